@@ -1,0 +1,103 @@
+# From a fresh clone: "make sim" shows the whole chain once, "make test" runs every test.
+# Both look for the tools they need, set up .venv (the first time), and go.
+
+PYTHON ?= python3
+JOBS ?= 2
+PRESET ?= BALANCED_16
+# Options for the one pip command that installs torch, for instance to name an index of CPU builds.
+TORCH_PIP_FLAGS ?=
+
+VENV := .venv
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin/python
+# Quiet but for errors: what pip warns of is the machine's own configuration.
+PIP := $(RUN) -m pip -qq --disable-pip-version-check
+TORCH := torch==2.13.0
+
+# Options of the commands, given as make's variables: WAVES=1 PES=4 SAMPLES=32 SEED=2 DATA=mnist ENGINE=amaranth
+DEMO_OPTIONS = $(if $(PES),--pes $(PES)) $(if $(SAMPLES),--samples $(SAMPLES)) $(if $(SEED),--seed $(SEED)) \
+	$(if $(DATA),--data $(DATA)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(MNIST_DIR),--mnist-dir '$(MNIST_DIR)') \
+	$(if $(filter-out 0,$(WAVES)),--waves)
+DOCTOR_OPTIONS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(DATA),--data $(DATA)) \
+	$(if $(MNIST_DIR),--mnist-dir '$(MNIST_DIR)') $(if $(wildcard $(READY)),--quiet)
+
+.DEFAULT_GOAL := help
+.PHONY: help doctor setup sim test lint types format verilog bench docs ci constraints clean distclean
+
+help:
+	@echo 'make sim         train, compress, compile, simulate the Verilog, compare everything, print one summary'
+	@echo '                   PES=16 SAMPLES=32 SEED=1 DATA=digits|mnist MNIST_DIR=folder ENGINE=rtl|amaranth WAVES=1'
+	@echo 'make test        every test (SEED=1 JOBS=2 ARGS="-k name")'
+	@echo 'make doctor      which tools are there, which are missing, how to get them'
+	@echo 'make setup       create .venv with the pinned packages (the others do it when needed)'
+	@echo 'make lint types  ruff, mypy --strict;  make format rewrites the files'
+	@echo 'make verilog     the array as Verilog, with register map and C header, in build/verilog (PRESET=BALANCED_16)'
+	@echo 'make bench       how fast the kit itself is on this machine'
+	@echo 'make docs        write the generated parts of docs/ again'
+	@echo 'make ci          what the continuous integration runs'
+	@echo 'make constraints pin every package again, in constraints.txt'
+	@echo 'make clean       remove what was built;  make distclean removes .venv as well'
+
+# Runs with the system's Python as long as there is no environment. -I keeps eie/ off the module path.
+doctor:
+	@$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) -I eie/doctor.py --system $(DOCTOR_OPTIONS)
+
+setup: $(READY)
+
+# Everything but torch is checked against its hash. pip checks all packages of one command or none, and torch
+# has other files elsewhere: so it takes a command of its own, and comes last, when all it needs is there.
+$(READY): pyproject.toml constraints.txt | doctor
+	@$(RUN) -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@echo 'Setting up $(VENV), one to three minutes: packages'
+	@$(PIP) install --no-deps --require-hashes -r constraints.txt
+	@echo 'Setting up $(VENV): $(TORCH)'
+	@$(PIP) install $(TORCH_PIP_FLAGS) $(TORCH)
+	@echo 'Setting up $(VENV): the kit itself'
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(RUN) -m pip --disable-pip-version-check check
+	@touch $@
+
+sim: $(READY)
+	@$(RUN) -m eie.demo $(DEMO_OPTIONS)
+
+test: $(READY)
+	@$(RUN) -m pytest -n $(JOBS) --dist worksteal $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+lint: $(READY)
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+types: $(READY)
+	@$(RUN) -m mypy
+
+format: $(READY)
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+verilog: $(READY)
+	@$(VENV)/bin/eie verilog --preset $(PRESET) -o build/verilog
+
+bench: $(READY)
+	@$(RUN) -m sim.bench.speed
+
+docs: $(READY)
+	@$(RUN) -m hw.export docs
+
+ci:
+	@bash .ci/run
+
+# The resolver comes from an environment of its own, so that the kit does not need it. One version of each
+# package for every system and Python; which packages are there does not depend on the machine that runs this.
+constraints:
+	@$(PYTHON) -m venv build/lock
+	@build/lock/bin/python -m pip install -qq --disable-pip-version-check uv
+	@build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+		--all-extras --no-emit-package torch --generate-hashes --no-annotate --upgrade \
+		--custom-compile-command 'make constraints' pyproject.toml --output-file constraints.txt
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""From a network to an image for the accelerator: frontend, quantization, encoding, packing."""

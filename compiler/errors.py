@@ -1,0 +1,42 @@
+"""The one exception family of the kit.
+
+A message says what was given, what was expected and what to do; the command line prints it without a
+traceback and ends with the class's exit code.
+"""
+
+from __future__ import annotations
+
+__all__ = ["EieError", "ImageError", "InputError", "ModelError", "RecipeError", "ToolError"]
+
+
+class EieError(Exception):
+    """Base of all errors that a user can cause and mend.
+
+    Attributes
+    ----------
+    exit_code : what a command ends with when this error reaches it (2: bad usage or input, 3: tool missing).
+    """
+
+    exit_code = 2
+
+
+class ModelError(EieError):
+    """The network cannot be compiled: unsupported, inconsistent or not finite."""
+
+
+class ImageError(EieError):
+    """An image is not one, is damaged, was made for another array, or does not fit."""
+
+
+class InputError(EieError):
+    """Input data has the wrong width, type or content."""
+
+
+class RecipeError(EieError):
+    """A training recipe is wrong."""
+
+
+class ToolError(EieError):
+    """A tool that this step needs is missing or too old."""
+
+    exit_code = 3

@@ -1,0 +1,170 @@
+"""The network between two passes: as floats (`Graph`) and in fixed point (`QuantizedGraph`).
+
+`verify` is the specification of each form; it runs after every pass that makes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.errors import ModelError
+from hw.params import Params
+
+__all__ = ["ACTIVATIONS", "MAX_SHIFT", "Activation", "Graph", "Linear", "QuantizedGraph", "QuantizedLayer"]
+
+Activation = Literal["none", "relu"]
+ACTIVATIONS: tuple[Activation, ...] = ("none", "relu")
+
+MAX_SHIFT = 31
+"""Largest right shift of write-back: the descriptor has five bits for it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """One fully connected layer, ``activation(weight @ x + bias)``.
+
+    Attributes
+    ----------
+    name : unique within the network.
+    weight : float32 (out, in); zeros are not stored.
+    bias : float64 (out,) or None.
+    activation : "none" or "relu".
+    """
+
+    name: str
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float64] | None = None
+    activation: Activation = "none"
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A chain of layers, each fed by the one before."""
+
+    layers: tuple[Linear, ...]
+
+    def verify(self) -> None:
+        """Check the whole chain.
+
+        Raises
+        ------
+        ModelError
+            Listing every violation: no layers, a name used twice, a shape that does not chain, a dtype
+            other than stated, a value that is not finite, an unknown activation.
+        """
+        wrong = _name_errors(self.layers)
+        width: int | None = None
+        for layer in self.layers:
+            weight, bias = layer.weight, layer.bias
+            if weight.dtype != np.float32 or weight.ndim != 2 or 0 in weight.shape:
+                wrong.append(f"{layer.name}: weight is {weight.dtype} {weight.shape}; expected float32 (out, in)")
+                width = None
+                continue
+            if width is not None and weight.shape[1] != width:
+                wrong.append(f"{layer.name}: takes {weight.shape[1]} inputs; the layer before has {width} outputs")
+            width = weight.shape[0]
+            if not np.isfinite(weight).all():
+                wrong.append(f"{layer.name}: weight is not finite everywhere")
+            if bias is not None and (bias.dtype != np.float64 or bias.shape != (width,)):
+                wrong.append(f"{layer.name}: bias is {bias.dtype} {bias.shape}; expected float64 ({width},)")
+            elif bias is not None and not np.isfinite(bias).all():
+                wrong.append(f"{layer.name}: bias is not finite everywhere")
+            if layer.activation not in ACTIVATIONS:
+                wrong.append(f"{layer.name}: activation {layer.activation!r}; expected one of {ACTIVATIONS}")
+        _raise(wrong)
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedLayer:
+    """One layer in the integers that the array computes with.
+
+    Attributes
+    ----------
+    name : unique within the network.
+    codes : uint8 (out, in); 0 is the weight zero.
+    codebook : int16 (2**code_bits,); ``codebook[codes] * 2**weight_exponent`` are the weights.
+    weight_exponent : power of two of the codebook.
+    bias : int64 (out,) at 2**(input_exponent + weight_exponent).
+    shift : right shift of write-back, 0 … 31.
+    activation : "none" or "relu".
+    input_exponent, output_exponent : powers of two of the int16 activations.
+    exact : weights and bias are represented without any rounding.
+    """
+
+    name: str
+    codes: NDArray[np.uint8]
+    codebook: NDArray[np.int16]
+    weight_exponent: int
+    bias: NDArray[np.int64]
+    shift: int
+    activation: Activation
+    input_exponent: int
+    output_exponent: int
+    exact: bool
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedGraph:
+    """A chain of fixed-point layers for one parameter set."""
+
+    layers: tuple[QuantizedLayer, ...]
+    params: Params
+
+    def verify(self) -> None:
+        """Check the whole chain.
+
+        Raises
+        ------
+        ModelError
+            Listing every violation of the stated types, shapes and ranges, of
+            ``output_exponent == input_exponent + weight_exponent + shift``, and of the chain of widths
+            and exponents.
+        """
+        wrong = _name_errors(self.layers)
+        size, limit = 1 << self.params.code_bits, 1 << (self.params.acc_bits - 1)
+        before: QuantizedLayer | None = None
+        for layer in self.layers:
+            name, codes = layer.name, layer.codes
+            if codes.dtype != np.uint8 or codes.ndim != 2 or 0 in codes.shape:
+                wrong.append(f"{name}: codes are {codes.dtype} {codes.shape}; expected uint8 (out, in)")
+                before = None
+                continue
+            if int(codes.max()) >= size:
+                wrong.append(f"{name}: code {int(codes.max())}; expected less than {size}")
+            if layer.codebook.dtype != np.int16 or layer.codebook.shape != (size,):
+                wrong.append(f"{name}: codebook is {layer.codebook.dtype} {layer.codebook.shape}; expected int16 ({size},)")
+            elif layer.codebook[0]:
+                wrong.append(f"{name}: code 0 is {layer.codebook[0]}; expected 0")
+            if layer.bias.dtype != np.int64 or layer.bias.shape != codes.shape[:1]:
+                wrong.append(f"{name}: bias is {layer.bias.dtype} {layer.bias.shape}; expected int64 {codes.shape[:1]}")
+            elif int(layer.bias.min()) < -limit or int(layer.bias.max()) >= limit:
+                wrong.append(f"{name}: bias does not fit {self.params.acc_bits} bits")
+            if not 0 <= layer.shift <= MAX_SHIFT:
+                wrong.append(f"{name}: shift is {layer.shift}; expected 0 to {MAX_SHIFT}")
+            if layer.activation not in ACTIVATIONS:
+                wrong.append(f"{name}: activation {layer.activation!r}; expected one of {ACTIVATIONS}")
+            if layer.output_exponent != layer.input_exponent + layer.weight_exponent + layer.shift:
+                wrong.append(f"{name}: output exponent {layer.output_exponent} is not input + weight exponent + shift")
+            if before is not None and codes.shape[1] != before.codes.shape[0]:
+                wrong.append(f"{name}: takes {codes.shape[1]} inputs; {before.name} has {before.codes.shape[0]} outputs")
+            if before is not None and layer.input_exponent != before.output_exponent:
+                wrong.append(f"{name}: input exponent {layer.input_exponent}; {before.name} puts out {before.output_exponent}")
+            before = layer
+        _raise(wrong)
+
+
+def _name_errors(layers: Sequence[Linear] | Sequence[QuantizedLayer]) -> list[str]:
+    if not layers:
+        return ["the network has no layers"]
+    names = [layer.name for layer in layers]
+    return [f"layer name {name!r} is used {names.count(name)} times" for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
+def _raise(wrong: list[str]) -> None:
+    if wrong:
+        raise ModelError("; ".join(wrong))

@@ -1,0 +1,65 @@
+"""Weight sharing without retraining: each weight of a layer becomes one of a few values."""
+
+from __future__ import annotations
+
+import ckwrap
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["EXACT_VALUES", "share"]
+
+EXACT_VALUES = 1 << 15
+"""Up to this many distinct weights are clustered exactly; beyond, weights are first pooled into as many bins."""
+
+
+def share(weight: NDArray[np.float32], code_bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Codes and centroids of a layer.
+
+    If the nonzero weights have at most ``2**code_bits - 1`` distinct values, these are the centroids.
+    Otherwise one-dimensional k-means, weighted by how often a value occurs, finds the centroids with the least
+    squared error (exactly, by dynamic programming, up to `EXACT_VALUES` distinct values).
+
+    Parameters
+    ----------
+    weight : (out, in), finite.
+    code_bits : 2 … 8.
+
+    Returns
+    -------
+    codes : uint8 (out, in); 0 where the weight is zero and nowhere else.
+    centroids : float64 (2**code_bits,), centroids[0] == 0, the used ones ascending from 1, the rest 0.
+
+    Notes
+    -----
+    Source: Deep Compression (Han et al., ICLR 2016), section 3, with the optimal clustering of
+    Wang and Song (Ckmeans.1d.dp, The R Journal 2011) in place of Lloyd's iteration.
+    """
+    flat = np.flatnonzero(weight)
+    nonzero = weight.reshape(-1)[flat]
+    clusters = (1 << code_bits) - 1
+    values, counts = np.unique(nonzero, return_counts=True)
+    values = values.astype(np.float64)
+    codes = np.zeros(weight.size, np.uint8)
+    centroids = np.zeros(clusters + 1)
+    if len(values) <= clusters:
+        # Values keep their own code: boundaries between them would be at the mercy of rounding.
+        codes[flat] = np.searchsorted(values, nonzero.astype(np.float64)) + 1
+        centroids[1 : len(values) + 1] = values
+    else:
+        values, weights = _pool(values, counts)
+        found = np.sort(np.asarray(ckwrap.ckmeans(values, clusters, weights=weights).centers, np.float64))
+        centroids[1 : len(found) + 1] = found
+        codes[flat] = np.searchsorted((found[1:] + found[:-1]) / 2, nonzero) + 1
+    return codes.reshape(weight.shape), centroids
+
+
+def _pool(values: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values and weights for the clustering: as they are, or the means of equal bins if there are too many."""
+    if len(values) <= EXACT_VALUES:
+        return values, counts.astype(np.float64)
+    scale = (EXACT_VALUES - 1) / (values[-1] - values[0])
+    bins = ((values - values[0]) * scale).astype(np.int64)
+    weights = np.bincount(bins, weights=counts)
+    sums = np.bincount(bins, weights=counts * values)
+    used = weights > 0
+    return sums[used] / weights[used], weights[used]

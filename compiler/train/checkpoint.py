@@ -1,0 +1,61 @@
+"""Tensors and JSON in one safetensors file, written whole or not at all. No pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from compiler.errors import InputError
+
+__all__ = ["load", "save", "write_atomic"]
+
+_KEY = "eie"
+_FORMAT = 1
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
+    """Write tensors and JSON content to `path`; a file that stands there is replaced in one step."""
+    header = {_KEY: json.dumps({"format": _FORMAT, **content})}
+    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
+        save_file(flat, Path(scratch) / path.name, metadata=header)
+        os.replace(Path(scratch) / path.name, path)
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and content of a file that `save` wrote.
+
+    Raises
+    ------
+    InputError
+        There is no such file, it is damaged, or `save` did not write it.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            content = json.loads((stream.metadata() or {})[_KEY])
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise InputError(f"{path} is damaged or was not written by this kit: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        found = content.get("format") if isinstance(content, dict) else content
+        raise InputError(f"{path} has format {found!r}; expected {_FORMAT}")
+    return tensors, content
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
+        (Path(scratch) / path.name).write_bytes(data)
+        os.replace(Path(scratch) / path.name, path)

@@ -1,0 +1,120 @@
+"""Data sets as plain arrays: flat float32 inputs in 0 … 1, integer labels, and a fixed split in three."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.errors import RecipeError, ToolError
+from compiler.train import mnist
+
+__all__ = ["DATASETS", "Dataset", "Split", "load"]
+
+# The test set, and which training samples validate, must not move with a recipe's seed: figures of different
+# seeds would not be comparable.
+_SPLIT_SEED = 20160618
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples: inputs float32 (n, in) in 0 … 1, labels int64 (n,)."""
+
+    inputs: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: NDArray[np.intp] | slice) -> Split:
+        """The samples at `index`, in that order."""
+        return Split(self.inputs[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in three parts. Choices are made on `validation`; `test` is only ever reported."""
+
+    name: str
+    classes: int
+    train: Split
+    validation: Split
+    test: Split
+
+    @property
+    def features(self) -> int:
+        """Values of one sample."""
+        return int(self.train.inputs.shape[1])
+
+
+def load(name: str, validation: float, folder: Path | None = None) -> Dataset:
+    """Load a data set by name and split it; the same arguments always give the same samples.
+
+    Parameters
+    ----------
+    name : "digits" (bundled with scikit-learn) or "mnist".
+    validation : share of the training samples that is held back, 0 < validation < 1.
+    folder : where the files of the data set lie; for data sets that are files.
+
+    Raises
+    ------
+    RecipeError
+        There is no such data set, or the split would leave a part empty.
+    ToolError
+        The data is not there, and something must be installed to get it.
+    InputError
+        A file is damaged or is not what its name says.
+    """
+    if name not in DATASETS:
+        raise RecipeError(f"data.name is {name!r}; expected one of {', '.join(DATASETS)}")
+    training, test = DATASETS[name](folder)
+    held = round(len(training) * validation)
+    if not 0 < held < len(training):
+        raise RecipeError(f"data.validation is {validation!r}; it leaves {held} of {len(training)} samples to validate on")
+    order = _permutation(len(training))
+    return Dataset(
+        name=name,
+        classes=int(training.labels.max()) + 1,
+        train=training.take(np.sort(order[held:])),
+        validation=training.take(np.sort(order[:held])),
+        test=test,
+    )
+
+
+def _permutation(count: int) -> NDArray[np.intp]:
+    # NumPy promises the stream of the legacy generator for ever; that of the new one may change.
+    return np.random.RandomState(_SPLIT_SEED).permutation(count)  # noqa: NPY002
+
+
+def _digits(folder: Path | None) -> tuple[Split, Split]:
+    """Scikit-learn's 1,797 handwritten digits, 8x8 pixels of 0 … 16; one in five is for testing."""
+    try:
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped, unused-ignore]
+    except ImportError as error:
+        raise ToolError(
+            "the digits come with scikit-learn, which is not installed; pip install 'eie-kit[torch]'"
+        ) from error
+    bunch = load_digits()
+    samples = Split((bunch.data / 16.0).astype(np.float32), bunch.target.astype(np.int64))
+    order = _permutation(len(samples))
+    cut = len(samples) // 5
+    return samples.take(np.sort(order[cut:])), samples.take(np.sort(order[:cut]))
+
+
+def _mnist(folder: Path | None) -> tuple[Split, Split]:
+    files = mnist.load(folder)
+    return (
+        Split(_pixels(files.train_images), files.train_labels.astype(np.int64)),
+        Split(_pixels(files.test_images), files.test_labels.astype(np.int64)),
+    )
+
+
+def _pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+
+
+DATASETS: dict[str, Callable[[Path | None], tuple[Split, Split]]] = {"digits": _digits, "mnist": _mnist}
+"""Name → function that returns the training and the test samples."""

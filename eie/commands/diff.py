@@ -1,0 +1,129 @@
+"""``eie diff``: the first bit in which two engines differ, and how far fixed point is from float."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from eie.commands.run import ENGINES
+from eie.options import example, json_option
+from eie.output import Output
+
+if TYPE_CHECKING:
+    from eie.compare import Comparison
+
+FLOAT = "torch"
+
+
+def _engines(ctx: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    """The engines named, without repetition.
+
+    Raises
+    ------
+    click.BadParameter
+        One is unknown, or there are fewer than two.
+    """
+    names = list(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+    unknown = [name for name in names if name not in (*ENGINES, FLOAT)]
+    if unknown:
+        raise click.BadParameter(f"unknown engine {', '.join(unknown)}; expected {', '.join(ENGINES)} or {FLOAT}")
+    if len(names) < 2:
+        raise click.BadParameter(f"{value!r} names {len(names)} engine; expected two or more, separated by commas")
+    return names
+
+
+@click.command(
+    epilog=example(
+        "eie diff digits.eie --input x.npy --engines golden,rtl",
+        "eie diff digits.eie --input x.npy --engines golden,torch --model build/run",
+    )
+)
+@click.argument("file", metavar="NET.eie", type=click.Path(path_type=Path))
+@click.option("--input", "source", metavar="X.npy", required=True, type=click.Path(path_type=Path), help="(batch, in).")
+@click.option(
+    "--engines",
+    metavar="A,B[,torch]",
+    required=True,
+    callback=_engines,
+    help=f"Two or more of {', '.join(ENGINES)}, {FLOAT}; each is compared with the first.",
+)
+@click.option(
+    "--model",
+    metavar="INPUT",
+    help="The network the image was compiled from, as for `eie compile`; torch needs it. Gives the quantization error.",
+)
+@click.option("--weights", metavar="W.safetensors", type=click.Path(path_type=Path), help="Of --model module:function.")
+@click.option("--trust", is_flag=True, help="Permit a .pt2 file as --model, which can run code of its author.")
+@json_option
+@click.pass_context
+def diff(
+    ctx: click.Context,
+    file: Path,
+    source: Path,
+    engines: list[str],
+    model: str | None,
+    weights: Path | None,
+    trust: bool,
+    json_to: str | None,
+) -> None:
+    """Compare engines on a batch: every output of every layer and, where both have them, all cycles and counters.
+
+    Ends with 1 if a bit or a cycle differs, and names the first. Float (torch) is not compared bit by bit: it gives
+    the quantization error of each layer.
+    """
+    output = Output(json_to)
+    if FLOAT in engines and model is None:
+        raise click.UsageError(f"--engines …,{FLOAT} needs --model: the RUN/ folder or module:function of the image")
+    if model is None and (weights is not None or trust):
+        raise click.UsageError("--weights and --trust belong to --model")
+
+    from compiler.image import Image
+    from eie.batch import read_batch
+    from eie.compare import compare
+    from eie.reference import float_outputs, quantization_errors
+    from eie.source import load
+    from sim.run import check_input, run
+
+    image = Image.load(file)
+    x = read_batch(source)
+    check_input(image, x)
+    reference = None if model is None else float_outputs(load(model, weights, trust), image, x)
+
+    results = []
+    for engine in engines:
+        if engine != FLOAT:
+            with output.progress(engine) as progress:
+                results.append(run(image, x, engine=engine, progress=progress))
+    comparisons = [compare(results[0], other) for other in results[1:]]
+    errors = None if reference is None else quantization_errors(image, reference, results[0])
+    for comparison in comparisons:
+        _say(output, comparison)
+    if errors is not None:
+        output.table(
+            ("layer", "max |error|", "rms error", "relative", "lowest bit", "saturated"),
+            [tuple(error.values()) for error in errors],
+            title=f"Quantization error of {results[0].engine} against float, {len(x)} samples",
+        )
+    equal = all(comparison.equal for comparison in comparisons)
+    answer: dict[str, Any] = {
+        "engines": engines,
+        "batch": len(x),
+        "equal": equal,
+        "comparisons": [comparison.asdict() for comparison in comparisons],
+        "quantization": errors,
+    }
+    output.result(answer)
+    ctx.exit(0 if equal else 1)
+
+
+def _say(output: Output, comparison: Comparison) -> None:
+    a, b = comparison.engines
+    if not comparison.equal:
+        output.text(f"{a} and {b} DIFFER")
+        for line in comparison.explain():
+            output.text(f"  {line}")
+        return
+    times = f", {comparison.records:,} times and counters" if comparison.records else ""
+    output.text(f"{a} = {b}: {comparison.values:,} values{times}, all equal")

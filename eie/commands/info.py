@@ -1,0 +1,80 @@
+"""``eie info``: what an image holds, how much room and time it takes, and whether it pays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from eie.options import example, json_option
+from eie.output import Output
+
+
+@click.command(epilog=example("eie info layer.eie", "eie info layer.eie --json"))
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def info(file: Path, json_to: str | None) -> None:
+    """Say what the image FILE holds.
+
+    Layers, nonzeros, padding, bits by part, memory map, proven bounds of the sums, cycles of one vector without
+    zeros (the most there can be), and the weight density below which a layer gains over a dense one.
+    """
+    output = Output(json_to)
+
+    from compiler.image import Image
+    from eie.describe import describe
+
+    facts = describe(Image.load(file))
+    layers = facts["layers"]
+    output.text(f"{file}: {facts['inputs']} inputs, {facts['outputs']} outputs, hash {facts['hash']}")
+    output.text("array: " + ", ".join(f"{key} {value}" for key, value in facts["params"].items()))
+    output.text()
+    output.table(
+        ("layer", "in", "out", "activation", "nonzeros", "density", "padding", "in 2^", "weight 2^", "shift", "out 2^", "exact"),
+        [
+            (
+                layer["name"], layer["inputs"], layer["outputs"], layer["activation"], layer["nonzeros"],
+                layer["density"], layer["padding"], layer["input_exponent"], layer["weight_exponent"], layer["shift"],
+                layer["output_exponent"], layer["exact"],
+            )
+            for layer in layers
+        ],
+        title="Layers",
+    )  # fmt: skip
+    parts = list(facts["bits"])
+    output.table(
+        ("layer", *parts, "all", "dense float32"),
+        [
+            (
+                layer["name"], *(layer["bits"][part] for part in parts), sum(layer["bits"].values()),
+                (layer["inputs"] + 1) * layer["outputs"] * 32,
+            )
+            for layer in layers
+        ]
+        + [("all", *facts["bits"].values(), sum(facts["bits"].values()), facts["dense_float32_bits"])],
+        title=f"Bits by part ({facts['ratio']:.1f} times smaller than dense float32)",
+    )  # fmt: skip
+    output.table(
+        ("memory", "units", "words a unit", "used", "used %", "bits a word"),
+        [
+            (m["name"], m["units"], m["words"], m["used"], 100 * m["used"] / m["words"], m["word_bits"])
+            for m in facts["memories"]
+        ],
+        title="Memory map",
+    )
+    output.table(
+        ("layer", "sum bits", "of", "ideal", "busiest PE", "model", "cycles", "codes", "int16"),
+        [
+            (
+                layer["name"], layer["bound_bits"], layer["acc_bits"], *layer["cycles"].values(),
+                *layer["break_even"].values(),
+            )
+            for layer in layers
+        ],
+        title="Bounds: bits of the largest sum; cycles of one vector without zeros; break-even densities",
+    )  # fmt: skip
+    output.text(
+        f"One vector without zeros takes {facts['cycles']['model']:,} cycles (entries / PEs: {facts['cycles']['ideal']:,});"
+        " zeros among the activations take none."
+    )
+    output.result({"file": str(file), **facts})

@@ -1,0 +1,30 @@
+"""``eie verilog``: the array as Verilog, with its register and memory maps and a C header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from eie.options import array_options, example, json_option, make_params
+from eie.output import Output, check_writable_folder
+
+
+@click.command(epilog=example("eie verilog --preset BALANCED_64 -o build/rtl", "eie verilog --set pes=4 -o build/rtl"))
+@array_options
+@click.option("-o", "--output", "folder", metavar="DIR", required=True, type=click.Path(path_type=Path))
+@json_option
+def verilog(preset: str, settings: tuple[str, ...], folder: Path, json_to: str | None) -> None:
+    """Write the Verilog of an array. Networks are data: one array runs every image that has its hash."""
+    output = Output(json_to)
+    params = make_params(preset, settings)
+    check_writable_folder(folder, "--output")
+
+    from hw.export import export_verilog
+    from hw.layouts import identity
+
+    files = export_verilog(params, folder)
+    for path in files:
+        output.text(f"{path}  {path.stat().st_size:,} bytes")
+    output.text(f"{params.pes} PEs, hash {identity(params)}")
+    output.result({"hash": identity(params), "params": params.asdict(), "files": [str(path) for path in files]})

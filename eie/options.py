@@ -1,0 +1,70 @@
+"""Options that several commands share, and what their values mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from hw.params import Params
+
+__all__ = ["DEFAULT_PRESET", "array_options", "example", "json_option", "make_params"]
+
+DEFAULT_PRESET = "BALANCED_16"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def example(*lines: str) -> str:
+    """The Example section that ends the help of a command."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def json_option(command: Command) -> Command:
+    """``--json [F]``: the file is optional, and without one the JSON goes to standard output."""
+    return click.option(
+        "--json",
+        "json_to",
+        metavar="[F]",
+        is_flag=False,
+        flag_value="-",
+        default=None,
+        help="Machine output to standard output (give --json last, or --json=-), or to the file F.",
+    )(command)
+
+
+def array_options(command: Command) -> Command:
+    """``--preset`` and ``--set``, read by `make_params`."""
+    settings = click.option(
+        "--set", "settings", metavar="K=V", multiple=True, help="Change one parameter; may be repeated."
+    )
+    preset = click.option("--preset", metavar="P", default=DEFAULT_PRESET, show_default=True, help="Parameter set.")
+    return preset(settings(command))
+
+
+def make_params(preset: str, settings: Sequence[str]) -> Params:
+    """The preset with each ``key=value`` applied.
+
+    Raises
+    ------
+    ParamsError
+        Preset or key unknown, or a value that is not legal.
+    """
+    from hw.params import ParamsError
+    from hw.params import preset as named
+
+    changes: dict[str, int | bool] = {}
+    for setting in settings:
+        key, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals or not key:
+            raise ParamsError(f"--set {setting!r}: expected key=value, as in --set pes=16")
+        if text.lower() in ("true", "false"):
+            changes[key] = text.lower() == "true"
+            continue
+        try:
+            changes[key] = int(text, 0)
+        except ValueError:
+            raise ParamsError(f"--set {key}={text}: expected an integer, true or false") from None
+    return named(preset).replace(**changes)

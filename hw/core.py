@@ -1,0 +1,195 @@
+"""Core: the array with scan, control, write-back and all memories; no bus."""
+
+from __future__ import annotations
+
+from amaranth import Cat, Elaboratable, Module, Mux, ResetInserter, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.control import Control
+from hw.counters import Counters
+from hw.drain import Drain
+from hw.layouts import ACT_BITS, Error, Memory, descriptor, memory_shape, record
+from hw.params import LANES, Params
+from hw.pe import ProcessingElement
+from hw.platform import placed
+from hw.scan import Scan
+from hw.sram import Sram
+from hw.streams import broadcast
+from hw.writeback import Writeback
+
+__all__ = ["PE_MODULE", "READ_LATENCY", "WRITEBACK_MODULE", "Core", "memory_access", "memory_write"]
+
+PE_MODULE = "eie_pe"
+WRITEBACK_MODULE = "eie_writeback"
+READ_LATENCY = 2
+"""Cycles from a host read request to its data."""
+
+
+def memory_access(params: Params) -> data.StructLayout:
+    """A word of a memory: `hw.layouts.Memory` number, unit (PE or group), word address."""
+    return data.StructLayout({"memory": 4, "unit": 8, "address": 20})
+
+
+def memory_write(params: Params) -> data.StructLayout:
+    """A word to write. Data as wide as the widest memory that the host writes."""
+    width = max(memory_shape(params, memory)[2] for memory in Memory if memory is not Memory.RECORDS)
+    return data.StructLayout({"to": memory_access(params), "data": width})
+
+
+class Core(wiring.Component):
+    """Everything between the host port and the multipliers.
+
+    Timing: a run of layers takes the cycles that `sim.cycles` computes, exactly. The room flags of all PEs
+    are one register deep and combine in the cycle of the broadcast; the broadcast is registered once on
+    its way to the PEs.
+
+    Members
+    -------
+    restart : synchronous reset of everything but the memories; the accumulators are then cleared.
+    start, first, busy, done, error, index : see `Control`.
+    now : cycles since start, counting while the run lasts.
+    write : a memory word, one a cycle, while not busy.
+    read, read_data : request and, `READ_LATENCY` cycles later, the word (activations, descriptors and records only).
+    """
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        widest = max(memory_shape(params, m)[2] for m in (Memory.ACTIVATIONS, Memory.DESCRIPTORS, Memory.RECORDS))
+        super().__init__({
+            "restart": In(1),
+            "start": In(1), "first": In(16), "busy": Out(1), "done": Out(1), "error": Out(Error), "index": Out(16),
+            "now": Out(32),
+            "write": In(stream.Signature(memory_write(params), always_ready=True)),
+            "read": In(stream.Signature(memory_access(params), always_ready=True)),
+            "read_data": Out(widest),
+        })  # fmt: skip
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        params = self.params
+        m.submodules.control = self.control = Control(params)
+        m.submodules.scan = self.scan = Scan(params)
+        m.submodules.drain = self.drain = Drain(params)
+        m.submodules.counters = self.counters = Counters(params)
+        m.submodules.descriptors = self.descriptors = Sram(descriptor(params).size, params.descriptors)
+        m.submodules.records = self.records = Sram(record(params).size, params.descriptors)
+        self.pes = [placed(m, f"pe_{n}", ProcessingElement, PE_MODULE, params, platform) for n in range(params.pes)]
+        self.writebacks = [
+            placed(m, f"writeback_{n}", Writeback, WRITEBACK_MODULE, params, platform) for n in range(params.groups)
+        ]
+        self.acts = [Sram(ACT_BITS * LANES, params.act_lines) for _ in range(params.groups)]
+        for n, acts in enumerate(self.acts):
+            m.submodules[f"acts_{n}"] = acts
+        self._run(m)
+        self._broadcast(m)
+        self._write_back(m)
+        self._host(m)
+        return ResetInserter(self.restart)(m)
+
+    def _run(self, m: Module) -> None:
+        """Control, scan, drain and counters among one another."""
+        control, scan, drain, counters = self.control, self.scan, self.drain, self.counters
+        m.d.comb += [
+            control.start.eq(self.start), control.first.eq(self.first), self.busy.eq(control.busy),
+            self.done.eq(control.done), self.error.eq(control.error), self.index.eq(control.index),
+            control.r_data.eq(self.descriptors.r_data),
+            scan.start.eq(control.scan_start), scan.request.eq(control.scan), control.scanned.eq(scan.finished),
+            scan.open.eq(control.open),
+            # The lines of the layer before: none until its write-back has begun.
+            scan.lines.eq(Mux(drain.draining & (drain.bank != control.front), drain.lines, 0)),
+            drain.computed.eq(control.computed),
+            control.written.eq(drain.written), control.written_bank.eq(drain.bank), control.draining.eq(drain.draining),
+            counters.start.eq(self.start & ~self.busy), self.now.eq(counters.now),
+            counters.accept.eq(control.accept), counters.accept_bank.eq(control.scan.bank),
+            counters.front.eq(control.front), counters.finished.eq(control.finished),
+            counters.counting.eq(control.counting),
+            counters.written.eq(drain.written), counters.written_bank.eq(drain.bank),
+            counters.skipped.eq(scan.skipped), counters.blocked.eq(scan.o.valid & ~scan.o.ready),
+            self.records.w_en.eq(counters.write), self.records.w_data.eq(counters.record),
+            self.records.w_addr.eq(Mux(counters.bank, control.number[1], control.number[0])),
+        ]  # fmt: skip
+        for bank in range(2):
+            m.d.comb += drain.layer[bank].eq(control.layer[bank])
+
+    def _broadcast(self, m: Module) -> None:
+        """Scan to all PEs, through one register; a column fires when every queue has room."""
+        column = Signal(broadcast(self.params))
+        valid = Signal()
+        m.d.comb += self.scan.o.ready.eq(Cat(pe.room for pe in self.pes).all())
+        m.d.sync += [valid.eq(self.scan.o.valid & self.scan.o.ready), column.eq(self.scan.o.payload)]
+        busy = [Cat(pe.busy[bank] for pe in self.pes).any() for bank in range(2)]
+        m.d.comb += self.control.pe_busy.eq(Cat(*busy))
+        for n, pe in enumerate(self.pes):
+            m.d.comb += [
+                pe.i.valid.eq(valid), pe.i.payload.eq(column), pe.restart.eq(self.restart),
+                pe.codebook[0].eq(self.control.codebook[0]), pe.codebook[1].eq(self.control.codebook[1]),
+                self.counters.activity[n].eq(pe.activity),
+                pe.drain.bank.eq(self.drain.request.bank), pe.drain.slot.eq(self.drain.request.slot),
+                pe.drain.clear.eq(self.drain.request.clear), pe.drain.clear_all.eq(self.control.clear),
+                pe.drain.clear_slot.eq(
+                    Mux(self.control.clear, self.control.clear_slot, self.drain.request.clear_slot)
+                ),
+            ]  # fmt: skip
+
+    def _write_back(self, m: Module) -> None:
+        """Accumulators through the write-back groups into the activation memory."""
+        for n, writeback in enumerate(self.writebacks):
+            first = n * self.params.group
+            m.d.comb += [writeback.i.valid.eq(self.drain.step.valid), writeback.i.payload.eq(self.drain.step.payload)]
+            m.d.comb += [
+                sums.eq(pe.sum)
+                for sums, pe in zip(writeback.sums, self.pes[first : first + self.params.group], strict=True)
+            ]
+            m.d.comb += self.counters.saturated[n].eq(writeback.saturated)
+        m.d.comb += self.drain.write.eq(self.writebacks[0].o.valid)
+
+    def _host(self, m: Module) -> None:
+        """The host's words to their memories, and what it may read back."""
+        to, word = self.write.p.to, self.write.p.data
+
+        def writes(memory: Memory, unit: int) -> object:
+            return self.write.valid & (to.memory == memory.value) & (to.unit == unit)
+
+        for n, pe in enumerate(self.pes):
+            mine = (to.memory == Memory.CODEBOOK.value) | ((to.memory < Memory.CODEBOOK.value) & (to.unit == n))
+            m.d.comb += [
+                pe.host.valid.eq(self.write.valid & mine),
+                pe.host.p.memory.eq(to.memory), pe.host.p.address.eq(to.address), pe.host.p.data.eq(word),
+            ]  # fmt: skip
+
+        request = self.read.p
+        memory = Signal(4)
+        unit = Signal(8)
+        with m.If(self.read.valid):
+            m.d.sync += [memory.eq(request.memory), unit.eq(request.unit)]
+        for n, (writeback, acts) in enumerate(zip(self.writebacks, self.acts, strict=True)):
+            m.d.comb += [
+                writeback.w_en.eq(writes(Memory.BIAS, n)), writeback.w_addr.eq(to.address), writeback.w_data.eq(word),
+                acts.w_en.eq(writes(Memory.ACTIVATIONS, n)), acts.w_addr.eq(to.address), acts.w_data.eq(word),
+                acts.r_en.eq(self.scan.r_en), acts.r_addr.eq(self.scan.r_addr), self.scan.r_data[n].eq(acts.r_data),
+            ]  # fmt: skip
+            with m.If(writeback.o.valid):
+                m.d.comb += [
+                    acts.w_en.eq(1), acts.w_addr.eq(self.drain.line), acts.w_data.eq(writeback.o.payload),
+                ]  # fmt: skip
+            with m.If(~self.busy):
+                m.d.comb += [acts.r_en.eq(self.read.valid), acts.r_addr.eq(request.address)]
+        m.d.comb += [
+            self.descriptors.w_en.eq(writes(Memory.DESCRIPTORS, 0)), self.descriptors.w_addr.eq(to.address),
+            self.descriptors.w_data.eq(word),
+            self.descriptors.r_en.eq(self.control.r_en), self.descriptors.r_addr.eq(self.control.r_addr),
+            self.records.r_en.eq(self.read.valid), self.records.r_addr.eq(request.address),
+        ]  # fmt: skip
+        with m.If(~self.busy):
+            m.d.comb += [self.descriptors.r_en.eq(self.read.valid), self.descriptors.r_addr.eq(request.address)]
+        with m.Switch(memory):
+            with m.Case(Memory.ACTIVATIONS.value):
+                with m.Switch(unit):
+                    for n, acts in enumerate(self.acts):
+                        with m.Case(n):
+                            m.d.sync += self.read_data.eq(acts.r_data)
+            with m.Case(Memory.DESCRIPTORS.value):
+                m.d.sync += self.read_data.eq(self.descriptors.r_data)
+            with m.Default():
+                m.d.sync += self.read_data.eq(self.records.r_data)

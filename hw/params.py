@@ -1,0 +1,187 @@
+"""The parameter set of one array: validated once, shared by hardware, compiler and models.
+
+A `Params` value decides every width and depth of the generated Verilog and of the memory images that
+fit it. Its hash, together with the bit layouts, goes into both (`hw.layouts.identity`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["LANES", "ROUND_TRIP", "PRESETS", "Params", "ParamsError", "preset"]
+
+LANES = 8
+"""Activations in an octet, entries in a weight word, columns in a pointer block, PEs in a write-back group."""
+
+ROUND_TRIP = 5
+"""Cycles from a broadcast until the room it takes is seen: 4 to the queue write, 1 for the room register."""
+
+_LIMITS: dict[str, tuple[int, int]] = {
+    "pes": (1, 256),
+    "index_bits": (4, 8),
+    "code_bits": (2, 8),
+    "rows": (2, 1024),
+    "queue_depth": (ROUND_TRIP + 1, 4096),
+    "weight_words": (2, 1 << 20),
+    "pointer_blocks": (2, 1 << 16),
+    "act_lines": (2, 1 << 16),
+    "bias_words": (2, 1 << 16),
+    "codebooks": (1, 16),
+    "descriptors": (2, 1 << 12),
+    "acc_bits": (33, 48),
+}
+
+
+class ParamsError(ValueError):
+    """A parameter is unknown or out of its legal range; the message names field, value and range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """Parameters of one array.
+
+    Parameters
+    ----------
+    pes : processing elements, a power of two, 1 … 256.
+    index_bits : width of a relative index (zeros skipped before an entry), 4 … 8.
+    code_bits : width of a codebook code, 2 … 8. Code 0 is the weight zero.
+    rows : accumulators of a PE in each of its two banks.
+    queue_depth : entries of the activation queue of a PE; at least ``ROUND_TRIP + 1``.
+    weight_words : words of weight memory a PE; a word holds eight entries.
+    pointer_blocks : words of pointer memory a PE; a word describes eight columns.
+    act_lines : lines of activation memory; a line holds ``line`` activations.
+    bias_words : biases a write-back group holds.
+    codebooks : codebooks on chip, one a layer.
+    descriptors : layer descriptors (and layer records) on chip.
+    acc_bits : width of an accumulator; sums wrap modulo ``2**acc_bits``.
+    balanced : the compiler deals rows to PEs by their nonzeros instead of interleaving them.
+
+    Raises
+    ------
+    ParamsError
+        A field is out of range; the message names the field, the value and the legal range.
+    """
+
+    pes: int = 16
+    index_bits: int = 6
+    code_bits: int = 4
+    rows: int = 256
+    queue_depth: int = 64
+    weight_words: int = 16384
+    pointer_blocks: int = 4096
+    act_lines: int = 2048
+    bias_words: int = 2048
+    codebooks: int = 16
+    descriptors: int = 256
+    acc_bits: int = 40
+    balanced: bool = True
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                raise ParamsError(f"{name} is {value!r}; expected an integer from {low} to {high}")
+        if self.pes & (self.pes - 1):
+            raise ParamsError(f"pes is {self.pes}; expected a power of two from 1 to 256")
+        if not isinstance(self.balanced, bool):
+            raise ParamsError(f"balanced is {self.balanced!r}; expected true or false")
+
+    # Derived figures: everything that two places need is computed here and nowhere else.
+
+    @property
+    def group(self) -> int:
+        """PEs that share one write-back unit."""
+        return min(LANES, self.pes)
+
+    @property
+    def groups(self) -> int:
+        """Write-back units, and banks of the activation memory."""
+        return self.pes // self.group
+
+    @property
+    def line(self) -> int:
+        """Activations in one line of the activation memory (one octet from each bank)."""
+        return LANES * self.groups
+
+    @property
+    def entry_bits(self) -> int:
+        return self.code_bits + self.index_bits
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes of a weight word: eight entries of `entry_bits` bits are exactly `entry_bits` bytes."""
+        return self.entry_bits * LANES // 8
+
+    @property
+    def entry_address_bits(self) -> int:
+        """Width of an entry address: it reaches every entry of the weight memory."""
+        return (self.weight_words * LANES - 1).bit_length()
+
+    @property
+    def count_bits(self) -> int:
+        """Width of a column's entry count; a column never has more entries than accumulators."""
+        return self.rows.bit_length()
+
+    @property
+    def row_bits(self) -> int:
+        return (self.rows - 1).bit_length()
+
+    def slots(self, outputs: int) -> int:
+        """Accumulators of a PE that a layer of `outputs` neurons uses."""
+        return -(-outputs // self.pes)
+
+    def octets(self, values: int) -> int:
+        """Octets that hold `values` activations."""
+        return -(-values // LANES)
+
+    def lines(self, values: int) -> int:
+        """Activation-memory lines that hold `values` activations."""
+        return -(-values // self.line)
+
+    def asdict(self) -> dict[str, int | bool]:
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any) -> Params:
+        """A copy with fields changed; an unknown field is a `ParamsError`."""
+        known = {field.name for field in dataclasses.fields(self)}
+        for name in changes:
+            if name not in known:
+                raise ParamsError(f"unknown parameter {name!r}; expected one of {', '.join(sorted(known))}")
+        return dataclasses.replace(self, **changes)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Params:
+        """Params from a plain dict (a file's metadata); unknown and missing fields are errors."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if missing := known - set(values):
+            raise ParamsError(f"missing parameter {', '.join(sorted(missing))}")
+        return cls().replace(**values)
+
+
+# The published array (EIE, section IV: 64 PEs, 4-bit relative index, queue depth 8, interleaved rows).
+_EIE_64 = Params(pes=64, index_bits=4, queue_depth=8, balanced=False)
+
+# One PE whose memories fit an ECP5-85.
+_ECP5_PE = Params(pes=1, rows=64, weight_words=1024, pointer_blocks=512, act_lines=512, bias_words=256, descriptors=16)
+
+PRESETS: dict[str, Params] = {
+    **{f"BALANCED_{1 << n}": Params(pes=1 << n) for n in range(9)},
+    "EIE_64": _EIE_64,
+    "ECP5_PE": _ECP5_PE,
+}
+
+
+def preset(name: str) -> Params:
+    """The named preset.
+
+    Raises
+    ------
+    ParamsError
+        There is no such preset; the message lists those that exist.
+    """
+    try:
+        return PRESETS[name]
+    except KeyError:
+        raise ParamsError(f"unknown preset {name!r}; expected one of {', '.join(PRESETS)}") from None

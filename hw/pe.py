@@ -1,0 +1,97 @@
+"""Processing element: pointer read, queue, weight read, decode, multiply-accumulate in a row."""
+
+from __future__ import annotations
+
+from amaranth import Elaboratable, Module, ResetInserter, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from hw.activation_queue import ActivationQueue
+from hw.layouts import Memory
+from hw.mac import Mac
+from hw.params import Params
+from hw.pointer_read import PointerRead
+from hw.streams import broadcast, drain_request, event, host_write
+from hw.weight_decode import WeightDecode
+from hw.weight_read import WeightRead
+
+__all__ = ["ProcessingElement"]
+
+
+class ProcessingElement(wiring.Component):
+    """One PE with all its memories.
+
+    Timing: a column that arrives at ``i`` in cycle t with an idle PE is selected entry by entry from t + 6
+    and its first sum is written in t + 9; one entry a cycle. `SELECT_TO_WRITE` cycles lie between the
+    selection of an entry and its write.
+
+    Members
+    -------
+    i : broadcast columns (always ready; send only while ``room``).
+    room : registered room flag of the queue.
+    busy : for each bank, a column is anywhere between ``i`` and the accumulators.
+    activity : what was selected in the cycle before.
+    drain, sum : write-back's port to the accumulators.
+    codebook : codebook number of each bank.
+    restart : synchronous reset of everything but the memories.
+    host : words for the weight, pointer and codebook memories, one a cycle, while the PE is idle.
+    """
+
+    SELECT_TO_WRITE = 3
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        super().__init__(self.ports(params))
+
+    @staticmethod
+    def ports(params: Params) -> wiring.Signature:
+        return wiring.Signature({
+            "i": In(stream.Signature(broadcast(params), always_ready=True)),
+            "room": Out(1),
+            "busy": Out(2),
+            "activity": Out(event(params)),
+            "drain": In(drain_request(params)),
+            "sum": Out(signed(params.acc_bits)),
+            "codebook": In(4).array(2),
+            "host": In(stream.Signature(host_write(params), always_ready=True)),
+            "restart": In(1),
+        })  # fmt: skip
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.pointer_read = pointers = self.pointer_read = PointerRead(self.params)
+        m.submodules.queue = queue = ActivationQueue(self.params)
+        m.submodules.weight_read = weights = self.weight_read = WeightRead(self.params)
+        m.submodules.weight_decode = decode = self.weight_decode = WeightDecode(self.params)
+        m.submodules.mac = mac = self.mac = Mac(self.params)
+
+        connect(m, wiring.flipped(self.i), pointers.i)
+        connect(m, pointers.o, queue.i)
+        connect(m, queue.o, weights.i)
+        connect(m, weights.o, decode.i)
+        connect(m, decode.o, mac.i)
+        m.d.comb += [
+            self.room.eq(queue.room),
+            mac.drain.eq(self.drain), self.sum.eq(mac.sum),
+            decode.codebook[0].eq(self.codebook[0]), decode.codebook[1].eq(self.codebook[1]),
+            self.activity.entry.eq(weights.o.valid),
+            self.activity.padding.eq(weights.o.valid & (weights.o.p.code == 0)),
+            self.activity.bank.eq(weights.o.p.bank),
+        ]  # fmt: skip
+
+        for memory, block in ((Memory.WEIGHTS, weights), (Memory.POINTERS, pointers), (Memory.CODEBOOK, decode)):
+            m.d.comb += [
+                block.w_en.eq(self.host.valid & (self.host.p.memory == memory.value)),
+                block.w_addr.eq(self.host.p.address),
+                block.w_data.eq(self.host.p.data),
+            ]
+
+        # Columns on their way, by bank; at most one enters and two leave in a cycle (dropped, finished).
+        for bank in range(2):
+            pending = Signal(range(self.params.queue_depth + 32), name=f"pending_{bank}")
+            entered = self.i.valid & (self.i.p.bank == bank)
+            dropped = pointers.dropped & (pointers.dropped_bank == bank)
+            finished = mac.done & (mac.done_bank == bank)
+            m.d.sync += pending.eq(pending + entered - dropped - finished)
+            m.d.comb += self.busy[bank].eq(pending != 0)
+        return ResetInserter(self.restart)(m)

@@ -1,0 +1,60 @@
+"""Where a design is going: Amaranth's simulator, or exported Verilog."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth import ClockSignal, Const, Instance, Module, ResetSignal
+from amaranth.back import verilog
+from amaranth.hdl import Value
+from amaranth.lib import wiring
+from amaranth.hdl._ir import PortDirection
+
+from hw.params import Params
+
+__all__ = ["ExportPlatform", "convert", "is_export", "placed", "ports_of"]
+
+
+class ExportPlatform:
+    """Marks an elaboration for Verilog, in which memories and PEs are instances of modules written once."""
+
+
+def is_export(platform: object) -> bool:
+    return isinstance(platform, ExportPlatform)
+
+
+def ports_of(interface: Any, signature: wiring.Signature) -> dict[str, tuple[Value, str]]:
+    """Every port as name → (signal, ``"i"`` or ``"o"``); constant ``ready`` wires are no ports."""
+    ports = {}
+    for path, member, value in signature.flatten(interface):
+        signal = Value.cast(value)
+        if not isinstance(signal, Const):
+            ports["__".join(map(str, path))] = (signal, "i" if member.flow is wiring.In else "o")
+    return ports
+
+
+def placed(m: Module, name: str, kind: Any, module: str, params: Params, platform: object) -> Any:
+    """Add a `kind(params)` to `m` and return its interface.
+
+    In Verilog it is an instance of `module`, which is emitted once for all places: 64 copies of a PE cost
+    seconds to emit and half a minute to compile, one copy and 64 instances do not.
+    """
+    if not is_export(platform):
+        component = kind(params)
+        m.submodules[name] = component
+        return component
+    signature = kind.ports(params)
+    interface = signature.create()
+    ports = {f"{way}_{port}": signal for port, (signal, way) in ports_of(interface, signature).items()}
+    m.submodules[name] = Instance(module, i_clk=ClockSignal(), i_rst=ResetSignal(), **ports)
+    return interface
+
+
+def convert(component: wiring.Component, name: str) -> str:
+    """Verilog text of one component under the module name `name`."""
+    directions = {"i": PortDirection.Input, "o": PortDirection.Output}
+    ports = {port: (signal, directions[way]) for port, (signal, way) in ports_of(component, component.signature).items()}
+    text = verilog.convert(
+        component, name=name, ports=ports, platform=ExportPlatform(), strip_internal_attrs=True, emit_src=False
+    )
+    return str(text)

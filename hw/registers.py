@@ -1,0 +1,121 @@
+"""Register map of the host port, written once: hardware, documentation and C header derive from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hw.layouts import COUNTERS, Error, Function, Memory, Op, identity, memory_shape, record
+from hw.params import Params
+
+__all__ = ["ID", "REGISTERS", "Field", "Register", "c_header", "markdown", "offset"]
+
+ID = 0x31454945  # "EIE1" in little-endian bytes
+
+
+@dataclass(frozen=True)
+class Field:
+    """Bits of a register, and what they mean."""
+
+    name: str
+    first: int
+    width: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Register:
+    """One 32-bit register. `access`: RO, RW, or WO (reads as zero)."""
+
+    name: str
+    offset: int
+    access: str
+    text: str
+    fields: tuple[Field, ...] = field(default=())
+
+
+REGISTERS: tuple[Register, ...] = (
+    Register("ID", 0x00, "RO", 'The letters "EIE1".'),
+    Register("HASH_LOW", 0x04, "RO", "Hash of parameters and layouts, low half. An image with another one does not fit."),
+    Register("HASH_HIGH", 0x08, "RO", "Hash of parameters and layouts, high half."),
+    Register("PES", 0x0C, "RO", "Number of processing elements."),
+    Register("CONTROL", 0x10, "WO", "Commands; write ones.", (
+        Field("START", 0, 1, "Begin at FIRST. While busy it is ignored and sets STATUS.REFUSED."),
+        Field("RESTART", 1, 1, "Abandon what runs and clear all accumulators. Memories keep their contents."),
+        Field("ACKNOWLEDGE", 2, 1, "Clear STATUS.DONE and STATUS.REFUSED, and with them the interrupt."),
+    )),
+    Register("STATUS", 0x14, "RO", "State of the array.", (
+        Field("BUSY", 0, 1, "A run is under way, or accumulators are being cleared after reset."),
+        Field("DONE", 1, 1, "A run has ended, well or with an error."),
+        Field("REFUSED", 2, 1, "A start or a memory access came while busy and had no effect."),
+        Field("ERROR", 4, 4, "Why the last run ended early: " + ", ".join(f"{e.value} {e.name}" for e in Error) + "."),
+        Field("INDEX", 16, 16, "Descriptor at which the run stands or ended."),
+    )),
+    Register("INTERRUPT", 0x18, "RW", "Interrupt enable.", (Field("ENABLE", 0, 1, "Raise `irq` while STATUS.DONE."),)),
+    Register("FIRST", 0x1C, "RW", "Descriptor at which a run begins."),
+    Register("CYCLES", 0x20, "RO", "Cycles since the last start; stands still when the run has ended."),
+    Register("SELECT", 0x24, "RW", "Memory to access.", (
+        Field("MEMORY", 0, 4, ", ".join(f"{m.value} {m.name}" for m in Memory) + "."),
+        Field("UNIT", 8, 8, "PE (weights, pointers) or write-back group (activations, bias); otherwise 0."),
+    )),
+    Register("ADDRESS", 0x28, "RW", "Word address; goes up by one after each whole word. Writing it also starts a word."),
+    Register("DATA", 0x2C, "RW",
+        "The word, 32 bits at a time, low part first; a write of the last part stores it, a read of the last part "
+        "moves on. Activations, descriptors and records can be read; other memories read as zero."),
+)  # fmt: skip
+
+_BY_NAME = {register.name: register for register in REGISTERS}
+
+
+def offset(name: str) -> int:
+    """Byte offset of a register."""
+    return _BY_NAME[name].offset
+
+
+def markdown(params: Params) -> str:
+    """The register map and the memories behind it, as a document."""
+    lines = ["# Host port: AXI4-Lite, 32-bit data", "", f"Parameter hash `{identity(params)}`.", ""]
+    lines += ["| offset | name | access | meaning |", "|---|---|---|---|"]
+    for register in REGISTERS:
+        lines.append(f"| 0x{register.offset:02X} | {register.name} | {register.access} | {register.text} |")
+        for bits in register.fields:
+            span = str(bits.first) if bits.width == 1 else f"{bits.first + bits.width - 1}:{bits.first}"
+            lines.append(f"| | `{bits.name}` [{span}] | | {bits.text} |")
+    lines += ["", "| number | memory | units | words a unit | bits a word | 32-bit parts |", "|---|---|---|---|---|---|"]
+    for memory in Memory:
+        units, words, width = memory_shape(params, memory)
+        lines.append(f"| {memory.value} | {memory.name} | {units} | {words} | {width} | {-(-width // 32)} |")
+    names = ", ".join(str(name) for name, _ in record(params))
+    lines += ["", f"A record holds, 32 bits each: {names}.", ""]
+    return "\n".join(lines)
+
+
+def c_header(params: Params) -> str:
+    """Register offsets, field masks, memory shapes and parameters as a C header."""
+    lines = ["/* Generated together with the Verilog; do not edit. */", "#ifndef EIE_H", "#define EIE_H", ""]
+
+    def define(name: str, value: str) -> None:
+        lines.append(f"#define EIE_{name} {value}")
+
+    define("ID_VALUE", f"0x{ID:08X}u")
+    digest = int(identity(params), 16)
+    define("HASH_LOW_VALUE", f"0x{digest & 0xFFFFFFFF:08X}u")
+    define("HASH_HIGH_VALUE", f"0x{digest >> 32:08X}u")
+    for register in REGISTERS:
+        define(register.name, f"0x{register.offset:02X}u")
+        for bits in register.fields:
+            define(f"{register.name}_{bits.name}_SHIFT", f"{bits.first}u")
+            define(f"{register.name}_{bits.name}_MASK", f"0x{((1 << bits.width) - 1) << bits.first:X}u")
+    for memory in Memory:
+        units, words, width = memory_shape(params, memory)
+        define(f"MEMORY_{memory.name}", f"{memory.value}u")
+        define(f"{memory.name}_UNITS", f"{units}u")
+        define(f"{memory.name}_WORDS", f"{words}u")
+        define(f"{memory.name}_PARTS", f"{-(-width // 32)}u")
+    for n, name in enumerate(("accepted", "finished", "written", *COUNTERS)):
+        define(f"RECORD_{name.upper()}", f"{n}u")
+    for kind in (Op, Function, Error):
+        for member in kind:
+            define(f"{kind.__name__.upper()}_{member.name}", f"{member.value}u")
+    for name, value in params.asdict().items():
+        define(f"PARAM_{name.upper()}", f"{int(value)}u")
+    return "\n".join([*lines, "", "#endif", ""])

@@ -1,0 +1,43 @@
+// One-read one-write synchronous RAM: the only memory in the design. Replace the body by a macro.
+// Reading a word in the cycle in which it is written is forbidden; the simulation model returns the
+// complement of the old word there, so that a design that relied on either value would fail.
+module eie_ram #(
+    parameter WIDTH = 8,
+    parameter DEPTH = 16,
+    parameter ADDRESS = 4
+) (
+    input                    clk,
+    input                    w_en,
+    input      [ADDRESS-1:0] w_addr,
+    input      [WIDTH-1:0]   w_data,
+    input                    r_en,
+    input      [ADDRESS-1:0] r_addr,
+    output reg [WIDTH-1:0]   r_data
+);
+  reg [WIDTH-1:0] mem[0:DEPTH-1];
+
+  always @(posedge clk) begin
+    if (w_en) mem[w_addr] <= w_data;
+`ifdef EIE_SIMULATION
+    if (r_en) r_data <= (w_en && w_addr == r_addr) ? ~mem[r_addr] : mem[r_addr];
+`else
+    if (r_en) r_data <= mem[r_addr];
+`endif
+  end
+
+`ifdef EIE_SIMULATION
+  // +eie_preload=DIR loads DIR/<hierarchical name>.hex where that file exists.
+  string folder, file;
+  integer handle;
+  initial begin
+    if ($value$plusargs("eie_preload=%s", folder)) begin
+      file = $sformatf("%s/%m.hex", folder);
+      handle = $fopen(file, "r");
+      if (handle != 0) begin
+        $fclose(handle);
+        $readmemh(file, mem);
+      end
+    end
+  end
+`endif
+endmodule

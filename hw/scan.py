@@ -1,0 +1,96 @@
+"""Activation scan: reads a layer's input from the activation memory and finds its nonzero columns."""
+
+from __future__ import annotations
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.layouts import ACT_BITS, descriptor
+from hw.nonzero import LeadingNonzero, octet
+from hw.params import LANES, Params
+from hw.streams import broadcast
+
+__all__ = ["Scan", "scan_request"]
+
+
+def scan_request(params: Params) -> data.StructLayout:
+    """One layer to scan: first line, octets, first pointer block, accumulator bank."""
+    return data.StructLayout({"source": 16, "octets": 16, "pointers": 16, "bank": 1})
+
+
+class Scan(wiring.Component):
+    """Read octets in order, ahead of the detector by one, and stream the nonzero columns.
+
+    Octet `w` lies in bank ``w % groups`` at line ``source + w // groups``. It is read only when its line is
+    there: `open` says that all are, otherwise the first `lines` lines.
+
+    Timing: the first octet is requested 1 cycle after ``start``; its first nonzero column is valid 2 cycles
+    after the request. One nonzero a cycle, one cycle for an octet of zeros, none between octets.
+
+    Members
+    -------
+    start, request : begin a layer (only while idle, that is after ``finished``).
+    open, lines : which lines of the source may be read.
+    r_en, r_addr, r_data : read port of all activation banks.
+    o : nonzero columns.
+    finished, skipped : see `LeadingNonzero`.
+    """
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.detector = LeadingNonzero(params)
+        super().__init__({
+            "start": In(1), "request": In(scan_request(params)),
+            "open": In(1), "lines": In(16),
+            "r_en": Out(1), "r_addr": Out(16), "r_data": In(ACT_BITS * LANES).array(params.groups),
+            "o": Out(stream.Signature(broadcast(params))),
+            "finished": Out(1), "skipped": Out(range(LANES + 1)),
+        })  # fmt: skip
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.detector = detector = self.detector
+        connect(m, detector.o, flipped(self.o))
+        m.d.comb += [self.finished.eq(detector.finished), self.skipped.eq(detector.skipped)]
+
+        address_bits = (self.params.groups - 1).bit_length()
+        active = Signal()
+        number = Signal(16)
+        octets = Signal(16)
+        source = Signal(16)
+        block = Signal(descriptor(self.params)["pointers"].width)
+        bank = Signal()
+        line = number >> address_bits
+
+        # The octet that stands at the output of the memory.
+        read = Signal()
+        at = Signal(data.StructLayout({"group": max(1, address_bits), "block": 16, "bank": 1, "last": 1}))
+        last = Signal()
+        m.d.comb += [
+            last.eq(number + 1 == octets),
+            self.r_en.eq(active & (~read | detector.i.ready) & (self.open | (line < self.lines))),
+            self.r_addr.eq(source + line),
+            detector.i.valid.eq(read),
+            detector.i.p.block.eq(at.block), detector.i.p.bank.eq(at.bank), detector.i.p.last.eq(at.last),
+        ]  # fmt: skip
+        acts = self.r_data[0] if self.params.groups == 1 else Signal(ACT_BITS * LANES)
+        if self.params.groups > 1:
+            with m.Switch(at.group):
+                for group in range(self.params.groups):
+                    with m.Case(group):
+                        m.d.comb += acts.eq(self.r_data[group])
+        m.d.comb += detector.i.p.acts.eq(acts)
+
+        with m.If(self.r_en):
+            m.d.sync += [
+                number.eq(number + 1), block.eq(block + 1), active.eq(~last),
+                at.group.eq(number[:address_bits]), at.block.eq(block), at.bank.eq(bank), at.last.eq(last),
+            ]  # fmt: skip
+        m.d.sync += read.eq(Mux(self.r_en, 1, read & ~detector.i.ready))
+        with m.If(self.start):
+            m.d.sync += [
+                active.eq(1), number.eq(0), octets.eq(self.request.octets), source.eq(self.request.source),
+                block.eq(self.request.pointers), bank.eq(self.request.bank),
+            ]  # fmt: skip
+        return m

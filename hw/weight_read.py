@@ -1,0 +1,108 @@
+"""Weight read: words of eight entries from the weight memory, one entry a cycle to the decoder."""
+
+from __future__ import annotations
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.layouts import ACT_BITS, weight_word
+from hw.params import LANES, Params
+from hw.sram import Sram
+from hw.streams import job, selected_entry
+
+__all__ = ["WeightRead"]
+
+
+class WeightRead(wiring.Component):
+    """Turn a job into its entries.
+
+    The output register of the weight memory is the row buffer; the word after it is requested while its
+    last entry is selected, so entries follow one another without a bubble, across words and columns.
+    What to read next stands in a register (`next`), filled from the queue or from the rest of the column:
+    the loop that decides whether a word is requested is one comparison long.
+
+    Timing: the first entry of a job is selected 2 cycles after the job is taken, or right after the last
+    entry of the job before; ``o`` is valid 1 cycle after that. One entry a cycle.
+
+    Members
+    -------
+    i : jobs.
+    o : entries (always ready).
+    w_en, w_addr, w_data : host write port of the weight memory.
+
+    Source: EIE section IV, "Sparse Matrix Read Unit".
+    """
+
+    LATENCY = 3
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.memory = Sram(weight_word(params).size, params.weight_words)
+        super().__init__({
+            "i": In(stream.Signature(job(params))),
+            "o": Out(stream.Signature(selected_entry(params), always_ready=True)),
+            "w_en": In(1), "w_addr": In(len(self.memory.w_addr)), "w_data": In(self.memory.width),
+        })  # fmt: skip
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        params = self.params
+        m.submodules.memory = memory = self.memory
+        column = data.StructLayout({"bank": 1, "act": ACT_BITS})
+
+        # The word to request next.
+        next_valid = Signal()
+        next_first = Signal()
+        next_word = Signal(params.entry_address_bits - 3)
+        next_lane = Signal(3)
+        next_take = Signal(4)
+        next_rest = Signal(params.count_bits)  # entries of the column after that word
+        next_column = Signal(column)
+
+        # The word in the row buffer.
+        left = Signal(4)
+        lane = Signal(3)
+        first = Signal()
+        more = Signal()  # `more`: the column goes on in another word
+        now = Signal(column)
+
+        issue = Signal()
+        m.d.comb += [
+            issue.eq(next_valid & (left <= 1)),
+            memory.w_en.eq(self.w_en), memory.w_addr.eq(self.w_addr), memory.w_data.eq(self.w_data),
+            memory.r_en.eq(issue), memory.r_addr.eq(next_word),
+        ]  # fmt: skip
+
+        with m.If(issue & (next_rest != 0)):
+            following = Mux(next_rest > LANES, LANES, next_rest)
+            m.d.sync += [
+                next_word.eq(next_word + 1), next_lane.eq(0), next_first.eq(0),
+                next_take.eq(following), next_rest.eq(next_rest - following),
+            ]  # fmt: skip
+        with m.Elif(issue | ~next_valid):
+            m.d.comb += self.i.ready.eq(1)
+            m.d.sync += [
+                next_valid.eq(self.i.valid), next_word.eq(self.i.p.word), next_lane.eq(self.i.p.lane),
+                next_first.eq(1), next_take.eq(self.i.p.take), next_rest.eq(self.i.p.count - self.i.p.take),
+                next_column.bank.eq(self.i.p.bank), next_column.act.eq(self.i.p.act),
+            ]  # fmt: skip
+
+        with m.If(issue):
+            m.d.sync += [
+                left.eq(next_take), lane.eq(next_lane), first.eq(next_first), more.eq(next_rest != 0),
+                now.eq(next_column),
+            ]  # fmt: skip
+        with m.Elif(left != 0):
+            m.d.sync += [left.eq(left - 1), lane.eq(lane + 1), first.eq(0)]
+
+        buffer = Signal(weight_word(params))
+        selected = buffer[lane]
+        m.d.comb += buffer.eq(memory.r_data)
+        m.d.sync += [
+            self.o.valid.eq(left != 0),
+            self.o.p.code.eq(selected.code), self.o.p.index.eq(selected.index),
+            self.o.p.first.eq(first), self.o.p.last.eq((left == 1) & ~more),
+            self.o.p.bank.eq(now.bank), self.o.p.act.eq(now.act),
+        ]  # fmt: skip
+        return m

@@ -1,0 +1,60 @@
+"""Driver for the array's host port, over AXI4-Lite, in a cocotb bench."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cocotbext.axi import AxiLiteBus, AxiLiteMaster
+
+from hw.layouts import Memory, memory_shape
+from hw.params import Params
+from hw.registers import offset
+
+__all__ = ["HostPort"]
+
+
+class HostPort:
+    """Registers and memories by name; what a driver on a real host does, in the same order."""
+
+    def __init__(self, dut: Any, params: Params) -> None:
+        self.params = params
+        self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "bus_"), dut.clk, dut.rst)
+
+    async def write(self, register: str, value: int) -> None:
+        await self.master.write_dword(offset(register), value)
+
+    async def read(self, register: str) -> int:
+        return int(await self.master.read_dword(offset(register)))
+
+    async def select(self, memory: Memory, unit: int, address: int) -> None:
+        await self.write("SELECT", memory.value | unit << 8)
+        await self.write("ADDRESS", address)
+
+    def parts(self, memory: Memory) -> int:
+        return -(-memory_shape(self.params, memory)[2] // 32)
+
+    async def load(self, memory: Memory, unit: int, address: int, words: Sequence[int]) -> None:
+        """Write successive words of one memory."""
+        await self.select(memory, unit, address)
+        for word in words:
+            for part in range(self.parts(memory)):
+                await self.write("DATA", (word >> 32 * part) & 0xFFFFFFFF)
+
+    async def fetch(self, memory: Memory, unit: int, address: int, count: int) -> list[int]:
+        """Read successive words of one memory."""
+        await self.select(memory, unit, address)
+        words = []
+        for _ in range(count):
+            word = 0
+            for part in range(self.parts(memory)):
+                word |= await self.read("DATA") << 32 * part
+            words.append(word)
+        return words
+
+    async def status(self) -> dict[str, int]:
+        value = await self.read("STATUS")
+        return {
+            "busy": value & 1, "done": value >> 1 & 1, "refused": value >> 2 & 1,
+            "error": value >> 4 & 15, "index": value >> 16,
+        }  # fmt: skip

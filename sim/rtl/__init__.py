@@ -1,0 +1,1 @@
+"""The exported Verilog in Verilator: build, cache, run."""

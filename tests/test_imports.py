@@ -1,0 +1,117 @@
+"""Who may import whom. Independence of the golden model from the packer is worth something only while it holds."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("hw", "compiler", "sim", "eie")
+STANDARD = set(sys.stdlib_module_names)
+# Loading these runs code from the file.
+PICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+
+
+def modules_named(source: str, module: str) -> set[str]:
+    """Every dotted name that a file imports; ``from a import b`` gives both ``a`` and ``a.b``."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = module.split(".")[: -node.level]
+                base = ".".join([*parents, base] if base else parents)
+            names.add(base)
+            names.update(f"{base}.{alias.name}" for alias in node.names)
+    return names
+
+
+def top(name: str) -> str:
+    return name.split(".", 1)[0]
+
+
+def within(name: str, *allowed: str) -> bool:
+    return any(name == module or name.startswith(module + ".") for module in allowed)
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What `module` imports and must not."""
+    names = modules_named(source, module)
+    own = {name for name in names if top(name) in PACKAGES}
+    other = {name for name in names if top(name) not in PACKAGES and top(name) not in STANDARD}
+    bad: set[str] = {name for name in names if top(name) in PICKLERS or top(name) == "tests"}
+
+    if within(module, "hw"):
+        bad |= {name for name in other if not within(name, "amaranth")}
+        bad |= {name for name in own if not within(name, "hw")}
+    if within(module, "compiler"):
+        bad |= {name for name in own if not within(name, "compiler", "hw.params", "hw.layouts") and name != "hw"}
+    if within(module, "sim"):
+        bad |= {name for name in own if within(name, "eie")}
+    if within(module, "sim.golden", "sim.decode", "sim.cycles"):
+        bad |= {name for name in own if within(name, "compiler.encode", "compiler.pack") or name == "compiler.*"}
+    if within(module, "sim.golden"):
+        bad |= {name for name in own if not within(name, "sim.golden")}
+        bad |= {name for name in other if not within(name, "numpy", "scipy")}
+    if within(module, "sim.decode"):
+        bad |= {name for name in own if within(name, "hw") and not within(name, "hw.params", "hw.layouts") and name != "hw"}
+    if not within(module, "compiler.train", "compiler.frontend"):
+        bad |= {name for name in other if within(name, "torch", "sklearn")}
+    if module == "eie.doctor":  # runs before anything is installed
+        bad |= own | other
+    return sorted(bad)
+
+
+def sources() -> list[tuple[str, Path]]:
+    found = []
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found.append((".".join(parts[:-1] if parts[-1] == "__init__" else parts), path))
+    return found
+
+
+@pytest.mark.parametrize(("module", "path"), [pytest.param(*item, id=item[0]) for item in sources()])
+def test_import_rules_hold(module: str, path: Path) -> None:
+    assert violations(module, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "caught"),
+    [
+        ("hw.pe", "import numpy as np", ["numpy"]),
+        ("hw.pe", "from compiler.image import Image", ["compiler.image", "compiler.image.Image"]),
+        ("compiler.pack", "from hw import params, pe", ["hw.pe"]),
+        ("compiler.pack", "import sim.golden", ["sim.golden"]),
+        ("compiler.pipeline", "def f():\n    import torch", ["torch"]),
+        ("compiler.train.loop", "import torch", []),
+        ("compiler.frontend", "import torch", []),
+        ("sim.golden", "from hw.params import Params", ["hw.params", "hw.params.Params"]),
+        ("sim.golden", "from .cycles import run", ["sim.cycles", "sim.cycles.run"]),
+        ("sim.golden", "import numba", ["numba"]),
+        ("sim.decode", "from compiler import pack", ["compiler.pack"]),
+        ("sim.decode", "from compiler.pack import memory_words", ["compiler.pack", "compiler.pack.memory_words"]),
+        ("sim.decode", "from hw.layouts import ENTRY\nfrom compiler.image import Image", []),
+        ("sim.decode", "import hw.pe", ["hw.pe"]),
+        ("sim.cycles", "from compiler.encode import encode", ["compiler.encode", "compiler.encode.encode"]),
+        ("sim.run", "import pickle", ["pickle"]),
+        ("sim.run", "from tests.sim import helper", ["tests.sim", "tests.sim.helper"]),
+        ("sim.run", "import eie", ["eie"]),
+        ("eie.doctor", "import numpy", ["numpy"]),
+        ("eie.cli", "from sim.run import run", []),
+    ],
+)
+def test_planted_violation_is_caught(module: str, source: str, caught: list[str]) -> None:
+    assert violations(module, source) == caught
+
+
+def test_doctor_reads_on_old_python() -> None:
+    # It has to be able to say that the Python is too old.
+    source = (ROOT / "eie" / "doctor.py").read_text(encoding="utf-8")
+    ast.parse(source, feature_version=(3, 6))
+    assert "annotations" not in {name.split(".")[-1] for name in modules_named(source, "eie.doctor")}
