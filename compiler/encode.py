@@ -46,7 +46,7 @@ class EncodedLayer:
 def encode(graph: QuantizedGraph) -> tuple[EncodedLayer, ...]:
     """Compress each layer for ``graph.params``.
 
-    Source: EIE (Han et al., ISCA 2016), section III: relative-indexed compressed sparse columns, interleaved rows.
+    Source: EIE (Han et al., ISCA 2016), section III: relative indices in compressed sparse columns, interleaved rows.
     """
     encoded: list[EncodedLayer] = []
     for layer in graph.layers:
@@ -60,7 +60,7 @@ def deal_rows(nonzeros: Int, params: Params) -> NDArray[np.int32]:
 
     Interleaved, neuron n stands at position n. Balanced, rows go by falling nonzeros to the PE with the
     least work that has a slot left (LPT); within a PE neurons ascend, so that neighbours share activation lines.
-    Row fragments (one row split over several PEs) would extend this: more positions than neurons, one neuron at several.
+    Row fragments (one row split over several PEs) would extend this: one neuron would stand at several positions.
 
     Parameters
     ----------

@@ -193,7 +193,8 @@ def _histogram(codes: NDArray[np.uint8], size: int) -> Int:
 
 
 def _row_counts(flat: Int, shape: tuple[int, ...]) -> Int:
-    return np.diff(np.searchsorted(flat, np.arange(shape[0] + 1) * shape[1]))
+    counts: Int = np.diff(np.searchsorted(flat, np.arange(shape[0] + 1) * shape[1]))
+    return counts
 
 
 def _sparse(codes: NDArray[np.uint8]) -> scipy.sparse.csr_array:
@@ -244,4 +245,5 @@ def _round(total: int, shift: int) -> int:
 
 def _requantize(sums: Int, shift: int) -> Int:
     """What write-back makes of activated sums."""
-    return np.clip((sums + ((1 << shift) >> 1)) >> shift, _LOW, _HIGH)
+    raw: Int = np.clip((sums + ((1 << shift) >> 1)) >> shift, _LOW, _HIGH)
+    return raw

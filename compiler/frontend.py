@@ -8,11 +8,13 @@ is collected and reported together, so that a model is judged in one go and neve
 from __future__ import annotations
 
 import dataclasses
+import io
+import logging
 import operator
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -90,30 +92,40 @@ def from_torch(module: nn.Module, example_inputs: torch.Tensor | tuple[Any, ...]
         supported, with its module path and source line.
     """
     if not isinstance(module, nn.Module):
-        raise ModelError(f"the model is a {type(module).__name__}; expected a torch.nn.Module")
+        raise ModelError(f"the model is of type {type(module).__name__}; expected a torch.nn.Module")
     arguments = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     if len(arguments) != 1 or not isinstance(arguments[0], torch.Tensor) or arguments[0].dim() < 2:
         given = ", ".join(_describe(argument) for argument in arguments) or "nothing"
         raise ModelError(f"example_inputs is {given}; expected one tensor of shape (batch, ...)")
-    with _evaluation(module), torch.no_grad(), warnings.catch_warnings():
-        # torch.export warns about its own internals; nothing of that is the caller's to act on.
-        warnings.simplefilter("ignore")
-        graph = _Reader(_export(module, arguments)).read()
+    with _evaluation(module), torch.no_grad():
+        expected = _call(module, arguments)
+        with _quiet():
+            graph = _Reader(_export(module, arguments)).read()
         graph.verify()
-        _compare(graph, arguments[0], module(*arguments))
+        _compare(graph, arguments[0], expected)
     return graph
+
+
+def _call(module: nn.Module, arguments: tuple[Any, ...]) -> Any:
+    try:
+        return module(*(argument.clone() for argument in arguments))  # a forward may write into its input
+    except Exception as error:  # it is the user's code: anything can come
+        raise ModelError(
+            f"the model fails on example_inputs ({_describe(arguments[0])}): {type(error).__name__}: {error}"
+        ) from error
 
 
 def _export(module: nn.Module, arguments: tuple[Any, ...]) -> torch.export.ExportedProgram:
     try:
         # An empty table makes in-place operations functional and decomposes nothing else.
-        return torch.export.export(module, arguments).run_decompositions({})
+        program: torch.export.ExportedProgram = torch.export.export(module, arguments).run_decompositions({})
     except Exception as error:  # torch raises a dozen unrelated types here, all of them about the user's module
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"torch.export cannot read {type(module).__name__}: {reason}\n"
             f"supported is {_SUPPORTED}; control flow must not depend on values"
         ) from error
+    return program
 
 
 class _Reader:
@@ -123,7 +135,7 @@ class _Reader:
         self.program = program
         self.constants: dict[Node, Any] = {}
         self.data: set[Node] = set()
-        self.opaque: set[Node] = set()
+        self.opaque: set[Node] = set()  # values that could not be read; what follows from them is not listed
         self.layers: list[Linear] = []
         self.problems: list[str] = []
         self.calls: dict[str, int] = {}
@@ -179,7 +191,7 @@ class _Reader:
                 self.constants[node] = tensors[spec.target]
             elif node in live:
                 self.problems.append(f"{spec.target}: {spec.kind.name.lower()} inputs are not supported")
-                self.constants[node] = None
+                self.opaque.add(node)
         if not self.data & live:
             self.problems.append("the output does not depend on the input")
 
@@ -211,31 +223,35 @@ class _Reader:
         if node.op == "get_attr":
             self.constants[node] = operator.attrgetter(str(node.target))(self.program.graph_module)
             return
+        if self.opaque.intersection(node.all_input_nodes):
+            self.opaque.add(node)
+            return
         tags = getattr(node.target, "tags", ())
         if node.op != "call_function" or torch.Tag.nondeterministic_seeded in tags:
             self._problem(node, "its result is not the same in every run")
-            self.constants[node] = None
+            self.opaque.add(node)
             return
         try:
             arguments = map_arg(node.args, lambda source: self.constants[source])
             keywords = map_arg(dict(node.kwargs), lambda source: self.constants[source])
-            self.constants[node] = node.target(*arguments, **keywords)  # type: ignore[operator, misc, arg-type]
+            function: Any = node.target
+            self.constants[node] = function(*arguments, **keywords)
         except Exception as error:  # whatever torch raises here belongs in the list with the other problems
             self._problem(node, f"its constant value cannot be computed: {error}")
-            self.constants[node] = None
+            self.opaque.add(node)
 
     def _linear(self, node: Node, source: Node, name: str) -> None:
         """Append one layer: y = x W^T + b, with W and b constant and x of shape (batch, in)."""
         self.seen_linear = True
-        bias: Any = None
+        if self.opaque.intersection(node.all_input_nodes) - {source}:
+            return
         if name == "aten.addmm.default":
-            bias, x, weight = (self.constants.get(arg, arg) for arg in node.args[:3])  # type: ignore[arg-type, call-overload]
+            bias, x, weight = (self._value(argument) for argument in node.args[:3])
             if (node.kwargs.get("beta", 1), node.kwargs.get("alpha", 1)) != (1, 1):
                 self._problem(node, "beta and alpha must be 1")
         else:
-            x, weight = (self.constants.get(arg, arg) for arg in node.args[:2])  # type: ignore[arg-type, call-overload]
-            if name == "aten.linear.default" and len(node.args) > 2 and node.args[2] is not None:
-                bias = self.constants.get(node.args[2], node.args[2])  # type: ignore[arg-type, call-overload]
+            x, weight = (self._value(argument) for argument in node.args[:2])
+            bias = self._value(_argument(node, 2, "bias"))
         if x is not source or not isinstance(weight, torch.Tensor) or weight.dim() != 2:
             self._problem(node, "its weights depend on the input or are not a matrix")
             return
@@ -255,6 +271,10 @@ class _Reader:
                 activation="none",
             )
         )
+
+    def _value(self, argument: Any) -> Any:
+        """What an argument is: a constant where it is known, else as it stands."""
+        return self.constants[argument] if isinstance(argument, Node) and argument in self.constants else argument
 
     def _relu(self, node: Node) -> None:
         if not self.layers:
@@ -322,7 +342,11 @@ def _dtype(node: Node) -> Any:
 
 
 def _describe(value: Any) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+    return (
+        f"a tensor of shape {tuple(value.shape)}"
+        if isinstance(value, torch.Tensor)
+        else f"of type {type(value).__name__}"
+    )
 
 
 def _path(node: Node) -> str:
@@ -342,6 +366,19 @@ def _where(node: Node) -> str:
     own = [match for match in frames if str(Path(torch.__file__).parent) not in match["file"]]
     line = f" at {Path(own[-1]['file']).name}:{own[-1]['line']}" if own else ""
     return f"{_path(node) or '(model)'}{f' ({kind})' if kind else ''} {target}{line}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing printed: what torch.export says is about its own internals, and our errors say the rest."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager

@@ -129,20 +129,20 @@ class QuantizedGraph:
         size, limit = 1 << self.params.code_bits, 1 << (self.params.acc_bits - 1)
         before: QuantizedLayer | None = None
         for layer in self.layers:
-            name, codes = layer.name, layer.codes
+            name, codes, codebook, bias = layer.name, layer.codes, layer.codebook, layer.bias
             if codes.dtype != np.uint8 or codes.ndim != 2 or 0 in codes.shape:
                 wrong.append(f"{name}: codes are {codes.dtype} {codes.shape}; expected uint8 (out, in)")
                 before = None
                 continue
             if int(codes.max()) >= size:
                 wrong.append(f"{name}: code {int(codes.max())}; expected less than {size}")
-            if layer.codebook.dtype != np.int16 or layer.codebook.shape != (size,):
-                wrong.append(f"{name}: codebook is {layer.codebook.dtype} {layer.codebook.shape}; expected int16 ({size},)")
-            elif layer.codebook[0]:
-                wrong.append(f"{name}: code 0 is {layer.codebook[0]}; expected 0")
-            if layer.bias.dtype != np.int64 or layer.bias.shape != codes.shape[:1]:
-                wrong.append(f"{name}: bias is {layer.bias.dtype} {layer.bias.shape}; expected int64 {codes.shape[:1]}")
-            elif int(layer.bias.min()) < -limit or int(layer.bias.max()) >= limit:
+            if codebook.dtype != np.int16 or codebook.shape != (size,):
+                wrong.append(f"{name}: codebook is {codebook.dtype} {codebook.shape}; expected int16 ({size},)")
+            elif codebook[0]:
+                wrong.append(f"{name}: code 0 is {codebook[0]}; expected 0")
+            if bias.dtype != np.int64 or bias.shape != codes.shape[:1]:
+                wrong.append(f"{name}: bias is {bias.dtype} {bias.shape}; expected int64 {codes.shape[:1]}")
+            elif int(bias.min()) < -limit or int(bias.max()) >= limit:
                 wrong.append(f"{name}: bias does not fit {self.params.acc_bits} bits")
             if not 0 <= layer.shift <= MAX_SHIFT:
                 wrong.append(f"{name}: shift is {layer.shift}; expected 0 to {MAX_SHIFT}")
@@ -150,10 +150,12 @@ class QuantizedGraph:
                 wrong.append(f"{name}: activation {layer.activation!r}; expected one of {ACTIVATIONS}")
             if layer.output_exponent != layer.input_exponent + layer.weight_exponent + layer.shift:
                 wrong.append(f"{name}: output exponent {layer.output_exponent} is not input + weight exponent + shift")
-            if before is not None and codes.shape[1] != before.codes.shape[0]:
-                wrong.append(f"{name}: takes {codes.shape[1]} inputs; {before.name} has {before.codes.shape[0]} outputs")
-            if before is not None and layer.input_exponent != before.output_exponent:
-                wrong.append(f"{name}: input exponent {layer.input_exponent}; {before.name} puts out {before.output_exponent}")
+            outputs = codes.shape[1] if before is None else before.codes.shape[0]
+            exponent = layer.input_exponent if before is None else before.output_exponent
+            if codes.shape[1] != outputs:
+                wrong.append(f"{name}: takes {codes.shape[1]} inputs; the layer before has {outputs} outputs")
+            if layer.input_exponent != exponent:
+                wrong.append(f"{name}: input exponent {layer.input_exponent}; the layer before puts out {exponent}")
             before = layer
         _raise(wrong)
 
@@ -162,7 +164,8 @@ def _name_errors(layers: Sequence[Linear] | Sequence[QuantizedLayer]) -> list[st
     if not layers:
         return ["the network has no layers"]
     names = [layer.name for layer in layers]
-    return [f"layer name {name!r} is used {names.count(name)} times" for name in dict.fromkeys(names) if names.count(name) > 1]
+    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    return [f"layer name {name!r} is used {names.count(name)} times" for name in repeated]
 
 
 def _raise(wrong: list[str]) -> None:

@@ -24,6 +24,9 @@ __all__ = ["MAX_ELEMENTS", "load_layer"]
 MAX_ELEMENTS = 1 << 29
 """Weights a layer may have, zeros included: a small file can claim any shape, and the dense form must fit memory."""
 
+_UNREADABLE = (
+    OSError, EOFError, ValueError, MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _SPARSE = frozenset({"data", "indices", "indptr", "shape", "format"})
 _KNOWN = _SPARSE | {"weight", "bias", "activation", "_is_array"}
 
@@ -45,7 +48,7 @@ def load_layer(path: str | Path) -> Graph:
             arrays = {name: _read(archive, member, name) for member, name in _members(archive)}
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError, MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as e:
+    except _UNREADABLE as e:
         raise ModelError(f"{path}: not a readable .npz file ({e})") from None
     try:
         graph = Graph((_layer(arrays),))
@@ -92,7 +95,8 @@ def _layer(arrays: dict[str, NDArray[Any]]) -> Linear:
     elif set(arrays) >= _SPARSE and "weight" not in arrays:
         weight = _dense(arrays)
     else:
-        raise ModelError(f"holds {', '.join(sorted(arrays)) or 'nothing'}; expected either weight, or {', '.join(sorted(_SPARSE))}")
+        found = ", ".join(sorted(arrays)) or "nothing"
+        raise ModelError(f"holds {found}; expected either weight, or {', '.join(sorted(_SPARSE))}")
     bias = arrays.get("bias")
     for name, array in (("weight", weight), ("bias", bias)):
         if array is not None and array.dtype.kind not in "fiub":

@@ -18,7 +18,7 @@ from compiler.errors import ImageError
 from compiler.image import Image, LayerInfo
 from compiler.ir import QuantizedGraph, QuantizedLayer
 from hw.layouts import Function, Op, descriptor, fields, pointer_block, weight_word
-from hw.params import LANES, Params
+from hw.params import LANES, Params, ParamsError
 
 __all__ = ["pack", "pack_words"]
 
@@ -103,27 +103,35 @@ def _info(layer: QuantizedLayer, encoded: EncodedLayer) -> LayerInfo:
 def _check_fit(graph: QuantizedGraph, encoded: tuple[EncodedLayer, ...]) -> None:
     params = graph.params
     slots = [len(layer.row_order) // params.pes for layer in encoded]
+    octets = [params.octets(layer.columns) for layer in encoded]
     entries = max(np.sum([layer.counts.sum(axis=1) for layer in encoded], axis=0).tolist())
     lines = params.lines(encoded[0].columns) + sum(params.lines(len(layer.row_order)) for layer in encoded)
     needs = [
         ("accumulators", "rows", max(slots), params.rows),
         ("weight memory", "weight_words", -(-entries // LANES), params.weight_words),
-        ("pointer memory", "pointer_blocks", sum(params.octets(layer.columns) for layer in encoded), params.pointer_blocks),
+        ("pointer memory", "pointer_blocks", sum(octets), params.pointer_blocks),
         ("activation memory", "act_lines", lines, params.act_lines),
         ("bias memory", "bias_words", sum(slots) * params.group, params.bias_words),
         ("codebook memory", "codebooks", len(encoded), params.codebooks),
         ("descriptor memory", "descriptors", len(encoded) + 1, params.descriptors),
     ]
     small = [
-        f"{memory} needs {needed}, the array has {available} (--set {name}={needed})"
+        f"{memory} needs {needed}, the array has {available} ({_advice(params, name, needed)})"
         for memory, name, needed, available in needs
         if needed > available
     ]
-    widest = max(params.octets(layer.columns) for layer in encoded)
-    if widest >= 1 << 16:
-        small.append(f"a layer has {widest} octets of inputs, a descriptor holds {(1 << 16) - 1}: split the layer")
+    if max(octets) >= 1 << 16:
+        small.append(f"a layer has {max(octets)} octets of inputs, a descriptor holds {(1 << 16) - 1}: split the layer")
     if small:
         raise ImageError("the network does not fit: " + "; ".join(small))
+
+
+def _advice(params: Params, name: str, needed: int) -> str:
+    try:
+        params.replace(**{name: needed})
+    except ParamsError as e:
+        return f"{e}: split the network"
+    return f"--set {name}={needed}"
 
 
 def _pack_entries(encoded: tuple[EncodedLayer, ...], params: Params) -> NDArray[np.uint8]:
@@ -137,8 +145,10 @@ def _pack_entries(encoded: tuple[EncodedLayer, ...], params: Params) -> NDArray[
         for pe in range(params.pes):
             there, here = slice(begin[pe], begin[pe] + size[pe]), slice(ends[pe] - size[pe], ends[pe])
             codes[pe, there], indices[pe, there] = layer.codes[here], layer.indices[here]
-    lanes = {f"{lane}.{name}": array[:, lane::LANES] for name, array in (("code", codes), ("index", indices)) for lane in range(LANES)}
-    return pack_words(weight_word(params), lanes)
+    values = {}
+    for lane in range(LANES):
+        values[f"{lane}.code"], values[f"{lane}.index"] = codes[:, lane::LANES], indices[:, lane::LANES]
+    return pack_words(weight_word(params), values)
 
 
 def _pack_pointers(encoded: tuple[EncodedLayer, ...], params: Params) -> NDArray[np.uint8]:
@@ -158,7 +168,9 @@ def _arrange_bias(layers: tuple[QuantizedLayer, ...], encoded: tuple[EncodedLaye
     return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
 
-def _pack_descriptors(layers: tuple[QuantizedLayer, ...], encoded: tuple[EncodedLayer, ...], params: Params) -> NDArray[np.uint8]:
+def _pack_descriptors(
+    layers: tuple[QuantizedLayer, ...], encoded: tuple[EncodedLayer, ...], params: Params
+) -> NDArray[np.uint8]:
     """(layers + 1, bytes): one MATVEC a layer, then END. Every result keeps its own lines of activation memory."""
     slots = np.array([len(layer.row_order) // params.pes for layer in encoded])
     octets = np.array([params.octets(layer.columns) for layer in encoded])

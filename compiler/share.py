@@ -37,8 +37,8 @@ def share(weight: NDArray[np.float32], code_bits: int) -> tuple[NDArray[np.uint8
     flat = np.flatnonzero(weight)
     nonzero = weight.reshape(-1)[flat]
     clusters = (1 << code_bits) - 1
-    values, counts = np.unique(nonzero, return_counts=True)
-    values = values.astype(np.float64)
+    found, counts = np.unique(nonzero, return_counts=True)
+    values = found.astype(np.float64)
     codes = np.zeros(weight.size, np.uint8)
     centroids = np.zeros(clusters + 1)
     if len(values) <= clusters:
@@ -46,20 +46,22 @@ def share(weight: NDArray[np.float32], code_bits: int) -> tuple[NDArray[np.uint8
         codes[flat] = np.searchsorted(values, nonzero.astype(np.float64)) + 1
         centroids[1 : len(values) + 1] = values
     else:
-        values, weights = _pool(values, counts)
-        found = np.sort(np.asarray(ckwrap.ckmeans(values, clusters, weights=weights).centers, np.float64))
-        centroids[1 : len(found) + 1] = found
-        codes[flat] = np.searchsorted((found[1:] + found[:-1]) / 2, nonzero) + 1
+        pooled, weights = _pool(values, counts.astype(np.float64))
+        centers = np.sort(np.asarray(ckwrap.ckmeans(pooled, clusters, weights=weights).centers, np.float64))
+        centroids[1 : len(centers) + 1] = centers
+        codes[flat] = np.searchsorted((centers[1:] + centers[:-1]) / 2, nonzero) + 1
     return codes.reshape(weight.shape), centroids
 
 
-def _pool(values: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pool(
+    values: NDArray[np.float64], counts: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Values and weights for the clustering: as they are, or the means of equal bins if there are too many."""
     if len(values) <= EXACT_VALUES:
-        return values, counts.astype(np.float64)
+        return values, counts
     scale = (EXACT_VALUES - 1) / (values[-1] - values[0])
     bins = ((values - values[0]) * scale).astype(np.int64)
-    weights = np.bincount(bins, weights=counts)
+    weights: NDArray[np.float64] = np.bincount(bins, weights=counts).astype(np.float64)
     sums = np.bincount(bins, weights=counts * values)
     used = weights > 0
     return sums[used] / weights[used], weights[used]

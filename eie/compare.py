@@ -63,15 +63,16 @@ class Comparison:
         """A line for people about each kind of difference; empty if all is equal."""
         lines = []
         if (first := self.first) is not None:
-            low, high = (f"{value} (0x{value & 0xFFFF:04x})" for value in first.values)
+            left, right = (f"{value} (0x{value & 0xFFFF:04x})" for value in first.values)
             lines.append(
-                f"values: {self.values_different:,} of {self.values:,} differ; the first in layer {first.layer}, sample "
-                f"{first.sample}, neuron {first.neuron}, bit {first.bit}: {self.engines[0]} {low}, {self.engines[1]} {high}"
+                f"values: {self.values_different:,} of {self.values:,} differ; the first in layer {first.layer}, "
+                f"sample {first.sample}, neuron {first.neuron}, bit {first.bit}: "
+                f"{self.engines[0]} {left}, {self.engines[1]} {right}"
             )
         if (record := self.first_record) is not None:
             lines.append(
-                f"cycles: {self.records_different:,} of {self.records:,} times and counters differ; the first in sample "
-                f"{record.sample}, layer {record.layer}, {record.field}: "
+                f"cycles: {self.records_different:,} of {self.records:,} times and counters differ; the first in "
+                f"sample {record.sample}, layer {record.layer}, {record.field}: "
                 f"{self.engines[0]} {record.values[0]}, {self.engines[1]} {record.values[1]}"
             )
         return lines

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image import Image, LayerInfo, row_orders
-from hw.layouts import ACT_BITS, WEIGHT_BITS, Memory, descriptor, memory_shape, pointer_block
+from hw.layouts import ACT_BITS, MEMORIES, WEIGHT_BITS, Memory, descriptor, memory_shape, pointer_block
 from sim import cycles, decode, golden
 
 __all__ = ["describe", "image_bytes"]
@@ -36,7 +36,7 @@ def describe(image: Image) -> dict[str, Any]:
     orders = row_orders(image)
     golden_layers = decode.decode(image)
     times = _times(image)
-    layers = []
+    layers: list[dict[str, Any]] = []
     for number, (layer, (counts, _, _)) in enumerate(zip(image.layers, shares, strict=True)):
         busy = counts.sum(axis=0, dtype=np.int64)
         bits = _bits(image, layer, int(busy.sum()))
@@ -159,7 +159,7 @@ def _memories(image: Image, positions: list[int]) -> list[dict[str, Any]]:
         Memory.RECORDS: len(image.layers),
     }
     table = []
-    for memory in Memory:
+    for memory in MEMORIES:
         units, words, width = memory_shape(params, memory)
         table.append(
             {"name": memory.name.lower(), "units": units, "words": words, "used": used[memory], "word_bits": width}

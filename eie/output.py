@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
-__all__ = ["Output", "Progress", "check_writable", "check_writable_folder", "grouped", "write_whole"]
+__all__ = [
+    "Output",
+    "Progress",
+    "Stages",
+    "check_writable",
+    "check_writable_folder",
+    "grouped",
+    "table_text",
+    "write_whole",
+]
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) while something long is under way."""
+
+
+class Stages(Protocol):
+    """Is told how far each stage of a training is."""
+
+    def __call__(self, stage: str, done: int, total: int, text: str) -> None:
+        """`done` of `total` epochs, and a few words on how it goes."""
+
 
 PLAIN_WIDTH = 120
 """Columns of a table that is not printed to a terminal."""
@@ -54,20 +73,7 @@ class Output:
         """A table on standard output; numbers are aligned to the right and None is shown as "-"."""
         if self.json_to == "-":
             return
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-
-        cells = [list(row) for row in rows]
-        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-        for number, name in enumerate(columns):
-            words = any(isinstance(row[number], str) for row in cells)
-            table.add_column(name, justify="left" if words else "right", overflow="fold")
-        for row in cells:
-            table.add_row(*(grouped(cell) for cell in row))
-        # No markup: names of layers and files may hold square brackets.
-        width = None if sys.stdout.isatty() else PLAIN_WIDTH
-        Console(file=click.get_text_stream("stdout"), markup=False, highlight=False, width=width).print(table)
+        self.text(table_text(columns, list(rows), title) + "\n")
 
     def result(self, value: object) -> None:
         """The machine's answer, if one was asked for."""
@@ -89,13 +95,64 @@ class Output:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        title_column = TextColumn("{task.description}", markup=False)
+        columns = (title_column, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
+    @contextlib.contextmanager
+    def stages(self) -> Iterator[Stages]:
+        """Progress of training on standard error: a bar, or a line a stage where that is not a terminal."""
+        if not sys.stderr.isatty():
 
-def grouped(value: object) -> str:
+            def line(stage: str, done: int, total: int, text: str) -> None:
+                if done == total:
+                    self.note(f"  {stage}: {text}")
+
+            yield line
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            TextColumn("{task.fields[stage]:>8}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.fields[text]}", markup=False),
+        )  # fmt: skip
+        with Bar(*columns, console=Console(stderr=True)) as bar:
+            tasks: dict[str, TaskID] = {}
+
+            def step(stage: str, done: int, total: int, text: str) -> None:
+                if stage not in tasks:
+                    tasks[stage] = bar.add_task(stage, stage=stage, text=text)
+                bar.update(tasks[stage], completed=done, total=total, text=text)
+
+            yield step
+
+
+def table_text(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> str:
+    """A table as plain text, its title above it."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for number, name in enumerate(columns):
+        words = any(isinstance(row[number], str) for row in rows)
+        table.add_column(name, justify="left" if words else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(grouped(cell) for cell in row))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
+    # No markup: names of layers and files may hold square brackets.
+    console = Console(file=io.StringIO(), markup=False, highlight=False, width=width)
+    with console.capture() as capture:
+        console.print(table)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    return "\n".join([title, *lines] if title else lines)
+
+
+def grouped(value: Any) -> str:
     """A table cell: thousands separated, four significant digits for fractions, "-" for None."""
     if value is None:
         return "-"

@@ -42,18 +42,10 @@ def float_outputs(source: Source, image: Image, x: NDArray[Any]) -> list[Float]:
             current = np.maximum(current, 0)
         outputs.append(current)
     if source.module is not None:
-        outputs[-1] = _torch_outputs(source, value).reshape(outputs[-1].shape)
+        from compiler.train import foreign
+
+        outputs[-1] = foreign.outputs(source.module, value, source.sample_shape)
     return outputs
-
-
-def _torch_outputs(source: Source, value: Float) -> Float:
-    import torch
-
-    shape = source.sample_shape or (value.shape[1],)
-    with torch.no_grad():
-        result = source.module(torch.from_numpy(value.astype(np.float32)).reshape(len(value), *shape))
-    array: Float = result.to(torch.float64).numpy()
-    return array
 
 
 def _check_same(graph: Graph, image: Image) -> None:

@@ -59,7 +59,9 @@ def violations(module: str, source: str) -> list[str]:
         bad |= {name for name in own if not within(name, "sim.golden")}
         bad |= {name for name in other if not within(name, "numpy", "scipy")}
     if within(module, "sim.decode"):
-        bad |= {name for name in own if within(name, "hw") and not within(name, "hw.params", "hw.layouts") and name != "hw"}
+        bad |= {
+            name for name in own if within(name, "hw") and not within(name, "hw.params", "hw.layouts") and name != "hw"
+        }
     if not within(module, "compiler.train", "compiler.frontend"):
         bad |= {name for name in other if within(name, "torch", "sklearn")}
     if module == "eie.doctor":  # runs before anything is installed

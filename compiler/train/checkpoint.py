@@ -42,7 +42,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as stream:
             content = json.loads((stream.metadata() or {})[_KEY])
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (SafetensorError, OSError, KeyError, ValueError) as error:

@@ -73,7 +73,9 @@ def load(name: str, validation: float, folder: Path | None = None) -> Dataset:
     training, test = DATASETS[name](folder)
     held = round(len(training) * validation)
     if not 0 < held < len(training):
-        raise RecipeError(f"data.validation is {validation!r}; it leaves {held} of {len(training)} samples to validate on")
+        raise RecipeError(
+            f"data.validation is {validation!r}, which is {held} of {len(training)} samples; expected some"
+        )
     order = _permutation(len(training))
     return Dataset(
         name=name,
@@ -86,7 +88,7 @@ def load(name: str, validation: float, folder: Path | None = None) -> Dataset:
 
 def _permutation(count: int) -> NDArray[np.intp]:
     # NumPy promises the stream of the legacy generator for ever; that of the new one may change.
-    return np.random.RandomState(_SPLIT_SEED).permutation(count)  # noqa: NPY002
+    return np.random.RandomState(_SPLIT_SEED).permutation(count)
 
 
 def _digits(folder: Path | None) -> tuple[Split, Split]:

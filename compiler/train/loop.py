@@ -44,14 +44,13 @@ def fit(
     inputs, labels = torch.from_numpy(split.inputs), torch.from_numpy(split.labels)
     steps = -(-len(split) // schedule.batch)
     total = steps * schedule.epochs
-    optimizer = torch.optim.AdamW(
-        module.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
-    )
+    optimizer = torch.optim.AdamW(module.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     module.train()
     for epoch in range(schedule.epochs):
         order = torch.randperm(len(split), generator=generator)
         losses = 0.0
-        for number, index in enumerate(order.split(schedule.batch)):
+        for number in range(steps):
+            index = order[number * schedule.batch : (number + 1) * schedule.batch]
             step = epoch * steps + number
             if before_step is not None:
                 before_step(step, total)

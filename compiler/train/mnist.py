@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import shutil
 import struct
@@ -97,11 +98,7 @@ def parse_idx(data: bytes, path: Path) -> NDArray[np.uint8]:
     if len(data) < header:
         raise InputError(f"{path} is truncated: {len(data)} bytes, its header alone has {header}")
     shape = struct.unpack(f">{data[3]}I", data[4:header])
-    expected = header
-    count = 1
-    for size in shape:
-        count *= size
-    expected += count
+    expected = header + math.prod(shape)
     if len(data) != expected:
         raise InputError(f"{path} has {len(data)} bytes; its header says {expected} (shape {shape})")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
@@ -131,7 +128,8 @@ def _check(data: bytes, name: str, path: Path | str) -> None:
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != FILES[name]:
         raise InputError(
-            f"{path} has MD5 {found}; expected {FILES[name]}. It is damaged or not MNIST's {name}: delete it and try again"
+            f"{path} has MD5 {found}; expected {FILES[name]}. "
+            f"It is damaged or not MNIST's {name}: delete it and try again"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ def mlp(features: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
     """Linear layers fc1, fc2, … with ReLU relu1, relu2, … between them, none after the last."""
     sizes = [features, *hidden, classes]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+    for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
         layers[f"fc{number}"] = nn.Linear(inputs, outputs)
         layers[f"relu{number}"] = nn.ReLU()
     layers.popitem()

@@ -29,6 +29,7 @@ class Mask(nn.Module):
         self.register_buffer("mask", torch.ones(weight.shape, dtype=torch.bool, device=weight.device))
 
     def forward(self, weight: Tensor) -> Tensor:
+        """The weight with pruned places zero."""
         return weight * self.mask
 
 
@@ -63,7 +64,7 @@ def prune(module: nn.Module, density: float, name: str = "weight") -> None:
         kept[order[:count]] = True
         mask.mask &= kept.view(weight.shape)
         # What lies under the mask no longer matters; zero keeps saved states free of leftovers.
-        original = cast(Tensor, getattr(module.parametrizations, name).original)  # type: ignore[union-attr]
+        original = cast(Tensor, getattr(module.parametrizations, name).original)
         original.mul_(mask.mask)
 
 
@@ -76,5 +77,5 @@ def cubic(progress: float, start: float, final: float) -> float:
 def _find(module: nn.Module, name: str) -> Mask | None:
     if not parametrize.is_parametrized(module, name):
         return None
-    chain = getattr(module.parametrizations, name)  # type: ignore[union-attr]
+    chain = getattr(module.parametrizations, name)
     return next((step for step in chain if isinstance(step, Mask)), None)

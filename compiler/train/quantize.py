@@ -39,6 +39,7 @@ class SharedWeight(nn.Module):
         self.register_buffer("codes", torch.zeros(weight.shape, dtype=torch.uint8, device=weight.device))
 
     def forward(self, centroids: Tensor) -> Tensor:
+        """The weight that codes and `centroids` stand for."""
         table = torch.cat((centroids.new_zeros(1), centroids))
         # index_select adds the gradients up in a fixed order and eight times faster than an embedding.
         return table.index_select(0, self.codes.flatten().int()).view(self.codes.shape)

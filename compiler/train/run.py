@@ -7,7 +7,6 @@ choose fixed-point ranges with) and ``report.json``. No file needs pickle.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import platform
@@ -17,6 +16,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from compiler.errors import EieError, InputError
+from compiler.errors import InputError
 from compiler.train import checkpoint, stages
 from compiler.train.data import Dataset, Split
 from compiler.train.data import load as load_data
@@ -206,9 +206,7 @@ def _fresh(recipe: Recipe, dataset: Dataset) -> nn.Module:
         return mlp(dataset.features, recipe.hidden, dataset.classes)
 
 
-def _train_stage(
-    recipe: Recipe, number: int, module: nn.Module, dataset: Dataset, tell: Progress
-) -> dict[str, Any]:
+def _train_stage(recipe: Recipe, number: int, module: nn.Module, dataset: Dataset, tell: Progress) -> dict[str, Any]:
     """Run one stage in place and measure what came of it."""
     stage = recipe.stages[number]
     epochs = stage.schedule.epochs
@@ -283,13 +281,11 @@ def _finish(
 _SUMMED = ("weights", "nonzeros", "dense_bytes", "sparse_bytes")
 
 
-def _check_shapes(
-    state: dict[str, Tensor], features: int, hidden: tuple[int, ...], classes: int, path: Path
-) -> None:
+def _check_shapes(state: dict[str, Tensor], features: int, hidden: tuple[int, ...], classes: int, path: Path) -> None:
     """Compare with what the recipe implies before anything of that size is built."""
     sizes = [features, *hidden, classes]
     expected: dict[str, tuple[int, ...]] = {}
-    for number, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+    for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
         expected[f"fc{number}.weight"] = (outputs, inputs)
         expected[f"fc{number}.bias"] = (outputs,)
     found = {name: tuple(tensor.shape) for name, tensor in state.items() if tensor.dtype is torch.float32}

@@ -38,7 +38,8 @@ def _engines(ctx: click.Context, parameter: click.Parameter, value: str) -> list
     epilog=example(
         "eie diff digits.eie --input x.npy --engines golden,rtl",
         "eie diff digits.eie --input x.npy --engines golden,torch --model build/run",
-    )
+    ),
+    short_help="Compare engines, and fixed point with float.",
 )
 @click.argument("file", metavar="NET.eie", type=click.Path(path_type=Path))
 @click.option("--input", "source", metavar="X.npy", required=True, type=click.Path(path_type=Path), help="(batch, in).")

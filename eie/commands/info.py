@@ -30,7 +30,10 @@ def info(file: Path, json_to: str | None) -> None:
     output.text("array: " + ", ".join(f"{key} {value}" for key, value in facts["params"].items()))
     output.text()
     output.table(
-        ("layer", "in", "out", "activation", "nonzeros", "density", "padding", "in 2^", "weight 2^", "shift", "out 2^", "exact"),
+        (
+            "layer", "in", "out", "activation", "nonzeros", "density", "padding", "in 2^", "weight 2^", "shift",
+            "out 2^", "exact",
+        ),
         [
             (
                 layer["name"], layer["inputs"], layer["outputs"], layer["activation"], layer["nonzeros"],
@@ -63,18 +66,23 @@ def info(file: Path, json_to: str | None) -> None:
         title="Memory map",
     )
     output.table(
-        ("layer", "sum bits", "of", "ideal", "busiest PE", "model", "cycles", "codes", "int16"),
-        [
-            (
-                layer["name"], layer["bound_bits"], layer["acc_bits"], *layer["cycles"].values(),
-                *layer["break_even"].values(),
-            )
-            for layer in layers
-        ],
-        title="Bounds: bits of the largest sum; cycles of one vector without zeros; break-even densities",
-    )  # fmt: skip
+        ("layer", "bits of largest sum", "accumulator bits", "entries / PEs", "busiest PE", "cycles"),
+        [(layer["name"], layer["bound_bits"], layer["acc_bits"], *layer["cycles"].values()) for layer in layers],
+        title="Bounds: sums on any input, cycles of one vector without zeros",
+    )
+    output.table(
+        (
+            "layer",
+            "density",
+            "fewer cycles than dense below",
+            "smaller than dense codes below",
+            "than dense int16 below",
+        ),
+        [(layer["name"], layer["density"], *layer["break_even"].values()) for layer in layers],
+        title="Break-even weight densities",
+    )
     output.text(
-        f"One vector without zeros takes {facts['cycles']['model']:,} cycles (entries / PEs: {facts['cycles']['ideal']:,});"
-        " zeros among the activations take none."
+        f"One vector without zeros takes {facts['cycles']['model']:,} cycles (entries / PEs: "
+        f"{facts['cycles']['ideal']:,}); zeros among the activations take none."
     )
     output.result({"file": str(file), **facts})

@@ -91,12 +91,13 @@ def run(
     counters = list(result.layers[0].counters)
     output.table(
         ("layer", "cycles", "latency", *counters),
-        [(layer.name, layer.cycles, layer.latency, *(layer.counters.get(c) for c in counters)) for layer in result.layers],
+        [(layer.name, layer.cycles, layer.latency, *layer.counters.values()) for layer in result.layers],
         title=f"{engine}, {result.pes} PEs, batch of {len(x)}",
     )
     if result.cycles is not None:
         output.text(
-            f"{result.cycles:,} cycles, {result.cycles / len(x):,.1f} a vector; {result.drain_cycles:,} of them drain at the end"
+            f"{result.cycles:,} cycles, {result.cycles / len(x):,.1f} a vector; "
+            f"{result.drain_cycles:,} of them write back at the end"
         )
     for what, path in (("outputs", target), ("waveform", result.waves), ("trace", trace)):
         if path is not None:

@@ -18,7 +18,7 @@ def _list_suites(ctx: click.Context, parameter: click.Parameter, value: bool) ->
     ctx.exit()
 
 
-@click.command(epilog=example("eie verify --list", "eie verify networks --seed 7 --jobs 2"))
+@click.command(epilog=example("eie verify --list", "eie verify rtl --seed 7 --jobs 2"))
 @click.argument("suite")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of everything that is random.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes to share the work.")
@@ -37,4 +37,11 @@ def verify(ctx: click.Context, suite: str, seed: int, jobs: int, json_to: str | 
         raise click.UsageError(f"unknown suite {suite!r}; expected one of {', '.join(known)}")
     with output.progress(suite) as progress:
         report = run_suite(suite, seed=seed, jobs=jobs, progress=progress)
+    for failure in report.failures:
+        output.text(f"case {failure.seed}: {failure.what}")
+    output.text(
+        f"{'passed' if report.passed else 'FAILED'}: {suite}, seed {seed}: {report.trials:,} cases, {report.values:,} "
+        f"values, {report.records:,} layer records over {report.cycles:,} cycles; {len(report.failures):,} cases differ"
+    )
     output.result(report.asdict())
+    ctx.exit(0 if report.passed else 1)

@@ -1,0 +1,128 @@
+"""Torch modules that were not trained here: a function of the user's own code, or an exported program."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from compiler.errors import InputError, ModelError
+
+__all__ = ["from_exported", "from_function", "outputs"]
+
+
+def from_function(text: str, weights: Path | None = None) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The module that ``module:function`` returns, in evaluation mode, and its example inputs.
+
+    The function takes no arguments and returns a module, or a module and its example inputs; without those the
+    module is given vectors as long as its first Linear takes. Modules of the current folder are found.
+
+    Parameters
+    ----------
+    weights : safetensors file with the state of the module; without it the module is taken as it comes.
+
+    Raises
+    ------
+    InputError
+        There is no such function, it fails, or it returns something else; the weights do not fit the module.
+    """
+    if weights is not None and not weights.is_file():
+        raise InputError(f"--weights {weights}: no such file")
+    function = _find(text)
+    try:
+        made = function()
+    except Exception as error:  # the user's own code, which may raise anything
+        raise InputError(
+            f"{text}: calling it without arguments failed: {type(error).__name__}: {error}; expected a function that "
+            "returns a torch.nn.Module, or a module and its example inputs"
+        ) from error
+    module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{text} returned a {type(module).__name__}; expected a torch.nn.Module")
+    if weights is not None:
+        _load_state(module, weights)
+    if inputs is None:
+        inputs = _guess_inputs(text, module)
+    return module.eval(), inputs if isinstance(inputs, tuple) else (inputs,)
+
+
+def from_exported(path: Path) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The module of a ``.pt2`` file, its parts under the names they had, and its example inputs.
+
+    Torch unpickles such files: call this only for a file whose origin the user trusts.
+
+    Raises
+    ------
+    InputError, ModelError
+        There is no such file, torch cannot read it, or it holds no example inputs.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of its own internals
+            program = torch.export.load(path)
+            module = torch.export.unflatten(program)
+    except Exception as error:  # torch raises whatever the contents of the file make it raise
+        raise ModelError(f"{path}: torch.export.load cannot read it: {error}") from error
+    if program.example_inputs is None:
+        raise ModelError(f"{path} holds no example inputs; export it again with torch.export.export(module, inputs)")
+    return module.eval(), tuple(program.example_inputs[0])
+
+
+def outputs(module: nn.Module, inputs: NDArray[Any], sample_shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """What the module itself computes, float64 (batch, out), from inputs (batch, in)."""
+    with torch.no_grad():
+        result = module(torch.from_numpy(inputs.astype(np.float32)).reshape(len(inputs), *sample_shape))
+    array: NDArray[np.float64] = result.flatten(1).to(torch.float64).numpy()
+    return array
+
+
+def _find(text: str) -> Callable[[], Any]:
+    module_name, _, function_name = text.rpartition(":")
+    here = os.getcwd()
+    if here not in sys.path:  # an installed command does not look in the current folder by itself
+        sys.path.insert(0, here)
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # a package that the user's module needs
+        raise InputError(f"{text}: there is no module {error.name} in {here} or among the installed packages") from None
+    except AttributeError as error:
+        if function_name not in str(error):
+            raise InputError(f"{text}: importing {module_name} failed: AttributeError: {error}") from error
+        raise InputError(f"{text}: the module {module_name} has no {function_name}") from None
+    except Exception as error:
+        raise InputError(f"{text}: importing {module_name} failed: {type(error).__name__}: {error}") from error
+    if not callable(function):
+        raise InputError(f"{text} is a {type(function).__name__}; expected a function that returns a torch.nn.Module")
+    found: Callable[[], Any] = function
+    return found
+
+
+def _load_state(module: nn.Module, path: Path) -> None:
+    try:
+        module.load_state_dict(load_file(path), strict=True)
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a safetensors file ({error})") from None
+    except RuntimeError as error:  # torch lists missing, unexpected and misshapen tensors, one a line
+        raise InputError(f"{path} does not fit the module: {error}") from None
+
+
+def _guess_inputs(text: str, module: nn.Module) -> Tensor:
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            return torch.zeros(2, part.in_features)
+    raise InputError(f"{text}: no Linear layer to take the length of an input from; return (module, example_inputs)")

@@ -1,0 +1,99 @@
+"""Random small networks and inputs that reach the corners of the array; every case replays from its seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.encode import encode
+from compiler.image import Image
+from compiler.ir import QuantizedGraph, QuantizedLayer
+from compiler.pack import pack
+from hw.params import ROUND_TRIP, Params
+
+__all__ = ["Case", "random_case", "random_input", "random_network", "random_params"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One trial: an image and a raw int16 (batch, inputs) input."""
+
+    seed: int
+    image: Image
+    x: NDArray[np.int16]
+
+
+def random_params(rng: np.random.Generator, max_pes: int = 16) -> Params:
+    """A small array. Queue depths near the minimum come often: only a full queue shows the room rule."""
+    pes = 1 << int(rng.integers(0, max_pes.bit_length()))
+    return Params(
+        pes=pes,
+        index_bits=int(rng.integers(4, 9)),
+        code_bits=int(rng.integers(2, 9)),
+        rows=int(rng.choice([8, 16, 40, 64])),
+        queue_depth=ROUND_TRIP + 1 + int(rng.choice([0, 0, 1, 2, 3, 10, 58])),
+        weight_words=1024,
+        pointer_blocks=128,
+        act_lines=512,
+        bias_words=512,
+        codebooks=4,
+        descriptors=64,
+        acc_bits=int(rng.choice([33, 40, 48])),
+        balanced=bool(rng.integers(0, 2)),
+    )
+
+
+def random_network(rng: np.random.Generator, params: Params, max_width: int = 96) -> Image:
+    """One to three layers with random widths, densities, shifts, biases; sums may saturate, and with 33 bits wrap."""
+    depth = int(rng.integers(1, 4))
+    limit = min(max_width, params.rows * params.pes)
+    widths = [int(rng.integers(1, limit + 1)) if rng.random() < 0.9 else 1 for _ in range(depth + 1)]
+    size = 1 << params.code_bits
+    layers = []
+    exponent = 0
+    for n in range(depth):
+        density = float(rng.choice([0.0, 0.02, 0.1, 0.3, 1.0], p=[0.04, 0.3, 0.3, 0.3, 0.06]))
+        codes = rng.integers(1, size, (widths[n + 1], widths[n])) * (rng.random((widths[n + 1], widths[n])) < density)
+        shift = int(rng.choice([0, 1, 8, 14, 16, 20, 31]))
+        large = int(rng.choice([1 << 8, 1 << 20, 1 << (params.acc_bits - 2)]))
+        codebook = rng.integers(-32768, 32768, size).astype(np.int16)
+        codebook[0] = 0
+        layers.append(QuantizedLayer(
+            name=f"layer{n}", codes=codes.astype(np.uint8), codebook=codebook, weight_exponent=0,
+            bias=rng.integers(-large, large, widths[n + 1]), shift=shift,
+            activation="relu" if rng.random() < 0.6 else "none",
+            input_exponent=exponent, output_exponent=exponent + shift, exact=True,
+        ))  # fmt: skip
+        exponent += shift
+    graph = QuantizedGraph(tuple(layers), params)
+    graph.verify()
+    return pack(graph, encode(graph))
+
+
+def random_input(rng: np.random.Generator, inputs: int, batch: int) -> NDArray[np.int16]:
+    """Vectors of all kinds: sparse, dense, all zero, all equal, a single nonzero, only extremes."""
+    x = np.zeros((batch, inputs), np.int16)
+    for vector in x:
+        kind = rng.choice(["sparse", "dense", "zero", "equal", "single", "extreme"], p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1])
+        values = rng.integers(-32768, 32768, inputs)
+        if kind == "sparse":
+            vector[:] = values * (rng.random(inputs) < 0.35)
+        elif kind == "dense":
+            vector[:] = values
+        elif kind == "equal":
+            vector[:] = rng.choice([-32768, -1, 1, 32767])
+        elif kind == "single":
+            vector[rng.integers(0, inputs)] = rng.choice([-32768, 32767])
+        elif kind == "extreme":
+            vector[:] = rng.choice([-32768, 32767], inputs)
+    return x
+
+
+def random_case(seed: int, params: Params | None = None, max_batch: int = 4) -> Case:
+    """The case of a seed, on a random array or on a given one."""
+    rng = np.random.default_rng(seed)
+    params = params or random_params(rng)
+    image = random_network(rng, params)
+    return Case(seed, image, random_input(rng, image.inputs, int(rng.integers(1, max_batch + 1))))

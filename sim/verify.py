@@ -1,0 +1,197 @@
+"""Regressions: many random cases through hardware and models, sharded over processes, replayable by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+
+from compiler.errors import EieError, InputError
+from hw.layouts import COUNTERS
+from hw.params import Params
+from sim import run as engines
+from sim.cases import Case, random_case
+
+__all__ = ["SUITES", "Mismatch", "Report", "compare", "suites", "verify"]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A regression: what it shows, its engine, and its trials in the full and the sample size."""
+
+    text: str
+    engine: str
+    trials: int
+    sample: int
+    arrays: tuple[Params | None, ...] = (None,)
+    bus: bool = False
+
+
+_SMALL = Params(
+    pes=4, rows=64, queue_depth=8, weight_words=1024, pointer_blocks=128, act_lines=512, bias_words=512,
+    codebooks=4, descriptors=64,
+)  # fmt: skip
+
+# Arrays for Verilog: each is one build, so they are few and chosen to differ in every field that matters.
+_ARRAYS = (
+    _SMALL.replace(pes=1, queue_depth=6, index_bits=4, code_bits=2, rows=64),
+    _SMALL.replace(pes=2, queue_depth=7, index_bits=8, code_bits=8, acc_bits=33),
+    _SMALL.replace(pes=4, queue_depth=64, index_bits=5, code_bits=3, acc_bits=48),
+    _SMALL.replace(pes=16, queue_depth=6, index_bits=6, code_bits=4),
+    _SMALL.replace(pes=16, queue_depth=8, index_bits=4, balanced=False),
+    _SMALL.replace(pes=64, queue_depth=6, rows=16),
+)
+
+SUITES: dict[str, Suite] = {
+    "amaranth": Suite("random arrays and networks in Amaranth's simulator", "amaranth", 400, 12),
+    "rtl": Suite("random networks on six arrays, Verilog in Verilator, preloaded", "rtl", 600, 12, _ARRAYS),
+    "bus": Suite("the same through the host port, word by word", "rtl", 60, 4, _ARRAYS[:3], bus=True),
+}
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first difference of a case, or why it could not run, with the seed that replays it."""
+
+    seed: int
+    what: str
+
+
+@dataclass
+class Report:
+    """Result of a regression: what was compared, and every case that failed."""
+
+    suite: str
+    seed: int
+    trials: int = 0
+    values: int = 0
+    cycles: int = 0
+    records: int = 0
+    full_queues: int = 0
+    saturated: int = 0
+    failures: list[Mismatch] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Something was compared and nothing differed."""
+        return self.trials > 0 and self.values > 0 and not self.failures
+
+    def asdict(self) -> dict[str, Any]:
+        """The report as plain data, with the verdict."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def suites() -> dict[str, str]:
+    """Name and purpose of every suite."""
+    return {name: f"{suite.text} ({suite.trials} trials)" for name, suite in SUITES.items()}
+
+
+def compare(case: Case, result: engines.Result, golden: engines.Result, model: engines.Result) -> str | None:
+    """First difference between hardware and models: outputs of every layer, then every field of every record."""
+    layers = case.image.layers
+    for layer, got, expected in zip(layers, result.layer_raw, golden.layer_raw, strict=True):
+        if not np.array_equal(got, expected):
+            vector, neuron = np.argwhere(got != expected)[0]
+            return (
+                f"output of {layer.name}, vector {vector}, neuron {neuron}: {got[vector, neuron]}, "
+                f"golden {expected[vector, neuron]}"
+            )
+    for vector, (got_layers, expected_layers) in enumerate(zip(result.records, model.records, strict=True)):
+        for layer, got_record, expected_record in zip(layers, got_layers, expected_layers, strict=True):
+            for name in ("accepted", "finished", "written", *COUNTERS):
+                if got_record[name] != expected_record[name]:
+                    return (
+                        f"{name} of {layer.name}, vector {vector}: {got_record[name]}, model {expected_record[name]}"
+                    )
+    return None
+
+
+def run_case(case: Case, engine: str, bus: bool = False) -> tuple[str | None, dict[str, int]]:
+    """Run one case on hardware and models; returns the first difference and what was compared."""
+    golden = engines.run(case.image, case.x, engine="golden")
+    model = engines.run(case.image, case.x, engine="cycles")
+    try:
+        result = engines.run(case.image, case.x, engine=engine, seed=case.seed, bus=bus)
+    except EieError as error:
+        return str(error), {}
+    flat = [record for vector in result.records for record in vector]
+    counted = {
+        "values": sum(raw.size for raw in result.layer_raw),
+        "cycles": result.cycles or 0,
+        "records": len(flat),
+        "full_queues": sum(record["blocked"] > 0 for record in flat),
+        "saturated": sum(record["saturated"] for record in flat),
+    }
+    return compare(case, result, golden, model), counted
+
+
+def _trials(suite: Suite, seed: int, trials: int) -> Iterator[tuple[int, Params | None]]:
+    for n in range(trials):
+        yield seed * 1_000_003 + n, suite.arrays[n % len(suite.arrays)]
+
+
+def _trial(seed: int, params: Params | None, engine: str, bus: bool) -> tuple[int, str | None, dict[str, int]]:
+    what, counted = run_case(random_case(seed, params), engine, bus)
+    return seed, what, counted
+
+
+def verify(
+    suite: str,
+    seed: int = 1,
+    jobs: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    trials: int | None = None,
+) -> Report:
+    """Run a regression.
+
+    Parameters
+    ----------
+    suite : one of `SUITES`.
+    seed : of all its cases; each failure names the seed of its own case.
+    jobs : processes.
+    progress : called with (cases done, cases).
+    trials : instead of the suite's own number.
+
+    Raises
+    ------
+    InputError
+        Unknown suite, or numbers that make no sense.
+    """
+    if suite not in SUITES:
+        raise InputError(f"unknown suite {suite!r}; expected one of {', '.join(SUITES)}")
+    if seed < 0 or jobs < 1 or (trials is not None and trials < 1):
+        raise InputError(f"seed {seed}, jobs {jobs}, trials {trials}: expected seed ≥ 0, jobs ≥ 1, trials ≥ 1")
+    plan = SUITES[suite]
+    work = list(_trials(plan, seed, trials or plan.trials))
+    if plan.engine == "rtl":
+        from sim.rtl.build import build
+
+        for params in plan.arrays[: len(work)]:  # before the shards race to build the same
+            if params is not None:
+                build(params)
+    report = Report(suite, seed)
+
+    def note(result: tuple[int, str | None, dict[str, int]]) -> None:
+        case_seed, what, counted = result
+        report.trials += 1
+        for name, value in counted.items():
+            setattr(report, name, getattr(report, name) + value)
+        if what is not None:
+            report.failures.append(Mismatch(case_seed, what))
+        if progress:
+            progress(report.trials, len(work))
+
+    if jobs == 1:
+        for case_seed, params in work:
+            note(_trial(case_seed, params, plan.engine, plan.bus))
+    else:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            futures = [pool.submit(_trial, case_seed, params, plan.engine, plan.bus) for case_seed, params in work]
+            for future in as_completed(futures):
+                note(future.result())
+    report.failures.sort(key=lambda failure: failure.seed)
+    return report
