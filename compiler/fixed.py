@@ -104,7 +104,8 @@ def _inputs(graph: Graph, calibration: NDArray[Any] | None, percentile: float) -
     if not np.isfinite(calibration).all():
         raise ModelError("calibration data is not finite everywhere")
     exponent = input_exponent(calibration, percentile)
-    raw = np.rint(np.ldexp(calibration.astype(np.float64), -exponent))
+    with np.errstate(over="ignore"):  # infinity saturates as well
+        raw = np.rint(np.ldexp(calibration.astype(np.float64), -exponent))
     return exponent, np.clip(raw, _LOW, _HIGH).astype(np.int64)
 
 
@@ -180,7 +181,8 @@ def _finest(centroids: NDArray[np.float64], bias: NDArray[np.float64], exponent:
 
 def _fixed_bias(bias: NDArray[np.float64], unit: int) -> Int | None:
     """Bias in units of 2**unit, or None if it is beyond all accumulators."""
-    scaled = np.rint(np.ldexp(bias, -unit))
+    with np.errstate(over="ignore"):
+        scaled = np.rint(np.ldexp(bias, -unit))
     return scaled.astype(np.int64) if float(np.abs(scaled).max()) < 1 << 52 else None
 
 

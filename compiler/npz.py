@@ -28,6 +28,7 @@ _UNREADABLE = (
     OSError, EOFError, ValueError, MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 _SPARSE = frozenset({"data", "indices", "indptr", "shape", "format"})
+_TEXTS = frozenset({"activation", "format"})
 _KNOWN = _SPARSE | {"weight", "bias", "activation", "_is_array"}
 
 
@@ -68,14 +69,14 @@ def _members(archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, str]]:
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> NDArray[Any]:
     with archive.open(member) as file:
         shape, dtype, header = _header(file)
-        if dtype.hasobject or dtype.kind not in "fiubSU":
-            raise ValueError(f"{name} has type {dtype}; expected numbers")
+        if dtype.kind not in ("SU" if name in _TEXTS else "fiub"):
+            raise ValueError(f"{name} has type {dtype}; expected {'text' if name in _TEXTS else 'numbers'}")
         size = math.prod(shape) * dtype.itemsize
         # Compared before anything is allocated. zipfile never hands out more than `file_size` bytes.
         if size != member.file_size - header:
             raise ValueError(f"{name} claims {size} bytes, the file holds {member.file_size - header}")
-        if math.prod(shape) > MAX_ELEMENTS:
-            raise ValueError(f"{name} has {math.prod(shape)} elements; expected at most {MAX_ELEMENTS}")
+        if size > MAX_ELEMENTS * 8:
+            raise ValueError(f"{name} has {size} bytes; expected at most {MAX_ELEMENTS * 8}")
     with archive.open(member) as file:
         array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
         return array
@@ -98,12 +99,7 @@ def _layer(arrays: dict[str, NDArray[Any]]) -> Linear:
         found = ", ".join(sorted(arrays)) or "nothing"
         raise ModelError(f"holds {found}; expected either weight, or {', '.join(sorted(_SPARSE))}")
     bias = arrays.get("bias")
-    for name, array in (("weight", weight), ("bias", bias)):
-        if array is not None and array.dtype.kind not in "fiub":
-            raise ModelError(f"{name} has type {array.dtype}; expected numbers")
-    activation = arrays.get("activation", np.array("none"))
-    text = activation.item() if activation.size == 1 and activation.dtype.kind in "SU" else repr(activation)
-    text = text.decode("ascii", "replace") if isinstance(text, bytes) else text
+    text = _text(arrays.get("activation", np.array("none")))
     if text not in ACTIVATIONS:
         raise ModelError(f"activation is {text!r}; expected one of {', '.join(ACTIVATIONS)}")
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and `Graph.verify` says so
@@ -115,11 +111,14 @@ def _layer(arrays: dict[str, NDArray[Any]]) -> Linear:
         )
 
 
+def _text(array: NDArray[Any]) -> str:
+    value = array.item() if array.size == 1 else array.tolist()
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
 def _dense(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
     """The dense form of a stored sparse matrix."""
-    shape, kind = arrays["shape"], arrays["format"]
-    layout = kind.item() if kind.size == 1 else b""
-    layout = layout.decode("ascii", "replace") if isinstance(layout, bytes) else layout
+    shape, layout = arrays["shape"], _text(arrays["format"])
     if layout not in ("csr", "csc"):
         raise ModelError(f"sparse format is {layout!r}; expected csr or csc (save `matrix.tocsr()`)")
     if shape.shape != (2,) or shape.dtype.kind not in "iu":
@@ -129,8 +128,6 @@ def _dense(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
         raise ModelError(f"shape is ({rows}, {columns}); expected at least (1, 1) and at most {MAX_ELEMENTS} weights")
     if any(arrays[name].ndim != 1 or arrays[name].dtype.kind not in "iu" for name in ("indices", "indptr")):
         raise ModelError("indices and indptr must be one-dimensional integers")
-    if arrays["data"].dtype.kind not in "fiub":
-        raise ModelError(f"data has type {arrays['data'].dtype}; expected numbers")
     make = scipy.sparse.csr_array if layout == "csr" else scipy.sparse.csc_array
     try:
         matrix = make((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(rows, columns))

@@ -137,6 +137,7 @@ class Core(wiring.Component):
         for n, writeback in enumerate(self.writebacks):
             first = n * self.params.group
             m.d.comb += [writeback.i.valid.eq(self.drain.step.valid), writeback.i.payload.eq(self.drain.step.payload)]
+            m.d.comb += writeback.restart.eq(self.restart)
             m.d.comb += [
                 sums.eq(pe.sum)
                 for sums, pe in zip(writeback.sums, self.pes[first : first + self.params.group], strict=True)

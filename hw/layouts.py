@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 
+from typing import TYPE_CHECKING
+
 from amaranth import unsigned
-from amaranth.lib import data, enum
+from amaranth.lib import data
 
 from hw.params import LANES, Params
 
@@ -19,12 +21,23 @@ __all__ = [
     "descriptor", "entry", "fields", "identity", "memory_shape", "pointer_block", "record", "weight_word",
 ]  # fmt: skip
 
+if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type checkers know only the latter
+    import enum
+
+    class Enum(enum.Enum):
+        """A Python enumeration that accepts Amaranth's `shape`."""
+
+        def __init_subclass__(cls, shape: object = None) -> None: ...
+
+else:
+    from amaranth.lib.enum import Enum
+
 FORMAT_VERSION = 1
 ACT_BITS = 16
 WEIGHT_BITS = 16
 
 
-class Op(enum.Enum, shape=unsigned(4)):
+class Op(Enum, shape=unsigned(4)):
     """Descriptor opcode. Zero is illegal, so that an empty memory is an error and not an end."""
 
     ILLEGAL = 0
@@ -35,14 +48,14 @@ class Op(enum.Enum, shape=unsigned(4)):
     END = 15
 
 
-class Function(enum.Enum, shape=unsigned(4)):
+class Function(Enum, shape=unsigned(4)):
     """What write-back applies to a finished sum."""
 
     NONE = 0
     RELU = 1
 
 
-class Error(enum.Enum, shape=unsigned(4)):
+class Error(Enum, shape=unsigned(4)):
     """Why a run ended before its END descriptor."""
 
     NONE = 0
@@ -51,7 +64,7 @@ class Error(enum.Enum, shape=unsigned(4)):
     RESERVED = 3  # a reserved field is not zero
 
 
-class Memory(enum.Enum, shape=unsigned(4)):
+class Memory(Enum, shape=unsigned(4)):
     """Memory numbers of the host port."""
 
     WEIGHTS = 0

@@ -44,7 +44,7 @@ def placed(m: Module, name: str, kind: Any, module: str, params: Params, platfor
         m.submodules[name] = component
         return component
     signature = kind.ports(params)
-    interface = signature.create()
+    interface = signature.create(path=(name,))
     ports = {f"{way}_{port}": signal for port, (signal, way) in ports_of(interface, signature).items()}
     m.submodules[name] = Instance(module, i_clk=ClockSignal(), i_rst=ResetSignal(), **ports)
     return interface

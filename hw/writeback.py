@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Elaboratable, Module, Mux, ResetInserter, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -36,6 +36,7 @@ class Writeback(wiring.Component):
     o : a finished octet (always ready), lanes not written are zero.
     saturated : an output of this cycle did not fit int16.
     w_en, w_addr, w_data : host write port of the bias memory.
+    restart : synchronous reset; an octet on its way would otherwise be written over the next run's input.
     """
 
     LATENCY = 4
@@ -52,9 +53,10 @@ class Writeback(wiring.Component):
             "o": Out(stream.Signature(data.ArrayLayout(ACT_BITS, LANES), always_ready=True)),
             "saturated": Out(1),
             "w_en": In(1), "w_addr": In(range(params.bias_words)), "w_data": In(params.acc_bits),
+            "restart": In(1),
         })  # fmt: skip
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         params = self.params
         m.submodules.memory = memory = self.memory = Sram(params.acc_bits, params.bias_words)
@@ -105,4 +107,4 @@ class Writeback(wiring.Component):
                     m.d.sync += acts[lane].eq(0)
         m.d.sync += flush.eq(valid[3] & steps[3].flush)
         m.d.comb += [self.o.valid.eq(flush), self.o.payload.eq(acts)]
-        return m
+        return ResetInserter(self.restart)(m)

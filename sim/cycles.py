@@ -67,7 +67,7 @@ class LayerTimes:
     skipped: int
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _room(time: int, threshold: int, pushed: Int, pops: Int, recent: Int, recent_nonempty: NDArray[np.bool_]) -> int:
     """Earliest cycle from `time` on in which every queue shows room.
 
@@ -91,7 +91,7 @@ def _room(time: int, threshold: int, pushed: Int, pops: Int, recent: Int, recent
     return time
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _scan_layer(
     accepted: int,
     octets: int,
@@ -156,7 +156,7 @@ def _scan_layer(
     return used, fired, blocked
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _selected_after(time: int, pops: Int, pushed: Int, ends: Int, sizes: Int) -> int:
     """Entries of all PEs that are selected later than `time`; jobs are contiguous runs ending at `ends`."""
     pes, ring = pops.shape

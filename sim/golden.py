@@ -116,7 +116,8 @@ def quantize_input(x: NDArray[Any], exponent: int) -> tuple[NDArray[np.int16], i
         raise ValueError(f"inputs are {x.dtype}; expected int16 or float")
     if np.isnan(x).any():
         raise ValueError("inputs hold NaN")
-    rounded = np.rint(np.ldexp(x.astype(np.float64), -exponent))
+    with np.errstate(over="ignore"):  # infinity saturates as well
+        rounded = np.rint(np.ldexp(x.astype(np.float64), -exponent))
     clipped = int(np.count_nonzero((rounded > HIGH) | (rounded < LOW)))
     return np.clip(rounded, LOW, HIGH).astype(np.int16), clipped
 

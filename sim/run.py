@@ -57,7 +57,7 @@ class Result:
     @property
     def value(self) -> NDArray[np.float64]:
         """float64 (batch, outputs)."""
-        return self.raw * 2.0**self.exponent
+        return np.ldexp(self.raw.astype(np.float64), self.exponent)
 
     def asdict(self) -> dict[str, Any]:
         """The documented JSON form."""

@@ -114,11 +114,13 @@ def train_recipe(
     RecipeError, ToolError
         As `recipe.load` and `data.load`.
     InputError
-        `out` holds a run already and `resume` is not set, or it is a run of another recipe.
+        `out` is a file, or holds a run already and `resume` is not set, or it is a run of another recipe.
     """
     wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     if seed is not None:
         wanted = wanted.replace(seed=seed)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; expected a folder for the run, or a name that is free")
     checkpoints = [out / CHECKPOINTS / f"{stage.kind}.safetensors" for stage in wanted.stages]
     if not resume and (out / CHECKPOINTS).exists():
         raise InputError(f"{out} holds a run already; continue it with --resume or choose another folder")

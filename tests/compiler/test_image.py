@@ -1,0 +1,339 @@
+"""Image files: what is saved comes back, and nothing else is taken for an image."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import struct
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from compiler.encode import encode
+from compiler.errors import ImageError
+from compiler.image import Image, memory_words, readmemh, row_orders
+from compiler.pack import pack
+from hw.layouts import Memory, identity, memory_shape
+from hw.params import Params
+from tests.compiler.networks import SMALL, network
+
+TENSORS = ("entries", "pointers", "codebooks", "bias", "descriptors", "row_order")
+
+
+@pytest.fixture
+def image(rng: np.random.Generator) -> Image:
+    graph = network(rng, SMALL, [9, 10, 6], 0.4)
+    return pack(graph, encode(graph))
+
+
+@pytest.fixture
+def path(image: Image, tmp_path: Path) -> Path:
+    image.save(tmp_path / "net.eie")
+    return tmp_path / "net.eie"
+
+
+def same(one: Image, other: Image) -> bool:
+    arrays = all(
+        getattr(one, name).dtype == getattr(other, name).dtype
+        and np.array_equal(getattr(one, name), getattr(other, name))
+        for name in TENSORS
+    )
+    return arrays and one.params == other.params and one.layers == other.layers
+
+
+def save_unchecked(image: Image, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save an image that lies: checksums are right, contents are not."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "verify", lambda self: None)
+        image.save(path)
+
+
+def test_what_is_saved_comes_back(image: Image, path: Path) -> None:
+    back = Image.load(path)
+    assert same(image, back)
+    assert back.identity == identity(SMALL)
+    assert (back.inputs, back.outputs) == (9, 6)
+    assert back.input_exponent == image.layers[0].input_exponent
+    assert back.output_exponent == image.layers[-1].output_exponent
+
+
+def test_equal_images_give_equal_files(image: Image, path: Path, tmp_path: Path) -> None:
+    Image.load(path).save(tmp_path / "again.eie")
+    image.save(tmp_path / "third.eie")
+    assert path.read_bytes() == (tmp_path / "again.eie").read_bytes() == (tmp_path / "third.eie").read_bytes()
+
+
+def test_a_loaded_image_is_for_the_array_it_was_made_for(path: Path) -> None:
+    assert Image.load(path, SMALL).params == SMALL
+    other = SMALL.replace(queue_depth=8)
+    with pytest.raises(
+        ImageError, match=r"made for \w{16}, the array is \w{16} \(queue_depth 64 here, 8 there\)"
+    ) as caught:
+        Image.load(path, other)
+    assert identity(SMALL) in str(caught.value)
+    assert identity(other) in str(caught.value)
+
+
+def test_a_file_cut_at_any_place_is_refused(path: Path, tmp_path: Path) -> None:
+    content = path.read_bytes()
+    cut = tmp_path / "cut.eie"
+    for length in [*range(0, len(content), 7), *range(len(content) - 8, len(content))]:
+        cut.write_bytes(content[:length])
+        with pytest.raises(ImageError, match=r"cut\.eie: "):
+            Image.load(cut)
+    cut.write_bytes(content + b"\0")
+    with pytest.raises(ImageError):
+        Image.load(cut)
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_flipped_bit_in_each_tensor_is_named(
+    name: str, image: Image, path: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    content = bytearray(path.read_bytes())
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    begin, end = (8 + int.from_bytes(content[:8], "little") + place for place in header[name]["data_offsets"])
+    assert end > begin
+    for place in {begin, end - 1, *rng.integers(begin, end, 20).tolist()}:
+        flipped = content.copy()
+        flipped[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / "bad.eie").write_bytes(flipped)
+        with pytest.raises(ImageError, match=f"{name} is damaged: CRC-32"):
+            Image.load(tmp_path / "bad.eie")
+
+
+def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(
+    image: Image, path: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    content = bytearray(path.read_bytes())
+    refused = 0
+    places = rng.choice(len(content), 700, replace=False).tolist()
+    for place in [*range(8), *places]:
+        flipped = content.copy()
+        flipped[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / "bad.eie").write_bytes(flipped)
+        try:
+            back = Image.load(tmp_path / "bad.eie")
+        except ImageError:
+            refused += 1
+        else:
+            assert same(image, back), f"byte {place}"
+    assert refused > 600
+
+
+def raw_container(header: Any, data: bytes, length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not an image at all",
+        bytes(100),
+        b"\x80\x04\x95.",  # the beginning of a pickle
+        b"PK\x03\x04" + bytes(60),
+        raw_container({}, b""),
+        raw_container({}, b"", length=1 << 60),
+        raw_container(b"[" * 100_000, b""),
+        raw_container({"entries": {"dtype": "U8", "shape": [1 << 40], "data_offsets": [0, 1 << 40]}}, b"abc"),
+        raw_container({"entries": {"dtype": "U8", "shape": [1 << 40], "data_offsets": [0, 3]}}, b"abc"),
+        raw_container({"entries": {"dtype": "U8", "shape": [1 << 63, 4], "data_offsets": [0, 3]}}, b"abc"),
+        raw_container({"entries": {"dtype": "U8", "shape": [3], "data_offsets": [-3, 0]}}, b"abc"),
+        save({"weight": np.zeros(3, np.float32)}),
+        save({"weight": np.zeros(3, np.float32)}, metadata={"eie": "{"}),
+        save({"weight": np.zeros(3, np.float32)}, metadata={"eie": "[" * 5000}),
+        save({"weight": np.zeros(3, np.float32)}, metadata={"eie": "[]"}),
+        save({"weight": np.zeros(3, np.float32)}, metadata={"eie": '{"header": 3, "crc32": "00000000"}'}),
+        save({"weight": np.zeros(3, np.float32)}, metadata={"eie": "1" * 5000}),
+    ],
+)
+def test_what_is_not_an_image_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bad.eie").write_bytes(content)
+    with pytest.raises(ImageError, match=r"bad\.eie: "):
+        Image.load(tmp_path / "bad.eie")
+
+
+def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "missing.eie"):
+        with pytest.raises(ImageError, match="not a readable image"):
+            Image.load(place)
+
+
+def change_header(content: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """The file with its header changed and the header's checksum right again."""
+    length = int.from_bytes(content[:8], "little")
+    outer = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["eie"])
+    change(outer["header"])
+    from compiler.image import _header_crc
+
+    outer["crc32"] = _header_crc(outer["header"])
+    return save(load(content), metadata={"eie": json.dumps(outer)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h: h.update(format=99), "format version 99; this kit reads"),
+        (lambda h: h.update(identity="0" * 16), "identity '0000000000000000', this kit gives"),
+        (lambda h: h.pop("layers"), "the header is not"),
+        (lambda h: h.update(extra=1), "the header is not"),
+        (lambda h: h.update(crc32=[]), "the header is not"),
+        (lambda h: h["crc32"].pop("bias"), "bias is damaged"),
+        (lambda h: h.update(params=7), "its parameters are not legal"),
+        (lambda h: h["params"].update(pes=3), "its parameters are not legal .*power of two"),
+        (lambda h: h["params"].update(pes=1 << 40), "its parameters are not legal"),
+        (lambda h: h["params"].pop("pes"), "its parameters are not legal .*missing parameter pes"),
+        (lambda h: h["params"].update(spare=3), "its parameters are not legal .*unknown parameter 'spare'"),
+        (lambda h: h["params"].update(rows=128), "identity .* this kit gives"),
+        (lambda h: h.update(layers={}), "the list of layers is not a list"),
+        (lambda h: h.update(layers=[]), "no layers"),
+        (lambda h: h["layers"].pop(), "shape"),
+        (lambda h: h["layers"].append(h["layers"][0]), "a layer name is used twice"),
+        (lambda h: h["layers"].append(3), "a layer is described by 3"),
+        (lambda h: h["layers"][0].pop("inputs"), "a layer is described by"),
+        (lambda h: h["layers"][0].update(inputs="9"), "inputs of a layer is '9'"),
+        (lambda h: h["layers"][0].update(inputs=True), "inputs of a layer is True"),
+        (lambda h: h["layers"][0].update(inputs=9.0), r"inputs of a layer is 9\.0"),
+        (lambda h: h["layers"][0].update(exact=1), "exact of a layer is 1"),
+        (lambda h: h["layers"][0].update(activation="tanh"), "activation 'tanh'"),
+    ],
+)
+def test_a_header_that_lies_is_refused(
+    change: Callable[[dict[str, Any]], None], message: str, path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.eie").write_bytes(change_header(path.read_bytes(), change))
+    with pytest.raises(ImageError, match=message):
+        Image.load(tmp_path / "bad.eie")
+
+
+@pytest.mark.parametrize("huge", [1 << 20, 1 << 40, 1 << 62, 10**30])
+@pytest.mark.parametrize("name", ["inputs", "outputs", "columns", "nonzeros", "padding", "shift", "weight_exponent"])
+def test_sizes_that_lie_cost_no_memory(name: str, huge: int, path: Path, tmp_path: Path) -> None:
+    def change(header: dict[str, Any]) -> None:
+        header["layers"][0][name] = huge
+        if name == "inputs":
+            header["layers"][0]["columns"] = huge
+
+    (tmp_path / "bad.eie").write_bytes(change_header(path.read_bytes(), change))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError):
+            Image.load(tmp_path / "bad.eie")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def altered(array: Any, place: Any, value: int) -> Any:
+    array = array.copy()
+    array[place] = value
+    return array
+
+
+LIES: dict[str, tuple[Callable[[Image], dict[str, Any]], str]] = {
+    "entries of other PEs": (lambda i: {"entries": i.entries[:2]}, "entries has shape"),
+    "entries of other width": (lambda i: {"entries": i.entries[:, :, :9]}, "entries has shape"),
+    "no entries": (lambda i: {"entries": i.entries[:, :0]}, "leads out of|no word|at least one word"),
+    "more entries than memory": (
+        lambda i: {"entries": np.zeros((4, 257, 10), np.uint8)}, "weights: 257 words; the array has 256"),
+    "entries cut": (lambda i: {"entries": i.entries[:, :-1]}, "a pointer block leads out of the entries"),
+    "pointers cut": (lambda i: {"pointers": i.pointers[:, :-1]}, "pointers has shape"),
+    "codebooks of other size": (lambda i: {"codebooks": i.codebooks[:, :8]}, "codebooks has shape"),
+    "bias cut": (lambda i: {"bias": i.bias[:, :-1]}, "bias has shape"),
+    "bias too large": (lambda i: {"bias": altered(i.bias, (0, 0), 1 << 40)}, "a bias does not fit 40 bits"),
+    "descriptor missing": (lambda i: {"descriptors": i.descriptors[1:]}, "descriptors has shape"),
+    "descriptor of ones": (lambda i: {"descriptors": altered(i.descriptors, 0, 255)}, "descriptor 0: op is 15"),
+    "no end": (lambda i: {"descriptors": altered(i.descriptors, -1, 0)}, "the last descriptor is not END"),
+    "row order out of range": (lambda i: {"row_order": altered(i.row_order, 0, 1000)}, "row_order does not name"),
+    "row order below a hole": (lambda i: {"row_order": altered(i.row_order, -1, -2)}, "row_order does not name"),
+    "row order twice": (
+        lambda i: {"row_order": altered(i.row_order, 0, int(i.row_order[1]))}, "row_order does not name"),
+    "row order cut": (lambda i: {"row_order": i.row_order[:-1]}, "row_order has shape"),
+    "pointer base": (lambda i: {"pointers": altered(i.pointers, (0, 1, 0), 255)}, "a pointer block leads out"),
+    "pointer length": (
+        lambda i: {"pointers": altered(i.pointers, (0, 0, -2), 255)}, "more entries than the layer has rows"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_contents_that_lie_are_refused(lie: str, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change, message = LIES[lie]
+    bad = dataclasses.replace(image, **change(image))
+    with pytest.raises(ImageError, match=message):
+        bad.verify()
+    save_unchecked(bad, tmp_path / "bad.eie", monkeypatch)
+    with pytest.raises(ImageError, match=message):
+        Image.load(tmp_path / "bad.eie")
+
+
+@pytest.mark.parametrize(
+    ("byte", "name"),
+    [(4, "source"), (6, "destination"), (8, "octets"), (10, "slots"), (12, "pointers"), (14, "bias"), (16, "reserved1"),
+     (1, "codebook"), (0, "function")],
+)  # fmt: skip
+def test_offsets_out_of_range_are_refused(byte: int, name: str, image: Image) -> None:
+    # 0xF0 in the low byte of each field: beyond every memory of the small array, or not what the layer says.
+    bad = dataclasses.replace(
+        image, descriptors=altered(image.descriptors, (1, byte), image.descriptors[1, byte] ^ 0xF0)
+    )
+    with pytest.raises(ImageError, match=f"descriptor 1: {name} is"):
+        bad.verify()
+
+
+def test_an_image_for_another_array_is_refused(image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for params in (SMALL.replace(pes=8), SMALL.replace(index_bits=5), SMALL.replace(rows=128), Params()):
+        save_unchecked(dataclasses.replace(image, params=params), tmp_path / "bad.eie", monkeypatch)
+        with pytest.raises(ImageError):
+            Image.load(tmp_path / "bad.eie")
+
+
+def test_a_failed_save_leaves_the_old_file(image: Image, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(ImageError, match=r"cannot be written.*No space left"):
+            image.save(path)
+    bad = dataclasses.replace(image, row_order=image.row_order[:-1])
+    with pytest.raises(ImageError, match="row_order"):
+        bad.save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["net.eie"]
+    with pytest.raises(ImageError, match="cannot be written"):
+        image.save(path.parent / "no folder" / "net.eie")
+
+
+def test_readmemh_text_holds_the_memory_words(image: Image, tmp_path: Path) -> None:
+    readmemh(image, tmp_path / "hex")
+    words = memory_words(image)
+    names = set()
+    for memory, units in words.items():
+        _, capacity, bits = memory_shape(image.params, memory)
+        for number, unit in enumerate(units):
+            name = f"{memory.name.lower()}_{number}.hex"
+            names.add(name)
+            lines = (tmp_path / "hex" / name).read_text().splitlines()
+            assert [int(line, 16) for line in lines] == unit
+            assert {len(line) for line in lines} == {-(-bits // 4)}
+            assert len(unit) <= capacity
+            assert max(unit) < 1 << bits
+    assert {file.name for file in (tmp_path / "hex").iterdir()} == names
+    assert {"weights_3.hex", "pointers_0.hex", "codebook_0.hex", "bias_0.hex", "descriptors_0.hex"} <= names
+    assert set(words) == {Memory.WEIGHTS, Memory.POINTERS, Memory.CODEBOOK, Memory.BIAS, Memory.DESCRIPTORS}
+
+
+def test_row_orders_are_split_by_layer(image: Image) -> None:
+    orders = row_orders(image)
+    assert [len(order) for order in orders] == [12, 8]
+    assert [int((order >= 0).sum()) for order in orders] == [10, 6]

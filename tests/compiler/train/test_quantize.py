@@ -1,0 +1,149 @@
+"""Shared weights: the best clustering, the sum of gradients, and zeros that stay zero."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from compiler.frontend import from_torch
+from compiler.train import prune, quantize
+
+
+def layer_with(weight: np.ndarray) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight))
+    return layer
+
+
+def best_error(values: np.ndarray, clusters: int) -> float:
+    """Least squared error of any split of the sorted values into runs; an optimal clustering is one of them."""
+    values = np.sort(values)
+    best = np.inf
+    for cuts in combinations(range(1, len(values)), clusters - 1):
+        runs = np.split(values, cuts)
+        best = min(best, sum(float(((run - run.mean()) ** 2).sum()) for run in runs))
+    return best
+
+
+@pytest.mark.parametrize("code_bits", [2, 3])
+def test_clustering_is_the_best_there_is(code_bits: int, rng: np.random.Generator) -> None:
+    for _ in range(5):
+        weight = rng.normal(size=(3, 5)).astype(np.float32)
+        weight[rng.random(weight.shape) < 0.2] = 0
+        layer = layer_with(weight)
+        quantize.attach(layer, code_bits)
+        shared = layer.weight.detach().numpy().astype(np.float64)
+        nonzero = weight[weight != 0].astype(np.float64)
+        clusters = min(2**code_bits - 1, len(nonzero))
+        assert ((shared - weight) ** 2).sum() == pytest.approx(best_error(nonzero, clusters), rel=1e-4, abs=1e-12)
+
+
+def check_gradient(rng: np.random.Generator) -> None:
+    """Against finite differences, and against the gradients of the plain weights summed by hand."""
+    weight = rng.normal(size=(6, 9)).astype(np.float32)
+    weight[rng.random(weight.shape) < 0.5] = 0
+    layer = layer_with(weight).double()
+    shared = quantize.attach(layer, 3)
+    centroids: Tensor = layer.parametrizations.weight.original
+    inputs = torch.from_numpy(rng.normal(size=(4, 9)))
+    goal = torch.from_numpy(rng.normal(size=(4, 6)))
+
+    def loss() -> Tensor:
+        return ((torch.tanh(layer(inputs)) - goal) ** 2).sum()
+
+    loss().backward()
+    assert centroids.grad is not None
+
+    plain = layer.weight.detach().clone().requires_grad_()
+    ((torch.tanh(inputs @ plain.t() + layer.bias.detach()) - goal) ** 2).sum().backward()
+    assert plain.grad is not None
+    for code in range(1, 8):
+        expected = plain.grad[shared.codes == code].sum()
+        torch.testing.assert_close(centroids.grad[code - 1], expected, rtol=1e-9, atol=1e-12)
+
+    step = 1e-6
+    for number in range(7):
+        with torch.no_grad():
+            centroids[number] += step
+            above = loss()
+            centroids[number] -= 2 * step
+            below = loss()
+            centroids[number] += step
+        numeric = float((above - below) / (2 * step))
+        assert float(centroids.grad[number]) == pytest.approx(numeric, rel=1e-5, abs=1e-7)
+
+
+def test_gradient_of_a_centroid_is_the_sum_over_its_weights(rng: np.random.Generator) -> None:
+    check_gradient(rng)
+
+
+def test_planted_fault_averaged_gradient_is_caught(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Averaged(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, centroids: Tensor, codes: Tensor) -> Tensor:
+            ctx.save_for_backward(codes)
+            return torch.cat((centroids.new_zeros(1), centroids))[codes.long()]
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+            (codes,) = ctx.saved_tensors
+            means = [gradients[0][codes == code].mean().nan_to_num() for code in range(1, 8)]
+            return torch.stack(means), None
+
+    monkeypatch.setattr(quantize.SharedWeight, "forward", lambda self, original: Averaged.apply(original, self.codes))
+    with pytest.raises(AssertionError):
+        check_gradient(rng)
+
+
+def test_training_moves_centroids_and_never_a_zero_or_a_code(rng: np.random.Generator, tmp_path: Path) -> None:
+    layer = nn.Linear(20, 10)
+    prune.prune(layer, 0.3)
+    layer = layer_with(layer.weight.detach().numpy())
+    shared = quantize.attach(layer, 2)
+    codes, before = shared.codes.clone(), layer.weight.detach().clone()
+    assert torch.equal(codes == 0, before == 0)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-2, weight_decay=0.1)
+    for _ in range(10):
+        optimizer.zero_grad()
+        layer(torch.from_numpy(rng.normal(size=(8, 20)).astype(np.float32))).square().sum().backward()
+        optimizer.step()
+    assert torch.equal(shared.codes, codes)
+    assert torch.equal(layer.weight == 0, before == 0)
+    assert not torch.equal(layer.weight, before)
+    assert len(layer.weight[codes > 0].unique()) == 3
+
+    save_file(layer.state_dict(), tmp_path / "state.safetensors")
+    again = layer_with(np.zeros((10, 20), np.float32))
+    quantize.attach(again, 2)
+    again.load_state_dict(load_file(tmp_path / "state.safetensors"))
+    assert torch.equal(again.weight, layer.weight)
+    exported = from_torch(again, torch.ones(1, 20)).layers[0].weight
+    np.testing.assert_array_equal(exported, layer.weight.detach().numpy())
+
+
+def test_few_distinct_values_are_kept_exactly() -> None:
+    weight = np.array([[0.0, 0.1, -0.3], [0.1, 0.7, 0.0]], np.float32)
+    layer = layer_with(weight)
+    quantize.attach(layer, 2)
+    np.testing.assert_array_equal(layer.weight.detach().numpy(), weight)
+
+
+def test_a_layer_without_weights_left() -> None:
+    layer = layer_with(np.zeros((3, 3), np.float32))
+    quantize.attach(layer, 4)
+    assert not layer.weight.any()
+
+
+def test_masked_weight_is_refused() -> None:
+    layer = nn.Linear(3, 3)
+    prune.attach(layer)
+    with pytest.raises(ValueError, match="parametrized already"):
+        quantize.attach(layer, 4)

@@ -1,0 +1,218 @@
+"""The command line as a whole: help, imports, errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+import eie.doctor
+from eie.cli import cli
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = sorted(cli.commands)
+HEAVY = ("torch", "numpy", "scipy", "numba", "amaranth", "cocotb", "rich", "hw", "compiler", "sim")
+
+
+def run_python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_commands_are_those_of_the_manual() -> None:
+    assert COMMANDS == ["compile", "diff", "doctor", "info", "run", "train", "verilog", "verify"]
+
+
+def test_help_is_immediate() -> None:
+    times = []
+    for _ in range(3):  # the machine may be busy; the best of three says what the command takes
+        began = time.monotonic()
+        result = run_python("-m", "eie", "--help")
+        times.append(time.monotonic() - began)
+        assert result.returncode == 0
+        assert all(command in result.stdout for command in COMMANDS)
+    assert min(times) < 0.5
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from eie.cli import cli\n"
+        f"for words in [[], *([name] for name in {COMMANDS})]:\n"
+        "    cli([*words, '--help'], standalone_mode=False)\n"
+        f"print('LOADED', [name for name in {HEAVY} if name in sys.modules])\n"
+    )
+    result = run_python("-c", code)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_import_of_the_package_is_light_and_complete() -> None:
+    code = (
+        "import sys, eie\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])\n"
+        "from eie import Image, compile, run\n"
+        "print(Image.__name__, callable(compile), callable(run))"
+    )
+    result = run_python("-c", code)
+    assert result.stdout.splitlines() == ["[]", "Image True True"], result.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command_shows_an_example(command, invoke) -> None:
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example:\n    eie {command} " in result.stdout or f"Example:\n  eie {command}" in result.stdout
+    assert "--json" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["--set", "pe=4"], ["'pe'", "queue_depth"]),
+        (["--set", "pes=three"], ["pes=three", "integer"]),
+        (["--set", "pes=3"], ["pes is 3", "power of two"]),
+        (["--set", "index_bits=9"], ["index_bits is 9", "4 to 8"]),
+        (["--set", "queue_depth=5"], ["queue_depth is 5", "6"]),
+        (["--set", "balanced=1"], ["balanced is 1", "true or false"]),
+        (["--set", "pes"], ["'pes'", "key=value"]),
+        (["--preset", "EIE"], ["'EIE'", "EIE_64", "BALANCED_16"]),
+    ],
+)
+def test_wrong_parameters_name_the_legal_ones(settings, words, invoke, tmp_path) -> None:
+    result = invoke("verilog", *settings, "-o", tmp_path / "rtl")
+    assert result.exit_code == 2
+    assert all(word in result.stderr for word in words), result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "rtl").exists()
+
+
+def test_verilog_writes_all_files_and_says_which(invoke, tmp_path) -> None:
+    result = invoke("verilog", "--set", "pes=1", "-o", tmp_path / "rtl", "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["params"]["pes"] == 1
+    assert {Path(file).name for file in answer["files"]} >= {"accelerator.v", "eie_ram.v", "registers.md", "eie.h"}
+    assert all(Path(file).stat().st_size for file in answer["files"])
+    assert answer["hash"] in (tmp_path / "rtl" / "accelerator.v").read_text()
+
+
+def test_verilog_refuses_a_file_as_folder(invoke, tmp_path) -> None:
+    (tmp_path / "rtl").write_text("precious")
+    result = invoke("verilog", "-o", tmp_path / "rtl")
+    assert result.exit_code == 2
+    assert "is a file" in result.stderr
+    assert (tmp_path / "rtl").read_text() == "precious"
+
+
+def fail(*arguments: object, **named: object) -> NoReturn:
+    raise RuntimeError("the sky fell")
+
+
+def test_an_internal_error_is_short_and_tells_how_to_see_more(invoke, tmp_path, monkeypatch) -> None:
+    import hw.export
+
+    monkeypatch.setattr(hw.export, "export_verilog", fail)
+    result = invoke("verilog", "-o", tmp_path / "rtl")
+    assert result.exit_code == 70
+    assert "RuntimeError: the sky fell" in result.stderr
+    assert "EIE_DEBUG=1" in result.stderr
+    assert "Traceback" not in result.stderr
+    monkeypatch.setenv("EIE_DEBUG", "1")
+    result = invoke("verilog", "-o", tmp_path / "rtl")
+    assert result.exit_code == 70
+    assert "Traceback" in result.stderr
+    assert "in fail" in result.stderr
+
+
+def test_an_interrupt_is_no_failed_comparison(invoke, tmp_path, monkeypatch) -> None:
+    import hw.export
+
+    def interrupt(*arguments: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hw.export, "export_verilog", interrupt)
+    assert invoke("verilog", "-o", tmp_path / "rtl").exit_code == 130
+
+
+def test_doctor_reports_and_ends_with_three_when_a_tool_is_missing(invoke, monkeypatch) -> None:
+    tools = eie.doctor.check(packages=False)
+    monkeypatch.setattr(eie.doctor, "check", lambda *_: [tool._replace(ok=True, problem="") for tool in tools])
+    result = invoke("doctor", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["ok"] is True
+    missing = tools[0]._replace(ok=False, required=True, problem="not found")
+    monkeypatch.setattr(eie.doctor, "check", lambda *_: [missing, *tools[1:]])
+    result = invoke("doctor")
+    assert result.exit_code == 3
+    assert missing.name in result.stdout
+    assert json.loads(invoke("doctor", "--json").stdout)["ok"] is False
+
+
+WITHOUT_TORCH = (
+    "import sys\n"
+    "class Missing:\n"
+    "    def find_spec(self, name, path=None, target=None):\n"
+    "        if name.partition('.')[0] in ('torch', 'sklearn'):\n"
+    "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+    "sys.meta_path.insert(0, Missing())\n"
+    "from eie.cli import main\n"
+    "sys.argv = ['eie', *sys.argv[1:]]\n"
+    "main()\n"
+)
+
+
+def test_without_torch_layers_compile_and_run(layer, tmp_path) -> None:
+    compiled = run_python("-c", WITHOUT_TORCH, "compile", str(layer.npz), "-o", "l.eie", cwd=tmp_path)
+    assert compiled.returncode == 0, compiled.stderr
+    ran = run_python(
+        "-c", WITHOUT_TORCH, "run", "l.eie", "--input", str(layer.inputs), "--output", "y.npz", cwd=tmp_path
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "y.npz").exists()
+
+
+def test_without_torch_a_module_is_refused_with_the_name_of_the_extra(tmp_path) -> None:
+    result = run_python("-c", WITHOUT_TORCH, "compile", "mine:net", "-o", "l.eie", cwd=tmp_path)
+    assert result.returncode == 3
+    assert "eie-kit[torch]" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_names_its_suites(invoke) -> None:
+    from sim.verify import suites
+
+    assert all(name in invoke("verify", "--list").stdout for name in suites())
+    result = invoke("verify", "nonsense")
+    assert result.exit_code == 2
+    assert all(name in result.stderr for name in suites())
+
+
+def test_verify_ends_with_one_when_a_case_differs(invoke, monkeypatch) -> None:
+    import sim.verify
+    from sim.verify import Mismatch, Report
+
+    asked = {}
+
+    def pretend(suite: str, **options: object) -> Report:
+        asked.update(suite=suite, **options)
+        failures = [Mismatch(77, "output of fc1, vector 0, neuron 3: 1, golden 2")] if options["seed"] == 7 else []
+        return Report(suite, 1, trials=3, values=9, failures=failures)
+
+    monkeypatch.setattr(sim.verify, "verify", pretend)
+    good = invoke("verify", "amaranth", "--seed", 4, "--jobs", 2, "--json")
+    assert good.exit_code == 0
+    assert json.loads(good.stdout)["passed"] is True
+    assert (asked["suite"], asked["seed"], asked["jobs"]) == ("amaranth", 4, 2)
+    bad = invoke("verify", "amaranth", "--seed", 7)
+    assert bad.exit_code == 1
+    assert "case 77: output of fc1" in bad.stdout

@@ -1,0 +1,322 @@
+"""``eie compile``, ``info`` and ``run``: right numbers out, and nothing out of wrong ones in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as archive:
+        return dict(archive)
+
+
+def expected_raw(layer, exponent: int):
+    """saturate(floor(relu(W x + b) / 2**exponent + 1/2)), in integers."""
+    total = np.maximum(layer.x.astype(np.int64) @ layer.weight.T + layer.bias, 0)
+    assert exponent >= 0
+    rounded = (total + ((1 << exponent) >> 1)) >> exponent
+    return np.clip(rounded, -32768, 32767)
+
+
+@pytest.mark.parametrize("engine", ["golden", "cycles"])
+def test_run_computes_the_integers_that_the_layer_means(engine, layer, invoke, tmp_path) -> None:
+    result = invoke(
+        "run", layer.image, "--input", layer.inputs, "--output", tmp_path / "y.npz", "--engine", engine, "--json"
+    )
+    assert result.exit_code == 0, result.output
+    y = load(tmp_path / "y.npz")
+    assert y["raw"].dtype == np.int16
+    np.testing.assert_array_equal(y["raw"], expected_raw(layer, int(y["exponent"])))
+    np.testing.assert_array_equal(y["value"], y["raw"] * 2.0 ** int(y["exponent"]))
+    assert len(np.unique(y["raw"])) > 100  # the layer is not trivially zero or saturated
+    answer = json.loads(result.stdout)
+    assert {"engine", "pes", "batch", "cycles", "drain_cycles", "layers"} <= set(answer)
+    assert (answer["engine"], answer["pes"], answer["batch"]) == (engine, 16, 5)
+    (only,) = answer["layers"]
+    assert only["name"] == "layer"
+    if engine == "golden":
+        assert answer["cycles"] is None
+        assert only["cycles"] is None
+        assert only["latency"] is None
+    else:
+        active = layer.x != 0
+        useful = int(sum(np.count_nonzero(layer.weight[:, columns]) for columns in active))
+        assert only["counters"]["entries"] - only["counters"]["padding"] == useful
+        assert answer["cycles"] == only["cycles"] + answer["drain_cycles"]
+        assert answer["cycles"] > useful / 16
+
+
+def test_python_gives_what_the_command_line_gives(layer, invoke, tmp_path) -> None:
+    import eie
+
+    invoke("run", layer.image, "--input", layer.inputs, "--output", tmp_path / "y.npz")
+    result = eie.run(layer.image, layer.x, engine="golden")
+    np.testing.assert_array_equal(result.raw, load(tmp_path / "y.npz")["raw"])
+
+
+def test_one_vector_is_a_batch_of_one(layer, invoke, tmp_path) -> None:
+    np.save(tmp_path / "one.npy", layer.x[2])
+    result = invoke("run", layer.image, "--input", tmp_path / "one.npy", "--output", tmp_path / "y.npz")
+    assert result.exit_code == 0, result.output
+    y = load(tmp_path / "y.npz")
+    np.testing.assert_array_equal(y["raw"], expected_raw(layer, int(y["exponent"]))[2:3])
+
+
+def test_float_inputs_are_quantized_and_saturation_is_told(layer, invoke, tmp_path) -> None:
+    x = layer.x.astype(np.float64) + 0.25
+    x[0, :3] = 1e6
+    np.save(tmp_path / "x.npy", x)
+    result = invoke("run", layer.image, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npz")
+    assert result.exit_code == 0, result.output
+    assert "3 of 3,920 inputs were saturated" in result.stderr
+    y = load(tmp_path / "y.npz")
+    np.testing.assert_array_equal(y["raw"][1:], expected_raw(layer, int(y["exponent"]))[1:])
+
+
+def test_trace_holds_every_layer_and_record(layer, invoke, tmp_path) -> None:
+    folder = tmp_path / "deep" / "trace"
+    result = invoke("run", layer.image, "--input", layer.inputs, "--engine", "cycles", "--trace", folder)
+    assert result.exit_code == 0, result.output
+    trace = json.loads((folder / "trace.json").read_text())
+    assert trace["layers"] == ["layer"]
+    assert len(trace["records"]) == 5
+    assert trace["records"][0][0]["written"] > trace["records"][0][0]["accepted"]
+    raw = np.load(folder / trace["files"][0])
+    np.testing.assert_array_equal(raw, np.asarray(expected_raw(layer, json_exponent(invoke, layer))))
+
+
+def json_exponent(invoke, layer) -> int:
+    return int(json.loads(invoke("info", layer.image, "--json").stdout)["output_exponent"])
+
+
+def save_text(path: Path) -> None:
+    path.write_text("1 2 3\n")
+
+
+def save_pickle(path: Path) -> None:
+    np.save(path, np.array([{"run": "me"}], dtype=object), allow_pickle=True)
+
+
+def save_archive(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, x=np.zeros((1, 784), np.int16))
+
+
+def with_nan() -> np.ndarray:
+    x = np.zeros((2, 784), np.float32)
+    x[1, 7] = np.nan
+    return x
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (np.zeros((2, 783), np.int16), ["783", "784"]),
+        (np.zeros(783, np.int16), ["783", "784"]),
+        (np.zeros((1, 2, 784), np.int16), ["(1, 2, 784)"]),
+        (np.zeros((2, 784), np.int64), ["int64", "int16"]),
+        (np.zeros((2, 784), np.uint8), ["uint8", "int16"]),
+        (np.zeros((2, 784), np.complex64), ["complex64"]),
+        (np.zeros((0, 784), np.int16), ["empty", "784"]),
+        (np.int16(3), ["()", "784"]),
+        (with_nan(), ["NaN"]),
+        (np.full((1, 784), np.inf), ["infinite"]),
+        (save_text, [".npy"]),
+        (save_pickle, [".npy"]),
+        (save_archive, [".npz", ".npy"]),
+        (None, ["no such file"]),
+    ],
+    ids=lambda value: "" if isinstance(value, list) else getattr(value, "__name__", None),
+)
+def test_bad_inputs_are_refused_whole(make, words, layer, invoke, tmp_path) -> None:
+    path = tmp_path / "x.npy"
+    if callable(make):
+        make(path)
+    elif make is not None:
+        np.save(path, make)
+    (tmp_path / "y.npz").write_bytes(b"an earlier result")
+    before = files(tmp_path)
+    result = invoke("run", layer.image, "--input", path, "--output", tmp_path / "y.npz", "--json")
+    assert result.exit_code == 2, result.output
+    assert all(word in result.stderr for word in words), result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "text", "missing"])
+@pytest.mark.parametrize("command", ["info", "run", "diff"])
+def test_bad_images_are_refused(command, damage, layer, invoke, tmp_path, rng) -> None:
+    content = bytearray(layer.image.read_bytes())
+    path = tmp_path / "bad.eie"
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        content[int(rng.integers(len(content) // 2, len(content)))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content)
+    elif damage == "text":
+        path.write_text("not an image")
+    before = files(tmp_path)
+    options = {
+        "info": [],
+        "run": ["--input", layer.inputs, "--output", tmp_path / "y.npz"],
+        "diff": ["--input", layer.inputs, "--engines", "golden,cycles"],
+    }
+    result = invoke(command, path, *options[command], "--json")
+    assert result.exit_code == 2, result.output
+    assert "bad.eie" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert files(tmp_path) == before
+
+
+def test_json_goes_to_a_file_beside_the_words(layer, invoke, tmp_path) -> None:
+    result = invoke("info", layer.image, "--json", tmp_path / "info.json")
+    assert result.exit_code == 0
+    assert "Memory map" in result.stdout
+    answer = json.loads((tmp_path / "info.json").read_text())
+    assert answer["outputs"] == 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", "IMAGE"],
+        ["run", "IMAGE", "--input", "INPUT"],
+        ["diff", "IMAGE", "--input", "INPUT", "--engines", "golden,cycles"],
+        ["compile", "NPZ", "-o", "out.eie"],
+        ["doctor", "--engine", "golden"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_standard_output_is_json_and_nothing_else(arguments, layer, invoke, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"IMAGE": layer.image, "INPUT": layer.inputs, "NPZ": layer.npz}
+    result = invoke(*(names.get(word, word) for word in arguments), "--json")
+    assert isinstance(json.loads(result.stdout), dict)
+
+
+def test_json_does_not_overwrite_the_image(layer, invoke, tmp_path) -> None:
+    # `--json F` takes the word after it; here that word was meant as the image.
+    path = tmp_path / "copy.eie"
+    path.write_bytes(layer.image.read_bytes())
+    result = invoke("info", "--json", path)
+    assert result.exit_code == 2
+    assert path.read_bytes() == layer.image.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--waves", "w.vcd"], "--engine rtl"),
+        (["--output", "nowhere/y.npz"], "nowhere"),
+        (["--json", "nowhere/y.json"], "nowhere"),
+        (["--engine", "fpga"], "fpga"),
+    ],
+)
+def test_run_refuses_before_it_runs(options, word, layer, invoke, tmp_path, monkeypatch) -> None:
+    import sim.run
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sim.run, "run", lambda *_, **__: pytest.fail("it ran"))
+    result = invoke("run", layer.image, "--input", layer.inputs, *options)
+    assert result.exit_code == 2
+    assert word in result.stderr
+    assert files(tmp_path) == {}
+
+
+def test_info_counts_what_is_there(layer, invoke) -> None:
+    answer = json.loads(invoke("info", layer.image, "--json").stdout)
+    (only,) = answer["layers"]
+    assert only["nonzeros"] == np.count_nonzero(layer.weight)
+    assert only["density"] == pytest.approx(np.count_nonzero(layer.weight) / layer.weight.size)
+    assert only["exact"] is True
+    entries = only["nonzeros"] + only["padding"]
+    assert only["bits"]["entries"] == entries * 10
+    assert answer["bits"]["entries"] == entries * 10
+    assert sum(answer["bits"].values()) == pytest.approx(answer["dense_float32_bits"] / answer["ratio"])
+    assert -(-entries // 16) == only["cycles"]["ideal"] <= only["cycles"]["busiest"] < only["cycles"]["model"]
+    largest = int(np.abs(layer.weight).sum(axis=1).max()) << -only["weight_exponent"] << 15
+    assert largest.bit_length() <= only["bound_bits"] <= only["acc_bits"]
+    assert all(memory["used"] <= memory["words"] for memory in answer["memories"])
+    assert all(0 < share <= 1 for share in only["break_even"].values())
+
+
+def test_info_expects_the_cycles_that_a_full_vector_takes(layer, invoke, tmp_path) -> None:
+    np.save(tmp_path / "full.npy", np.ones((1, 784), np.int16))
+    ran = invoke("run", layer.image, "--input", tmp_path / "full.npy", "--engine", "cycles", "--json")
+    expected = json.loads(invoke("info", layer.image, "--json").stdout)["cycles"]["model"]
+    assert json.loads(ran.stdout)["layers"][0]["cycles"] == expected
+
+
+def save_weight(**arrays: object):
+    def save(path: Path) -> None:
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (save_weight(weight=np.zeros(5, np.float32)), ["weight"]),
+        (save_weight(weight=np.full((2, 2), np.nan, np.float32)), ["finite"]),
+        (save_weight(weight=np.zeros((2, 2)), bias=np.zeros(3)), ["bias"]),
+        (save_weight(weight=np.zeros((2, 2)), activation="tanh"), ["tanh", "relu"]),
+        (save_text, ["layer.npz"]),
+        (None, ["layer.npz", "no such file"]),
+    ],
+)
+def test_bad_layers_are_refused(make, words, invoke, tmp_path) -> None:
+    path = tmp_path / "layer.npz"
+    if make is not None:
+        make(path)
+    before = files(tmp_path)
+    result = invoke("compile", path, "-o", tmp_path / "layer.eie")
+    assert result.exit_code == 2, result.output
+    assert all(word in result.stderr for word in words), result.stderr
+    assert files(tmp_path) == before
+
+
+def test_a_network_too_large_names_the_parameter_to_raise(layer, invoke, tmp_path) -> None:
+    result = invoke("compile", layer.npz, "-o", tmp_path / "l.eie", "--set", "weight_words=16")
+    assert result.exit_code == 2
+    assert "weight_words" in result.stderr
+    assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize("x", [np.zeros((3, 5)), np.full((3, 784), np.nan), np.zeros((0, 784)), np.array(["a"])])
+def test_bad_calibration_is_refused(x, layer, invoke, tmp_path) -> None:
+    np.save(tmp_path / "c.npy", x)
+    result = invoke("compile", layer.npz, "-o", tmp_path / "l.eie", "--calibrate", tmp_path / "c.npy")
+    assert result.exit_code == 2, result.output
+    assert "calibration" in result.stderr
+    assert set(files(tmp_path)) == {"c.npy"}
+
+
+def test_without_calibration_the_user_is_told(layer, invoke, tmp_path) -> None:
+    result = invoke("compile", layer.npz, "-o", tmp_path / "l.eie")
+    assert result.exit_code == 0
+    assert "no --calibrate" in result.stderr
+
+
+def test_compiling_twice_gives_the_same_bytes(layer, invoke, tmp_path) -> None:
+    result = invoke("compile", layer.npz, "-o", tmp_path / "l.eie", "--calibrate", layer.inputs)
+    assert result.exit_code == 0
+    assert (tmp_path / "l.eie").read_bytes() == layer.image.read_bytes()
+
+
+@pytest.mark.parametrize("source", ["nothing", "nothing.txt", "eie"])
+def test_an_input_of_no_kind_is_told_the_kinds(source, invoke, tmp_path) -> None:
+    result = invoke("compile", source, "-o", tmp_path / "l.eie")
+    assert result.exit_code == 2
+    assert "RUN/" in result.stderr or "eie train" in result.stderr
+    assert files(tmp_path) == {}
