@@ -38,16 +38,19 @@ help:
 	@echo 'make constraints pin every package again, in constraints.txt'
 	@echo 'make clean       remove what was built;  make distclean removes .venv as well'
 
-# Runs with the system's Python as long as there is no environment. -I keeps eie/ off the module path.
+# Runs with the system's Python as long as there is no environment that works. -I keeps eie/ off the module path.
 doctor:
-	@$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) -I eie/doctor.py --system $(DOCTOR_OPTIONS)
+	@if $(RUN) -c '' 2> /dev/null; then python=$(RUN); else python='$(PYTHON)'; fi; \
+	command -v $$python > /dev/null || { echo "No $$python on this machine: install Python 3.11 or newer with venv," \
+		"or name another with make PYTHON=..." >&2; exit 3; }; \
+	$$python -I eie/doctor.py --system $(DOCTOR_OPTIONS)
 
 setup: $(READY)
 
 # Everything but torch is checked against its hash. pip checks all packages of one command or none, and torch
 # has other files elsewhere: so it takes a command of its own, and comes last, when all it needs is there.
 $(READY): pyproject.toml constraints.txt | doctor
-	@$(RUN) -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@$(RUN) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo 'Setting up $(VENV), one to three minutes: packages'
 	@$(PIP) install --no-deps --require-hashes -r constraints.txt
 	@echo 'Setting up $(VENV): $(TORCH)'
@@ -75,13 +78,13 @@ format: $(READY)
 	@$(RUN) -m ruff format .
 
 verilog: $(READY)
-	@$(VENV)/bin/eie verilog --preset $(PRESET) -o build/verilog
+	@$(RUN) -m eie verilog --preset $(PRESET) -o build/verilog
 
 bench: $(READY)
-	@$(RUN) -m sim.bench.speed
+	@$(RUN) -m sim.bench.speed $(ARGS)
 
 docs: $(READY)
-	@$(VENV)/bin/eie verilog --preset $(PRESET) -o build/docs > /dev/null
+	@$(RUN) -m eie verilog --preset $(PRESET) -o build/docs > /dev/null
 	@cp build/docs/registers.md build/docs/eie.h docs/
 	@echo 'docs/registers.md and docs/eie.h written for $(PRESET)'
 

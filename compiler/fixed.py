@@ -18,7 +18,7 @@ from compiler.share import share
 from hw.layouts import ACT_BITS, WEIGHT_BITS
 from hw.params import Params
 
-__all__ = ["input_exponent", "overflow_free", "quantize"]
+__all__ = ["input_exponent", "overflow_free", "quantize", "quantize_and_run"]
 
 Int = NDArray[np.int64]
 
@@ -52,6 +52,13 @@ def quantize(
     ModelError
         The graph is not well-formed, the calibration data does not fit it, or a layer has no legal format.
     """
+    return quantize_and_run(graph, params, calibration, percentile)[0]
+
+
+def quantize_and_run(
+    graph: Graph, params: Params, calibration: NDArray[Any] | None, percentile: float
+) -> tuple[QuantizedGraph, Int | None]:
+    """`quantize`, and the raw outputs (n, out) of the fixed-point network for the calibration data."""
     graph.verify()
     exponent, samples = _inputs(graph, calibration, percentile)
     low = np.full(graph.layers[0].weight.shape[1], _LOW, np.int64)
@@ -63,7 +70,7 @@ def quantize(
         exponent = layer.output_exponent
     quantized = QuantizedGraph(tuple(layers), params)
     quantized.verify()
-    return quantized
+    return quantized, samples
 
 
 def overflow_free(layer: QuantizedLayer, acc_bits: int) -> bool:

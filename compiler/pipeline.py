@@ -6,8 +6,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from compiler.calibrate import quantize_calibrated
 from compiler.encode import encode
-from compiler.fixed import quantize
 from compiler.image import Image
 from compiler.ir import Graph
 from compiler.pack import pack
@@ -23,7 +23,7 @@ def compile_graph(graph: Graph, params: Params, calibration: NDArray[Any] | None
     ----------
     graph : the network.
     params : the array that the image is for.
-    calibration : (n, in) float or raw int16 inputs that decide the fixed-point ranges; see `quantize`.
+    calibration : (n, in) float or raw int16 inputs that decide the fixed-point ranges; see `quantize_calibrated`.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def compile_graph(graph: Graph, params: Params, calibration: NDArray[Any] | None
     ImageError
         The network does not fit the array's memories.
     """
-    quantized = quantize(graph, params, calibration)
+    quantized = quantize_calibrated(graph, params, calibration)
     image = pack(quantized, encode(quantized))
     image.verify()
     return image

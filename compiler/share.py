@@ -53,9 +53,7 @@ def share(weight: NDArray[np.float32], code_bits: int) -> tuple[NDArray[np.uint8
     return codes.reshape(weight.shape), centroids
 
 
-def _pool(
-    values: NDArray[np.float64], counts: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pool(values: NDArray[np.float64], counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Values and weights for the clustering: as they are, or the means of equal bins if there are too many."""
     if len(values) <= EXACT_VALUES:
         return values, counts

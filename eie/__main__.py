@@ -2,4 +2,5 @@
 
 from eie.cli import main
 
-main()
+if __name__ == "__main__":  # processes that share a regression's work import this file again
+    main()

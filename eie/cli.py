@@ -29,6 +29,18 @@ class Commands(click.Group):
             return super().invoke(ctx)
 
 
+def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"eie {version('eie-kit')}")
+    except PackageNotFoundError:
+        click.echo("eie, from a folder that was not installed")
+    ctx.exit()
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -37,7 +49,7 @@ class Commands(click.Group):
         "eie run layer.eie --input x.npy --output y.npz --engine rtl",
     ),
 )
-@click.version_option(package_name="eie-kit", prog_name="eie")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def cli() -> None:
     """Sparse inference in hardware: train, compile, simulate and verify networks for an array of PEs.
 

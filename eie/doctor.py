@@ -117,7 +117,7 @@ def _python() -> Tool:
     problem = ""
     if version < OLDEST_PYTHON:
         newer = ["python3.%d" % minor for minor in range(NEWEST_PYTHON[1], OLDEST_PYTHON[1] - 1, -1)]
-        there = [name for name in newer if shutil.which(name)]
+        there = [name for name in newer if _run([name, "-c", ""])[0] == 0]
         problem = "too old: %s or newer is needed" % _dotted(OLDEST_PYTHON)
         if there:
             problem += "; this machine has one: make PYTHON=%s" % there[0]

@@ -1,7 +1,7 @@
 """Turn every failure of a command into a message on standard error and an exit code.
 
 Exit codes: 0 good; 1 a comparison failed; 2 bad usage or input; 3 a tool is missing. A fault of the kit itself
-ends with 70 and an interrupt with 130, so that neither can be taken for one of those.
+ends with 70, an interrupt with 130 and a closed pipe with 141, so that none can be taken for one of those.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ BAD_INPUT = 2
 TOOL_MISSING = 3
 INTERNAL_ERROR = 70
 INTERRUPTED = 130
+READER_GONE = 141
 
 # Packages that only an extra brings.
 EXTRAS = {"torch": "torch", "sklearn": "torch"}
@@ -33,8 +34,9 @@ def reported() -> Iterator[None]:
         yield
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
-    except BrokenPipeError:  # the reader, such as `head`, has had enough; click ends quietly
-        raise
+    except BrokenPipeError:  # the reader, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its end
+        raise click.exceptions.Exit(READER_GONE) from None
     except KeyboardInterrupt:
         raise _fail("interrupted", INTERRUPTED) from None
     except Exception as error:

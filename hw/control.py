@@ -97,6 +97,7 @@ class Control(wiring.Component):
         scanned = [Signal(2, name=f"scanned_{n}") for n in range(3)]
         busy = Signal(2)
         at_end = Signal()
+        ended = self.computed | self.finished
 
         m.d.comb += [
             self.scan.source.eq(layer.source), self.scan.octets.eq(layer.octets),
@@ -105,7 +106,7 @@ class Control(wiring.Component):
             # A chained layer may read a line as soon as it is written, anything once the bank is free again.
             self.open.eq(~chained | ~self.pending.bit_select(~self.front, 1)),
             self.finished.eq(scanned[2] & ~busy & self.pending & ~self.computed),
-            self.counting.eq(self.pending.any() & ~(at_end & (self.computed | self.finished).bit_select(self.front, 1))),
+            self.counting.eq(self.pending.any() & ~(at_end & ended.bit_select(self.front, 1))),
         ]  # fmt: skip
         m.d.sync += [busy.eq(self.pe_busy), scanned[1].eq(scanned[0]), scanned[2].eq(scanned[1])]
         m.d.sync += self.computed.eq(self.computed | self.finished)

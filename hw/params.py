@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LANES", "ROUND_TRIP", "PRESETS", "Params", "ParamsError", "preset"]
+__all__ = ["LANES", "PRESETS", "ROUND_TRIP", "Params", "ParamsError", "preset"]
 
 LANES = 8
 """Activations in an octet, entries in a weight word, columns in a pointer block, PEs in a write-back group."""

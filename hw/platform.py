@@ -7,8 +7,8 @@ from typing import Any
 from amaranth import ClockSignal, Const, Instance, Module, ResetSignal
 from amaranth.back import verilog
 from amaranth.hdl import Value
-from amaranth.lib import wiring
 from amaranth.hdl._ir import PortDirection
+from amaranth.lib import wiring
 
 from hw.params import Params
 
@@ -20,6 +20,7 @@ class ExportPlatform:
 
 
 def is_export(platform: object) -> bool:
+    """Whether an elaboration is for Verilog."""
     return isinstance(platform, ExportPlatform)
 
 
@@ -53,7 +54,9 @@ def placed(m: Module, name: str, kind: Any, module: str, params: Params, platfor
 def convert(component: wiring.Component, name: str) -> str:
     """Verilog text of one component under the module name `name`."""
     directions = {"i": PortDirection.Input, "o": PortDirection.Output}
-    ports = {port: (signal, directions[way]) for port, (signal, way) in ports_of(component, component.signature).items()}
+    ports = {
+        port: (signal, directions[way]) for port, (signal, way) in ports_of(component, component.signature).items()
+    }
     text = verilog.convert(
         component, name=name, ports=ports, platform=ExportPlatform(), strip_internal_attrs=True, emit_src=False
     )

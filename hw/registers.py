@@ -35,7 +35,7 @@ class Register:
 
 REGISTERS: tuple[Register, ...] = (
     Register("ID", 0x00, "RO", 'The letters "EIE1".'),
-    Register("HASH_LOW", 0x04, "RO", "Hash of parameters and layouts, low half. An image with another one does not fit."),
+    Register("HASH_LOW", 0x04, "RO", "Hash of parameters and layouts, low half. An image with another does not fit."),
     Register("HASH_HIGH", 0x08, "RO", "Hash of parameters and layouts, high half."),
     Register("PES", 0x0C, "RO", "Number of processing elements."),
     Register("CONTROL", 0x10, "WO", "Commands; write ones.", (
@@ -57,7 +57,7 @@ REGISTERS: tuple[Register, ...] = (
         Field("MEMORY", 0, 4, ", ".join(f"{m.value} {m.name}" for m in Memory) + "."),
         Field("UNIT", 8, 8, "PE (weights, pointers) or write-back group (activations, bias); otherwise 0."),
     )),
-    Register("ADDRESS", 0x28, "RW", "Word address; goes up by one after each whole word. Writing it also starts a word."),
+    Register("ADDRESS", 0x28, "RW", "Word address; one more after each whole word. Writing it also starts a word."),
     Register("DATA", 0x2C, "RW",
         "The word, 32 bits at a time, low part first; a write of the last part stores it, a read of the last part "
         "moves on. Activations, descriptors and records can be read; other memories read as zero."),
@@ -80,7 +80,11 @@ def markdown(params: Params) -> str:
         for bits in register.fields:
             span = str(bits.first) if bits.width == 1 else f"{bits.first + bits.width - 1}:{bits.first}"
             lines.append(f"| | `{bits.name}` [{span}] | | {bits.text} |")
-    lines += ["", "| number | memory | units | words a unit | bits a word | 32-bit parts |", "|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| number | memory | units | words a unit | bits a word | 32-bit parts |",
+        "|---|---|---|---|---|---|",
+    ]
     for memory in Memory:
         units, words, width = memory_shape(params, memory)
         lines.append(f"| {memory.value} | {memory.name} | {units} | {words} | {width} | {-(-width // 32)} |")

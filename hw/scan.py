@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.layouts import ACT_BITS, descriptor
-from hw.nonzero import LeadingNonzero, octet
+from hw.nonzero import LeadingNonzero
 from hw.params import LANES, Params
 from hw.streams import broadcast
 

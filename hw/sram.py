@@ -62,5 +62,3 @@ class Sram(wiring.Component):
             read.en.eq(self.r_en), read.addr.eq(self.r_addr), self.r_data.eq(read.data),
         ]  # fmt: skip
         return m
-
-

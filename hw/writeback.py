@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from amaranth import Elaboratable, Module, Mux, ResetInserter, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -62,8 +64,8 @@ class Writeback(wiring.Component):
         m.submodules.memory = memory = self.memory = Sram(params.acc_bits, params.bias_words)
         steps = [self.i.payload, *(Signal(drain_step(params), name=f"step_{n}") for n in range(1, 4))]
         valid = [self.i.valid, *(Signal(name=f"valid_{n}") for n in range(1, 5))]
-        m.d.sync += [late.eq(early) for early, late in zip(valid[:-1], valid[1:], strict=True)]
-        m.d.sync += [late.eq(early) for early, late in zip(steps[:-1], steps[1:], strict=True)]
+        m.d.sync += [late.eq(early) for early, late in pairwise(valid)]
+        m.d.sync += [late.eq(early) for early, late in pairwise(steps)]
         m.d.comb += [
             memory.w_en.eq(self.w_en), memory.w_addr.eq(self.w_addr), memory.w_data.eq(self.w_data),
             memory.r_en.eq(self.i.valid), memory.r_addr.eq(self.i.p.bias),

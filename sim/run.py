@@ -148,11 +148,13 @@ def run(
                 for layer, result in zip(image.layers, results, strict=True)
             ]
     elif engine == "rtl":
+        decode(image)  # refuses entries that contradict their layer, before they reach the array
         from sim.rtl.engine import run_rtl
 
         ran = run_rtl(image, raw, waves=waves, seed=seed, bus=bus, progress=progress)
         layer_raw, records, kept = ran.outputs, ran.records, ran.waves
     else:
+        decode(image)
         from sim.amaranth_engine import run_amaranth
 
         layer_raw, records = run_amaranth(image, raw, progress=progress)

@@ -104,9 +104,7 @@ def compare(case: Case, result: engines.Result, golden: engines.Result, model: e
         for layer, got_record, expected_record in zip(layers, got_layers, expected_layers, strict=True):
             for name in ("accepted", "finished", "written", *COUNTERS):
                 if got_record[name] != expected_record[name]:
-                    return (
-                        f"{name} of {layer.name}, vector {vector}: {got_record[name]}, model {expected_record[name]}"
-                    )
+                    return f"{name} of {layer.name}, vector {vector}: {got_record[name]}, model {expected_record[name]}"
     return None
 
 

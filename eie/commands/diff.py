@@ -13,6 +13,7 @@ from eie.output import Output
 
 if TYPE_CHECKING:
     from eie.compare import Comparison
+    from sim.run import Result
 
 FLOAT = "torch"
 
@@ -97,7 +98,7 @@ def diff(
         if engine != FLOAT:
             with output.progress(engine) as progress:
                 results.append(run(image, x, engine=engine, progress=progress))
-    comparisons = [compare(results[0], other) for other in results[1:]]
+    comparisons = [compare(*pair) for pair in _pairs(results)]
     errors = None if reference is None else quantization_errors(image, reference, results[0])
     for comparison in comparisons:
         _say(output, comparison)
@@ -117,6 +118,15 @@ def diff(
     }
     output.result(answer)
     ctx.exit(0 if equal else 1)
+
+
+def _pairs(results: list[Result]) -> list[tuple[Result, Result]]:
+    """Each result with the first; and if the first has no cycles, those that have with the first of them."""
+    pairs = [(results[0], other) for other in results[1:]]
+    timed = [result for result in results if result.records]
+    if not results[0].records:
+        pairs += [(timed[0], other) for other in timed[1:]]
+    return pairs
 
 
 def _say(output: Output, comparison: Comparison) -> None:

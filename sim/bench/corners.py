@@ -40,6 +40,7 @@ class Corners:
                 await self.host.load(Memory[name], unit, 0, [int(word, 16) for word in words])
 
     async def descriptors(self, words: list[str]) -> None:
+        """Load a program."""
         await self.host.load(Memory.DESCRIPTORS, 0, 0, [int(word, 16) for word in words])
 
     async def outcome(self, network: int, status: dict[str, int]) -> Observed:
@@ -57,17 +58,20 @@ class Corners:
         }
 
     async def plain(self, network: int) -> Observed:
+        """Load a network and run it."""
         await self.load(network)
         await self.descriptors(self.job["networks"][network]["descriptors"])
         return await self.outcome(network, await self.bench.run())
 
     async def idle(self) -> None:
+        """Wait until the accumulators are clear."""
         for _ in range(self.params.rows + 50):
             if not (await self.host.status())["busy"]:
                 return
         raise AssertionError("the array stays busy after reset")
 
     async def begin(self) -> None:
+        """Start without waiting."""
         await self.host.write("CONTROL", 1)
 
     async def restarted(self, cycles: int, hard: bool) -> Observed:

@@ -22,16 +22,20 @@ class HostPort:
         self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "bus_"), dut.clk, dut.rst)
 
     async def write(self, register: str, value: int) -> None:
+        """Write a register."""
         await self.master.write_dword(offset(register), value)
 
     async def read(self, register: str) -> int:
+        """Read a register."""
         return int(await self.master.read_dword(offset(register)))
 
     async def select(self, memory: Memory, unit: int, address: int) -> None:
+        """Point the memory window at a word."""
         await self.write("SELECT", memory.value | unit << 8)
         await self.write("ADDRESS", address)
 
     def parts(self, memory: Memory) -> int:
+        """How many 32-bit parts a word of a memory has."""
         return -(-memory_shape(self.params, memory)[2] // 32)
 
     async def load(self, memory: Memory, unit: int, address: int, words: Sequence[int]) -> None:
@@ -53,6 +57,7 @@ class HostPort:
         return words
 
     async def status(self) -> dict[str, int]:
+        """Fields of STATUS."""
         value = await self.read("STATUS")
         return {
             "busy": value & 1, "done": value >> 1 & 1, "refused": value >> 2 & 1,

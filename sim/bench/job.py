@@ -32,6 +32,7 @@ class Bench:
         self.host = HostPort(dut, params)
 
     async def reset(self) -> None:
+        """Pull the reset line and wait until the accumulators are clear."""
         self.dut.rst.value = 1
         await ClockCycles(self.dut.clk, 4)
         self.dut.rst.value = 0

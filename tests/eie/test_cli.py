@@ -28,7 +28,13 @@ def run_python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subproc
 
 
 def test_commands_are_those_of_the_manual() -> None:
-    assert COMMANDS == ["compile", "diff", "doctor", "info", "run", "train", "verilog", "verify"]
+    assert COMMANDS == ["compile", "diff", "doctor", "info", "run", "train", "verify", "verilog"]
+
+
+def test_version_is_told_installed_or_not(invoke) -> None:
+    result = invoke("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("eie")
 
 
 def test_help_is_immediate() -> None:
@@ -70,7 +76,7 @@ def test_import_of_the_package_is_light_and_complete() -> None:
 def test_help_of_each_command_shows_an_example(command, invoke) -> None:
     result = invoke(command, "--help")
     assert result.exit_code == 0
-    assert f"Example:\n    eie {command} " in result.stdout or f"Example:\n  eie {command}" in result.stdout
+    assert f"Example:\n    eie {command}" in result.stdout
     assert "--json" in result.stdout
 
 
@@ -143,6 +149,13 @@ def test_an_interrupt_is_no_failed_comparison(invoke, tmp_path, monkeypatch) -> 
     assert invoke("verilog", "-o", tmp_path / "rtl").exit_code == 130
 
 
+def test_a_closed_pipe_is_no_failed_comparison(layer) -> None:
+    command = f"{sys.executable} -m eie info {layer.image} | true; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 141
+    assert result.stderr == ""
+
+
 def test_doctor_reports_and_ends_with_three_when_a_tool_is_missing(invoke, monkeypatch) -> None:
     tools = eie.doctor.check(packages=False)
     monkeypatch.setattr(eie.doctor, "check", lambda *_: [tool._replace(ok=True, problem="") for tool in tools])
@@ -201,7 +214,7 @@ def test_verify_ends_with_one_when_a_case_differs(invoke, monkeypatch) -> None:
     import sim.verify
     from sim.verify import Mismatch, Report
 
-    asked = {}
+    asked: dict[str, object] = {}
 
     def pretend(suite: str, **options: object) -> Report:
         asked.update(suite=suite, **options)

@@ -10,7 +10,9 @@ PARAMS = Params(pes=1, rows=64, weight_words=64, index_bits=6, code_bits=4)
 
 
 def entries_of(rng, words=64):
-    return [(int(c), int(z)) for c, z in zip(rng.integers(0, 16, 8 * words), rng.integers(0, 64, 8 * words), strict=True)]
+    return [
+        (int(c), int(z)) for c, z in zip(rng.integers(0, 16, 8 * words), rng.integers(0, 64, 8 * words), strict=True)
+    ]
 
 
 async def load(ctx, dut, entries):

@@ -157,7 +157,9 @@ def test_verilog_is_lint_clean_and_emits_one_pe(tmp_path, name):
     for define in ([], ["+define+EIE_SIMULATION"]):
         command = ["verilator", "--lint-only", "-Wall", *define, "lint.vlt", "accelerator.v", "eie_ram.v", "--top",
                    "eie_accelerator"]  # fmt: skip
-        done = subprocess.run(command, cwd=tmp_path, env=tool_environment(), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=tool_environment(), capture_output=True, text=True, check=False
+        )
         assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -165,7 +167,8 @@ def test_verilog_is_lint_clean_and_emits_one_pe(tmp_path, name):
 def test_c_header_compiles_and_agrees(tmp_path):
     params = preset("BALANCED_4")
     export_verilog(params, tmp_path)
-    source = '#include <stdio.h>\n#include "eie.h"\nint main(void){printf("%x %x %d", EIE_DATA, EIE_STATUS_ERROR_MASK, EIE_PARAM_PES);}'
+    printing = 'int main(void){printf("%x %x %d", EIE_DATA, EIE_STATUS_ERROR_MASK, EIE_PARAM_PES);}'
+    source = '#include <stdio.h>\n#include "eie.h"\n' + printing
     (tmp_path / "main.cpp").write_text(source)
     subprocess.run(["g++", "-Wall", "-Werror", "-x", "c++", "main.cpp", "-o", "main"], cwd=tmp_path, check=True)
     printed = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
