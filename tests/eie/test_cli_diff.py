@@ -10,7 +10,7 @@ import pytest
 
 import sim.run
 from compiler.image import Image
-from eie.compare import compare
+from sim.compare import compare
 
 
 @pytest.fixture(scope="module")
