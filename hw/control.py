@@ -20,7 +20,7 @@ class Control(wiring.Component):
     A layer is accepted as soon as the one before is scanned and the bank of the one before that is
     written back; PEs still work on earlier layers then. Descriptors are fetched one ahead.
 
-    Timing: ``accept`` comes 1 cycle after ``scanned`` at the earliest, and 3 cycles after ``start``. A bank
+    Timing: ``accept`` comes 1 cycle after ``scanned`` at the earliest, and 2 cycles after ``start``. A bank
     counts as computed 3 cycles after ``scanned`` at the earliest, and 1 cycle after all PEs show that they
     are done with it.
 

@@ -28,7 +28,7 @@ def axi_lite() -> wiring.Signature:
 class Host(wiring.Component):
     """AXI4-Lite subordinate for the registers of `hw.registers`.
 
-    Timing: a write takes 2 cycles, a register read 2, a read of DATA ``READ_LATENCY`` more. Whole words only:
+    Timing: the response follows the request by 1 cycle, for a read of DATA by ``READ_LATENCY`` more. Whole words only:
     byte strobes other than all ones answer SLVERR and change nothing, as do unknown offsets.
 
     Members
