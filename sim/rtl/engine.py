@@ -96,9 +96,12 @@ def simulate(
         raise ToolError("this Python has no shared libpython, which cocotb needs; `eie doctor` says how to get one")
     results = folder / "cocotb.xml"
     results.unlink(missing_ok=True)
+    loader = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
+    libraries = [str(cocotb_tools.config.libs_dir), *filter(None, [os.environ.get(loader)])]
     paths = [str(Path(__file__).parents[2]), *(path for path in sys.path if path)]
     env = {
         **tool_environment(),
+        loader: os.pathsep.join(libraries),
         "COCOTB_TOPLEVEL": TOP_MODULE,
         "COCOTB_TEST_MODULES": module,
         "COCOTB_RESULTS_FILE": str(results),

@@ -5,11 +5,13 @@ import re
 import subprocess
 import warnings
 
+import cocotb_tools.config
 import numpy as np
 import pytest
 
 import hw.activation_queue
 from compiler.errors import EieError
+from hw.accelerator import TOP_MODULE
 from hw.export import export_verilog, verilog_text
 from hw.params import Params, preset
 from sim import cycles
@@ -17,7 +19,7 @@ from sim import run as engines
 from sim.amaranth_engine import run_amaranth
 from sim.cases import random_case
 from sim.compare import compare
-from sim.rtl.build import tool_environment
+from sim.rtl.build import build, tool_environment
 from sim.rtl.engine import run_rtl
 from sim.verify import SUITES, run_case, verify
 
@@ -34,6 +36,13 @@ def test_verilog_equals_golden_and_cycle_model_on_a_sample(seed):
     assert report.records > 20
     assert report.full_queues > 3  # a queue that is never full proves nothing about the room rule
     assert report.saturated > 0
+
+
+@pytest.mark.rtl
+@pytest.mark.slow
+def test_cached_builds_do_not_depend_on_the_environment_that_made_them():
+    built = build(ARRAY)
+    assert str(cocotb_tools.config.libs_dir).encode() not in (built.folder / TOP_MODULE).read_bytes()
 
 
 @pytest.mark.rtl
