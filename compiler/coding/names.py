@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 
 from compiler.coding.wire import Reader, Writer
 from compiler.errors import CodingError
@@ -18,7 +18,8 @@ def write_name(writer: Writer, name: str, before: str) -> None:
     """One byte (characters taken from the stem before, ending, whether all is said), then the rest of the stem."""
     ending = max((n for n, suffix in enumerate(_SUFFIXES) if name.endswith(suffix)), key=lambda n: len(_SUFFIXES[n]))
     stem = name[: len(name) - len(_SUFFIXES[ending])]
-    shared = min(len(os.path.commonprefix([stem, _stem(before)])), _SHARED)
+    same = (a == b for a, b in zip(stem, _stem(before), strict=False))
+    shared = sum(1 for _ in itertools.takewhile(bool, itertools.islice(same, _SHARED)))
     rest = stem[shared:].encode()
     writer.byte(shared << 3 | ending << 1 | bool(rest))
     if rest:
