@@ -1,0 +1,144 @@
+"""The content of an `.eiez` file whose network is floats: `CompressedModel`."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.coding import paper
+from compiler.coding.names import read_name, write_name
+from compiler.coding.numbers import read_floats, write_floats
+from compiler.coding.sizes import TensorSize
+from compiler.coding.wire import Reader, Writer
+from compiler.compressed import MAX_BITS, CompressedModel, CompressedTensor
+from compiler.errors import CodingError, ModelError
+
+__all__ = ["MAX_DENSE", "MAX_ELEMENTS", "read", "write"]
+
+MAX_ELEMENTS = 1 << 28
+"""Elements of all shared tensors of a file, one byte each when decoded. VGG-16 has 138 million weights."""
+
+MAX_DENSE = 1 << 24
+"""Elements of all tensors that are stored value by value."""
+
+_MAX_TENSORS = 1 << 16
+_MAX_DIMENSIONS = 15
+_MAX_METADATA = 1 << 20  # bytes of its JSON text
+
+
+def write(writer: Writer, model: CompressedModel) -> None:
+    """Append a verified model."""
+    elements = sum(tensor.codes.size for tensor in model.tensors)
+    dense = sum(array.size for array in model.dense.values())
+    if elements > MAX_ELEMENTS or dense > MAX_DENSE:
+        raise ModelError(
+            f"{elements} shared and {dense} other values; a file holds at most {MAX_ELEMENTS} and {MAX_DENSE}"
+        )
+    writer.varint(len(model.tensors))
+    writer.varint(len(model.dense))
+    before = ""
+    for tensor in model.tensors:
+        _write_head(writer, tensor.name, before, tensor.shape, tensor.bits - 1)
+        before = tensor.name
+    for name, array in model.dense.items():
+        _write_head(writer, name, before, array.shape, 0)
+        before = name
+    text = json.dumps(dict(model.metadata), separators=(",", ":")).encode() if model.metadata else b""
+    packed = zlib.compress(text, 9) if text else b""
+    writer.varint(len(packed))
+    writer.raw(packed)
+    for tensor in model.tensors:
+        _write_codebook(writer, tensor.codebook)
+        paper.write(writer, tensor.codes, len(tensor.codebook))
+    for array in model.dense.values():
+        write_floats(writer, np.ascontiguousarray(array).reshape(-1))
+
+
+def read(reader: Reader) -> tuple[CompressedModel, tuple[TensorSize, ...]]:
+    """The model that `write` appended, and the bits of its tensors."""
+    shared, dense = reader.varint("tensors", _MAX_TENSORS), reader.varint("tensors", _MAX_TENSORS)
+    heads: list[tuple[str, tuple[int, ...], int]] = []
+    room = [MAX_ELEMENTS, MAX_DENSE]
+    for number in range(shared + dense):
+        head = _read_head(reader, heads[-1][0] if heads else "")
+        room[number >= shared] -= math.prod(head[1])
+        if room[number >= shared] < 0:
+            raise CodingError(f"more values than this kit reads ({MAX_ELEMENTS} shared, {MAX_DENSE} others)")
+        heads.append(head)
+    metadata = _read_metadata(reader)
+    tensors, arrays, sizes = [], {}, []
+    for name, shape, bits in heads[:shared]:
+        begin = reader.at
+        codebook = _read_codebook(reader, bits + 1, name)
+        book_bits = 8.0 * (reader.at - begin)
+        rows = shape[0] if shape else 0
+        if not rows:
+            raise CodingError(f"{name}: a shared tensor of shape {shape}")
+        codes, coded = paper.read(reader, (rows, math.prod(shape[1:])), len(codebook), name)
+        tensors.append(CompressedTensor(name, shape, codes, codebook))
+        sizes.append(
+            TensorSize(
+                name, shape, tensors[-1].nonzeros, bits + 1, coded.fillers, coded.width, coded.codes, coded.positions,
+                book_bits,
+            )
+        )  # fmt: skip
+    for name, shape, _ in heads[shared:]:
+        begin = reader.at
+        arrays[name] = read_floats(reader, math.prod(shape), name).reshape(shape)
+        nonzeros = int(np.count_nonzero(arrays[name]))
+        sizes.append(TensorSize(name, shape, nonzeros, values=8.0 * (reader.at - begin)))
+    model = CompressedModel(tuple(tensors), arrays, metadata)
+    try:
+        model.verify()
+    except ModelError as error:
+        raise CodingError(str(error)) from None
+    return model, tuple(sizes)
+
+
+def _write_head(writer: Writer, name: str, before: str, shape: tuple[int, ...], bits: int) -> None:
+    if len(shape) > _MAX_DIMENSIONS:
+        raise ModelError(f"{name}: {len(shape)} dimensions; expected at most {_MAX_DIMENSIONS}")
+    write_name(writer, name, before)
+    writer.byte(bits << 4 | len(shape))
+    for size in shape:
+        writer.varint(size)
+
+
+def _read_head(reader: Reader, before: str) -> tuple[str, tuple[int, ...], int]:
+    name = read_name(reader, before)
+    head = reader.byte(f"{name}: dimensions", (MAX_BITS - 1) << 4 | _MAX_DIMENSIONS)
+    shape = tuple(reader.varint(f"{name}: size of a dimension", MAX_ELEMENTS) for _ in range(head & 15))
+    return name, shape, head >> 4
+
+
+def _write_codebook(writer: Writer, codebook: NDArray[np.float32]) -> None:
+    """Entries from code 1 up to the last that is not zero."""
+    used = int(np.flatnonzero(codebook.view(np.uint32)).max(initial=0))
+    writer.byte(used)
+    write_floats(writer, codebook[1 : used + 1])
+
+
+def _read_codebook(reader: Reader, bits: int, name: str) -> NDArray[np.float32]:
+    codebook = np.zeros(1 << bits, np.float32)
+    used = reader.byte(f"{name}: entries of the codebook", len(codebook) - 1)
+    codebook[1 : used + 1] = read_floats(reader, used, f"{name}: codebook")
+    return codebook
+
+
+def _read_metadata(reader: Reader) -> dict[str, str]:
+    packed = reader.raw(reader.varint("size of the metadata", _MAX_METADATA), "the metadata")
+    if not packed:
+        return {}
+    try:
+        stream = zlib.decompressobj()
+        text = stream.decompress(packed, _MAX_METADATA)
+        found = json.loads(text) if stream.eof else None
+    except (zlib.error, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise CodingError("the metadata is not a list of names and texts")
+    return found
