@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compiler.errors import RecipeError
+from compiler.train.table import Table
 
 __all__ = ["LENET_300_100", "MODELS", "ModelSpec", "build", "lenet_5", "mlp", "resnet"]
 
@@ -36,6 +37,22 @@ class ModelSpec:
     def foreign(self) -> bool:
         """Whether it is built by the user's own code."""
         return ":" in self.name
+
+    @classmethod
+    def parse(cls, table: Table) -> ModelSpec:
+        """From a recipe's table. Raises `RecipeError`."""
+        if ":" in str(table.content.get("name")):
+            spec = cls(table.text("name"), {"flat": table.flag("flat", default=True)})
+        else:
+            name = table.choice("name", MODELS)
+            spec = cls(name, {key: _option(table, key, value) for key, value in MODELS[name].options.items()})
+        table.finish()
+        return spec
+
+    @property
+    def flat(self) -> bool:
+        """Whether it takes flat samples; the user's own may take (n, channels, height, width)."""
+        return bool(self.options.get("flat", True))
 
     def asdict(self) -> dict[str, Any]:
         """As a recipe says it."""
@@ -141,6 +158,17 @@ def _mlp_for(shape: tuple[int, ...], classes: int, hidden: Sequence[int]) -> nn.
     for side in shape:
         features *= side
     return mlp(features, hidden, classes)
+
+
+def _option(table: Table, key: str, default: Any) -> Any:
+    if default is None:
+        return table.integers(key, 1, 1 << 16)
+    if isinstance(default, int):
+        return table.integer(key, 1, 1 << 16, default=default)
+    found = table.integers(key, 1, 1 << 16, default=list(default))
+    if key == "channels" and len(found) != len(default) or not found:
+        raise RecipeError(f"{table.source}: {table.where}.{key} has {len(found)} numbers; expected {len(default)}")
+    return found
 
 
 @dataclass(frozen=True)

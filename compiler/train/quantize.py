@@ -51,6 +51,7 @@ class SharedWeight(nn.Module):
     def __init__(self, codes: Tensor, values: Tensor, levels: Tensor | None = None, shadow: Tensor | None = None):
         super().__init__()
         self.free = shadow is not None
+        self.bits = len(values if levels is None else levels).bit_length()
         self.register_buffer("codes", codes)
         self.register_buffer("levels", levels)
         # For right_inverse, which torch calls once when the parametrization is registered.
