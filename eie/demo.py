@@ -169,7 +169,7 @@ def _training_key(recipe: dict[str, Any]) -> str:
     """Hash of everything that the trained bits depend on: recipe, training code, libraries, machine."""
     from compiler import train
 
-    code = [path.read_text(encoding="utf-8") for path in sorted(Path(train.__path__[0]).glob("*.py"))]
+    code = [path.read_text(encoding="utf-8") for path in sorted(Path(train.__path__[0]).rglob("*.py"))]
     versions = [importlib.metadata.version(name) for name in ("torch", "numpy", "scikit-learn")]
     key = json.dumps([recipe, code, versions, platform.machine(), platform.python_version()], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:12]
@@ -268,21 +268,15 @@ def _accuracies(
     """Share of samples classified rightly, on the samples that were run and on all held-out ones."""
     import numpy as np
 
-    from compiler.train import checkpoint, foreign, stages
-    from compiler.train.models import mlp
+    from compiler.train import foreign
 
     def share(outputs: NDArray[Any], labels: NDArray[np.int64]) -> float:
         return float(np.mean(outputs.argmax(axis=1) == labels))
 
     features = picked.inputs.shape[1]
-    first = run.recipe.stages[0]  # the network before anything was taken away
-    trained = run.folder / "checkpoints" / f"{first.kind}.safetensors"
-    state, _ = checkpoint.load(trained)
-    dense = mlp(features, run.recipe.hidden, every.raw.shape[1])
-    stages.restore(first, dense, state, str(trained))
     labels, chosen = picked.labels, picked.chosen
     rows: dict[str, dict[str, float | None]] = {}
-    for name, module in (("dense", dense.eval()), ("compressed", run.module)):
+    for name, module in (("dense", run.before_compression()), ("compressed", run.module)):
         outputs = foreign.outputs(module, picked.inputs, (features,))
         rows[name] = {"samples": share(outputs[chosen], labels[chosen]), "held_out": share(outputs, labels)}
     rows["golden"] = {"samples": share(golden.raw, labels[chosen]), "held_out": share(every.raw, labels)}

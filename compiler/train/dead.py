@@ -98,7 +98,7 @@ def remove(module: nn.Module) -> int:
 
 def _remove_from(link: Link) -> int:
     above, below = link.above, link.below
-    into = below.weight.detach().unflatten(1, (-1, link.spread))
+    into = torch.unflatten(below.weight.detach(), 1, (-1, link.spread))
     used = into.abs().movedim(1, 0).flatten(1).amax(1) > 0
     fed = above.weight.detach().abs().flatten(1).amax(1) > 0
     constant = _constants(link)

@@ -120,7 +120,7 @@ def fit(
     after_epoch : called after each epoch, with the module in evaluation mode.
     done : epochs that a training which was interrupted had done; `optimizer_state` is what it gave last.
     """
-    module.to(memory_format=torch.channels_last)  # twice as fast as channels first; other shapes stay as they are
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast as channels first; other shapes stay as they are
     inputs, labels = torch.from_numpy(lesson.split.inputs), torch.from_numpy(lesson.split.labels)
     steps = -(-len(labels) // schedule.batch)
     total = steps * schedule.epochs

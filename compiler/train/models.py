@@ -166,7 +166,7 @@ def _option(table: Table, key: str, default: Any) -> Any:
     if isinstance(default, int):
         return table.integer(key, 1, 1 << 16, default=default)
     found = table.integers(key, 1, 1 << 16, default=list(default))
-    if key == "channels" and len(found) != len(default) or not found:
+    if (key == "channels" and len(found) != len(default)) or not found:
         raise RecipeError(f"{table.source}: {table.where}.{key} has {len(found)} numbers; expected {len(default)}")
     return found
 

@@ -45,7 +45,10 @@ def picture(figure: Figure, form: str) -> bytes:
 
 
 def tradeoff(
-    curves: Mapping[str, list[tuple[float, float]]], dense_error: float, title: str, points: Mapping[str, Any] | None = None
+    curves: Mapping[str, list[tuple[float, float]]],
+    dense_error: float,
+    title: str,
+    points: Mapping[str, Any] | None = None,
 ) -> Figure:
     """Error against compression: a line for each way of compressing.
 
@@ -96,7 +99,9 @@ def _history(report: Mapping[str, Any]) -> Figure:
             zeros.append(100 * (1 - epoch["density"]))
     axes.plot(epochs, accuracy, color="tab:blue", label="validation accuracy")
     other.plot(epochs, zeros, color="tab:orange", label="sparsity")
-    axes.set(xlabel="epoch", ylabel="validation accuracy, %", ylim=(max(0, min(accuracy[len(accuracy) // 8 :]) - 1), 100))
+    axes.set(
+        xlabel="epoch", ylabel="validation accuracy, %", ylim=(max(0, min(accuracy[len(accuracy) // 8 :]) - 1), 100)
+    )
     other.set(ylabel="zero weights, %", ylim=(-2, 102))
     figure.legend(loc="outside lower center", ncols=2)
     return figure

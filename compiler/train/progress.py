@@ -17,7 +17,18 @@ from compiler.train.models import ModelSpec, build
 from compiler.train.recipe import Recipe, parse
 from compiler.train.stages import Stage, Teach
 
-__all__ = ["CHECKPOINTS", "CURRENT", "Position", "fresh", "last_finished", "load_module", "read", "stage_path", "stored_recipe", "write"]
+__all__ = [
+    "CHECKPOINTS",
+    "CURRENT",
+    "Position",
+    "fresh",
+    "last_finished",
+    "load_module",
+    "read",
+    "stage_path",
+    "stored_recipe",
+    "write",
+]
 
 CHECKPOINTS = "checkpoints"
 CURRENT = "current"
@@ -90,7 +101,7 @@ def read(path: Path, recipe: Recipe, dataset: Dataset) -> Position:
         raise InputError(
             f"{path.parent.parent} was trained by another recipe (it differs in {changed}); choose another folder"
         )
-    numbers = [content.get("stage"), content.get("epoch")]
+    numbers: list[Any] = [content.get("stage"), content.get("epoch")]
     records, record = content.get("records"), content.get("record")
     if (
         not all(type(number) is int and number >= 0 for number in numbers)
@@ -145,5 +156,3 @@ def last_finished(folder: Path, stages: tuple[Stage, ...], before: int) -> Path 
         if not isinstance(stage, Teach):
             return stage_path(folder, stage.name)
     return None
-
-

@@ -98,7 +98,7 @@ def _prune_together(sites: Sequence[Site], density: float) -> None:
     count = max(1, round(density * every.numel()))
     kept = torch.zeros(every.numel(), dtype=torch.bool, device=every.device)
     kept[_largest(every, count)] = True
-    parts = kept.split([magnitude.numel() for magnitude in magnitudes])
+    parts = torch.split(kept, [magnitude.numel() for magnitude in magnitudes])
     for site, mask, part in zip(sites, masks, parts, strict=True):
         mask.mask &= part.view(mask.mask.shape)
         # What lies under the mask no longer matters; zero keeps saved states free of leftovers.

@@ -47,6 +47,7 @@ class SharedWeight(nn.Module):
 
     kind = "shared"
     codes: Tensor
+    levels: Tensor | None
 
     def __init__(self, codes: Tensor, values: Tensor, levels: Tensor | None = None, shadow: Tensor | None = None):
         super().__init__()
@@ -64,7 +65,9 @@ class SharedWeight(nn.Module):
         weight = table.index_select(0, self.codes.flatten().int()).view(self.codes.shape)
         if self.codes.dim() == 4:  # convolutions are trained with channels last
             weight = weight.contiguous(memory_format=torch.channels_last)
-        return cast(Tensor, _ShadowGradient.apply(weight, originals[0], self.codes)) if self.free else weight
+        if not self.free:
+            return weight
+        return cast(Tensor, _ShadowGradient.apply(weight, originals[0], self.codes))  # type: ignore[no-untyped-call]
 
     def table(self, values: Tensor) -> Tensor:
         """Weight of each code, float (2**code_bits,)."""
@@ -162,7 +165,7 @@ def reassign(module: nn.Module, name: str = "weight") -> int:
     shared = find(module, name)
     if shared is None or not shared.free:
         return 0
-    originals = module.parametrizations[name]  # type: ignore[index, unused-ignore]
+    originals = cast(Any, module.parametrizations)[name]
     with torch.no_grad():
         points = shared.table(originals.original1)[1:]
         used = torch.nonzero(points).flatten()
@@ -187,6 +190,4 @@ def share_sites(
 ) -> None:
     """`attach` for several parameters, with the bits of each by its key."""
     for number, site in enumerate(sites):
-        attach(
-            site.module, code_bits[site.key], site.name, start=start, uniform=uniform, free=free, seed=seed + number
-        )
+        attach(site.module, code_bits[site.key], site.name, start=start, uniform=uniform, free=free, seed=seed + number)

@@ -104,7 +104,9 @@ def versions() -> dict[str, str]:
 def _sizes(plain: nn.Module, records: list[dict[str, Any]], dense: int, out: Path) -> dict[str, Any]:
     """Write the compressed file; sizes of it, of the dense network, and of the layers without entropy coding."""
     state = {name: value.numpy() for name, value in plain.state_dict().items() if value.dtype is torch.float32}
-    model = CompressedModel.from_state({name: np.ascontiguousarray(value) for name, value in state.items() if value.ndim})
+    model = CompressedModel.from_state(
+        {name: np.ascontiguousarray(value) for name, value in state.items() if value.ndim}
+    )
     data = compress(model)
     checkpoint.write_atomic(out / COMPRESSED, data)
     layers = records[-1]["layers"]

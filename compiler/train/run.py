@@ -196,7 +196,7 @@ class _Runner:
         teacher = next(other for other in self.recipe.stages if other.name == stage.distill.teacher)
         spec: ModelSpec = teacher.model if isinstance(teacher, Teach) else self.recipe.model
         module = checkpoints.load_module(stage_path(self.out, teacher.name), spec, self.dataset)
-        module.to(memory_format=torch.channels_last)
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         return Teacher(module, stage.distill.temperature, stage.distill.weight)
@@ -225,6 +225,4 @@ class _Clock:
 
 def _density(module: nn.Module) -> float:
     sizes: Sequence[dict[str, Any]] = layers_of(module)
-    return sum(layer["nonzeros"] for layer in sizes) / max(1, sum(layer["weights"] for layer in sizes))
-
-
+    return float(sum(layer["nonzeros"] for layer in sizes) / max(1, sum(layer["weights"] for layer in sizes)))

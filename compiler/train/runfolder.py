@@ -119,9 +119,10 @@ def _module(recipe: Recipe, state: dict[str, Tensor], path: Path) -> nn.Module:
     with torch.device("meta"):  # what the file is compared with costs no memory, whatever its recipe says
         expected = build(recipe.model, source.shape, source.classes)
     shapes = {name: tuple(value.shape) for name, value in expected.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items() if value.is_floating_point()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
     fits = found.keys() == shapes.keys() and all(
-        len(found[name]) == len(shapes[name]) and all(1 <= f <= s for f, s in zip(found[name], shapes[name], strict=True))
+        len(found[name]) == len(shapes[name])
+        and all(1 <= f <= s for f, s in zip(found[name], shapes[name], strict=True))
         for name in shapes
         if found[name] or shapes[name]
     )

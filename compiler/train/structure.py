@@ -121,6 +121,9 @@ def _attach(module: nn.Module, full: str, entry: Mapping[str, Any], state: Mappi
     if stored.numel() and int(stored.max()) > len(clusters):
         raise InputError(f"{source}: {full} has code {int(stored.max())}; there are {len(clusters)} shared values")
     shared = SharedWeight(
-        codes, torch.zeros_like(values), torch.zeros_like(clusters) if uniform else None, weight.clone() if free else None
+        codes,
+        torch.zeros_like(values),
+        torch.zeros_like(clusters) if uniform else None,
+        weight.clone() if free else None,
     )
     parametrize.register_parametrization(layer, name, shared, unsafe=True)

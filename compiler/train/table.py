@@ -22,6 +22,8 @@ class Table:
         self.content = dict(content)
 
     def integer(self, key: str, low: int, high: int, default: Any = _MISSING) -> int:
+        """A whole number."""
+
         def legal(value: Any) -> bool:
             return type(value) is int and low <= value <= high
 
@@ -36,6 +38,8 @@ class Table:
         low_included: bool = False,
         high_included: bool = False,
     ) -> float:
+        """A number; the limits belong to it only where that is said."""
+
         def legal(value: Any) -> bool:
             if type(value) not in (int, float):
                 return False
@@ -45,18 +49,24 @@ class Table:
         return float(self._take(key, legal, words, default))
 
     def text(self, key: str, default: Any = _MISSING) -> str:
+        """A text."""
+
         def legal(value: Any) -> bool:
             return isinstance(value, str) and value != ""
 
         return str(self._take(key, legal, "a text that is not empty", default))
 
     def choice(self, key: str, among: Any, default: Any = _MISSING) -> str:
+        """One of several texts."""
+
         def legal(value: Any) -> bool:
             return isinstance(value, str) and value in among
 
         return str(self._take(key, legal, f"one of {', '.join(among)}", default))
 
     def integers(self, key: str, low: int, high: int, default: Any = _MISSING) -> tuple[int, ...]:
+        """A list of whole numbers."""
+
         def legal(value: Any) -> bool:
             return isinstance(value, list) and all(type(item) is int and low <= item <= high for item in value)
 
@@ -78,16 +88,20 @@ class Table:
         return values
 
     def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
         return bool(self._take(key, lambda value: isinstance(value, bool), "true or false", default))
 
     def has(self, key: str) -> bool:
+        """Whether the key is there."""
         return key in self.content
 
     def table(self, key: str) -> Table:
+        """A table within this one."""
         content = self._take(key, lambda value: isinstance(value, Mapping), "a table")
         return Table(content, self.source, self._full(key))
 
     def tables(self, key: str) -> list[Table]:
+        """A list of tables."""
         content = self._take(key, lambda value: isinstance(value, list), f"tables [[{key}]]")
         return [Table(item, self.source, f"{self._full(key)}[{number}]") for number, item in enumerate(content)]
 

@@ -6,7 +6,7 @@ further file and a line in `KINDS`.
 
 from __future__ import annotations
 
-from compiler.train.stages.base import Context, Distill, Site, Stage, parse_stage
+from compiler.train.stages.base import Context, Distill, Stage, parse_stage
 from compiler.train.stages.prune import Prune
 from compiler.train.stages.scan import Scan
 from compiler.train.stages.share import Share
@@ -15,7 +15,20 @@ from compiler.train.stages.teach import Teach
 from compiler.train.stages.train import Train
 from compiler.train.table import Table
 
-__all__ = ["KINDS", "Context", "Distill", "Prune", "Scan", "Share", "Shrink", "Site", "Stage", "Teach", "Train", "parse"]
+__all__ = [
+    "KINDS",
+    "Context",
+    "Distill",
+    "Prune",
+    "Scan",
+    "Share",
+    "Shrink",
+    "Site",
+    "Stage",
+    "Teach",
+    "Train",
+    "parse",
+]
 
 KINDS: dict[str, type[Stage]] = {
     "teacher": Teach,

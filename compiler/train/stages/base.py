@@ -89,6 +89,8 @@ class Stage:
         table = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
         table.update(table.pop("schedule", {}))
         table.pop("cycles", None)
+        if table.get("method") != "iterative":
+            table.pop("rounds", None)
         return table
 
 

@@ -6,6 +6,7 @@ or not to prune (Zhu and Gupta, 2017), equation 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -105,7 +106,7 @@ def density_at(stage: Prune, step: int, total: int, start: float, goal: float) -
         length = -(-total // stage.rounds)
         if step % length:
             return None
-        return start * (goal / start) ** ((step // length + 1) / stage.rounds)
+        return start * math.pow(goal / start, (step // length + 1) / stage.rounds)
     ramp = 0 if stage.method == "oneshot" else round(stage.ramp * (total - 1))
     assert stage.schedule is not None
     every = max(1, total // stage.schedule.epochs // _PER_EPOCH)

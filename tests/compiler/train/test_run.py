@@ -143,7 +143,8 @@ def test_resuming_with_another_recipe_is_refused(copied: Path) -> None:
 def test_report(unbroken: Path) -> None:
     report = json.loads((unbroken / "report.json").read_text())
     assert [stage["stage"] for stage in report["stages"]] == ["dense", "prune", "share"]
-    assert report["data"] == {"name": "digits", "train": 1150, "validation": 288, "test": 359}
+    assert report["data"] == {"name": "digits", "train": 1150, "validation": 288, "test": 359, "augmentation": False}
+    assert report["size"]["file_bytes"] == (unbroken / "model.eiez").stat().st_size
     assert report["recipe"] == TINY.asdict()
     assert report["versions"]["torch"] == torch.__version__
     assert report["command"]
@@ -237,8 +238,14 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "no recipe": (rewrite(lambda tensors, content: content.pop("recipe")), "holds no recipe"),
     "bad recipe": (rewrite(lambda tensors, content: content["recipe"].update(seed=-1)), "seed is -1"),
     "other format": (rewrite(lambda tensors, content: content.update(format=2)), "has format 2; expected 1"),
-    "no features": (rewrite(lambda tensors, content: content.pop("features")), "gives None features"),
-    "huge features": (rewrite(lambda tensors, content: content.update(features=1 << 60)), "its recipe makes"),
+    "wider layer": (
+        rewrite(lambda tensors, content: tensors.update({"fc1.weight": torch.zeros(13, 64)})),
+        "its recipe makes",
+    ),
+    "layers that do not fit": (
+        rewrite(lambda tensors, content: tensors.update({"fc2.weight": torch.zeros(10, 11)})),
+        "do not fit each other",
+    ),
     "missing layer": (rewrite(lambda tensors, content: tensors.pop("fc2.weight")), "its recipe makes"),
     "extra tensor": (rewrite(lambda tensors, content: tensors.update(x=torch.zeros(1))), "its recipe makes"),
     "wrong dtype": (
@@ -276,9 +283,9 @@ def test_damaged_checkpoint_is_refused(copied: Path) -> None:
 def test_checkpoint_of_another_network_is_refused(copied: Path) -> None:
     path = copied / "checkpoints" / "share.safetensors"
     tensors, content = checkpoint.load(path)
-    checkpoint.save(path, {**tensors, "fc1.bias": torch.zeros(5)}, content)
+    checkpoint.save(path, {**tensors, "module.fc1.bias": torch.zeros(50)}, content)
     (copied / "report.json").unlink()
-    with pytest.raises(InputError, match="does not hold this network after stage share"):
+    with pytest.raises(InputError, match="does not hold this network"):
         train_recipe(TINY, copied, resume=True)
 
 
@@ -289,7 +296,9 @@ def test_nothing_half_written_is_left(unbroken: Path) -> None:
         "checkpoints/dense.safetensors",
         "checkpoints/prune.safetensors",
         "checkpoints/share.safetensors",
+        "model.eiez",
         "model.safetensors",
+        *(f"plots/{name}.{form}" for name in ("history", "size", "weights") for form in ("png", "svg")),
         "report.json",
     ]
 
