@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from amaranth import Elaboratable, Module, ResetInserter, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -92,16 +89,16 @@ class ProcessingElement(wiring.Component):
             ]
 
         # Columns on their way; at most one enters and two leave in a cycle (dropped, finished).
-        def on_their_way(name: str, belongs: Callable[[Any], Value]) -> Value:
+        def on_their_way(name: str, entered: Value, dropped: Value, finished: Value) -> Value:
             pending = Signal(range(self.params.queue_depth + 32), name=f"pending_{name}")
-            entered = self.i.valid & belongs(self.i.p.tag)
-            dropped = pointers.dropped & belongs(pointers.dropped_tag)
-            finished = mac.done & belongs(mac.done_tag)
-            m.d.sync += pending.eq(pending + entered - dropped - finished)
+            m.d.sync += pending.eq(
+                pending + (self.i.valid & entered) - (pointers.dropped & dropped) - (mac.done & finished)
+            )
             return pending != 0
 
+        tags = (self.i.p.tag, pointers.dropped_tag, mac.done_tag)
         for n in range(2):
-            m.d.comb += self.busy[n].eq(on_their_way(f"bank_{n}", lambda tag, n=n: tag.bank == n))
+            m.d.comb += self.busy[n].eq(on_their_way(f"bank_{n}", *(tag.bank == n for tag in tags)))
             if self.params.refill:
-                m.d.comb += self.tile_busy[n].eq(on_their_way(f"tile_{n}", lambda tag, n=n: tag.tile[n]))
+                m.d.comb += self.tile_busy[n].eq(on_their_way(f"tile_{n}", *(tag.tile[n] for tag in tags)))
         return ResetInserter(self.restart)(m)

@@ -41,11 +41,15 @@ def random_params(rng: np.random.Generator, max_pes: int = 16) -> Params:
         codebooks=4,
         descriptors=64,
         acc_bits=int(rng.choice([33, 40, 48])),
-        balanced=bool(rng.integers(0, 2)),
+        fold=int(rng.integers(1, 3)),
+        fragments=int(rng.choice([1, 2, 4, 8])),
+        refill=bool(rng.integers(0, 2)),
+        balanced=bool(rng.random() < 0.7),
+        skip_empty=bool(rng.random() < 0.8),
     )
 
 
-def random_network(rng: np.random.Generator, params: Params, max_width: int = 96) -> Image:
+def random_network(rng: np.random.Generator, params: Params, max_width: int = 96) -> QuantizedGraph:
     """One to three layers with random widths, densities, shifts, biases; sums may saturate, and with 33 bits wrap."""
     depth = int(rng.integers(1, 4))
     limit = min(max_width, params.rows * params.pes)
@@ -64,12 +68,12 @@ def random_network(rng: np.random.Generator, params: Params, max_width: int = 96
             name=f"layer{n}", codes=codes.astype(np.uint8), codebook=codebook, weight_exponent=0,
             bias=rng.integers(-large, large, widths[n + 1]), shift=shift,
             activation="relu" if rng.random() < 0.6 else "none",
-            input_exponent=exponent, output_exponent=exponent + shift, exact=True,
+            input_exponent=exponent, output_exponent=exponent + shift, exact=True, fold=bool(rng.random() < 0.4),
         ))  # fmt: skip
         exponent += shift
     graph = QuantizedGraph(tuple(layers), params)
     graph.verify()
-    return pack(graph, encode(graph))
+    return graph
 
 
 def random_input(rng: np.random.Generator, inputs: int, batch: int) -> NDArray[np.int16]:
@@ -92,8 +96,13 @@ def random_input(rng: np.random.Generator, inputs: int, batch: int) -> NDArray[n
 
 
 def random_case(seed: int, params: Params | None = None, max_batch: int = 4) -> Case:
-    """The case of a seed, on a random array or on a given one."""
+    """The case of a seed, on a random array or on a given one.
+
+    On an array with a refill port every other network is larger than the memories: they are cut down until it is
+    computed in tiles, though never below what one tile takes.
+    """
     rng = np.random.default_rng(seed)
     params = params or random_params(rng)
-    image = random_network(rng, params)
+    graph = random_network(rng, params)
+    image = pack(graph, encode(graph))
     return Case(seed, image, random_input(rng, image.inputs, int(rng.integers(1, max_batch + 1))))

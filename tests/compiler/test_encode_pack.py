@@ -16,7 +16,8 @@ from compiler.encode import EncodedLayer, deal_rows, encode
 from compiler.errors import ImageError
 from compiler.image import Image, memory_words, row_orders
 from compiler.ir import QuantizedGraph
-from compiler.pack import pack, pack_words
+from compiler.pack import pack
+from compiler.words import pack_words
 from hw.layouts import Memory, Op, descriptor, entry, fields, pointer_block, weight_word
 from hw.params import LANES, Params
 from sim import golden
