@@ -53,9 +53,9 @@ def deal_rows(nonzeros: Int, params: Params) -> Deal:
     """Deal the rows of one block.
 
     Interleaved, row n goes to PE n mod pes. Balanced, rows go by falling nonzeros to the PE with the least work
-    that has a slot left (LPT; Graham, SIAM J. Appl. Math. 1969). Some of the heaviest rows may be split: each goes to the
-    run of neighbouring PEs with the least work, and its nonzeros are dealt over the columns such that the PEs
-    of the run end with equal work. How many rows are split over how many PEs is what makes the busiest PE's
+    that has a slot left (LPT; Graham, SIAM J. Appl. Math. 1969). Some of the heaviest rows may be split: each goes
+    to the run of neighbouring PEs with the least work, and its nonzeros are dealt over the columns such that the
+    PEs of the run end with equal work. How many rows are split over how many PEs is what makes the busiest PE's
     work and the slots to write back least.
 
     Parameters
@@ -125,7 +125,7 @@ def _balance(nonzeros: Int, falling: Int, split_rows: int, split: int, params: P
 
 
 def _least_first(weights: Int, work: Int, capacity: int) -> Int:
-    """Bin of each item: items in the given order, each into the bin with the least work that has room (ties: lowest)."""
+    """Bin of each item: one after the other, into the bin with the least work that has room (ties: the lowest)."""
     heap = [(load, number) for number, load in enumerate(work.tolist())]
     heapq.heapify(heap)
     room = [capacity] * len(heap)
@@ -154,7 +154,8 @@ def _interleave(work: Int, count: int) -> tuple[NDArray[np.uint8], Int]:
     ascending = np.argsort(work, kind="stable")
     sorted_work = work[ascending]
     # Fill up to a common level: the PEs below it, taken from the least busy on.
-    below = int((np.arange(len(work)) * sorted_work - np.concatenate([[0], np.cumsum(sorted_work)[:-1]]) <= count).sum())
+    missing = np.arange(len(work)) * sorted_work - np.concatenate([[0], np.cumsum(sorted_work)[:-1]])
+    below = int((missing <= count).sum())
     level, left = divmod(count + int(sorted_work[:below].sum()), below)
     loads = np.zeros(len(work), np.int64)
     loads[ascending[:below]] = level + (np.arange(below) < left) - sorted_work[:below]

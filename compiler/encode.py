@@ -73,9 +73,7 @@ def encode(graph: QuantizedGraph) -> tuple[EncodedLayer, ...]:
     return tuple(encoded)
 
 
-def _encode_layer(
-    codes: NDArray[np.uint8], sources: NDArray[np.int32], fold: bool, params: Params
-) -> EncodedLayer:
+def _encode_layer(codes: NDArray[np.uint8], sources: NDArray[np.int32], fold: bool, params: Params) -> EncodedLayer:
     """Compress one layer whose column c carries neuron ``sources[c]`` of the layer before (-1: nothing)."""
     rows, inputs = codes.shape
     flat = np.flatnonzero(codes)

@@ -103,9 +103,7 @@ def _check_steps(image: Image) -> None:
     """Descriptors chain layers, blocks and tiles over the memories without a gap, as the packer lays them out."""
     params = image.params
     ends = _fields(descriptor(params), image.descriptors[-1])
-    _require(
-        ends == {**dict.fromkeys(ends, 0), "op": Op.END.value}, "the last descriptor is not END and nothing else"
-    )
+    _require(ends == {**dict.fromkeys(ends, 0), "op": Op.END.value}, "the last descriptor is not END and nothing else")
     _require(not image.descriptors[:-1, _reserved(params)].any(), "a reserved bit of a descriptor is set")
     number = pointers = bias = positions = 0
     source, columns, free = 0, image.layers[0].columns, params.lines(image.layers[0].columns)
@@ -114,6 +112,7 @@ def _check_steps(image: Image) -> None:
         octets = params.octets(columns)
         _require(layer.columns == columns, f"{layer.name}: {layer.columns} columns; expected {columns}")
         first = block = rows = 0
+        begin = free
         for step in steps:
             exact = {
                 "op": Op.MATVEC.value, "function": function.value, "codebook": n, "shift": layer.shift,
@@ -157,9 +156,7 @@ def _check_steps(image: Image) -> None:
         positions += columns
     _require(pointers == image.pointers.shape[1], f"pointers have {image.pointers.shape[1]} words; expected {pointers}")
     _require(bias == image.bias.shape[1], f"bias has {image.bias.shape[1]} words; expected {bias}")
-    _require(
-        len(image.row_order) == positions, f"row_order has shape {image.row_order.shape}; expected ({positions},)"
-    )
+    _require(len(image.row_order) == positions, f"row_order has shape {image.row_order.shape}; expected ({positions},)")
 
 
 def _check_size(step: Step, number: int, params: Params, octets: int) -> None:
@@ -221,7 +218,7 @@ def _check_pointers(image: Image) -> None:
     )
     stored = int(totals.sum())
     stated = sum(layer.nonzeros + layer.padding for layer in image.layers)
-    if not len(image.tiles):
+    if len(stay) == sum(layer.descriptors for layer in image.layers):
         _require(stored == stated, f"{stored} entries are pointed to, the layers state {stated}")
 
 

@@ -21,7 +21,7 @@ Int = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """What one tile brought: ``words`` (pes, 2), first weight word and the one behind the last; words of its packets."""
+    """What one tile brought: the first weight word and the one behind the last (pes, 2), and each packet's words."""
 
     words: Int
     packets: list[int]
@@ -93,9 +93,7 @@ class Refilled:
             raise ValueError("it ends before the last tile is there")
         word = int.from_bytes(self._tiles[self._at].tobytes(), "little")
         self._at += 1
-        return {
-            name: word >> first & ((1 << width) - 1) for name, first, width in fields(refill_header(self._params))
-        }
+        return {name: word >> first & ((1 << width) - 1) for name, first, width in fields(refill_header(self._params))}
 
 
 def pointer_fields(pointers: NDArray[np.uint8], params: Params) -> tuple[Int, Int]:

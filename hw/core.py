@@ -130,7 +130,8 @@ class Core(wiring.Component):
             m.d.sync += tiled.eq(self.control.scan.tag.tile.any())
         busy = [Cat(pe.tile_busy[n] for pe in self.pes).any() for n in range(2)]
         m.d.comb += [
-            refill.enable.eq(self.busy & ~self.control.clear), refill.scanned.eq(self.scan.finished & tiled), refill.buffer.eq(buffer),
+            refill.enable.eq(self.busy & ~self.control.clear),
+            refill.scanned.eq(self.scan.finished & tiled), refill.buffer.eq(buffer),
             refill.pe_busy.eq(Cat(*busy)), self.scan.loaded.eq(refill.loaded),
             self.counters.refill.eq(self.scan.waiting),
         ]  # fmt: skip

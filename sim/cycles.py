@@ -104,9 +104,7 @@ class _Pes:
         ring = 1 << (params.queue_depth + 2 * ROUND_TRIP + 2).bit_length()  # more than can be on their way
         last, release, pushed, room = (np.full(params.pes, start, np.int64) for start in (-1, -1, 0, 0))
         pops, jobs = (np.zeros((params.pes, ring), np.int64) for _ in range(2))
-        return cls(
-            last, release, pushed, room, pops, jobs, nonempty=np.zeros((ROUND_TRIP + 1, params.pes), np.bool_)
-        )
+        return cls(last, release, pushed, room, pops, jobs, nonempty=np.zeros((ROUND_TRIP + 1, params.pes), np.bool_))
 
 
 @njit(cache=True)

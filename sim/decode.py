@@ -66,7 +66,7 @@ def decode(image: Image) -> list[Layer]:
     ImageError
         An entry stands beyond the rows of its layer, at a hole, or in a column without a neuron; a hole has a bias.
     """
-    layers = []
+    layers: list[Layer] = []
     for info, steps, matrix in zip(image.layers, image.steps, codes(image), strict=True):
         book = image.codebooks[steps[0].codebook].astype(np.int64)
         weight = scipy.sparse.csr_array((book[matrix.data], matrix.indices, matrix.indptr), shape=matrix.shape)
@@ -99,9 +99,7 @@ def codes(image: Image) -> list[scipy.sparse.csr_array]:
             first = first + step.octets * LANES if step.keep else 0
             block += not step.keep
         neuron, source, code = (np.concatenate(values) for values in zip(*parts, strict=True))
-        matrices.append(
-            scipy.sparse.coo_array((code, (neuron, source)), shape=(info.outputs, info.inputs)).tocsr()
-        )
+        matrices.append(scipy.sparse.coo_array((code, (neuron, source)), shape=(info.outputs, info.inputs)).tocsr())
         sources = np.concatenate(orders).astype(np.int64)
     return matrices
 

@@ -22,9 +22,10 @@ def works(image: Image) -> list[Work]:
     for steps in image.steps:
         for step in steps:
             own = next(stored)
+            line = step.source - steps[0].source
             program.append(Work(
                 own.counts, own.starts, own.padding, step.octets, bool(step.fold), step.slots, step.fragment_slots,
-                step.split, bool(step.chained), step.source - steps[0].source, bool(step.keep), step.buffer, own.packets,
+                step.split, bool(step.chained), line, bool(step.keep), step.buffer, own.packets,
             ))  # fmt: skip
     return program
 
@@ -38,7 +39,7 @@ def layer_inputs(
 
 
 def active_columns(image: Image, inputs: Sequence[NDArray[np.int16]]) -> list[NDArray[np.int64]]:
-    """For each descriptor, the columns of one vector that have a nonzero activation; `inputs` as each layer reads them."""
+    """For each descriptor, the columns of a vector with a nonzero activation; `inputs`: what each layer reads."""
     active = []
     for steps, values in zip(image.steps, inputs, strict=True):
         padded = np.zeros(image.params.octets(len(values)) * LANES, np.bool_)
