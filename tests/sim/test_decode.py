@@ -119,7 +119,10 @@ def changed(array: np.ndarray, place: Any, value: int) -> np.ndarray:
         ({"entries": changed(by_hand().entries, (0, 0, 2), 0xF2)}, "an entry stands in row 32 of a PE; expected less"),
         ({"entries": changed(by_hand().entries, (0, 0, 2), 0x22)}, "an entry stands in row 19 of a PE"),
         ({"bias": changed(by_hand().bias, (0, 37), 1)}, "a position that no neuron has, has a bias"),
-        ({"row_order": by_hand().row_order[[37, *range(37), 38, 39]]}, "an entry stands at a position that no neuron has"),
+        (
+            {"row_order": by_hand().row_order[[37, *range(37), 38, 39]]},
+            "an entry stands at a position that no neuron has",
+        ),
     ],
 )
 def test_entries_that_contradict_the_layer_are_refused(changes: dict[str, Any], message: str) -> None:
