@@ -39,7 +39,7 @@ class Joined(Elaboratable):
 
 
 def random_layer(rng, params, split, bias):
-    """(what drain is told, products (PE, row, weight, activation), outputs in order, what completes each, how many saturate)."""
+    """(what drain is told, products (PE, row, weight, act), outputs in order, what completes each, saturated)."""
     slots = int(rng.integers(1, params.rows + 1))
     fragment_slots = int(rng.integers(0, slots + 1)) if split > 1 else 0
     shift, relu = int(rng.choice([0, 7, 14, 17])), bool(rng.random() < 0.5)
