@@ -36,7 +36,62 @@ def test_verilog_equals_golden_and_cycle_model_on_a_sample(seed):
     assert report.values > 1000
     assert report.records > 20
     assert report.full_queues > 3  # a queue that is never full proves nothing about the room rule
+    assert report.starved > 10
+    assert report.chained > 3
     assert report.saturated > 0
+
+
+CORNERS = {
+    "full_queues": 8, "starved": 15, "refill_waits": 8, "split": 6, "folded": 6, "chained": 8, "blocks": 4, "tiles": 24,
+    "saturated": 10,
+}  # fmt: skip
+"""What `test_every_corner_is_reached_so_often` must have compared at least: layer records, layers or descriptors, as in
+`sim.verify.Report`."""
+
+
+def promised(case):
+    """The corners that a case has, by the cycle model and the descriptors."""
+    model = engines.run(case.image, case.x, engine="cycles")
+    flat = [record for vector in model.records for record in vector]
+    steps = [step for steps in case.image.steps for step in steps]
+    has = {
+        "full_queues": any(record["blocked"] for record in flat),
+        "starved": any(record["starved"] for record in flat),
+        "refill_waits": any(record["refill"] for record in flat),
+        "saturated": any(record["saturated"] for record in flat),
+        "split": any(step.fragment_slots for step in steps),
+        "folded": any(step.fold for step in steps),
+        "chained": any(step.chained for step in steps),
+        "blocks": sum(not step.keep for step in steps) > len(case.image.layers),
+        "tiles": any(step.refill for step in steps),
+    }
+    assert has.keys() == CORNERS.keys()
+    return {name for name, there in has.items() if there}
+
+
+@pytest.mark.rtl
+@pytest.mark.slow
+def test_every_corner_is_reached_so_often(seed):
+    """Networks in tiles on two arrays; a case runs if the model says that it has most of the corners still missing.
+
+    What is counted comes from the records of the hardware.
+    """
+    arrays = SUITES["rtl"].arrays[1], SUITES["rtl"].arrays[3]  # 2 and 8 PEs, queues of 7 and 6
+    seen = dict.fromkeys(CORNERS, 0)
+    trials = 0
+    for n in range(400):
+        missing = {name for name in CORNERS if seen[name] < CORNERS[name]}
+        if not missing:
+            break
+        case = random_case(seed * 1000 + n, arrays[n % 2])
+        if 2 * len(missing & promised(case)) <= len(missing):  # few runs, each with most of what is missing
+            continue
+        what, counted = run_case(case, "rtl")
+        assert what is None, f"seed {case.seed}: {what}"
+        seen = {name: seen[name] + counted[name] for name in CORNERS}
+        trials += 1
+    assert {name: count for name, count in seen.items() if count < CORNERS[name]} == {}, f"{trials} trials"
+    assert trials > 3
 
 
 @pytest.mark.rtl
