@@ -39,6 +39,7 @@ class Dataset:
     """A data set in three parts. Choices are made on `validation`; `test` is only ever reported.
 
     shape : (channels, height, width) of a sample, whose inputs are flat.
+    refit : whether `train` holds the samples of `validation` as well: all choices are made, none follow from it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    refit: bool = False
 
     @property
     def features(self) -> int:
@@ -69,7 +71,9 @@ class Source:
     classes: int
 
 
-def load(name: str, validation: float, folder: Path | None = None, samples: int | None = None) -> Dataset:
+def load(
+    name: str, validation: float, folder: Path | None = None, samples: int | None = None, refit: bool = False
+) -> Dataset:
     """Load a data set by name and split it; the same arguments always give the same samples.
 
     Parameters
@@ -79,6 +83,7 @@ def load(name: str, validation: float, folder: Path | None = None, samples: int 
     folder : where the files of the data set lie; for data sets that are files.
     samples : how many of the training samples are used (the first of a fixed random order, validation ones
         included); None for all.
+    refit : train on the held-back samples too.
 
     Raises
     ------
@@ -105,9 +110,10 @@ def load(name: str, validation: float, folder: Path | None = None, samples: int 
         name=name,
         classes=source.classes,
         shape=source.shape,
-        train=training.take(np.sort(order[held:])),
+        train=training.take(np.sort(order if refit else order[held:])),
         validation=training.take(np.sort(order[:held])),
         test=test,
+        refit=refit,
     )
 
 

@@ -97,7 +97,8 @@ def _history(report: Mapping[str, Any]) -> Figure:
             epochs.append(done)
             accuracy.append(100 * epoch["validation"])
             zeros.append(100 * (1 - epoch["density"]))
-    axes.plot(epochs, accuracy, color="tab:blue", label="validation accuracy")
+    seen = " (samples trained on)" if report["data"]["refit"] else ""
+    axes.plot(epochs, accuracy, color="tab:blue", label=f"validation accuracy{seen}")
     other.plot(epochs, zeros, color="tab:orange", label="sparsity")
     axes.set(
         xlabel="epoch", ylabel="validation accuracy, %", ylim=(max(0, min(accuracy[len(accuracy) // 8 :]) - 1), 100)

@@ -40,8 +40,9 @@ class Recipe:
     seed : of the first weights and of the order of samples; seeds: those of which results are reported together.
     threads : of torch; part of the recipe because results depend on it bit for bit.
     precision : of products while training, one of `loop.PRECISIONS`.
-    dataset : name of the data set; validation: share of its training samples that is held back; samples: how many
-        training samples are used, None for all; augment: warps, or None.
+    dataset : name of the data set; validation: share of its training samples that is held back; refit: whether those
+        are trained on as well, after all choices are made; samples: how many training samples are used, None for
+        all; augment: warps, or None.
     model : the network.
     stages : in order.
     """
@@ -53,6 +54,7 @@ class Recipe:
     precision: str
     dataset: str
     validation: float
+    refit: bool
     samples: int | None
     augment: Warp | None
     model: ModelSpec
@@ -61,6 +63,8 @@ class Recipe:
     def asdict(self) -> dict[str, Any]:
         """As the TOML file says it, with defaults filled in; `parse` reads it again."""
         data: dict[str, Any] = {"name": self.dataset, "validation": self.validation}
+        if self.refit:
+            data["refit"] = True
         if self.samples is not None:
             data["samples"] = self.samples
         if self.augment is not None:
@@ -112,6 +116,7 @@ def parse(content: Mapping[str, Any], source: str) -> Recipe:
     data = top.table("data")
     dataset = data.choice("name", DATASETS)
     validation = data.number("validation", 0, 1, default=0.15)
+    refit = data.flag("refit", default=False)
     samples = data.integer("samples", 2, 1 << 30) if data.has("samples") else None
     augment = _warp(data.table("augment")) if data.has("augment") else None
     data.finish()
@@ -120,7 +125,7 @@ def parse(content: Mapping[str, Any], source: str) -> Recipe:
     stages = tuple(parse_stage(table, layers) for table in top.tables("stages"))
     top.finish()
     _check_order(stages, source)
-    return Recipe(name, seed, seeds, threads, precision, dataset, validation, samples, augment, model, stages)
+    return Recipe(name, seed, seeds, threads, precision, dataset, validation, refit, samples, augment, model, stages)
 
 
 def _warp(table: Table) -> Warp:

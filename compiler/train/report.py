@@ -25,7 +25,7 @@ from compiler.train.recipe import Recipe
 from compiler.train.runfolder import CALIBRATION, COMPRESSED, MODEL, REPORT
 from compiler.train.sizes import layer_size
 
-__all__ = ["dense_bytes", "finish", "layers_of", "versions"]
+__all__ = ["command", "dense_bytes", "finish", "layers_of", "versions"]
 
 _CALIBRATION_SAMPLES = 1024
 _SUMMED = ("weights", "nonzeros", "sparse_bytes")
@@ -51,6 +51,7 @@ def finish(
             "train": len(dataset.train),
             "validation": len(dataset.validation),
             "test": len(dataset.test),
+            "refit": dataset.refit,
             "augmentation": recipe.augment is not None,
         },
         "distillation": [
@@ -59,7 +60,7 @@ def finish(
         "stages": records,
         "size": _sizes(plain, records, dense_bytes(recipe, dataset), out),
         "seconds": round(sum(record["seconds"] for record in records), 3),
-        "command": shlex.join(sys.argv),
+        "command": command(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
@@ -88,6 +89,13 @@ def dense_bytes(recipe: Recipe, dataset: Dataset) -> int:
     from compiler.train.progress import fresh
 
     return 4 * sum(parameter.numel() for parameter in fresh(recipe.model, dataset, 0).parameters())
+
+
+def command() -> str:
+    """The command line that is running, without the folders of this machine's programs."""
+    program, *arguments = sys.argv
+    name = Path(program).name
+    return shlex.join(["eie" if name in ("__main__.py", "-m") else name, *arguments])
 
 
 def versions() -> dict[str, str]:

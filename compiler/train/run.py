@@ -73,7 +73,7 @@ def train_recipe(
     tell: Progress = progress or (lambda stage, done, total, text: None)
     with reproducible(wanted.threads):
         tell("data", 0, 1, wanted.dataset)
-        dataset = load_data(wanted.dataset, wanted.validation, data_dir, wanted.samples)
+        dataset = load_data(wanted.dataset, wanted.validation, data_dir, wanted.samples, wanted.refit)
         tell("data", 1, 1, f"{len(dataset.train)} samples to train on")
         position = _position(wanted, dataset, out)
         if position.stage == len(wanted.stages) and all(
@@ -112,6 +112,7 @@ class _Runner:
 
     def __init__(self, recipe: Recipe, dataset: Dataset, out: Path, tell: Progress) -> None:
         self.recipe, self.dataset, self.out, self.tell = recipe, dataset, out, tell
+        self.measured = "validation (trained on)" if dataset.refit else "validation"
 
     def network(self, before: int) -> nn.Module:
         """The recipe's network as the stages before number `before` left it."""
@@ -147,7 +148,7 @@ class _Runner:
             position.epoch, position.module, position.optimizer = epoch.done, module, epoch.optimizer
             checkpoints.write(stage_path(self.out, CURRENT), self.recipe, position)
             left = clock.left(epoch.done, epochs)
-            self.tell(stage.name, epoch.done, epochs, f"loss {epoch.loss:.4f}, validation {share:.2%}{left}")
+            self.tell(stage.name, epoch.done, epochs, f"loss {epoch.loss:.4f}, {self.measured} {share:.2%}{left}")
 
         clock.begin(position.epoch)
         if stage.schedule is not None and epochs:
@@ -162,7 +163,7 @@ class _Runner:
                 optimizer_state=position.optimizer,
             )
         elif epochs == 0:
-            self.tell(stage.name, 0, 0, f"validation {context.measure(module):.2%}")
+            self.tell(stage.name, 0, 0, f"{self.measured} {context.measure(module):.2%}")
         position.record["seconds"] = clock.seconds
         position.record["accuracy"] = {
             "validation": context.measure(module),

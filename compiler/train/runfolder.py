@@ -56,7 +56,8 @@ class LoadedRun:
     @cached_property
     def dataset(self) -> Dataset:
         """The data of the run; read when first asked for."""
-        return load_data(self.recipe.dataset, self.recipe.validation, self.data_dir, self.recipe.samples)
+        recipe = self.recipe
+        return load_data(recipe.dataset, recipe.validation, self.data_dir, recipe.samples, recipe.refit)
 
     @property
     def test(self) -> Split:

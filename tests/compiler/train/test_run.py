@@ -143,7 +143,14 @@ def test_resuming_with_another_recipe_is_refused(copied: Path) -> None:
 def test_report(unbroken: Path) -> None:
     report = json.loads((unbroken / "report.json").read_text())
     assert [stage["stage"] for stage in report["stages"]] == ["dense", "prune", "share"]
-    assert report["data"] == {"name": "digits", "train": 1150, "validation": 288, "test": 359, "augmentation": False}
+    assert report["data"] == {
+        "name": "digits",
+        "train": 1150,
+        "validation": 288,
+        "test": 359,
+        "refit": False,
+        "augmentation": False,
+    }
     assert report["size"]["file_bytes"] == (unbroken / "model.eiez").stat().st_size
     assert report["recipe"] == TINY.asdict()
     assert report["versions"]["torch"] == torch.__version__
