@@ -23,7 +23,7 @@ from compiler.errors import CodingError
 __all__ = ["CODERS", "Coder", "Content", "compress", "decompress"]
 
 Coder = Literal["huffman", "context"]
-CODERS: tuple[Coder, ...] = ("huffman",)
+CODERS: tuple[Coder, ...] = ("huffman", "context")
 
 _MAGIC = b"EIEZ"
 _VERSION = 1
@@ -39,7 +39,7 @@ class Content:
     sizes: Sizes
 
 
-def compress(network: CompressedModel, coder: Coder = "huffman") -> bytes:
+def compress(network: CompressedModel, coder: Coder = "context") -> bytes:
     """The whole file of a network.
 
     Raises
@@ -52,7 +52,7 @@ def compress(network: CompressedModel, coder: Coder = "huffman") -> bytes:
     writer.raw(_MAGIC)
     writer.byte(_VERSION << 2 | CODERS.index(coder))
     writer.byte(_KINDS.index("float"))
-    float_form.write(writer, network)
+    float_form.write(writer, network, coder)
     writer.raw(zlib.crc32(writer.data).to_bytes(_CRC_BYTES, "little"))
     return bytes(writer.data)
 
@@ -80,7 +80,7 @@ def decompress(data: bytes) -> Content:
     if head & 3 >= len(CODERS):
         raise CodingError(f"coder {head & 3}; expected less than {len(CODERS)}")
     kind = _KINDS[reader.byte("kind of content", 0)]
-    network, tensors = float_form.read(reader)
+    network, tensors = float_form.read(reader, CODERS[head & 3])
     if reader.left:
         raise CodingError(f"{reader.left} bytes behind the end of the content")
     return Content(network, _sizes(kind, CODERS[head & 3], len(data), tensors))

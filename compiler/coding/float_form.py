@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.coding import paper
+from compiler.coding.matrices import matrix_reader, matrix_writer
 from compiler.coding.names import read_name, write_name
 from compiler.coding.numbers import read_floats, write_floats
 from compiler.coding.sizes import TensorSize
@@ -30,7 +30,7 @@ _MAX_DIMENSIONS = 15
 _MAX_METADATA = 1 << 20  # bytes of its JSON text
 
 
-def write(writer: Writer, model: CompressedModel) -> None:
+def write(writer: Writer, model: CompressedModel, coder: str) -> None:
     """Append a verified model."""
     elements = sum(tensor.codes.size for tensor in model.tensors)
     dense = sum(array.size for array in model.dense.values())
@@ -51,14 +51,17 @@ def write(writer: Writer, model: CompressedModel) -> None:
     packed = zlib.compress(text, 9) if text else b""
     writer.varint(len(packed))
     writer.raw(packed)
+    plain, matrices = Writer(), matrix_writer(coder)
     for tensor in model.tensors:
-        _write_codebook(writer, tensor.codebook)
-        paper.write(writer, tensor.codes, len(tensor.codebook))
+        _write_codebook(plain, tensor.codebook)
+        matrices.write(plain, tensor.codes, tensor.codebook)
     for array in model.dense.values():
-        write_floats(writer, np.ascontiguousarray(array).reshape(-1))
+        write_floats(plain, np.ascontiguousarray(array).reshape(-1))
+    writer.raw(matrices.stream())
+    writer.raw(bytes(plain.data))
 
 
-def read(reader: Reader) -> tuple[CompressedModel, tuple[TensorSize, ...]]:
+def read(reader: Reader, coder: str) -> tuple[CompressedModel, tuple[TensorSize, ...]]:
     """The model that `write` appended, and the bits of its tensors."""
     shared, dense = reader.varint("tensors", _MAX_TENSORS), reader.varint("tensors", _MAX_TENSORS)
     heads: list[tuple[str, tuple[int, ...], int]] = []
@@ -70,6 +73,7 @@ def read(reader: Reader) -> tuple[CompressedModel, tuple[TensorSize, ...]]:
             raise CodingError(f"more values than this kit reads ({MAX_ELEMENTS} shared, {MAX_DENSE} others)")
         heads.append(head)
     metadata = _read_metadata(reader)
+    matrices = matrix_reader(coder, reader)
     tensors, arrays, sizes = [], {}, []
     for name, shape, bits in heads[:shared]:
         begin = reader.at
@@ -78,7 +82,7 @@ def read(reader: Reader) -> tuple[CompressedModel, tuple[TensorSize, ...]]:
         rows = shape[0] if shape else 0
         if not rows:
             raise CodingError(f"{name}: a shared tensor of shape {shape}")
-        codes, coded = paper.read(reader, (rows, math.prod(shape[1:])), len(codebook), name)
+        codes, coded = matrices.read(reader, (rows, math.prod(shape[1:])), codebook, name)
         tensors.append(CompressedTensor(name, shape, codes, codebook))
         sizes.append(
             TensorSize(

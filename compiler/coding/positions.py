@@ -14,9 +14,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from compiler.coding.bits import BitCoder
-from compiler.coding.mixing import PLACES, Mix, fresh, learn, predict, probability, quantized
+from compiler.coding.mixing import PLACES, Mix, fresh, learn, predict, quantized
 
-__all__ = ["code_flags", "code_positions"]
+__all__ = ["Grid", "code_flags", "code_positions"]
 
 Int = NDArray[np.int64]
 
@@ -91,11 +91,6 @@ def code_positions(
     return float(mix.spent.sum())
 
 
-def share_of(nonzeros: int, elements: int) -> int:
-    """`Grid.expected`."""
-    return probability(nonzeros, elements)
-
-
 @njit(cache=True)  # type: ignore[misc]
 def _ahead(mix: Mix, grid: Grid, line: int, first: int, size: int) -> None:
     """Predict the bits of `size` live rows of a line, from `first` on."""
@@ -118,12 +113,10 @@ def _ahead(mix: Mix, grid: Grid, line: int, first: int, size: int) -> None:
                     pattern |= 1 << k
         fullness = quantized(grid.filled[row], line, grid.expected)
         pause = line - grid.last[row]
-        steps = 0  # twice the logarithm of the pause
-        while pause > 1 and steps < 14:
-            steps += 2
-            if pause == 2 or pause == 3:
-                steps += pause - 3
-            pause >>= 1
+        high = 0  # place of its highest bit
+        while pause >> high > 1:
+            high += 1
+        steps = 2 * high + (pause >> (high - 1) & 1 if high else 0)
         contexts = mix.contexts[n]
         contexts[0] = row
         contexts[1] = line
@@ -131,7 +124,7 @@ def _ahead(mix: Mix, grid: Grid, line: int, first: int, size: int) -> None:
         contexts[3] = so_far * 41 + fullness
         contexts[4] = ((so_far >> 1) * 21 + (beside >> 1)) * 9 + neighbours
         contexts[5] = (fullness >> 1) * 64 + pattern
-        contexts[6] = steps * 9 + neighbours
+        contexts[6] = min(steps, 15) * 9 + neighbours
         contexts[7] = beside * 9 + neighbours
         contexts[8] = (grid.line_hints[line] * 16 + grid.row_hints[row]) * 21 + (so_far >> 1)
         mix.chosen[n] = 0
