@@ -118,9 +118,7 @@ class _ContextReader:
         codes, positions, values = np.zeros(shape, np.uint8), 0.0, 0.0
         if nonzeros:
             plan = read_plan(reader, what)
-            codes, positions, values = code_matrix(
-                self._decoder, shape, nonzeros, codebook, plan, self._neurons, None
-            )
+            codes, positions, values = code_matrix(self._decoder, shape, nonzeros, codebook, plan, self._neurons, None)
         self._neurons.see(codes)
         return codes, Coded(0, 0, values, positions)
 

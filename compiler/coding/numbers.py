@@ -18,6 +18,7 @@ _PACKED, _RISING = range(2)
 _MAX_WIDTH = 54  # bits of a packed integer; differences of 48-bit biases fit
 _MAX_VALUE = (1 << 62) - 1
 _MAX_EXPONENT = 300  # float32 needs −149 to 127
+_MAX_SCALED = 1 << 40  # of a float as an integer
 _MAX_TABLE = 255  # distinct values worth a table
 
 
@@ -92,7 +93,7 @@ def _read_plain(reader: Reader, form: int, count: int, what: str) -> NDArray[np.
         values = wide.view(np.float32)
     else:
         exponent = reader.signed(f"{what}: exponent", _MAX_EXPONENT)
-        whole = read_integers(reader, count, what, limit=1 << 24)
+        whole = read_integers(reader, count, what, limit=_MAX_SCALED)
         with np.errstate(over="ignore"):
             values = np.ldexp(whole.astype(np.float64), exponent).astype(np.float32)
     if not np.isfinite(values).all():
@@ -116,13 +117,13 @@ def _brain(values: NDArray[np.float32]) -> bytes | None:
 
 
 def _scaled(values: NDArray[np.float32]) -> bytes | None:
-    """As integers of at most 24 bits, times the largest power of two that divides all values."""
+    """As integers, times the largest power of two that divides all values."""
     writer = Writer()
     writer.byte(_SCALED)
     exponent = _common_exponent(values)
     with np.errstate(over="ignore"):
         whole = np.ldexp(values.astype(np.float64), -exponent)
-    if np.abs(whole).max(initial=0) > 1 << 24:
+    if np.abs(whole).max(initial=0) > _MAX_SCALED:
         return None
     integers = whole.astype(np.int64)
     if not _same(np.ldexp(integers.astype(np.float64), exponent).astype(np.float32), values):

@@ -24,7 +24,7 @@ _SAMPLED_ROWS = 1024
 _SMALL = 1 << 20  # elements up to which the encoder tries everything
 
 # Bits of a block: small ones follow the data closely, large ones cost less time.
-_BLOCKS = ((1 << 20, 4), (1 << 23, 6), (1 << 62, 8))
+_BLOCKS = ((1 << 20, 3), (1 << 23, 5), (1 << 62, 8))
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,10 @@ def candidates(codes: NDArray[np.uint8]) -> list[Plan]:
     for turned in (False, True) if small and min(codes.shape) > 1 else (False,):
         lines = occupied if turned else occupied.T
         lags = _alike(lines)
-        empty = lines.shape[0] - np.count_nonzero(lines.any(axis=1)), lines.shape[1] - np.count_nonzero(lines.any(axis=0))
+        empty = (
+            lines.shape[0] - np.count_nonzero(lines.any(axis=1)),
+            lines.shape[1] - np.count_nonzero(lines.any(axis=0)),
+        )
         for flagged in (False, True) if any(empty) and small else (any(empty),):
             plans.append(Plan(turned, flagged, block, lags))
             if lags and small:
@@ -79,7 +82,8 @@ def _alike(lines: NDArray[np.bool_]) -> tuple[int, ...]:
 
 def write_plan(writer: Writer, plan: Plan) -> None:
     """Append a plan."""
-    writer.byte(plan.turned << 7 | plan.flagged << 6 | len(plan.lags) << 2 | (plan.block.bit_length() - 5) // 2)
+    size = [bits for _, bits in _BLOCKS].index(plan.block.bit_length() - 1)
+    writer.byte(plan.turned << 7 | plan.flagged << 6 | len(plan.lags) << 2 | size)
     for lag in plan.lags:
         writer.varint(lag - 1)
 
@@ -88,11 +92,11 @@ def read_plan(reader: Reader, what: str) -> Plan:
     """The plan that `write_plan` appended."""
     head = reader.byte(f"{what}: plan")
     lags = head >> 2 & 15
-    if lags > MAX_LAGS or head & 3 > 2:
+    if lags > MAX_LAGS or head & 3 >= len(_BLOCKS):
         raise CodingError(f"{what}: no such plan ({head})")
     return Plan(
         turned=bool(head >> 7),
         flagged=bool(head >> 6 & 1),
-        block=1 << (4 + 2 * (head & 3)),
+        block=1 << _BLOCKS[head & 3][1],
         lags=tuple(reader.varint(f"{what}: lag", _MAX_LAG - 1) + 1 for _ in range(lags)),
     )

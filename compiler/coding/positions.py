@@ -14,14 +14,18 @@ from numba import njit
 from numpy.typing import NDArray
 
 from compiler.coding.bits import BitCoder
-from compiler.coding.mixing import PLACES, Mix, fresh, learn, predict, quantized
+from compiler.coding.mixing import STRETCH, Mix, fresh, learn, predict
 
 __all__ = ["Grid", "code_flags", "code_positions"]
 
 Int = NDArray[np.int64]
 
-_SPEED = 8  # of the weights
+_PLACES = 41  # results of `_place`
+_SPEED = 6  # of the weights
 _FLAG_SPEED = 16
+# First weights, in percent, with lags and without: where they end on pruned LeNet-300-100s.
+_TRUST = (14, 0, 0, 0, 4, 38, 42, 11, 6)
+_TRUST_ALONE = (20, 0, 10, 2, 5, 11, 5, 5, 35)
 
 
 class Grid(NamedTuple):
@@ -66,9 +70,7 @@ def code_flags(
     return np.flatnonzero(known), float(mix.spent.sum())
 
 
-def code_positions(
-    coder: BitCoder, grid: Grid, lines: Int, block: int, matrix: NDArray[np.uint8] | None
-) -> float:
+def code_positions(coder: BitCoder, grid: Grid, lines: Int, block: int, matrix: NDArray[np.uint8] | None) -> float:
     """Fill in `grid.seen` line by line; the bits that this took.
 
     Parameters
@@ -78,22 +80,32 @@ def code_positions(
     matrix : uint8 (lines, rows), 1 for a nonzero; None to read it.
     """
     count, rows = grid.seen.shape
-    half = PLACES // 2 + 1
-    sizes = (rows, count, PLACES**2, PLACES**2, half * half * 9, half * 64, 16 * 9, PLACES * 9, 256 * half)
-    mix = fresh(sizes, 1, block, grid.expected)
+    half = _PLACES // 2 + 1
+    sizes = (rows, count, _PLACES**2, _PLACES**2, half * half * 9, half * 64, 16 * 9, _PLACES * 9, 256 * half)
+    mix = fresh(sizes, 1 + 9 + _PLACES, block, grid.expected, 3, _TRUST if len(grid.lags) else _TRUST_ALONE)
     for line in lines:
         for first in range(0, len(grid.live), block):
             size = min(block, len(grid.live) - first)
-            _ahead(mix, grid, line, first, size)
+            _ahead(mix, grid, STRETCH, line, first, size)
+            predict(mix, size)
             bits = None if matrix is None else matrix[line, grid.live[first : first + size]].astype(np.int64)
             bits = coder.code(mix.found[:size], bits)
-            _after(mix, grid, line, first, size, bits, _SPEED)
+            learn(mix, bits, size, _SPEED)
+            _after(grid, line, first, size, bits)
     return float(mix.spent.sum())
 
 
-@njit(cache=True)  # type: ignore[misc]
-def _ahead(mix: Mix, grid: Grid, line: int, first: int, size: int) -> None:
-    """Predict the bits of `size` live rows of a line, from `first` on."""
+@njit(cache=True)
+def _place(part: int, whole: int, expected: int, stretch: Int) -> int:
+    """Log odds of ``(part + 0.4) / (whole + 0.4 / expected)`` in 41 steps; `expected` is of ONE."""
+    share = (10 * part + 4) * 65536 // (10 * whole + 262144 // expected)
+    place: int = 20 + ((stretch[min(share, 65535)] * 5 + 256) >> 9)
+    return min(max(place, 0), 40)
+
+
+@njit(cache=True)
+def _ahead(mix: Mix, grid: Grid, stretch: Int, line: int, first: int, size: int) -> None:
+    """Contexts of `size` live rows of a line, from `first` on."""
     rows = grid.seen.shape[1]
     lags = len(grid.lags)
     around, near = 0, 0
@@ -101,8 +113,8 @@ def _ahead(mix: Mix, grid: Grid, line: int, first: int, size: int) -> None:
         if line >= grid.lags[k]:
             around += grid.totals[line - grid.lags[k]]
             near += 1
-    beside = quantized(around, near * rows, grid.expected)
-    so_far = quantized(grid.totals[line], grid.live[first], grid.expected)
+    beside = _place(around, near * rows, grid.expected, stretch)
+    so_far = _place(grid.totals[line], grid.live[first], grid.expected, stretch)
     for n in range(size):
         row = grid.live[first + n]
         pattern, neighbours = 0, 0
@@ -111,7 +123,7 @@ def _ahead(mix: Mix, grid: Grid, line: int, first: int, size: int) -> None:
                 neighbours += 1
                 if k < 6:
                     pattern |= 1 << k
-        fullness = quantized(grid.filled[row], line, grid.expected)
+        fullness = _place(grid.filled[row], line, grid.expected, stretch)
         pause = line - grid.last[row]
         high = 0  # place of its highest bit
         while pause >> high > 1:
@@ -127,14 +139,14 @@ def _ahead(mix: Mix, grid: Grid, line: int, first: int, size: int) -> None:
         contexts[6] = min(steps, 15) * 9 + neighbours
         contexts[7] = beside * 9 + neighbours
         contexts[8] = (grid.line_hints[line] * 16 + grid.row_hints[row]) * 21 + (so_far >> 1)
-        mix.chosen[n] = 0
-    predict(mix, size)
+        mix.chosen[n, 0] = 0
+        mix.chosen[n, 1] = 1 + neighbours
+        mix.chosen[n, 2] = 10 + fullness
 
 
-@njit(cache=True)  # type: ignore[misc]
-def _after(mix: Mix, grid: Grid, line: int, first: int, size: int, bits: Int, speed: int) -> None:
-    """Learn these bits and enter them into the grid."""
-    learn(mix, bits, size, speed)
+@njit(cache=True)
+def _after(grid: Grid, line: int, first: int, size: int, bits: Int) -> None:
+    """Enter bits into the grid."""
     for n in range(size):
         if bits[n]:
             row = grid.live[first + n]
