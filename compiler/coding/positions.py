@@ -24,7 +24,7 @@ _PLACES = 41  # results of `_place`
 _SPEED = 6  # of the weights
 _FLAG_SPEED = 16
 # First weights, in percent, with lags and without: where they end on pruned LeNet-300-100s.
-_TRUST = (14, 0, 0, 0, 4, 38, 42, 11, 6)
+_TRUST = (14, 15, 20, 0, 4, 30, 25, 9, 6)
 _TRUST_ALONE = (20, 0, 10, 2, 5, 11, 5, 5, 35)
 
 
@@ -81,7 +81,7 @@ def code_positions(coder: BitCoder, grid: Grid, lines: Int, block: int, matrix: 
     """
     count, rows = grid.seen.shape
     half = _PLACES // 2 + 1
-    sizes = (rows, count, _PLACES**2, _PLACES**2, half * half * 9, half * 64, 16 * 9, _PLACES * 9, 256 * half)
+    sizes = (rows, half * 64, _PLACES**2, count, half * half * 9, half * 64, 16 * 9, _PLACES * 9, 256 * half)
     mix = fresh(sizes, 1 + 9 + _PLACES, block, grid.expected, 3, _TRUST if len(grid.lags) else _TRUST_ALONE)
     for line in lines:
         for first in range(0, len(grid.live), block):
@@ -131,9 +131,9 @@ def _ahead(mix: Mix, grid: Grid, stretch: Int, line: int, first: int, size: int)
         steps = 2 * high + (pause >> (high - 1) & 1 if high else 0)
         contexts = mix.contexts[n]
         contexts[0] = row
-        contexts[1] = line
-        contexts[2] = beside * 41 + fullness
-        contexts[3] = so_far * 41 + fullness
+        contexts[1] = (beside >> 1) * 64 + pattern
+        contexts[2] = min(steps, 15) * 64 + pattern
+        contexts[3] = line
         contexts[4] = ((so_far >> 1) * 21 + (beside >> 1)) * 9 + neighbours
         contexts[5] = (fullness >> 1) * 64 + pattern
         contexts[6] = min(steps, 15) * 9 + neighbours
