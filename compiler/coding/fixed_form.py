@@ -52,7 +52,7 @@ def write(writer: Writer, graph: QuantizedGraph, coder: str, image_crc: int) -> 
         write_name(writer, layer.name, before)
         before = layer.name
         writer.varint(layer.codes.shape[0])
-        writer.byte(layer.shift << 2 | layer.exact << 1 | ACTIVATIONS.index(layer.activation))
+        writer.byte(layer.shift << 3 | layer.fold << 2 | layer.exact << 1 | ACTIVATIONS.index(layer.activation))
         writer.signed(layer.weight_exponent)
         used = int(np.flatnonzero(layer.codebook).max(initial=0))
         plain.byte(used)
@@ -75,7 +75,7 @@ def read(reader: Reader, coder: str) -> tuple[QuantizedGraph, tuple[TensorSize, 
     for _ in range(count):
         name = read_name(reader, heads[-1][0] if heads else "")
         outputs = reader.varint(f"{name}: outputs", MAX_ELEMENTS, 1)
-        flags = reader.byte(f"{name}: flags", MAX_SHIFT << 2 | 3)
+        flags = reader.byte(f"{name}: flags", MAX_SHIFT << 3 | 7)
         heads.append((name, outputs, flags, reader.signed(f"{name}: weight exponent", _MAX_EXPONENT)))
         room, biases, width = room - width * outputs, biases - outputs, outputs
         if room < 0 or biases < 0:
@@ -99,8 +99,8 @@ def read(reader: Reader, coder: str) -> tuple[QuantizedGraph, tuple[TensorSize, 
         unit = exponent + weight_exponent
         layers.append(
             QuantizedLayer(
-                name, codes, codebook, weight_exponent, bias, flags >> 2, ACTIVATIONS[flags & 1], exponent,
-                unit + (flags >> 2), bool(flags >> 1 & 1),
+                name, codes, codebook, weight_exponent, bias, flags >> 3, ACTIVATIONS[flags & 1], exponent,
+                unit + (flags >> 3), bool(flags >> 1 & 1), bool(flags >> 2 & 1),
             )
         )  # fmt: skip
         sizes += _sizes(layers[-1], coded.fillers, coded.width, coded.codes, coded.positions, book_bits, bias_bits)
