@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from eie.commands.compile import compile_command
+from eie.commands.compress import compress
+from eie.commands.decompress import decompress
 from eie.commands.diff import diff
 from eie.commands.doctor import doctor
 from eie.commands.info import info
@@ -57,7 +59,7 @@ def cli() -> None:
     """
 
 
-for command in (doctor, train, compile_command, info, run, diff, verilog, verify):
+for command in (doctor, train, compile_command, compress, decompress, info, run, diff, verilog, verify):
     cli.add_command(command)
 
 

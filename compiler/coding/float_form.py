@@ -5,32 +5,29 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.coding import paper
+from compiler.coding.matrices import matrix_reader, matrix_writer
 from compiler.coding.names import read_name, write_name
 from compiler.coding.numbers import read_floats, write_floats
-from compiler.coding.sizes import TensorSize
+from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS, TensorSize
 from compiler.coding.wire import Reader, Writer
-from compiler.compressed import MAX_BITS, CompressedModel, CompressedTensor
+from compiler.compressed import CompressedModel, CompressedTensor
 from compiler.errors import CodingError, ModelError
 
-__all__ = ["MAX_DENSE", "MAX_ELEMENTS", "read", "write"]
+__all__ = ["read", "write"]
 
-MAX_ELEMENTS = 1 << 28
-"""Elements of all shared tensors of a file, one byte each when decoded. VGG-16 has 138 million weights."""
-
-MAX_DENSE = 1 << 24
-"""Elements of all tensors that are stored value by value."""
+Shape = tuple[int, ...]
 
 _MAX_TENSORS = 1 << 16
 _MAX_DIMENSIONS = 15
 _MAX_METADATA = 1 << 20  # bytes of its JSON text
 
 
-def write(writer: Writer, model: CompressedModel) -> None:
+def write(writer: Writer, model: CompressedModel, coder: str) -> None:
     """Append a verified model."""
     elements = sum(tensor.codes.size for tensor in model.tensors)
     dense = sum(array.size for array in model.dense.values())
@@ -40,36 +37,32 @@ def write(writer: Writer, model: CompressedModel) -> None:
         )
     writer.varint(len(model.tensors))
     writer.varint(len(model.dense))
-    before = ""
+    shared = [(tensor.name, tensor.shape, tensor.bits - 1) for tensor in model.tensors]
+    _write_heads(writer, [*shared, *((name, array.shape, 0) for name, array in model.dense.items())])
+    _write_metadata(writer, model.metadata)
+    plain, matrices = Writer(), matrix_writer(coder)
     for tensor in model.tensors:
-        _write_head(writer, tensor.name, before, tensor.shape, tensor.bits - 1)
-        before = tensor.name
-    for name, array in model.dense.items():
-        _write_head(writer, name, before, array.shape, 0)
-        before = name
-    text = json.dumps(dict(model.metadata), separators=(",", ":")).encode() if model.metadata else b""
-    packed = zlib.compress(text, 9) if text else b""
-    writer.varint(len(packed))
-    writer.raw(packed)
-    for tensor in model.tensors:
-        _write_codebook(writer, tensor.codebook)
-        paper.write(writer, tensor.codes, len(tensor.codebook))
+        _write_codebook(plain, tensor.codebook)
+        matrices.write(plain, tensor.codes, tensor.codebook)
     for array in model.dense.values():
-        write_floats(writer, np.ascontiguousarray(array).reshape(-1))
+        write_floats(plain, np.ascontiguousarray(array).reshape(-1))
+    writer.raw(matrices.stream())
+    writer.raw(bytes(plain.data))
 
 
-def read(reader: Reader) -> tuple[CompressedModel, tuple[TensorSize, ...]]:
+def read(reader: Reader, coder: str, described: bool) -> tuple[CompressedModel, tuple[TensorSize, ...]]:
     """The model that `write` appended, and the bits of its tensors."""
     shared, dense = reader.varint("tensors", _MAX_TENSORS), reader.varint("tensors", _MAX_TENSORS)
-    heads: list[tuple[str, tuple[int, ...], int]] = []
+    heads: list[tuple[str, Shape, int]] = []
     room = [MAX_ELEMENTS, MAX_DENSE]
     for number in range(shared + dense):
-        head = _read_head(reader, heads[-1][0] if heads else "")
+        head = _read_head(reader, *(heads[-1][:2] if heads else ("", ())))
         room[number >= shared] -= math.prod(head[1])
         if room[number >= shared] < 0:
             raise CodingError(f"more values than this kit reads ({MAX_ELEMENTS} shared, {MAX_DENSE} others)")
         heads.append(head)
-    metadata = _read_metadata(reader)
+    metadata = _read_metadata(reader) if described else {}
+    matrices = matrix_reader(coder, reader)
     tensors, arrays, sizes = [], {}, []
     for name, shape, bits in heads[:shared]:
         begin = reader.at
@@ -78,7 +71,7 @@ def read(reader: Reader) -> tuple[CompressedModel, tuple[TensorSize, ...]]:
         rows = shape[0] if shape else 0
         if not rows:
             raise CodingError(f"{name}: a shared tensor of shape {shape}")
-        codes, coded = paper.read(reader, (rows, math.prod(shape[1:])), len(codebook), name)
+        codes, coded = matrices.read(reader, (rows, math.prod(shape[1:])), codebook, name)
         tensors.append(CompressedTensor(name, shape, codes, codebook))
         sizes.append(
             TensorSize(
@@ -99,20 +92,37 @@ def read(reader: Reader) -> tuple[CompressedModel, tuple[TensorSize, ...]]:
     return model, tuple(sizes)
 
 
-def _write_head(writer: Writer, name: str, before: str, shape: tuple[int, ...], bits: int) -> None:
-    if len(shape) > _MAX_DIMENSIONS:
-        raise ModelError(f"{name}: {len(shape)} dimensions; expected at most {_MAX_DIMENSIONS}")
-    write_name(writer, name, before)
-    writer.byte(bits << 4 | len(shape))
-    for size in shape:
-        writer.varint(size)
+def _expected(shape: Shape, before: Shape) -> Shape | None:
+    """What the shape before says of this one: a bias has as many values, the next matrix as many inputs."""
+    if not before or len(shape) not in (1, 2):
+        return None
+    return (before[0],) if len(shape) == 1 else (shape[0], before[0])
 
 
-def _read_head(reader: Reader, before: str) -> tuple[str, tuple[int, ...], int]:
-    name = read_name(reader, before)
-    head = reader.byte(f"{name}: dimensions", (MAX_BITS - 1) << 4 | _MAX_DIMENSIONS)
-    shape = tuple(reader.varint(f"{name}: size of a dimension", MAX_ELEMENTS) for _ in range(head & 15))
-    return name, shape, head >> 4
+def _write_heads(writer: Writer, heads: Sequence[tuple[str, Shape, int]]) -> None:
+    """Names, shapes and code widths (less one)."""
+    name_before, shape_before = "", Shape()
+    for name, shape, bits in heads:
+        if len(shape) > _MAX_DIMENSIONS:
+            raise ModelError(f"{name}: {len(shape)} dimensions; expected at most {_MAX_DIMENSIONS}")
+        write_name(writer, name, name_before)
+        known = shape == _expected(shape, shape_before)
+        writer.byte(bits << 5 | known << 4 | len(shape))
+        for size in shape[: len(shape) - 1] if known else shape:
+            writer.varint(size)
+        name_before, shape_before = name, shape
+
+
+def _read_head(reader: Reader, name_before: str, shape_before: Shape) -> tuple[str, Shape, int]:
+    name = read_name(reader, name_before)
+    head = reader.byte(f"{name}: dimensions")
+    known, dimensions = head >> 4 & 1, head & 15
+    shape = tuple(reader.varint(f"{name}: size of a dimension", MAX_ELEMENTS) for _ in range(dimensions - known))
+    if known:
+        if not shape_before or dimensions not in (1, 2):
+            raise CodingError(f"{name}: its shape refers to none before")
+        shape = (*shape, shape_before[0])
+    return name, shape, head >> 5
 
 
 def _write_codebook(writer: Writer, codebook: NDArray[np.float32]) -> None:
@@ -129,10 +139,16 @@ def _read_codebook(reader: Reader, bits: int, name: str) -> NDArray[np.float32]:
     return codebook
 
 
+def _write_metadata(writer: Writer, metadata: Mapping[str, str]) -> None:
+    """Nothing for none, else deflated JSON."""
+    if metadata:
+        packed = zlib.compress(json.dumps(dict(metadata), separators=(",", ":")).encode(), 9)
+        writer.varint(len(packed))
+        writer.raw(packed)
+
+
 def _read_metadata(reader: Reader) -> dict[str, str]:
     packed = reader.raw(reader.varint("size of the metadata", _MAX_METADATA), "the metadata")
-    if not packed:
-        return {}
     try:
         stream = zlib.decompressobj()
         text = stream.decompress(packed, _MAX_METADATA)

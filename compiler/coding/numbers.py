@@ -13,16 +13,33 @@ __all__ = ["read_floats", "read_integers", "write_floats", "write_integers"]
 Int = NDArray[np.int64]
 
 _RAW, _HALF, _BRAIN, _SCALED, _TABLE = range(5)
-_PACKED, _RISING = range(2)
+_PACKED, _RISING, _LISTED = range(3)
 
 _MAX_WIDTH = 54  # bits of a packed integer; differences of 48-bit biases fit
 _MAX_VALUE = (1 << 62) - 1
 _MAX_EXPONENT = 300  # float32 needs −149 to 127
+_MAX_SCALED = 1 << 40  # of a float as an integer
 _MAX_TABLE = 255  # distinct values worth a table
 
 
 def write_integers(writer: Writer, values: Int) -> None:
-    """Integers, each in as many bits as the widest needs above the least; ascending ones as differences."""
+    """Integers: each in as many bits as the widest needs above the least; ascending ones as differences; a few
+    distinct ones as a list, and which each is.
+    """
+    found = np.unique(values)
+    plain = _integers(values)
+    if len(found) <= _MAX_TABLE and 2 * len(found) < len(values):
+        listed, width = Writer(), (len(found) - 1).bit_length()
+        listed.byte(_LISTED << 6)
+        listed.byte(len(found))
+        listed.raw(_integers(found))
+        listed.raw(pack_bits(np.searchsorted(found, values), width))
+        plain = min(plain, bytes(listed.data), key=len)
+    writer.raw(plain)
+
+
+def _integers(values: Int) -> bytes:
+    writer = Writer()
     least = int(values.min()) if len(values) else 0
     offsets = values - least
     steps = np.diff(values, prepend=values[:1]) if len(values) else values
@@ -31,11 +48,24 @@ def write_integers(writer: Writer, values: Int) -> None:
     writer.byte((_RISING if rising else _PACKED) << 6 | (step_width if rising else width))
     writer.signed(int(values[0]) if rising and len(values) else least)
     writer.raw(pack_bits(steps[1:] if rising else offsets, step_width if rising else width))
+    return bytes(writer.data)
 
 
 def read_integers(reader: Reader, count: int, what: str, limit: int = _MAX_VALUE) -> Int:
     """`count` integers that `write_integers` wrote, none beyond `limit` in magnitude."""
-    head = reader.byte(f"{what}: form of the integers", _RISING << 6 | _MAX_WIDTH)
+    head = reader.byte(f"{what}: form of the integers", _LISTED << 6)
+    if head == _LISTED << 6:
+        size = reader.byte(f"{what}: size of the list", _MAX_TABLE)
+        found = _read_integers(reader, size, reader.byte(f"{what}: form of the list", _LISTED << 6), what, limit)
+        width = max(size - 1, 0).bit_length()
+        picks = unpack_bits(reader.raw((count * width + 7) // 8, what), count, width)
+        if count and int(picks.max(initial=0)) >= size:
+            raise CodingError(f"{what}: an integer beyond the list of {size}")
+        return found[picks]
+    return _read_integers(reader, count, head, what, limit)
+
+
+def _read_integers(reader: Reader, count: int, head: int, what: str, limit: int) -> Int:
     rising, width = head >> 6 == _RISING, head & 63
     if width > _MAX_WIDTH:
         raise CodingError(f"{what}: integers of {width} bits; expected at most {_MAX_WIDTH}")
@@ -92,7 +122,7 @@ def _read_plain(reader: Reader, form: int, count: int, what: str) -> NDArray[np.
         values = wide.view(np.float32)
     else:
         exponent = reader.signed(f"{what}: exponent", _MAX_EXPONENT)
-        whole = read_integers(reader, count, what, limit=1 << 24)
+        whole = read_integers(reader, count, what, limit=_MAX_SCALED)
         with np.errstate(over="ignore"):
             values = np.ldexp(whole.astype(np.float64), exponent).astype(np.float32)
     if not np.isfinite(values).all():
@@ -116,13 +146,13 @@ def _brain(values: NDArray[np.float32]) -> bytes | None:
 
 
 def _scaled(values: NDArray[np.float32]) -> bytes | None:
-    """As integers of at most 24 bits, times the largest power of two that divides all values."""
+    """As integers, times the largest power of two that divides all values."""
     writer = Writer()
     writer.byte(_SCALED)
     exponent = _common_exponent(values)
     with np.errstate(over="ignore"):
         whole = np.ldexp(values.astype(np.float64), -exponent)
-    if np.abs(whole).max(initial=0) > 1 << 24:
+    if np.abs(whole).max(initial=0) > _MAX_SCALED:
         return None
     integers = whole.astype(np.int64)
     if not _same(np.ldexp(integers.astype(np.float64), exponent).astype(np.float32), values):

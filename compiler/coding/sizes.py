@@ -1,4 +1,4 @@
-"""What each part of a compressed file takes, as the tables of Deep Compression count it."""
+"""What a compressed file may hold, and what each part of it takes, as the tables of Deep Compression count it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Sizes", "TensorSize"]
+__all__ = ["MAX_DENSE", "MAX_ELEMENTS", "PARTS", "Sizes", "TensorSize"]
+
+MAX_ELEMENTS = 1 << 28
+"""Elements of all matrices of a file, one byte each when decoded. VGG-16 has 138 million weights."""
+
+MAX_DENSE = 1 << 24
+"""Elements of all tensors of a file that are stored value by value."""
 
 PARTS = ("codes", "positions", "codebook", "values")
 

@@ -1,0 +1,62 @@
+"""The table of a compressed file's bits by part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compiler.coding.container import decompress_any
+from compiler.coding.sizes import PARTS
+from compiler.errors import CodingError
+from eie.compressible import read_file
+from eie.output import Output
+
+__all__ = ["show_sizes"]
+
+
+def show_sizes(file: Path, output: Output) -> None:
+    """Print bits by part, as the tables of Deep Compression do, and give all of it as JSON."""
+    try:
+        sizes = decompress_any(read_file(file)).sizes
+    except CodingError as error:
+        raise CodingError(f"{file}: {error}") from None
+    what = "network of an array" if sizes.kind == "fixed" else "trained network"
+    output.text(
+        f"{file}: {what}, {sizes.coder} coder, {sizes.file_bytes:,} bytes; "
+        f"dense float32 {sizes.dense_bytes:,} bytes, {sizes.ratio:.1f} times smaller"
+    )
+    output.text()
+    weights, nonzeros = sum(t.weights for t in sizes.tensors), sum(t.nonzeros for t in sizes.tensors)
+    rows: list[tuple[object, ...]] = [
+        (
+            t.name, t.weights, t.nonzeros, t.nonzeros / t.weights, t.code_bits or None, t.gap_bits or None,
+            t.fillers if t.gap_bits else None, *(round(getattr(t, part)) for part in PARTS), t.bits / t.weights,
+            t.bits / t.nonzeros if t.nonzeros else None, 32 * t.weights / t.bits if t.bits else None,
+        )
+        for t in sizes.tensors
+    ]  # fmt: skip
+    empty: tuple[None, ...] = (None,) * len(PARTS)
+    rows.append(("header", *(None,) * 6, *empty[:-1], round(sizes.header), None, None, None))
+    rows.append(
+        (
+            "all", weights, nonzeros, nonzeros / weights, None, None, None, *(round(sizes.part(part)) for part in PARTS),
+            8 * sizes.file_bytes / weights, 8 * sizes.file_bytes / nonzeros if nonzeros else None, sizes.ratio,
+        )
+    )  # fmt: skip
+    output.table(
+        (
+            "tensor",
+            "elements",
+            "nonzeros",
+            "density",
+            "code",
+            "gap",
+            "fillers",
+            *PARTS,
+            "bits each",
+            "a nonzero",
+            "ratio",
+        ),
+        rows,
+        title="Bits by part",
+    )
+    output.result({"file": str(file), **sizes.asdict()})
