@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compiler.coding.container import compress, decompress
+from compiler.coding.container import CODERS, compress, decompress
 from compiler.compressed import CompressedModel
 from compiler.train import checkpoint, quantize
 from compiler.train.data import Dataset
@@ -59,7 +59,7 @@ def finish(
         ],
         "stages": records,
         "size": _sizes(plain, records, dense_bytes(recipe, dataset), out),
-        "seconds": round(sum(record["seconds"] for record in records), 3),
+        **{key: round(sum(record[key] for record in records), 3) for key in ("seconds", "cpu_seconds")},
         "command": command(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
@@ -115,7 +115,8 @@ def _sizes(plain: nn.Module, records: list[dict[str, Any]], dense: int, out: Pat
     model = CompressedModel.from_state(
         {name: np.ascontiguousarray(value) for name, value in state.items() if value.ndim}
     )
-    data = compress(model)
+    files = {coder: compress(model, coder) for coder in CODERS}
+    data = min(files.values(), key=len)
     checkpoint.write_atomic(out / COMPRESSED, data)
     layers = records[-1]["layers"]
     sums: Mapping[str, int] = {key: sum(layer[key] for layer in layers) for key in _SUMMED}
@@ -125,5 +126,6 @@ def _sizes(plain: nn.Module, records: list[dict[str, Any]], dense: int, out: Pat
         "dense_bytes": dense,
         "file_bytes": len(data),
         "ratio": dense / len(data),
+        "bytes_by_coder": {coder: len(file) for coder, file in files.items()},
         "parts": decompress(data).sizes.asdict(),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -133,7 +133,7 @@ class _Runner:
             position.records,
         )  # fmt: skip
         epochs = 0 if stage.schedule is None else stage.schedule.epochs
-        clock = _Clock(position.record.get("seconds", 0.0))
+        clock = _Clock(position.record)
         if not position.record:
             self.tell(stage.name, 0, epochs, "")
             extra = stage.begin(module, context)
@@ -144,7 +144,7 @@ class _Runner:
             position.record["history"].append(
                 {"epoch": epoch.done, "loss": epoch.loss, "validation": share, "density": _density(module)}
             )
-            position.record["seconds"] = clock.seconds
+            position.record.update(clock.taken())
             position.epoch, position.module, position.optimizer = epoch.done, module, epoch.optimizer
             checkpoints.write(stage_path(self.out, CURRENT), self.recipe, position)
             left = clock.left(epoch.done, epochs)
@@ -164,7 +164,7 @@ class _Runner:
             )
         elif epochs == 0:
             self.tell(stage.name, 0, 0, f"{self.measured} {context.measure(module):.2%}")
-        position.record["seconds"] = clock.seconds
+        position.record.update(clock.taken())
         position.record["accuracy"] = {
             "validation": context.measure(module),
             "test": accuracy(module, lesson, self.dataset.test),
@@ -206,17 +206,19 @@ class _Runner:
 class _Clock:
     """Seconds that a stage took, those before an interruption included."""
 
-    def __init__(self, before: float) -> None:
-        self.before, self.began, self.first = before, time.monotonic(), 0
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self.before = (record.get("seconds", 0.0), record.get("cpu_seconds", 0.0))
+        self.began, self.first = (time.monotonic(), time.process_time()), 0
 
     def begin(self, done: int) -> None:
         """The training begins, with `done` epochs done before."""
         self.first, self.training = done, time.monotonic()
 
-    @property
-    def seconds(self) -> float:
-        """So far."""
-        return round(self.before + time.monotonic() - self.began, 3)
+    def taken(self) -> dict[str, float]:
+        """So far: by the clock, and of all cores together, which other programs on the machine do not lengthen."""
+        now = (time.monotonic(), time.process_time())
+        both = [round(b + n - s, 3) for b, n, s in zip(self.before, now, self.began, strict=True)]
+        return dict(zip(("seconds", "cpu_seconds"), both, strict=True))
 
     def left(self, done: int, total: int) -> str:
         """What the rest of the stage will take at this pace, in words."""
