@@ -1,4 +1,7 @@
-"""Augmentation: every image of a batch turned, scaled, sheared and shifted a little, each by its own random amounts."""
+"""Augmentation: every image of a batch turned, scaled, sheared and shifted a little, each by its own random amounts.
+
+Warps are drawn anew for every step, or, for speed, once for a few copies of all samples that epochs use in turn.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Warp"]
+__all__ = ["Copies", "Warp"]
+
+_AT_ONCE = 1000  # samples; bounds the memory of making copies
 
 
 @dataclass(frozen=True)
@@ -50,3 +55,31 @@ class Warp:
         images = inputs.view(count, *shape)
         warped = nn.functional.grid_sample(images, field, mode="bilinear", padding_mode="zeros", align_corners=False)
         return warped.flatten(1)
+
+
+class Copies:
+    """Warped copies of a data set, made when first asked for and kept, as float16.
+
+    An epoch that takes a copy spares the warping, and the answers of a teacher to it (`distill.Teacher.recall`).
+
+    Parameters
+    ----------
+    warp : how images are warped.
+    inputs : float32 (n, channels · height · width); shape : of a sample.
+    seeds : one for each copy.
+    """
+
+    def __init__(self, warp: Warp, inputs: Tensor, shape: tuple[int, ...], seeds: list[int]) -> None:
+        self.warp, self.inputs, self.shape, self.seeds = warp, inputs, shape, seeds
+        self._made: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __getitem__(self, number: int) -> Tensor:
+        """One copy, float16 of the shape of the inputs."""
+        if number not in self._made:
+            generator = torch.Generator().manual_seed(self.seeds[number])
+            parts = [self.warp(part, self.shape, generator).half() for part in torch.split(self.inputs, _AT_ONCE)]
+            self._made[number] = torch.cat(parts)
+        return self._made[number]

@@ -5,7 +5,8 @@ Source: Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network (201
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +25,25 @@ class Teacher:
     weight : share of the teacher in the loss, 0 … 1; the labels have the rest.
     """
 
+    _AT_ONCE = 1000
+
     module: nn.Module
     temperature: float
     weight: float
+    known: dict[Hashable, Tensor] = field(default_factory=dict)
 
     def answers(self, inputs: Tensor) -> Tensor:
         """The teacher's outputs."""
         with torch.no_grad():
             outputs: Tensor = self.module(inputs)
         return outputs
+
+    def recall(self, key: Hashable, inputs: Tensor, arrange: Callable[[Tensor], Tensor]) -> Tensor:
+        """The teacher's outputs for all of `inputs`, which are the same whenever `key` is; computed once."""
+        if key not in self.known:
+            parts = [self.answers(arrange(part.float())).float() for part in torch.split(inputs, self._AT_ONCE)]
+            self.known[key] = torch.cat(parts)
+        return self.known[key]
 
     def blend(self, loss: Tensor, outputs: Tensor, answers: Tensor) -> Tensor:
         """The loss against labels, mixed with the divergence from the teacher's outputs on the same inputs.

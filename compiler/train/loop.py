@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compiler.train.augment import Warp
+from compiler.train.augment import Copies, Warp
 from compiler.train.data import Split
 from compiler.train.distill import Teacher
 
@@ -53,6 +53,7 @@ class Lesson:
     shape : (channels, height, width) of a sample.
     flat : whether the module takes flat samples, or ones of `shape`.
     augment : warps of the images, or None.
+    copies : warped copies that epochs use in turn instead of fresh warps, or None.
     teacher : whose outputs are learned beside the labels, or None.
     precision : one of `PRECISIONS`.
     """
@@ -61,12 +62,33 @@ class Lesson:
     shape: tuple[int, ...]
     flat: bool = True
     augment: Warp | None = None
+    copies: Copies | None = None
     teacher: Teacher | None = None
     precision: str = "float32"
 
     def arrange(self, inputs: Tensor) -> Tensor:
         """Flat samples in the form that the module takes."""
         return inputs if self.flat else inputs.view(len(inputs), *self.shape)
+
+    def samples(self, epoch: int) -> tuple[Tensor, Tensor | None]:
+        """All inputs as an epoch takes them, and the teacher's answers where those do not change from step to step."""
+        inputs, key = torch.from_numpy(self.split.inputs), -1
+        if self.copies is not None:
+            key = epoch % len(self.copies)
+            inputs = self.copies[key]
+        elif self.augment is not None:
+            return inputs, None
+        if self.teacher is None:
+            return inputs, None
+        with autocast(self.precision):
+            return inputs, self.teacher.recall(key, inputs, self.arrange)
+
+    def batch(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Inputs of one step in the form that the module takes, warped if warps are fresh."""
+        inputs = inputs.float()
+        if self.augment is not None and self.copies is None:
+            inputs = self.augment(inputs, self.shape, generator)
+        return self.arrange(inputs)
 
 
 class Hook:
@@ -121,7 +143,7 @@ def fit(
     done : epochs that a training which was interrupted had done; `optimizer_state` is what it gave last.
     """
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast as channels first; other shapes stay as they are
-    inputs, labels = torch.from_numpy(lesson.split.inputs), torch.from_numpy(lesson.split.labels)
+    labels = torch.from_numpy(lesson.split.labels)
     steps = -(-len(labels) // schedule.batch)
     total = steps * schedule.epochs
     named = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
@@ -135,6 +157,7 @@ def fit(
     for epoch in range(done, schedule.epochs):
         module.train()
         losses = 0.0
+        inputs, answers = lesson.samples(epoch)
         generator = torch.Generator().manual_seed(seed_of(*seed, epoch))
         order = torch.randperm(len(labels), generator=generator)
         with torch.random.fork_rng(devices=[]):
@@ -146,7 +169,8 @@ def fit(
                     hook.before_step(step, total)
                 for group in optimizer.param_groups:
                     group["lr"] = schedule.rate(step, total)
-                loss = _loss(module, lesson, inputs[index], labels[index], generator)
+                known = None if answers is None else answers[index]
+                loss = _loss(module, lesson, lesson.batch(inputs[index], generator), labels[index], known)
                 for penalty in (hook.penalty() for hook in hooks):
                     loss = loss if penalty is None else loss + penalty
                 optimizer.zero_grad()
@@ -169,14 +193,17 @@ def _placed(value: Tensor, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.clone()
 
 
-def _loss(module: nn.Module, lesson: Lesson, inputs: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    if lesson.augment is not None:
-        inputs = lesson.augment(inputs, lesson.shape, generator)
-    inputs = lesson.arrange(inputs)
-    teacher = lesson.teacher
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=lesson.precision == "bfloat16"):
+def autocast(precision: str) -> torch.autocast:
+    """Products in `precision`, one of `PRECISIONS`, as long as the block runs."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def _loss(module: nn.Module, lesson: Lesson, inputs: Tensor, labels: Tensor, known: Tensor | None) -> Tensor:
+    teacher, answers = lesson.teacher, known
+    with autocast(lesson.precision):
         outputs = module(inputs)
-        answers = None if teacher is None else teacher.answers(inputs)
+        if teacher is not None and answers is None:
+            answers = teacher.answers(inputs)
     loss = nn.functional.cross_entropy(outputs.float(), labels)
     return loss if teacher is None or answers is None else teacher.blend(loss, outputs.float(), answers.float())
 

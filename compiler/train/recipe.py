@@ -42,7 +42,8 @@ class Recipe:
     precision : of products while training, one of `loop.PRECISIONS`.
     dataset : name of the data set; validation: share of its training samples that is held back; refit: whether those
         are trained on as well, after all choices are made; samples: how many training samples are used, None for
-        all; augment: warps, or None.
+        all; augment: warps, or None; copies: how many warped copies of the samples epochs use in turn, 0 for warps
+        that are always fresh.
     model : the network.
     stages : in order.
     """
@@ -57,6 +58,7 @@ class Recipe:
     refit: bool
     samples: int | None
     augment: Warp | None
+    copies: int
     model: ModelSpec
     stages: tuple[Stage, ...]
 
@@ -68,7 +70,7 @@ class Recipe:
         if self.samples is not None:
             data["samples"] = self.samples
         if self.augment is not None:
-            data["augment"] = dataclasses.asdict(self.augment)
+            data["augment"] = {**dataclasses.asdict(self.augment), "copies": self.copies}
         return {
             "name": self.name,
             "seed": self.seed,
@@ -118,24 +120,27 @@ def parse(content: Mapping[str, Any], source: str) -> Recipe:
     validation = data.number("validation", 0, 1, default=0.15)
     refit = data.flag("refit", default=False)
     samples = data.integer("samples", 2, 1 << 30) if data.has("samples") else None
-    augment = _warp(data.table("augment")) if data.has("augment") else None
+    augment, copies = _warp(data.table("augment")) if data.has("augment") else (None, 0)
     data.finish()
     model = ModelSpec.parse(top.table("model"))
     layers = _layers(model, dataset, source)
     stages = tuple(parse_stage(table, layers) for table in top.tables("stages"))
     top.finish()
     _check_order(stages, source)
-    return Recipe(name, seed, seeds, threads, precision, dataset, validation, refit, samples, augment, model, stages)
+    return Recipe(
+        name, seed, seeds, threads, precision, dataset, validation, refit, samples, augment, copies, model, stages
+    )
 
 
-def _warp(table: Table) -> Warp:
+def _warp(table: Table) -> tuple[Warp, int]:
     limits = {"rotate": 180.0, "scale": 0.9, "shear": 2.0, "shift": 100.0}
     amounts = {
         key: table.number(key, 0, limit, default=getattr(Warp(), key), low_included=True)
         for key, limit in limits.items()
     }
+    copies = table.integer("copies", 0, 1000, default=0)
     table.finish()
-    return Warp(**amounts)
+    return Warp(**amounts), copies
 
 
 def _layers(model: ModelSpec, dataset: str, source: str) -> list[str] | None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from compiler.errors import InputError
 from compiler.train import progress as checkpoints
+from compiler.train.augment import Copies
 from compiler.train.data import Dataset
 from compiler.train.data import load as load_data
 from compiler.train.distill import Teacher
@@ -26,6 +27,9 @@ from compiler.train.runfolder import CALIBRATION, COMPRESSED, MODEL, REPORT, Loa
 from compiler.train.stages import Context, Stage, Teach
 
 __all__ = ["LoadedRun", "Progress", "load_run", "train_recipe"]
+
+_COPIES = 1 << 20
+"""Beside the seed of a run: what seeds its warped copies. No stage has this number."""
 
 
 class Progress(Protocol):
@@ -112,6 +116,8 @@ class _Runner:
 
     def __init__(self, recipe: Recipe, dataset: Dataset, out: Path, tell: Progress) -> None:
         self.recipe, self.dataset, self.out, self.tell = recipe, dataset, out, tell
+        self.teachers: dict[Any, Teacher] = {}
+        self.copies = self._copies()
         self.measured = "validation (trained on)" if dataset.refit else "validation"
 
     def network(self, before: int) -> nn.Module:
@@ -187,20 +193,31 @@ class _Runner:
             shape=self.dataset.shape,
             flat=self.recipe.model.flat,
             augment=self.recipe.augment,
+            copies=self.copies,
             teacher=self._teacher(stage),
             precision=self.recipe.precision,
         )
 
+    def _copies(self) -> Copies | None:
+        warp, count, seed = self.recipe.augment, self.recipe.copies, self.recipe.seed
+        if warp is None or not count:
+            return None
+        seeds = [seed_of(seed, _COPIES, number) for number in range(count)]
+        return Copies(warp, torch.from_numpy(self.dataset.train.inputs), self.dataset.shape, seeds)
+
     def _teacher(self, stage: Stage) -> Teacher | None:
         if stage.distill is None:
             return None
+        if stage.distill in self.teachers:
+            return self.teachers[stage.distill]  # with the answers that it has given
         teacher = next(other for other in self.recipe.stages if other.name == stage.distill.teacher)
         spec: ModelSpec = teacher.model if isinstance(teacher, Teach) else self.recipe.model
         module = checkpoints.load_module(stage_path(self.out, teacher.name), spec, self.dataset)
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for parameter in module.parameters():
             parameter.requires_grad_(False)
-        return Teacher(module, stage.distill.temperature, stage.distill.weight)
+        self.teachers[stage.distill] = Teacher(module, stage.distill.temperature, stage.distill.weight)
+        return self.teachers[stage.distill]
 
 
 class _Clock:

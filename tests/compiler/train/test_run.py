@@ -36,6 +36,31 @@ TINY: Recipe = recipe.parse(
 )
 
 
+RICH: Recipe = recipe.parse(
+    {
+        "name": "rich",
+        "seed": 5,
+        "precision": "bfloat16",
+        "data": {"name": "digits", "validation": 0.2, "samples": 300, "augment": {"shift": 0.5, "copies": 2}},
+        "model": {"name": "mlp", "hidden": [16]},
+        "stages": [
+            {"kind": "teacher", "model": {"name": "mlp", "hidden": [24]}, "epochs": 2, "learning_rate": 0.01},
+            {"kind": "dense", "epochs": 2, "learning_rate": 0.01, "distill": {"teacher": "teacher"}},
+            {
+                "kind": "prune", "method": "iterative", "rounds": 2, "epochs": 4, "learning_rate": 0.01,
+                "density": 0.3, "scope": "global", "distill": {"teacher": "dense"},
+            },
+            {"kind": "shrink"},
+            {
+                "kind": "share", "epochs": 3, "learning_rate": 0.001, "code_bits": 2, "bias_bits": 3,
+                "labels": "free", "grid": "uniform", "distill": {"teacher": "teacher"},
+            },
+        ],
+    },
+    "rich",
+)  # fmt: skip
+
+
 class Killed(Exception):
     """Stands for a kill of the process."""
 
@@ -53,7 +78,7 @@ def copied(unbroken: Path, tmp_path: Path) -> Path:
 
 
 def assert_same_bits(first: Path, second: Path) -> None:
-    for stage in ("dense", "prune", "share"):
+    for stage in sorted(path.stem for path in (first / "checkpoints").iterdir()):
         mine, yours = (load_file(folder / "checkpoints" / f"{stage}.safetensors") for folder in (first, second))
         assert mine.keys() == yours.keys()
         for name in mine:
@@ -70,15 +95,17 @@ def kill_at(stage: str, done: int) -> run.Progress:
     return progress
 
 
-def check_resumed_equals_unbroken(unbroken: Path, folder: Path, kills: list[tuple[str, int]]) -> None:
+def check_resumed_equals_unbroken(
+    unbroken: Path, folder: Path, kills: list[tuple[str, int]], recipe: Recipe = TINY
+) -> None:
     for stage, done in kills:
         with pytest.raises(Killed):
-            train_recipe(TINY, folder, resume=True, progress=kill_at(stage, done))
+            train_recipe(recipe, folder, resume=True, progress=kill_at(stage, done))
         with pytest.raises(InputError):
             load_run(folder)
     # What is random elsewhere in the process must not matter.
     torch.manual_seed(99)
-    train_recipe(TINY, folder, resume=True)
+    train_recipe(recipe, folder, resume=True)
     assert_same_bits(unbroken, folder)
 
 
@@ -89,6 +116,12 @@ def test_resumed_run_equals_unbroken_one(unbroken: Path, tmp_path: Path) -> None
     clock = {"seconds": 0, "cpu_seconds": 0}
     for mine, yours in zip(first["stages"], second["stages"], strict=True):
         assert {**mine, **clock} == {**yours, **clock}
+
+
+def test_resumed_run_of_every_option_equals_unbroken_one(tmp_path: Path) -> None:
+    train_recipe(RICH, tmp_path / "unbroken")
+    kills = [("teacher", 1), ("dense", 1), ("prune", 1), ("prune", 3), ("share", 2)]
+    check_resumed_equals_unbroken(tmp_path / "unbroken", tmp_path / "resumed", kills, RICH)
 
 
 def test_planted_fault_shared_random_numbers_are_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
