@@ -166,9 +166,23 @@ def _quantize_layer(
         input_exponent=exponent,
         output_exponent=unit + shift,
         exact=bool(exact),
+        fold=samples is not None and _fold_pays(samples, int(histogram[:, 1:].sum()), params),
     )
     outputs = None if sums is None else _requantize(sums, shift)
     return layer, _requantize(bottom, shift), _requantize(top, shift), outputs
+
+
+def _fold_pays(samples: Int, nonzeros: int, params: Params) -> bool:
+    """Whether columns of two activations take no more cycles, for inputs as dense as `samples` (n, in).
+
+    Either the multipliers limit a layer, or the broadcast of one column a cycle. A pair is sent if one of the two
+    is not zero, and then its entries are multiplied with the other as well.
+    """
+    density = np.count_nonzero(samples) / samples.size
+    pairs = 1 - (1 - density) ** 2
+    columns = samples.shape[1]
+    single = density * max(nonzeros / params.pes, columns)
+    return bool(params.fold > 1 and density > 0 and pairs * max(nonzeros / params.pes, columns / 2) <= single)
 
 
 def _finest(centroids: NDArray[np.float64], bias: NDArray[np.float64], exponent: int) -> int:

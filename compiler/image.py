@@ -1,6 +1,6 @@
 """The image of a network for one array, and its file form `.eie`.
 
-A file is a safetensors container: six tensors, and one metadata entry ``eie``, a JSON text with two members,
+A file is a safetensors container: seven tensors, and one metadata entry ``eie``, a JSON text with two members,
 ``header`` (format version, identity, parameters, layers, CRC-32 of each tensor) and ``crc32`` of that header.
 One entry, because safetensors writes several in no stated order and equal networks shall give equal files.
 Nothing in a file is believed before it is checked; what is in it is data and never code.
@@ -26,6 +26,7 @@ from safetensors.numpy import save
 
 from compiler.errors import ImageError
 from compiler.image_check import check
+from compiler.steps import Step, parse_steps
 from hw.layouts import FORMAT_VERSION, Memory, identity, memory_shape
 from hw.params import Params, ParamsError
 
@@ -34,6 +35,7 @@ __all__ = ["Image", "LayerInfo", "memory_words", "readmemh", "row_orders"]
 _TENSORS: dict[str, tuple[str, int]] = {  # dtype in safetensors' spelling, dimensions
     "entries": ("U8", 3),
     "pointers": ("U8", 3),
+    "tiles": ("U8", 2),
     "codebooks": ("I16", 2),
     "bias": ("I64", 2),
     "descriptors": ("U8", 2),
@@ -55,6 +57,7 @@ class LayerInfo:
     shift : ``output_exponent - input_exponent - weight_exponent``.
     exact : weights and bias are represented without any rounding.
     nonzeros, padding : entries of either kind.
+    descriptors : how many it takes: one, or one for each tile.
     """
 
     name: str
@@ -69,6 +72,7 @@ class LayerInfo:
     exact: bool
     nonzeros: int
     padding: int
+    descriptors: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +85,10 @@ class Image:
     layers : one a layer.
     entries : uint8 (pes, words, word_bytes), weight memory as far as used.
     pointers : uint8 (pes, blocks, ceil(bits / 8)), pointer memory as far as used.
+    tiles : uint8 (beats, 16), what the refill stream brings for each vector; empty if all layers stay on chip.
     codebooks : int16 (layers, 2**code_bits).
     bias : int64 (groups, words), bias memory as far as used.
-    descriptors : uint8 (layers + 1, 32).
+    descriptors : uint8 (one for each layer or tile, and END; 32).
     row_order : int32 (sum of the layers' positions,), position → neuron or -1.
     """
 
@@ -91,6 +96,7 @@ class Image:
     layers: tuple[LayerInfo, ...]
     entries: NDArray[np.uint8]
     pointers: NDArray[np.uint8]
+    tiles: NDArray[np.uint8]
     codebooks: NDArray[np.int16]
     bias: NDArray[np.int64]
     descriptors: NDArray[np.uint8]
@@ -120,6 +126,11 @@ class Image:
     def identity(self) -> str:
         """Hash of parameters and layouts; an array with another one cannot run this image."""
         return identity(self.params)
+
+    @cached_property
+    def steps(self) -> list[list[Step]]:
+        """The descriptors of each layer."""
+        return parse_steps(self.params, self.descriptors, [layer.descriptors for layer in self.layers])
 
     def verify(self) -> None:
         """Check that every size agrees with every other and every address lies within its memory.
@@ -220,7 +231,8 @@ class Image:
 
 def row_orders(image: Image) -> list[NDArray[np.int32]]:
     """For each layer, position → neuron (-1 for a hole)."""
-    sizes = [image.params.slots(layer.outputs) * image.params.pes for layer in image.layers]
+    params = image.params
+    sizes = [sum(params.positions(step.outputs(params)) for step in steps if not step.keep) for steps in image.steps]
     return np.split(image.row_order, np.cumsum(sizes)[:-1])
 
 
@@ -240,7 +252,7 @@ def readmemh(image: Image, folder: str | Path) -> None:
         digits = -(-memory_shape(image.params, memory)[2] // 4)
         for number, words in enumerate(units):
             text = words[:, ::-1].tobytes().hex().encode()
-            characters = np.frombuffer(text, np.uint8).reshape(len(words), -1)[:, -digits:]
+            characters = np.frombuffer(text, np.uint8).reshape(len(words), 2 * words.shape[1])[:, -digits:]
             lines = np.concatenate([characters, np.full((len(words), 1), ord("\n"), np.uint8)], axis=1)
             (folder / f"{memory.name.lower()}_{number}.hex").write_bytes(lines.tobytes())
 

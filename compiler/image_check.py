@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 
 from compiler.errors import ImageError
 from compiler.ir import ACTIVATIONS, MAX_SHIFT
-from hw.layouts import Function, Memory, Op, descriptor, fields, memory_shape, pointer_block
+from compiler.refilled import Refilled, pointer_fields
+from hw.layouts import REFILL_BITS, Function, Memory, Op, descriptor, fields, memory_shape, pointer_block
 from hw.params import LANES, Params
 
 if TYPE_CHECKING:
     from compiler.image import Image
+    from compiler.steps import Step
 
 __all__ = ["check"]
+
+TOO_LONG = "a column has more entries than the layer has rows in a PE"
 
 MAX_EXPONENT = 4096
 """Far beyond any exponent of a float; keeps later arithmetic with exponents within machine integers."""
@@ -29,10 +33,11 @@ def check(image: Image) -> None:
     """Raise `ImageError` for the first thing that is wrong; cheap checks of sizes first."""
     _check_layers(image)
     _check_shapes(image)
-    _check_descriptors(image)
+    _check_steps(image)
     _check_row_order(image)
     _check_bias(image)
     _check_pointers(image)
+    _check_stream(image)
 
 
 def _require(good: bool, message: str) -> None:
@@ -41,16 +46,12 @@ def _require(good: bool, message: str) -> None:
 
 
 def _check_layers(image: Image) -> None:
-    params = image.params
     _require(bool(image.layers), "it has no layers")
     _require(len({layer.name for layer in image.layers}) == len(image.layers), "a layer name is used twice")
     before = None
     for layer in image.layers:
         name = layer.name
         _require(layer.inputs > 0 and layer.outputs > 0, f"{name}: {layer.inputs} inputs, {layer.outputs} outputs")
-        _require(params.slots(layer.outputs) <= params.rows, f"{name}: {layer.outputs} outputs do not fit the array")
-        positions = layer.inputs if before is None else params.slots(before.outputs) * params.pes
-        _require(layer.columns == positions, f"{name}: {layer.columns} columns; expected {positions}")
         _require(layer.activation in ACTIVATIONS, f"{name}: activation {layer.activation!r}")
         _require(0 <= layer.shift <= MAX_SHIFT, f"{name}: shift {layer.shift}; expected 0 to {MAX_SHIFT}")
         exponents = (layer.input_exponent, layer.weight_exponent, layer.output_exponent)
@@ -60,23 +61,26 @@ def _check_layers(image: Image) -> None:
             f"{name}: exponents {exponents} do not agree with shift {layer.shift}",
         )
         _require(layer.nonzeros >= 0 and layer.padding >= 0, f"{name}: a negative number of entries")
-        if before is not None:
+        _require(0 < layer.descriptors < image.params.descriptors, f"{name}: {layer.descriptors} descriptors")
+        if before is None:
+            _require(layer.columns == layer.inputs, f"{name}: {layer.columns} columns; expected {layer.inputs}")
+        else:
             _require(layer.inputs == before.outputs, f"{name}: {layer.inputs} inputs after {before.outputs} outputs")
             _require(layer.input_exponent == before.output_exponent, f"{name}: the exponent before is another one")
         before = layer
 
 
 def _check_shapes(image: Image) -> None:
+    """Shapes as far as the layers decide them; what descriptors decide is checked with these."""
     params, layers = image.params, image.layers
-    blocks = sum(params.octets(layer.columns) for layer in layers)
-    slots = [params.slots(layer.outputs) for layer in layers]
     expected = {
         "entries": (params.pes, None, params.word_bytes),
-        "pointers": (params.pes, blocks, -(-pointer_block(params).size // 8)),
+        "pointers": (params.pes, None, -(-pointer_block(params).size // 8)),
+        "tiles": (None, REFILL_BITS // 8),
         "codebooks": (len(layers), 1 << params.code_bits),
-        "bias": (params.groups, sum(slots) * params.group),
-        "descriptors": (len(layers) + 1, descriptor(params).size // 8),
-        "row_order": (sum(slots) * params.pes,),
+        "bias": (params.groups, None),
+        "descriptors": (sum(layer.descriptors for layer in layers) + 1, descriptor(params).size // 8),
+        "row_order": (None,),
     }
     for name, shape in expected.items():
         found = getattr(image, name).shape
@@ -84,7 +88,7 @@ def _check_shapes(image: Image) -> None:
         _require(same, f"{name} has shape {found}; expected {shape}".replace("None", "any"))
     sizes = {
         Memory.WEIGHTS: image.entries.shape[1],
-        Memory.POINTERS: blocks,
+        Memory.POINTERS: image.pointers.shape[1],
         Memory.CODEBOOK: image.codebooks.size,
         Memory.BIAS: image.bias.shape[1],
         Memory.DESCRIPTORS: len(image.descriptors),
@@ -95,32 +99,85 @@ def _check_shapes(image: Image) -> None:
     _require(image.entries.shape[1] > 0, "entries are empty; expected at least one word")
 
 
-def _check_descriptors(image: Image) -> None:
-    params, words = image.params, image.descriptors
-    found = [_fields(descriptor(params), word) for word in words]
-    end = {**dict.fromkeys(found[-1], 0), "op": Op.END.value}
-    _require(found[-1] == end, "the last descriptor is not END and nothing else")
-    destination, lines_in = 0, params.lines(image.layers[0].columns)
-    pointers = bias = 0
-    for number, (layer, fields_) in enumerate(zip(image.layers, found[:-1], strict=True)):
+def _check_steps(image: Image) -> None:
+    """Descriptors chain layers, blocks and tiles over the memories without a gap, as the packer lays them out."""
+    params = image.params
+    ends = _fields(descriptor(params), image.descriptors[-1])
+    _require(ends == {**dict.fromkeys(ends, 0), "op": Op.END.value}, "the last descriptor is not END and nothing else")
+    _require(not image.descriptors[:-1, _reserved(params)].any(), "a reserved bit of a descriptor is set")
+    number = pointers = bias = positions = 0
+    source, columns, free = 0, image.layers[0].columns, params.lines(image.layers[0].columns)
+    for n, (layer, steps) in enumerate(zip(image.layers, image.steps, strict=True)):
         function = Function.RELU if layer.activation == "relu" else Function.NONE
-        slots = params.slots(layer.outputs)
-        exact = {
-            "op": Op.MATVEC.value, "function": function.value, "chained": int(number > 0), "codebook": number,
-            "shift": layer.shift, "source": destination, "octets": params.octets(layer.columns), "slots": slots,
-            "pointers": pointers, "bias": bias, **{name: 0 for name in fields_ if name.startswith("reserved")},
-        }  # fmt: skip
-        for name, value in exact.items():
-            _require(fields_[name] == value, f"descriptor {number}: {name} is {fields_[name]}; expected {value}")
-        # A result may lie anywhere behind its source; where, only the descriptor says.
-        first = destination + lines_in
-        destination, lines_in = fields_["destination"], params.lines(slots * params.pes)
-        _require(
-            first <= destination <= params.act_lines - lines_in,
-            f"descriptor {number}: destination is {destination}; expected {first} to {params.act_lines - lines_in}",
-        )
-        pointers += params.octets(layer.columns)
-        bias += slots * params.group
+        octets = params.octets(columns)
+        _require(layer.columns == columns, f"{layer.name}: {layer.columns} columns; expected {columns}")
+        first = block = rows = 0
+        begin = free
+        for step in steps:
+            exact = {
+                "op": Op.MATVEC.value, "function": function.value, "codebook": n, "shift": layer.shift,
+                "chained": int(n > 0 and block == 0), "source": source + first // params.groups, "bias": bias,
+                "keep": int(first + step.octets < octets), "fold": steps[0].fold,
+            }  # fmt: skip
+            if step.refill:
+                _require(params.refill, f"descriptor {number}: refill, which the array does not have")
+                _require(
+                    step.pointers + step.pointer_blocks(params) <= params.pointer_blocks,
+                    f"descriptor {number}: its pointer blocks do not fit the array",
+                )
+            else:
+                exact.update(pointers=pointers, buffer=0)
+                pointers += step.pointer_blocks(params)
+            for name, value in exact.items():
+                found = getattr(step, name)
+                _require(found == value, f"descriptor {number}: {name} is {found}; expected {value}")
+            _check_size(step, number, params, octets - first)
+            first += step.octets
+            if not step.keep:
+                lines = step.lines(params)
+                # A result may lie anywhere behind its source; where, only the descriptor says.
+                _require(
+                    free <= step.destination <= params.act_lines - lines,
+                    f"descriptor {number}: destination is {step.destination}; "
+                    f"expected {free} to {params.act_lines - lines}",
+                )
+                _require(
+                    block == 0 or step.destination == free,
+                    f"descriptor {number}: destination is {step.destination}; expected {free}, behind the rows before",
+                )
+                begin = step.destination if block == 0 else begin
+                free, block, first = step.destination + lines, block + 1, 0
+                rows += step.outputs(params) * params.groups
+                bias += step.outputs(params)
+            number += 1
+        _require(first == 0, f"{layer.name}: its last descriptor keeps the sums")
+        _require(layer.outputs <= rows, f"{layer.name}: {layer.outputs} outputs; its descriptors have room for {rows}")
+        source, columns = begin, (free - begin) * params.line
+        positions += columns
+    _require(pointers == image.pointers.shape[1], f"pointers have {image.pointers.shape[1]} words; expected {pointers}")
+    _require(bias == image.bias.shape[1], f"bias has {image.bias.shape[1]} words; expected {bias}")
+    _require(len(image.row_order) == positions, f"row_order has shape {image.row_order.shape}; expected ({positions},)")
+
+
+def _check_size(step: Step, number: int, params: Params, octets: int) -> None:
+    """Sizes of one descriptor within what the array has."""
+    limits = {
+        "octets": (1, octets), "slots": (1, params.rows), "fragment_slots": (0, step.slots),
+        "fragment_log2": (0, params.max_split.bit_length() - 1), "fold": (0, params.fold - 1),
+    }  # fmt: skip
+    for name, (low, high) in limits.items():
+        value = getattr(step, name)
+        _require(low <= value <= high, f"descriptor {number}: {name} is {value}; expected {low} to {high}")
+    whole = step.octets % max(params.groups, 1 << step.fold) == 0
+    _require(whole or not step.keep, f"descriptor {number}: the next tile does not begin with a line")
+
+
+def _reserved(params: Params) -> NDArray[np.intp]:
+    """Bytes of a descriptor that hold nothing but reserved bits."""
+    bits = np.ones(descriptor(params).size, np.bool_)
+    for name, first, width in fields(descriptor(params)):
+        bits[first : first + width] = name.startswith("reserved")
+    return np.flatnonzero(bits.reshape(-1, 8).all(axis=1))
 
 
 def _fields(layout: data.Layout, word: NDArray[np.uint8]) -> dict[str, int]:
@@ -130,12 +187,13 @@ def _fields(layout: data.Layout, word: NDArray[np.uint8]) -> dict[str, int]:
 
 def _check_row_order(image: Image) -> None:
     begin = 0
-    for layer in image.layers:
-        order = image.row_order[begin : begin + image.params.slots(layer.outputs) * image.params.pes]
+    for layer, steps in zip(image.layers, image.steps, strict=True):
+        size = sum(image.params.positions(step.outputs(image.params)) for step in steps if not step.keep)
+        order = image.row_order[begin : begin + size]
         neurons = np.sort(order[order >= 0])
         good = np.array_equal(neurons, np.arange(layer.outputs)) and int(order.min()) >= -1
         _require(good, f"{layer.name}: row_order does not name each of {layer.outputs} neurons once")
-        begin += len(order)
+        begin += size
 
 
 def _check_bias(image: Image) -> None:
@@ -145,15 +203,13 @@ def _check_bias(image: Image) -> None:
 
 
 def _check_pointers(image: Image) -> None:
-    """Every column lies within the entries, none overlaps another, none is longer than the layer has slots."""
+    """Every column lies within the entries, none overlaps another, none is longer than the layer has rows in a PE."""
     params = image.params
+    stay = [step for steps in image.steps for step in steps if not step.refill]
     capacity = image.entries.shape[1] * LANES
-    base, lengths = _pointer_fields(image.pointers, params)
-    slots = np.repeat(
-        [params.slots(layer.outputs) for layer in image.layers],
-        [params.octets(layer.columns) for layer in image.layers],
-    )
-    _require(bool((lengths <= slots[:, np.newaxis]).all()), "a column has more entries than the layer has rows in a PE")
+    base, lengths = pointer_fields(image.pointers, params)
+    rows = np.repeat([step.rows for step in stay], [step.pointer_blocks(params) for step in stay]).astype(np.int64)
+    _require(bool((lengths <= rows[:, np.newaxis]).all()), TOO_LONG)
     totals = lengths.sum(axis=2)
     expected = np.cumsum(totals, axis=1) - totals
     _require(
@@ -162,16 +218,28 @@ def _check_pointers(image: Image) -> None:
     )
     stored = int(totals.sum())
     stated = sum(layer.nonzeros + layer.padding for layer in image.layers)
-    _require(stored == stated, f"{stored} entries are pointed to, the layers state {stated}")
+    if len(stay) == sum(layer.descriptors for layer in image.layers):
+        _require(stored == stated, f"{stored} entries are pointed to, the layers state {stated}")
 
 
-def _pointer_fields(pointers: NDArray[np.uint8], params: Params) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Bases (pes, blocks) and lengths (pes, blocks, 8)."""
-    values = {}
-    for name, first, width in fields(pointer_block(params)):
-        low, high = first // 8, (first + width - 1) // 8
-        value = np.zeros(pointers.shape[:2], np.int64)
-        for byte in range(low, high + 1):
-            value |= pointers[:, :, byte].astype(np.int64) << (8 * (byte - low))
-        values[name] = value >> (first % 8) & ((1 << width) - 1)
-    return values["base"], np.stack([values[f"lengths.{lane}"] for lane in range(LANES)], axis=2)
+def _check_stream(image: Image) -> None:
+    """The packets of the stream bring each tile's words, and its pointers lead only to these."""
+    params = image.params
+    streamed = [step for steps in image.steps for step in steps if step.refill]
+    if not streamed:
+        _require(not len(image.tiles), "it has tiles that no descriptor uses")
+        return
+    memories = Refilled(image)
+    for step in streamed:
+        try:
+            loaded = memories.fill(step.buffer)
+        except ValueError as e:
+            _require(False, f"the refill stream is damaged: {e}")
+        blocks = memories.pointers[:, step.pointers : step.pointers + step.pointer_blocks(params)]
+        base, lengths = pointer_fields(blocks, params)
+        _require(bool((lengths <= step.rows).all()), TOO_LONG)
+        ends = base + lengths.sum(axis=2)
+        low, high = loaded.words[:, :1] * LANES, loaded.words[:, 1:] * LANES
+        good = bool(((base >= low) & (ends <= high) | (lengths.sum(axis=2) == 0)).all())
+        _require(good, "a pointer block of a tile leads out of the words that came with it")
+    _require(memories.done, "the refill stream goes on after the last tile")

@@ -94,6 +94,7 @@ class QuantizedLayer:
     activation : "none" or "relu".
     input_exponent, output_exponent : powers of two of the int16 activations.
     exact : weights and bias are represented without any rounding.
+    fold : the inputs are dense, so that two of them may share a column (arrays with ``fold`` 2 only).
     """
 
     name: str
@@ -106,6 +107,7 @@ class QuantizedLayer:
     input_exponent: int
     output_exponent: int
     exact: bool
+    fold: bool = False
 
 
 @dataclass(frozen=True, eq=False)

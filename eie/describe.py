@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image import Image, LayerInfo, row_orders
+from compiler.steps import Step
 from hw.layouts import ACT_BITS, MEMORIES, WEIGHT_BITS, Memory, descriptor, memory_shape, pointer_block
-from sim import cycles, decode, golden
+from sim import cycles, decode, golden, timing
+from sim.program import layer_records
 
 __all__ = ["describe", "image_bytes"]
 
@@ -24,7 +28,8 @@ def describe(image: Image) -> dict[str, Any]:
     - ``bits`` : stored bits by part, padding entries included in ``entries``;
     - ``bound_bits`` : bits that the largest possible sum of a row needs, sign included, never above ``acc_bits``;
     - ``cycles`` : for one vector without a zero (the most there can be), ``ideal`` (entries / PEs), ``busiest``
-      (entries of the busiest PE) and ``model`` (the exact cycle model);
+      (entries of the busiest PE), ``model`` (the exact cycle model), and ``resident`` (the same if all tiles were
+      in the memories already: what the refill stream costs is the difference);
     - ``break_even`` : weight densities below which the layer gains over a dense one: ``cycles`` against as many
       multipliers that take one weight each cycle, on inputs without zeros; ``codes`` and ``int16`` in storage
       against every weight stored as its code, and as a 16-bit number.
@@ -32,18 +37,20 @@ def describe(image: Image) -> dict[str, Any]:
     ``memories`` : used and available words. ``bits``, ``cycles`` : sums over the layers.
     """
     params = image.params
-    shares = decode.columns(image)
+    program = timing.works(image)
+    busy_pes = _busy(image, program)
     orders = row_orders(image)
     golden_layers = decode.decode(image)
-    times = _times(image)
+    times = _times(image, program)
+    resident = _times(image, [replace(work, packets=()) for work in program])
     layers: list[dict[str, Any]] = []
-    for number, (layer, (counts, _, _)) in enumerate(zip(image.layers, shares, strict=True)):
-        busy = counts.sum(axis=0, dtype=np.int64)
-        bits = _bits(image, layer, int(busy.sum()))
+    for number, (layer, busy, steps) in enumerate(zip(image.layers, busy_pes, image.steps, strict=True)):
+        bits = _bits(image, steps, int(busy.sum()))
         cycle = {
             "ideal": -(-int(busy.sum()) // params.pes),
             "busiest": int(busy.max(initial=0)),
             "model": times[number],
+            "resident": resident[number],
         }
         layers.append(
             {
@@ -62,6 +69,10 @@ def describe(image: Image) -> dict[str, Any]:
                 "bits": bits,
                 "bound_bits": _bound_bits(golden_layers[number]),
                 "acc_bits": params.acc_bits,
+                "fold": bool(steps[0].fold),
+                "tiles": sum(step.refill for step in steps),
+                "blocks": sum(not step.keep for step in steps),
+                "split_rows": _split_rows(image, steps),
                 "cycles": cycle,
                 "break_even": _break_even(image, layer, bits, cycle["model"]),
             }
@@ -79,29 +90,42 @@ def describe(image: Image) -> dict[str, Any]:
         "bits": stored,
         "dense_float32_bits": dense,
         "ratio": dense / sum(stored.values()),
-        "cycles": {key: sum(layer["cycles"][key] for layer in layers) for key in ("ideal", "busiest", "model")},
+        "cycles": {key: sum(layer["cycles"][key] for layer in layers) for key in layers[0]["cycles"]},
+        "tile_bytes": image.tiles.nbytes,
         "memories": _memories(image, [len(order) for order in orders]),
     }
 
 
 def image_bytes(image: Image) -> int:
     """Bytes that the network's entries, pointers, codebooks and biases take, padding included."""
-    used = decode.columns(image)
     bits = 0
-    for layer, (counts, _, _) in zip(image.layers, used, strict=True):
-        parts = _bits(image, layer, int(counts.sum(dtype=np.int64)))
+    for busy, steps in zip(_busy(image, timing.works(image)), image.steps, strict=True):
+        parts = _bits(image, steps, int(busy.sum()))
         bits += sum(parts.values()) - parts["descriptor"]
     return -(-bits // 8)
 
 
-def _bits(image: Image, layer: LayerInfo, entries: int) -> dict[str, int]:
+def _busy(image: Image, program: Sequence[cycles.Work]) -> list[NDArray[np.int64]]:
+    """For each layer, the entries of each PE."""
+    works = iter(program)
+    return [np.sum([next(works).counts.sum(axis=0, dtype=np.int64) for _ in steps], axis=0) for steps in image.steps]
+
+
+def _split_rows(image: Image, steps: Sequence[Step]) -> int:
+    """Places for rows that are split over several PEs."""
     params = image.params
+    return sum(step.fragment_slots * params.pes // step.split for step in steps if not step.keep)
+
+
+def _bits(image: Image, steps: Sequence[Step], entries: int) -> dict[str, int]:
+    params = image.params
+    outputs = sum(step.outputs(params) for step in steps if not step.keep)
     return {
         "entries": entries * params.entry_bits,
-        "pointers": params.octets(layer.columns) * params.pes * pointer_block(params).size,
+        "pointers": sum(step.pointer_blocks(params) for step in steps) * params.pes * pointer_block(params).size,
         "codebook": WEIGHT_BITS << params.code_bits,
-        "bias": params.slots(layer.outputs) * params.pes * params.acc_bits,
-        "descriptor": descriptor(params).size,
+        "bias": outputs * params.groups * params.acc_bits,
+        "descriptor": len(steps) * descriptor(params).size,
     }
 
 
@@ -113,26 +137,22 @@ def _bound_bits(layer: golden.Layer) -> int:
     return (largest + rounding).bit_length() + 1
 
 
-def _times(image: Image) -> list[int]:
+def _times(image: Image, program: Sequence[cycles.Work]) -> list[int]:
     """Cycles of each layer for a vector that has no zero anywhere."""
-    params = image.params
-    layers, active = [], []
-    columns: NDArray[np.int64] = np.arange(image.inputs)
-    shares = zip(image.layers, decode.columns(image), row_orders(image), strict=True)
-    for number, (layer, (counts, starts, padding), order) in enumerate(shares):
-        layers.append(cycles.LayerColumns(counts, starts, padding, params.slots(layer.outputs), number > 0))
-        active.append(columns)
-        columns = np.flatnonzero(order >= 0)  # a hole holds a zero, and the scan skips it
-    (records,) = cycles.run(params, layers, [active])
-    ends = [record.accepted for record in records[1:]] + [records[-1].finished]
-    return [end - record.accepted for end, record in zip(ends, records, strict=True)]
+    # A hole holds a zero, and the scan skips it.
+    inputs = [np.ones(image.inputs, np.int16), *((order >= 0).astype(np.int16) for order in row_orders(image))]
+    active = timing.active_columns(image, inputs[: len(image.layers)])
+    (blocks,) = cycles.run(image.params, program, [active])
+    (records,) = layer_records(image, [asdict(block) for block in blocks])
+    ends = [record["accepted"] for record in records[1:]] + [records[-1]["finished"]]
+    return [end - record["accepted"] for end, record in zip(ends, records, strict=True)]
 
 
 def _break_even(image: Image, layer: LayerInfo, bits: dict[str, int], model_cycles: int) -> dict[str, float]:
     params = image.params
     weights = layer.inputs * layer.outputs
     density = layer.nonzeros / weights
-    dense_cycles = params.slots(layer.outputs) * layer.inputs
+    dense_cycles = -(-layer.outputs // params.pes) * layer.inputs
     overhead = bits["pointers"] + bits["codebook"]
     each = bits["entries"] / layer.nonzeros if layer.nonzeros else float(params.entry_bits)
 
@@ -156,7 +176,7 @@ def _memories(image: Image, positions: list[int]) -> list[dict[str, Any]]:
         Memory.ACTIVATIONS: lines,
         Memory.BIAS: image.bias.shape[1],
         Memory.DESCRIPTORS: len(image.descriptors),
-        Memory.RECORDS: len(image.layers),
+        Memory.RECORDS: len(image.descriptors) - 1,
     }
     table = []
     for memory in MEMORIES:

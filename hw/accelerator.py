@@ -7,7 +7,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.core import Core
-from hw.host import Host, axi_lite
+from hw.host import Host, axi_lite, axi_stream
+from hw.layouts import REFILL_BITS
 from hw.params import Params
 
 __all__ = ["TOP_MODULE", "Accelerator"]
@@ -22,11 +23,14 @@ class Accelerator(wiring.Component):
     -------
     bus : AXI4-Lite, see docs/registers.md (`hw.registers`).
     irq : level interrupt, high while STATUS.DONE and INTERRUPT.ENABLE.
+    refill : AXI4-Stream with the tiles of layers that are larger than the memories, taken during a run (only with
+        ``params.refill``; see `hw.refill`).
     """
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        super().__init__({"bus": In(axi_lite()), "irq": Out(1)})
+        refill = {"refill": In(axi_stream(REFILL_BITS))} if params.refill else {}
+        super().__init__({"bus": In(axi_lite()), "irq": Out(1), **refill})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -41,4 +45,9 @@ class Accelerator(wiring.Component):
             host.busy.eq(core.busy), host.done.eq(core.done), host.error.eq(core.error), host.index.eq(core.index),
             host.now.eq(core.now), host.read_data.eq(core.read_data),
         ]  # fmt: skip
+        if self.params.refill:
+            m.d.comb += [
+                core.tiles.valid.eq(self.refill.tvalid), core.tiles.payload.eq(self.refill.tdata),
+                self.refill.tready.eq(core.tiles.ready),
+            ]  # fmt: skip
         return m

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Signal, Value
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,10 +15,11 @@ __all__ = ["Control"]
 
 
 class Control(wiring.Component):
-    """Sequence of layers over two accumulator banks.
+    """Sequence of layers and tiles over two accumulator banks.
 
     A layer is accepted as soon as the one before is scanned and the bank of the one before that is
-    written back; PEs still work on earlier layers then. Descriptors are fetched one ahead.
+    written back; PEs still work on earlier layers then. Descriptors are fetched one ahead. A descriptor after one
+    with `keep` goes on in the same bank at once; if there is none, what the bank holds is written back.
 
     Timing: ``accept`` comes 1 cycle after ``scanned`` at the earliest, and 2 cycles after ``start``. A bank
     counts as computed 3 cycles after ``scanned`` at the earliest, and 1 cycle after all PEs show that they
@@ -34,8 +35,9 @@ class Control(wiring.Component):
     scan_start, scan, scanned : to `Scan`. `open`: the whole source may be read.
     pe_busy : for each bank, a PE has work for it.
     computed, layer, written, written_bank : to and from `Drain`.
-    codebook : codebook number of each bank.
+    codebook, fold : codebook number of each bank, and whether its layer is folded.
     accept, front : a layer is accepted; the bank of the layer accepted last.
+    continues : what is accepted goes on with the sums of the descriptor before.
     finished : for each bank, in this cycle its layer was found computed.
     pending : for each bank, it holds an accepted layer that is not written back.
     counting : the layer in `front` is the youngest and not finished.
@@ -52,8 +54,9 @@ class Control(wiring.Component):
             "pe_busy": In(2),
             "computed": Out(2), "layer": Out(layer_output(params)).array(2),
             "written": In(1), "written_bank": In(1), "draining": In(1),
-            "codebook": Out(4).array(2),
-            "accept": Out(1), "front": Out(1), "finished": Out(2), "pending": Out(2), "counting": Out(1),
+            "codebook": Out(4).array(2), "fold": Out(2),
+            "accept": Out(1), "continues": Out(1), "front": Out(1),
+            "finished": Out(2), "pending": Out(2), "counting": Out(1),
             "number": Out(16).array(2),
         })  # fmt: skip
 
@@ -62,15 +65,22 @@ class Control(wiring.Component):
         params = self.params
         error = Signal(Error)
         lines_read = (layer.octets + (params.groups - 1)) >> (params.groups - 1).bit_length()
-        outputs = layer.slots * params.group
+        outputs = Signal(32)
+        whole, split = (layer.slots - layer.fragment_slots)[:16], layer.fragment_slots * params.group
+        m.d.comb += outputs.eq(whole * params.group + (split >> layer.fragment_log2))
+        blocks = Mux(layer.fold, (layer.octets + 1) >> 1, layer.octets)
         unfit = [
+            layer.fragment_slots > layer.slots,
+            layer.fragment_log2 > params.max_split.bit_length() - 1,
+            layer.fold & (params.fold == 1),
+            layer.refill & (not params.refill),
             index >= params.descriptors,
             layer.octets == 0,
             layer.slots == 0,
             layer.slots > params.rows,
             layer.source + lines_read > params.act_lines,
             layer.destination + ((outputs + 7) >> 3) > params.act_lines,
-            layer.pointers + layer.octets > params.pointer_blocks,
+            layer.pointers + blocks > params.pointer_blocks,
             layer.bias + outputs > params.bias_words,
             layer.codebook >= params.codebooks,
         ]
@@ -91,6 +101,7 @@ class Control(wiring.Component):
         layer = self.r_data
         index = Signal(16)
         bank = Signal()
+        keep = Signal()
         found = self._check(m, layer, index)
         chained = Signal()
         # `scanned` reaches the PEs' busy flags 3 cycles later: broadcast register, count, busy register.
@@ -101,7 +112,7 @@ class Control(wiring.Component):
 
         m.d.comb += [
             self.scan.source.eq(layer.source), self.scan.octets.eq(layer.octets),
-            self.scan.pointers.eq(layer.pointers), self.scan.bank.eq(bank),
+            self.scan.pointers.eq(layer.pointers), self.scan.tag.bank.eq(bank),
             self.scan_start.eq(self.accept), self.index.eq(index),
             # A chained layer may read a line as soon as it is written, anything once the bank is free again.
             self.open.eq(~chained | ~self.pending.bit_select(~self.front, 1)),
@@ -114,7 +125,11 @@ class Control(wiring.Component):
             m.d.sync += self.pending.bit_select(self.written_bank, 1).eq(0)
             m.d.sync += self.computed.bit_select(self.written_bank, 1).eq(0)
 
-        m.d.comb += self.r_en.eq(0)
+        if self.params.refill:
+            m.d.comb += self.scan.tag.tile.eq(Cat(layer.refill & ~layer.buffer, layer.refill & layer.buffer))
+        if self.params.fold > 1:
+            m.d.comb += self.scan.fold.eq(layer.fold)
+
         with m.FSM():
             with m.State("Clear"):
                 m.d.comb += [self.busy.eq(1), self.clear.eq(1)]
@@ -135,24 +150,27 @@ class Control(wiring.Component):
                     m.next = "End"
                 with m.Elif(Value.cast(layer.op) == Op.END.value):
                     m.next = "End"
-                with m.Elif(~self.pending.bit_select(bank, 1)):
+                with m.Elif(self.continues | ~self.pending.bit_select(bank, 1)):
                     m.d.comb += [self.accept.eq(1), self.r_en.eq(1), self.r_addr.eq(index + 1)]
                     m.next = "Scan"
             with m.State("Scan"):
                 m.d.comb += self.busy.eq(1)
                 with m.If(self.scanned):
-                    m.d.sync += scanned[0].bit_select(self.front, 1).eq(1)
+                    m.d.sync += [scanned[0].bit_select(self.front, 1).eq(~keep), self.continues.eq(keep)]
                     m.next = "Decode"
             with m.State("End"):
                 m.d.comb += [self.busy.eq(1), at_end.eq(1)]
+                with m.If(self.continues):
+                    m.d.sync += [scanned[0].bit_select(self.front, 1).eq(1), self.continues.eq(0), bank.eq(~bank)]
                 with m.If(~self.pending.any()):
                     m.d.comb += self.done.eq(1)
                     m.next = "Idle"
 
         with m.If(self.accept):
             m.d.sync += [
-                index.eq(index + 1), bank.eq(~bank), self.front.eq(bank), chained.eq(layer.chained),
-                self.pending.bit_select(bank, 1).eq(1),
+                index.eq(index + 1), bank.eq(bank ^ ~layer.keep), self.front.eq(bank), chained.eq(layer.chained),
+                keep.eq(layer.keep), self.pending.bit_select(bank, 1).eq(1),
+                self.fold.bit_select(bank, 1).eq(layer.fold),
             ]  # fmt: skip
             m.d.sync += [flags.bit_select(bank, 1).eq(0) for flags in scanned]
             for n in range(2):
@@ -160,6 +178,8 @@ class Control(wiring.Component):
                     m.d.sync += [
                         self.codebook[n].eq(layer.codebook), self.number[n].eq(index),
                         self.layer[n].destination.eq(layer.destination), self.layer[n].slots.eq(layer.slots),
+                        self.layer[n].fragment_slots.eq(layer.fragment_slots),
+                        self.layer[n].fragment_log2.eq(layer.fragment_log2),
                         self.layer[n].bias.eq(layer.bias), self.layer[n].shift.eq(layer.shift),
                         self.layer[n].function.eq(layer.function),
                     ]  # fmt: skip

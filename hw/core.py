@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from amaranth import Cat, Elaboratable, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.control import Control
 from hw.counters import Counters
 from hw.drain import Drain
-from hw.layouts import ACT_BITS, Error, Memory, descriptor, memory_shape, record
+from hw.layouts import ACT_BITS, REFILL_BITS, Error, Memory, descriptor, memory_shape, record
 from hw.params import LANES, Params
 from hw.pe import ProcessingElement
 from hw.platform import placed
+from hw.refill import Refill
 from hw.scan import Scan
 from hw.sram import Sram
-from hw.streams import broadcast
+from hw.streams import broadcast, host_write
 from hw.writeback import Writeback
 
 __all__ = ["PE_MODULE", "READ_LATENCY", "WRITEBACK_MODULE", "Core", "memory_access", "memory_write"]
@@ -50,6 +51,7 @@ class Core(wiring.Component):
     start, first, busy, done, error, index : see `Control`.
     now : cycles since start, counting while the run lasts.
     write : a memory word, one a cycle, while not busy.
+    tiles : the refill stream, taken while busy (only with ``params.refill``).
     read, read_data : request and, `READ_LATENCY` cycles later, the word (activations, descriptors and records only).
     """
 
@@ -63,6 +65,7 @@ class Core(wiring.Component):
             "write": In(stream.Signature(memory_write(params), always_ready=True)),
             "read": In(stream.Signature(memory_access(params), always_ready=True)),
             "read_data": Out(widest),
+            **({"tiles": In(stream.Signature(REFILL_BITS))} if params.refill else {}),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -82,6 +85,8 @@ class Core(wiring.Component):
         for n, acts in enumerate(self.acts):
             m.submodules[f"acts_{n}"] = acts
         self._run(m)
+        if self.params.refill:
+            self._refill(m)
         self._broadcast(m)
         self._write_back(m)
         self._host(m)
@@ -96,12 +101,13 @@ class Core(wiring.Component):
             control.r_data.eq(self.descriptors.r_data),
             scan.start.eq(control.scan_start), scan.request.eq(control.scan), control.scanned.eq(scan.finished),
             scan.open.eq(control.open),
-            # The lines of the layer before: none until its write-back has begun.
-            scan.lines.eq(Mux(drain.draining & (drain.bank != control.front), drain.lines, 0)),
+            # What write-back of the layer before has done so far: nothing until it has begun.
+            scan.limit.eq(Mux(drain.draining & (drain.bank != control.front), drain.line, 0)),
             drain.computed.eq(control.computed),
             control.written.eq(drain.written), control.written_bank.eq(drain.bank), control.draining.eq(drain.draining),
             counters.start.eq(self.start & ~self.busy), self.now.eq(counters.now),
-            counters.accept.eq(control.accept), counters.accept_bank.eq(control.scan.bank),
+            counters.accept.eq(control.accept & ~control.continues),
+            counters.accept_bank.eq(control.scan.tag.bank),
             counters.front.eq(control.front), counters.finished.eq(control.finished),
             counters.counting.eq(control.counting),
             counters.written.eq(drain.written), counters.written_bank.eq(drain.bank),
@@ -111,6 +117,24 @@ class Core(wiring.Component):
         ]  # fmt: skip
         for bank in range(2):
             m.d.comb += drain.layer[bank].eq(control.layer[bank])
+
+    def _refill(self, m: Module) -> None:
+        """The stream of tiles, and which buffers the scan may use."""
+        m.submodules.refill = refill = self.refill = Refill(self.params)
+        connect(m, flipped(self.tiles), refill.i)
+        buffer = Signal()
+        with m.If(self.control.scan_start):
+            m.d.sync += buffer.eq(self.control.scan.tag.tile[1])
+        tiled = Signal()
+        with m.If(self.control.scan_start):
+            m.d.sync += tiled.eq(self.control.scan.tag.tile.any())
+        busy = [Cat(pe.tile_busy[n] for pe in self.pes).any() for n in range(2)]
+        m.d.comb += [
+            refill.enable.eq(self.busy & ~self.control.clear),
+            refill.scanned.eq(self.scan.finished & tiled), refill.buffer.eq(buffer),
+            refill.pe_busy.eq(Cat(*busy)), self.scan.loaded.eq(refill.loaded),
+            self.counters.refill.eq(self.scan.waiting),
+        ]  # fmt: skip
 
     def _broadcast(self, m: Module) -> None:
         """Scan to all PEs, through one register; a column fires when every queue has room."""
@@ -124,6 +148,7 @@ class Core(wiring.Component):
             m.d.comb += [
                 pe.i.valid.eq(valid), pe.i.payload.eq(column), pe.restart.eq(self.restart),
                 pe.codebook[0].eq(self.control.codebook[0]), pe.codebook[1].eq(self.control.codebook[1]),
+                pe.fold.eq(self.control.fold),
                 self.counters.activity[n].eq(pe.activity),
                 pe.drain.bank.eq(self.drain.request.bank), pe.drain.slot.eq(self.drain.request.slot),
                 pe.drain.clear.eq(self.drain.request.clear), pe.drain.clear_all.eq(self.control.clear),
@@ -152,18 +177,29 @@ class Core(wiring.Component):
         def writes(memory: Memory, unit: int) -> object:
             return self.write.valid & (to.memory == memory.value) & (to.unit == unit)
 
+        # Words for the PEs come from the host, or during a run from the refill stream.
+        unit, sent = Signal(8), Signal(host_write(self.params))
+        everywhere, valid = Signal(), Signal()
+        m.d.comb += [
+            valid.eq(self.write.valid & (to.memory <= Memory.CODEBOOK.value)), unit.eq(to.unit),
+            everywhere.eq(to.memory == Memory.CODEBOOK.value),
+            sent.memory.eq(to.memory), sent.address.eq(to.address), sent.data.eq(word),
+        ]  # fmt: skip
+        if self.params.refill:
+            tile = self.refill.o
+            with m.If(tile.valid):
+                m.d.comb += [
+                    valid.eq(tile.p.memory < Memory.CODEBOOK.value), unit.eq(tile.p.unit), everywhere.eq(0),
+                    sent.memory.eq(tile.p.memory), sent.address.eq(tile.p.address), sent.data.eq(tile.p.data),
+                ]  # fmt: skip
         for n, pe in enumerate(self.pes):
-            mine = (to.memory == Memory.CODEBOOK.value) | ((to.memory < Memory.CODEBOOK.value) & (to.unit == n))
-            m.d.comb += [
-                pe.host.valid.eq(self.write.valid & mine),
-                pe.host.p.memory.eq(to.memory), pe.host.p.address.eq(to.address), pe.host.p.data.eq(word),
-            ]  # fmt: skip
+            m.d.comb += [pe.host.valid.eq(valid & (everywhere | (unit == n))), pe.host.payload.eq(sent)]
 
         request = self.read.p
         memory = Signal(4)
-        unit = Signal(8)
+        group = Signal(8)
         with m.If(self.read.valid):
-            m.d.sync += [memory.eq(request.memory), unit.eq(request.unit)]
+            m.d.sync += [memory.eq(request.memory), group.eq(request.unit)]
         for n, (writeback, acts) in enumerate(zip(self.writebacks, self.acts, strict=True)):
             m.d.comb += [
                 writeback.w_en.eq(writes(Memory.BIAS, n)), writeback.w_addr.eq(to.address), writeback.w_data.eq(word),
@@ -186,7 +222,7 @@ class Core(wiring.Component):
             m.d.comb += [self.descriptors.r_en.eq(self.read.valid), self.descriptors.r_addr.eq(request.address)]
         with m.Switch(memory):
             with m.Case(Memory.ACTIVATIONS.value):
-                with m.Switch(unit):
+                with m.Switch(group):
                     for n, acts in enumerate(self.acts):
                         with m.Case(n):
                             m.d.sync += self.read_data.eq(acts.r_data)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Signal
+from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.layouts import record
 from hw.params import LANES, Params
+from hw.population import ones
 from hw.streams import event
 
 __all__ = ["Counters"]
@@ -17,7 +18,7 @@ class Counters(wiring.Component):
     """Count what happens in each accumulator bank and hand out a record when its layer is written back.
 
     ``entries`` and ``padding`` belong to the layer of the entry. ``starved`` (PE cycles without an entry),
-    ``blocked`` and ``skipped`` belong to the layer accepted last; for the last layer of a run, cycles count
+    ``blocked``, ``skipped`` and ``refill`` belong to the layer accepted last; for the last layer of a run, cycles count
     until it is finished. So over a run, ``entries + starved == pes * sum(cycles)``.
 
     Timing: ``write`` and ``record`` come 1 cycle after ``written``.
@@ -25,8 +26,9 @@ class Counters(wiring.Component):
     Members
     -------
     now : cycles since the run began.
-    accept, front, finished, counting, written, written_bank : see `Control`.
-    blocked, skipped : of this cycle. saturated : for each group, of this cycle.
+    accept, front, finished, counting, written, written_bank : see `Control`. `accept`: not of a tile that goes on
+        with the sums of the one before.
+    blocked, skipped, refill : of this cycle. saturated : for each group, of this cycle.
     activity : of all PEs.
     """
 
@@ -36,7 +38,7 @@ class Counters(wiring.Component):
             "start": In(1), "now": Out(32),
             "accept": In(1), "accept_bank": In(1), "front": In(1), "finished": In(2), "counting": In(1),
             "written": In(1), "written_bank": In(1),
-            "blocked": In(1), "skipped": In(range(LANES + 1)), "saturated": In(params.groups),
+            "blocked": In(1), "skipped": In(range(LANES + 1)), "refill": In(1), "saturated": In(params.groups),
             "activity": In(event(params)).array(params.pes),
             "write": Out(1), "bank": Out(1), "record": Out(record(params)),
         })  # fmt: skip
@@ -73,6 +75,7 @@ class Counters(wiring.Component):
                 m.d.sync += [
                     records[n].blocked.eq(records[n].blocked + self.blocked),
                     records[n].skipped.eq(records[n].skipped + self.skipped),
+                    records[n].refill.eq(records[n].refill + self.refill),
                 ]
             with m.If(self.finished[n]):
                 m.d.sync += records[n].finished.eq(self.now - 1)
@@ -92,12 +95,3 @@ class Counters(wiring.Component):
                     m.d.sync += self.record.eq(records[n])
             m.d.sync += [self.record.saturated.eq(saturated), self.record.written.eq(self.now + 1)]
         return m
-
-
-def ones(bits: object) -> object:
-    """Number of ones among one-bit values, as a balanced tree of additions."""
-    terms = [Cat(bit) for bit in bits]  # type: ignore[attr-defined]
-    while len(terms) > 1:
-        paired = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
-        terms = paired + ([terms[-1]] if len(terms) % 2 else [])
-    return terms[0]

@@ -16,13 +16,17 @@ __all__ = ["Drain", "layer_output"]
 
 def layer_output(params: Params) -> data.StructLayout:
     """What write-back needs to know about a layer."""
-    return data.StructLayout({"destination": 16, "slots": 16, "bias": 16, "shift": 5, "function": Function})
+    return data.StructLayout({
+        "destination": 16, "slots": 16, "fragment_slots": 16, "fragment_log2": 2, "bias": 16, "shift": 5,
+        "function": Function,
+    })  # fmt: skip
 
 
 class Drain(wiring.Component):
     """Write the layers back in the order in which they were accepted, each while the next is computed.
 
-    Slot by slot, PE by PE of each group: one output a cycle and group, ``slots * group`` cycles a layer.
+    Slot by slot, PE by PE of each group: one accumulator a cycle and group, ``slots * group`` cycles a layer.
+    In the last ``fragment_slots`` slots ``2**fragment_log2`` neighbours make one output.
     A slot is cleared behind the reader, so the bank is zero when it is released.
 
     Timing: the first accumulator is read 1 cycle after ``computed`` is seen; the last octet of a layer is
@@ -34,7 +38,7 @@ class Drain(wiring.Component):
     layer : for each bank, where its outputs go and how.
     request : to the accumulators of all PEs. step : to the write-back groups (one cycle after).
     write : an octet is written in this cycle by every group, at `line`.
-    lines : octet lines of the present layer that are written; `draining`: which bank is being written back.
+    draining : write-back is under way: all lines of the layer in `bank` before `line` are written.
     written, bank : the last octet of the layer in `bank` is written in this cycle.
     """
 
@@ -47,7 +51,7 @@ class Drain(wiring.Component):
             "request": Out(drain_request(params)),
             "step": Out(stream.Signature(drain_step(params), always_ready=True)),
             "write": In(1), "line": Out(16),
-            "lines": Out(16), "draining": Out(1),
+            "draining": Out(1),
             "written": Out(1), "bank": Out(1),
         })  # fmt: skip
 
@@ -62,35 +66,43 @@ class Drain(wiring.Component):
         reading = Signal()
         last_pe = Signal()
         last = Signal()
+        others = Signal(3)  # bits of the PE number within the run of PEs that share an output
+        ends = Signal()  # an output ends with this PE
         m.d.comb += [
             layer.eq(Mux(self.bank, self.layer[1], self.layer[0])),
             last_pe.eq(pe == self.params.group - 1),
             last.eq(last_pe & (slot + 1 == layer.slots)),
+            ends.eq((pe & others) == others),
             self.request.bank.eq(self.bank), self.request.slot.eq(slot),
         ]  # fmt: skip
         m.d.sync += [
             self.step.valid.eq(reading),
             self.step.p.pe.eq(pe), self.step.p.lane.eq(lane), self.step.p.bias.eq(bias),
-            self.step.p.flush.eq((lane == LANES - 1) | last),
+            self.step.p.first.eq((pe & others) == 0), self.step.p.last.eq(ends),
+            self.step.p.flush.eq(ends & ((lane == LANES - 1) | last)),
             self.step.p.shift.eq(layer.shift), self.step.p.relu.eq(layer.function == Function.RELU),
             # One cycle behind the reader, which is then at another slot: no accumulator is read and
             # cleared in the same cycle.
             self.request.clear.eq(reading & last_pe), self.request.clear_slot.eq(slot),
         ]  # fmt: skip
         with m.If(self.write):
-            m.d.sync += [self.lines.eq(self.lines + 1), self.line.eq(self.line + 1)]
+            m.d.sync += self.line.eq(self.line + 1)
+        with m.If(slot >= layer.slots - layer.fragment_slots):
+            m.d.comb += others.eq((1 << layer.fragment_log2) - 1)
 
         with m.FSM():
             with m.State("Idle"):
                 with m.If(self.computed.bit_select(self.bank, 1)):
                     m.d.sync += [
                         slot.eq(0), pe.eq(0), lane.eq(0), bias.eq(layer.bias),
-                        self.lines.eq(0), self.line.eq(layer.destination), self.draining.eq(1),
+                        self.line.eq(layer.destination), self.draining.eq(1),
                     ]  # fmt: skip
                     m.next = "Read"
             with m.State("Read"):
                 m.d.comb += reading.eq(1)
-                m.d.sync += [lane.eq(lane + 1), bias.eq(bias + 1), pe.eq(pe + 1)]
+                m.d.sync += pe.eq(pe + 1)
+                with m.If(ends):
+                    m.d.sync += [lane.eq(lane + 1), bias.eq(bias + 1)]
                 with m.If(last_pe):
                     m.d.sync += [pe.eq(0), slot.eq(slot + 1)]
                 with m.If(last):

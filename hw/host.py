@@ -11,7 +11,7 @@ from hw.layouts import Error, Memory, identity, memory_shape
 from hw.params import Params
 from hw.registers import ID, offset
 
-__all__ = ["Host", "axi_lite"]
+__all__ = ["Host", "axi_lite", "axi_stream"]
 
 
 def axi_lite() -> wiring.Signature:
@@ -23,6 +23,11 @@ def axi_lite() -> wiring.Signature:
         "araddr": Out(8), "arprot": Out(3), "arvalid": Out(1), "arready": In(1),
         "rdata": In(32), "rresp": In(2), "rvalid": In(1), "rready": Out(1),
     })  # fmt: skip
+
+
+def axi_stream(bits: int) -> wiring.Signature:
+    """AXI4-Stream without packets or strobes, as the transmitter sees it."""
+    return wiring.Signature({"tdata": Out(bits), "tvalid": Out(1), "tready": In(1)})
 
 
 class Host(wiring.Component):

@@ -16,8 +16,9 @@ from amaranth.lib import data
 from hw.params import LANES, Params
 
 __all__ = [
-    "ACT_BITS", "COUNTERS", "FORMAT_VERSION", "MEMORIES", "WEIGHT_BITS", "Error", "Function", "Memory", "Op",
-    "descriptor", "entry", "fields", "identity", "memory_shape", "pointer_block", "record", "weight_word",
+    "ACT_BITS", "COUNTERS", "FORMAT_VERSION", "MEMORIES", "REFILL_BITS", "WEIGHT_BITS", "Error", "Function", "Memory",
+    "Op", "descriptor", "entry", "fields", "identity", "memory_shape", "pointer_block", "record", "refill_header",
+    "weight_word",
 ]  # fmt: skip
 
 if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type checkers know only the latter
@@ -31,8 +32,10 @@ if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type che
 else:
     from amaranth.lib.enum import Enum
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ACT_BITS = 16
+REFILL_BITS = 128
+"""Width of the refill stream: any weight word and any pointer block fits one beat."""
 WEIGHT_BITS = 16
 
 
@@ -94,22 +97,38 @@ def pointer_block(params: Params) -> data.StructLayout:
 
 
 def descriptor(params: Params) -> data.StructLayout:
-    """One layer (32 bytes). The same for every parameter set; reserved fields must be zero.
+    """One layer or one tile of a layer (32 bytes). The same for every parameter set; reserved fields must be zero.
 
     ``source`` and ``destination`` are lines of activation memory, ``octets`` the octets to scan,
-    ``slots`` the accumulators of each PE to write back, ``pointers`` the first pointer block,
-    ``bias`` the first bias word, ``chained`` says that the source is the previous layer's result.
+    ``slots`` the accumulators of each PE to write back, of which the last ``fragment_slots`` hold rows that are split
+    over ``2**fragment_log2`` neighbouring PEs; ``pointers`` the first pointer block, ``bias`` the first bias word,
+    ``chained`` says that the source is the previous layer's result, ``fold`` that a column carries two activations.
+
+    Tiles: ``keep`` leaves the sums in their accumulators for the next descriptor, which goes on in the same bank;
+    ``refill`` says that the weights come through the stream port, into ``buffer``.
     """
     return data.StructLayout({
-        "op": Op, "function": Function, "chained": 1, "codebook": 4, "shift": 5, "reserved0": 14,
+        "op": Op, "function": Function, "chained": 1, "codebook": 4, "shift": 5,
+        "fold": 1, "fragment_log2": 2, "keep": 1, "refill": 1, "buffer": 1, "reserved0": 8,
         "source": 16, "destination": 16,
         "octets": 16, "slots": 16,
         "pointers": 16, "bias": 16,
-        "reserved1": 32, "reserved2": 32, "reserved3": 32, "reserved4": 32,
+        "fragment_slots": 16, "reserved1": 16,
+        "reserved2": 32, "reserved3": 32, "reserved4": 32,
     })  # fmt: skip
 
 
-COUNTERS = ("entries", "padding", "starved", "blocked", "skipped", "saturated")
+def refill_header(params: Params) -> data.StructLayout:
+    """First beat of a packet of the refill stream: where the `words` words of the beats that follow go.
+
+    ``last`` marks the last packet of the tile in ``buffer``. A beat holds one memory word in its low bits.
+    """
+    return data.StructLayout({
+        "memory": 4, "unit": 8, "address": 20, "words": 20, "buffer": 1, "last": 1, "reserved": REFILL_BITS - 54,
+    })  # fmt: skip
+
+
+COUNTERS = ("entries", "padding", "starved", "blocked", "skipped", "refill", "saturated")
 """Counters of a layer, in record order; docs/architecture.md defines each."""
 
 
@@ -159,6 +178,7 @@ def identity(params: Params) -> str:
         "pointer_block": fields(pointer_block(params)),
         "descriptor": fields(descriptor(params)),
         "record": fields(record(params)),
+        "refill_header": fields(refill_header(params)),
         "memories": {memory.name: memory_shape(params, memory) for memory in MEMORIES},
     }
     text = json.dumps([FORMAT_VERSION, params.asdict(), layouts], sort_keys=True)

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.layouts import ACT_BITS, WEIGHT_BITS
 from hw.params import Params
 from hw.sram import Sram
-from hw.streams import drain_request, product_operands
+from hw.streams import drain_request, product_operands, tag
 
 __all__ = ["Mac"]
 
@@ -29,7 +29,7 @@ class Mac(wiring.Component):
     Members
     -------
     i : operands (always ready).
-    done, done_bank : the last entry of a column was written in this cycle, and into which bank.
+    done, done_tag : the last entry of a column was written in this cycle, and what the column belonged to.
     drain : write-back's read and clear requests; it only touches a bank that no entry is on its way to.
     sum : accumulator that `drain` asked for, int`acc_bits`.
 
@@ -43,7 +43,7 @@ class Mac(wiring.Component):
         self.banks = [Sram(params.acc_bits, params.rows) for _ in range(2)]
         super().__init__({
             "i": In(stream.Signature(product_operands(params), always_ready=True)),
-            "done": Out(1), "done_bank": Out(1),
+            "done": Out(1), "done_tag": Out(tag(params)),
             "drain": In(drain_request(params)),
             "sum": Out(signed(params.acc_bits)),
         })  # fmt: skip
@@ -55,7 +55,8 @@ class Mac(wiring.Component):
         product = Signal(signed(WEIGHT_BITS + ACT_BITS))
         valid = Signal()
         last = Signal()
-        bank = Signal()
+        held = Signal(tag(params))
+        bank = held.bank
         row = Signal(params.row_bits)
         forward = Signal()
         previous = Signal(signed(params.acc_bits))
@@ -64,14 +65,14 @@ class Mac(wiring.Component):
 
         m.d.sync += [
             product.eq(self.i.p.weight.raw.as_signed() * self.i.p.act.as_signed()),
-            valid.eq(self.i.valid), last.eq(self.i.p.last), bank.eq(self.i.p.bank), row.eq(self.i.p.row),
-            forward.eq(valid & (row == self.i.p.row) & (bank == self.i.p.bank)),
+            valid.eq(self.i.valid), last.eq(self.i.p.last), held.eq(self.i.p.tag), row.eq(self.i.p.row),
+            forward.eq(valid & (row == self.i.p.row) & (bank == self.i.p.tag.bank)),
             previous.eq(total),
         ]  # fmt: skip
         m.d.comb += [
             stored.eq(Mux(bank, self.banks[1].r_data, self.banks[0].r_data)),
             total.eq(Mux(forward, previous, stored) + product),  # the carry out is dropped: sums wrap
-            self.done.eq(valid & last), self.done_bank.eq(bank),
+            self.done.eq(valid & last), self.done_tag.eq(held),
         ]  # fmt: skip
 
         drained = Signal()
@@ -81,7 +82,7 @@ class Mac(wiring.Component):
             draining = self.drain.bank == n
             # Reading an accumulator in the cycle that writes it is what `forward` is for: no read then.
             clash = valid & (bank == n) & (row == self.i.p.row)
-            with m.If(self.i.valid & (self.i.p.bank == n)):
+            with m.If(self.i.valid & (self.i.p.tag.bank == n)):
                 m.d.comb += [memory.r_en.eq(~clash), memory.r_addr.eq(self.i.p.row)]
             with m.Elif(draining):
                 m.d.comb += [memory.r_en.eq(1), memory.r_addr.eq(self.drain.slot)]

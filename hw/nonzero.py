@@ -1,4 +1,4 @@
-"""Leading-nonzero detection: one octet of activations in, its nonzero ones out, one a cycle."""
+"""Leading-nonzero detection: one octet of activations in, its nonzero columns out, one a cycle."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from amaranth.lib.wiring import In, Out
 
 from hw.layouts import ACT_BITS
 from hw.params import LANES, Params
-from hw.streams import broadcast
+from hw.population import ones
+from hw.streams import broadcast, tag
 
 __all__ = ["LeadingNonzero", "octet"]
 
 
 def octet(params: Params) -> data.StructLayout:
-    """Eight activations of successive columns, the pointer block that describes them, and the bank in use."""
+    """Eight activations of successive columns, the pointer block that describes them, and what they belong to.
+
+    Folded, the octet has four columns of two activations; `half` says which half of the pointer block they are.
+    """
     return data.StructLayout({
-        "acts": data.ArrayLayout(ACT_BITS, LANES), "block": broadcast(params)["block"].width, "bank": 1, "last": 1,
+        "acts": data.ArrayLayout(ACT_BITS, LANES), "block": broadcast(params)["block"].width, "tag": tag(params),
+        **({"fold": 1, "half": 1} if params.fold > 1 else {}), "last": 1,
     })  # fmt: skip
 
 
 class LeadingNonzero(wiring.Component):
-    """Send the nonzero activations of an octet in order of their column.
+    """Send the columns of an octet that have a nonzero activation, in order.
 
     Timing: the first is valid 1 cycle after the octet is taken; one a cycle; an octet without any costs
     one cycle. The next octet is taken in the cycle in which the last one leaves.
@@ -31,7 +36,7 @@ class LeadingNonzero(wiring.Component):
     i : octets.
     o : nonzero columns.
     finished : the octet marked `last` is used up in this cycle.
-    skipped : zero activations of the octet taken in this cycle.
+    skipped : columns without a nonzero activation in the octet taken in this cycle.
 
     Source: EIE section IV, "Distributed Leading Non-Zero Detection"; one central detector here.
     """
@@ -52,24 +57,42 @@ class LeadingNonzero(wiring.Component):
         remaining = Signal(LANES)
         lowest = Signal(LANES)
         used_up = Signal()
-        arriving = Cat(act.any() for act in (self.i.p.acts[n] for n in range(LANES)))
+        nonzero = Cat(act.any() for act in (self.i.p.acts[n] for n in range(LANES)))
+        arriving = Signal(LANES)
+        columns = Signal(range(LANES + 1))
+        m.d.comb += [arriving.eq(nonzero), columns.eq(LANES)]
+
+        # Held in the order of columns: of a folded octet the even activations, then the odd ones.
+        sorted_acts = Signal(self.i.p.acts.shape())
+        m.d.comb += sorted_acts.eq(self.i.p.acts)
+        if self.params.fold > 1:
+            with m.If(self.i.p.fold):
+                pairs = range(LANES // 2)
+                m.d.comb += [arriving.eq(Cat(nonzero[2 * n : 2 * n + 2].any() for n in pairs)), columns.eq(LANES // 2)]
+                m.d.comb += [sorted_acts[n].eq(self.i.p.acts[2 * n]) for n in pairs]
+                m.d.comb += [sorted_acts[n + LANES // 2].eq(self.i.p.acts[2 * n + 1]) for n in pairs]
 
         m.d.comb += [
             lowest.eq(remaining & -remaining),
             self.o.valid.eq(valid & remaining.any()),
-            self.o.p.block.eq(held.block), self.o.p.bank.eq(held.bank),
+            self.o.p.block.eq(held.block), self.o.p.tag.eq(held.tag),
             used_up.eq(valid & (~remaining.any() | (self.o.ready & (remaining == lowest)))),
             self.finished.eq(used_up & held.last),
             self.i.ready.eq(~valid | used_up),
         ]  # fmt: skip
         for lane in range(LANES):
             with m.If(lowest[lane]):
-                m.d.comb += [self.o.p.lane.eq(lane), self.o.p.act.eq(held.acts[lane])]
+                m.d.comb += [self.o.p.lane.eq(lane), self.o.p.acts[0].eq(held.acts[lane])]
+                if self.params.fold > 1 and lane < LANES // 2:
+                    m.d.comb += self.o.p.acts[1].eq(held.acts[lane + LANES // 2])
+                    with m.If(held.fold & held.half):
+                        m.d.comb += self.o.p.lane.eq(lane + LANES // 2)
 
         with m.If(self.o.ready):
             m.d.sync += remaining.eq(remaining & ~lowest)
         with m.If(self.i.ready):
             m.d.sync += [valid.eq(self.i.valid), held.eq(self.i.payload), remaining.eq(arriving)]
+            m.d.sync += held.acts.eq(sorted_acts)
             with m.If(self.i.valid):
-                m.d.comb += self.skipped.eq(sum(((arriving[lane] == 0) for lane in range(LANES)), start=0))
+                m.d.comb += self.skipped.eq(columns - ones(arriving))
         return m

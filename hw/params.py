@@ -31,6 +31,8 @@ _LIMITS: dict[str, tuple[int, int]] = {
     "codebooks": (1, 16),
     "descriptors": (2, 1 << 12),
     "acc_bits": (33, 48),
+    "fold": (1, 2),
+    "fragments": (1, LANES),
 }
 
 
@@ -56,7 +58,12 @@ class Params:
     codebooks : codebooks on chip, one a layer.
     descriptors : layer descriptors (and layer records) on chip.
     acc_bits : width of an accumulator; sums wrap modulo ``2**acc_bits``.
+    fold : activations that a column may carry. With 2, the layers that the compiler folds send two at once.
+    fragments : neighbouring PEs that one row may be split over, a power of two; 1 splits none.
+    refill : there is a stream port that loads tiles of layers larger than the memories while others compute.
     balanced : the compiler deals rows to PEs by their nonzeros instead of interleaving them.
+    skip_empty : a column without entries in a PE costs it nothing. Otherwise the compiler stores a padding entry
+        there, which costs the cycle that it costs the published array.
 
     Raises
     ------
@@ -76,7 +83,11 @@ class Params:
     codebooks: int = 16
     descriptors: int = 256
     acc_bits: int = 40
+    fold: int = 2
+    fragments: int = 8
+    refill: bool = True
     balanced: bool = True
+    skip_empty: bool = True
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -85,8 +96,11 @@ class Params:
                 raise ParamsError(f"{name} is {value!r}; expected an integer from {low} to {high}")
         if self.pes & (self.pes - 1):
             raise ParamsError(f"pes is {self.pes}; expected a power of two from 1 to 256")
-        if not isinstance(self.balanced, bool):
-            raise ParamsError(f"balanced is {self.balanced!r}; expected true or false")
+        if self.fragments & (self.fragments - 1):
+            raise ParamsError(f"fragments is {self.fragments}; expected a power of two from 1 to {LANES}")
+        for name in ("refill", "balanced", "skip_empty"):
+            if not isinstance(getattr(self, name), bool):
+                raise ParamsError(f"{name} is {getattr(self, name)!r}; expected true or false")
 
     # Derived figures: everything that two places need is computed here and nowhere else.
 
@@ -121,16 +135,32 @@ class Params:
 
     @property
     def count_bits(self) -> int:
-        """Width of a column's entry count; a column never has more entries than accumulators."""
-        return self.rows.bit_length()
+        """Width of a column's entry count: a column has at most one entry an accumulator and activation."""
+        return (self.fold * self.rows).bit_length()
 
     @property
     def row_bits(self) -> int:
         return (self.rows - 1).bit_length()
 
-    def slots(self, outputs: int) -> int:
-        """Accumulators of a PE that a layer of `outputs` neurons uses."""
-        return -(-outputs // self.pes)
+    @property
+    def max_split(self) -> int:
+        """PEs that a row can be split over: they lie in one write-back group."""
+        return min(self.fragments, self.group)
+
+    def outputs(self, slots: int, fragment_slots: int, split: int) -> int:
+        """Outputs that a write-back group makes of `slots` accumulators in each of its PEs.
+
+        The last `fragment_slots` hold rows split over `split` neighbouring PEs, whose sums are added.
+        """
+        return (slots - fragment_slots) * self.group + fragment_slots * self.group // split
+
+    def positions(self, outputs: int) -> int:
+        """Positions in whole lines of activation memory that `outputs` results of every group take."""
+        return -(-outputs // LANES) * self.line
+
+    def column_blocks(self, octets: int, folded: bool) -> int:
+        """Pointer blocks that describe the columns of `octets`; a folded octet has four columns."""
+        return -(-octets // 2) if folded else octets
 
     def octets(self, values: int) -> int:
         """Octets that hold `values` activations."""
@@ -161,10 +191,14 @@ class Params:
 
 
 # The published array (EIE, section IV: 64 PEs, 4-bit relative index, queue depth 8, interleaved rows).
-_EIE_64 = Params(pes=64, index_bits=4, queue_depth=8, balanced=False)
+_EIE_64 = Params(
+    pes=64, index_bits=4, queue_depth=8, fold=1, fragments=1, refill=False, balanced=False, skip_empty=False
+)
 
 # One PE whose memories fit an ECP5-85.
-_ECP5_PE = Params(pes=1, rows=64, weight_words=1024, pointer_blocks=512, act_lines=512, bias_words=256, descriptors=16)
+_ECP5_PE = Params(
+    pes=1, rows=64, weight_words=1024, pointer_blocks=512, act_lines=512, bias_words=256, descriptors=16, refill=False
+)
 
 PRESETS: dict[str, Params] = {
     **{f"BALANCED_{1 << n}": Params(pes=1 << n) for n in range(9)},

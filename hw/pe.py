@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Elaboratable, Module, ResetInserter, Signal, signed
+from amaranth import Elaboratable, Module, ResetInserter, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -29,10 +29,10 @@ class ProcessingElement(wiring.Component):
     -------
     i : broadcast columns (always ready; send only while ``room``).
     room : registered room flag of the queue.
-    busy : for each bank, a column is anywhere between ``i`` and the accumulators.
+    busy : for each bank, a column is anywhere between ``i`` and the accumulators. tile_busy : for each tile buffer.
     activity : what was selected in the cycle before.
     drain, sum : write-back's port to the accumulators.
-    codebook : codebook number of each bank.
+    codebook, fold : codebook number of each bank, and whether its layer is folded.
     restart : synchronous reset of everything but the memories.
     host : words for the weight, pointer and codebook memories, one a cycle, while the PE is idle.
     """
@@ -49,10 +49,11 @@ class ProcessingElement(wiring.Component):
             "i": In(stream.Signature(broadcast(params), always_ready=True)),
             "room": Out(1),
             "busy": Out(2),
+            **({"tile_busy": Out(2)} if params.refill else {}),
             "activity": Out(event(params)),
             "drain": In(drain_request(params)),
             "sum": Out(signed(params.acc_bits)),
-            "codebook": In(4).array(2),
+            "codebook": In(4).array(2), "fold": In(2),
             "host": In(stream.Signature(host_write(params), always_ready=True)),
             "restart": In(1),
         })  # fmt: skip
@@ -74,9 +75,10 @@ class ProcessingElement(wiring.Component):
             self.room.eq(queue.room),
             mac.drain.eq(self.drain), self.sum.eq(mac.sum),
             decode.codebook[0].eq(self.codebook[0]), decode.codebook[1].eq(self.codebook[1]),
+            decode.fold.eq(self.fold),
             self.activity.entry.eq(weights.o.valid),
             self.activity.padding.eq(weights.o.valid & (weights.o.p.code == 0)),
-            self.activity.bank.eq(weights.o.p.bank),
+            self.activity.bank.eq(weights.o.p.tag.bank),
         ]  # fmt: skip
 
         for memory, block in ((Memory.WEIGHTS, weights), (Memory.POINTERS, pointers), (Memory.CODEBOOK, decode)):
@@ -86,12 +88,17 @@ class ProcessingElement(wiring.Component):
                 block.w_data.eq(self.host.p.data),
             ]
 
-        # Columns on their way, by bank; at most one enters and two leave in a cycle (dropped, finished).
-        for bank in range(2):
-            pending = Signal(range(self.params.queue_depth + 32), name=f"pending_{bank}")
-            entered = self.i.valid & (self.i.p.bank == bank)
-            dropped = pointers.dropped & (pointers.dropped_bank == bank)
-            finished = mac.done & (mac.done_bank == bank)
-            m.d.sync += pending.eq(pending + entered - dropped - finished)
-            m.d.comb += self.busy[bank].eq(pending != 0)
+        # Columns on their way; at most one enters and two leave in a cycle (dropped, finished).
+        def on_their_way(name: str, entered: Value, dropped: Value, finished: Value) -> Value:
+            pending = Signal(range(self.params.queue_depth + 32), name=f"pending_{name}")
+            m.d.sync += pending.eq(
+                pending + (self.i.valid & entered) - (pointers.dropped & dropped) - (mac.done & finished)
+            )
+            return pending != 0
+
+        tags = (self.i.p.tag, pointers.dropped_tag, mac.done_tag)
+        for n in range(2):
+            m.d.comb += self.busy[n].eq(on_their_way(f"bank_{n}", *(tag.bank == n for tag in tags)))
+            if self.params.refill:
+                m.d.comb += self.tile_busy[n].eq(on_their_way(f"tile_{n}", *(tag.tile[n] for tag in tags)))
         return ResetInserter(self.restart)(m)

@@ -6,10 +6,10 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import ACT_BITS, pointer_block
+from hw.layouts import pointer_block
 from hw.params import LANES, Params
 from hw.sram import Sram
-from hw.streams import broadcast, job
+from hw.streams import activations, broadcast, job, tag
 
 __all__ = ["PointerRead"]
 
@@ -27,7 +27,7 @@ class PointerRead(wiring.Component):
     -------
     i : broadcast column (always ready).
     o : job (always ready: the room rule of the queue guarantees it).
-    dropped, dropped_bank : an empty column left the pipeline, and for which bank.
+    dropped, dropped_tag : an empty column left the pipeline, and what it belonged to.
     w_en, w_addr, w_data : host write port of the pointer memory.
 
     Source: EIE section IV, "Pointer Read Unit"; block pointers instead of two banks of absolute ones.
@@ -41,7 +41,7 @@ class PointerRead(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(broadcast(params), always_ready=True)),
             "o": Out(stream.Signature(job(params), always_ready=True)),
-            "dropped": Out(1), "dropped_bank": Out(1),
+            "dropped": Out(1), "dropped_tag": Out(tag(params)),
             "w_en": In(1), "w_addr": In(len(self.memory.w_addr)), "w_data": In(self.memory.width),
         })  # fmt: skip
 
@@ -54,13 +54,13 @@ class PointerRead(wiring.Component):
             memory.r_en.eq(self.i.valid), memory.r_addr.eq(self.i.p.block),
         ]  # fmt: skip
 
-        # What travels beside the memory word: lane, bank, activation.
-        beside = data.StructLayout({"lane": 3, "bank": 1, "act": ACT_BITS})
+        # What travels beside the memory word.
+        beside = data.StructLayout({"lane": 3, "tag": tag(params), "acts": activations(params)})
         valid = [Signal(name=f"valid_{n}") for n in range(3)]
         passing = [Signal(beside, name=f"passing_{n}") for n in range(3)]
         m.d.sync += [
             valid[0].eq(self.i.valid),
-            passing[0].lane.eq(self.i.p.lane), passing[0].bank.eq(self.i.p.bank), passing[0].act.eq(self.i.p.act),
+            passing[0].lane.eq(self.i.p.lane), passing[0].tag.eq(self.i.p.tag), passing[0].acts.eq(self.i.p.acts),
             valid[1].eq(valid[0]), passing[1].eq(passing[0]),
             valid[2].eq(valid[1]), passing[2].eq(passing[1]),
         ]  # fmt: skip
@@ -85,9 +85,9 @@ class PointerRead(wiring.Component):
             self.o.p.lane.eq(start[:3]),
             self.o.p.count.eq(count),
             self.o.p.take.eq(Mux(count < available, count, available)),
-            self.o.p.bank.eq(passing[2].bank),
-            self.o.p.act.eq(passing[2].act),
+            self.o.p.tag.eq(passing[2].tag),
+            self.o.p.acts.eq(passing[2].acts),
             self.dropped.eq(valid[2] & (count == 0)),
-            self.dropped_bank.eq(passing[2].bank),
+            self.dropped_tag.eq(passing[2].tag),
         ]
         return m

@@ -9,21 +9,23 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.layouts import ACT_BITS, descriptor
 from hw.nonzero import LeadingNonzero
 from hw.params import LANES, Params
-from hw.streams import broadcast
+from hw.streams import broadcast, tag
 
 __all__ = ["Scan", "scan_request"]
 
 
 def scan_request(params: Params) -> data.StructLayout:
-    """One layer to scan: first line, octets, first pointer block, accumulator bank."""
-    return data.StructLayout({"source": 16, "octets": 16, "pointers": 16, "bank": 1})
+    """One layer or tile to scan: first line, octets, first pointer block, what its columns belong to."""
+    return data.StructLayout({
+        "source": 16, "octets": 16, "pointers": 16, "tag": tag(params), **({"fold": 1} if params.fold > 1 else {}),
+    })  # fmt: skip
 
 
 class Scan(wiring.Component):
     """Read octets in order, ahead of the detector by one, and stream the nonzero columns.
 
     Octet `w` lies in bank ``w % groups`` at line ``source + w // groups``. It is read only when its line is
-    there: `open` says that all are, otherwise the first `lines` lines.
+    there: `open` says that all are, otherwise the lines before `limit`. A tile is read only when it is loaded.
 
     Timing: the first octet is requested 1 cycle after ``start``; its first nonzero column is valid 2 cycles
     after the request. One nonzero a cycle, one cycle for an octet of zeros, none between octets.
@@ -31,7 +33,8 @@ class Scan(wiring.Component):
     Members
     -------
     start, request : begin a layer (only while idle, that is after ``finished``).
-    open, lines : which lines of the source may be read.
+    open, limit : which lines of the activation memory may be read.
+    loaded : for each tile buffer, its weights are there. waiting : the tile to scan is not.
     r_en, r_addr, r_data : read port of all activation banks.
     o : nonzero columns.
     finished, skipped : see `LeadingNonzero`.
@@ -42,7 +45,8 @@ class Scan(wiring.Component):
         self.detector = LeadingNonzero(params)
         super().__init__({
             "start": In(1), "request": In(scan_request(params)),
-            "open": In(1), "lines": In(16),
+            "open": In(1), "limit": In(16),
+            **({"loaded": In(2), "waiting": Out(1)} if params.refill else {}),
             "r_en": Out(1), "r_addr": Out(16), "r_data": In(ACT_BITS * LANES).array(params.groups),
             "o": Out(stream.Signature(broadcast(params))),
             "finished": Out(1), "skipped": Out(range(LANES + 1)),
@@ -60,19 +64,24 @@ class Scan(wiring.Component):
         octets = Signal(16)
         source = Signal(16)
         block = Signal(descriptor(self.params)["pointers"].width)
-        bank = Signal()
-        line = number >> address_bits
+        belongs = Signal(tag(self.params))
+        fold = Signal()
+        address = Signal(16)
+        waiting = Signal()
+        m.d.comb += address.eq(source + (number >> address_bits))
+        if self.params.refill:
+            m.d.comb += [waiting.eq(active & (belongs.tile & ~self.loaded).any()), self.waiting.eq(waiting)]
 
         # The octet that stands at the output of the memory.
         read = Signal()
-        at = Signal(data.StructLayout({"group": max(1, address_bits), "block": 16, "bank": 1, "last": 1}))
+        at = Signal(data.StructLayout({"group": max(1, address_bits), "block": 16, "half": 1, "last": 1}))
         last = Signal()
         m.d.comb += [
             last.eq(number + 1 == octets),
-            self.r_en.eq(active & (~read | detector.i.ready) & (self.open | (line < self.lines))),
-            self.r_addr.eq(source + line),
+            self.r_en.eq(active & ~waiting & (~read | detector.i.ready) & (self.open | (address < self.limit))),
+            self.r_addr.eq(address),
             detector.i.valid.eq(read),
-            detector.i.p.block.eq(at.block), detector.i.p.bank.eq(at.bank), detector.i.p.last.eq(at.last),
+            detector.i.p.block.eq(at.block), detector.i.p.tag.eq(belongs), detector.i.p.last.eq(at.last),
         ]  # fmt: skip
         acts = self.r_data[0] if self.params.groups == 1 else Signal(ACT_BITS * LANES)
         if self.params.groups > 1:
@@ -84,13 +93,17 @@ class Scan(wiring.Component):
 
         with m.If(self.r_en):
             m.d.sync += [
-                number.eq(number + 1), block.eq(block + 1), active.eq(~last),
-                at.group.eq(number[:address_bits]), at.block.eq(block), at.bank.eq(bank), at.last.eq(last),
+                number.eq(number + 1), block.eq(block + (~fold | number[0])), active.eq(~last),
+                at.group.eq(number[:address_bits]), at.block.eq(block), at.half.eq(number[0]), at.last.eq(last),
             ]  # fmt: skip
         m.d.sync += read.eq(Mux(self.r_en, 1, read & ~detector.i.ready))
         with m.If(self.start):
             m.d.sync += [
                 active.eq(1), number.eq(0), octets.eq(self.request.octets), source.eq(self.request.source),
-                block.eq(self.request.pointers), bank.eq(self.request.bank),
+                block.eq(self.request.pointers), belongs.eq(self.request.tag),
             ]  # fmt: skip
+        if self.params.fold > 1:
+            m.d.comb += [detector.i.p.fold.eq(fold), detector.i.p.half.eq(at.half)]
+            with m.If(self.start):
+                m.d.sync += fold.eq(self.request.fold)
         return m

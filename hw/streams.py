@@ -8,27 +8,41 @@ from hw.layouts import ACT_BITS, WEIGHT_BITS, descriptor, memory_shape
 from hw.layouts import Memory as MemoryId
 from hw.params import LANES, Params
 
-__all__ = ["broadcast", "drain_request", "event", "host_write", "job", "product_operands", "selected_entry"]
+__all__ = [
+    "activations", "broadcast", "drain_request", "event", "host_write", "job", "product_operands", "selected_entry",
+    "tag",
+]  # fmt: skip
+
+
+def tag(params: Params) -> data.StructLayout:
+    """What a column belongs to: its accumulator bank, and the tile buffer that its weights lie in (bit n: buffer n)."""
+    return data.StructLayout({"bank": 1, **({"tile": 2} if params.refill else {})})
+
+
+def activations(params: Params) -> data.ArrayLayout:
+    """The activations of a column: one, or two if it is folded."""
+    return data.ArrayLayout(ACT_BITS, params.fold)
 
 
 def broadcast(params: Params) -> data.StructLayout:
-    """One nonzero column, sent to every PE: pointer block and lane, accumulator bank, activation."""
+    """One nonzero column, sent to every PE: pointer block and lane, what it belongs to, activations."""
     block = descriptor(params)["pointers"].width
-    return data.StructLayout({"block": block, "lane": 3, "bank": 1, "act": ACT_BITS})
+    return data.StructLayout({"block": block, "lane": 3, "tag": tag(params), "acts": activations(params)})
 
 
 def job(params: Params) -> data.StructLayout:
     """One nonempty column of one PE: where its entries start, how many, and how many in the first word."""
     return data.StructLayout({
         "word": params.entry_address_bits - 3, "lane": 3, "count": params.count_bits, "take": 4,
-        "bank": 1, "act": ACT_BITS,
+        "tag": tag(params), "acts": activations(params),
     })  # fmt: skip
 
 
 def selected_entry(params: Params) -> data.StructLayout:
     """One entry on its way to decode; `first` and `last` of its column."""
     return data.StructLayout({
-        "code": params.code_bits, "index": params.index_bits, "first": 1, "last": 1, "bank": 1, "act": ACT_BITS,
+        "code": params.code_bits, "index": params.index_bits, "first": 1, "last": 1,
+        "tag": tag(params), "acts": activations(params),
     })  # fmt: skip
 
 
@@ -36,7 +50,7 @@ def product_operands(params: Params) -> data.StructLayout:
     """One multiplication: weight times activation onto accumulator `row` of `bank`."""
     return data.StructLayout({
         "weight": data.StructLayout({"raw": WEIGHT_BITS}), "act": ACT_BITS,
-        "row": params.row_bits, "bank": 1, "last": 1,
+        "row": params.row_bits, "tag": tag(params), "last": 1,
     })  # fmt: skip
 
 

@@ -9,16 +9,17 @@ from amaranth.lib.wiring import In, Out
 from hw.layouts import WEIGHT_BITS
 from hw.params import Params
 from hw.sram import Sram
-from hw.streams import product_operands, selected_entry
+from hw.streams import activations, product_operands, selected_entry
 
 __all__ = ["WeightDecode"]
 
 
 class WeightDecode(wiring.Component):
-    """Code to 16-bit weight, relative index to accumulator.
+    """Code to 16-bit weight, relative index to accumulator and activation.
 
     Numerics: a relative index counts the rows skipped since the entry before (since the top for the first
-    of a column), so ``row = (first ? 0 : previous row + 1) + index``.
+    of a column), so ``row = (first ? 0 : previous row + 1) + index``. In a folded layer these are virtual rows,
+    ``2 * row + s``: `s` selects the activation of the column that the entry is multiplied with.
 
     Timing: ``o`` is valid 1 cycle after ``i``; one entry a cycle.
 
@@ -26,7 +27,7 @@ class WeightDecode(wiring.Component):
     -------
     i : entries (always ready).
     o : operands of the multiplier (always ready).
-    codebook : number of the codebook that each of the two banks uses.
+    codebook : number of the codebook that each of the two banks uses. fold : whether its layer is folded.
     w_en, w_addr, w_data : host write port of the codebook memory.
 
     Source: EIE section III and IV ("Arithmetic Unit": codebook lookup, index accumulation).
@@ -40,7 +41,7 @@ class WeightDecode(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(selected_entry(params), always_ready=True)),
             "o": Out(stream.Signature(product_operands(params), always_ready=True)),
-            "codebook": In(4).array(2),
+            "codebook": In(4).array(2), "fold": In(2),
             "w_en": In(1), "w_addr": In(len(self.memory.w_addr)), "w_data": In(WEIGHT_BITS),
         })  # fmt: skip
 
@@ -48,9 +49,12 @@ class WeightDecode(wiring.Component):
         m = Module()
         params = self.params
         m.submodules.memory = memory = self.memory
-        following = Signal(params.row_bits)
-        row = Signal(params.row_bits)
-        book = Mux(self.i.p.bank, self.codebook[1], self.codebook[0])
+        virtual_bits = params.row_bits + params.fold - 1
+        following = Signal(virtual_bits)
+        row = Signal(virtual_bits)
+        acts = Signal(activations(params))
+        bank = self.i.p.tag.bank
+        book = Mux(bank, self.codebook[1], self.codebook[0])
         m.d.comb += [
             row.eq(Mux(self.i.p.first, 0, following) + self.i.p.index),
             memory.w_en.eq(self.w_en), memory.w_addr.eq(self.w_addr), memory.w_data.eq(self.w_data),
@@ -59,9 +63,16 @@ class WeightDecode(wiring.Component):
         ]  # fmt: skip
         m.d.sync += [
             self.o.valid.eq(self.i.valid),
-            self.o.p.row.eq(row), self.o.p.act.eq(self.i.p.act),
-            self.o.p.bank.eq(self.i.p.bank), self.o.p.last.eq(self.i.p.last),
+            acts.eq(self.i.p.acts), self.o.p.tag.eq(self.i.p.tag), self.o.p.last.eq(self.i.p.last),
         ]  # fmt: skip
+        if params.fold == 1:
+            m.d.sync += self.o.p.row.eq(row)
+            m.d.comb += self.o.p.act.eq(acts[0])
+        else:
+            folded = self.fold.bit_select(bank, 1)
+            second = Signal()
+            m.d.sync += [self.o.p.row.eq(Mux(folded, row >> 1, row)), second.eq(folded & row[0])]
+            m.d.comb += self.o.p.act.eq(Mux(second, acts[1], acts[0]))
         with m.If(self.i.valid):
             m.d.sync += following.eq(row + 1)
         return m

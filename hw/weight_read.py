@@ -6,10 +6,10 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import ACT_BITS, weight_word
+from hw.layouts import weight_word
 from hw.params import LANES, Params
 from hw.sram import Sram
-from hw.streams import job, selected_entry
+from hw.streams import activations, job, selected_entry, tag
 
 __all__ = ["WeightRead"]
 
@@ -49,7 +49,7 @@ class WeightRead(wiring.Component):
         m = Module()
         params = self.params
         m.submodules.memory = memory = self.memory
-        column = data.StructLayout({"bank": 1, "act": ACT_BITS})
+        column = data.StructLayout({"tag": tag(params), "acts": activations(params)})
 
         # The word to request next.
         next_valid = Signal()
@@ -85,7 +85,7 @@ class WeightRead(wiring.Component):
             m.d.sync += [
                 next_valid.eq(self.i.valid), next_word.eq(self.i.p.word), next_lane.eq(self.i.p.lane),
                 next_first.eq(1), next_take.eq(self.i.p.take), next_rest.eq(self.i.p.count - self.i.p.take),
-                next_column.bank.eq(self.i.p.bank), next_column.act.eq(self.i.p.act),
+                next_column.tag.eq(self.i.p.tag), next_column.acts.eq(self.i.p.acts),
             ]  # fmt: skip
 
         with m.If(issue):
@@ -103,6 +103,6 @@ class WeightRead(wiring.Component):
             self.o.valid.eq(left != 0),
             self.o.p.code.eq(selected.code), self.o.p.index.eq(selected.index),
             self.o.p.first.eq(first), self.o.p.last.eq((left == 1) & ~more),
-            self.o.p.bank.eq(now.bank), self.o.p.act.eq(now.act),
+            self.o.p.tag.eq(now.tag), self.o.p.acts.eq(now.acts),
         ]  # fmt: skip
         return m

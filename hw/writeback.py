@@ -16,16 +16,18 @@ __all__ = ["Writeback", "drain_step"]
 
 
 def drain_step(params: Params) -> data.StructLayout:
-    """One accumulator to write back: which PE of the group, its bias word, its lane in the octet."""
+    """One accumulator to write back: which PE of the group, whether it begins and ends an output, where that goes."""
     return data.StructLayout({
-        "pe": 3, "lane": 3, "flush": 1, "bias": 16, "shift": 5, "relu": 1,
+        "pe": 3, "first": 1, "last": 1, "lane": 3, "flush": 1, "bias": 16, "shift": 5, "relu": 1,
     })  # fmt: skip
 
 
 class Writeback(wiring.Component):
-    """Bias, activation function, requantization and saturation for one group of PEs, one output a cycle.
+    """Bias, activation function, requantization and saturation for one group of PEs, one accumulator a cycle.
 
-    Numerics: ``total = wrap(sum + bias, acc_bits)``; ReLU or nothing; ``+ 2**(shift - 1)`` (nothing for
+    An output is the sum of successive accumulators, from `first` to `last`: one, or the fragments of a split row.
+
+    Numerics: ``total = wrap(sums + bias, acc_bits)``; ReLU or nothing; ``+ 2**(shift - 1)`` (nothing for
     shift 0) without overflow; arithmetic shift right; saturate to int16. Adding the bias here instead of
     starting the accumulator at it gives the same bits, since sums wrap, and saves a pass over the bank.
 
@@ -63,22 +65,22 @@ class Writeback(wiring.Component):
         params = self.params
         m.submodules.memory = memory = self.memory = Sram(params.acc_bits, params.bias_words)
         steps = [self.i.payload, *(Signal(drain_step(params), name=f"step_{n}") for n in range(1, 4))]
-        valid = [self.i.valid, *(Signal(name=f"valid_{n}") for n in range(1, 5))]
-        m.d.sync += [late.eq(early) for early, late in pairwise(valid)]
+        valid = [self.i.valid, *(Signal(name=f"valid_{n}") for n in range(1, 4))]
+        m.d.sync += [valid[1].eq(valid[0]), valid[2].eq(valid[1]), valid[3].eq(valid[2] & steps[2].last)]
         m.d.sync += [late.eq(early) for early, late in pairwise(steps)]
         m.d.comb += [
             memory.w_en.eq(self.w_en), memory.w_addr.eq(self.w_addr), memory.w_data.eq(self.w_data),
             memory.r_en.eq(self.i.valid), memory.r_addr.eq(self.i.p.bias),
         ]  # fmt: skip
 
-        # Cycle 0: pick the PE. 1: add the bias. 2: function and shift. 3: saturate into the octet.
+        # Cycle 0: pick the PE. 1: add the bias, or what the row has so far. 2: function and shift. 3: saturate.
         raw = Signal(signed(params.acc_bits))
         total = Signal(signed(params.acc_bits))
         with m.Switch(steps[0].pe):
             for pe in range(params.group):
                 with m.Case(pe):
                     m.d.sync += raw.eq(self.sums[pe])
-        m.d.sync += total.eq(raw + memory.r_data.as_signed())  # wraps
+        m.d.sync += total.eq(raw + Mux(steps[1].first, memory.r_data.as_signed(), total))  # wraps
 
         rectified = Signal(signed(params.acc_bits))
         rounded = Signal(signed(params.acc_bits + 1))

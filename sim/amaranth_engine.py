@@ -16,7 +16,7 @@ from compiler.image import Image, memory_words
 from hw.core import Core
 from hw.layouts import Memory, fields, record
 from hw.params import LANES
-from sim.program import chunks, layer_outputs, words
+from sim.program import chunks, layer_outputs, layer_records, record_numbers, words
 
 __all__ = ["run_amaranth"]
 
@@ -49,6 +49,7 @@ def run_amaranth(
     records: list[dict[str, int]] = []
     places = fields(record(params))
     limit = 20_000 + 8 * sum(layer.nonzeros + layer.padding + layer.columns for layer in image.layers) * len(x)
+    limit += 8 * len(image.tiles) * len(x)
 
     async def bench(ctx: Any) -> None:
         def load(memory: Any, content: list[int]) -> None:
@@ -86,16 +87,25 @@ def run_amaranth(
                     raw = int(ctx.get(acts.data[line])).to_bytes(2 * LANES, "little")
                     memory[line, group] = np.frombuffer(raw, "<i2")
             outputs.append(layer_outputs(image, memory, chunk))
-            for n in range(len(chunk.descriptors) - 1):
+            for n in record_numbers(image, chunk.count):
                 word = int(ctx.get(core.records.data[n]))
                 records.append({name: (word >> first) & ((1 << width) - 1) for name, first, width in places})
             if progress:
                 progress(chunk.first + chunk.count, len(x))
 
+    async def refill(ctx: Any) -> None:
+        beats = [int.from_bytes(beat.tobytes(), "little") for beat in image.tiles]
+        ctx.set(core.tiles.valid, 1)
+        for beat in beats * len(x):
+            ctx.set(core.tiles.payload, beat)
+            await ctx.tick().until(core.tiles.ready)
+        ctx.set(core.tiles.valid, 0)
+
     simulator.add_testbench(bench)
+    if len(image.tiles):
+        simulator.add_testbench(refill, background=True)
     simulator.run()
-    layers = len(image.layers)
     return (
-        [np.concatenate([chunk[n] for chunk in outputs]) for n in range(layers)],
-        [records[n : n + layers] for n in range(0, len(records), layers)],
+        [np.concatenate([chunk[n] for chunk in outputs]) for n in range(len(image.layers))],
+        layer_records(image, records),
     )

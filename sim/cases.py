@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.encode import encode
+from compiler.errors import ImageError
 from compiler.image import Image
 from compiler.ir import QuantizedGraph, QuantizedLayer
 from compiler.pack import pack
@@ -41,14 +44,18 @@ def random_params(rng: np.random.Generator, max_pes: int = 16) -> Params:
         codebooks=4,
         descriptors=64,
         acc_bits=int(rng.choice([33, 40, 48])),
-        balanced=bool(rng.integers(0, 2)),
+        fold=int(rng.integers(1, 3)),
+        fragments=int(rng.choice([1, 2, 4, 8])),
+        refill=bool(rng.integers(0, 2)),
+        balanced=bool(rng.random() < 0.7),
+        skip_empty=bool(rng.random() < 0.8),
     )
 
 
-def random_network(rng: np.random.Generator, params: Params, max_width: int = 96) -> Image:
+def random_network(rng: np.random.Generator, params: Params, max_width: int = 96) -> QuantizedGraph:
     """One to three layers with random widths, densities, shifts, biases; sums may saturate, and with 33 bits wrap."""
     depth = int(rng.integers(1, 4))
-    limit = min(max_width, params.rows * params.pes)
+    limit = min(max_width, 2 * params.rows * params.pes)  # so that some layers have more rows than accumulators
     widths = [int(rng.integers(1, limit + 1)) if rng.random() < 0.9 else 1 for _ in range(depth + 1)]
     size = 1 << params.code_bits
     layers = []
@@ -64,12 +71,12 @@ def random_network(rng: np.random.Generator, params: Params, max_width: int = 96
             name=f"layer{n}", codes=codes.astype(np.uint8), codebook=codebook, weight_exponent=0,
             bias=rng.integers(-large, large, widths[n + 1]), shift=shift,
             activation="relu" if rng.random() < 0.6 else "none",
-            input_exponent=exponent, output_exponent=exponent + shift, exact=True,
+            input_exponent=exponent, output_exponent=exponent + shift, exact=True, fold=bool(rng.random() < 0.4),
         ))  # fmt: skip
         exponent += shift
     graph = QuantizedGraph(tuple(layers), params)
     graph.verify()
-    return pack(graph, encode(graph))
+    return graph
 
 
 def random_input(rng: np.random.Generator, inputs: int, batch: int) -> NDArray[np.int16]:
@@ -91,9 +98,35 @@ def random_input(rng: np.random.Generator, inputs: int, batch: int) -> NDArray[n
     return x
 
 
+def _tiled(graph: QuantizedGraph) -> Image:
+    """The network on the smallest memories that still hold a tile of each layer."""
+    pointer_blocks = 4 * graph.params.groups + 2
+    for weight_words in (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128):
+        params = graph.params.replace(weight_words=weight_words, pointer_blocks=pointer_blocks)
+        smaller = dataclasses.replace(graph, params=params)
+        with contextlib.suppress(ImageError):
+            return pack(smaller, encode(smaller))
+    return pack(graph, encode(graph))
+
+
+def _fitting(rng: np.random.Generator, params: Params) -> Image:
+    """The first random network that an array can compute, if need be in tiles."""
+    while True:
+        graph = random_network(rng, params)
+        with contextlib.suppress(ImageError):
+            return pack(graph, encode(graph))
+
+
 def random_case(seed: int, params: Params | None = None, max_batch: int = 4) -> Case:
-    """The case of a seed, on a random array or on a given one."""
+    """The case of a seed, on a random array or on a given one.
+
+    Every other random array with a refill port is cut down until the network is computed in tiles, but not below
+    what one tile takes; a given array stays as it is.
+    """
     rng = np.random.default_rng(seed)
-    params = params or random_params(rng)
-    image = random_network(rng, params)
+    if params is None:
+        graph = random_network(rng, random_params(rng))
+        image = _tiled(graph) if graph.params.refill and rng.integers(0, 2) else pack(graph, encode(graph))
+    else:
+        image = _fitting(rng, params)
     return Case(seed, image, random_input(rng, image.inputs, int(rng.integers(1, max_batch + 1))))

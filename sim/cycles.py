@@ -11,7 +11,7 @@ of the last entry of a job, all in cycles since the run began.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hw.params import LANES, ROUND_TRIP, Params
 
-__all__ = ["LayerColumns", "LayerTimes", "run"]
+__all__ = ["BlockTimes", "Work", "run"]
 
 Int = NDArray[np.int64]
 
@@ -31,31 +31,49 @@ QUEUE_TO_SELECT = 3  # written into an idle PE's queue → first entry selected
 SELECT_TO_DONE = 4  # last entry selected → the PE shows that it is done
 DROP_TO_DONE = 5  # fire of a column that is empty in all PEs → the PEs show that they are done
 SCANNED_TO_FINISHED = 2  # last octet used up → the layer may be found finished
+FINISHED_TO_FREE = 2  # a tile would be found finished → its buffer shows free
 FINISHED_TO_DRAIN = 3  # finished → first accumulator read
 READ_TO_WRITE = 5  # accumulator read → its octet written
 
 
 @dataclass(frozen=True)
-class LayerColumns:
-    """What the model needs to know of a layer.
+class Work:
+    """What the model needs to know of one descriptor.
 
     counts : (columns, pes) entries of each column in each PE, padding entries included.
-    starts : (columns, pes) entry address of the first of them (only its position in a word matters).
+    starts : (columns, pes) place of the first of them in its weight word.
     padding : (columns, pes) padding entries among them.
-    slots : accumulators of each PE to write back.
+    octets, fold : octets to scan, and whether two activations make a column.
+    slots, fragment_slots, split : accumulators of each PE to write back; the last few of them hold rows that are split.
     chained : the input is the previous layer's output.
+    first_line : line of that output at which the columns begin.
+    keep : the next descriptor goes on with the sums.
+    buffer, packets : of a tile, its buffer and the words of each packet that brings it.
     """
 
     counts: NDArray[np.uint16]
-    starts: Int
+    starts: NDArray[np.uint8]
     padding: NDArray[np.uint16]
+    octets: int
+    fold: bool
     slots: int
+    fragment_slots: int
+    split: int
     chained: bool
+    first_line: int = 0
+    keep: bool = False
+    buffer: int = 0
+    packets: Sequence[int] = ()
+
+    @property
+    def columns(self) -> int:
+        """Columns in the octets, those of the last octet's padding included."""
+        return self.octets * LANES >> self.fold
 
 
 @dataclass(frozen=True)
-class LayerTimes:
-    """One layer record: three times in cycles since the run began, and the counters except `saturated`."""
+class BlockTimes:
+    """The record of a block of rows: three times in cycles since the run began, and the counters except `saturated`."""
 
     accepted: int
     finished: int
@@ -65,10 +83,34 @@ class LayerTimes:
     starved: int
     blocked: int
     skipped: int
+    refill: int
+
+
+@dataclass
+class _Pes:
+    """State of the PEs; `pops` and `jobs` (end << 16 | entries) are rings over the jobs of each PE."""
+
+    last: Int  # selection of the last entry so far
+    release: Int  # from when on the word after the last job's may be requested
+    pushed: Int  # jobs so far
+    room: Int  # when there is room if all columns on their way are already in the queue
+    pops: Int
+    jobs: Int
+    recent: Int = field(default_factory=lambda: np.full(ROUND_TRIP + 1, -(1 << 40), np.int64))
+    nonempty: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+
+    @classmethod
+    def idle(cls, params: Params) -> _Pes:
+        ring = 1 << (params.queue_depth + 2 * ROUND_TRIP + 2).bit_length()  # more than can be on their way
+        last, release, pushed, room = (np.full(params.pes, start, np.int64) for start in (-1, -1, 0, 0))
+        pops, jobs = (np.zeros((params.pes, ring), np.int64) for _ in range(2))
+        return cls(last, release, pushed, room, pops, jobs, nonempty=np.zeros((ROUND_TRIP + 1, params.pes), np.bool_))
 
 
 @njit(cache=True)
-def _room(time: int, threshold: int, pushed: Int, pops: Int, recent: Int, recent_nonempty: NDArray[np.bool_]) -> int:
+def _room(
+    time: int, threshold: int, pushed: Int, room: Int, pops: Int, recent: Int, nonempty: NDArray[np.bool_]
+) -> int:
     """Earliest cycle from `time` on in which every queue shows room.
 
     At cycle t a queue shows room if jobs written by t - 2 less jobs taken by t - 2 are at most `threshold`.
@@ -79,155 +121,213 @@ def _room(time: int, threshold: int, pushed: Int, pops: Int, recent: Int, recent
     while moved:
         moved = False
         for pe in range(pes):
-            level = pushed[pe]
-            for n in range(recent.shape[0]):
-                if recent[n] > time - ROUND_TRIP - 1 and recent_nonempty[n, pe]:
-                    level -= 1
-            if level > threshold:
-                free = pops[pe, (level - threshold - 1) % ring] + 2
-                if free > time:
-                    time = free
-                    moved = True
+            if room[pe] > time:
+                level = pushed[pe]
+                for n in range(recent.shape[0]):
+                    if recent[n] > time - ROUND_TRIP - 1 and nonempty[n, pe]:
+                        level -= 1
+                if level > threshold:
+                    free = pops[pe, (level - threshold - 1) & (ring - 1)] + 2
+                    if free > time:
+                        time = free
+                        moved = True
     return time
 
 
 @njit(cache=True)
-def _scan_layer(
+def _scan(
     accepted: int,
+    loaded: int,
     octets: int,
+    an_octet: int,
     active: Int,
     counts: NDArray[np.uint16],
-    starts: Int,
+    starts: NDArray[np.uint8],
     gates: Int,
     octets_a_line: int,
     threshold: int,
     last: Int,
-    last_word: Int,
+    release: Int,
     pushed: Int,
+    room: Int,
     pops: Int,
-    ends: Int,
-    sizes: Int,
+    jobs: Int,
     recent: Int,
-    recent_nonempty: NDArray[np.bool_],
+    nonempty: NDArray[np.bool_],
 ) -> tuple[int, int, int]:
-    """Fire the active columns of one layer; returns (last octet used up, last fire or -1, cycles blocked).
+    """Fire the active columns of one descriptor; returns (last octet used up, last fire or -1, cycles blocked).
 
-    `last`, `last_word` (entries of the last word of the last job), `pushed`, `pops`, `ends`, `sizes`, `recent`
-    and `recent_nonempty` are the state of the array and are updated in place.
+    `loaded` : when its weights are there. `gates` : when each line of its input is there. The arrays from `last` on are
+    the state of the PEs (`_Pes`) and are updated in place.
     """
     pes, ring = pops.shape
+    mask = ring - 1
+    slot = recent.shape[0] - 1
     blocked, fired, position = 0, -1, 0
-    request, used = accepted + SCAN_REQUEST, accepted
+    request, used = max(accepted + SCAN_REQUEST, loaded), accepted
+    busiest = np.int64(0)
+    for pe in range(pes):
+        busiest = max(busiest, room[pe])
     for octet in range(octets):
         if gates.shape[0] > 0:
-            gate = gates[octet // octets_a_line]
-            if gate > request:
-                request = gate
-        loaded = max(request + 1, used)
-        request, used = loaded, loaded + 1
-        ready = loaded + 1
-        while position < active.shape[0] and active[position] // LANES == octet:
+            request = max(request, gates[octet // octets_a_line])
+        there = max(request + 1, used)
+        request, used = there, there + 1
+        ready = there + 1
+        end = (octet + 1) * an_octet
+        while position < active.shape[0] and active[position] < end:
             column = active[position]
             # Usually there is room even if all columns on their way were already in the queues.
             fire = ready
-            for pe in range(pes):
-                if pushed[pe] > threshold and pops[pe, (pushed[pe] - threshold - 1) % ring] + 2 > fire:
-                    fire = _room(ready, threshold, pushed, pops, recent, recent_nonempty)
-                    break
+            if busiest > ready:
+                fire = _room(ready, threshold, pushed, room, pops, recent, nonempty)
             blocked += fire - ready
-            slot = recent.shape[0] - 1
             for n in range(slot):
                 recent[n] = recent[n + 1]
-                recent_nonempty[n] = recent_nonempty[n + 1]
+                nonempty[n] = nonempty[n + 1]
             recent[slot] = fire
+            written = fire + FIRE_TO_QUEUE
+            busiest = np.int64(0)
             for pe in range(pes):
                 count = np.int64(counts[column, pe])
-                recent_nonempty[slot, pe] = count > 0
+                nonempty[slot, pe] = count > 0
                 if count > 0:
-                    written = fire + FIRE_TO_QUEUE
-                    pops[pe, pushed[pe] % ring] = max(written + 1, last[pe] - last_word[pe])
-                    last[pe] = max(written + QUEUE_TO_SELECT, last[pe] + 1) + count - 1
-                    ends[pe, pushed[pe] % ring], sizes[pe, pushed[pe] % ring] = last[pe], count
-                    pushed[pe] += 1
-                    lane = starts[column, pe] % LANES
-                    last_word[pe] = count if lane + count <= LANES else (lane + count - 1) % LANES + 1
+                    job = pushed[pe]
+                    pops[pe, job & mask] = max(written + 1, release[pe])
+                    end_of_job = max(written + QUEUE_TO_SELECT, last[pe] + 1) + count - 1
+                    jobs[pe, job & mask] = end_of_job << 16 | count
+                    last[pe] = end_of_job
+                    # The word behind the last is requested while the first entry of the last is selected.
+                    release[pe] = end_of_job - min(count, ((starts[column, pe] + count - 1) & 7) + 1)
+                    pushed[pe] = job + 1
+                    if job >= threshold:
+                        room[pe] = pops[pe, (job - threshold) & mask] + 2
+                busiest = max(busiest, room[pe])
             fired, used, ready = fire, fire, fire + 1
             position += 1
     return used, fired, blocked
 
 
 @njit(cache=True)
-def _selected_after(time: int, pops: Int, pushed: Int, ends: Int, sizes: Int) -> int:
-    """Entries of all PEs that are selected later than `time`; jobs are contiguous runs ending at `ends`."""
-    pes, ring = pops.shape
+def _selected_after(time: int, pushed: Int, jobs: Int) -> int:
+    """Entries of all PEs that are selected later than `time`; jobs are contiguous runs of entries."""
+    pes, ring = jobs.shape
     after = 0
     for pe in range(pes):
         job = pushed[pe] - 1
         while job >= 0 and job > pushed[pe] - 1 - ring:
-            end = ends[pe, job % ring]
+            end = jobs[pe, job & (ring - 1)] >> 16
             if end <= time:
                 break
-            after += min(sizes[pe, job % ring], end - time)
+            after += min(jobs[pe, job & (ring - 1)] & 0xFFFF, end - time)
             job -= 1
     return after
 
 
-def run(params: Params, layers: Sequence[LayerColumns], active: Sequence[Sequence[Int]]) -> list[list[LayerTimes]]:
-    """Times of every layer of every vector of a batch that runs back to back.
+class _Refill:
+    """The stream of tiles, if it always has a beat to give: when each tile is there.
+
+    A packet of n words takes n + 2 cycles. The first of a tile waits until its buffer is free.
+    """
+
+    def __init__(self) -> None:
+        self._header = 0  # next cycle in which a header can be taken
+        self._free = [0, 0]
+
+    def loaded(self, work: Work) -> int:
+        """When the tile's buffer shows full."""
+        first, *others = work.packets
+        begins = max(self._header + 1, self._free[work.buffer]) + 1
+        last = begins + first - 1 + sum(words + 2 for words in others)
+        self._header = last + 1
+        return last + 1
+
+    def release(self, work: Work, free: int) -> None:
+        """The tile's buffer is free from this cycle on."""
+        self._free[work.buffer] = free
+
+
+def _line_times(params: Params, work: Work, first_read: int) -> Int:
+    """When each line of the result may be read, if the first accumulator is read in `first_read`."""
+    outputs = params.outputs(work.slots, work.fragment_slots, work.split)
+    last = np.minimum(np.arange(-(-outputs // LANES)) * LANES + LANES - 1, outputs - 1)
+    whole = (work.slots - work.fragment_slots) * params.group
+    reads = np.where(last < whole, last, whole + (last - whole + 1) * work.split - 1)
+    times: Int = first_read + reads + READ_TO_WRITE + 1
+    return times
+
+
+def run(params: Params, works: Sequence[Work], active: Sequence[Sequence[Int]]) -> list[list[BlockTimes]]:
+    """Times of every block of rows of every vector of a batch that runs back to back.
 
     Parameters
     ----------
     params : the array.
-    layers : the layers of the network.
-    active : for each vector and layer, the columns with a nonzero activation, ascending.
+    works : the descriptors of the network.
+    active : for each vector and descriptor, the columns with a nonzero activation, ascending.
 
     Returns
     -------
-    For each vector, the record of each layer.
+    For each vector, the record of each block of rows: one for each descriptor without `keep`.
     """
-    pes = params.pes
-    ring = params.queue_depth + 2 * ROUND_TRIP + 2  # jobs that can be between fire and selection
-    last = np.full(pes, -1, np.int64)
-    last_word, pushed = np.zeros(pes, np.int64), np.zeros(pes, np.int64)
-    pops, ends, sizes = (np.zeros((pes, ring), np.int64) for _ in range(3))
-    recent = np.full(ROUND_TRIP + 1, -(1 << 40), np.int64)
-    recent_nonempty = np.zeros((ROUND_TRIP + 1, pes), np.bool_)
+    pes = _Pes.idle(params)
+    refill = _Refill()
+    threshold = params.queue_depth - ROUND_TRIP - 1
+    no_gates = np.zeros(0, np.int64)
 
-    records: list[list[LayerTimes]] = []
+    records: list[list[BlockTimes]] = []
     accepted, carried = FIRST_ACCEPT, 0
-    written_before = written = -1  # last octet of the layer before the present one, and of the present one
-    lines_before = np.zeros(0, np.int64)
-    order = [(vector, n) for vector in range(len(active)) for n in range(len(layers))]
-    for step, (vector, n) in enumerate(order):
-        layer, columns = layers[n], active[vector][n]
-        gates = lines_before if layer.chained else np.zeros(0, np.int64)
-        used, fired, blocked = _scan_layer(
-            accepted, len(layer.counts) // LANES, columns, layer.counts, layer.starts, gates, params.groups,
-            params.queue_depth - ROUND_TRIP - 1, last, last_word, pushed, pops, ends, sizes, recent, recent_nonempty,
+    written_before = written = -1  # last octet of the block before the present one, and of the present one
+    lines_before: Int = no_gates
+    result: list[Int] = []  # the lines of the present layer's blocks so far
+    program = [(vector, n) for vector in range(len(active)) for n in range(len(works))]
+    for step, (vector, n) in enumerate(program):
+        if n == 0:
+            records.append([])
+        work, columns = works[n], active[vector][n]
+        first_tile = step == 0 or not works[program[step - 1][1]].keep
+        if first_tile:
+            begun, entries, padding, blocked, skipped, waited, finished = accepted, 0, 0, 0, 0, 0, 0
+            mine = np.zeros(params.pes, np.bool_)
+        loaded = refill.loaded(work) if work.packets else 0
+        waited += max(0, loaded - accepted - SCAN_REQUEST)
+        used, fired, stalled = _scan(
+            accepted, loaded, work.octets, LANES >> work.fold, columns, work.counts, work.starts,
+            lines_before[work.first_line :] if work.chained else no_gates, params.groups, threshold,
+            pes.last, pes.release, pes.pushed, pes.room, pes.pops, pes.jobs, pes.recent, pes.nonempty,
         )  # fmt: skip
-        entries = int(layer.counts[columns].sum(dtype=np.int64))
-        finished = max(used + SCANNED_TO_FINISHED, fired + DROP_TO_DONE if fired >= 0 else 0)
-        if entries:  # only the PEs that had work: the others may still be at the layer before
-            mine = layer.counts[columns].any(axis=0)
-            finished = max(finished, int(last[mine].max()) + SELECT_TO_DONE)
+        chosen = work.counts[columns]
+        entries += int(chosen.sum(dtype=np.int64))
+        padding += int(work.padding[columns].sum(dtype=np.int64))
+        blocked += stalled
+        skipped += work.columns - len(columns)
+        mine |= chosen.any(axis=0)
+        finished = max(finished, used + SCANNED_TO_FINISHED, fired + DROP_TO_DONE if fired >= 0 else 0)
+        if mine.any():  # only the PEs that had work: the others may still be at the layer before
+            finished = max(finished, int(pes.last[mine].max()) + SELECT_TO_DONE)
+        if work.packets:
+            busy = chosen.any(axis=0)
+            done = max(used + SCANNED_TO_FINISHED, fired + DROP_TO_DONE if fired >= 0 else 0)
+            if busy.any():
+                done = max(done, int(pes.last[busy].max()) + SELECT_TO_DONE)
+            refill.release(work, done + FINISHED_TO_FREE)
+        if work.keep:
+            accepted = used + 1
+            continue
 
         # Write-back: slot by slot, one accumulator of each group a cycle.
         written_before, first_read = written, max(finished + FINISHED_TO_DRAIN, written + 2)
-        reads = layer.slots * params.group
-        lines = -(-reads // LANES)
-        lines_before = first_read + np.minimum(np.arange(lines) * LANES + LANES - 1, reads - 1) + READ_TO_WRITE + 1
-        written = first_read + reads - 1 + READ_TO_WRITE
+        result.append(_line_times(params, work, first_read))
+        if n + 1 == len(works) or works[n + 1].chained:
+            lines_before, result = np.concatenate(result), []
+        written = first_read + work.slots * params.group - 1 + READ_TO_WRITE
 
         # The next layer starts when this one is scanned and the other bank is free.
-        end = finished if step == len(order) - 1 else max(used + 1, written_before + 1)
-        after = int(_selected_after(end, pops, pushed, ends, sizes))
-        starved = pes * (end - accepted) - (entries + carried - after)
-        record = LayerTimes(
-            accepted, finished, written + 1, entries, int(layer.padding[columns].sum(dtype=np.int64)), starved, blocked,
-            len(layer.counts) - len(columns),
-        )  # fmt: skip
-        if n == 0:
-            records.append([])
-        records[-1].append(record)
+        end = finished if step == len(program) - 1 else max(used + 1, written_before + 1)
+        after = int(_selected_after(end, pes.pushed, pes.jobs))
+        starved = params.pes * (end - begun) - (entries + carried - after)
+        records[-1].append(
+            BlockTimes(begun, finished, written + 1, entries, padding, starved, blocked, skipped, waited)
+        )
         accepted, carried = end, after
     return records

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,9 @@ from compiler.image import Image, row_orders
 from hw.layouts import ACT_BITS, descriptor, fields
 from hw.params import LANES, Params
 
-__all__ = ["Chunk", "chunks", "pack_lines", "unpack_lines", "words"]
+__all__ = [
+    "Chunk", "chunks", "layer_outputs", "layer_records", "pack_lines", "record_numbers", "unpack_lines", "words",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,24 @@ def chunks(image: Image, x: NDArray[np.int16]) -> Iterator[Chunk]:
         Not even one vector fits.
     """
     params = image.params
-    where = {name: first for name, first, _ in fields(descriptor(params))}
+    places = {name: first for name, first, _ in fields(descriptor(params))}
     program = [int.from_bytes(bytes(row), "little") for row in image.descriptors]
-    layers, end = program[:-1], program[-1]
-    field = [{name: (word >> where[name]) & 0xFFFF for name in ("source", "destination", "slots")} for word in layers]
-    lines = [-(-(at["slots"] * params.pes) // params.line) for at in field]
-    stride = max(
-        params.lines(image.inputs), *(at["destination"] + n for at, n in zip(field, lines, strict=True))
-    )  # fmt: skip
-    fit = min(params.act_lines // stride, (params.descriptors - 1) // len(layers))
+    steps, end = program[:-1], program[-1]
+    results = [
+        (
+            next(step.destination for step in layer if not step.keep),
+            sum(step.lines(params) for step in layer if not step.keep),
+        )
+        for layer in image.steps
+    ]
+    stride = max(params.lines(image.inputs), *(first + lines for first, lines in results))
+    fit = min(params.act_lines // stride, (params.descriptors - 1) // len(steps))
     if fit < 1:
         raise InputError(
-            f"one vector needs {stride} activation lines and {len(layers) + 1} descriptors; the array has "
+            f"one vector needs {stride} activation lines and {len(steps) + 1} descriptors; the array has "
             f"{params.act_lines} and {params.descriptors}: compile with larger --set act_lines=… or descriptors=…"
         )
-    moved = (1 << where["source"]) + (1 << where["destination"])
+    moved = (1 << places["source"]) + (1 << places["destination"])
     for first in range(0, len(x), fit):
         count = min(fit, len(x) - first)
         inputs = np.zeros((count * stride, params.groups, LANES), np.int16)
@@ -87,10 +92,40 @@ def chunks(image: Image, x: NDArray[np.int16]) -> Iterator[Chunk]:
         yield Chunk(
             first,
             count,
-            [word + n * stride * moved for n in range(count) for word in layers] + [end],
+            [word + n * stride * moved for n in range(count) for word in steps] + [end],
             inputs,
-            [[(n * stride + at["destination"], k) for at, k in zip(field, lines, strict=True)] for n in range(count)],
+            [[(n * stride + start, lines) for start, lines in results] for n in range(count)],
         )
+
+
+def layer_records(image: Image, records: Sequence[dict[str, int]]) -> list[list[dict[str, int]]]:
+    """Records of descriptors, in order, to one for each vector and layer.
+
+    Only the last descriptor of a block of rows has one. A layer of several blocks is accepted with the first, finished
+    and written with the last, and counts what all of them count.
+    """
+    blocks = [sum(not step.keep for step in steps) for steps in image.steps]
+    merged, at = [], 0
+    while at < len(records):
+        vector = []
+        for count in blocks:
+            parts = records[at : at + count]
+            at += count
+            vector.append({
+                name: parts[0][name] if name == "accepted"
+                else parts[-1][name] if name in ("finished", "written")
+                else sum(part[name] for part in parts)
+                for name in parts[0]
+            })  # fmt: skip
+        merged.append(vector)
+    return merged
+
+
+def record_numbers(image: Image, count: int) -> list[int]:
+    """Descriptors that get a record, in a run of `count` vectors."""
+    ends = [n for n, step in enumerate(step for steps in image.steps for step in steps) if not step.keep]
+    total = sum(len(steps) for steps in image.steps)
+    return [vector * total + n for vector in range(count) for n in ends]
 
 
 def layer_outputs(image: Image, memory: NDArray[np.int16], chunk: Chunk) -> list[NDArray[np.int16]]:

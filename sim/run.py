@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from compiler.errors import InputError
-from compiler.image import Image, row_orders
+from compiler.image import Image
 from hw.layouts import COUNTERS
 from sim import golden
-from sim.decode import columns, decode
+from sim.decode import decode
 
 __all__ = ["ENGINES", "LayerStats", "Result", "check_input", "run"]
 
@@ -172,22 +172,16 @@ def _model(image: Image, raw: NDArray[np.int16], layer_raw: Sequence[NDArray[np.
     from dataclasses import asdict
 
     from sim import cycles
-    from sim.program import chunks
+    from sim.program import chunks, layer_records
+    from sim.timing import active_columns, layer_inputs, works
 
-    params, orders = image.params, row_orders(image)
-    layers = [
-        cycles.LayerColumns(counts, starts, padding, params.slots(layer.outputs), chained=n > 0)
-        for n, (layer, (counts, starts, padding)) in enumerate(zip(image.layers, columns(image), strict=True))
-    ]
-    # Columns of layer n > 0 are the positions of the layer before it.
-    inputs = [raw, *(np.where(order >= 0, out[:, order], 0) for order, out in zip(orders, layer_raw, strict=True))]
+    program, inputs = works(image), layer_inputs(image, raw, layer_raw)
     records = []
     for chunk in chunks(image, raw):
-        active = [
-            [np.flatnonzero(inputs[n][vector]).astype(np.int64) for n in range(len(layers))]
-            for vector in range(chunk.first, chunk.first + chunk.count)
-        ]
-        records += [[asdict(times) for times in vector] for vector in cycles.run(params, layers, active)]
+        vectors = range(chunk.first, chunk.first + chunk.count)
+        active = [active_columns(image, [values[vector] for values in inputs]) for vector in vectors]
+        times = cycles.run(image.params, program, active)
+        records += layer_records(image, [asdict(block) for vector in times for block in vector])
     return records
 
 

@@ -8,10 +8,13 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
+import numpy as np
+
 from compiler.errors import EieError, InputError
+from compiler.image import Image
 from hw.params import Params
 from sim import run as engines
-from sim.cases import Case, random_case
+from sim.cases import Case, random_case, random_params
 from sim.compare import compare
 
 __all__ = ["SUITES", "Mismatch", "Report", "suites", "verify"]
@@ -31,24 +34,45 @@ class Suite:
 
 _SMALL = Params(
     pes=4, rows=64, queue_depth=8, weight_words=1024, pointer_blocks=128, act_lines=512, bias_words=512,
-    codebooks=4, descriptors=64,
+    codebooks=4, descriptors=256,
 )  # fmt: skip
 
 # Arrays for Verilog: each is one build, so they are few and chosen to differ in every field that matters.
+# Some have memories so small that most networks are computed in tiles, or few accumulators for the rows of a layer.
 _ARRAYS = (
-    _SMALL.replace(pes=1, queue_depth=6, index_bits=4, code_bits=2, rows=64),
-    _SMALL.replace(pes=2, queue_depth=7, index_bits=8, code_bits=8, acc_bits=33),
+    _SMALL.replace(pes=1, queue_depth=6, index_bits=4, code_bits=2, refill=False),
+    _SMALL.replace(pes=2, queue_depth=7, index_bits=8, code_bits=8, acc_bits=33, rows=16, weight_words=40),
     _SMALL.replace(pes=4, queue_depth=64, index_bits=5, code_bits=3, acc_bits=48),
-    _SMALL.replace(pes=16, queue_depth=6, index_bits=6, code_bits=4),
-    _SMALL.replace(pes=16, queue_depth=8, index_bits=4, balanced=False),
-    _SMALL.replace(pes=64, queue_depth=6, rows=16),
+    _SMALL.replace(pes=8, queue_depth=6, weight_words=16, pointer_blocks=10),
+    _SMALL.replace(pes=16, index_bits=4, balanced=False, skip_empty=False, fold=1, fragments=1, refill=False),
+    _SMALL.replace(pes=32, queue_depth=6, fragments=4),
+    _SMALL.replace(pes=64, queue_depth=6, rows=16, weight_words=24, pointer_blocks=24),
 )
+
+
+def _many_arrays() -> tuple[Params, ...]:
+    """Forty-eight arrays of up to 64 PEs with everything else at random, the same every time."""
+    rng = np.random.default_rng(2016)
+    arrays = [random_params(rng).replace(descriptors=256) for _ in range(40)]
+    arrays += [random_params(rng).replace(pes=pes, descriptors=256) for pes in (32, 64) for _ in range(4)]
+    return tuple(
+        params.replace(weight_words=int(rng.choice([32, 64])), pointer_blocks=6 * params.groups + 4)
+        if params.refill and rng.integers(0, 2)
+        else params
+        for params in arrays
+    )
+
 
 SUITES: dict[str, Suite] = {
     "amaranth": Suite("random arrays and networks in Amaranth's simulator", "amaranth", 400, 12),
-    "rtl": Suite("random networks on six arrays, Verilog in Verilator, preloaded", "rtl", 600, 12, _ARRAYS),
-    "bus": Suite("the same through the host port, word by word", "rtl", 60, 4, _ARRAYS[:3], bus=True),
-}
+    "rtl": Suite("random networks on seven arrays of 1 to 64 PEs, Verilog in Verilator", "rtl", 700, 14, _ARRAYS),
+    "bus": Suite("the same through the host port, word by word", "rtl", 60, 4, _ARRAYS[:4], bus=True),
+    "arrays": Suite("random networks on 48 arrays, Verilog in Verilator", "rtl", 2016, 0, _many_arrays()),
+    "scale": Suite(
+        "random networks on 128 and 256 PEs, Verilog in Verilator", "rtl", 40, 0,
+        tuple(_SMALL.replace(pes=pes, queue_depth=8, rows=16, pointer_blocks=256) for pes in (128, 256)),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,7 +85,13 @@ class Mismatch:
 
 @dataclass
 class Report:
-    """Result of a regression: what was compared, and every case that failed."""
+    """Result of a regression: what was compared, and every case that failed.
+
+    values, cycles, records : compared with the models. full_queues, starved, refill_waits : records of layers in which
+    a column waited for room, a PE for an entry, the scan for a tile. folded, split, chained : layers with dense inputs
+    two at once, with rows split over PEs, with the layer before as input. blocks, tiles : descriptors that take
+    further rows of a layer, and those whose weights are streamed in.
+    """
 
     suite: str
     seed: int
@@ -70,6 +100,13 @@ class Report:
     cycles: int = 0
     records: int = 0
     full_queues: int = 0
+    starved: int = 0
+    folded: int = 0
+    split: int = 0
+    blocks: int = 0
+    tiles: int = 0
+    refill_waits: int = 0
+    chained: int = 0
     saturated: int = 0
     failures: list[Mismatch] = field(default_factory=list)
 
@@ -101,9 +138,24 @@ def run_case(case: Case, engine: str, bus: bool = False) -> tuple[str | None, di
         "cycles": result.cycles or 0,
         "records": len(flat),
         "full_queues": sum(record["blocked"] > 0 for record in flat),
+        "starved": sum(record["starved"] > 0 for record in flat),
+        "refill_waits": sum(record["refill"] > 0 for record in flat),
         "saturated": sum(record["saturated"] for record in flat),
+        **_features(case.image),
     }
     return next(iter(compare(result, model).explain()), None), counted
+
+
+def _features(image: Image) -> dict[str, int]:
+    """What a network makes use of, for the report."""
+    layers = image.steps
+    return {
+        "folded": sum(bool(steps[0].fold) for steps in layers),
+        "split": sum(any(step.fragment_slots for step in steps) for steps in layers),
+        "chained": len(layers) - 1,
+        "blocks": sum(sum(not step.keep for step in steps) - 1 for steps in layers),
+        "tiles": sum(step.refill for steps in layers for step in steps),
+    }
 
 
 def _trials(suite: Suite, seed: int, trials: int) -> Iterator[tuple[int, Params | None]]:

@@ -32,13 +32,13 @@ def info(file: Path, json_to: str | None) -> None:
     output.table(
         (
             "layer", "in", "out", "activation", "nonzeros", "density", "padding", "in 2^", "weight 2^", "shift",
-            "out 2^", "exact",
+            "out 2^", "exact", "folded", "rows split", "tiles",
         ),
         [
             (
                 layer["name"], layer["inputs"], layer["outputs"], layer["activation"], layer["nonzeros"],
                 layer["density"], layer["padding"], layer["input_exponent"], layer["weight_exponent"], layer["shift"],
-                layer["output_exponent"], layer["exact"],
+                layer["output_exponent"], layer["exact"], layer["fold"], layer["split_rows"], layer["tiles"],
             )
             for layer in layers
         ],
@@ -66,10 +66,13 @@ def info(file: Path, json_to: str | None) -> None:
         title="Memory map",
     )
     output.table(
-        ("layer", "bits of largest sum", "accumulator bits", "entries / PEs", "busiest PE", "cycles"),
+        (
+            "layer", "bits of largest sum", "accumulator bits", "entries / PEs", "busiest PE", "cycles",
+            "cycles, all resident",
+        ),
         [(layer["name"], layer["bound_bits"], layer["acc_bits"], *layer["cycles"].values()) for layer in layers],
         title="Bounds: sums on any input, cycles of one vector without zeros",
-    )
+    )  # fmt: skip
     output.table(
         (
             "layer",
@@ -85,4 +88,9 @@ def info(file: Path, json_to: str | None) -> None:
         f"One vector without zeros takes {facts['cycles']['model']:,} cycles (entries / PEs: "
         f"{facts['cycles']['ideal']:,}); zeros among the activations take none."
     )
+    if facts["tile_bytes"]:
+        output.text(
+            f"{facts['tile_bytes']:,} bytes of tiles are streamed in for each vector; with all weights in the memories "
+            f"it would take {facts['cycles']['resident']:,} cycles."
+        )
     output.result({"file": str(file), **facts})

@@ -6,8 +6,10 @@ design runs freely between start and interrupt: Python is not in the loop.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, First, RisingEdge
+from cocotbext.axi import AxiStreamBus, AxiStreamSource
 
 from hw.layouts import Memory
 from hw.params import Params
@@ -30,6 +33,17 @@ class Bench:
         self.dut, self.params, self.watchdog = dut, params, watchdog
         Clock(dut.clk, 2, unit="ns").start()
         self.host = HostPort(dut, params)
+        self.tiles = AxiStreamSource(AxiStreamBus.from_prefix(dut, "refill_"), dut.clk) if params.refill else None
+
+    def stream(self, tiles: bytes, pauses: float, seed: int) -> None:
+        """Offer the beats of `tiles` to the refill port, in a share of cycles (`pauses`) not."""
+        if not tiles:
+            return
+        assert self.tiles is not None
+        self.tiles.send_nowait(tiles)
+        if pauses:
+            chosen = random.Random(seed)
+            self.tiles.set_pause_generator(chosen.random() < pauses for _ in itertools.count())
 
     async def reset(self) -> None:
         """Pull the reset line and wait until the accumulators are clear."""
@@ -84,6 +98,7 @@ async def run_job(dut: Any) -> None:
     await bench.reset()
     if job["bus"]:
         await load_by_bus(bench, folder)
+    tiles = np.load(folder / "tiles.npy").tobytes()
     results = []
     for number, count in enumerate(job["chunks"]):
         inputs = np.load(folder / f"inputs_{number}.npy")
@@ -103,6 +118,7 @@ async def run_job(dut: Any) -> None:
             for address, word in enumerate(descriptors):
                 memory[address].value = word
             await ClockCycles(dut.clk, 1)
+        bench.stream(tiles * job["vectors"][number], job["pauses"], job["seed"])
         status = await bench.run()
         if job["bus"]:
             banks = [await bench.host.fetch(Memory.ACTIVATIONS, unit, 0, lines) for unit in range(params.groups)]

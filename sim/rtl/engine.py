@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from compiler.image import Image, memory_words, readmemh
 from hw.accelerator import TOP_MODULE
 from hw.layouts import Error, Memory, fields, record
 from hw.params import LANES
-from sim.program import Chunk, chunks, layer_outputs
+from sim.program import Chunk, chunks, layer_outputs, layer_records, record_numbers
 from sim.rtl.build import Build, build, tool_environment
 
 __all__ = ["RtlError", "RtlRun", "run_rtl", "simulate"]
@@ -139,6 +138,7 @@ def run_rtl(
     built: Build | None = None,
     seed: int = 1,
     watchdog: int | None = None,
+    pauses: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> RtlRun:
     """Run a batch on the Verilog.
@@ -152,6 +152,7 @@ def run_rtl(
     built : a build to use instead of the one of `image.params` (mutated arrays).
     seed : of the random contents that all memories and registers start with.
     watchdog : cycles after which a run is given up; by default far beyond what any run of this size takes.
+    pauses : share of cycles in which the refill stream has nothing to give, at random (and by `seed`).
     progress : called with (vectors done, vectors).
 
     Raises
@@ -177,12 +178,16 @@ def run_rtl(
         for number, chunk in enumerate(parts):
             np.save(folder / f"inputs_{number}.npy", np.ascontiguousarray(chunk.inputs.transpose(1, 0, 2)))
             (folder / f"descriptors_{number}.json").write_text(json.dumps([hex(w) for w in chunk.descriptors]))
+        np.save(folder / "tiles.npy", image.tiles)
         job = {
             "params": params.asdict(),
             "bus": bus,
             "chunks": [len(chunk.descriptors) - 1 for chunk in parts],
+            "vectors": [chunk.count for chunk in parts],
+            "pauses": pauses,
             "watchdog": watchdog or _generous(image, parts),
             "stop_on_error": True,
+            "seed": seed,
         }
         (folder / "job.json").write_text(json.dumps(job))
         if progress:
@@ -206,10 +211,14 @@ def run_rtl(
         for memory, chunk in zip(outputs, parts, strict=True)
     ]
     layers = len(image.layers)
-    records = [unpack_record(image, int(word, 16)) for result in results for word in result["records"]]
+    records = [
+        unpack_record(image, int(result["records"][number], 16))
+        for result, chunk in zip(results, parts, strict=True)
+        for number in record_numbers(image, chunk.count)
+    ]
     return RtlRun(
         [np.concatenate([chunk[n] for chunk in per_chunk]) for n in range(layers)],
-        [records[n : n + layers] for n in range(0, len(records), layers)],
+        layer_records(image, records),
         kept,
         built,
     )
@@ -222,7 +231,7 @@ def unpack_record(image: Image, word: int) -> dict[str, int]:
 
 def _generous(image: Image, parts: list[Chunk]) -> int:
     """Cycles that no run of this size can need: every entry of every PE one after the other, and more."""
-    entries: Any = image.entries.shape[0] * image.entries.shape[1] * LANES
-    drain = sum(layer.outputs for layer in image.layers) + 100 * len(image.layers)
-    columns = sum(layer.columns for layer in image.layers)
-    return int(10_000 + 4 * max(chunk.count for chunk in parts) * (entries + drain + columns))
+    entries = sum(layer.nonzeros + layer.padding for layer in image.layers)
+    drain = sum(step.slots * LANES + 100 for steps in image.steps for step in steps)
+    columns = sum(step.octets * LANES for steps in image.steps for step in steps)
+    return int(10_000 + 4 * max(chunk.count for chunk in parts) * (entries + drain + columns + 4 * len(image.tiles)))

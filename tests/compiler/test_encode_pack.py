@@ -12,14 +12,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from compiler.encode import EncodedLayer, deal_rows, encode
+from compiler import stream, tiles
+from compiler.deal import deal_rows
+from compiler.encode import EncodedLayer, encode
 from compiler.errors import ImageError
 from compiler.image import Image, memory_words, row_orders
 from compiler.ir import QuantizedGraph
-from compiler.pack import pack, pack_words
+from compiler.pack import pack
+from compiler.words import pack_words
 from hw.layouts import Memory, Op, descriptor, entry, fields, pointer_block, weight_word
 from hw.params import LANES, Params
 from sim import golden
+from sim.decode import codes as codes_of
 from sim.decode import columns, decode
 from tests.compiler.networks import SMALL, distinct_codebook, expected, layer_of, network
 
@@ -30,21 +34,35 @@ def build(graph: QuantizedGraph) -> Image:
     return image
 
 
+def folded(graph: QuantizedGraph, rng: np.random.Generator) -> QuantizedGraph:
+    """The network with some of its layers marked as having dense inputs."""
+    layers = tuple(dataclasses.replace(layer, fold=bool(rng.integers(0, 2))) for layer in graph.layers)
+    return dataclasses.replace(graph, layers=layers)
+
+
 def assert_comes_back(graph: QuantizedGraph, image: Image) -> None:
     """Decoding gives the network that went in, and the columns add up."""
-    decoded = decode(image)
-    assert len(decoded) == len(graph.layers)
-    for layer, back, info, (counts, starts, padding) in zip(
-        graph.layers, decoded, image.layers, columns(image), strict=True
+    params = image.params
+    decoded, codes_back, stored = decode(image), codes_of(image), columns(image)
+    assert len(decoded) == len(codes_back) == len(graph.layers)
+    assert len(stored) == sum(info.descriptors for info in image.layers) == len(image.descriptors) - 1
+    for layer, back, found, info, steps in zip(
+        graph.layers, decoded, codes_back, image.layers, image.steps, strict=True
     ):
         weight = layer.codebook.astype(np.int64)[layer.codes]
+        np.testing.assert_array_equal(found.toarray(), layer.codes)
         np.testing.assert_array_equal(back.weight.toarray(), weight)
         np.testing.assert_array_equal(back.bias, layer.bias)
         assert (back.shift, back.relu) == (layer.shift, layer.activation == "relu")
         assert info.nonzeros == np.count_nonzero(layer.codes)
-        assert (int(counts.sum()), int(padding.sum())) == (info.nonzeros + info.padding, info.padding)
-        assert counts.shape == starts.shape == padding.shape
-        assert counts.shape == (-(-info.columns // LANES) * LANES, image.params.pes)
+        mine, stored = stored[: len(steps)], stored[len(steps) :]
+        entries = sum(int(step.counts.sum()) for step in mine)
+        assert (entries, sum(int(step.padding.sum()) for step in mine)) == (info.nonzeros + info.padding, info.padding)
+        for step, form in zip(mine, steps, strict=True):
+            assert form.fold == (layer.fold and params.fold > 1)
+            assert step.counts.shape == step.starts.shape == step.padding.shape
+            assert step.counts.shape == (params.column_blocks(form.octets, bool(form.fold)) * LANES, params.pes)
+            assert bool(step.packets) == form.refill
 
 
 @st.composite
@@ -53,8 +71,14 @@ def cases(draw: st.DrawFn) -> tuple[Params, list[int], float, int]:
         pes=1 << draw(st.integers(0, 6)),
         index_bits=draw(st.integers(4, 8)),
         code_bits=draw(st.integers(2, 8)),
-        rows=1024,
+        rows=draw(st.sampled_from([2, 8, 1024])),
         balanced=draw(st.booleans()),
+        fragments=1 << draw(st.integers(0, 3)),
+        fold=draw(st.integers(1, 2)),
+        skip_empty=draw(st.booleans()),
+        descriptors=1024,
+        bias_words=8192,
+        weight_words=1 << 14,
     )
     widths = draw(st.lists(st.integers(1, 150), min_size=2, max_size=4))
     return params, widths, draw(st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0])), draw(st.integers(0, 1 << 32))
@@ -66,7 +90,8 @@ def cases(draw: st.DrawFn) -> tuple[Params, list[int], float, int]:
 @example((Params(pes=8, balanced=False), [17, 9, 16], 0.2, 0))
 def test_encode_and_decode_give_the_matrix_back(case: tuple[Params, list[int], float, int]) -> None:
     params, widths, density, seed = case
-    graph = network(np.random.default_rng(seed), params, widths, density)
+    rng = np.random.default_rng(seed)
+    graph = folded(network(rng, params, widths, density), rng)
     assert_comes_back(graph, build(graph))
 
 
@@ -99,18 +124,20 @@ def corner_cases() -> dict[str, NDArray[np.uint8]]:
 
 
 @pytest.mark.parametrize("pes", [1, 4, 64])
+@pytest.mark.parametrize("fold", [False, True])
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize(
     ("name", "codes"), corner_cases().items(), ids=lambda value: value if type(value) is str else ""
 )
 def test_corner_cases_come_back(
-    name: str, codes: NDArray[np.uint8], balanced: bool, pes: int, rng: np.random.Generator
+    name: str, codes: NDArray[np.uint8], balanced: bool, fold: bool, pes: int, rng: np.random.Generator
 ) -> None:
     params = SMALL.replace(pes=pes, index_bits=4, balanced=balanced, rows=256, weight_words=2048)
-    graph = QuantizedGraph((layer_of(codes, distinct_codebook(rng, 4), rng),), params)
+    layer = dataclasses.replace(layer_of(codes, distinct_codebook(rng, 4), rng), fold=fold)
+    graph = QuantizedGraph((layer,), params)
     image = build(graph)
     assert_comes_back(graph, image)
-    if name == "gap longer than the index" and pes == 1:
+    if name == "gap longer than the index" and pes == 1 and not fold:
         # 198 zeros between two entries, 150 before the only one: 12 and 9 full reaches of 16.
         assert image.layers[0].padding == 12 + 9
 
@@ -122,73 +149,123 @@ def test_column_of_the_publication() -> None:
     params = SMALL.replace(pes=1, index_bits=4, balanced=False)
     rng = np.random.default_rng(0)
     [encoded] = encode(QuantizedGraph((layer_of(codes, distinct_codebook(rng, 4), rng),), params))
-    assert encoded.codes.tolist() == [1, 2, 0, 3]
-    assert encoded.indices.tolist() == [2, 0, 15, 2]
-    assert encoded.counts.tolist() == [[4, 0, 0, 0, 0, 0, 0, 0]]
+    [block] = encoded.blocks
+    assert block.codes.tolist() == [1, 2, 0, 3]
+    assert block.indices.tolist() == [2, 0, 15, 2]
+    assert block.counts.tolist() == [[4, 0, 0, 0, 0, 0, 0, 0]]
 
 
 def plain_entries(
-    codes: NDArray[np.uint8], sources: list[int], order: list[int], params: Params
+    codes: NDArray[np.uint8], sources: list[int], order: list[int], params: Params, fold: bool = False
 ) -> list[list[list[tuple[int, int]]]]:
-    """Entries of each PE and column, one by one as the specification tells it."""
+    """Entries of each PE and column, one by one as the specification tells it, for a layer without fragments."""
     slots = len(order) // params.pes
     reach = (1 << params.index_bits) - 1
+    width = 2 if fold else 1
+    sources = sources + [-1] * (-len(sources) % width)
     result = []
     for pe in range(params.pes):
         of_pe: list[list[tuple[int, int]]] = []
-        for source in sources:
+        for first in range(0, len(sources), width):
             column: list[tuple[int, int]] = []
             skipped = 0
             for slot in range(slots):
                 neuron = order[slot * params.pes + pe]
-                code = int(codes[neuron, source]) if neuron >= 0 and source >= 0 else 0
-                if code:
-                    while skipped > reach:
-                        column.append((0, reach))
-                        skipped -= reach + 1
-                    column.append((code, skipped))
-                    skipped = 0
-                else:
-                    skipped += 1
+                for source in sources[first : first + width]:  # virtual rows: one for each activation of the column
+                    code = int(codes[neuron, source]) if neuron >= 0 and source >= 0 else 0
+                    if code:
+                        while skipped > reach:
+                            column.append((0, reach))
+                            skipped -= reach + 1
+                        column.append((code, skipped))
+                        skipped = 0
+                    else:
+                        skipped += 1
             of_pe.append(column)
-        of_pe += [[]] * (-len(sources) % LANES)
+        of_pe += [[]] * (-len(of_pe) % LANES)
         result.append(of_pe)
     return result
 
 
+@pytest.mark.parametrize("fold", [False, True])
 @pytest.mark.parametrize("balanced", [False, True])
-def test_entries_are_those_of_the_specification(balanced: bool, rng: np.random.Generator) -> None:
-    params = SMALL.replace(pes=2, index_bits=4, balanced=balanced)
+def test_entries_are_those_of_the_specification(balanced: bool, fold: bool, rng: np.random.Generator) -> None:
+    params = SMALL.replace(pes=2, index_bits=4, balanced=balanced, fragments=1)
     graph = network(rng, params, [11, 90, 7], 0.03)
+    graph = dataclasses.replace(graph, layers=tuple(dataclasses.replace(n, fold=fold) for n in graph.layers))
     encoded = encode(graph)
     sources = list(range(11))
     for layer, form in zip(graph.layers, encoded, strict=True):
-        plain = plain_entries(layer.codes, sources, form.row_order.tolist(), params)
+        [block] = form.blocks
+        plain = plain_entries(layer.codes, sources, form.row_order.tolist(), params, fold)
         flat = [found for of_pe in plain for column in of_pe for found in column]
-        assert list(zip(form.codes.tolist(), form.indices.tolist(), strict=True)) == flat
-        assert form.counts.tolist() == [[len(column) for column in of_pe] for of_pe in plain]
+        assert list(zip(block.codes.tolist(), block.indices.tolist(), strict=True)) == flat
+        assert block.counts.tolist() == [[len(column) for column in of_pe] for of_pe in plain]
         sources = form.row_order.tolist()
     assert any(form.padding for form in encoded)
+
+
+def test_a_column_that_is_empty_in_a_pe_may_cost_an_entry(rng: np.random.Generator) -> None:
+    params = SMALL.replace(pes=4, skip_empty=False, balanced=False, fragments=1)
+    graph = network(rng, params, [21, 40], 0.05)
+    [form] = encode(graph)
+    [block] = form.blocks
+    plain = encode(dataclasses.replace(graph, params=params.replace(skip_empty=True)))[0].blocks[0].counts
+    assert (block.counts[:, :21] == np.maximum(plain[:, :21], 1)).all()
+    assert (block.counts[:, :21] == 1).sum() > (plain[:, :21] == 1).sum() > 0
+    assert not block.counts[:, 21:].any()  # beyond the inputs nothing is ever sent
+    assert_comes_back(graph, build(graph))
 
 
 def test_rows_are_dealt_evenly_and_by_work(rng: np.random.Generator) -> None:
     work = (rng.lognormal(3, 1, 203)).astype(np.int64)
     for pes in (1, 4, 16, 64):
-        params = Params(pes=pes)
-        order = deal_rows(work, params)
-        slots = params.slots(203)
-        assert order.dtype == np.int32
-        assert np.array_equal(np.sort(order[order >= 0]), np.arange(203))
-        by_pe = order.reshape(slots, pes).T
-        loads = [int(work[rows[rows >= 0]].sum()) for rows in by_pe]
+        params = Params(pes=pes, fragments=1)
+        deal = deal_rows(work, params)
+        assert (deal.slots, deal.fragment_slots, deal.split) == (-(-203 // pes), 0, 1)
+        loads = np.bincount(deal.pe, weights=work, minlength=pes)
         dealt = deal_rows(work, params.replace(balanced=False))
-        interleaved = dealt.reshape(slots, pes).T
-        assert max(loads) <= max(int(work[rows[rows >= 0]].sum()) for rows in interleaved)
-        assert np.array_equal(dealt[:203], np.arange(203))
-        for rows in by_pe:  # neurons ascend, holes come last
-            assert np.array_equal(rows[rows >= 0], np.sort(rows[rows >= 0]))
-            assert not (np.diff((rows < 0).astype(int)) < 0).any()
-        assert np.array_equal(order, deal_rows(work, params))
+        assert dealt.pe.tolist() == [n % pes for n in range(203)]
+        assert dealt.slot.tolist() == [n // pes for n in range(203)]
+        assert loads.max() <= np.bincount(dealt.pe, weights=work, minlength=pes).max()
+        for pe in range(pes):  # neurons ascend, from slot 0 on
+            mine = np.flatnonzero(deal.pe == pe)
+            assert np.array_equal(deal.slot[mine], np.arange(len(mine)))
+        again = deal_rows(work, params)
+        assert np.array_equal(deal.pe, again.pe)
+        assert np.array_equal(deal.slot, again.slot)
+        order = deal.positions(params)
+        assert np.array_equal(order[deal.slot * pes + deal.pe], np.arange(203))
+        assert (order < 0).sum() == len(order) - 203
+
+
+@pytest.mark.parametrize("pes", [2, 4, 8, 16, 64])
+def test_split_rows_even_out_the_work(pes: int, rng: np.random.Generator) -> None:
+    work = rng.integers(400, 600, 5 * pes + (pes + 1) // 2)
+    params = Params(pes=pes)
+    deal = deal_rows(work, params)
+    assert deal.fragments
+    assert deal.split <= params.max_split
+    loads = np.zeros(pes, np.int64)
+    for row, amount in enumerate(work.tolist()):
+        if row in deal.fragments:
+            assert deal.slot[row] >= deal.slots - deal.fragment_slots
+            assert deal.pe[row] % deal.split == 0
+            assert len(deal.fragments[row]) == amount
+            # Dealt evenly along the columns: no PE waits for its part of a row. At most the larger half of all shares.
+            shares = np.bincount(deal.fragments[row], minlength=deal.split)
+            half = np.bincount(deal.fragments[row][: amount // 2], minlength=deal.split)
+            assert (abs(shares - 2 * half) <= 2).all()
+            loads[deal.pe[row] : deal.pe[row] + deal.split] += shares
+        else:
+            assert deal.slot[row] < deal.slots - deal.fragment_slots
+            loads[deal.pe[row]] += amount
+    runs = loads.reshape(-1, deal.split)
+    assert (runs.max(axis=1) - runs.min(axis=1) <= 1).all()
+    whole = deal_rows(work, params.replace(fragments=1))
+    assert loads.max() < np.bincount(whole.pe, weights=work, minlength=pes).max()
+    order = deal.positions(params)
+    assert np.array_equal(np.sort(order[order >= 0]), np.arange(len(work)))
 
 
 def values_of(layout: data.Layout, word: int) -> dict[str, int]:
@@ -243,7 +320,7 @@ def test_an_unknown_field_is_refused() -> None:
 
 
 def test_memories_hold_what_the_specification_says(rng: np.random.Generator) -> None:
-    params = SMALL.replace(pes=16, rows=32, index_bits=4)
+    params = SMALL.replace(pes=16, rows=32, index_bits=4, fragments=1)
     graph = network(rng, params, [30, 50, 20], 0.15)
     image = build(graph)
     words = memory_words(image)
@@ -310,7 +387,6 @@ def test_networks_compute_what_they_should(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rows": 2}, r"accumulators needs 8, the array has 2 \(--set rows=8\)"),
         ({"weight_words": 2}, r"weight memory needs \d+, the array has 2 \(--set weight_words=\d+\)"),
         ({"pointer_blocks": 2}, r"pointer memory needs 9, the array has 2 \(--set pointer_blocks=9\)"),
         ({"act_lines": 5}, r"activation memory needs 11, the array has 5 \(--set act_lines=11\)"),
@@ -322,9 +398,45 @@ def test_networks_compute_what_they_should(rng: np.random.Generator) -> None:
 def test_a_network_that_does_not_fit_names_memory_and_parameter(
     change: dict[str, int], message: str, rng: np.random.Generator
 ) -> None:
-    params = SMALL.replace(**change)
+    params = SMALL.replace(refill=False, fragments=1, **change)
     graph = network(rng, params, [33, 30, 10], 0.5)
     with pytest.raises(ImageError, match=message):
+        pack(graph, encode(graph))
+
+
+def test_layers_larger_than_the_memories_become_tiles(rng: np.random.Generator) -> None:
+    params = SMALL.replace(pes=4, rows=16, weight_words=64, pointer_blocks=12, descriptors=64)
+    graph = folded(network(rng, params, [100, 150, 40, 9], 0.3), rng)
+    image = build(graph)
+    steps = [step for of_layer in image.steps for step in of_layer]
+    blocks = [sum(not step.keep for step in of_layer) for of_layer in image.steps]
+    assert blocks == [3, 1, 1]  # 150 rows, 64 accumulators
+    assert sum(step.refill for step in steps) > 6
+    assert any(not step.refill for step in steps)
+    assert [step.buffer for step in steps if step.refill] == [n % 2 for n in range(sum(s.refill for s in steps))]
+    assert image.entries.shape[1] + max(words for step in columns(image) for words in [0, *step.packets]) <= 64
+    assert_comes_back(graph, image)
+    x = rng.integers(-32768, 32768, (3, 100)).astype(np.int16)
+    for result, right in zip(golden.run(decode(image), x, params.acc_bits), expected(graph, x), strict=True):
+        np.testing.assert_array_equal(result.raw, right)
+
+
+def test_a_tile_boundary_off_by_one_is_caught_by_decoding(rng: np.random.Generator, monkeypatch: Any) -> None:
+    params = SMALL.replace(pes=4, rows=16, weight_words=64, pointer_blocks=12, descriptors=64)
+    graph = network(rng, params, [100, 150], 0.3)
+    encoded = encode(graph)
+    assert differing_layers(graph, encoded) == []
+    plan = tiles.plan_tiles(encoded, params)
+    late = next(n for n, tile in enumerate(plan.tiles) if tile.refill and tile.first)
+    moved = [dataclasses.replace(t, first=t.first - 1) if n == late else t for n, t in enumerate(plan.tiles)]
+    wrong = stream.pack_stream(encoded, dataclasses.replace(plan, tiles=tuple(moved)), params)
+    monkeypatch.setattr("compiler.pack.pack_stream", lambda *_: wrong)
+    assert differing_layers(graph, encoded) == ["layer0"]
+
+
+def test_a_line_that_no_buffer_holds_says_so(rng: np.random.Generator) -> None:
+    graph = network(rng, SMALL.replace(weight_words=2), [33, 30, 10], 0.5)
+    with pytest.raises(ImageError, match=r"in tiles: weight memory: .* need \d+ words of a buffer, there are \d+ "):
         pack(graph, encode(graph))
 
 
@@ -344,6 +456,11 @@ def differing_layers(graph: QuantizedGraph, encoded: tuple[EncodedLayer, ...]) -
     return wrong
 
 
+def with_block(form: EncodedLayer, **changes: Any) -> EncodedLayer:
+    """A layer of one block, with fields of that replaced."""
+    return dataclasses.replace(form, blocks=(dataclasses.replace(form.blocks[0], **changes),))
+
+
 def one_column(rng: np.random.Generator, entries: dict[int, int]) -> QuantizedGraph:
     """A layer of 60 x 3 on one PE with nonzeros (row → code) in its middle column."""
     codes = np.zeros((60, 3), np.uint8)
@@ -356,10 +473,11 @@ def one_column(rng: np.random.Generator, entries: dict[int, int]) -> QuantizedGr
 def test_a_swapped_nibble_is_caught_by_decoding(code: int, refused: bool, rng: np.random.Generator) -> None:
     graph = one_column(rng, {1: code, 58: 4} if refused else {1: code, 20: 4})
     [form] = encode(graph)
-    assert (form.codes[0], form.indices[0]) == (code, 1)
-    codes, indices = form.codes.copy(), form.indices.copy()
+    [block] = form.blocks
+    assert (block.codes[0], block.indices[0]) == (code, 1)
+    codes, indices = block.codes.copy(), block.indices.copy()
     codes[0], indices[0] = indices[0], codes[0]
-    faulty = dataclasses.replace(form, codes=codes, indices=indices)
+    faulty = with_block(form, codes=codes, indices=indices)
     assert differing_layers(graph, (form,)) == []
     if refused:  # the rows behind it are pushed out of the column
         with pytest.raises(ImageError, match="layer0: an entry stands in row 72 of a PE; expected less than 60"):
@@ -372,11 +490,11 @@ def test_a_lost_padding_entry_is_caught_by_decoding(rng: np.random.Generator) ->
     graph = one_column(rng, {1: 3, 50: 4})
     [form] = encode(graph)
     assert form.padding == 3
-    keep = np.arange(len(form.codes)) != int(np.flatnonzero(form.codes == 0)[0])
-    counts = form.counts.copy()
+    [block] = form.blocks
+    keep = np.arange(len(block.codes)) != int(np.flatnonzero(block.codes == 0)[0])
+    counts = block.counts.copy()
     counts[0, 1] -= 1
-    faulty = dataclasses.replace(
-        form, codes=form.codes[keep], indices=form.indices[keep], counts=counts, padding=form.padding - 1
-    )
+    faulty = with_block(form, codes=block.codes[keep], indices=block.indices[keep], counts=counts)
+    faulty = dataclasses.replace(faulty, padding=form.padding - 1)
     assert differing_layers(graph, (form,)) == []
     assert differing_layers(graph, (faulty,)) == ["layer0"]

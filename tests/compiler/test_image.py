@@ -245,12 +245,16 @@ LIES: dict[str, tuple[Callable[[Image], dict[str, Any]], str]] = {
     "more entries than memory": (
         lambda i: {"entries": np.zeros((4, 257, 10), np.uint8)}, "weights: 257 words; the array has 256"),
     "entries cut": (lambda i: {"entries": i.entries[:, :-1]}, "a pointer block leads out of the entries"),
-    "pointers cut": (lambda i: {"pointers": i.pointers[:, :-1]}, "pointers has shape"),
+    "pointers cut": (lambda i: {"pointers": i.pointers[:, :-1]}, "pointers have 3 words; expected 4"),
     "codebooks of other size": (lambda i: {"codebooks": i.codebooks[:, :8]}, "codebooks has shape"),
-    "bias cut": (lambda i: {"bias": i.bias[:, :-1]}, "bias has shape"),
+    "bias cut": (lambda i: {"bias": i.bias[:, :-1]}, "bias has 17 words; expected 18"),
     "bias too large": (lambda i: {"bias": altered(i.bias, (0, 0), 1 << 40)}, "a bias does not fit 40 bits"),
     "descriptor missing": (lambda i: {"descriptors": i.descriptors[1:]}, "descriptors has shape"),
-    "descriptor of ones": (lambda i: {"descriptors": altered(i.descriptors, 0, 255)}, "descriptor 0: op is 15"),
+    "descriptor of ones": (lambda i: {"descriptors": altered(i.descriptors, 0, 255)}, "a reserved bit"),
+    "descriptor of another op": (
+        lambda i: {"descriptors": altered(i.descriptors, (0, 0), 15)}, "descriptor 0: op is 15"),
+    "tiles that nobody asks for": (lambda i: {"tiles": np.zeros((1, 16), np.uint8)}, "tiles that no descriptor uses"),
+    "tiles of other width": (lambda i: {"tiles": np.zeros((0, 8), np.uint8)}, "tiles has shape"),
     "no end": (lambda i: {"descriptors": altered(i.descriptors, -1, 0)}, "the last descriptor is not END"),
     "row order out of range": (lambda i: {"row_order": altered(i.row_order, 0, 1000)}, "row_order does not name"),
     "row order below a hole": (lambda i: {"row_order": altered(i.row_order, -1, -2)}, "row_order does not name"),
@@ -276,8 +280,8 @@ def test_contents_that_lie_are_refused(lie: str, image: Image, tmp_path: Path, m
 
 @pytest.mark.parametrize(
     ("byte", "name"),
-    [(4, "source"), (6, "destination"), (8, "octets"), (10, "slots"), (12, "pointers"), (14, "bias"), (16, "reserved1"),
-     (1, "codebook"), (0, "function")],
+    [(4, "source"), (6, "destination"), (8, "octets"), (10, "slots"), (12, "pointers"), (14, "bias"),
+     (16, "fragment_slots"), (1, "codebook"), (0, "function")],
 )  # fmt: skip
 def test_offsets_out_of_range_are_refused(byte: int, name: str, image: Image) -> None:
     # 0xF0 in the low byte of each field: beyond every memory of the small array, or not what the layer says.
@@ -286,6 +290,56 @@ def test_offsets_out_of_range_are_refused(byte: int, name: str, image: Image) ->
     )
     with pytest.raises(ImageError, match=f"descriptor 1: {name} is"):
         bad.verify()
+
+
+@pytest.fixture
+def tiled() -> Image:
+    """An image with tiles: its weight memory holds a fraction of the network."""
+    params = SMALL.replace(weight_words=24, pointer_blocks=12)
+    graph = network(np.random.default_rng(5), params, [60, 50, 20], 0.3)
+    image = pack(graph, encode(graph))
+    assert sum(step.refill for steps in image.steps for step in steps) > 3
+    image.verify()
+    return image
+
+
+def header_bit(first: int, tiles: Any) -> Any:
+    """The stream with one bit of its first header flipped."""
+    return altered(tiles, (0, first // 8), tiles[0, first // 8] ^ 1 << first % 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tiles: tiles[:0], "it ends before the last tile is there"),
+        (lambda tiles: tiles[:-1], "it ends in the middle of a packet"),
+        (lambda tiles: np.concatenate([tiles, tiles[:1]]), "goes on after the last tile"),
+        (lambda tiles: header_bit(1, tiles), "a packet goes to memory 2"),
+        (lambda tiles: header_bit(4 + 6, tiles), "a packet goes to PE 64"),
+        (lambda tiles: header_bit(12 + 19, tiles), "a packet goes to PE 0, words 524"),
+        (lambda tiles: header_bit(12, tiles), "a packet goes to PE 0, words|leads out of the words"),
+        (lambda tiles: header_bit(32 + 19, tiles), r"a packet goes to PE 0, words \d+ to 5242\d\d,"),
+        (lambda tiles: header_bit(52, tiles), "buffer 1"),
+        (lambda tiles: header_bit(53, tiles), "leads out of the words|buffer|memory"),
+        (lambda tiles: header_bit(100, tiles), "reserved|expected weights or pointers"),
+    ],
+)
+def test_a_stream_that_lies_is_refused(
+    change: Callable[[Any], Any], message: str, tiled: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = dataclasses.replace(tiled, tiles=change(tiled.tiles))
+    with pytest.raises(ImageError, match=message):
+        bad.verify()
+    save_unchecked(bad, tmp_path / "bad.eie", monkeypatch)
+    with pytest.raises(ImageError, match=message):
+        Image.load(tmp_path / "bad.eie")
+
+
+def test_an_image_with_tiles_survives_its_file(tiled: Image, tmp_path: Path) -> None:
+    tiled.save(tmp_path / "net.eie")
+    back = Image.load(tmp_path / "net.eie", tiled.params)
+    assert np.array_equal(back.tiles, tiled.tiles)
+    assert back.steps == tiled.steps
 
 
 def test_an_image_for_another_array_is_refused(image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,5 +389,5 @@ def test_readmemh_text_holds_the_memory_words(image: Image, tmp_path: Path) -> N
 
 def test_row_orders_are_split_by_layer(image: Image) -> None:
     orders = row_orders(image)
-    assert [len(order) for order in orders] == [12, 8]
+    assert [len(order) for order in orders] == [16, 8]  # whole lines
     assert [int((order >= 0).sum()) for order in orders] == [10, 6]

@@ -16,9 +16,9 @@ def test_a_job_comes_out_one_cycle_later(simulate):
         seen = []
         for cycle in range(12):
             ctx.set(dut.i.valid, cycle < 6)
-            ctx.set(dut.i.payload.act, 100 + cycle)
+            ctx.set(dut.i.payload.acts[0], 100 + cycle)
             if ctx.get(dut.o.valid):
-                seen.append((cycle, ctx.get(dut.o.payload.act)))
+                seen.append((cycle, ctx.get(dut.o.payload.acts[0])))
             await ctx.tick()
         assert seen == [(cycle + 1, 100 + cycle) for cycle in range(6)]  # latency 1, one a cycle
 
@@ -42,7 +42,7 @@ def drive_by_room_rule(simulate, rng, depth, *, lag, jobs=400):
             sent += fire
             ctx.set(dut.i.valid, arriving is not None)
             if arriving is not None:
-                ctx.set(dut.i.payload.act, arriving)
+                ctx.set(dut.i.payload.acts[0], arriving)
                 expected.append(arriving)
             await ctx.tick()
             highest = max(highest, ctx.get(dut.level))
@@ -58,7 +58,7 @@ def drive_by_room_rule(simulate, rng, depth, *, lag, jobs=400):
                 pace = rng.random()  # bursts and stalls
             ctx.set(dut.o.ready, rng.random() < pace)
             if ctx.get(dut.o.valid) and ctx.get(dut.o.ready):
-                assert ctx.get(dut.o.payload.act) == expected.popleft()
+                assert ctx.get(dut.o.payload.acts[0]) == expected.popleft()
                 received += 1
             await ctx.tick()
 

@@ -11,7 +11,8 @@ def signed16(value):
     return (value & 0xFFFF) - ((value & 0x8000) << 1)
 
 
-def test_decode_looks_up_the_codebook_of_the_bank_and_adds_up_rows(simulate, rng):
+@pytest.mark.parametrize("folded", [0b00, 0b10, 0b11])
+def test_decode_looks_up_the_codebook_of_the_bank_and_adds_up_rows(simulate, rng, folded):
     params = Params(pes=1, rows=64, codebooks=4, code_bits=3)
     dut = WeightDecode(params)
     books = [int(v) for v in rng.integers(0, 1 << 16, 4 << 3)]
@@ -28,14 +29,20 @@ def test_decode_looks_up_the_codebook_of_the_bank_and_adds_up_rows(simulate, rng
         ctx.set(dut.w_en, 0)
         ctx.set(dut.codebook[0], 1)
         ctx.set(dut.codebook[1], 3)
+        ctx.set(dut.fold, folded)
         cycle = 0
         stream = []
         for n, column in enumerate(columns):
             row = -1
             for k, (code, index) in enumerate(column):
                 row += index + 1
-                stream.append({"code": code, "index": index, "first": k == 0, "last": k == 5, "bank": n & 1, "act": n})
-                expected.append((cycle + 1, books[((3 if n & 1 else 1) << 3) + code], row, n & 1, int(k == 5), n))
+                bank = n & 1
+                stream.append({"code": code, "index": index, "first": k == 0, "last": k == 5,
+                               "tag": {"bank": bank}, "acts": [n, 1000 + n]})  # fmt: skip
+                # In a folded layer rows are virtual: the lowest bit selects the activation.
+                at, act = (row >> 1, n + 1000 * (row & 1)) if folded >> bank & 1 else (row, n)
+                weight = books[((3 if bank else 1) << 3) + code]
+                expected.append((cycle + 1, weight, at, bank, int(k == 5), act))
                 cycle += 1
         for now in range(cycle + 2):
             ctx.set(dut.i.valid, now < cycle)
@@ -43,7 +50,7 @@ def test_decode_looks_up_the_codebook_of_the_bank_and_adds_up_rows(simulate, rng
                 ctx.set(dut.i.payload, stream[now])
             o = ctx.get(dut.o.payload)
             if ctx.get(dut.o.valid):
-                got.append((now, ctx.get(dut.o.payload.weight.raw), o.row, o.bank, o.last, o.act))
+                got.append((now, ctx.get(dut.o.payload.weight.raw), o.row, o.tag.bank, o.last, o.act))
             await ctx.tick()
 
     simulate(dut, bench)
@@ -76,7 +83,7 @@ def accumulate(simulate, rng, dut, params, *, products=400):
         ctx.set(dut.drain.clear_all, 0)
         for bank, row, weight, act, follows in stream:
             ctx.set(dut.i.valid, 1)
-            ctx.set(dut.i.payload, {"weight": {"raw": weight & 0xFFFF}, "act": act & 0xFFFF, "row": row, "bank": bank,
+            ctx.set(dut.i.payload, {"weight": {"raw": weight & 0xFFFF}, "act": act & 0xFFFF, "row": row, "tag": {"bank": bank},
                                     "last": 1})  # fmt: skip
             done += ctx.get(dut.done)
             await ctx.tick()

@@ -37,7 +37,7 @@ def test_a_column_takes_the_stated_cycles_through_the_pe(simulate):
         assert ctx.get(dut.room)
         ctx.set(dut.drain.bank, 0)
         ctx.set(dut.drain.slot, 9)
-        ctx.set(dut.i.payload, {"block": 0, "lane": 0, "bank": 1, "act": 7})
+        ctx.set(dut.i.payload, {"block": 0, "lane": 0, "tag": {"bank": 1}, "acts": [7]})
         for cycle in range(16):
             ctx.set(dut.i.valid, cycle == 0)
             if ctx.get(dut.busy):
@@ -70,7 +70,7 @@ def test_an_empty_column_leaves_after_four_cycles(simulate):
 
     async def bench(ctx):
         await load(ctx, dut, Memory.POINTERS, 1, 0)
-        ctx.set(dut.i.payload, {"block": 1, "lane": 5, "bank": 0, "act": 7})
+        ctx.set(dut.i.payload, {"block": 1, "lane": 5, "tag": {"bank": 0}, "acts": [7]})
         for cycle in range(9):
             ctx.set(dut.i.valid, cycle == 0)
             if ctx.get(dut.busy):

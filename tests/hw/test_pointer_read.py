@@ -37,11 +37,11 @@ def test_start_count_take_and_dropped_columns_three_cycles_later(simulate, rng):
             ctx.set(dut.i.valid, now in schedule)
             if now in schedule:
                 block, lane, n = schedule[now]
-                ctx.set(dut.i.payload, {"block": block, "lane": lane, "bank": n & 1, "act": n})
+                ctx.set(dut.i.payload, {"block": block, "lane": lane, "tag": {"bank": n & 1}, "acts": [n]})
             o = ctx.get(dut.o.payload)
             if ctx.get(dut.o.valid):
-                assert o.bank == o.act & 1
-                got.append((now, o.word, o.lane, o.count, o.take, o.act))
+                assert o.tag.bank == o.acts[0] & 1
+                got.append((now, o.word, o.lane, o.count, o.take, o.acts[0]))
             if ctx.get(dut.dropped):
                 got.append((now, "dropped"))
             await ctx.tick()

@@ -28,7 +28,14 @@ async def load(ctx, dut, entries):
 
 def job(start, count, act):
     take = min(count, 8 - start % 8)
-    return {"word": start // 8, "lane": start % 8, "count": count, "take": take, "bank": act & 1, "act": act}
+    return {
+        "word": start // 8,
+        "lane": start % 8,
+        "count": count,
+        "take": take,
+        "tag": {"bank": act & 1},
+        "acts": [act],
+    }
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -55,8 +62,8 @@ def test_entries_of_jobs_one_a_cycle_without_bubbles(simulate, rng, waits):
         while len(got) < total:
             o = ctx.get(dut.o.payload)
             if ctx.get(dut.o.valid):
-                assert o.bank == o.act & 1
-                got.append((cycle, o.code, o.index, o.first, o.last, o.act))
+                assert o.tag.bank == o.acts[0] & 1
+                got.append((cycle, o.code, o.index, o.first, o.last, o.acts[0]))
             await ctx.tick()
             cycle += 1
 

@@ -1,0 +1,102 @@
+"""Refill: weights of the next tile from a stream into the buffer that is free."""
+
+from __future__ import annotations
+
+from amaranth import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.layouts import REFILL_BITS, refill_header
+from hw.params import Params
+
+__all__ = ["Refill", "refill_write"]
+
+
+def refill_write(params: Params) -> data.StructLayout:
+    """A word of the stream on its way to a memory of a PE."""
+    return data.StructLayout({"memory": 4, "unit": 8, "address": 20, "data": REFILL_BITS})
+
+
+class Refill(wiring.Component):
+    """Unpack the refill stream: packets of a header (`hw.layouts.refill_header`) and the words that it counts.
+
+    Two buffers: while the PEs work on one, the other is filled. A packet waits until its buffer is free, which
+    holds the stream back. A buffer is taken from the last packet of its tile until no PE has a column of it.
+
+    Timing: a packet of n words takes n + 2 cycles if the stream never waits: one for its header, one in which its
+    buffer is found free. A tile shows as loaded 1 cycle after its last word was taken; its buffer is free again
+    1 cycle after its tile was found used up; that is 3 cycles after ``scanned`` at the earliest, and 1 cycle after
+    all PEs show that they are done with it.
+
+    Members
+    -------
+    i : the stream; taken only while `enable`, that is during a run.
+    o : words to write (always ready), one cycle after they are taken.
+    scanned, buffer : all columns of the tile in `buffer` have left the scan.
+    pe_busy : for each buffer, a PE has work of its tile.
+    loaded : for each buffer, its tile is there and not yet scanned. (`full` stays until the PEs are done with it: the
+        next tile for the same buffer may be accepted before that, and must not scan this one's columns.)
+    """
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        super().__init__({
+            "enable": In(1),
+            "i": In(stream.Signature(REFILL_BITS)),
+            "o": Out(stream.Signature(refill_write(params), always_ready=True)),
+            "scanned": In(1), "buffer": In(1), "pe_busy": In(2),
+            "loaded": Out(2),
+        })  # fmt: skip
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        header = Signal(refill_header(self.params))
+        target = Signal(2)  # the buffer of the packet, one-hot
+        filled = Signal()
+        full = Signal(2)
+        m.d.comb += target.eq(1 << header.buffer)
+        m.d.sync += [
+            self.o.valid.eq(0), self.o.p.memory.eq(header.memory), self.o.p.unit.eq(header.unit),
+            self.o.p.address.eq(header.address), self.o.p.data.eq(self.i.payload),
+        ]  # fmt: skip
+
+        with m.FSM():
+            with m.State("Header"):
+                m.d.comb += self.i.ready.eq(self.enable)
+                with m.If(self.i.ready & self.i.valid):
+                    m.d.sync += header.eq(self.i.payload)
+                    m.next = "Wait"
+            with m.State("Wait"):
+                with m.If((full & target) == 0):
+                    with m.If(header.words == 0):
+                        m.d.comb += filled.eq(header.last)
+                        m.next = "Header"
+                    with m.Else():
+                        m.next = "Words"
+            with m.State("Words"):
+                m.d.comb += self.i.ready.eq(1)
+                with m.If(self.i.valid):
+                    m.d.sync += [
+                        self.o.valid.eq(1),
+                        header.address.eq(header.address + 1), header.words.eq(header.words - 1),
+                    ]  # fmt: skip
+                    with m.If(header.words == 1):
+                        m.d.comb += filled.eq(header.last)
+                        m.next = "Header"
+
+        # As in control: `scanned` reaches the PEs' busy flags 3 cycles later.
+        scanned = [Signal(2, name=f"scanned_{n}") for n in range(3)]
+        busy = Signal(2)
+        used_up = Signal(2)
+        m.d.comb += used_up.eq(scanned[2] & ~busy)
+        m.d.sync += busy.eq(self.pe_busy)
+        for n in range(2):
+            with m.If(used_up[n]):
+                m.d.sync += [full[n].eq(0), *(flags[n].eq(0) for flags in scanned)]
+            with m.Else():
+                with m.If(filled & target[n]):
+                    m.d.sync += [full[n].eq(1), self.loaded[n].eq(1)]
+                m.d.sync += [scanned[1][n].eq(scanned[0][n]), scanned[2][n].eq(scanned[1][n])]
+                with m.If(self.scanned & (self.buffer == n)):
+                    m.d.sync += [scanned[0][n].eq(1), self.loaded[n].eq(0)]
+        return m
