@@ -6,6 +6,7 @@ hardware and cycle model in every field.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -159,7 +160,7 @@ def measure_network(image: Image, x: NDArray[Any], name: str, hardware: str | No
     raw, _ = engines.check_input(image, x)
     inputs = [raw, *model.layer_raw[:-1]]
     nonzeros = [
-        int(((values != 0) @ np.bincount(layer.weight.indices, minlength=layer.weight.shape[1])).sum())
+        int(((values != 0) @ np.asarray(abs(layer.weight).sign().sum(axis=0)).reshape(-1)).sum())
         for layer, values in zip(decode(image), inputs, strict=True)
     ]
     pes = image.params.pes
@@ -177,9 +178,7 @@ def measure_network(image: Image, x: NDArray[Any], name: str, hardware: str | No
     return rows, whole
 
 
-def _run(
-    image: Image, x: NDArray[Any], hardware: str | None, seed: int
-) -> tuple[Result, Result | None, list[str]]:
+def _run(image: Image, x: NDArray[Any], hardware: str | None, seed: int) -> tuple[Result, Result | None, list[str]]:
     """Model, hardware, and in which they differ."""
     model = engines.run(image, x, engine="cycles")
     if hardware is None:
@@ -232,7 +231,7 @@ def _busy(result: Result) -> int:
 def _runs(result: Result) -> int:
     """Starts of the array that the batch took: each counts its time from its own beginning."""
     begun = [vector[0]["accepted"] for vector in result.records]
-    return 1 + sum(after <= before for before, after in zip(begun, begun[1:], strict=False))
+    return 1 + sum(after <= before for before, after in itertools.pairwise(begun))
 
 
 def _lost(useful: int, pes: int, taken: int, counters: dict[str, int]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from compiler.image import Image
 from sim import cycles
 from sim.decode import columns
+from sim.timing import active_columns, works
 
 __all__ = ["column_counts", "prepared"]
 
@@ -20,7 +21,7 @@ def column_counts(image: Image) -> NDArray[np.int64]:
     The entries of a PE lie one behind the other, so sums of these counts are their places.
     """
     (only,) = columns(image)
-    return only[0].astype(np.int64)
+    return only.counts.astype(np.int64)
 
 
 def prepared(image: Image, raw: NDArray[np.int16]) -> Callable[[], int]:
@@ -34,13 +35,11 @@ def prepared(image: Image, raw: NDArray[np.int16]) -> Callable[[], int]:
     image : one layer, on chip.
     raw : int16 (batch, inputs); the batch must fit on chip (one run).
     """
-    params = image.params
-    ((counts, starts, padding),) = columns(image)
-    layer = cycles.LayerColumns(counts, starts, padding, params.slots(image.layers[0].outputs), chained=False)
-    active = [[np.flatnonzero(vector).astype(np.int64)] for vector in raw]
+    program = works(image)
+    active = [active_columns(image, [vector]) for vector in raw]
 
     def run() -> int:
-        times = cycles.run(params, [layer], active)
+        times = cycles.run(image.params, program, active)
         return times[-1][-1].finished - times[0][0].accepted
 
     return run
