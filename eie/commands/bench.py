@@ -8,7 +8,6 @@ from eie.commands.bench_eie import ablation, eie
 from eie.commands.bench_speed import speed
 from eie.commands.bench_studies import studies
 
-
 __all__ = ["bench"]
 
 

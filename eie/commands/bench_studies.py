@@ -85,7 +85,7 @@ def studies(
             for n, at in enumerate(next(iter(columns.values()))[0] if columns else []):
                 rows.append((array, at, *(f"{values[n]:.4g}" for _, values in columns.values())))
         checked = [point.at for point in points if point.rtl]
-        title = f"{study}: geometric mean over {', '.join(shape.name for shape in picked)}"
+        title = f"{study}: mean over {', '.join(shape.name for shape in picked)}"
         output.table(("array", study, *figures), rows, title=title)
         if checked:
             output.text(f"hardware = models in every bit, cycle and counter at {', '.join(map(str, checked))} PEs")

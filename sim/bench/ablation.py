@@ -27,7 +27,7 @@ STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @dataclass(frozen=True)
 class Step:
-    """One array of the chain and its measurement. `rtl`: the hardware ran too, and agreed if there are no differences."""
+    """One array of the chain and its measurement. `rtl`: the hardware ran too."""
 
     what: str
     changes: dict[str, Any]
@@ -97,8 +97,8 @@ def markdown(steps: Sequence[Step], command: str) -> str:
     lines = [
         "# From the published array to the balanced one",
         "",
-        "Efficiency (nonzeros on active columns / PEs / cycles, batch of four), mean over the seeds "
-        f"{', '.join(seeds)}. Each row keeps the changes of those above. Written by",
+        f"Efficiency (nonzeros on active columns / PEs / cycles, batch of four), mean over seeds {', '.join(seeds)}.",
+        "Each row keeps the changes of those above. Written by",
         "",
         f"    {command}",
         "",

@@ -22,7 +22,7 @@ from sim.bench.layers import Case, Shape, make_case, row_blocks
 from sim.bench.model import column_counts
 from sim.compare import compare
 
-__all__ = ["DEPTHS", "INDEX_BITS", "PES", "STUDIES", "WIDTHS", "Point", "StudyError", "run_study", "row_reads"]
+__all__ = ["DEPTHS", "INDEX_BITS", "PES", "STUDIES", "WIDTHS", "Point", "StudyError", "means", "row_reads", "run_study"]
 
 PES = tuple(1 << n for n in range(9))
 DEPTHS = (6, 8, 16, 32, 64, 128, 256)  # 6 is the least that the room rule admits
@@ -96,7 +96,6 @@ def _arrays(study: str, full: bool) -> Iterator[tuple[str, int, Params]]:
         elif study == "depth":
             yield from ((name, depth, base.replace(queue_depth=depth)) for depth in DEPTHS)
         elif study == "index":
-            # Wide enough for a narrow index's padding.
             yield from ((name, bits, base.replace(index_bits=bits)) for bits in INDEX_BITS)
         elif name == ARRAYS[0] or full:
             yield name, 8, base
@@ -192,10 +191,11 @@ def _widths(case: Case, params: Params, name: str) -> list[Point]:
 
 
 def means(points: Sequence[Point], array: str, figure: str) -> tuple[list[int], list[float]]:
-    """Values of a study on one array, and the geometric mean of a figure over the layers at each."""
+    """Values of a study on one array, and the mean of a figure over the layers at each: geometric for ratios."""
     at = sorted({point.at for point in points if point.array == array})
     found = []
     for value in at:
-        mine = [getattr(point, figure) for point in points if point.array == array and point.at == value]
-        found.append(geometric_mean(mine) or 0.0)
+        mine = [float(getattr(point, figure)) for point in points if point.array == array and point.at == value]
+        mean = geometric_mean(mine) if figure in ("speedup", "efficiency") else sum(mine) / len(mine)
+        found.append(mean or 0.0)
     return at, found
