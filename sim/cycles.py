@@ -317,6 +317,8 @@ def run(params: Params, works: Sequence[Work], active: Sequence[Sequence[Int]]) 
 
         # Write-back: slot by slot, one accumulator of each group a cycle.
         written_before, first_read = written, max(finished + FINISHED_TO_DRAIN, written + 2)
+        # The scan sees only the block that is being written back: lines of earlier ones show when that begins.
+        result = [np.maximum(lines, first_read) for lines in result]
         result.append(_line_times(params, work, first_read))
         if n + 1 == len(works) or works[n + 1].chained:
             lines_before, result = np.concatenate(result), []

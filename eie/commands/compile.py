@@ -80,6 +80,13 @@ def compile_command(
             for layer in facts["layers"]
         ],
     )  # fmt: skip
+    if facts["tile_bytes"]:
+        streamed = [layer["name"] for layer in facts["layers"] if layer["tiles"]]
+        output.note(
+            f"eie: {', '.join(streamed)}: larger than the memories, so {facts['tile_bytes']:,} bytes of tiles are "
+            f"streamed in for each vector: {facts['cycles']['model']:,} cycles for one without zeros, "
+            f"{facts['cycles']['resident']:,} if all were resident"
+        )
     inexact = [layer["name"] for layer in facts["layers"] if not layer["exact"]]
     if inexact:
         output.note(

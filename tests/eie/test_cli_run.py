@@ -286,10 +286,33 @@ def test_bad_layers_are_refused(make, words, invoke, tmp_path) -> None:
     assert files(tmp_path) == before
 
 
+def test_a_layer_larger_than_the_memories_is_streamed_and_says_so(layer, invoke, tmp_path) -> None:
+    small = ("--preset", "BALANCED_16", "--set", "weight_words=64", "--set", "pointer_blocks=32")
+    result = invoke("compile", layer.npz, "-o", tmp_path / "l.eie", *small, "--calibrate", layer.inputs, "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    [told] = facts["layers"]
+    assert told["tiles"] > 2
+    assert facts["tile_bytes"] % 16 == 0 < facts["tile_bytes"]
+    assert told["cycles"]["model"] > told["cycles"]["resident"] >= told["cycles"]["busiest"]
+    assert "streamed in for each vector" in result.stderr
+    outputs = []
+    for image in (layer.image, tmp_path / "l.eie"):
+        result = invoke(
+            "run", image, "--input", layer.inputs, "--output", tmp_path / "y.npz", "--engine", "cycles", "--json"
+        )
+        assert result.exit_code == 0, result.output
+        outputs.append((np.load(tmp_path / "y.npz")["raw"], json.loads(result.stdout)))
+    (raw, resident), (tiled_raw, tiled) = outputs
+    np.testing.assert_array_equal(tiled_raw, raw)
+    assert tiled["cycles"] > resident["cycles"]
+    assert tiled["layers"][0]["counters"]["refill"] > 0 == resident["layers"][0]["counters"]["refill"]
+
+
 def test_a_network_too_large_names_the_parameter_to_raise(layer, invoke, tmp_path) -> None:
-    result = invoke("compile", layer.npz, "-o", tmp_path / "l.eie", "--set", "weight_words=16")
+    result = invoke("compile", layer.npz, "-o", tmp_path / "l.eie", "--set", "act_lines=16")
     assert result.exit_code == 2
-    assert "weight_words" in result.stderr
+    assert "--set act_lines=" in result.stderr
     assert files(tmp_path) == {}
 
 

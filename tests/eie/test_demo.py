@@ -48,7 +48,7 @@ def test_demo_passes_reports_and_trains_once(folder) -> None:
     assert report["batch"] == 2
     layers = report["layers"]
     assert report["compared"]["values"]["values"] == 2 * (100 + 50 + 10)
-    assert report["compared"]["cycles"]["records"] == 2 * len(layers) * 9
+    assert report["compared"]["cycles"]["records"] == 2 * len(layers) * 10
     assert report["accuracy"]["golden"]["held_out"] > 0.9
     assert report["accuracy"]["dense"]["held_out"] > 0.9
     entries = sum(layer["counters"]["entries"] for layer in layers)

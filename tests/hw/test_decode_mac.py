@@ -83,8 +83,8 @@ def accumulate(simulate, rng, dut, params, *, products=400):
         ctx.set(dut.drain.clear_all, 0)
         for bank, row, weight, act, follows in stream:
             ctx.set(dut.i.valid, 1)
-            ctx.set(dut.i.payload, {"weight": {"raw": weight & 0xFFFF}, "act": act & 0xFFFF, "row": row, "tag": {"bank": bank},
-                                    "last": 1})  # fmt: skip
+            ctx.set(dut.i.payload, {"weight": {"raw": weight & 0xFFFF}, "act": act & 0xFFFF, "row": row,
+                                    "tag": {"bank": bank}, "last": 1})  # fmt: skip
             done += ctx.get(dut.done)
             await ctx.tick()
             if not follows:

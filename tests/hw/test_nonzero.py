@@ -8,17 +8,25 @@ from hw.nonzero import LeadingNonzero
 from hw.params import Params
 
 
-def columns_of(octets):
-    """(cycle-free) reference: the nonzero lanes of each octet, in order."""
-    return [(block, lane, act) for block, acts in enumerate(octets) for lane, act in enumerate(acts) if act]
+def columns_of(octets, fold=False):
+    """(cycle-free) reference: block, lane and activations of each column that is not all zero, in order."""
+    if not fold:
+        return [(block, lane, act) for block, acts in enumerate(octets) for lane, act in enumerate(acts) if act]
+    return [
+        (number // 2, pair + 4 * (number % 2), (acts[2 * pair], acts[2 * pair + 1]))
+        for number, acts in enumerate(octets)
+        for pair in range(4)
+        if acts[2 * pair] or acts[2 * pair + 1]
+    ]
 
 
+@pytest.mark.parametrize("fold", [False, True])
 @pytest.mark.parametrize("waits", [False, True])
-def test_nonzero_columns_in_order_with_random_waits(simulate, rng, waits):
+def test_nonzero_columns_in_order_with_random_waits(simulate, rng, waits, fold):
     octets = [[int(a) for a in rng.integers(1, 1 << 16, 8) * (rng.random(8) < density)]
               for density in (0, 1, 0.3, 0.05, 0, 0, 0.9) for _ in range(20)]  # fmt: skip
     dut = LeadingNonzero(Params(pes=1))
-    expected, checked = deque(columns_of(octets)), 0
+    expected, checked = deque(columns_of(octets, fold)), 0
     skipped = 0
 
     async def drive(ctx):
@@ -26,7 +34,10 @@ def test_nonzero_columns_in_order_with_random_waits(simulate, rng, waits):
         for block, acts in enumerate(octets):
             while waits and rng.random() < 0.4:
                 await ctx.tick()
-            ctx.set(dut.i.payload, {"acts": acts, "block": block, "bank": 0, "last": 0})
+            ctx.set(dut.i.payload, {
+                "acts": acts, "block": block // 2 if fold else block, "fold": fold, "half": block % 2,
+                "tag": {"bank": 0, "tile": 2}, "last": 0,
+            })  # fmt: skip
             ctx.set(dut.i.valid, 1)
             taken = False
             while not taken:  # what the clock edge sees: `ready` depends on the other bench in the same cycle
@@ -41,12 +52,14 @@ def test_nonzero_columns_in_order_with_random_waits(simulate, rng, waits):
             ctx.set(dut.o.ready, ready)
             _, _, valid, got = await ctx.tick().sample(dut.o.valid, dut.o.payload)
             if valid and ready:
-                assert (got.block, got.lane, got.act) == expected.popleft()
+                acts = (got.acts[0], got.acts[1]) if fold else got.acts[0]
+                assert (got.block, got.lane, acts) == expected.popleft()
+                assert (got.tag.bank, got.tag.tile) == (0, 2)
                 checked += 1
 
     simulate(dut, drive, check)
-    assert checked == len(columns_of(octets)) > 100
-    assert skipped == 8 * len(octets) - checked
+    assert checked == len(columns_of(octets, fold)) > 100
+    assert skipped == (4 if fold else 8) * len(octets) - checked
 
 
 def test_timing_one_a_cycle_and_one_for_an_octet_of_zeros(simulate):
@@ -61,7 +74,7 @@ def test_timing_one_a_cycle_and_one_for_an_octet_of_zeros(simulate):
             if pending:
                 number, acts = pending[0]
                 last = number == len(octets) - 1
-                ctx.set(dut.i.payload, {"acts": acts, "block": number, "bank": 1, "last": last})
+                ctx.set(dut.i.payload, {"acts": acts, "block": number, "tag": {"bank": 1}, "last": last})
             ctx.set(dut.i.valid, bool(pending))
             if ctx.get(dut.o.valid):
                 times.append((cycle, ctx.get(dut.o.payload.block), ctx.get(dut.o.payload.lane)))

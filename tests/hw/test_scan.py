@@ -7,14 +7,21 @@ from hw.scan import Scan
 
 
 @pytest.mark.parametrize("pes", [1, 8, 16, 64])
+@pytest.mark.parametrize("fold", [False, True])
 @pytest.mark.parametrize("waits", [False, True])
-def test_scan_streams_every_nonzero_column_in_order(simulate, rng, pes, waits):
+def test_scan_streams_every_nonzero_column_in_order(simulate, rng, pes, waits, fold):
     params = Params(pes=pes, act_lines=64)
     dut = Scan(params)
     octets = 3 * params.groups + 2
     acts = [[int(v) for v in rng.integers(1, 1 << 16, 8) * (rng.random(8) < d)]
             for d in rng.choice([0, 0.1, 0.5, 1], octets)]  # fmt: skip
-    expected = [(100 + w, lane, a) for w, octet in enumerate(acts) for lane, a in enumerate(octet) if a]
+    if fold:
+        expected = [
+            (100 + w // 2, pair + 4 * (w % 2), octet[2 * pair : 2 * pair + 2])
+            for w, octet in enumerate(acts) for pair in range(4) if any(octet[2 * pair : 2 * pair + 2])
+        ]  # fmt: skip
+    else:
+        expected = [(100 + w, lane, [a]) for w, octet in enumerate(acts) for lane, a in enumerate(octet) if a]
     got, finished = [], []
 
     async def memory(ctx):
@@ -28,22 +35,25 @@ def test_scan_streams_every_nonzero_column_in_order(simulate, rng, pes, waits):
                     ctx.set(dut.r_data[group], sum(a << 16 * lane for lane, a in enumerate(word)))
 
     async def bench(ctx):
-        ctx.set(dut.request, {"source": 5, "octets": octets, "pointers": 100, "bank": 1})
+        ctx.set(dut.request, {
+            "source": 5, "octets": octets, "pointers": 100, "tag": {"bank": 1, "tile": 0}, "fold": fold,
+        })  # fmt: skip
         ctx.set(dut.start, 1)
         ctx.set(dut.open, int(not waits))
         cycle, lines = 0, 0
         while not finished:
             ready = int(not waits or rng.random() < 0.6)
             lines += waits and rng.random() < 0.2  # lines of a chained layer appear one by one
-            ctx.set(dut.lines, lines)
+            ctx.set(dut.limit, 5 + lines)
             ctx.set(dut.o.ready, ready)
             _, _, valid, o, end = await ctx.tick().sample(dut.o.valid, dut.o.payload, dut.finished)
             ctx.set(dut.start, 0)
             if valid and ready:
-                assert o.bank == 1
+                assert o.tag.bank == 1
+                octet = 2 * (o.block - 100) + o.lane // 4 if fold else o.block - 100
                 if waits:
-                    assert (o.block - 100) // params.groups < lines  # nothing is read before it is there
-                got.append((cycle, o.block, o.lane, o.act))
+                    assert octet // params.groups < lines  # nothing is read before it is there
+                got.append((cycle, o.block, o.lane, [o.acts[n] for n in range(1 + fold)]))
             if end:
                 finished.append(cycle)
             cycle += 1
@@ -52,4 +62,29 @@ def test_scan_streams_every_nonzero_column_in_order(simulate, rng, pes, waits):
     assert [item[1:] for item in got] == expected
     if not waits:
         # Start in cycle 0: request in 1, first column in 3; then one a cycle, one for an octet of zeros.
-        assert finished == [2 + sum(max(1, sum(a != 0 for a in octet)) for octet in acts)]
+        width = 2 if fold else 1
+        columns = [sum(any(octet[n : n + width]) for n in range(0, 8, width)) for octet in acts]
+        assert finished == [2 + sum(max(1, count) for count in columns)]
+
+
+@pytest.mark.parametrize("buffer", [0, 1])
+def test_a_tile_is_scanned_only_when_it_is_loaded(simulate, buffer):
+    dut = Scan(Params(pes=1, act_lines=64))
+    seen = []
+
+    async def bench(ctx):
+        ctx.set(dut.request, {"octets": 2, "tag": {"tile": 1 << buffer}})
+        ctx.set(dut.open, 1)
+        ctx.set(dut.o.ready, 1)
+        ctx.set(dut.r_data[0], 1)
+        ctx.set(dut.start, 1)
+        for cycle in range(16):
+            # The other buffer does not matter; ours is there in cycle 9.
+            ctx.set(dut.loaded, 1 << (1 - buffer) | (cycle >= 9) << buffer)
+            seen.append((ctx.get(dut.waiting), ctx.get(dut.r_en)))
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+
+    simulate(dut, bench)
+    assert [waiting for waiting, _ in seen] == [0] + [1] * 8 + [0] * 7
+    assert [read for _, read in seen] == [0] * 9 + [1, 1] + [0] * 5

@@ -16,7 +16,7 @@ from sim import golden
 from sim.decode import columns, decode
 
 PARAMS = Params(
-    pes=2, index_bits=4, rows=32, weight_words=4, pointer_blocks=8, act_lines=8, bias_words=64, descriptors=4
+    pes=2, index_bits=4, rows=32, weight_words=4, pointer_blocks=8, act_lines=8, bias_words=64, descriptors=4, fold=1
 )
 
 
@@ -40,11 +40,12 @@ def by_hand(**changes: Any) -> Image:
     descriptors[1, 0] = 15
     bias = np.zeros((1, 38), np.int64)
     bias[0, 36], bias[0, 3] = -5, 7  # slot * 2 + pe
-    order = np.append(np.arange(37), -1).astype(np.int32)
+    order = np.append(np.arange(37), [-1, -1, -1]).astype(np.int32)  # whole octets
     codebook = np.zeros((1, 16), np.int16)
     codebook[0, [1, 2, 15]] = [100, -200, 32767]
-    info = LayerInfo("a", 2, 37, 2, "relu", 0, -2, 2, 0, True, 3, 1)
-    image = Image(PARAMS, (info,), entries, pointers, codebook, bias, descriptors, order)
+    info = LayerInfo("a", 2, 37, 2, "relu", 0, -2, 2, 0, True, 3, 1, 1)
+    none = np.zeros((0, 16), np.uint8)
+    image = Image(PARAMS, (info,), entries, pointers, none, codebook, bias, descriptors, order)
     return dataclasses.replace(image, **changes)
 
 
@@ -67,11 +68,43 @@ def test_a_hand_written_image_is_read_as_written() -> None:
 
 
 def test_columns_of_the_hand_written_image() -> None:
-    [(counts, starts, padding)] = columns(by_hand())
-    assert (counts.dtype, starts.dtype, padding.dtype) == (np.uint16, np.int64, np.uint16)
-    assert counts.tolist() == [[3, 0], [0, 1]] + [[0, 0]] * 6
-    assert starts.tolist() == [[0, 0], [3, 0]] + [[3, 1]] * 6
-    assert padding.tolist() == [[1, 0]] + [[0, 0]] * 7
+    [stored] = columns(by_hand())
+    assert (stored.counts.dtype, stored.starts.dtype, stored.padding.dtype) == (np.uint16, np.uint8, np.uint16)
+    assert stored.counts.tolist() == [[3, 0], [0, 1]] + [[0, 0]] * 6
+    assert stored.starts.tolist() == [[0, 0], [3, 0]] + [[3, 1]] * 6
+    assert stored.padding.tolist() == [[1, 0]] + [[0, 0]] * 7
+    assert stored.packets == []
+
+
+def test_a_hand_written_folded_image_with_a_split_row() -> None:
+    # 3 x 3 on two PEs: neurons 0 and 1 whole in slot 0, neuron 2 split over both PEs in slot 1. Columns come in pairs.
+    # PE 0: pair (0, 1): neuron 0 has code 1 for input 0 and 2 for input 1 (virtual rows 0, 1), neuron 2 code 3 for
+    # input 1 (virtual row 3, gap 1); pair (2, -): nothing. PE 1: pair (0, 1): nothing; pair (2, -): neuron 1 code 4
+    # (virtual row 0), neuron 2 code 5 (virtual row 2, gap 1).
+    params = PARAMS.replace(fold=2, fragments=2)
+    entries = np.zeros((2, 1, 8), np.uint8)
+    entries[0, 0, :3] = [0x01, 0x02, 0x13]
+    entries[1, 0, :2] = [0x04, 0x15]
+    # Pointer block: 5 bits of base, then eight lengths of 7 bits: 61 bits.
+    pointers = np.zeros((2, 1, 8), np.uint8)
+    pointers[0, 0, 0] = 3 << 5
+    pointers[1, 0, 1] = 2 << 4  # second length: bit 12 on
+    descriptors = np.zeros((2, 32), np.uint8)
+    # op 1, function 0; fold (bit 18), fragment_log2 1 (bit 19); destination 1; octets 1, slots 2; fragment slots 1.
+    descriptors[0, :18] = [0x01, 0, 0x04 | 0x08, 0, 0, 0, 1, 0, 1, 0, 2, 0, 0, 0, 0, 0, 1, 0]
+    descriptors[1, 0] = 15
+    codebook = np.zeros((1, 16), np.int16)
+    codebook[0, 1:6] = [10, 20, 30, 40, 50]
+    info = LayerInfo("a", 3, 3, 3, "none", 0, 0, 0, 0, True, 5, 0, 1)
+    image = Image(
+        params, (info,), entries, pointers, np.zeros((0, 16), np.uint8), codebook, np.array([[1, 2, 3]]),
+        descriptors, np.array([0, 1, 2, -1, -1, -1, -1, -1], np.int32),
+    )  # fmt: skip
+    [layer] = decode(image)
+    assert layer.weight.toarray().tolist() == [[10, 20, 0], [0, 0, 40], [0, 30, 50]]
+    assert layer.bias.tolist() == [1, 2, 3]
+    [stored] = columns(image)
+    assert stored.counts[:2].tolist() == [[3, 0], [0, 2]]
 
 
 def changed(array: np.ndarray, place: Any, value: int) -> np.ndarray:
@@ -86,7 +119,10 @@ def changed(array: np.ndarray, place: Any, value: int) -> np.ndarray:
         ({"entries": changed(by_hand().entries, (0, 0, 2), 0xF2)}, "an entry stands in row 32 of a PE; expected less"),
         ({"entries": changed(by_hand().entries, (0, 0, 2), 0x22)}, "an entry stands in row 19 of a PE"),
         ({"bias": changed(by_hand().bias, (0, 37), 1)}, "a position that no neuron has, has a bias"),
-        ({"row_order": by_hand().row_order[[37, *range(37)]]}, "an entry stands at a position that no neuron has"),
+        (
+            {"row_order": by_hand().row_order[[37, *range(37), 38, 39]]},
+            "an entry stands at a position that no neuron has",
+        ),
     ],
 )
 def test_entries_that_contradict_the_layer_are_refused(changes: dict[str, Any], message: str) -> None:
