@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -135,7 +136,7 @@ def test_fault_in_a_spot_check_of_a_study_is_caught(monkeypatch, seed) -> None:
 def test_ablation_ends_at_the_balanced_array_one_change_a_row(seed) -> None:
     chain = [params for _, _, params in arrays()]
     assert chain[-1] == preset(END)
-    for before, after in zip(chain, chain[1:], strict=False):
+    for before, after in itertools.pairwise(chain):
         assert sum(before.asdict()[name] != after.asdict()[name] for name in before.asdict()) == 1
     steps = ablate(choose(["VGG-6", "NT-We"]), [seed], pes=8, scale=SCALE)
     means = [step.measurement.geomean for step in steps]
