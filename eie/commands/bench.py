@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from eie.commands.bench_eie import ablation, eie
+from eie.commands.bench_ablation import ablation
+from eie.commands.bench_eie import eie
 from eie.commands.bench_speed import speed
 from eie.commands.bench_studies import studies
 

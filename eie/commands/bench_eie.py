@@ -1,8 +1,7 @@
-"""``eie bench eie`` and ``eie bench ablation``: efficiency on the nine layers of the publication."""
+"""``eie bench eie``: efficiency on the nine layers of the publication."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eie.options import example, json_option, make_params
-from eie.output import Output, check_writable_folder, write_whole
+from eie.output import Output
 
 if TYPE_CHECKING:
     from sim.bench.efficiency import Measurement, Row
     from sim.bench.layers import Shape
 
-__all__ = ["ablation", "eie", "layers_option", "numbers", "scale_option", "seeds_option", "shapes"]
+__all__ = ["eie", "layers_option", "matrices_option", "numbers", "scale_option", "seeds_option", "shapes"]
 
 ENGINES = ("cycles", "rtl", "amaranth")
 
@@ -204,10 +203,9 @@ def _print(output: Output, measured: Measurement, title: str) -> None:
         title="Where the multiplier cycles went",
     )  # fmt: skip
     worst = min(measured.rows, key=lambda row: row.efficiency)
-    late = [f"{row.layer} (seed {row.seed})" for row in measured.rows if row.drain_cycles > row.drain_bound]
     seeds = ", ".join(f"seed {seed} {mean:.4f}" for seed, mean in measured.geomean_by_seed.items())
     output.text(f"geometric mean {measured.geomean:.4f} ({seeds}); lowest {worst.layer} {worst.efficiency:.4f}")
-    output.text("exposed write-back beyond its bound: " + (", ".join(late) or "none"))
+    output.text("exposed write-back beyond its bound: " + (", ".join(measured.late) or "none"))
 
 
 def _network(output: Output, network: Path, source: Path, hardware: str | None) -> tuple[dict[str, Any], list[str]]:
@@ -236,86 +234,3 @@ def _network(output: Output, network: Path, source: Path, hardware: str | None) 
         "layers": [_plain(row) for row in rows], **_plain(whole),
     }  # fmt: skip
     return answer, [f"{network}: {text}" for text in whole.differences]
-
-
-@click.command(
-    epilog=example("eie bench ablation -o docs/results", "eie bench ablation --layers NT-We --seeds 1 --rtl none"),
-    short_help="From EIE_64 to BALANCED_64, one change a row.",
-)
-@click.option("-o", "--output", "folder", metavar="DIR", type=click.Path(path_type=Path),
-              help="Write DIR/ablation.md and DIR/ablation.json.")  # fmt: skip
-@seeds_option
-@layers_option
-@matrices_option
-@click.option("--rtl", metavar="N,…|none", default="none", show_default=True, callback=numbers,
-              help="Rows (0 is the first) that run in hardware as well.")  # fmt: skip
-@click.option("--pes", type=int, default=64, show_default=True, help="PEs of every array.")
-@scale_option
-@json_option
-@click.pass_context
-def ablation(
-    ctx: click.Context,
-    folder: Path | None,
-    seeds: tuple[int, ...],
-    layers: str | None,
-    matrices: str,
-    rtl: tuple[int, ...],
-    pes: int,
-    scale: int,
-    json_to: str | None,
-) -> None:
-    """Measure every array between the published one and the balanced one: each row makes one change more.
-
-    By the cycle model; the rows of --rtl in Verilator too, where each is a build of about a minute. Ends with 1 if
-    the hardware differs from a model.
-    """
-    output = Output(json_to)
-    chosen = shapes(layers)
-    if not chosen or not seeds:
-        raise click.UsageError("nothing to run; expected at least one layer and one seed")
-    if folder is not None:
-        check_writable_folder(folder, "--output")
-
-    from sim.bench.ablation import STEPS, ablate, markdown
-    from sim.bench.versions import versions
-
-    if rtl and max(rtl) > len(STEPS):
-        raise click.UsageError(f"--rtl {max(rtl)}: there are rows 0 to {len(STEPS)}")
-    with output.progress("arrays × layers") as progress:
-        steps = ablate(
-            chosen, seeds, pes=pes, scale=scale, matrices=matrices, rtl=rtl, progress=progress
-        )  # fmt: skip
-    command = "eie bench ablation" + "".join(
-        f" --{name} {value}"
-        for name, value, usual in (
-            ("seeds", ",".join(map(str, seeds)), "1,2,3"), ("layers", layers, None), ("matrices", matrices, "uniform"),
-            ("rtl", ",".join(map(str, rtl)), ""), ("pes", pes, 64), ("scale", scale, 1),
-        )
-        if value != usual
-    )  # fmt: skip
-    output.table(
-        ("step", "change", "geometric mean", "lowest", "by"),
-        [
-            (
-                step.what, ", ".join(f"{name}={value}" for name, value in step.changes.items()),
-                f"{step.measurement.geomean:.4f}", f"{min(row.efficiency for row in step.measurement.rows):.4f}",
-                "model and RTL" if step.rtl else "model",
-            )
-            for step in steps
-        ],
-    )  # fmt: skip
-    differences = [f"{step.what}: {text}" for step in steps for text in step.measurement.differences]
-    for difference in differences:
-        output.text(f"DIFFER: {difference}")
-    answer = {
-        "steps": [step.asdict() for step in steps],
-        "command": command,
-        "differences": differences,
-        "versions": versions(),
-    }
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "ablation.md", markdown(steps, command).encode())
-        write_whole(folder / "ablation.json", (json.dumps(answer, indent=1, allow_nan=False) + "\n").encode())
-    output.result(answer)
-    ctx.exit(1 if differences else 0)

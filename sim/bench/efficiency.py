@@ -43,7 +43,7 @@ class Row:
     nnz_active : nonzeros on active columns, summed over the batch. padding : padding entries multiplied.
     ideal_cycles : nnz_active / pes. rtl_cycles, model_cycles : cycles without the exposed write-back; rtl_cycles
         is None if only the model ran. efficiency : ideal over RTL cycles (model cycles if only it ran).
-    drain_cycles, drain_bound : exposed write-back, and what it should not exceed.
+    drain_cycles, drain_bound : exposed write-back, and what it should not exceed (None for a layer within a network).
     counters : as the array counts them. lost : share of pes · cycles that did no useful work, by reason; with
         efficiency the shares sum to 1. differences : what hardware and models disagree on, in words.
     """
@@ -56,8 +56,8 @@ class Row:
     rtl_cycles: int | None
     model_cycles: int
     efficiency: float
-    drain_cycles: int
-    drain_bound: int
+    drain_cycles: int | None
+    drain_bound: int | None
     counters: dict[str, int]
     lost: dict[str, float]
     us: float
@@ -72,6 +72,15 @@ class Measurement:
 
     params: Params
     rows: list[Row]
+
+    @property
+    def late(self) -> list[str]:
+        """Layer and seed of every row whose exposed write-back is longer than its bound."""
+        return [
+            f"{row.layer} (seed {row.seed})"
+            for row in self.rows
+            if row.drain_cycles is not None and row.drain_bound is not None and row.drain_cycles > row.drain_bound
+        ]
 
     @property
     def differences(self) -> list[str]:
@@ -169,7 +178,7 @@ def measure_network(image: Image, x: NDArray[Any], name: str, hardware: str | No
         taken, modelled = stats.cycles or 0, model.layers[number].cycles or 0
         rows.append(Row(
             stats.name, None, useful, stats.counters["padding"], useful / pes, taken if result else None, modelled,
-            useful / pes / taken, 0, 0, stats.counters, _lost(useful, pes, taken, stats.counters),
+            useful / pes / taken, None, None, stats.counters, _lost(useful, pes, taken, stats.counters),
             taken / len(raw) / MHZ,
         ))  # fmt: skip
     whole = _row(

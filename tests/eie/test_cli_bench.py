@@ -12,9 +12,7 @@ SMALL = ("--scale", 16, "--preset", "BALANCED_4", "--seeds", 1)
 
 def test_bench_eie_writes_the_documented_json(invoke, tmp_path) -> None:
     target = tmp_path / "eie.json"
-    result = invoke(
-        "bench", "eie", *SMALL, "--layers", "NT-We,vgg-6", "--engines", "cycles,amaranth", "--json", target
-    )
+    result = invoke("bench", "eie", *SMALL, "--layers", "NT-We,vgg-6", "--engines", "cycles,amaranth", "--json", target)
     assert result.exit_code == 0, result.output
     assert "amaranth = golden model in every bit, = cycle model in every cycle and counter" in result.stdout
     answer = json.loads(target.read_text())
