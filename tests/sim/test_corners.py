@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from compiler.encode import encode
 from compiler.image import memory_words
+from compiler.pack import pack
 from hw.layouts import Error, Memory, Op, descriptor, fields, identity
 from hw.params import Params
 from hw.registers import ID
@@ -34,7 +36,8 @@ def put(word: int, **values: int) -> int:
 def network(rng, wanted):
     """A random network of at least `wanted` entries, so that it can be caught in the middle."""
     while True:
-        image = random_network(rng, PARAMS)
+        graph = random_network(rng, PARAMS)
+        image = pack(graph, encode(graph))
         if sum(layer.nonzeros for layer in image.layers) > wanted and len(image.layers) > 1:
             return image
 

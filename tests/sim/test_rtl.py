@@ -13,6 +13,7 @@ import hw.activation_queue
 from compiler.errors import EieError
 from hw.accelerator import TOP_MODULE
 from hw.export import export_verilog, verilog_text
+from hw.layouts import descriptor, fields
 from hw.params import Params, preset
 from sim import cycles
 from sim import run as engines
@@ -154,6 +155,93 @@ def test_faults_in_the_image_are_caught(seed, fault):
         if any((a != b).any() for a, b in zip(right.layer_raw, wrong, strict=True)):
             return
     pytest.fail(f"{fault}: twenty damaged images gave the right outputs")
+
+
+FAULTS = {
+    # name → (module, assignment, what it becomes while the fault is on)
+    "fragment": ("eie_writeback", r"total <= (.*?);", "raw"),
+    "fold": (r"\\eie_pe.weight_decode ", r"second <= (.*?);", "~({0})"),
+    "drain": (r"\\eie_accelerator.core.control ", r"assign \S+ +?= scanned_2 & (\S+ );", "2'h3"),
+    "bank": (r"\\eie_accelerator.core.control ", r"\bbank <= (.*?);", "bank"),
+    "tile": (r"\\eie_accelerator.core.scan\S* ", r"assign waiting = (.*?);", "1'h0"),
+}
+"""Faults of the hardware's newer parts, all in one build: a plusarg turns one of them on."""
+
+
+def with_faults(text):
+    """The Verilog with a switch at each place of `FAULTS`."""
+    for name, (module, pattern, wrong) in FAULTS.items():
+        begin = re.search(rf"^module {module}", text, re.MULTILINE).start()
+        end = text.index("endmodule", begin)
+        body = text[begin:end]
+        found = re.search(pattern, body)
+        right = found[1]
+        switched = f'($test$plusargs("fault_{name}") ? {wrong.format(right)} : {right})'
+        at = slice(begin + found.start(1), begin + found.end(1))
+        text = text[: at.start] + switched + text[at.stop :]
+    return text
+
+
+def first_difference(case, built, fault=None):
+    """What the comparison with the models says of a case on the array with a fault."""
+    model = engines.run(case.image, case.x, engine="cycles")
+    try:
+        ran = run_rtl(case.image, case.x, built=built, plusargs=(f"+fault_{fault}",) if fault else ())
+    except EieError as error:
+        return str(error)
+    result = dataclasses.replace(model, engine="rtl", layer_raw=ran.outputs, records=ran.records)
+    return next(iter(compare(result, model).explain()), None)
+
+
+@pytest.mark.rtl
+@pytest.mark.slow
+def test_faults_of_folds_fragments_banks_and_tiles_are_caught(seed):
+    params = SUITES["rtl"].arrays[1]  # two PEs, tiles
+    built = build(params, mutate=with_faults)
+
+    def uses(image, fault):
+        steps = [step for steps in image.steps for step in steps]
+        return {
+            "fragment": any(step.fragment_slots for step in steps),
+            "fold": any(step.fold for step in steps),
+            "tile": sum(step.refill for step in steps) > 2,
+        }.get(fault, len(image.layers) > 1)
+
+    caught = {}
+    for fault in FAULTS:
+        for n in range(100):
+            case = random_case(seed * 100 + n, params)
+            if uses(case.image, fault) and case.x.any():
+                assert first_difference(case, built) is None
+                if what := first_difference(case, built, fault):
+                    caught[fault] = what
+                    break
+    assert set(caught) == set(FAULTS)
+    assert all(caught[fault].startswith("values: ") for fault in ("fragment", "fold", "drain"))
+    # One bank for two layers never becomes free, or mixes their sums; a tile that is scanned too early is another's.
+    assert "watchdog" in caught["bank"] or caught["bank"].startswith("values: ")
+    assert caught["tile"].startswith(("values: ", "cycles: ")) or "watchdog" in caught["tile"]
+
+
+def test_a_tile_boundary_off_by_one_is_caught(seed):
+    """The array scans a tile with the pointers of the columns one block on; golden knows the right ones."""
+    params = Params(pes=2, rows=32, queue_depth=8, weight_words=32, pointer_blocks=12, act_lines=512, bias_words=512,
+                    codebooks=4, descriptors=64)  # fmt: skip
+    at = next(first for name, first, _ in fields(descriptor(params)) if name == "pointers") // 8
+    for n in range(50):
+        case = random_case(seed * 100 + n, params)
+        steps = [step for steps in case.image.steps for step in steps]
+        late = next((number for number, step in enumerate(steps) if step.refill and step.pointer_blocks(params) > 1), 0)
+        if not late:
+            continue
+        descriptors = case.image.descriptors.copy()
+        descriptors[late, at] += 1
+        x = np.full_like(case.x, 77)
+        right = engines.run(case.image, x, engine="golden")
+        wrong, _ = run_amaranth(dataclasses.replace(case.image, descriptors=descriptors), x)
+        if any((a != b).any() for a, b in zip(right.layer_raw, wrong, strict=True)):
+            return
+    pytest.fail("no shifted tile gave a wrong output")
 
 
 @pytest.mark.rtl
