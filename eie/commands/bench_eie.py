@@ -12,7 +12,7 @@ from eie.options import example, json_option, make_params
 from eie.output import Output
 
 if TYPE_CHECKING:
-    from sim.bench.efficiency import Measurement, Row
+    from sim.bench.efficiency import Measurement, NetworkLayer, Row
     from sim.bench.layers import Shape
 
 __all__ = ["eie", "layers_option", "matrices_option", "numbers", "scale_option", "seeds_option", "shapes"]
@@ -169,7 +169,7 @@ def eie(
     ctx.exit(1 if differences else 0)
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: Row | NetworkLayer) -> dict[str, Any]:
     from dataclasses import asdict
 
     return asdict(row)
@@ -217,17 +217,17 @@ def _network(output: Output, network: Path, source: Path, hardware: str | None) 
     image, x = Image.load(network), read_batch(source)
     rows, whole = measure_network(image, x, network.stem, hardware)
     output.table(
-        ("layer", "nonzeros", "ideal", "RTL", "model", "efficiency", "padding %", "starved %", "blocked"),
+        ("layer", "nonzeros", "padding", "ideal", "RTL", "model", "starved", "blocked"),
         [
             (
-                row.layer, row.nnz_active, round(row.ideal_cycles), row.rtl_cycles, row.model_cycles,
-                f"{row.efficiency:.4f}", f"{100 * row.lost['padding']:.2f}", f"{100 * row.lost['starved']:.2f}",
-                row.counters["blocked"],
+                row.layer, row.nnz_active, row.padding, round(row.ideal_cycles), row.rtl_cycles, row.model_cycles,
+                row.counters["starved"], row.counters["blocked"],
             )
             for row in (*rows, whole)
         ],
         title=f"{network}, {image.params.pes} PEs, {len(x)} vectors",
     )  # fmt: skip
+    output.text(f"efficiency of the whole {whole.efficiency:.4f} (layers overlap)")
     output.text(f"exposed write-back {whole.drain_cycles} cycles, bound {whole.drain_bound}")
     answer = {
         "file": str(network), "pes": image.params.pes, "batch": len(x),

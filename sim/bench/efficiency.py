@@ -25,7 +25,17 @@ from sim.compare import compare
 from sim.decode import decode
 from sim.run import Result
 
-__all__ = ["ENGINES", "MHZ", "Measurement", "Row", "geometric_mean", "measure", "measure_case", "measure_network"]
+__all__ = [
+    "ENGINES",
+    "MHZ",
+    "Measurement",
+    "NetworkLayer",
+    "Row",
+    "geometric_mean",
+    "measure",
+    "measure_case",
+    "measure_network",
+]
 
 ENGINES = ("cycles", "rtl", "amaranth")
 """The cycle model (with golden outputs) always runs; the others are the hardware."""
@@ -43,7 +53,7 @@ class Row:
     nnz_active : nonzeros on active columns, summed over the batch. padding : padding entries multiplied.
     ideal_cycles : nnz_active / pes. rtl_cycles, model_cycles : cycles without the exposed write-back; rtl_cycles
         is None if only the model ran. efficiency : ideal over RTL cycles (model cycles if only it ran).
-    drain_cycles, drain_bound : exposed write-back, and what it should not exceed (None for a layer within a network).
+    drain_cycles, drain_bound : exposed write-back, and what it should not exceed.
     counters : as the array counts them. lost : share of pes · cycles that did no useful work, by reason; with
         efficiency the shares sum to 1. differences : what hardware and models disagree on, in words.
     """
@@ -56,14 +66,31 @@ class Row:
     rtl_cycles: int | None
     model_cycles: int
     efficiency: float
-    drain_cycles: int | None
-    drain_bound: int | None
+    drain_cycles: int
+    drain_bound: int
     counters: dict[str, int]
     lost: dict[str, float]
     us: float
     paper_us: float | None = None
     simulator: float | None = None
     differences: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class NetworkLayer:
+    """A layer within a network, fields as of `Row`.
+
+    Cycles last until the next layer is accepted. PEs still work on entries of a layer then, so there is no efficiency
+    of a layer: ideal over these cycles can exceed 1.
+    """
+
+    layer: str
+    nnz_active: int
+    padding: int
+    ideal_cycles: float
+    rtl_cycles: int | None
+    model_cycles: int
+    counters: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -76,11 +103,7 @@ class Measurement:
     @property
     def late(self) -> list[str]:
         """Layer and seed of every row whose exposed write-back is longer than its bound."""
-        return [
-            f"{row.layer} (seed {row.seed})"
-            for row in self.rows
-            if row.drain_cycles is not None and row.drain_bound is not None and row.drain_cycles > row.drain_bound
-        ]
+        return [f"{row.layer} (seed {row.seed})" for row in self.rows if row.drain_cycles > row.drain_bound]
 
     @property
     def differences(self) -> list[str]:
@@ -159,10 +182,10 @@ def measure_case(case: Case, params: Params, seed: int, hardware: str | None) ->
     )  # fmt: skip
 
 
-def measure_network(image: Image, x: NDArray[Any], name: str, hardware: str | None) -> tuple[list[Row], Row]:
+def measure_network(image: Image, x: NDArray[Any], name: str, hardware: str | None) -> tuple[list[NetworkLayer], Row]:
     """A compiled network and a batch: a row for each layer, and one for all together.
 
-    A layer's cycles last until the next layer is accepted, which includes waiting for the layer before.
+    Layers overlap: see `NetworkLayer`.
     """
     model, result, differences = _run(image, x, hardware, 1)
     measured = result or model
@@ -175,11 +198,10 @@ def measure_network(image: Image, x: NDArray[Any], name: str, hardware: str | No
     pes = image.params.pes
     rows = []
     for number, (useful, stats) in enumerate(zip(nonzeros, measured.layers, strict=True)):
-        taken, modelled = stats.cycles or 0, model.layers[number].cycles or 0
-        rows.append(Row(
-            stats.name, None, useful, stats.counters["padding"], useful / pes, taken if result else None, modelled,
-            useful / pes / taken, None, None, stats.counters, _lost(useful, pes, taken, stats.counters),
-            taken / len(raw) / MHZ,
+        modelled = model.layers[number].cycles or 0
+        rows.append(NetworkLayer(
+            stats.name, useful, stats.counters["padding"], useful / pes, stats.cycles if result else None, modelled,
+            stats.counters,
         ))  # fmt: skip
     whole = _row(
         name, None, sum(nonzeros), image.params, model, result, differences, len(raw), image.layers[-1].outputs
