@@ -92,6 +92,6 @@ def ablation(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "ablation.md", markdown(steps, command).encode())
-        write_whole(folder / "ablation.json", (json.dumps(answer, indent=1, allow_nan=False) + "\n").encode())
+        write_whole(folder / "ablation.json", (json.dumps(answer, allow_nan=False) + "\n").encode())
     output.result(answer)
     ctx.exit(1 if differences else 0)

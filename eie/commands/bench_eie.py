@@ -216,6 +216,7 @@ def _network(output: Output, network: Path, source: Path, hardware: str | None) 
 
     image, x = Image.load(network), read_batch(source)
     rows, whole = measure_network(image, x, network.stem, hardware)
+    shown: list[NetworkLayer | Row] = [*rows, whole]
     output.table(
         ("layer", "nonzeros", "padding", "ideal", "RTL", "model", "starved", "blocked"),
         [
@@ -223,7 +224,7 @@ def _network(output: Output, network: Path, source: Path, hardware: str | None) 
                 row.layer, row.nnz_active, row.padding, round(row.ideal_cycles), row.rtl_cycles, row.model_cycles,
                 row.counters["starved"], row.counters["blocked"],
             )
-            for row in (*rows, whole)
+            for row in shown
         ],
         title=f"{network}, {image.params.pes} PEs, {len(x)} vectors",
     )  # fmt: skip
