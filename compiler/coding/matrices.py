@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.coding import paper
-from compiler.coding.bits import BitDecoder, BitEncoder
+from compiler.coding.bits import BitDecoder, BitEncoder, BitRecorder
 from compiler.coding.context import Neurons, code_matrix
 from compiler.coding.paper import Coded
 from compiler.coding.plan import Plan, candidates, read_plan, write_plan
@@ -66,14 +66,6 @@ class _PaperReader:
         return paper.read(reader, shape, len(codebook), what)
 
 
-class _Estimate:
-    """A coder that only lets the models learn."""
-
-    def code(self, found: Int, bits: Int | None) -> Int:
-        assert bits is not None
-        return bits
-
-
 class _ContextWriter:
     def __init__(self) -> None:
         self._encoder = BitEncoder()
@@ -83,22 +75,27 @@ class _ContextWriter:
         nonzeros = int(np.count_nonzero(codes))
         writer.varint(nonzeros)
         if nonzeros:
-            plan = self._best(codes, nonzeros, codebook)
-            write_plan(writer, plan)
-            code_matrix(self._encoder, _shape(codes), nonzeros, codebook, plan, self._neurons, codes)
+            recorder = self._best(writer, codes, nonzeros, codebook)
+            for found, bits in recorder.notes:
+                self._encoder.code(found, bits)
         self._neurons.see(codes)
 
-    def _best(self, codes: NDArray[np.uint8], nonzeros: int, codebook: Codebook) -> Plan:
-        plans = candidates(codes)
-        if len(plans) == 1:
-            return plans[0]
-        costs = []
-        for plan in plans:
-            head = Writer()
+    def _best(self, writer: Writer, codes: NDArray[np.uint8], nonzeros: int, codebook: Codebook) -> BitRecorder:
+        """Append the plan that takes the fewest bits; what it codes."""
+        trials: list[tuple[float, int, bytes, BitRecorder]] = []
+
+        def attempt(plan: Plan) -> None:
+            head, recorder = Writer(), BitRecorder()
             write_plan(head, plan)
-            spent = code_matrix(_Estimate(), _shape(codes), nonzeros, codebook, plan, self._neurons, codes)[1:]
-            costs.append(8 * len(head) + sum(spent))
-        return plans[int(np.argmin(costs))]
+            spent = code_matrix(recorder, _shape(codes), nonzeros, codebook, plan, self._neurons, codes)[1:]
+            trials.append((8 * len(head) + sum(spent), len(trials), bytes(head.data), recorder))
+            trials.sort()
+            del trials[1:]
+
+        for plan in candidates(codes):
+            attempt(plan)
+        writer.raw(trials[0][2])
+        return trials[0][3]
 
     def stream(self) -> bytes:
         data, head = self._encoder.finish(), Writer()
