@@ -11,7 +11,7 @@ from compiler.coding import paper
 from compiler.coding.bits import BitDecoder, BitEncoder, BitRecorder
 from compiler.coding.context import Neurons, code_matrix
 from compiler.coding.paper import Coded
-from compiler.coding.plan import Plan, candidates, read_plan, write_plan
+from compiler.coding.plan import Plan, best_plan, read_plan, write_plan
 from compiler.coding.wire import Reader, Writer
 
 __all__ = ["MatrixReader", "MatrixWriter", "matrix_reader", "matrix_writer"]
@@ -75,27 +75,21 @@ class _ContextWriter:
         nonzeros = int(np.count_nonzero(codes))
         writer.varint(nonzeros)
         if nonzeros:
-            recorder = self._best(writer, codes, nonzeros, codebook)
-            for found, bits in recorder.notes:
+            trials: dict[Plan, BitRecorder] = {}
+
+            def cost(plan: Plan) -> float:
+                head, trials[plan] = Writer(), BitRecorder()
+                write_plan(head, plan)
+                found = code_matrix(trials[plan], _shape(codes), nonzeros, codebook, plan, self._neurons, codes)
+                return 8 * len(head) + sum(found[1:])
+
+            best = best_plan(codes, cost)
+            write_plan(writer, best)
+            if best not in trials:
+                cost(best)
+            for found, bits in trials[best].notes:
                 self._encoder.code(found, bits)
         self._neurons.see(codes)
-
-    def _best(self, writer: Writer, codes: NDArray[np.uint8], nonzeros: int, codebook: Codebook) -> BitRecorder:
-        """Append the plan that takes the fewest bits; what it codes."""
-        trials: list[tuple[float, int, bytes, BitRecorder]] = []
-
-        def attempt(plan: Plan) -> None:
-            head, recorder = Writer(), BitRecorder()
-            write_plan(head, plan)
-            spent = code_matrix(recorder, _shape(codes), nonzeros, codebook, plan, self._neurons, codes)[1:]
-            trials.append((8 * len(head) + sum(spent), len(trials), bytes(head.data), recorder))
-            trials.sort()
-            del trials[1:]
-
-        for plan in candidates(codes):
-            attempt(plan)
-        writer.raw(trials[0][2])
-        return trials[0][3]
 
     def stream(self) -> bytes:
         data, head = self._encoder.finish(), Writer()

@@ -9,8 +9,7 @@ Bits are coded in blocks. All bits of a block are predicted from what lies befor
 entropy coder, and then learned one after the other, each predicted anew first: a block in which every bit corrected
 the same mistake would correct it many times over.
 
-A file with compiled functions calls none of another file but by `inline`: numba's cache would not notice that the
-other one changed. `compiler.coding.kernels` therefore holds all of them.
+What is compiled stands in `compiler.coding.kernels`; here are the tables that it works on.
 """
 
 from __future__ import annotations
