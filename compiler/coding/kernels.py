@@ -172,6 +172,7 @@ def _enter_positions(grid: Grid, line: int, first: int, bits: Int) -> None:
 
 @njit(cache=True)
 def sign_contexts(mix: Mix, past: Past, line: int, at: Int) -> None:
+    """Contexts of the signs of the nonzeros in rows `at` of a line."""
     for n in range(len(at)):
         row = at[n]
         signs, pull, pattern, power = 0, 0, 0, 1
@@ -212,6 +213,7 @@ def rank_contexts(
     level: int,
     depth: int,
 ) -> None:
+    """Contexts of bit `level` (of `depth`) of the ranks in rows `at`, their signs and higher bits (`node`) known."""
     nodes = 2 << depth
     for n in range(len(at)):
         row = at[n]
@@ -242,6 +244,7 @@ def rank_contexts(
 
 @njit(cache=True)
 def enter_values(past: Past, line: int, at: Int, levels: Int) -> None:
+    """Enter the levels of the nonzeros in rows `at` of a line."""
     for n in range(len(at)):
         row, level = at[n], levels[n]
         sign = 1 if level > 0 else -1
