@@ -81,7 +81,7 @@ verilog: $(READY)
 	@$(RUN) -m eie verilog --preset $(PRESET) -o build/verilog
 
 bench: $(READY)
-	@$(RUN) -m sim.bench.speed $(ARGS)
+	@$(RUN) -m eie bench speed $(ARGS)
 
 docs: $(READY)
 	@$(RUN) -m eie verilog --preset $(PRESET) -o build/docs > /dev/null

@@ -163,4 +163,5 @@ def _pack(values: NDArray[np.integer], bits: int) -> bytes:
     if bits == 8:
         return small.tobytes()
     padded = np.concatenate([small, np.zeros(len(small) % 2, np.uint8)])
-    return (padded[::2] | padded[1::2] << 4).tobytes()
+    packed: NDArray[np.uint8] = padded[::2] | padded[1::2] << 4
+    return packed.tobytes()

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from eie.commands.bench import bench
 from eie.commands.compile import compile_command
 from eie.commands.compress import compress
 from eie.commands.decompress import decompress
@@ -59,7 +60,7 @@ def cli() -> None:
     """
 
 
-for command in (doctor, train, compile_command, compress, decompress, info, run, diff, verilog, verify):
+for command in (doctor, train, compile_command, compress, decompress, info, run, diff, verilog, verify, bench):
     cli.add_command(command)
 
 

@@ -25,6 +25,7 @@ def show_sizes(file: Path, output: Output) -> None:
         f"dense float32 {sizes.dense_bytes:,} bytes, {sizes.ratio:.1f} times smaller"
     )
     output.text()
+    whole = 8 * sizes.file_bytes
     weights, nonzeros = sum(t.weights for t in sizes.tensors), sum(t.nonzeros for t in sizes.tensors)
     rows: list[tuple[object, ...]] = [
         (
@@ -38,8 +39,9 @@ def show_sizes(file: Path, output: Output) -> None:
     rows.append(("header", *(None,) * 6, *empty[:-1], round(sizes.header), None, None, None))
     rows.append(
         (
-            "all", weights, nonzeros, nonzeros / weights, None, None, None, *(round(sizes.part(part)) for part in PARTS),
-            8 * sizes.file_bytes / weights, 8 * sizes.file_bytes / nonzeros if nonzeros else None, sizes.ratio,
+            "all", weights, nonzeros, nonzeros / weights, None, None, None,
+            *(round(sizes.part(part)) for part in PARTS), whole / weights, whole / nonzeros if nonzeros else None,
+            sizes.ratio,
         )
     )  # fmt: skip
     output.table(

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from compiler.coding.mixing import ONE
 from compiler.errors import CodingError
 
-__all__ = ["BitCoder", "BitDecoder", "BitEncoder"]
+__all__ = ["BitCoder", "BitDecoder", "BitEncoder", "BitRecorder"]
 
 Int = NDArray[np.int64]
 
 _WORD = 4  # bytes
+_PIECE = 1 << 20  # bits coded by one call; bounds the memory of their floats
 
 
 class BitCoder(Protocol):
@@ -29,18 +30,31 @@ class BitCoder(Protocol):
         """Bits (n,) of which `found` gives the probability to be 1, of ONE; `bits` are they, or None to read them."""
 
 
+class BitRecorder:
+    """Takes note of bits and their probabilities; nothing is coded."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[Int, Int]] = []
+
+    def code(self, found: Int, bits: Int | None) -> Int:
+        """Take note of the bits."""
+        assert bits is not None
+        self.notes.append((found.copy(), bits))
+        return bits
+
+
 class BitEncoder:
-    """Collects bits and their probabilities."""
+    """Codes bits."""
 
     def __init__(self) -> None:
         self._encoder = constriction.stream.queue.RangeEncoder()
         self._model = constriction.stream.model.Bernoulli(perfect=False)
 
-    def code(self, found: Int, bits: Int | None) -> Int:
-        """Take note of the bits."""
-        assert bits is not None
-        self._encoder.encode(bits.astype(np.int32), self._model, found / ONE)
-        return bits
+    def code(self, found: Int, bits: Int) -> None:
+        """Append bits (n,) to the stream."""
+        for first in range(0, len(bits), _PIECE):
+            part = slice(first, first + _PIECE)
+            self._encoder.encode(bits[part].astype(np.int32), self._model, found[part] / ONE)
 
     def finish(self) -> bytes:
         """The stream. Zeros at its end are left out; `BitDecoder` puts them back."""

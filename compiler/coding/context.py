@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.coding.bits import BitCoder
+from compiler.coding.grid import Grid
 from compiler.coding.mixing import probability
 from compiler.coding.plan import Plan
-from compiler.coding.positions import Grid, code_flags, code_positions
+from compiler.coding.positions import code_flags, code_positions
 from compiler.coding.ranks import ranked
 from compiler.coding.values import code_values
 from compiler.errors import CodingError

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.coding import paper
-from compiler.coding.bits import BitDecoder, BitEncoder
+from compiler.coding.bits import BitDecoder, BitEncoder, BitRecorder
 from compiler.coding.context import Neurons, code_matrix
 from compiler.coding.paper import Coded
-from compiler.coding.plan import Plan, candidates, read_plan, write_plan
+from compiler.coding.plan import Plan, best_plan, read_plan, write_plan
 from compiler.coding.wire import Reader, Writer
 
 __all__ = ["MatrixReader", "MatrixWriter", "matrix_reader", "matrix_writer"]
@@ -66,14 +66,6 @@ class _PaperReader:
         return paper.read(reader, shape, len(codebook), what)
 
 
-class _Estimate:
-    """A coder that only lets the models learn."""
-
-    def code(self, found: Int, bits: Int | None) -> Int:
-        assert bits is not None
-        return bits
-
-
 class _ContextWriter:
     def __init__(self) -> None:
         self._encoder = BitEncoder()
@@ -83,22 +75,21 @@ class _ContextWriter:
         nonzeros = int(np.count_nonzero(codes))
         writer.varint(nonzeros)
         if nonzeros:
-            plan = self._best(codes, nonzeros, codebook)
-            write_plan(writer, plan)
-            code_matrix(self._encoder, _shape(codes), nonzeros, codebook, plan, self._neurons, codes)
-        self._neurons.see(codes)
+            trials: dict[Plan, BitRecorder] = {}
 
-    def _best(self, codes: NDArray[np.uint8], nonzeros: int, codebook: Codebook) -> Plan:
-        plans = candidates(codes)
-        if len(plans) == 1:
-            return plans[0]
-        costs = []
-        for plan in plans:
-            head = Writer()
-            write_plan(head, plan)
-            spent = code_matrix(_Estimate(), _shape(codes), nonzeros, codebook, plan, self._neurons, codes)[1:]
-            costs.append(8 * len(head) + sum(spent))
-        return plans[int(np.argmin(costs))]
+            def cost(plan: Plan) -> float:
+                head, trials[plan] = Writer(), BitRecorder()
+                write_plan(head, plan)
+                found = code_matrix(trials[plan], _shape(codes), nonzeros, codebook, plan, self._neurons, codes)
+                return 8 * len(head) + sum(found[1:])
+
+            best = best_plan(codes, cost)
+            write_plan(writer, best)
+            if best not in trials:
+                cost(best)
+            for found, bits in trials[best].notes:
+                self._encoder.code(found, bits)
+        self._neurons.see(codes)
 
     def stream(self) -> bytes:
         data, head = self._encoder.finish(), Writer()

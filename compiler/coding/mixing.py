@@ -5,10 +5,11 @@ logistic scale, with weights that learn which of them to believe. Sources: the c
 "Adaptive weighing of context models for lossless data compression") and the literature on it; written from the
 description. Fixed point: docs/decisions/0030-integer-probabilities.md.
 
-The compiled functions of a file call none of another file: numba's cache would not notice that the other one changed.
-
 Bits are coded in blocks. All bits of a block are predicted from what lies before the block, coded by one call of the
-entropy coder, and then learned.
+entropy coder, and then learned one after the other, each predicted anew first: a block in which every bit corrected
+the same mistake would correct it many times over.
+
+What is compiled stands in `compiler.coding.kernels`; here are the tables that it works on.
 """
 
 from __future__ import annotations
@@ -18,36 +19,38 @@ from decimal import Decimal, localcontext
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["ONE", "STRETCH", "Mix", "fresh", "learn", "predict", "probability"]
+__all__ = ["LIMIT", "ONE", "RATES", "SPENT", "SQUASH", "STRETCH", "Mix", "fresh", "probability"]
 
 Int = NDArray[np.int64]
+Small = NDArray[np.int32]
 
 ONE = 1 << 16
 """A probability of 1 as the coder sees it: bits have probabilities from 1 to ONE − 1, all exact as floats."""
 
-_FRACTION = 8  # bits behind the point of a logarithm of odds
-_LIMIT = 2900  # of it: beyond, the probability is 1 / ONE or less
+LIMIT = 2900
+"""Largest logarithm of odds, with eight bits behind the point: beyond, the probability is 1 / ONE or less."""
+
+_FRACTION = 8
 _DEEP = 22  # bits of a probability in a table
 _WEIGHT_ONE = 1 << 16
 _COUNTS = 1024
 
 
-def _squash_table() -> Int:
-    """Probability, of ONE, for log odds −_LIMIT … _LIMIT; by decimals, whose exp is exact to the last digit."""
+def _squash_table() -> Small:
+    """Probability, of ONE, for log odds −LIMIT … LIMIT; by decimals, whose exp is exact to the last digit."""
     with localcontext() as context:
         context.prec = 30
-        exact = [ONE / (1 + (-Decimal(x) / (1 << _FRACTION)).exp()) for x in range(-_LIMIT, _LIMIT + 1)]
-        return np.array([min(max(int(p + Decimal("0.5")), 1), ONE - 1) for p in exact], np.int64)
+        exact = [ONE / (1 + (-Decimal(x) / (1 << _FRACTION)).exp()) for x in range(-LIMIT, LIMIT + 1)]
+        return np.array([min(max(int(p + Decimal("0.5")), 1), ONE - 1) for p in exact], np.int32)
 
 
 SQUASH = _squash_table()
 # Log odds of each probability 0 … ONE − 1: the least that squashes to it or more.
-STRETCH = np.minimum(np.searchsorted(SQUASH, np.arange(ONE)), 2 * _LIMIT).astype(np.int64) - _LIMIT
+STRETCH = (np.minimum(np.searchsorted(SQUASH, np.arange(ONE)), 2 * LIMIT) - LIMIT).astype(np.int16)
 # How far a probability moves towards a bit after n bits in its context, of 2**16: 1 / (n + 1.6).
-RATES = (65536 * 10) // (10 * np.arange(_COUNTS, dtype=np.int64) + 16)
+RATES = ((65536 * 10) // (10 * np.arange(_COUNTS, dtype=np.int64) + 16)).astype(np.int32)
 # What an ideal coder spends on a bit of this probability, for reports of sizes only.
 SPENT = -np.log2(np.arange(ONE).clip(1) / ONE)
 
@@ -58,13 +61,13 @@ class Mix(NamedTuple):
     tables, counts : probabilities (of 2**22) and bits seen, all predictors' contexts one behind the other.
     starts : (predictors,), where each predictor's contexts begin.
     weights : (sets, predictors + 1), of 2**16; the last is for a constant.
-    contexts, odds : (block, predictors), what each predictor sees, and says.
-    chosen, opinions : (block, mixers), set of weights, and the probability that it gives.
+    contexts : (block, predictors), what each predictor sees. odds : (predictors,), what it says of one bit.
+    chosen : (block, mixers), set of weights. opinions : (mixers,), the probability that each gives to one bit.
     found : (block,), probability of a 1, of ONE. spent : (1,), information coded so far, in bits.
     """
 
-    tables: Int
-    counts: Int
+    tables: Small
+    counts: Small
     starts: Int
     weights: Int
     contexts: Int
@@ -89,14 +92,14 @@ def fresh(
     if trust is not None:
         weights[:, :predictors] = np.array(trust, np.int64) * _WEIGHT_ONE // 100
     return Mix(
-        tables=np.full(sum(sizes), expected << (_DEEP - 16), np.int64),
-        counts=np.zeros(sum(sizes), np.int64),
+        tables=np.full(sum(sizes), expected << (_DEEP - 16), np.int32),
+        counts=np.zeros(sum(sizes), np.int32),
         starts=np.cumsum([0, *sizes[:-1]]).astype(np.int64),
         weights=weights,
         contexts=np.zeros((block, predictors), np.int64),
-        odds=np.zeros((block, predictors), np.int64),
+        odds=np.zeros(predictors, np.int64),
         chosen=np.zeros((block, mixers), np.int64),
-        opinions=np.zeros((block, mixers), np.int64),
+        opinions=np.zeros(mixers, np.int64),
         found=np.zeros(block, np.int64),
         spent=np.zeros(1),
     )
@@ -105,43 +108,3 @@ def fresh(
 def probability(part: int, whole: int) -> int:
     """`part` of `whole`, of ONE, within 1 … ONE − 1."""
     return min(max(part * ONE // max(whole, 1), 1), ONE - 1)
-
-
-@njit(cache=True)
-def predict(mix: Mix, count: int) -> None:
-    """Fill in `odds`, `opinions` and `found` of the first `count` bits; `contexts` and `chosen` are known."""
-    predictors = len(mix.starts)
-    mixers = mix.chosen.shape[1]
-    for n in range(count):
-        for k in range(predictors):
-            mix.odds[n, k] = STRETCH[mix.tables[mix.starts[k] + mix.contexts[n, k]] >> 6]
-        together = 0
-        for m in range(mixers):
-            chosen = mix.chosen[n, m]
-            total = mix.weights[chosen, predictors] * 256
-            for k in range(predictors):
-                total += mix.weights[chosen, k] * mix.odds[n, k]
-            place = min(max((total + 32768) >> 16, -2900), 2900)
-            together += place
-            mix.opinions[n, m] = SQUASH[place + 2900]
-        mix.found[n] = SQUASH[together // mixers + 2900]
-
-
-@njit(cache=True)
-def learn(mix: Mix, bits: Int, count: int, speed: int) -> None:
-    """Move probabilities and weights towards what the bits of the block were."""
-    predictors = len(mix.starts)
-    for n in range(count):
-        mix.spent[0] += SPENT[mix.found[n] if bits[n] else 65536 - mix.found[n]]
-        for m in range(mix.chosen.shape[1]):
-            chosen = mix.chosen[n, m]
-            error = (bits[n] * 65536 - mix.opinions[n, m]) * speed
-            for k in range(predictors):
-                mix.weights[chosen, k] += (mix.odds[n, k] * error + (1 << 19)) >> 20
-            mix.weights[chosen, predictors] += (256 * error + (1 << 19)) >> 20
-        for k in range(predictors):
-            at = mix.starts[k] + mix.contexts[n, k]
-            seen = mix.counts[at]
-            mix.tables[at] += ((bits[n] * 4194303 - mix.tables[at]) * RATES[seen]) >> 16
-            if seen < 1023:
-                mix.counts[at] = seen + 1

@@ -23,8 +23,10 @@ _MAX_TABLE = 255  # distinct values worth a table
 
 
 def write_integers(writer: Writer, values: Int) -> None:
-    """Integers: each in as many bits as the widest needs above the least; ascending ones as differences; a few
-    distinct ones as a list, and which each is.
+    """Append integers in whichever form is the smallest.
+
+    Each in as many bits as the widest needs above the least; ascending ones as differences; a few distinct ones as a
+    list, and which each is.
     """
     found = np.unique(values)
     plain = _integers(values)

@@ -8,7 +8,8 @@ nothing needs to know the shape of images or kernels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +17,15 @@ from numpy.typing import NDArray
 from compiler.coding.wire import Reader, Writer
 from compiler.errors import CodingError
 
-__all__ = ["MAX_LAGS", "Plan", "candidates", "read_plan", "write_plan"]
+__all__ = ["MAX_LAGS", "Plan", "best_plan", "read_plan", "write_plan"]
 
 MAX_LAGS = 8
 _MAX_LAG = 4095
 _SAMPLED_ROWS = 1024
-_SMALL = 1 << 20  # elements up to which the encoder tries everything
+_SMALL = 1 << 20  # elements up to which the encoder tries plans
 
 # Bits of a block: small ones follow the data closely, large ones cost less time.
-_BLOCKS = ((1 << 20, 3), (1 << 23, 5), (1 << 62, 8))
+_BLOCKS = ((1 << 20, 5), (1 << 22, 6), (1 << 62, 8))
 
 
 @dataclass(frozen=True)
@@ -41,24 +42,29 @@ class Plan:
     lags: tuple[int, ...] = ()
 
 
-def candidates(codes: NDArray[np.uint8]) -> list[Plan]:
-    """Plans that are worth trying for a matrix with nonzeros."""
-    block = next(1 << bits for size, bits in _BLOCKS if codes.size <= size)
-    plans = []
-    small = codes.size <= _SMALL
+def best_plan(codes: NDArray[np.uint8], cost: Callable[[Plan], float]) -> Plan:
+    """The plan of the least `cost` for a matrix with nonzeros, of those that are worth trying.
+
+    One property is decided after the other, and large matrices try nothing: every trial codes the whole matrix.
+    """
     occupied = codes != 0
-    for turned in (False, True) if small and min(codes.shape) > 1 else (False,):
-        lines = occupied if turned else occupied.T
-        lags = _alike(lines)
-        empty = (
-            lines.shape[0] - np.count_nonzero(lines.any(axis=1)),
-            lines.shape[1] - np.count_nonzero(lines.any(axis=0)),
-        )
-        for flagged in (False, True) if any(empty) and small else (any(empty),):
-            plans.append(Plan(turned, flagged, block, lags))
-            if lags and small:
-                plans.append(Plan(turned, flagged, block))
-    return plans
+    block = next(1 << bits for size, bits in _BLOCKS if codes.size <= size)
+    rows, columns = np.count_nonzero(occupied.any(axis=1)), np.count_nonzero(occupied.any(axis=0))
+    within = int(rows) * int(columns)  # elements that flags leave
+    small = codes.size <= _SMALL
+    turns = (False, True) if small and min(codes.shape) > 1 else (False,)
+    plans = [Plan(turned, within < codes.size, block, _alike(occupied if turned else occupied.T)) for turned in turns]
+    if not small:
+        return plans[0]
+    costs = {plan: cost(plan) for plan in plans}
+    best = min(plans, key=lambda plan: costs[plan])
+    others = []
+    if best.lags:
+        others.append(replace(best, lags=()))
+    if best.flagged and 8 * within > 7 * codes.size:
+        others.append(replace(best, flagged=False))
+    costs.update({plan: cost(plan) for plan in others})
+    return min(costs, key=lambda plan: costs[plan])
 
 
 def _alike(lines: NDArray[np.bool_]) -> tuple[int, ...]:

@@ -51,7 +51,7 @@ def compress(source: Path, target: Path, coder: str, layers: tuple[str, ...], js
 
     if layers and source.suffix != ".net":
         raise InputError(f"--layer belongs to .net files; {source} says itself what its layers are")
-    chosen = CODERS[CODERS.index(coder)]  # type: ignore[arg-type]
+    chosen = CODERS[CODERS.index(coder)]
     if target.suffix == ".net":
         data, forms = write_net(load_network(source, layers))
         write_whole(target, data)
