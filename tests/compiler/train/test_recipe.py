@@ -65,8 +65,8 @@ def test_shipped_recipes(path: Path) -> None:
     assert recipe.parse(loaded.asdict(), "again") == loaded
 
 
-def test_mnist_keeps_what_the_paper_keeps() -> None:
-    loaded = recipe.load(next(path for path in RECIPES if path.stem == "mnist"))
+def test_the_papers_operating_point() -> None:
+    loaded = recipe.load(next(path for path in RECIPES if path.stem == "paper-lenet-300-100"))
     assert loaded.model.name == "lenet-300-100"
     assert isinstance(loaded.stages[1], recipe.Prune)
     assert loaded.stages[1].density == {"fc1": 0.08, "fc2": 0.09, "fc3": 0.26}
