@@ -11,7 +11,6 @@ counted with the bytes that they take in the kit's own file.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -102,10 +101,8 @@ def prepare(progress: Callable[[str], None], install: bool = True) -> NNCodec:
 
 def _run(command: list[str], seconds: int) -> str:
     """Standard output of a command."""
-    environment = {**os.environ, "PYTHONNOUSERSITE": "1"}
-    environment.pop("PYTHONPATH", None)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{command[0]}: {error}") from None
     if done.returncode:
