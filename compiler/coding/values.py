@@ -44,7 +44,9 @@ def code_values(
     lines, rows = seen.shape
     empty = [np.zeros(rows, np.int64) for _ in range(5)]
     crowd, crowds = (_logarithms(seen.sum(axis=axis, dtype=np.int64)) for axis in (0, 1))
-    past = Past(seen, np.zeros((lines, rows), np.int8), *empty, crowd, crowds, lags)
+    balance, signs_before, weight, counted, latest = empty
+    levels = np.zeros((lines, rows), np.int8)
+    past = Past(seen, levels, balance, signs_before, weight, counted, latest, crowd, crowds, lags)
     depth = ranks.depth
     nodes = 2 << depth  # a sign and a node of the tree
     sign_sizes = (1, 17, 17, 81, 9, 17 * 9, 17 * 9, 15, rows, lines)

@@ -62,9 +62,9 @@ class NNCodec:
             with path.open("wb") as file:
                 np.savez(file, allow_pickle=False, **tensors)
             worker = Path(__file__).with_name("nncodec_worker.py")
-            answer: dict[str, Any] = json.loads(
-                _run([str(self.python), str(worker), str(path)], _RUN_S).splitlines()[-1]
-            )
+            # Isolated, or this folder's nncodec.py would be taken for the package.
+            printed = _run([str(self.python), "-I", str(worker), str(path)], _RUN_S)
+        answer: dict[str, Any] = json.loads(printed.splitlines()[-1])
         return answer
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from compiler.ir import QuantizedGraph, QuantizedLayer
@@ -15,7 +17,7 @@ def graph(
     params = params or preset("BALANCED_4")
     size, exponent = 1 << params.code_bits, -3
     layers = []
-    for number, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         codes = rng.integers(1, size, (outputs, inputs)).astype(np.uint8)
         codes[rng.random(codes.shape) < 0.9] = 0
         codebook = np.sort(rng.integers(-3000, 3000, size)).astype(np.int16)
