@@ -200,6 +200,7 @@ def sign_contexts(mix: Mix, past: Past, line: int, at: Int) -> None:
         contexts[8] = row
         contexts[9] = line
         mix.chosen[n, 0] = 0
+        mix.chosen[n, 1] = 3 + min(max(signs, -2), 2)
 
 
 @njit(cache=True)
@@ -240,6 +241,7 @@ def rank_contexts(
         contexts[7] = past.crowd[row] * nodes + here
         contexts[8] = (average * 17 + around) * nodes + here
         mix.chosen[n, 0] = level
+        mix.chosen[n, 1] = depth + min(known, 3)
 
 
 @njit(cache=True)

@@ -51,8 +51,8 @@ def code_values(
     nodes = 2 << depth  # a sign and a node of the tree
     sign_sizes = (1, 17, 17, 81, 9, 17 * 9, 17 * 9, 15, rows, lines)
     rank_sizes = (nodes, *(nodes * n for n in (18, 34, rows, 17, 33, 16, 16, 18 * 17)))
-    signs = fresh(sign_sizes, 1, block, 1 << 15, 1, _TRUST if len(lags) else _TRUST_ALONE)
-    places = fresh(rank_sizes, max(depth, 1), block, 1 << 15)
+    signs = fresh(sign_sizes, 6, block, 1 << 15, 2, _TRUST if len(lags) else _TRUST_ALONE)
+    places = fresh(rank_sizes, depth + 4, block, 1 << 15, 2)
     if codes is not None:
         coder.code(*all_values(signs, places, past, ranks.of_code, ranks.levels, depth, block, codes))
         return codes, float(signs.spent.sum() + places.spent.sum())
