@@ -87,6 +87,7 @@ docs: $(READY)
 	@$(RUN) -m eie verilog --preset $(PRESET) -o build/docs > /dev/null
 	@cp build/docs/registers.md build/docs/eie.h docs/
 	@echo 'docs/registers.md and docs/eie.h written for $(PRESET)'
+	@$(RUN) -m sim.bench.waveform docs
 
 ci:
 	@bash .ci/run
