@@ -179,7 +179,7 @@ def sign_contexts(mix: Mix, past: Past, line: int, at: Int) -> None:
         for k in range(len(past.lags)):
             level = 0
             if line >= past.lags[k]:
-                level = past.levels[line - past.lags[k], row]
+                level = int(past.levels[line - past.lags[k], row])
             sign = (level > 0) - (level < 0)
             signs += sign
             pull += level * (2 if k < 2 else 1)
@@ -267,7 +267,7 @@ def all_values(
     count = 0
     for line in range(lines):
         for row in range(rows):
-            count += past.seen[line, row]
+            count += int(past.seen[line, row])
     found, bits = np.empty(count * (1 + depth), np.int64), np.empty(count * (1 + depth), np.int64)
     here, at = np.empty(rows, np.int64), np.empty(block, np.int64)
     positive, node, level_of = np.empty(block, np.int64), np.empty(block, np.int64), np.empty(block, np.int64)
