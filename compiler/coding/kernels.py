@@ -223,7 +223,7 @@ def rank_contexts(
         for k in range(len(past.lags)):
             lag = past.lags[k]
             if line >= lag and past.levels[line - lag, row]:
-                total += abs(past.levels[line - lag, row])
+                total += abs(int(past.levels[line - lag, row]))
                 known += 1
             if line + lag < past.seen.shape[0] and past.seen[line + lag, row]:
                 around += 1
