@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.coding.container import decompress
+from compiler.coding.container import Coder, compress, decompress
 from compiler.compressed import CompressedModel
 from compiler.dcnet import parse_form, read_net
 from compiler.errors import CodingError, InputError
 
-__all__ = ["load_network", "read_file"]
+__all__ = ["compress_network", "load_network", "read_file"]
 
 
 def read_file(path: Path) -> bytes:
@@ -53,6 +53,22 @@ def load_network(path: Path, layers: Sequence[str] = ()) -> CompressedModel:
         return decompress(read_file(path)).network
     except CodingError as error:
         raise CodingError(f"{path}: {error}") from None
+
+
+def compress_network(network: CompressedModel, coder: Coder) -> bytes:
+    """The `.eiez` file of a network, once it is proven to give the same values again.
+
+    Raises
+    ------
+    CodingError
+        It does not.
+    """
+    data = compress(network, coder)
+    found, given = decompress(data).network.state(), network.state()
+    for name, values in given.items():
+        if name not in found or not np.array_equal(found[name].view(np.uint32), values.view(np.uint32)):
+            raise CodingError(f"{name}: the file would hold not what was compressed; nothing is written: report this")
+    return data
 
 
 def _from_safetensors(path: Path) -> CompressedModel:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compiler.coding.container import Coder, FixedContent, compress_fixed
+from compiler.coding.container import Coder, FixedContent, compress_fixed, decompress_fixed
 from compiler.encode import encode
 from compiler.errors import CodingError
 from compiler.image import Image
@@ -69,7 +69,10 @@ def compress_image(path: Path, coder: Coder) -> bytes:
             f"{path}: packing its network again gives another file, so compressing would lose something; "
             "it was made by another version of the kit: compile the network again"
         )
-    return compress_fixed(graph, zlib.crc32(content), coder)
+    data = compress_fixed(graph, zlib.crc32(content), coder)
+    if image_file(decompress_fixed(data).network) != content:
+        raise CodingError(f"{path}: the file would hold not what was compressed; nothing is written: report this")
+    return data
 
 
 def restore_image(content: FixedContent) -> bytes:

@@ -25,40 +25,32 @@ def show_sizes(file: Path, output: Output) -> None:
         f"dense float32 {sizes.dense_bytes:,} bytes, {sizes.ratio:.1f} times smaller"
     )
     output.text()
-    whole = 8 * sizes.file_bytes
-    weights, nonzeros = sum(t.weights for t in sizes.tensors), sum(t.nonzeros for t in sizes.tensors)
+    output.table(
+        ("tensor", "shape", "elements", "nonzeros", "density", "code bits", "gap bits", "fillers"),
+        [
+            (
+                t.name, "x".join(map(str, t.shape)), t.weights, t.nonzeros, t.nonzeros / t.weights, t.code_bits or None,
+                t.gap_bits or None, t.fillers if t.gap_bits else None,
+            )
+            for t in sizes.tensors
+        ],
+        title="Tensors",
+    )  # fmt: skip
     rows: list[tuple[object, ...]] = [
         (
-            t.name, t.weights, t.nonzeros, t.nonzeros / t.weights, t.code_bits or None, t.gap_bits or None,
-            t.fillers if t.gap_bits else None, *(round(getattr(t, part)) for part in PARTS), t.bits / t.weights,
+            t.name, *(round(getattr(t, part)) for part in PARTS), round(t.bits), t.bits / t.weights,
             t.bits / t.nonzeros if t.nonzeros else None, 32 * t.weights / t.bits if t.bits else None,
         )
         for t in sizes.tensors
     ]  # fmt: skip
+    whole, nonzeros = 8 * sizes.file_bytes, sum(t.nonzeros for t in sizes.tensors)
     empty: tuple[None, ...] = (None,) * len(PARTS)
-    rows.append(("header", *(None,) * 6, *empty[:-1], round(sizes.header), None, None, None))
+    rows.append(("header", *empty, round(sizes.header), None, None, None))
     rows.append(
         (
-            "all", weights, nonzeros, nonzeros / weights, None, None, None,
-            *(round(sizes.part(part)) for part in PARTS), whole / weights, whole / nonzeros if nonzeros else None,
-            sizes.ratio,
+            "all", *(round(sizes.part(part)) for part in PARTS), whole, 32 * whole / (8 * sizes.dense_bytes),
+            whole / nonzeros if nonzeros else None, sizes.ratio,
         )
     )  # fmt: skip
-    output.table(
-        (
-            "tensor",
-            "elements",
-            "nonzeros",
-            "density",
-            "code",
-            "gap",
-            "fillers",
-            *PARTS,
-            "bits each",
-            "a nonzero",
-            "ratio",
-        ),
-        rows,
-        title="Bits by part",
-    )
+    output.table(("tensor", *PARTS, "all", "bits a weight", "bits a nonzero", "ratio"), rows, title="Bits by part")
     output.result({"file": str(file), **sizes.asdict()})

@@ -179,7 +179,7 @@ def sign_contexts(mix: Mix, past: Past, line: int, at: Int) -> None:
         for k in range(len(past.lags)):
             level = 0
             if line >= past.lags[k]:
-                level = past.levels[line - past.lags[k], row]
+                level = int(past.levels[line - past.lags[k], row])
             sign = (level > 0) - (level < 0)
             signs += sign
             pull += level * (2 if k < 2 else 1)
@@ -200,6 +200,7 @@ def sign_contexts(mix: Mix, past: Past, line: int, at: Int) -> None:
         contexts[8] = row
         contexts[9] = line
         mix.chosen[n, 0] = 0
+        mix.chosen[n, 1] = 3 + min(max(signs, -2), 2)
 
 
 @njit(cache=True)
@@ -222,7 +223,7 @@ def rank_contexts(
         for k in range(len(past.lags)):
             lag = past.lags[k]
             if line >= lag and past.levels[line - lag, row]:
-                total += abs(past.levels[line - lag, row])
+                total += abs(int(past.levels[line - lag, row]))
                 known += 1
             if line + lag < past.seen.shape[0] and past.seen[line + lag, row]:
                 around += 1
@@ -240,6 +241,7 @@ def rank_contexts(
         contexts[7] = past.crowd[row] * nodes + here
         contexts[8] = (average * 17 + around) * nodes + here
         mix.chosen[n, 0] = level
+        mix.chosen[n, 1] = depth + min(known, 3)
 
 
 @njit(cache=True)
@@ -265,7 +267,7 @@ def all_values(
     count = 0
     for line in range(lines):
         for row in range(rows):
-            count += past.seen[line, row]
+            count += int(past.seen[line, row])
     found, bits = np.empty(count * (1 + depth), np.int64), np.empty(count * (1 + depth), np.int64)
     here, at = np.empty(rows, np.int64), np.empty(block, np.int64)
     positive, node, level_of = np.empty(block, np.int64), np.empty(block, np.int64), np.empty(block, np.int64)

@@ -25,7 +25,7 @@ _SAMPLED_ROWS = 1024
 _SMALL = 1 << 20  # elements up to which the encoder tries plans
 
 # Bits of a block: small ones follow the data closely, large ones cost less time.
-_BLOCKS = ((1 << 20, 5), (1 << 22, 6), (1 << 62, 8))
+_BLOCKS = ((1 << 19, 3), (1 << 22, 6), (1 << 62, 8))
 
 
 @dataclass(frozen=True)

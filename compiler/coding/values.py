@@ -44,13 +44,15 @@ def code_values(
     lines, rows = seen.shape
     empty = [np.zeros(rows, np.int64) for _ in range(5)]
     crowd, crowds = (_logarithms(seen.sum(axis=axis, dtype=np.int64)) for axis in (0, 1))
-    past = Past(seen, np.zeros((lines, rows), np.int8), *empty, crowd, crowds, lags)
+    balance, signs_before, weight, counted, latest = empty
+    levels = np.zeros((lines, rows), np.int8)
+    past = Past(seen, levels, balance, signs_before, weight, counted, latest, crowd, crowds, lags)
     depth = ranks.depth
     nodes = 2 << depth  # a sign and a node of the tree
     sign_sizes = (1, 17, 17, 81, 9, 17 * 9, 17 * 9, 15, rows, lines)
     rank_sizes = (nodes, *(nodes * n for n in (18, 34, rows, 17, 33, 16, 16, 18 * 17)))
-    signs = fresh(sign_sizes, 1, block, 1 << 15, 1, _TRUST if len(lags) else _TRUST_ALONE)
-    places = fresh(rank_sizes, max(depth, 1), block, 1 << 15)
+    signs = fresh(sign_sizes, 6, block, 1 << 15, 2, _TRUST if len(lags) else _TRUST_ALONE)
+    places = fresh(rank_sizes, depth + 4, block, 1 << 15, 2)
     if codes is not None:
         coder.code(*all_values(signs, places, past, ranks.of_code, ranks.levels, depth, block, codes))
         return codes, float(signs.spent.sum() + places.spent.sum())

@@ -51,6 +51,9 @@ def compress(
         except Unavailable as error:
             output.note(f"NNCodec is not available, its figures are missing: {error}")
     rows, calls = measure(found, anchor, lambda what: output.note(f"  {what}"))
+    for row in rows:
+        if anchor is not None and row.coder == "NNCodec" and row.file_bytes is None:
+            output.note(f"{row.network}: no figure of NNCodec: {row.note}")
     output.table(
         ("network", "coder", "nonzeros", "bytes", "of which codebooks, values", "ratio", "smaller than NNCodec, %"),
         [

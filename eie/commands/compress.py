@@ -35,7 +35,7 @@ from eie.output import Output, check_writable, write_whole
 )
 @json_option
 def compress(source: Path, target: Path, coder: str, layers: tuple[str, ...], json_to: str | None) -> None:
-    """Entropy-code the network INPUT without loss.
+    """Entropy-code the network INPUT without loss; the file is decompressed and compared before it is written.
 
     INPUT is an image (.eie), whose file comes out again byte for byte; or a trained network: the folder of a training
     run, a .safetensors file, a .net file of Deep Compression, or an .eiez file that shall be coded anew. With an
@@ -44,10 +44,10 @@ def compress(source: Path, target: Path, coder: str, layers: tuple[str, ...], js
     output = Output(json_to)
     check_writable(target, "-o")
 
-    from compiler.coding.container import CODERS, compress, decompress_any
+    from compiler.coding.container import CODERS, decompress_any
     from compiler.dcnet import write_net
     from compiler.errors import InputError
-    from eie.compressible import load_network
+    from eie.compressible import compress_network, load_network
 
     if layers and source.suffix != ".net":
         raise InputError(f"--layer belongs to .net files; {source} says itself what its layers are")
@@ -64,7 +64,7 @@ def compress(source: Path, target: Path, coder: str, layers: tuple[str, ...], js
 
         data = compress_image(source, chosen)
     else:
-        data = compress(load_network(source, layers), chosen)
+        data = compress_network(load_network(source, layers), chosen)
     sizes = decompress_any(data).sizes
     write_whole(target, data)
     given = source.stat().st_size if source.is_file() else None

@@ -11,7 +11,6 @@ counted with the bytes that they take in the kit's own file.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -63,9 +62,9 @@ class NNCodec:
             with path.open("wb") as file:
                 np.savez(file, allow_pickle=False, **tensors)
             worker = Path(__file__).with_name("nncodec_worker.py")
-            answer: dict[str, Any] = json.loads(
-                _run([str(self.python), str(worker), str(path)], _RUN_S).splitlines()[-1]
-            )
+            # Isolated, or this folder's nncodec.py would be taken for the package.
+            printed = _run([str(self.python), "-I", str(worker), str(path)], _RUN_S)
+        answer: dict[str, Any] = json.loads(printed.splitlines()[-1])
         return answer
 
 
@@ -102,10 +101,8 @@ def prepare(progress: Callable[[str], None], install: bool = True) -> NNCodec:
 
 def _run(command: list[str], seconds: int) -> str:
     """Standard output of a command."""
-    environment = {**os.environ, "PYTHONNOUSERSITE": "1"}
-    environment.pop("PYTHONPATH", None)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{command[0]}: {error}") from None
     if done.returncode:

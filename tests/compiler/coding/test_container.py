@@ -52,3 +52,30 @@ def test_a_model_that_is_none_is_refused(change: dict[str, object], words: str) 
     with pytest.raises(ModelError) as caught:
         compress(CompressedModel((CompressedTensor(**{**fields, **change}),)))  # type: ignore[arg-type]
     assert words in str(caught.value)
+
+
+_MADE = """
+import hashlib, numpy as np
+from compiler.coding.container import compress
+from compiler.compressed import CompressedModel, CompressedTensor
+n = np.arange(40 * 60, dtype=np.int64).reshape(40, 60)
+codes = np.where(n * 2654435761 % 4294967296 >> 28 < 3, 1 + n * 40503 % 65536 % 15, 0).astype(np.uint8)
+book = ((np.arange(16) - 8) / 64).astype(np.float32)
+book[[0, 8]] = 0, 0.125
+print(hashlib.sha256(compress(CompressedModel((CompressedTensor.of("a.weight", codes, book),)))).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_context_coder_writes_the_same_bytes_everywhere(compiled: bool) -> None:
+    """Compiled or interpreted: no step depends on rounding or on the order in which floats are added.
+
+    If this fails, then files of the version before are no longer read: the format's version must change.
+    """
+    import os
+    import subprocess
+    import sys
+
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "0" if compiled else "1"}
+    made = subprocess.run([sys.executable, "-c", _MADE], capture_output=True, text=True, check=True, env=environment)
+    assert made.stdout.strip() == "82314636dfc49e2e64731604c65f3c38d2514c6bcd35efbe9d3d08133becedd3"
