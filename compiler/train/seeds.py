@@ -111,8 +111,10 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     lines = [
         f"`{summary['command']}`: dense float32 {summary['dense_bytes']:,} bytes.",
         "",
-        (f"| seed | dense test error % | test error % | validation error{seen} % | nonzeros | file bytes | ratio | s "
-        "| CPU s |"),
+        (
+            f"| seed | dense test error % | test error % | validation error{seen} % | nonzeros | file bytes | ratio | s "
+            "| CPU s |"
+        ),
         "|---|---|---|---|---|---|---|---|---|",
     ]
     named = [(str(row["seed"]), row) for row in summary["runs"]]
