@@ -112,7 +112,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         f"`{summary['command']}`: dense float32 {summary['dense_bytes']:,} bytes.",
         "",
         (
-            f"| seed | dense test error % | test error % | validation error{seen} % | nonzeros | file bytes | ratio | s "
+            f"| seed | dense test error % | test error % | validation error{seen} % | nonzeros | bytes | ratio | s "
             "| CPU s |"
         ),
         "|---|---|---|---|---|---|---|---|---|",
