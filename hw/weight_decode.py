@@ -11,7 +11,10 @@ from hw.params import Params
 from hw.sram import Sram
 from hw.streams import activations, product_operands, selected_entry
 
-__all__ = ["WeightDecode"]
+__all__ = ["LOOKUP_WORDS", "WeightDecode"]
+
+LOOKUP_WORDS = 256
+"""Largest codebook memory that is made of lookup tables: sixteen codebooks of sixteen weights."""
 
 
 class WeightDecode(wiring.Component):
@@ -37,7 +40,10 @@ class WeightDecode(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.memory = Sram(WEIGHT_BITS, params.codebooks << params.code_bits)
+        words = params.codebooks << params.code_bits
+        # The multiplier stands right behind it: an FPGA's block RAM would take most of that cycle. A big one would
+        # not be faster out of lookup tables.
+        self.memory = Sram(WEIGHT_BITS, words, "distributed" if words <= LOOKUP_WORDS else "auto")
         super().__init__({
             "i": In(stream.Signature(selected_entry(params), always_ready=True)),
             "o": Out(stream.Signature(product_operands(params), always_ready=True)),
