@@ -68,10 +68,11 @@ class Control(wiring.Component):
         outputs = Signal(32)
         whole, split = (layer.slots - layer.fragment_slots)[:16], layer.fragment_slots * params.group
         m.d.comb += outputs.eq(whole * params.group + (split >> layer.fragment_log2))
+        most = params.max_split.bit_length() - 1  # with splits of eight, every value of the field is legal
         blocks = Mux(layer.fold, (layer.octets + 1) >> 1, layer.octets)
         unfit = [
             layer.fragment_slots > layer.slots,
-            layer.fragment_log2 > params.max_split.bit_length() - 1,
+            *([layer.fragment_log2 > most] if most < (1 << len(layer.fragment_log2)) - 1 else []),
             layer.fold & (params.fold == 1),
             layer.refill & (not params.refill),
             index >= params.descriptors,

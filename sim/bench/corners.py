@@ -6,13 +6,15 @@ goes to ``results.json`` and is judged by the test that started the bench.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
 import cocotb
-from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb.triggers import ClockCycles, ReadOnly, RisingEdge
 from cocotbext.axi import AxiResp
 
 from hw.layouts import Memory
@@ -32,6 +34,7 @@ class Corners:
         self.params = Params.from_dict(self.job["params"])
         self.bench = Bench(dut, self.params, self.job["watchdog"])
         self.host = self.bench.host
+        self.beats = 0  # taken from the refill stream since it was offered
 
     async def load(self, network: int) -> None:
         """Load everything of one network but its descriptors."""
@@ -57,9 +60,33 @@ class Corners:
             "records": [hex(word) for word in records],
         }
 
+    def offer(self, network: int, share: float = 1.0, pauses: float = 0.0) -> None:
+        """Drop what is left of the refill stream and offer a share of a network's tiles, from the first beat on."""
+        source = self.bench.tiles
+        assert source is not None
+        source.clear()
+        source.assert_reset()
+        self.beats = 0
+        tiles = bytes.fromhex(self.job["networks"][network]["tiles"])
+        chosen = random.Random(self.job["seed"])
+        source.set_pause_generator(chosen.random() < pauses for _ in itertools.count())
+        beat = len(source.bus.tdata) // 8
+        if part := tiles[: int(len(tiles) // beat * share) * beat]:
+            source.send_nowait(part)
+
+    async def count_beats(self) -> None:
+        """Count the beats that the array takes, for as long as this runs."""
+        assert self.bench.tiles is not None
+        bus = self.bench.tiles.bus
+        while True:
+            await ReadOnly()
+            self.beats += int(bus.tvalid.value) & int(bus.tready.value)
+            await RisingEdge(self.dut.clk)
+
     async def plain(self, network: int) -> Observed:
         """Load a network and run it."""
         await self.load(network)
+        self.offer(network)
         await self.descriptors(self.job["networks"][network]["descriptors"])
         return await self.outcome(network, await self.bench.run())
 
@@ -74,10 +101,15 @@ class Corners:
         """Start without waiting."""
         await self.host.write("CONTROL", 1)
 
-    async def restarted(self, cycles: int, hard: bool) -> Observed:
-        """Abandon a run after some cycles, by command or by the reset line, and run it again from the start."""
+    async def restarted(self, cycles: int, hard: bool, share: float = 1.0) -> Observed:
+        """Abandon a run after some cycles, by command or by the reset line, and run it again from the start.
+
+        The stream of tiles (of which the abandoned run is only offered a share) is offered anew.
+        """
+        self.offer(self.job["last"], share)
         await self.begin()
         await ClockCycles(self.dut.clk, cycles)
+        during = await self.host.status()
         if hard:
             await self.bench.reset()
         else:
@@ -85,7 +117,27 @@ class Corners:
         await self.idle()
         status = await self.host.status()
         assert not status["done"], "an abandoned run counts as done"
-        return await self.outcome(self.job["last"], await self.bench.run())
+        taken = self.beats
+        self.offer(self.job["last"])
+        outcome = await self.outcome(self.job["last"], await self.bench.run())
+        return {**outcome, "during": during, "taken": taken}
+
+    async def tiles(self, network: int) -> dict[str, list[Observed]]:
+        """A network in tiles: whole, with gaps in its stream, abandoned all along its run, and with too few tiles."""
+        counting = cocotb.start_soon(self.count_beats())
+        self.job["last"] = network
+        whole = await self.plain(network)
+        whole["taken"] = self.beats
+        cycles = await self.host.read("CYCLES")
+        self.offer(network, pauses=0.5)
+        paused = await self.outcome(network, await self.bench.run())
+        moments = self.job["moments"]
+        restarted = [
+            await self.restarted(cycles * n // (moments + 1), bool(n % 2)) for n in range(1, moments + 1)
+        ]  # fmt: skip
+        starved = [await self.restarted(2 * cycles, hard, share) for hard, share in ((False, 0.6), (True, 0.0))]
+        counting.cancel()
+        return {"whole": [whole], "paused": [paused], "restarted": restarted, "starved": starved}
 
     async def refused(self) -> Observed:
         """Start and memory access while busy are refused and change nothing."""
@@ -155,6 +207,7 @@ async def corners(dut: Any) -> None:
     observed["restarted"] = [await run.restarted(cycles, hard) for cycles in (1, 9, 40, 90) for hard in (False, True)]
     observed["bus"] = await run.bus_errors()
     observed["illegal"] = [await run.illegal(words) for words in run.job["illegal"]]
+    observed["tiles"] = await run.tiles(2)
     observed["after"] = await run.plain(1)
     await RisingEdge(dut.clk)
     (folder / "results.json").write_text(json.dumps(observed))

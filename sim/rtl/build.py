@@ -13,6 +13,7 @@ import sysconfig
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def build(
     ToolError
         A tool is missing or the compilation failed; the message ends with what the tool printed.
     """
-    text = verilog_text(params)
+    text = _verilog(params)
     if mutate is not None:
         mutated = mutate(text)
         if mutated == text:
@@ -128,6 +129,12 @@ def build(
         shutil.rmtree(work, ignore_errors=True)
         raise
     return Build(folder, waves, False)
+
+
+@cache
+def _verilog(params: Params) -> str:
+    """The Verilog of an array; a regression asks for the same few hundreds of times, and each takes seconds."""
+    return verilog_text(params)
 
 
 def _compile(work: Path, environment: dict[str, str], waves: bool) -> None:

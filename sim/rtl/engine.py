@@ -139,6 +139,7 @@ def run_rtl(
     seed: int = 1,
     watchdog: int | None = None,
     pauses: float = 0.0,
+    plusargs: tuple[str, ...] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> RtlRun:
     """Run a batch on the Verilog.
@@ -153,6 +154,7 @@ def run_rtl(
     seed : of the random contents that all memories and registers start with.
     watchdog : cycles after which a run is given up; by default far beyond what any run of this size takes.
     pauses : share of cycles in which the refill stream has nothing to give, at random (and by `seed`).
+    plusargs : more arguments of the simulator (switches of mutated arrays).
     progress : called with (vectors done, vectors).
 
     Raises
@@ -192,8 +194,8 @@ def run_rtl(
         (folder / "job.json").write_text(json.dumps(job))
         if progress:
             progress(0, len(x))
-        plusargs = (f"+eie_preload={preload_folder}", "+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}")
-        simulate(built, "sim.bench.job", folder, plusargs=plusargs)
+        start = (f"+eie_preload={preload_folder}", "+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}")
+        simulate(built, "sim.bench.job", folder, plusargs=(*start, *plusargs))
         results = json.loads((folder / "results.json").read_text())
         for result in results:
             if error := result["status"]["error"]:

@@ -318,7 +318,7 @@ def header_bit(first: int, tiles: Any) -> Any:
         (lambda tiles: header_bit(4 + 6, tiles), "a packet goes to PE 64"),
         (lambda tiles: header_bit(12 + 19, tiles), "a packet goes to PE 0, words 524"),
         (lambda tiles: header_bit(12, tiles), "a packet goes to PE 0, words|leads out of the words"),
-        (lambda tiles: header_bit(32 + 19, tiles), r"a packet goes to PE 0, words \d+ to 5242\d\d,"),
+        (lambda tiles: header_bit(32 + 19, tiles), "a packet goes to PE 0, words 10 to 524302,"),
         (lambda tiles: header_bit(52, tiles), "buffer 1"),
         (lambda tiles: header_bit(53, tiles), "leads out of the words|buffer|memory"),
         (lambda tiles: header_bit(100, tiles), "reserved|expected weights or pointers"),

@@ -38,11 +38,11 @@ def test_decode_looks_up_the_codebook_of_the_bank_and_adds_up_rows(simulate, rng
                 row += index + 1
                 bank = n & 1
                 stream.append({"code": code, "index": index, "first": k == 0, "last": k == 5,
-                               "tag": {"bank": bank}, "acts": [n, 1000 + n]})  # fmt: skip
+                               "tag": {"bank": bank, "tile": n % 3}, "acts": [n, 1000 + n]})  # fmt: skip
                 # In a folded layer rows are virtual: the lowest bit selects the activation.
                 at, act = (row >> 1, n + 1000 * (row & 1)) if folded >> bank & 1 else (row, n)
                 weight = books[((3 if bank else 1) << 3) + code]
-                expected.append((cycle + 1, weight, at, bank, int(k == 5), act))
+                expected.append((cycle + 1, weight, at, bank, n % 3, int(k == 5), act))
                 cycle += 1
         for now in range(cycle + 2):
             ctx.set(dut.i.valid, now < cycle)
@@ -50,7 +50,7 @@ def test_decode_looks_up_the_codebook_of_the_bank_and_adds_up_rows(simulate, rng
                 ctx.set(dut.i.payload, stream[now])
             o = ctx.get(dut.o.payload)
             if ctx.get(dut.o.valid):
-                got.append((now, ctx.get(dut.o.payload.weight.raw), o.row, o.tag.bank, o.last, o.act))
+                got.append((now, ctx.get(dut.o.payload.weight.raw), o.row, o.tag.bank, o.tag.tile, o.last, o.act))
             await ctx.tick()
 
     simulate(dut, bench)

@@ -25,30 +25,36 @@ def test_start_count_take_and_dropped_columns_three_cycles_later(simulate, rng):
             await ctx.tick()
         ctx.set(dut.w_en, 0)
         schedule, cycle = {}, 0
+        tags = [(n & 1, 1 << (n >> 1 & 1) if n % 3 else 0) for n in range(len(columns))]
         for n, ((block, lane), gap) in enumerate(zip(columns, gaps, strict=True)):
             cycle += gap
             schedule[cycle] = (block, lane, n)
             base, lengths = blocks[block]
             start, count = base + sum(lengths[:lane]), lengths[lane]
             take = min(count, 8 - start % 8)
-            expected.append((cycle + 3, start // 8, start % 8, count, take, n) if count else (cycle + 3, "dropped"))
+            at, tag = cycle + 3, tags[n]
+            expected.append((at, start // 8, start % 8, count, take, n, tag) if count else (at, "dropped", tag))
             cycle += 1
         for now in range(cycle + 5):
             ctx.set(dut.i.valid, now in schedule)
             if now in schedule:
                 block, lane, n = schedule[now]
-                ctx.set(dut.i.payload, {"block": block, "lane": lane, "tag": {"bank": n & 1}, "acts": [n]})
+                bank, tile = tags[n]
+                ctx.set(dut.i.payload, {
+                    "block": block, "lane": lane, "tag": {"bank": bank, "tile": tile}, "acts": [n, n + 1000],
+                })  # fmt: skip
             o = ctx.get(dut.o.payload)
             if ctx.get(dut.o.valid):
-                assert o.tag.bank == o.acts[0] & 1
-                got.append((now, o.word, o.lane, o.count, o.take, o.acts[0]))
+                assert o.acts[1] == o.acts[0] + 1000
+                got.append((now, o.word, o.lane, o.count, o.take, o.acts[0], (o.tag.bank, o.tag.tile)))
             if ctx.get(dut.dropped):
-                got.append((now, "dropped"))
+                tag = ctx.get(dut.dropped_tag)
+                got.append((now, "dropped", (tag.bank, tag.tile)))
             await ctx.tick()
 
     simulate(dut, bench)
     assert got == expected
-    assert sum(len(item) == 2 for item in got) > 20
+    assert sum(len(item) == 3 for item in got) > 20
 
 
 @pytest.mark.parametrize(

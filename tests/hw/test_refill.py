@@ -103,3 +103,101 @@ def test_a_buffer_is_filled_again_when_the_pes_are_done_with_it(simulate, busy_u
     free = max(scanned + 4, busy_until + 2)
     assert words == {1: 3, 2: 6, 3: free + 2}
     assert loaded[free + 1 : free + 3] == [2, 3]
+
+
+@pytest.mark.parametrize(("gaps", "slow"), [(0.0, 0), (0.6, 0), (0.0, 60), (0.5, 60)])
+def test_no_word_of_a_tile_in_use_is_overwritten_and_none_is_scanned_early(simulate, rng, gaps, slow):
+    """Forty tiles through two buffers against a scan and PEs with random delays, the stream with random gaps.
+
+    The scan asks for the tiles in order; the PEs are up to `slow` cycles behind it, so that a tile is often scanned
+    while the one two before it, in the same buffer, has only just left the PEs, or the next for it already waits.
+    """
+    tiles = []  # (buffer, packets); buffers mostly alternate, as the compiler's do
+    for n in range(40):
+        buffer = n % 2 if rng.random() < 0.8 or not tiles else tiles[-1][0]
+        tiles.append((buffer, [[(n << 8) + k for k in range(int(rng.integers(0, 5)))]
+                               for _ in range(int(rng.integers(1, 4)))]))  # fmt: skip
+    beats = [
+        beat
+        for buffer, packets in tiles
+        for k, words in enumerate(packets)
+        for beat in packet(k % 2, k % 4, 16 * buffer + 4 * k, words, buffer, k == len(packets) - 1)
+    ]
+    dut = Refill(PARAMS)
+    events = []  # (cycle, tile) of each word written
+    taken, loaded_at, scanned_at, free_at = [], {}, {}, {}
+    waits = {"scan": 0, "stream": 0, "behind": 0}
+
+    async def bench(ctx):
+        ctx.set(dut.enable, 1)
+        at, cycle, tile = 0, 0, 0
+        scan_ends, done = None, {}  # done: tile → first cycle in which no PE has a column of it
+        while tile < len(tiles) or cycle < max(free_at.values(), default=0) + 8:
+            valid = at < len(beats) and rng.random() >= gaps
+            ctx.set(dut.i.valid, valid)
+            ctx.set(dut.i.payload, beats[min(at, len(beats) - 1)])
+            buffer = tiles[tile][0] if tile < len(tiles) else 0
+            finishing = scan_ends == cycle
+            ctx.set(dut.scanned, finishing)
+            ctx.set(dut.buffer, buffer)
+            if finishing:
+                # The last column reaches the PEs' flags two cycles later at the latest.
+                done[tile] = cycle + (int(rng.integers(0, slow + 1)) if slow else 0)
+                scanned_at[tile] = cycle
+                free_at[tile] = max(cycle + 4, done[tile] + 2)
+            for b in range(2):
+                ctx.set(dut.pe_busy[b], any(tiles[t][0] == b and cycle < until for t, until in done.items()))
+            loaded = ctx.get(dut.loaded)
+            if ctx.get(dut.o.valid):
+                number = ctx.get(dut.o.payload.data) >> 8
+                assert ctx.get(dut.o.payload.address) >> 4 == tiles[number][0]
+                events.append((cycle, number))
+            ready = ctx.get(dut.i.ready)
+            waits["stream"] += bool(valid and not ready)
+            if valid and ready:
+                taken.append(cycle)
+                at += 1
+            if finishing:
+                scan_ends, tile = None, tile + 1
+            elif scan_ends is None and tile < len(tiles):
+                if loaded >> buffer & 1:
+                    loaded_at[tile] = cycle  # seen; it is scanned from now on
+                    scan_ends = cycle + 1 + int(rng.integers(0, 6))
+                    previous = max((t for t in range(tile) if tiles[t][0] != buffer), default=None)
+                    waits["behind"] += previous is not None and cycle < free_at[previous]
+                else:
+                    waits["scan"] += 1
+            await ctx.tick()
+            cycle += 1
+        assert at == len(beats)
+
+    simulate(dut, bench)
+    assert len(scanned_at) == len(tiles)
+    assert [number for _, number in events] == [
+        n for n, (_, packets) in enumerate(tiles) for word in packets for _ in word
+    ]
+    beat, earlier, back_to_back, now = 0, {}, [], 0
+    for n, (buffer, packets) in enumerate(tiles):
+        free = free_at[earlier[buffer]] if buffer in earlier else 0
+        first = len(packets[0])
+        sizes = sum(1 + len(words) for words in packets)
+        last = taken[beat + sizes - 1]
+        # The first header is taken while the buffer may still be in use; what follows it only when it is free.
+        assert all(cycle > free for cycle in taken[beat + 1 : beat + 1 + first])
+        assert all(cycle > free for cycle, number in events if number == n)
+        # Without gaps every beat has its cycle: n + 2 a packet, and however long its buffer is not free.
+        for words in packets:
+            begin = max(now + 1, free) + 1
+            back_to_back += [now, *range(begin, begin + len(words))]
+            now = begin + len(words)
+        # A tile shows 1 cycle after its last word, or after the wait of an empty packet; scans follow one another.
+        shows = last + 1 if packets[-1] else max(last + 2, free + 1)
+        assert loaded_at[n] == max(shows, scanned_at[n - 1] + 1 if n else 0)
+        beat += sizes
+        earlier[buffer] = n
+    if not gaps:
+        assert taken == back_to_back
+    assert waits["scan"] > 20
+    assert waits["stream"] > 20
+    if slow:
+        assert waits["behind"] > 3

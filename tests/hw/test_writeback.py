@@ -53,7 +53,8 @@ def test_writeback_rounds_saturates_and_packs(simulate, rng, pes):
                 lane = cycle % 8
                 ctx.set(dut.i.payload, {
                     "pe": cycle % pes, "lane": lane, "first": 1, "last": 1,
-                    "flush": int(lane == 7 or cycle == len(steps) - 1), "bias": cycle, "shift": shift, "relu": int(relu),
+                    "flush": int(lane == 7 or cycle == len(steps) - 1),
+                    "bias": cycle, "shift": shift, "relu": int(relu),
                 })  # fmt: skip
                 for pe in range(pes):
                     ctx.set(dut.sums[pe], (value - bias) if pe == cycle % pes else 12345)

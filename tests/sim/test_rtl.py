@@ -9,10 +9,10 @@ import cocotb_tools.config
 import numpy as np
 import pytest
 
-import hw.activation_queue
 from compiler.errors import EieError
 from hw.accelerator import TOP_MODULE
 from hw.export import export_verilog, verilog_text
+from hw.layouts import Memory, descriptor, fields, pointer_block, refill_header
 from hw.params import Params, preset
 from sim import cycles
 from sim import run as engines
@@ -24,6 +24,7 @@ from sim.rtl.engine import run_rtl
 from sim.verify import SUITES, run_case, verify
 
 ARRAY = SUITES["rtl"].arrays[0]  # one PE, queue depth 6: the smallest build
+SWITCHED = SUITES["rtl"].arrays[1]  # two PEs, queue depth 7, tiles
 
 
 @pytest.mark.rtl
@@ -35,7 +36,62 @@ def test_verilog_equals_golden_and_cycle_model_on_a_sample(seed):
     assert report.values > 1000
     assert report.records > 20
     assert report.full_queues > 3  # a queue that is never full proves nothing about the room rule
+    assert report.starved > 10
+    assert report.chained > 3
     assert report.saturated > 0
+
+
+CORNERS = {
+    "full_queues": 8, "starved": 15, "refill_waits": 8, "split": 6, "folded": 6, "chained": 8, "blocks": 4, "tiles": 24,
+    "saturated": 10,
+}  # fmt: skip
+"""What `test_every_corner_is_reached_so_often` must have compared at least: layer records, layers or descriptors, as in
+`sim.verify.Report`."""
+
+
+def promised(case):
+    """The corners that a case has, by the cycle model and the descriptors."""
+    model = engines.run(case.image, case.x, engine="cycles")
+    flat = [record for vector in model.records for record in vector]
+    steps = [step for steps in case.image.steps for step in steps]
+    has = {
+        "full_queues": any(record["blocked"] for record in flat),
+        "starved": any(record["starved"] for record in flat),
+        "refill_waits": any(record["refill"] for record in flat),
+        "saturated": any(record["saturated"] for record in flat),
+        "split": any(step.fragment_slots for step in steps),
+        "folded": any(step.fold for step in steps),
+        "chained": any(step.chained for step in steps),
+        "blocks": sum(not step.keep for step in steps) > len(case.image.layers),
+        "tiles": any(step.refill for step in steps),
+    }
+    assert has.keys() == CORNERS.keys()
+    return {name for name, there in has.items() if there}
+
+
+@pytest.mark.rtl
+@pytest.mark.slow
+def test_every_corner_is_reached_so_often(seed):
+    """Networks in tiles on two arrays; a case runs if the model says that it has most of the corners still missing.
+
+    What is counted comes from the records of the hardware.
+    """
+    arrays = SUITES["rtl"].arrays[1], SUITES["rtl"].arrays[3]  # 2 and 8 PEs, queues of 7 and 6
+    seen = dict.fromkeys(CORNERS, 0)
+    trials = 0
+    for n in range(400):
+        missing = {name for name in CORNERS if seen[name] < CORNERS[name]}
+        if not missing:
+            break
+        case = random_case(seed * 1000 + n, arrays[n % 2])
+        if 2 * len(missing & promised(case)) <= len(missing):  # few runs, each with most of what is missing
+            continue
+        what, counted = run_case(case, "rtl")
+        assert what is None, f"seed {case.seed}: {what}"
+        seen = {name: seen[name] + counted[name] for name in CORNERS}
+        trials += 1
+    assert {name: count for name, count in seen.items() if count < CORNERS[name]} == {}, f"{trials} trials"
+    assert trials > 3
 
 
 @pytest.mark.rtl
@@ -71,53 +127,109 @@ def test_verilog_equals_amaranth(seed):
         np.testing.assert_array_equal(a, b)
 
 
-def faulty(monkeypatch, name, value):
-    """Verilog of the small array with a constant of the queue changed."""
-    with monkeypatch.context() as patch:
-        patch.setattr(hw.activation_queue, name, value)
-        return verilog_text(ARRAY)
+FAULTS = {
+    # name → (module, assignment, what it becomes while the fault is on, what the network must have, caught by)
+    "bypass": (r"\\eie_pe.mac ", r"forward <= (.*?);", "1'h0", "entries", ("values: ",)),
+    "room": (r"\\eie_pe.queue ", r"= level \+ (3'h6);", "3'h5", "full queues", ("cycles: ", "overflow")),
+    "hang": (r"\\eie_pe.queue ", r"= level \+ (.*3'h6\));", "4'h8", "entries", ("watchdog",)),
+    "fragment": ("eie_writeback", r"total <= (.*?);", "raw", "fragments", ("values: ",)),
+    "fold": (r"\\eie_pe.weight_decode ", r"second <= (.*?);", "~({0})", "folds", ("values: ",)),
+    # Sums are read without waiting for the PEs, before the last ones are written; or their end is seen a cycle early.
+    "drain": (r"\\eie_accelerator.core.control ", r"= scanned_2 & (\S+ );", "2'h3", "layers", ("values: ",)),
+    "early": (r"\\eie_accelerator.core.control ", r"= scanned_2 & (.*?);", "~pe_busy", "layers", ("cycles: ",)),
+    # One bank for two layers never becomes free, or mixes their sums.
+    "bank": (r"\\eie_accelerator.core.control ", r"\bbank <= (.*?);", "bank", "layers", ("watchdog", "values: ")),
+    # A tile that is scanned before it is loaded is another's; so is one that is loaded while the PEs read the last one.
+    "tile": (r"\\eie_accelerator.core.scan\S* ", r"assign waiting = (.*?);", "1'h0", "tiles",
+             ("values: ", "cycles: ", "watchdog")),
+    "buffer": (r"\\eie_accelerator.core.refill\S* ", r"used_up = (.*?);", "scanned_2", "tiles",
+               ("values: ", "cycles: ")),
+}  # fmt: skip
+"""Faults of the hardware, all in one build: a plusarg turns one of them on."""
 
 
-def run_faulty(seed, mutate, tries=8):
-    """What the first differing case on a mutated array says."""
-    from sim.rtl.build import build
+def with_faults(text):
+    """The Verilog with a switch at each place of `FAULTS`."""
+    for name, (module, pattern, wrong, *_) in FAULTS.items():
+        begin = re.search(rf"^module {module}", text, re.MULTILINE).start()
+        end = text.index("endmodule", begin)
+        found = re.search(pattern, text[begin:end])
+        right = found[1]
+        switched = f'($test$plusargs("fault_{name}") ? {wrong.format(right)} : {right})'
+        text = text[: begin + found.start(1)] + switched + text[begin + found.end(1) :]
+    return text
 
-    built = build(ARRAY, mutate=mutate)
-    for n in range(tries):
-        case = random_case(seed + n, ARRAY)
+
+@pytest.fixture(scope="module")
+def switched():
+    """The array with all faults, none of them on: two PEs, queues of seven, tiles."""
+    return build(SWITCHED, mutate=with_faults)
+
+
+def first_difference(case, model, built, fault=None):
+    """What the comparison with the models says of a case on the array with a fault."""
+    try:
+        ran = run_rtl(case.image, case.x, built=built, plusargs=(f"+fault_{fault}",) if fault else ())
+    except EieError as error:
+        return str(error)
+    result = dataclasses.replace(model, engine="rtl", layer_raw=ran.outputs, records=ran.records)
+    return next(iter(compare(result, model).explain()), None)
+
+
+def caught(seed, built, fault, tries=8):
+    """What is said of the first network that shows a fault; each of them runs well without it."""
+    needs = FAULTS[fault][3]
+    for n in range(400):
+        case = random_case(seed * 1000 + n, SWITCHED)
+        steps = [step for steps in case.image.steps for step in steps]
         model = engines.run(case.image, case.x, engine="cycles")
-        try:
-            ran = run_rtl(case.image, case.x, built=built)
-        except EieError as error:
-            return str(error)
-        result = dataclasses.replace(model, engine="rtl", layer_raw=ran.outputs, records=ran.records)
-        if what := compare(result, model).explain():
-            return what[0]
+        has = {
+            "entries": sum(record["entries"] for vector in model.records for record in vector) > 50,
+            "full queues": any(record["blocked"] for vector in model.records for record in vector),
+            "fragments": any(step.fragment_slots for step in steps),
+            "folds": any(step.fold for step in steps),
+            "layers": len(case.image.layers) > 1,
+            "tiles": sum(step.refill for step in steps) > 2,
+        }
+        if not (has[needs] and case.x.any()):
+            continue
+        assert first_difference(case, model, built) is None
+        if what := first_difference(case, model, built, fault):
+            return what
+        tries -= 1
+        if not tries:
+            break
     return None
 
 
-@pytest.mark.rtl
-def test_fault_no_bypass_is_caught_by_golden(seed):
-    what = run_faulty(seed, lambda text: re.sub(r"forward <= [^;1]+;", "forward <= 1'h0;", text))
-    assert what
-    assert what.startswith("values: ")
+def is_caught(seed, built, fault):
+    """The fault is caught by what `FAULTS` says: the kind of difference, or the message of a hang or an assertion."""
+    what = caught(seed, built, fault)
+    assert what, f"{fault}: nothing differs"
+    by = FAULTS[fault][4]
+    assert any(what.startswith(one) if one.endswith(": ") else one in what for one in by), what
 
 
 @pytest.mark.rtl
-def test_fault_room_rule_one_off_is_caught_by_the_cycle_model(seed, monkeypatch):
-    text = faulty(monkeypatch, "ROUND_TRIP", 4)
-    what = run_faulty(seed, lambda _: text)
-    assert what
-    assert what.startswith("cycles: ") or "overflow" in what
+def test_fault_no_bypass_is_caught_by_golden(seed, switched):
+    is_caught(seed, switched, "bypass")
 
 
 @pytest.mark.rtl
-def test_fault_that_hangs_the_array_is_caught_by_the_watchdog(seed, monkeypatch):
-    """With the minimum depth and a rule that wants one place more, no column ever fires."""
-    text = faulty(monkeypatch, "ROUND_TRIP", 6)
-    what = run_faulty(seed, lambda _: text)
-    assert what
-    assert "watchdog" in what
+def test_fault_room_rule_one_off_is_caught_by_the_cycle_model(seed, switched):
+    is_caught(seed, switched, "room")
+
+
+@pytest.mark.rtl
+def test_fault_that_hangs_the_array_is_caught_by_the_watchdog(seed, switched):
+    """A rule that wants one place more than the queue has: no column ever fires."""
+    is_caught(seed, switched, "hang")
+
+
+@pytest.mark.rtl
+@pytest.mark.parametrize("fault", ["fragment", "fold", "drain", "early", "bank", "tile", "buffer"])
+def test_faults_of_folds_fragments_banks_and_tiles_are_caught(seed, switched, fault):
+    is_caught(seed, switched, fault)
 
 
 def test_fault_room_rule_in_the_model_is_caught_by_the_hardware(monkeypatch):
@@ -154,6 +266,51 @@ def test_faults_in_the_image_are_caught(seed, fault):
         if any((a != b).any() for a, b in zip(right.layer_raw, wrong, strict=True)):
             return
     pytest.fail(f"{fault}: twenty damaged images gave the right outputs")
+
+
+@pytest.mark.parametrize("fault", ["pointers", "source", "octets", "base"])
+def test_a_tile_boundary_off_by_one_is_caught(seed, fault):
+    """One tile with the pointers or the inputs of the columns one block or line on, without its last octet, or with
+    entries that begin one late in the stream; golden knows the right outputs."""
+    params = Params(pes=2, rows=32, queue_depth=8, weight_words=32, pointer_blocks=12, act_lines=512, bias_words=512,
+                    codebooks=4, descriptors=64)  # fmt: skip
+    tried = 0
+    for n in range(100):
+        case = random_case(seed * 100 + n, params)
+        steps = [step for steps in case.image.steps for step in steps]
+        late = next((number for number, step in enumerate(steps) if step.refill and step.pointer_blocks(params) > 1), 0)
+        if not late:
+            continue
+        descriptors, tiles = case.image.descriptors.copy(), case.image.tiles.copy()
+        if fault == "base":
+            at = next(at for at, memory in headers(tiles) if memory == Memory.POINTERS.value) + 1
+            base = fields(pointer_block(params))[0]
+            assert base[:2] == ("base", 0)
+            word = int.from_bytes(tiles[at].tobytes(), "little")
+            word = word & ~((1 << base[2]) - 1) | (word + 1) & ((1 << base[2]) - 1)
+            tiles[at] = np.frombuffer(word.to_bytes(tiles.shape[1], "little"), np.uint8)
+        else:
+            first = next(first for name, first, _ in fields(descriptor(params)) if name == fault)
+            moved = int.from_bytes(descriptors[late, first // 8 :][:2].tobytes(), "little") + (1, -1)[fault == "octets"]
+            descriptors[late, first // 8 :][:2] = list(moved.to_bytes(2, "little"))
+        x = np.full_like(case.x, 77)
+        right = engines.run(case.image, x, engine="golden")
+        wrong, _ = run_amaranth(dataclasses.replace(case.image, descriptors=descriptors, tiles=tiles), x)
+        if any((a != b).any() for a, b in zip(right.layer_raw, wrong, strict=True)):
+            return
+        tried += 1
+    pytest.fail(f"{fault}: none of {tried} networks with a wrong tile gave a wrong output")
+
+
+def headers(tiles):
+    """(beat, memory) of every packet of a refill stream."""
+    where = {name: (first, width) for name, first, width in fields(refill_header(ARRAY))}
+    at = 0
+    while at < len(tiles):
+        word = int.from_bytes(tiles[at].tobytes(), "little")
+        value = {name: word >> first & ((1 << width) - 1) for name, (first, width) in where.items()}
+        yield at, value["memory"]
+        at += 1 + value["words"]
 
 
 @pytest.mark.rtl
