@@ -14,27 +14,20 @@ from eie.output import Output, check_writable_folder
 
 __all__ = ["fmax"]
 
-SEEDS = (1, 2, 3)
+SEEDS = "1,2,3"
 TARGET = 150.0
 """MHz that place and route aims for: above what it reaches, so that it never stops trying."""
 
 
-class Seeds(click.ParamType):
+def _seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
     """Whole numbers with commas between, such as ``1,2,3``; no number twice."""
-
-    name = "seeds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Read them."""
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).split(",")
-        if not all(part.strip().isdecimal() and part.strip().isascii() for part in parts):
-            self.fail(f"{value!r} is not a list of seeds; expected whole numbers with commas, such as 1,2,3", param, ctx)
-        seeds = tuple(int(part) for part in parts)
-        if len(set(seeds)) < len(seeds) or max(seeds) >= 1 << 31:
-            self.fail(f"{value!r}: expected different seeds below 2147483648", param, ctx)
-        return seeds
+    parts = [part.strip() for part in value.split(",")]
+    if not all(part.isdecimal() and part.isascii() for part in parts):
+        raise click.BadParameter(f"{value!r} is not a list of seeds; expected whole numbers with commas, such as 1,2,3")
+    seeds = tuple(map(int, parts))
+    if len(set(seeds)) < len(seeds) or max(seeds) >= 1 << 31:
+        raise click.BadParameter(f"{value!r}: expected different seeds below 2147483648")
+    return seeds
 
 
 @click.command(
@@ -43,7 +36,8 @@ class Seeds(click.ParamType):
 )
 @click.option("--preset", metavar="P", default="ECP5_PE", show_default=True, help="Parameter set whose PE it is.")
 @click.option("--set", "settings", metavar="K=V", multiple=True, help="Change one parameter; may be repeated.")
-@click.option("--seeds", type=Seeds(), default=SEEDS, metavar="N,…", help="Seeds of place and route (default 1,2,3).")
+@click.option("--seeds", callback=_seeds, default=SEEDS, show_default=True, metavar="N,…",
+              help="Seeds of place and route, a run each.")  # fmt: skip
 @click.option("--target", type=click.FloatRange(1, 1000), default=TARGET, show_default=True, metavar="MHZ",
               help="Clock that place and route aims for.")  # fmt: skip
 @click.option("--require", type=click.FloatRange(min=0), default=None, metavar="MHZ",

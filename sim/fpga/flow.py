@@ -22,7 +22,7 @@ from hw.params import Params
 from hw.pe import ProcessingElement
 from hw.platform import convert
 from hw.registered import Registered
-from sim.fpga.report import as_run, cell_counts, summary
+from sim.fpga.report import as_run, cell_counts, source_names, summary
 
 __all__ = ["DEVICE", "measure", "tool"]
 
@@ -35,7 +35,9 @@ read_verilog -sv pe.v eie_ram.v
 hierarchy -top {top}
 proc
 delete t:$check t:$print
-synth_ecp5 -abc9 -top {top} -json {json}
+flatten
+write_json {top}.flat.json
+synth_ecp5 -abc9 -top {top} -json {top}.json
 """
 
 
@@ -55,7 +57,7 @@ def tool(variable: str, package: str) -> list[str]:
     if found := shutil.which(package, path=here) or shutil.which(package):
         return [found]
     raise ToolError(
-        f"{package} is not installed: pip install 'eie-kit[fpga]' (in a clone: make setup), or name another in {variable}"
+        f"{package} is not installed: pip install 'eie-kit[fpga]' (in a clone: make setup), or name one in {variable}"
     )
 
 
@@ -79,9 +81,9 @@ def _run(command: Sequence[str], folder: Path, log: str) -> None:
     if done.returncode:
         text = (folder / log).read_text(encoding="utf-8", errors="replace")
         errors = re.findall(r"^ERROR: (.*)$", text, re.MULTILINE) or text.strip().splitlines()[-1:] or ["no output"]
+        hint = " Make the PE smaller: --set weight_words=1024" if re.search("no BELs|[Uu]nable to place", text) else ""
         raise InputError(
-            f"{Path(command[0]).name} ended with {done.returncode}: {errors[0]} (all of it: {folder / log}). "
-            "A PE that does not fit the device needs smaller memories: --set weight_words=1024"
+            f"{Path(command[0]).name} ended with {done.returncode}: {errors[0]} (all of it: {folder / log}).{hint}"
         )
 
 
@@ -110,22 +112,27 @@ def measure(
     note("Verilog and synthesis (the tools' first run on a machine takes a minute more) …")
     (folder / "pe.v").write_text(_verilog(params), encoding="utf-8")
     (folder / "eie_ram.v").write_text(_primitive(), encoding="utf-8")
-    scripts = (_SYNTHESIS.format(top=PE_MODULE, json="alone.json"), _SYNTHESIS.format(top=TOP, json="top.json"))
-    (folder / "synthesis.ys").write_text("".join(scripts), encoding="utf-8")
+    (folder / "synthesis.ys").write_text(
+        "".join(_SYNTHESIS.format(top=top) for top in (PE_MODULE, TOP)), encoding="utf-8"
+    )
     _run([*yosys, "-q", "synthesis.ys"], folder, "synthesis.log")
-    alone = json.loads((folder / "alone.json").read_text(encoding="utf-8"))
-    netlist = json.loads((folder / "top.json").read_text(encoding="utf-8"))
+
+    def read(name: str) -> Any:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+
+    alone, netlist = read(f"{PE_MODULE}.json"), read(f"{TOP}.json")
+    known = source_names(read(f"{TOP}.flat.json"), TOP)
 
     runs = []
     for seed in seeds:
         note(f"place and route, seed {seed} …")
         report = f"seed-{seed}.json"
         _run(
-            [*nextpnr, *DEVICE, "--json", "top.json", "--freq", f"{target:g}", "--seed", str(seed), "--report", report,
-             "--tmg-ripup", "--timing-allow-fail", "--lpf-allow-unconstrained"],
+            [*nextpnr, *DEVICE, "--json", f"{TOP}.json", "--report", report, "--freq", f"{target:g}",
+             "--seed", str(seed), "--tmg-ripup", "--timing-allow-fail", "--lpf-allow-unconstrained"],
             folder, f"seed-{seed}.log",
         )  # fmt: skip
-        runs.append(as_run(seed, json.loads((folder / report).read_text(encoding="utf-8")), netlist, TOP))
+        runs.append(as_run(seed, read(report), netlist, TOP, known))
         note(f"place and route, seed {seed}: {runs[-1]['mhz']} MHz")
     return {
         "params": params.asdict(),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from compiler.errors import InputError
 
-__all__ = ["Path", "cell_counts", "critical_path", "megahertz", "resources", "summary"]
+__all__ = ["Path", "cell_counts", "critical_path", "megahertz", "resources", "source_names", "summary"]
 
 # How nextpnr and yosys call what the ECP5 consists of, and how its users do.
 RESOURCES = {
@@ -63,45 +63,59 @@ def resources(report: Mapping[str, Any]) -> dict[str, int]:
     return {name: int(used.get(kind, {"used": 0})["used"]) for kind, name in RESOURCES.items()}
 
 
-def _signal_names(netlist: Mapping[str, Any], module: str) -> dict[int, list[str]]:
-    """Every public name of each net."""
-    names: dict[int, list[str]] = {}
+def _aliases(netlist: Mapping[str, Any], module: str) -> dict[int, list[tuple[int, str]]]:
+    """Every public name of each net, and the width of the signal that it is a bit of."""
+    names: dict[int, list[tuple[int, str]]] = {}
     for name, net in netlist["modules"][module]["netnames"].items():
         if not net.get("hide_name"):
             for n, bit in enumerate(net["bits"]):
-                names.setdefault(bit, []).append(f"{name}[{n}]" if len(net["bits"]) > 1 else name)
+                names.setdefault(bit, []).append((len(net["bits"]), f"{name}[{n}]" if len(net["bits"]) > 1 else name))
     return names
 
 
-def _best(names: Iterable[str]) -> str | None:
-    """The name that a reader of the hardware knows: in a block, not made by a tool, the shortest."""
-    ours = [name.removeprefix("dut.") for name in names if not re.search(r"\$|_TRELLIS_|_LUT4|_PFUMX|_CCU2C", name)]
-    return min(ours, key=lambda name: ("." not in name, len(name), name), default=None)
+def source_names(design: Mapping[str, Any], module: str) -> dict[str, str]:
+    """For every name of a net, the one that a reader of the hardware knows it by.
+
+    Optimization keeps one name of each net, often one that the Verilog's writer made up. `design` is the netlist before
+    it, flattened, in which all names are left: of these one without a made-up part, in the block whose
+    register drives the net, of the narrowest signal (a field rather than the whole payload), and the shortest.
+    """
+    blocks: dict[int, str] = {}
+    for name, cell in design["modules"][module]["cells"].items():
+        if "dff" in cell["type"] and (inside := re.match(r"\$flatten\\(.*?\.)\$", name)):
+            blocks |= dict.fromkeys(cell["connections"]["Q"], inside[1].replace("\\", ""))
+    best: dict[str, str] = {}
+    for bit, names in _aliases(design, module).items():
+        ours = [(width, name) for width, name in names if "$" not in name and name.startswith("dut.")] or names
+        block = blocks.get(bit, "")
+        _, chosen = min(ours, key=lambda item: (not item[1].startswith(block), item[0], len(item[1]), item[1]))
+        best |= dict.fromkeys((name for _, name in names), chosen.removeprefix("dut."))
+    return best
 
 
-def critical_path(report: Mapping[str, Any], netlist: Mapping[str, Any], module: str) -> Path:
-    """The slowest register-to-register path of nextpnr's report, in the names of the netlist it was made from."""
+def critical_path(report: Mapping[str, Any], netlist: Mapping[str, Any], module: str, known: Mapping[str, str]) -> Path:
+    """The slowest register-to-register path of nextpnr's report; `known` is what `source_names` gives."""
     (steps,) = [
         path["path"]
         for path in report["critical_paths"]
         if path["from"].startswith("posedge") and path["from"] == path["to"]
     ]
     cells = netlist["modules"][module]["cells"]
-    names = _signal_names(netlist, module)
+    names = _aliases(netlist, module)
 
-    def driven(end: Mapping[str, str], ports: tuple[str, ...]) -> str:
-        """Name of the signal that the cell at one end of the path drives."""
-        connections = cells.get(end["cell"], {}).get("connections", {})
-        bits = [bit for port in ports for bit in connections.get(port, []) if isinstance(bit, int)]
-        return _best(name for bit in bits for name in names.get(bit, [])) or end["cell"].removeprefix("dut.")
+    def driven(end: Mapping[str, str], port: str) -> str:
+        """Name of the signal that the cell at one end of the path drives; the cell's own where it drives none."""
+        bits = cells.get(end["cell"], {}).get("connections", {}).get(port, [])
+        found = [known[name] for bit in bits for _, name in names.get(bit, []) if name in known]
+        return min(found, key=len, default=end["cell"].removeprefix("dut."))
 
     def delay(*kinds: str) -> float:
-        return round(sum(step["delay"] for step in steps if step["type"] in kinds), 2)
+        return round(sum(float(step["delay"]) for step in steps if step["type"] in kinds), 2)
 
     first, last = steps[0]["from"], steps[-1]["to"]
     return Path(
-        start=driven(first, (first["port"],)),
-        end=driven(last, ("Q",)),
+        start=driven(first, first["port"]),
+        end=driven(last, "Q"),
         total=delay("clk-to-q", "source", "logic", "routing", "setup"),
         clock_to_q=delay("clk-to-q", "source"),
         logic=delay("logic", "setup"),
@@ -120,11 +134,13 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def as_run(seed: int, report: Mapping[str, Any], netlist: Mapping[str, Any], module: str) -> dict[str, Any]:
+def as_run(
+    seed: int, report: Mapping[str, Any], netlist: Mapping[str, Any], module: str, known: Mapping[str, str]
+) -> dict[str, Any]:
     """What one seed of place and route gave."""
     return {
         "seed": seed,
         "mhz": round(megahertz(report), 1),
         "resources": resources(report),
-        "critical_path": asdict(critical_path(report, netlist, module)),
+        "critical_path": asdict(critical_path(report, netlist, module, known)),
     }

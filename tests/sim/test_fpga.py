@@ -16,7 +16,7 @@ from compiler.errors import InputError
 from eie.fmax import fmax
 from hw.core import PE_MODULE
 from sim.fpga import flow
-from sim.fpga.report import as_run, cell_counts, critical_path, megahertz, resources, summary
+from sim.fpga.report import as_run, cell_counts, critical_path, megahertz, resources, source_names, summary
 
 CLOCK = "posedge $glbnet$clk$TRELLIS_IO_IN"
 
@@ -27,21 +27,42 @@ NETLIST = {
             "cells": {
                 "dut.weight_read.memory.ram.mem.0.1": {"type": "DP16KD", "connections": {"DOB3": [7], "DOB4": ["x"]}},
                 "lut": {"type": "LUT4", "connections": {"D": [7], "Z": [8]}},
-                "dut.weight_decode.memory.port$279$0_TRELLIS_FF_Q_1": {
+                "dut.weight_decode.memory.port$279$0_TRELLIS_FF_Q": {
                     "type": "TRELLIS_FF",
                     "connections": {"DI": [8], "Q": [9], "CE": ["1"]},
                 },
             },
             "netnames": {
                 "dut.weight_read.memory.r_data": {"bits": [5, 6, 7]},
-                "dut.weight_read.buffer_longer_name": {"bits": [5, 6, 7]},
-                "dut.weight_decode.memory.port$279$0_TRELLIS_FF_Q_1_Q": {"bits": [9]},
-                "dut.weight_decode.i__payload.code": {"bits": [3, 9]},
+                "dut.weight_decode.memory.port$279$0": {"bits": [10, 9]},
                 "hidden": {"hide_name": 1, "bits": [9]},
             },
         }
     }
 }
+# The same before optimization, with the names that it dropped.
+FLAT = {
+    "modules": {
+        flow.TOP: {
+            "cells": {
+                "$flatten\\dut.\\weight_read.$procdff$1568": {"type": "$dff", "connections": {"Q": [20, 21, 22]}},
+                "$flatten\\dut.\\weight_read.\\memory.\\ram.$procdff$1551": {
+                    "type": "$dffe", "connections": {"Q": [30, 31, 32]},
+                },
+            },
+            "netnames": {
+                "dut.weight_decode.memory.port$279$0": {"bits": [21, 22]},
+                "dut.weight_decode.code": {"bits": [21, 22]},
+                "dut.o__payload$15.code": {"bits": [21, 22]},
+                "dut.weight_read.o__payload.code": {"bits": [21, 22]},
+                "dut.weight_read.o__payload": {"bits": [20, 21, 22]},
+                "dut.weight_read.memory.r_data": {"bits": [30, 31, 32]},
+                "dut.weight_read.memory.ram.r_data": {"bits": [30, 31, 32]},
+                "dut.weight_read.buffer": {"bits": [30, 31, 32]},
+            },
+        }
+    }
+}  # fmt: skip
 REPORT = {
     "fmax": {"$glbnet$clk$TRELLIS_IO_IN": {"achieved": 140.2131, "constraint": 150.0}},
     "utilization": {
@@ -57,10 +78,10 @@ REPORT = {
              "to": {"cell": "lut", "port": "D"}},
             {"type": "logic", "delay": 0.18, "from": {"cell": "lut", "port": "D"}, "to": {"cell": "lut", "port": "F"}},
             {"type": "routing", "delay": 1.6, "from": {"cell": "lut", "port": "F"},
-             "to": {"cell": "dut.weight_decode.memory.port$279$0_TRELLIS_FF_Q_1", "port": "DI"}},
+             "to": {"cell": "dut.weight_decode.memory.port$279$0_TRELLIS_FF_Q", "port": "DI"}},
             {"type": "setup", "delay": 0.25,
-             "from": {"cell": "dut.weight_decode.memory.port$279$0_TRELLIS_FF_Q_1", "port": "DI"},
-             "to": {"cell": "dut.weight_decode.memory.port$279$0_TRELLIS_FF_Q_1", "port": "DI"}},
+             "from": {"cell": "dut.weight_decode.memory.port$279$0_TRELLIS_FF_Q", "port": "DI"},
+             "to": {"cell": "dut.weight_decode.memory.port$279$0_TRELLIS_FF_Q", "port": "DI"}},
         ]},
         {"from": "<async>", "to": CLOCK, "path": [{"type": "source", "delay": 9.0}]},
     ],
@@ -68,9 +89,9 @@ REPORT = {
 
 
 def test_a_report_is_read_in_our_names_and_adds_up() -> None:
-    path = critical_path(REPORT, NETLIST, flow.TOP)
-    assert path.start == "weight_read.memory.r_data[2]"
-    assert path.end == "weight_decode.i__payload.code[1]"
+    path = critical_path(REPORT, NETLIST, flow.TOP, source_names(FLAT, flow.TOP))
+    assert path.start == "weight_read.memory.ram.r_data[2]"  # the block that drives it comes first
+    assert path.end == "weight_read.o__payload.code[1]"  # a field rather than the payload
     assert (path.clock_to_q, path.logic, path.routing, path.levels) == (4.26, 0.43, 2.42, 1)
     assert path.total == pytest.approx(7.11)
     assert megahertz(REPORT) == 140.2131
@@ -83,7 +104,13 @@ def test_a_report_is_read_in_our_names_and_adds_up() -> None:
 def test_a_cell_without_a_name_of_ours_is_named_by_the_tool() -> None:
     netlist = copy.deepcopy(NETLIST)
     netlist["modules"][flow.TOP]["netnames"] = {}
-    assert critical_path(REPORT, netlist, flow.TOP).start == "weight_read.memory.ram.mem.0.1"
+    path = critical_path(REPORT, netlist, flow.TOP, source_names(FLAT, flow.TOP))
+    assert path.start == "weight_read.memory.ram.mem.0.1"
+
+
+def test_a_signal_that_no_name_of_ours_is_left_of_keeps_the_one_it_has() -> None:
+    path = critical_path(REPORT, NETLIST, flow.TOP, {"dut.weight_read.memory.r_data[2]": "r", "other": "x"})
+    assert (path.start, path.end) == ("r", "weight_decode.memory.port$279$0_TRELLIS_FF_Q")
 
 
 @pytest.mark.parametrize("clocks", [{}, {"a": {"achieved": 1.0}, "b": {"achieved": 2.0}}])
@@ -101,15 +128,16 @@ def test_the_summary_takes_slowest_and_median_and_the_path_of_the_slowest() -> N
 def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Tools that write the sample instead; `nextpnr` fails with what the file `error` in the folder says."""
     alone = {"modules": {PE_MODULE: NETLIST["modules"][flow.TOP]}}
-    (tmp_path / "files.json").write_text(json.dumps({"alone.json": alone, "top.json": NETLIST, "report": REPORT}))
+    files = {f"{PE_MODULE}.json": alone, f"{flow.TOP}.json": NETLIST, f"{flow.TOP}.flat.json": FLAT}
+    (tmp_path / "files.json").write_text(json.dumps({"netlists": files, "report": REPORT}))
     (tmp_path / "tool.py").write_text(
         f"""
 import json, os, sys
 here = {str(tmp_path)!r}
 files = json.load(open(os.path.join(here, "files.json")))
 if sys.argv[1] == "yosys":
-    for name in ("alone.json", "top.json"):
-        json.dump(files[name], open(name, "w"))
+    for name, netlist in files["netlists"].items():
+        json.dump(netlist, open(name, "w"))
 else:
     if os.path.exists(os.path.join(here, "error")):
         sys.exit("Info: placing\\nERROR: " + open(os.path.join(here, "error")).read())
@@ -130,11 +158,12 @@ def run(folder: Path, *options: str) -> Result:
 def test_the_command_prints_a_table_and_writes_json(stand_ins) -> None:
     result = run(stand_ins, "--seeds", "1,20", "--require", "120", "--json", str(stand_ins / "fmax.json"))
     assert result.exit_code == 0, result.output
-    assert "weight_read.memory.r_data[2] → weight_decode.i__payload.code[1]: 7.11 ns" in result.stdout
+    assert "weight_read.memory.ram.r_data[2] → weight_read.o__payload.code[1]: 7.11 ns" in result.stdout
     report = json.loads((stand_ins / "fmax.json").read_text())
     assert [entry["mhz"] for entry in report["runs"]] == [139.2, 120.2]
     assert (report["min_mhz"], report["median_mhz"]) == (120.2, 129.7)
-    assert report["runs"][0] == as_run(1, {**REPORT, "fmax": {"c": {"achieved": 139.2131}}}, NETLIST, flow.TOP)
+    slower = {**REPORT, "fmax": {"c": {"achieved": 139.2131}}}
+    assert report["runs"][0] == as_run(1, slower, NETLIST, flow.TOP, source_names(FLAT, flow.TOP))
     assert report["params"]["queue_depth"] == 64
     assert report["params"]["fold"] == 2
 
