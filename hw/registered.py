@@ -20,8 +20,8 @@ class Registered(wiring.Component):
     and no path of the component starts or ends at a pin, so its clock is that of an array that surrounds it
     with registers.
 
-    Timing: an input bit shifted in arrives at the component one cycle later; outputs are taken every cycle,
-    and those of the cycle before ``load`` shift out behind it.
+    Timing: an input bit that is shifted in in cycle t stands at the component in t + 2. Outputs are taken every cycle;
+    bit n of those of the cycle before ``load`` shifts out n + 2 cycles after it.
 
     Members
     -------
