@@ -82,7 +82,7 @@ verilog: $(READY)
 	@$(RUN) -m eie verilog --preset $(PRESET) -o build/verilog
 
 bench: $(READY)
-	@$(RUN) -m sim.bench.speed $(ARGS)
+	@$(RUN) -m eie bench speed $(ARGS)
 
 fmax: $(READY)
 	@mkdir -p build
@@ -92,6 +92,7 @@ docs: $(READY)
 	@$(RUN) -m eie verilog --preset $(PRESET) -o build/docs > /dev/null
 	@cp build/docs/registers.md build/docs/eie.h docs/
 	@echo 'docs/registers.md and docs/eie.h written for $(PRESET)'
+	@$(RUN) -m sim.bench.waveform docs
 
 ci:
 	@bash .ci/run

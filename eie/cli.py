@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from eie.commands.bench import bench
 from eie.commands.compile import compile_command
 from eie.commands.diff import diff
 from eie.commands.doctor import doctor
@@ -57,7 +58,7 @@ def cli() -> None:
     """
 
 
-for command in (doctor, train, compile_command, info, run, diff, verilog, verify):
+for command in (doctor, train, compile_command, info, run, diff, verilog, verify, bench):
     cli.add_command(command)
 
 

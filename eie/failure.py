@@ -24,7 +24,7 @@ INTERRUPTED = 130
 READER_GONE = 141
 
 # Packages that only an extra brings.
-EXTRAS = {"torch": "torch", "sklearn": "torch"}
+EXTRAS = {"torch": "torch", "sklearn": "torch", "matplotlib": "plots"}
 
 
 @contextlib.contextmanager

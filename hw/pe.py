@@ -61,7 +61,7 @@ class ProcessingElement(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.pointer_read = pointers = self.pointer_read = PointerRead(self.params)
-        m.submodules.queue = queue = ActivationQueue(self.params)
+        m.submodules.queue = queue = self.queue = ActivationQueue(self.params)
         m.submodules.weight_read = weights = self.weight_read = WeightRead(self.params)
         m.submodules.weight_decode = decode = self.weight_decode = WeightDecode(self.params)
         m.submodules.mac = mac = self.mac = Mac(self.params)

@@ -28,9 +28,17 @@ class SimulationError(EieError):
 
 
 def run_amaranth(
-    image: Image, x: NDArray[np.int16], *, progress: Callable[[int, int], None] | None = None
+    image: Image,
+    x: NDArray[np.int16],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    watch: Callable[[Core, Callable[[Any], int]], None] | None = None,
 ) -> tuple[list[NDArray[np.int16]], list[list[dict[str, int]]]]:
     """Outputs of every layer (int16 (batch, outputs), neuron order) and all layer records of a batch.
+
+    Parameters
+    ----------
+    watch : called in every cycle of a run with the array and a function that gives a signal's value.
 
     Raises
     ------
@@ -72,6 +80,8 @@ def run_amaranth(
             await ctx.tick()
             ctx.set(core.start, 0)
             for _ in range(limit):
+                if watch:
+                    watch(core, ctx.get)
                 if ctx.get(core.done):
                     break
                 await ctx.tick()

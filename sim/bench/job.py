@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,9 @@ async def run_job(dut: Any) -> None:
                 memory[address].value = word
             await ClockCycles(dut.clk, 1)
         bench.stream(tiles * job["vectors"][number], job["pauses"], job["seed"])
+        begun = time.perf_counter()
         status = await bench.run()
+        seconds = time.perf_counter() - begun
         if job["bus"]:
             banks = [await bench.host.fetch(Memory.ACTIVATIONS, unit, 0, lines) for unit in range(params.groups)]
             records = await bench.host.fetch(Memory.RECORDS, 0, 0, count)
@@ -132,7 +135,7 @@ async def run_job(dut: Any) -> None:
         raw = b"".join(word.to_bytes(ACT_BYTES, "little") for bank in banks for word in bank)
         np.save(folder / f"outputs_{number}.npy", np.frombuffer(raw, "<i2").reshape(params.groups, lines, 8))
         results.append({"status": status, "records": [hex(word) for word in records],
-                        "cycles": await bench.host.read("CYCLES")})  # fmt: skip
+                        "cycles": await bench.host.read("CYCLES"), "seconds": seconds})  # fmt: skip
         if job["stop_on_error"] and status["error"]:
             break
     (folder / "results.json").write_text(json.dumps(results))

@@ -40,12 +40,14 @@ class RtlRun:
     records : for each vector and layer, the fields of the layer record.
     waves : VCD file of the last chunk, if asked for.
     build : the simulator that was used.
+    seconds : wall time between start and interrupt, without preload and read-back, over all chunks.
     """
 
     outputs: list[NDArray[np.int16]]
     records: list[list[dict[str, int]]]
     waves: Path | None
     build: Build
+    seconds: float
 
 
 def scope(memory: Memory, unit: int) -> str:
@@ -223,6 +225,7 @@ def run_rtl(
         layer_records(image, records),
         kept,
         built,
+        sum(result["seconds"] for result in results),
     )
 
 

@@ -1,0 +1,25 @@
+"""``eie bench``: what the array and the kit achieve, measured. Each subcommand's work is in a module of `sim.bench`."""
+
+from __future__ import annotations
+
+import click
+
+from eie.commands.bench_ablation import ablation
+from eie.commands.bench_eie import eie
+from eie.commands.bench_speed import speed
+from eie.commands.bench_studies import studies
+from eie.options import example
+
+__all__ = ["bench"]
+
+
+@click.group(
+    epilog=example("eie bench eie --json eie.json", "eie bench speed"),
+    short_help="Benchmarks: efficiency of the array, speed of the kit, studies.",
+)
+def bench() -> None:
+    """Benchmarks, each with what its figures are measured against."""
+
+
+for command in (eie, ablation, speed, studies):
+    bench.add_command(command)
