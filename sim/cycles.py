@@ -42,7 +42,7 @@ class Work:
 
     counts : (columns, pes) entries of each column in each PE, padding entries included.
     starts : (columns, pes) place of the first of them in its weight word.
-    padding : (columns, pes) padding entries among them.
+    entries, padding : (columns,) entries of each column in all PEs, and the padding entries among them.
     octets, fold : octets to scan, and whether two activations make a column.
     slots, fragment_slots, split : accumulators of each PE to write back; the last few of them hold rows that are split.
     chained : the input is the previous layer's output.
@@ -53,7 +53,8 @@ class Work:
 
     counts: NDArray[np.uint16]
     starts: NDArray[np.uint8]
-    padding: NDArray[np.uint16]
+    entries: Int
+    padding: Int
     octets: int
     fold: bool
     slots: int
@@ -103,24 +104,31 @@ class _Pes:
     def idle(cls, params: Params) -> _Pes:
         ring = 1 << (params.queue_depth + 2 * ROUND_TRIP + 2).bit_length()  # more than can be on their way
         last, release, pushed, room = (np.full(params.pes, start, np.int64) for start in (-1, -1, 0, 0))
-        pops, jobs = (np.zeros((params.pes, ring), np.int64) for _ in range(2))
+        pops, jobs = (np.full((params.pes, ring), start, np.int64) for start in (-(1 << 40), 0))
         return cls(last, release, pushed, room, pops, jobs, nonempty=np.zeros((ROUND_TRIP + 1, params.pes), np.bool_))
 
 
 @njit(cache=True)
 def _room(
-    time: int, threshold: int, pushed: Int, room: Int, pops: Int, recent: Int, nonempty: NDArray[np.bool_]
+    time: int,
+    threshold: int,
+    fullest: Int,
+    pushed: Int,
+    room: Int,
+    pops: Int,
+    recent: Int,
+    nonempty: NDArray[np.bool_],
 ) -> int:
-    """Earliest cycle from `time` on in which every queue shows room.
+    """Earliest cycle from `time` on in which every queue shows room; only those of the PEs `fullest` may not.
 
     At cycle t a queue shows room if jobs written by t - 2 less jobs taken by t - 2 are at most `threshold`.
     Jobs still on their way make the condition move with t, so it is iterated to its fixed point.
     """
-    pes, ring = pops.shape
+    ring = pops.shape[1]
     moved = True
     while moved:
         moved = False
-        for pe in range(pes):
+        for pe in fullest:
             if room[pe] > time:
                 level = pushed[pe]
                 for n in range(recent.shape[0]):
@@ -162,12 +170,12 @@ def _scan(
     """
     pes, ring = pops.shape
     mask = ring - 1
-    slot = recent.shape[0] - 1
     blocked, fired, position = 0, -1, 0
     request, used = max(accepted + SCAN_REQUEST, loaded), accepted
-    busiest = np.int64(0)
-    for pe in range(pes):
-        busiest = max(busiest, room[pe])
+    oldest = int(np.argmin(recent))
+    # PEs that have no room for the next column if all columns on their way are already in the queues.
+    fullest = np.arange(pes)
+    full = pes
     for octet in range(octets):
         if gates.shape[0] > 0:
             request = max(request, gates[octet // octets_a_line])
@@ -177,32 +185,33 @@ def _scan(
         end = (octet + 1) * an_octet
         while position < active.shape[0] and active[position] < end:
             column = active[position]
-            # Usually there is room even if all columns on their way were already in the queues.
             fire = ready
-            if busiest > ready:
-                fire = _room(ready, threshold, pushed, room, pops, recent, nonempty)
+            if full:
+                fire = _room(ready, threshold, fullest[:full], pushed, room, pops, recent, nonempty)
             blocked += fire - ready
-            for n in range(slot):
-                recent[n] = recent[n + 1]
-                nonempty[n] = nonempty[n + 1]
-            recent[slot] = fire
+            recent[oldest] = fire
             written = fire + FIRE_TO_QUEUE
-            busiest = np.int64(0)
+            full = 0
+            # Without branches: what an empty column writes is overwritten by the next job of the PE.
             for pe in range(pes):
                 count = np.int64(counts[column, pe])
-                nonempty[slot, pe] = count > 0
-                if count > 0:
-                    job = pushed[pe]
-                    pops[pe, job & mask] = max(written + 1, release[pe])
-                    end_of_job = max(written + QUEUE_TO_SELECT, last[pe] + 1) + count - 1
-                    jobs[pe, job & mask] = end_of_job << 16 | count
-                    last[pe] = end_of_job
-                    # The word behind the last is requested while the first entry of the last is selected.
-                    release[pe] = end_of_job - min(count, ((starts[column, pe] + count - 1) & 7) + 1)
-                    pushed[pe] = job + 1
-                    if job >= threshold:
-                        room[pe] = pops[pe, (job - threshold) & mask] + 2
-                busiest = max(busiest, room[pe])
+                some = count > 0
+                nonempty[oldest, pe] = some
+                job, before, free = pushed[pe], last[pe], release[pe]
+                pops[pe, job & mask] = max(written + 1, free)
+                end_of_job = max(written + QUEUE_TO_SELECT, before + 1) + count - 1
+                jobs[pe, job & mask] = end_of_job << 16 | count
+                last[pe] = end_of_job if some else before
+                # The word behind the last is requested while the first entry of the last is selected.
+                in_last = min(count, ((starts[column, pe] + count - 1) & 7) + 1)
+                release[pe] = end_of_job - in_last if some else free
+                job += some
+                pushed[pe] = job
+                limit = pops[pe, (job - 1 - threshold) & mask] + 2
+                room[pe] = limit
+                fullest[full] = pe
+                full += limit > fire + 1
+            oldest = oldest + 1 if oldest < recent.shape[0] - 1 else 0
             fired, used, ready = fire, fire, fire + 1
             position += 1
     return used, fired, blocked
@@ -215,7 +224,7 @@ def _selected_after(time: int, pushed: Int, jobs: Int) -> int:
     after = 0
     for pe in range(pes):
         job = pushed[pe] - 1
-        while job >= 0 and job > pushed[pe] - 1 - ring:
+        while job >= 0 and job > pushed[pe] - ring:
             end = jobs[pe, job & (ring - 1)] >> 16
             if end <= time:
                 break
@@ -291,25 +300,25 @@ def run(params: Params, works: Sequence[Work], active: Sequence[Sequence[Int]]) 
             mine = np.zeros(params.pes, np.bool_)
         loaded = refill.loaded(work) if work.packets else 0
         waited += max(0, loaded - accepted - SCAN_REQUEST)
+        pushed = pes.pushed.copy()
         used, fired, stalled = _scan(
             accepted, loaded, work.octets, LANES >> work.fold, columns, work.counts, work.starts,
             lines_before[work.first_line :] if work.chained else no_gates, params.groups, threshold,
             pes.last, pes.release, pes.pushed, pes.room, pes.pops, pes.jobs, pes.recent, pes.nonempty,
         )  # fmt: skip
-        chosen = work.counts[columns]
-        entries += int(chosen.sum(dtype=np.int64))
-        padding += int(work.padding[columns].sum(dtype=np.int64))
+        worked = pes.pushed != pushed
+        entries += int(work.entries[columns].sum())
+        padding += int(work.padding[columns].sum())
         blocked += stalled
         skipped += work.columns - len(columns)
-        mine |= chosen.any(axis=0)
+        mine |= worked
         finished = max(finished, used + SCANNED_TO_FINISHED, fired + DROP_TO_DONE if fired >= 0 else 0)
         if mine.any():  # only the PEs that had work: the others may still be at the layer before
             finished = max(finished, int(pes.last[mine].max()) + SELECT_TO_DONE)
         if work.packets:
-            busy = chosen.any(axis=0)
             done = max(used + SCANNED_TO_FINISHED, fired + DROP_TO_DONE if fired >= 0 else 0)
-            if busy.any():
-                done = max(done, int(pes.last[busy].max()) + SELECT_TO_DONE)
+            if worked.any():
+                done = max(done, int(pes.last[worked].max()) + SELECT_TO_DONE)
             refill.release(work, done + FINISHED_TO_FREE)
         if work.keep:
             accepted = used + 1

@@ -24,8 +24,9 @@ def works(image: Image) -> list[Work]:
             own = next(stored)
             line = step.source - steps[0].source
             program.append(Work(
-                own.counts, own.starts, own.padding, step.octets, bool(step.fold), step.slots, step.fragment_slots,
-                step.split, bool(step.chained), line, bool(step.keep), step.buffer, own.packets,
+                own.counts, own.starts, own.counts.sum(axis=1, dtype=np.int64), own.padding.sum(axis=1, dtype=np.int64),
+                step.octets, bool(step.fold), step.slots, step.fragment_slots, step.split, bool(step.chained), line,
+                bool(step.keep), step.buffer, own.packets,
             ))  # fmt: skip
     return program
 
