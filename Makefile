@@ -22,7 +22,7 @@ DOCTOR_OPTIONS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(DATA),--data $(DATA))
 	$(if $(MNIST_DIR),--mnist-dir '$(MNIST_DIR)') $(if $(wildcard $(READY)),--quiet)
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor setup sim test lint types format verilog bench docs ci constraints clean distclean
+.PHONY: help doctor setup sim test lint types format verilog bench fmax docs ci constraints clean distclean
 
 help:
 	@echo 'make sim         train, compress, compile, simulate the Verilog, compare everything, print one summary'
@@ -33,6 +33,7 @@ help:
 	@echo 'make lint types  ruff, mypy --strict;  make format rewrites the files'
 	@echo 'make verilog     the array as Verilog, with register map and C header, in build/verilog (PRESET=BALANCED_16)'
 	@echo 'make bench       how fast the kit itself is on this machine'
+	@echo 'make fmax        clock, size and slowest path of one PE on an ECP5-85 (three seeds), in build/fmax.json'
 	@echo 'make docs        write the generated parts of docs/ again'
 	@echo 'make ci          what the continuous integration runs'
 	@echo 'make constraints pin every package again, in constraints.txt'
@@ -82,6 +83,10 @@ verilog: $(READY)
 
 bench: $(READY)
 	@$(RUN) -m eie bench speed $(ARGS)
+
+fmax: $(READY)
+	@mkdir -p build
+	@$(RUN) -m eie.fmax --require 130 --json build/fmax.json $(ARGS)
 
 docs: $(READY)
 	@$(RUN) -m eie verilog --preset $(PRESET) -o build/docs > /dev/null

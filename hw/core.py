@@ -172,25 +172,30 @@ class Core(wiring.Component):
 
     def _host(self, m: Module) -> None:
         """The host's words to their memories, and what it may read back."""
-        to, word = self.write.p.to, self.write.p.data
+        # Registered once: no path leads from the pins of the chip to every memory of the array.
+        written, held = Signal(), Signal(memory_write(self.params))
+        m.d.sync += [written.eq(self.write.valid), held.eq(self.write.payload)]
+        to, word = held.to, held.data
 
         def writes(memory: Memory, unit: int) -> object:
-            return self.write.valid & (to.memory == memory.value) & (to.unit == unit)
+            return written & (to.memory == memory.value) & (to.unit == unit)
 
         # Words for the PEs come from the host, or during a run from the refill stream.
         unit, sent = Signal(8), Signal(host_write(self.params))
         everywhere, valid = Signal(), Signal()
         m.d.comb += [
-            valid.eq(self.write.valid & (to.memory <= Memory.CODEBOOK.value)), unit.eq(to.unit),
+            valid.eq(written & (to.memory <= Memory.CODEBOOK.value)), unit.eq(to.unit),
             everywhere.eq(to.memory == Memory.CODEBOOK.value),
             sent.memory.eq(to.memory), sent.address.eq(to.address), sent.data.eq(word),
         ]  # fmt: skip
         if self.params.refill:
-            tile = self.refill.o
-            with m.If(tile.valid):
+            # A tile's last word is written a cycle after its buffer shows full, long before a column of it is read.
+            filled, tile = Signal(), Signal(self.refill.o.payload.shape())
+            m.d.sync += [filled.eq(self.refill.o.valid), tile.eq(self.refill.o.payload)]
+            with m.If(filled):
                 m.d.comb += [
-                    valid.eq(tile.p.memory < Memory.CODEBOOK.value), unit.eq(tile.p.unit), everywhere.eq(0),
-                    sent.memory.eq(tile.p.memory), sent.address.eq(tile.p.address), sent.data.eq(tile.p.data),
+                    valid.eq(tile.memory < Memory.CODEBOOK.value), unit.eq(tile.unit), everywhere.eq(0),
+                    sent.memory.eq(tile.memory), sent.address.eq(tile.address), sent.data.eq(tile.data),
                 ]  # fmt: skip
         for n, pe in enumerate(self.pes):
             m.d.comb += [pe.host.valid.eq(valid & (everywhere | (unit == n))), pe.host.payload.eq(sent)]

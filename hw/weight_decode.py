@@ -9,9 +9,12 @@ from amaranth.lib.wiring import In, Out
 from hw.layouts import WEIGHT_BITS
 from hw.params import Params
 from hw.sram import Sram
-from hw.streams import activations, product_operands, selected_entry
+from hw.streams import product_operands, selected_entry
 
-__all__ = ["WeightDecode"]
+__all__ = ["LOOKUP_WORDS", "WeightDecode"]
+
+LOOKUP_WORDS = 256
+"""Largest codebook memory that is made of lookup tables: sixteen codebooks of sixteen weights."""
 
 
 class WeightDecode(wiring.Component):
@@ -37,7 +40,10 @@ class WeightDecode(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.memory = Sram(WEIGHT_BITS, params.codebooks << params.code_bits)
+        words = params.codebooks << params.code_bits
+        # The multiplier stands right behind it: an FPGA's block RAM would take most of that cycle. A big one would
+        # not be faster out of lookup tables.
+        self.memory = Sram(WEIGHT_BITS, words, "distributed" if words <= LOOKUP_WORDS else "auto")
         super().__init__({
             "i": In(stream.Signature(selected_entry(params), always_ready=True)),
             "o": Out(stream.Signature(product_operands(params), always_ready=True)),
@@ -52,7 +58,7 @@ class WeightDecode(wiring.Component):
         virtual_bits = params.row_bits + params.fold - 1
         following = Signal(virtual_bits)
         row = Signal(virtual_bits)
-        acts = Signal(activations(params))
+        acts = self.i.p.acts
         bank = self.i.p.tag.bank
         book = Mux(bank, self.codebook[1], self.codebook[0])
         m.d.comb += [
@@ -63,16 +69,16 @@ class WeightDecode(wiring.Component):
         ]  # fmt: skip
         m.d.sync += [
             self.o.valid.eq(self.i.valid),
-            acts.eq(self.i.p.acts), self.o.p.tag.eq(self.i.p.tag), self.o.p.last.eq(self.i.p.last),
+            self.o.p.tag.eq(self.i.p.tag), self.o.p.last.eq(self.i.p.last),
         ]  # fmt: skip
         if params.fold == 1:
-            m.d.sync += self.o.p.row.eq(row)
-            m.d.comb += self.o.p.act.eq(acts[0])
+            m.d.sync += [self.o.p.row.eq(row), self.o.p.act.eq(acts[0])]
         else:
+            # The activation is selected before the register: behind it the whole cycle is the multiplier's.
             folded = self.fold.bit_select(bank, 1)
-            second = Signal()
-            m.d.sync += [self.o.p.row.eq(Mux(folded, row >> 1, row)), second.eq(folded & row[0])]
-            m.d.comb += self.o.p.act.eq(Mux(second, acts[1], acts[0]))
+            m.d.sync += [
+                self.o.p.row.eq(Mux(folded, row >> 1, row)), self.o.p.act.eq(Mux(folded & row[0], acts[1], acts[0])),
+            ]  # fmt: skip
         with m.If(self.i.valid):
             m.d.sync += following.eq(row + 1)
         return m

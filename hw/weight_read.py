@@ -6,7 +6,7 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import weight_word
+from hw.layouts import entry, weight_word
 from hw.params import LANES, Params
 from hw.sram import Sram
 from hw.streams import activations, job, selected_entry, tag
@@ -96,12 +96,21 @@ class WeightRead(wiring.Component):
         with m.Elif(left != 0):
             m.d.sync += [left.eq(left - 1), lane.eq(lane + 1), first.eq(0)]
 
-        buffer = Signal(weight_word(params))
-        selected = buffer[lane]
-        m.d.comb += buffer.eq(memory.r_data)
+        # One of four entries is selected in each half of the word, and between the halves behind the register: block
+        # RAM is slow to answer.
+        half_word = data.ArrayLayout(entry(params), LANES // 2)
+        halves = [Signal(entry(params), name=f"half_{n}") for n in range(2)]
+        upper = Signal()
+        m.d.sync += upper.eq(lane[2])
+        for n, half in enumerate(halves):
+            m.d.sync += half.eq(data.View(half_word, memory.r_data.word_select(n, half_word.size))[lane[:2]])
+        selected = Signal(entry(params))
+        m.d.comb += [
+            selected.eq(Mux(upper, halves[1], halves[0])),
+            self.o.p.code.eq(selected.code), self.o.p.index.eq(selected.index),
+        ]  # fmt: skip
         m.d.sync += [
             self.o.valid.eq(left != 0),
-            self.o.p.code.eq(selected.code), self.o.p.index.eq(selected.index),
             self.o.p.first.eq(first), self.o.p.last.eq((left == 1) & ~more),
             self.o.p.tag.eq(now.tag), self.o.p.acts.eq(now.acts),
         ]  # fmt: skip

@@ -1,10 +1,12 @@
 // One-read one-write synchronous RAM: the only memory in the design. Replace the body by a macro.
 // Reading a word in the cycle in which it is written is forbidden; the simulation model returns the
-// complement of the old word there, so that a design that relied on either value would fail.
+// complement of the old word there, so that a design that relied on either value would fail. For the same
+// reason synthesis need not add logic that makes an FPGA's RAM answer with the old word: no_rw_check.
 module eie_ram #(
     parameter WIDTH = 8,
     parameter DEPTH = 16,
-    parameter ADDRESS = 4
+    parameter ADDRESS = 4,
+    parameter STYLE = "auto"
 ) (
     input                    clk,
     input                    w_en,
@@ -14,6 +16,7 @@ module eie_ram #(
     input      [ADDRESS-1:0] r_addr,
     output reg [WIDTH-1:0]   r_data
 );
+  (* no_rw_check, ram_style = STYLE *)
   reg [WIDTH-1:0] mem[0:DEPTH-1];
 
   always @(posedge clk) begin

@@ -17,7 +17,7 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, First, RisingEdge
+from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 from cocotbext.axi import AxiStreamBus, AxiStreamSource
 
 from hw.layouts import Memory
@@ -26,13 +26,15 @@ from sim.bench.host import HostPort
 
 ACT_BYTES = 16  # bytes of an activation word: eight int16
 
+CLOCK_NS = 2
+
 
 class Bench:
     """One array under test: clock, reset, watchdog, and both ways to its memories."""
 
     def __init__(self, dut: Any, params: Params, watchdog: int) -> None:
         self.dut, self.params, self.watchdog = dut, params, watchdog
-        Clock(dut.clk, 2, unit="ns").start()
+        Clock(dut.clk, CLOCK_NS, unit="ns").start()
         self.host = HostPort(dut, params)
         self.tiles = AxiStreamSource(AxiStreamBus.from_prefix(dut, "refill_"), dut.clk) if params.refill else None
 
@@ -60,7 +62,8 @@ class Bench:
         await self.host.write("FIRST", first)
         await self.host.write("CONTROL", 1)
         if not self.dut.irq.value:
-            await First(RisingEdge(self.dut.irq), ClockCycles(self.dut.clk, self.watchdog))
+            # A timer, because ClockCycles would call Python in every cycle.
+            await First(RisingEdge(self.dut.irq), Timer(self.watchdog * CLOCK_NS, unit="ns"))
         status = await self.host.status()
         assert status["done"], f"watchdog: the array did not finish within {self.watchdog} cycles; status {status}"
         await self.host.write("CONTROL", 4)

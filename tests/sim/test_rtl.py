@@ -133,7 +133,9 @@ FAULTS = {
     "room": (r"\\eie_pe.queue ", r"= level \+ (3'h6);", "3'h5", "full queues", ("cycles: ", "overflow")),
     "hang": (r"\\eie_pe.queue ", r"= level \+ (.*3'h6\));", "4'h8", "entries", ("watchdog",)),
     "fragment": ("eie_writeback", r"total <= (.*?);", "raw", "fragments", ("values: ",)),
-    "fold": (r"\\eie_pe.weight_decode ", r"second <= (.*?);", "~({0})", "folds", ("values: ",)),
+    # The select between a column's two activations, which are two parts of the payload.
+    "fold": (r"\\eie_pe.weight_decode ", r"= (\S+ ) \? \S+ \[[\d:]+\] : \S+ \[[\d:]+\];", "~({0})", "folds",
+             ("values: ",)),
     # Sums are read without waiting for the PEs, before the last ones are written; or their end is seen a cycle early.
     "drain": (r"\\eie_accelerator.core.control ", r"= scanned_2 & (\S+ );", "2'h3", "layers", ("values: ",)),
     "early": (r"\\eie_accelerator.core.control ", r"= scanned_2 & (.*?);", "~pe_busy", "layers", ("cycles: ",)),
