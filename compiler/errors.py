@@ -6,7 +6,7 @@ traceback and ends with the class's exit code.
 
 from __future__ import annotations
 
-__all__ = ["EieError", "ImageError", "InputError", "ModelError", "RecipeError", "ToolError"]
+__all__ = ["CodingError", "EieError", "ImageError", "InputError", "ModelError", "RecipeError", "ToolError"]
 
 
 class EieError(Exception):
@@ -26,6 +26,10 @@ class ModelError(EieError):
 
 class ImageError(EieError):
     """An image is not one, is damaged, was made for another array, or does not fit."""
+
+
+class CodingError(EieError):
+    """A compressed file is not one, is damaged, contradicts itself, or is larger than this kit reads."""
 
 
 class InputError(EieError):

@@ -8,6 +8,8 @@ import click
 
 from eie.commands.bench import bench
 from eie.commands.compile import compile_command
+from eie.commands.compress import compress
+from eie.commands.decompress import decompress
 from eie.commands.diff import diff
 from eie.commands.doctor import doctor
 from eie.commands.info import info
@@ -58,7 +60,7 @@ def cli() -> None:
     """
 
 
-for command in (doctor, train, compile_command, info, run, diff, verilog, verify, bench):
+for command in (doctor, train, compile_command, compress, decompress, info, run, diff, verilog, verify, bench):
     cli.add_command(command)
 
 

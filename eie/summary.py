@@ -23,7 +23,7 @@ def summary(report: dict[str, Any]) -> str:
     """Text for a person; `report` is what `eie.demo` writes as report.json."""
     size, cycles, layers = report["size"], report["cycles"], report["layers"]
     values, times = report["compared"]["values"], report["compared"]["cycles"]
-    files = report["files"]
+    files, fixed = report["files"], report["fixed_point"]
     accuracy = [
         (NAMES[name], _percent(row["samples"]), _percent(row["held_out"])) for name, row in report["accuracy"].items()
     ]
@@ -36,6 +36,11 @@ def summary(report: dict[str, Any]) -> str:
         "",
         table_text(columns, accuracy),
         "",
+        _item(
+            "fixed point",
+            f"loses {fixed['lost_points']:.2f} points against the compressed floats on all held-out samples "
+            f"({fixed['allowed_points']:.2f} allowed): {'good' if fixed['good'] else 'TOO MUCH'}",
+        ),
         _item(
             "compression",
             f"{size['dense_float32_bytes']:,} bytes dense float32 → {size['stored_bytes']:,} bytes of entries, "
@@ -70,7 +75,9 @@ def summary(report: dict[str, Any]) -> str:
         *(_item("left out", text) for text in report["left_out"]),
         "",
     ]
-    if report["equal"]:
+    if report["equal"] and not fixed["good"]:
+        lines.append("FAIL: hardware and models are equal, but fixed point loses too much")
+    elif report["equal"]:
         lines.append("PASS: hardware = golden model in every bit, and = cycle model in every cycle")
     else:
         lines += ["FAIL: hardware and models differ", *(f"  {text}" for text in report["differences"])]

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import RecipeError, ToolError
-from compiler.train import mnist
+from compiler.train import fashion, mnist
 
-__all__ = ["DATASETS", "Dataset", "Split", "load"]
+__all__ = ["DATASETS", "Dataset", "Source", "Split", "load"]
 
 # The test set, and which training samples validate, must not move with a recipe's seed: figures of different
 # seeds would not be comparable.
@@ -36,13 +36,19 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in three parts. Choices are made on `validation`; `test` is only ever reported."""
+    """A data set in three parts. Choices are made on `validation`; `test` is only ever reported.
+
+    shape : (channels, height, width) of a sample, whose inputs are flat.
+    refit : whether `train` holds the samples of `validation` as well: all choices are made, none follow from it.
+    """
 
     name: str
     classes: int
+    shape: tuple[int, ...]
     train: Split
     validation: Split
     test: Split
+    refit: bool = False
 
     @property
     def features(self) -> int:
@@ -50,14 +56,34 @@ class Dataset:
         return int(self.train.inputs.shape[1])
 
 
-def load(name: str, validation: float, folder: Path | None = None) -> Dataset:
+@dataclass(frozen=True)
+class Source:
+    """A data set that recipes can name.
+
+    Attributes
+    ----------
+    read : gives training and test samples, from a folder if one is given.
+    shape : (channels, height, width); classes: how many.
+    """
+
+    read: Callable[[Path | None], tuple[Split, Split]]
+    shape: tuple[int, ...]
+    classes: int
+
+
+def load(
+    name: str, validation: float, folder: Path | None = None, samples: int | None = None, refit: bool = False
+) -> Dataset:
     """Load a data set by name and split it; the same arguments always give the same samples.
 
     Parameters
     ----------
-    name : "digits" (bundled with scikit-learn) or "mnist".
+    name : one of `DATASETS`.
     validation : share of the training samples that is held back, 0 < validation < 1.
     folder : where the files of the data set lie; for data sets that are files.
+    samples : how many of the training samples are used (the first of a fixed random order, validation ones
+        included); None for all.
+    refit : train on the held-back samples too.
 
     Raises
     ------
@@ -70,19 +96,24 @@ def load(name: str, validation: float, folder: Path | None = None) -> Dataset:
     """
     if name not in DATASETS:
         raise RecipeError(f"data.name is {name!r}; expected one of {', '.join(DATASETS)}")
-    training, test = DATASETS[name](folder)
-    held = round(len(training) * validation)
-    if not 0 < held < len(training):
-        raise RecipeError(
-            f"data.validation is {validation!r}, which is {held} of {len(training)} samples; expected some"
-        )
+    source = DATASETS[name]
+    training, test = source.read(folder)
     order = _permutation(len(training))
+    if samples is not None:
+        if samples > len(training):
+            raise RecipeError(f"data.samples is {samples}; {name} has {len(training)} training samples")
+        order = order[:samples]
+    held = round(len(order) * validation)
+    if not 0 < held < len(order):
+        raise RecipeError(f"data.validation is {validation!r}, which is {held} of {len(order)} samples; expected some")
     return Dataset(
         name=name,
-        classes=int(training.labels.max()) + 1,
-        train=training.take(np.sort(order[held:])),
+        classes=source.classes,
+        shape=source.shape,
+        train=training.take(np.sort(order if refit else order[held:])),
         validation=training.take(np.sort(order[:held])),
         test=test,
+        refit=refit,
     )
 
 
@@ -107,7 +138,14 @@ def _digits(folder: Path | None) -> tuple[Split, Split]:
 
 
 def _mnist(folder: Path | None) -> tuple[Split, Split]:
-    files = mnist.load(folder)
+    return _splits(mnist.load(folder))
+
+
+def _fashion(folder: Path | None) -> tuple[Split, Split]:
+    return _splits(fashion.load(folder))
+
+
+def _splits(files: mnist.Mnist) -> tuple[Split, Split]:
     return (
         Split(_pixels(files.train_images), files.train_labels.astype(np.int64)),
         Split(_pixels(files.test_images), files.test_labels.astype(np.int64)),
@@ -118,5 +156,9 @@ def _pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 
-DATASETS: dict[str, Callable[[Path | None], tuple[Split, Split]]] = {"digits": _digits, "mnist": _mnist}
-"""Name → function that returns the training and the test samples."""
+DATASETS: dict[str, Source] = {
+    "digits": Source(_digits, (1, 8, 8), 10),
+    "mnist": Source(_mnist, (1, 28, 28), 10),
+    "fashion-mnist": Source(_fashion, (1, 28, 28), 10),
+}
+"""Name → where it comes from."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from compiler.errors import InputError, ModelError
 
-__all__ = ["from_exported", "from_function", "outputs"]
+__all__ = ["call", "from_exported", "from_function", "outputs"]
 
 
 def from_function(text: str, weights: Path | None = None) -> tuple[nn.Module, tuple[Tensor, ...]]:
@@ -39,6 +39,22 @@ def from_function(text: str, weights: Path | None = None) -> tuple[nn.Module, tu
     """
     if weights is not None and not weights.is_file():
         raise InputError(f"--weights {weights}: no such file")
+    module, inputs = call(text)
+    if weights is not None:
+        _load_state(module, weights)
+    if inputs is None:
+        inputs = _guess_inputs(text, module)
+    return module.eval(), inputs if isinstance(inputs, tuple) else (inputs,)
+
+
+def call(text: str) -> tuple[nn.Module, Any]:
+    """What ``module:function`` returns: a module, and its example inputs or None.
+
+    Raises
+    ------
+    InputError
+        There is no such function, it fails, or it returns something else.
+    """
     function = _find(text)
     try:
         made = function()
@@ -50,11 +66,7 @@ def from_function(text: str, weights: Path | None = None) -> tuple[nn.Module, tu
     module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module):
         raise InputError(f"{text} returned a {type(module).__name__}; expected a torch.nn.Module")
-    if weights is not None:
-        _load_state(module, weights)
-    if inputs is None:
-        inputs = _guess_inputs(text, module)
-    return module.eval(), inputs if isinstance(inputs, tuple) else (inputs,)
+    return module, inputs
 
 
 def from_exported(path: Path) -> tuple[nn.Module, tuple[Tensor, ...]]:

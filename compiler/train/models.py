@@ -1,18 +1,83 @@
-"""The networks that recipes name: plain chains of Linear and ReLU."""
+"""The networks that recipes name. All take flat inputs, float32 (n, channels · height · width)."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["LENET_300_100", "linears", "mlp", "plain_copy"]
+from compiler.errors import RecipeError
+from compiler.train.table import Table
+
+__all__ = ["LENET_300_100", "MODELS", "ModelSpec", "build", "lenet_5", "mlp", "resnet"]
 
 LENET_300_100 = (300, 100)
 """Hidden layers of LeNet-300-100 (LeCun et al., 1998), the paper's fully connected network on MNIST."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a recipe says of its network.
+
+    Attributes
+    ----------
+    name : one of `MODELS`, or ``module:function`` of the user's own code, which returns an nn.Module.
+    options : of a named one, such as {"hidden": (100, 50)}.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is built by the user's own code."""
+        return ":" in self.name
+
+    @classmethod
+    def parse(cls, table: Table) -> ModelSpec:
+        """From a recipe's table. Raises `RecipeError`."""
+        if ":" in str(table.content.get("name")):
+            spec = cls(table.text("name"), {"flat": table.flag("flat", default=True)})
+        else:
+            name = table.choice("name", MODELS)
+            spec = cls(name, {key: _option(table, key, value) for key, value in MODELS[name].options.items()})
+        table.finish()
+        return spec
+
+    @property
+    def flat(self) -> bool:
+        """Whether it takes flat samples; the user's own may take (n, channels, height, width)."""
+        return bool(self.options.get("flat", True))
+
+    def asdict(self) -> dict[str, Any]:
+        """As a recipe says it."""
+        return {
+            "name": self.name,
+            **{key: list(value) if isinstance(value, tuple) else value for key, value in self.options.items()},
+        }
+
+
+def build(spec: ModelSpec, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A fresh network for samples of `shape` (channels, height, width); weights come from torch's random numbers.
+
+    Raises
+    ------
+    RecipeError
+        The network does not take such samples.
+    InputError
+        The user's function is not there or fails.
+    """
+    if spec.foreign:
+        from compiler.train import foreign
+
+        module, _ = foreign.call(spec.name)
+        return module
+    return MODELS[spec.name].make(shape, classes, **spec.options)
 
 
 def mlp(features: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
@@ -26,19 +91,104 @@ def mlp(features: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
     return nn.Sequential(layers)
 
 
-def linears(module: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
-    """Name and module of every Linear, in the module's order."""
-    for name, child in module.named_modules():
-        if isinstance(child, nn.Linear):
-            yield name, child
+def lenet_5(
+    shape: tuple[int, ...], classes: int, channels: Sequence[int] = (20, 50), hidden: int = 500
+) -> nn.Sequential:
+    """LeNet-5 as Caffe has it: two convolutions 5x5 without padding, each with a pool of 2, then two Linear.
+
+    With the default widths, 28x28 pixels and 10 classes it has 431,080 parameters. The only ReLU is the one between
+    the Linear layers.
+    """
+    if len(shape) != 3 or min(shape[1:]) < 16:
+        raise RecipeError(f"lenet-5 takes images of at least 16x16; the data has samples of shape {shape}")
+    height, width = (((side - 4) // 2 - 4) // 2 for side in shape[1:])
+    return nn.Sequential(
+        OrderedDict(
+            image=nn.Unflatten(1, shape),
+            conv1=nn.Conv2d(shape[0], channels[0], 5),
+            pool1=nn.MaxPool2d(2),
+            conv2=nn.Conv2d(channels[0], channels[1], 5),
+            pool2=nn.MaxPool2d(2),
+            flat=nn.Flatten(),
+            fc1=nn.Linear(channels[1] * height * width, hidden),
+            relu1=nn.ReLU(),
+            fc2=nn.Linear(hidden, classes),
+        )
+    )
 
 
-def plain_copy(module: nn.Module, features: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
-    """The same network with plain weights: masks applied, shared weights written out."""
-    copy = mlp(features, hidden, classes)
-    sources = dict(linears(module))
-    with torch.no_grad():
-        for name, layer in linears(copy):
-            layer.weight.copy_(sources[name].weight)
-            layer.bias.copy_(sources[name].bias)
-    return copy
+class _Block(nn.Module):
+    """Two convolutions 3x3 with batch normalization, and a shortcut around them (He et al., 2016, figure 2)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                OrderedDict(conv=nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm=nn.BatchNorm2d(outputs))
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = torch.relu(self.norm1(self.conv1(x)))
+        return torch.relu(self.norm2(self.conv2(inner)) + self.shortcut(x))
+
+
+def resnet(shape: tuple[int, ...], classes: int, widths: Sequence[int] = (8, 16, 32)) -> nn.Sequential:
+    """A small residual network: a convolution of stride 2, a block for each width, mean over the image, Linear."""
+    if len(shape) != 3:
+        raise RecipeError(f"resnet takes images; the data has samples of shape {shape}")
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        image=nn.Unflatten(1, shape),
+        conv=nn.Conv2d(shape[0], widths[0], 3, 2, 1, bias=False),
+        norm=nn.BatchNorm2d(widths[0]),
+        relu=nn.ReLU(),
+    )
+    for number, (inputs, outputs) in enumerate(pairwise([widths[0], *widths]), start=1):
+        layers[f"block{number}"] = _Block(inputs, outputs, 1 if number == 1 else 2)
+    layers.update(pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(widths[-1], classes))
+    return nn.Sequential(layers)
+
+
+def _mlp_for(shape: tuple[int, ...], classes: int, hidden: Sequence[int]) -> nn.Sequential:
+    features = 1
+    for side in shape:
+        features *= side
+    return mlp(features, hidden, classes)
+
+
+def _option(table: Table, key: str, default: Any) -> Any:
+    if default is None:
+        return table.integers(key, 1, 1 << 16)
+    if isinstance(default, int):
+        return table.integer(key, 1, 1 << 16, default=default)
+    found = table.integers(key, 1, 1 << 16, default=list(default))
+    if (key == "channels" and len(found) != len(default)) or not found:
+        raise RecipeError(f"{table.source}: {table.where}.{key} has {len(found)} numbers; expected {len(default)}")
+    return found
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A named network.
+
+    Attributes
+    ----------
+    make : function of (shape, classes, **options).
+    options : option → its default as a list of integers, an integer, or None where it must be given (a list).
+    """
+
+    make: Callable[..., nn.Module]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+MODELS: dict[str, _Entry] = {
+    "mlp": _Entry(_mlp_for, {"hidden": None}),
+    "lenet-300-100": _Entry(lambda shape, classes: _mlp_for(shape, classes, LENET_300_100)),
+    "lenet-5": _Entry(lenet_5, {"channels": (20, 50), "hidden": 500}),
+    "resnet": _Entry(resnet, {"widths": (8, 16, 32)}),
+}
+"""Name → how it is built and what may be said of it."""

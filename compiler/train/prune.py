@@ -1,27 +1,30 @@
-"""Magnitude pruning: the smallest weights of a layer are switched off by a mask and the rest is trained on.
+"""Magnitude pruning: the smallest weights are switched off by a mask and the rest is trained on.
 
 The mask is a buffer of a parametrization (`torch.nn.utils.parametrize`), so it is part of the module's state:
 it is saved, reloaded, trained under and exported with the module, and no training step can bring a pruned
 weight back.
 
-Source: Deep Compression (Han et al., ICLR 2016), section 2; schedule: To prune, or not to prune
-(Zhu and Gupta, 2017), equation 1.
+Source: Deep Compression (Han et al., ICLR 2016), section 2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-__all__ = ["Mask", "attach", "cubic", "prune"]
+from compiler.train.layers import Site
+
+__all__ = ["Mask", "attach", "find", "prune", "prune_sites"]
 
 
 class Mask(nn.Module):
     """Parametrization: weight · mask, with `mask` a bool buffer of the weight's shape (True: kept)."""
 
+    kind = "mask"
     mask: Tensor
 
     def __init__(self, weight: Tensor) -> None:
@@ -32,50 +35,80 @@ class Mask(nn.Module):
         """The weight with pruned places zero."""
         return weight * self.mask
 
+    def describe(self) -> dict[str, str]:
+        """What `structure.rebuild` needs to make the same parametrization."""
+        return {"kind": self.kind}
+
 
 def attach(module: nn.Module, name: str = "weight") -> Mask:
-    """Put parameter `name` of `module` under a mask that keeps everything; a mask that is there already stays."""
-    existing = _find(module, name)
-    if existing is not None:
-        return existing
-    mask = Mask(getattr(module, name))
-    parametrize.register_parametrization(module, name, mask)
+    """Put parameter `name` of `module` under a mask that keeps everything; one that is there already stays."""
+    mask = find(module, name)
+    if mask is None:
+        mask = Mask(getattr(module, name))
+        parametrize.register_parametrization(module, name, mask)
     return mask
+
+
+def find(module: nn.Module, name: str = "weight") -> Mask | None:
+    """The mask of parameter `name`, if it has one."""
+    if not parametrize.is_parametrized(module, name):
+        return None
+    chain = cast(Sequence[nn.Module], getattr(module.parametrizations, name))
+    return next((step for step in chain if isinstance(step, Mask)), None)
 
 
 def prune(module: nn.Module, density: float, name: str = "weight") -> None:
     """Keep the largest magnitudes of parameter `name`, `density` of all of them (at least one), and mask the rest.
 
-    Pruned weights stay pruned: a density above the present one changes nothing. Equal magnitudes are kept in
-    the order in which they stand.
+    Pruned weights stay pruned: a density above the present one changes nothing. Equal magnitudes are kept in the
+    order in which they stand.
 
     Parameters
     ----------
     density : share of the weights that is kept, 0 < density <= 1.
     """
-    if not 0 < density <= 1:
-        raise ValueError(f"density is {density}; expected above 0 and at most 1")
-    mask = attach(module, name)
+    prune_sites([Site(name, module, name)], density)
+
+
+def prune_sites(sites: Sequence[Site], density: float | Mapping[str, float]) -> None:
+    """Prune several parameters: each to its own density, or all by one threshold.
+
+    Parameters
+    ----------
+    density : site key → share of its weights that is kept; or one share of all weights together, whose least
+        magnitude is then the threshold of every layer. Above 0, at most 1.
+    """
+    shares = list(density.values()) if isinstance(density, Mapping) else [density]
+    for share in shares:
+        if not 0 < share <= 1:
+            raise ValueError(f"density is {share}; expected above 0 and at most 1")
     with torch.no_grad():
-        weight = cast(Tensor, getattr(module, name))
-        count = max(1, round(density * weight.numel()))
-        order = torch.argsort(weight.abs().flatten(), descending=True, stable=True)
-        kept = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
-        kept[order[:count]] = True
-        mask.mask &= kept.view(weight.shape)
+        if isinstance(density, Mapping):
+            for site in sites:
+                _prune_together([site], density[site.key])
+        else:
+            _prune_together(sites, density)
+
+
+def _prune_together(sites: Sequence[Site], density: float) -> None:
+    """Keep the largest magnitudes of all `sites` as if they were one vector."""
+    masks = [attach(site.module, site.name) for site in sites]
+    magnitudes = [site.value.abs() for site in sites]
+    every = torch.cat([magnitude.flatten() for magnitude in magnitudes])
+    count = max(1, round(density * every.numel()))
+    kept = torch.zeros(every.numel(), dtype=torch.bool, device=every.device)
+    kept[_largest(every, count)] = True
+    parts = torch.split(kept, [magnitude.numel() for magnitude in magnitudes])
+    for site, mask, part in zip(sites, masks, parts, strict=True):
+        mask.mask &= part.view(mask.mask.shape)
         # What lies under the mask no longer matters; zero keeps saved states free of leftovers.
-        original = cast(Tensor, getattr(module.parametrizations, name).original)
+        original = cast(Tensor, getattr(site.module.parametrizations, site.name).original)
         original.mul_(mask.mask)
 
 
-def cubic(progress: float, start: float, final: float) -> float:
-    """Density at `progress` 0 … 1 of the ramp: falls fast while much is redundant, slowly at the end."""
-    left = 1.0 - min(max(progress, 0.0), 1.0)
-    return final + (start - final) * left**3
-
-
-def _find(module: nn.Module, name: str) -> Mask | None:
-    if not parametrize.is_parametrized(module, name):
-        return None
-    chain = getattr(module.parametrizations, name)
-    return next((step for step in chain if isinstance(step, Mask)), None)
+def _largest(values: Tensor, count: int) -> Tensor:
+    """Places of the `count` largest values, the first ones of equals; without sorting what is far from the edge."""
+    edge = values.kthvalue(values.numel() - count + 1).values
+    above = torch.nonzero(values > edge).flatten()
+    equal = torch.nonzero(values == edge).flatten()[: count - len(above)]
+    return torch.cat((above, equal))

@@ -1,66 +1,193 @@
-"""Trained weight sharing: the weights of a layer are a few centroids, and the centroids are what is trained.
+"""Trained weight sharing: the weights of a layer are a few values, and those values are what is trained.
 
 Code 0 is the weight zero and stays it, so pruned weights stay pruned. The gradient of a centroid is the sum of
-the gradients of all weights that share it.
+the gradients of all weights that share it. Two updates:
 
-Source: Deep Compression (Han et al., ICLR 2016), section 3.
+- *fixed* labels (the thesis' "-c"): only centroids move; a weight keeps the centroid that it was given.
+- *free* labels ("-c+1"): a float copy of the weights is trained beside the centroids, with the gradient of the weight
+  that it stands for; `reassign` gives each the centroid that is now next to it.
+
+Centroids are free values (non-uniform), or multiples of one trained step (uniform).
+
+Source: Deep Compression (Han et al., ICLR 2016), section 3; S. Han, Efficient Methods and Hardware for Deep Learning
+(thesis, 2017), section 4.
 """
 
 from __future__ import annotations
+
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compiler.share import share
+from compiler.train import cluster
+from compiler.train.layers import Site, make_plain
 
-__all__ = ["SharedWeight", "attach"]
+__all__ = ["SharedWeight", "attach", "find", "reassign", "share_sites"]
 
 
 class SharedWeight(nn.Module):
     """Parametrization: weight = (0, centroids)[codes].
 
-    Attributes
+    Parameters
     ----------
-    codes : uint8 buffer of the weight's shape; 0 is the weight zero.
+    codes : uint8 of the weight's shape; 0 is the weight zero.
+    values : what is trained: float (2**code_bits - 1,) the centroids of codes 1, 2, …, those that no weight uses 0;
+        on a uniform grid float (1,), its step.
+    levels : on a uniform grid the multiples of the step, (2**code_bits - 1,); else None.
+    shadow : float copy of the weight where labels are free, else None.
 
     Notes
     -----
-    What the module holds as ``parametrizations.weight.original`` is the parameter of the centroids, float
-    (2**code_bits - 1,), of codes 1, 2, …; those that no weight uses are 0.
+    The module holds `values` as ``parametrizations.weight.original``; with free labels the shadow as ``…original0``
+    and the values as ``…original1``.
     """
 
+    kind = "shared"
     codes: Tensor
+    levels: Tensor | None
 
-    def __init__(self, weight: Tensor, code_bits: int) -> None:
+    def __init__(self, codes: Tensor, values: Tensor, levels: Tensor | None = None, shadow: Tensor | None = None):
         super().__init__()
-        self.code_bits = code_bits
-        self.register_buffer("codes", torch.zeros(weight.shape, dtype=torch.uint8, device=weight.device))
+        self.free = shadow is not None
+        self.bits = len(values if levels is None else levels).bit_length()
+        self.register_buffer("codes", codes)
+        self.register_buffer("levels", levels)
+        # For right_inverse, which torch calls once when the parametrization is registered.
+        self._first: tuple[Tensor, ...] | None = (values,) if shadow is None else (shadow, values)
 
-    def forward(self, centroids: Tensor) -> Tensor:
-        """The weight that codes and `centroids` stand for."""
-        table = torch.cat((centroids.new_zeros(1), centroids))
+    def forward(self, *originals: Tensor) -> Tensor:
+        """The weight that codes and centroids stand for."""
+        table = self.table(originals[-1])
         # index_select adds the gradients up in a fixed order and eight times faster than an embedding.
-        return table.index_select(0, self.codes.flatten().int()).view(self.codes.shape)
+        weight = table.index_select(0, self.codes.flatten().int()).view(self.codes.shape)
+        if self.codes.dim() == 4:  # convolutions are trained with channels last
+            weight = weight.contiguous(memory_format=torch.channels_last)
+        if not self.free:
+            return weight
+        return cast(Tensor, _ShadowGradient.apply(weight, originals[0], self.codes))  # type: ignore[no-untyped-call]
 
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """Choose codes and centroids for `weight` by exact one-dimensional k-means over its nonzero values."""
-        array = weight.detach().to("cpu", torch.float32).numpy()
-        codes, centroids = share(np.ascontiguousarray(array), self.code_bits)
-        self.codes.copy_(torch.from_numpy(codes).to(weight.device))
-        return torch.from_numpy(centroids[1:]).to(weight.device, weight.dtype)
+    def table(self, values: Tensor) -> Tensor:
+        """Weight of each code, float (2**code_bits,)."""
+        points = values if self.levels is None else values * self.levels
+        return torch.cat((points.new_zeros(1), points))
+
+    def right_inverse(self, weight: Tensor) -> Any:
+        """The first values; later assignments to the weight are refused, for codes cannot follow them."""
+        if self._first is None:
+            raise RuntimeError("a shared weight cannot be assigned to; write it out with layers.make_plain first")
+        first, self._first = self._first, None
+        return first if self.free else first[0]
+
+    def describe(self) -> dict[str, Any]:
+        """What `structure.rebuild` needs to make the same parametrization."""
+        return {"kind": self.kind, "free": self.free, "uniform": self.levels is not None}
 
 
-def attach(module: nn.Module, code_bits: int, name: str = "weight") -> SharedWeight:
-    """Replace parameter `name` of `module`, which must have no parametrization, by shared weights.
+class _ShadowGradient(torch.autograd.Function):
+    """The shared weight; its gradient reaches the shadow as well, except where the code is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, shadow: Tensor, codes: Tensor) -> Tensor:
+        ctx.save_for_backward(codes)
+        return weight.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (codes,) = ctx.saved_tensors
+        return gradients[0], gradients[0] * (codes != 0), None
+
+
+def attach(
+    module: nn.Module,
+    code_bits: int,
+    name: str = "weight",
+    *,
+    start: str = "exact",
+    uniform: bool = False,
+    free: bool = False,
+    seed: int = 0,
+) -> SharedWeight:
+    """Replace parameter `name` of `module` by shared weights; a mask or an earlier sharing is written out first.
 
     Parameters
     ----------
-    code_bits : 2 … 8; there are 2**code_bits - 1 centroids beside the zero.
+    code_bits : 1 … 8; there are 2**code_bits - 1 centroids beside the zero.
+    start : one of `cluster.STARTS`.
+    uniform : centroids are multiples of one step; `start` then has no meaning.
+    free : whether labels may change later, by `reassign`.
+    seed : of the random start.
     """
+    if not 1 <= code_bits <= 8:
+        raise ValueError(f"code_bits is {code_bits}; expected 1 … 8")
     if parametrize.is_parametrized(module, name):
-        raise ValueError(f"{name} is parametrized already; write its values out first")
-    shared = SharedWeight(getattr(module, name), code_bits)
-    parametrize.register_parametrization(module, name, shared)
+        make_plain(module, name)
+    weight = cast(Tensor, getattr(module, name)).detach()
+    array = np.ascontiguousarray(weight.to("cpu", torch.float32).numpy())
+    nonzero = array[array != 0]
+    clusters = (1 << code_bits) - 1
+    points, step, levels = np.zeros(0), 0.0, np.zeros(clusters)
+    if uniform and nonzero.size:
+        step, levels = cluster.grid(nonzero, code_bits)
+        points = step * levels
+    elif nonzero.size:
+        points = cluster.centroids(nonzero, clusters, start, seed)
+    codes = np.zeros(array.shape, np.uint8)
+    if nonzero.size:
+        codes[array != 0] = cluster.nearest(nonzero, points) + 1
+    values = np.array([step]) if uniform else np.concatenate([points, np.zeros(clusters - len(points))])
+    shared = SharedWeight(
+        torch.from_numpy(codes).to(weight.device),
+        torch.from_numpy(values).to(weight.device, weight.dtype),
+        torch.from_numpy(levels).to(weight.device, weight.dtype) if uniform else None,
+        weight.clone() if free else None,
+    )
+    # The weight's own shape differs from that of what is trained, which torch only lets pass unchecked.
+    parametrize.register_parametrization(module, name, shared, unsafe=True)
     return shared
+
+
+def find(module: nn.Module, name: str = "weight") -> SharedWeight | None:
+    """The sharing of parameter `name`, if it is shared."""
+    if not parametrize.is_parametrized(module, name):
+        return None
+    chain = getattr(module.parametrizations, name)
+    return next((step for step in chain if isinstance(step, SharedWeight)), None)
+
+
+def reassign(module: nn.Module, name: str = "weight") -> int:
+    """Give every weight with free labels the centroid next to its float copy; how many labels changed.
+
+    Code 0 is neither left nor reached. The squared distance between copy and shared weight never grows.
+    """
+    shared = find(module, name)
+    if shared is None or not shared.free:
+        return 0
+    originals = cast(Any, module.parametrizations)[name]
+    with torch.no_grad():
+        points = shared.table(originals.original1)[1:]
+        used = torch.nonzero(points).flatten()
+        if not len(used):
+            return 0
+        ordered, order = points[used].sort()
+        shadow = originals.original0
+        spot = torch.bucketize(shadow.contiguous(), (ordered[1:] + ordered[:-1]) / 2)
+        codes = (used[order][spot] + 1).to(torch.uint8)
+        codes[shared.codes == 0] = 0
+        # Rounding of a middle between two centroids must not make anything worse.
+        table = shared.table(originals.original1)
+        worse = (table[codes.int()] - shadow).abs() >= (table[shared.codes.int()] - shadow).abs()
+        codes = torch.where(worse, shared.codes, codes)
+        changed = int((codes != shared.codes).sum())
+        shared.codes.copy_(codes)
+    return changed
+
+
+def share_sites(
+    sites: list[Site], code_bits: dict[str, int], *, start: str, uniform: bool, free: bool, seed: int
+) -> None:
+    """`attach` for several parameters, with the bits of each by its key."""
+    for number, site in enumerate(sites):
+        attach(site.module, code_bits[site.key], site.name, start=start, uniform=uniform, free=free, seed=seed + number)

@@ -8,56 +8,26 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from compiler.errors import RecipeError
+from compiler.train.augment import Warp
 from compiler.train.data import DATASETS
-from compiler.train.loop import Schedule
-from compiler.train.models import LENET_300_100
+from compiler.train.layers import weights
+from compiler.train.loop import PRECISIONS
+from compiler.train.models import ModelSpec, build
+from compiler.train.stages import Prune, Scan, Stage, Teach, Train
+from compiler.train.stages import parse as parse_stage
+from compiler.train.table import Table
 
-__all__ = ["Dense", "Prune", "Recipe", "Share", "Stage", "load", "parse"]
+__all__ = ["Recipe", "load", "parse"]
 
-MODELS = {"mlp": None, "lenet-300-100": LENET_300_100}
-"""Name → hidden layers, None where the recipe gives them."""
-
-
-@dataclass(frozen=True)
-class Dense:
-    """Train the whole network."""
-
-    schedule: Schedule
-    kind: str = "dense"
-
-
-@dataclass(frozen=True)
-class Prune:
-    """Prune while training on: density falls from 1 to `density` over the first `ramp` of the stage.
-
-    Attributes
-    ----------
-    density : layer → share of its weights that is kept.
-    ramp : 0 … 1; 0 prunes once, at the start.
-    """
-
-    schedule: Schedule
-    density: Mapping[str, float]
-    ramp: float
-    kind: str = "prune"
-
-
-@dataclass(frozen=True)
-class Share:
-    """Cluster the weights that are left into 2**code_bits - 1 values and train those."""
-
-    schedule: Schedule
-    code_bits: int
-    kind: str = "share"
-
-
-Stage = Dense | Prune | Share
+_SEED_LIMIT = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
@@ -67,38 +37,49 @@ class Recipe:
     Attributes
     ----------
     name : for people.
-    seed : of the first weights and of the order of samples.
+    seed : of the first weights and of the order of samples; seeds: those of which results are reported together.
     threads : of torch; part of the recipe because results depend on it bit for bit.
-    dataset : name of the data set; validation: share of its training samples that is held back.
-    model : name of the network; hidden: its hidden layers.
-    stages : in the order dense, prune, share; the last two may be left out.
+    precision : of products while training, one of `loop.PRECISIONS`.
+    dataset : name of the data set; validation: share of its training samples that is held back; refit: whether those
+        are trained on as well, after all choices are made; samples: how many training samples are used, None for
+        all; augment: warps, or None; copies: how many warped copies of the samples epochs use in turn, 0 for warps
+        that are always fresh.
+    model : the network.
+    stages : in order.
     """
 
     name: str
     seed: int
+    seeds: tuple[int, ...]
     threads: int
+    precision: str
     dataset: str
     validation: float
-    model: str
-    hidden: tuple[int, ...]
+    refit: bool
+    samples: int | None
+    augment: Warp | None
+    copies: int
+    model: ModelSpec
     stages: tuple[Stage, ...]
 
     def asdict(self) -> dict[str, Any]:
         """As the TOML file says it, with defaults filled in; `parse` reads it again."""
-        model: dict[str, Any] = {"name": self.model}
-        if MODELS[self.model] is None:
-            model["hidden"] = list(self.hidden)
-        stages = []
-        for stage in self.stages:
-            table = {key: value for key, value in dataclasses.asdict(stage).items() if key != "schedule"}
-            stages.append({**table, **dataclasses.asdict(stage.schedule)})
+        data: dict[str, Any] = {"name": self.dataset, "validation": self.validation}
+        if self.refit:
+            data["refit"] = True
+        if self.samples is not None:
+            data["samples"] = self.samples
+        if self.augment is not None:
+            data["augment"] = {**dataclasses.asdict(self.augment), "copies": self.copies}
         return {
             "name": self.name,
             "seed": self.seed,
+            "seeds": list(self.seeds),
             "threads": self.threads,
-            "data": {"name": self.dataset, "validation": self.validation},
-            "model": model,
-            "stages": stages,
+            "precision": self.precision,
+            "data": data,
+            "model": self.model.asdict(),
+            "stages": [stage.asdict() for stage in self.stages],
         }
 
     def replace(self, **changes: Any) -> Recipe:
@@ -124,134 +105,80 @@ def load(path: Path) -> Recipe:
 
 
 def parse(content: Mapping[str, Any], source: str) -> Recipe:
-    """A recipe from its tables; `source` is what messages call it. Raises `RecipeError`."""
-    top = _Table(content, source, "")
+    """A recipe from its tables; `source` is what messages call it. Raises `RecipeError`.
+
+    Nothing is executed: a network of the user's own code is named, not built.
+    """
+    top = Table(content, source, "")
     name = top.text("name")
-    seed = top.integer("seed", 0, (1 << 32) - 1, default=1)
+    seed = top.integer("seed", 0, _SEED_LIMIT, default=1)
+    seeds = top.integers("seeds", 0, _SEED_LIMIT, default=[seed])
     threads = top.integer("threads", 1, 64, default=1)
+    precision = top.choice("precision", PRECISIONS, default="float32")
     data = top.table("data")
     dataset = data.choice("name", DATASETS)
     validation = data.number("validation", 0, 1, default=0.15)
+    refit = data.flag("refit", default=False)
+    samples = data.integer("samples", 2, 1 << 30) if data.has("samples") else None
+    augment, copies = _warp(data.table("augment")) if data.has("augment") else (None, 0)
     data.finish()
-    model = top.table("model")
-    model_name = model.choice("name", MODELS)
-    fixed = MODELS[model_name]
-    hidden = model.integers("hidden", 1, 1 << 16) if fixed is None else fixed
-    model.finish()
-    layers = [f"fc{number}" for number in range(1, len(hidden) + 2)]
-    stages = tuple(_stage(table, layers) for table in top.tables("stages"))
+    model = ModelSpec.parse(top.table("model"))
+    layers = _layers(model, dataset, source)
+    stages = tuple(parse_stage(table, layers) for table in top.tables("stages"))
     top.finish()
-    kinds = [stage.kind for stage in stages]
-    legal = [["dense"], ["dense", "prune"], ["dense", "share"], ["dense", "prune", "share"]]
-    if kinds not in legal:
-        raise RecipeError(
-            f"{source}: stages are {', '.join(kinds) or 'empty'}; expected dense, then prune, then share, "
-            "each once; the last two may be left out"
-        )
-    return Recipe(name, seed, threads, dataset, validation, model_name, hidden, stages)
-
-
-def _stage(table: _Table, layers: list[str]) -> Stage:
-    kind = table.choice("kind", ("dense", "prune", "share"))
-    schedule = Schedule(
-        epochs=table.integer("epochs", 0 if kind == "share" else 1, 10_000),
-        batch=table.integer("batch", 1, 1 << 16, default=64),
-        learning_rate=table.number("learning_rate", 0, 1),
-        weight_decay=table.number("weight_decay", 0, 1, default=0.0, low_included=True),
+    _check_order(stages, source)
+    return Recipe(
+        name, seed, seeds, threads, precision, dataset, validation, refit, samples, augment, copies, model, stages
     )
-    stage: Stage
-    if kind == "prune":
-        ramp = table.number("ramp", 0, 1, default=0.6, low_included=True, high_included=True)
-        stage = Prune(schedule, table.densities("density", layers), ramp)
-    elif kind == "share":
-        stage = Share(schedule, table.integer("code_bits", 2, 8, default=4))
-    else:
-        stage = Dense(schedule)
+
+
+def _warp(table: Table) -> tuple[Warp, int]:
+    limits = {"rotate": 180.0, "scale": 0.9, "shear": 2.0, "shift": 100.0}
+    amounts = {
+        key: table.number(key, 0, limit, default=getattr(Warp(), key), low_included=True)
+        for key, limit in limits.items()
+    }
+    copies = table.integer("copies", 0, 1000, default=0)
     table.finish()
-    return stage
+    return Warp(**amounts), copies
 
 
-_MISSING: Any = object()
+def _layers(model: ModelSpec, dataset: str, source: str) -> list[str] | None:
+    """Keys of the network's weights; None for the user's own code, which reading a recipe does not run."""
+    if model.foreign:
+        return None
+    try:
+        with torch.device("meta"):  # shapes without memory
+            module = build(model, DATASETS[dataset].shape, DATASETS[dataset].classes)
+    except RecipeError as error:
+        raise RecipeError(f"{source}: model: {error}") from error
+    return [site.key for site in weights(module)]
 
 
-class _Table:
-    """A TOML table that is taken apart key by key; what is wrong is named with its full key."""
-
-    def __init__(self, content: Any, source: str, where: str) -> None:
-        self.source, self.where = source, where
-        if not isinstance(content, Mapping):
-            raise RecipeError(f"{source}: {where} is {content!r}; expected a table")
-        self.content = dict(content)
-
-    def integer(self, key: str, low: int, high: int, default: Any = _MISSING) -> int:
-        def legal(value: Any) -> bool:
-            return type(value) is int and low <= value <= high
-
-        return int(self._take(key, legal, f"an integer from {low} to {high}", default))
-
-    def number(
-        self,
-        key: str,
-        low: float,
-        high: float,
-        default: Any = _MISSING,
-        low_included: bool = False,
-        high_included: bool = False,
-    ) -> float:
-        def legal(value: Any) -> bool:
-            if type(value) not in (int, float):
-                return False
-            return low < value < high or (low_included and value == low) or (high_included and value == high)
-
-        words = f"a number {'from' if low_included else 'above'} {low} {'to' if high_included else 'to below'} {high}"
-        return float(self._take(key, legal, words, default))
-
-    def text(self, key: str) -> str:
-        return str(self._take(key, lambda value: isinstance(value, str) and value != "", "a text that is not empty"))
-
-    def choice(self, key: str, among: Any) -> str:
-        def legal(value: Any) -> bool:
-            return isinstance(value, str) and value in among
-
-        return str(self._take(key, legal, f"one of {', '.join(among)}"))
-
-    def integers(self, key: str, low: int, high: int) -> tuple[int, ...]:
-        def legal(value: Any) -> bool:
-            return isinstance(value, list) and all(type(item) is int and low <= item <= high for item in value)
-
-        return tuple(self._take(key, legal, f"a list of integers from {low} to {high}"))
-
-    def densities(self, key: str, layers: list[str]) -> Mapping[str, float]:
-        """One number for all layers, or a table with one number for each."""
-        if not isinstance(self.content.get(key), Mapping):
-            value = self.number(key, 0, 1, high_included=True)
-            return dict.fromkeys(layers, value)
-        table = self.table(key)
-        values = {layer: table.number(layer, 0, 1, high_included=True) for layer in layers}
-        table.finish()
-        return values
-
-    def table(self, key: str) -> _Table:
-        content = self._take(key, lambda value: isinstance(value, Mapping), "a table")
-        return _Table(content, self.source, self._full(key))
-
-    def tables(self, key: str) -> list[_Table]:
-        content = self._take(key, lambda value: isinstance(value, list), f"tables [[{key}]]")
-        return [_Table(item, self.source, f"{self._full(key)}[{number}]") for number, item in enumerate(content)]
-
-    def finish(self) -> None:
-        """What is left was never asked for."""
-        if self.content:
-            unknown = ", ".join(self._full(key) for key in self.content)
-            raise RecipeError(f"{self.source}: unknown key {unknown}")
-
-    def _take(self, key: str, legal: Callable[[Any], bool], words: str, default: Any = _MISSING) -> Any:
-        value = self.content.pop(key, default)
-        if value is _MISSING:
-            raise RecipeError(f"{self.source}: {self._full(key)} is missing; expected {words}")
-        if not legal(value):
-            raise RecipeError(f"{self.source}: {self._full(key)} is {value!r}; expected {words}")
-        return value
-
-    def _full(self, key: str) -> str:
-        return f"{self.where}.{key}" if self.where else key
+def _check_order(stages: tuple[Stage, ...], source: str) -> None:
+    """Names are unique, what is referred to comes before, and something trains before anything is taken away."""
+    if not stages:
+        raise RecipeError(f"{source}: stages are empty; expected at least one that trains, such as kind dense")
+    seen: list[str] = []
+    scanned = trained = False
+    for number, stage in enumerate(stages):
+        where = f"{source}: stages[{number}]"
+        if stage.name in seen or not stage.name.replace("-", "").replace("_", "").isalnum():
+            raise RecipeError(
+                f"{where}.name is {stage.name!r}; expected letters, digits, - and _, and no name twice "
+                "(kinds that come twice need names)"
+            )
+        if stage.distill is not None and stage.distill.teacher not in seen:
+            raise RecipeError(
+                f"{where}.distill.teacher is {stage.distill.teacher!r}; expected an earlier stage"
+                + (f" ({', '.join(seen)})" if seen else "; there is none")
+            )
+        if isinstance(stage, Prune) and stage.density == "sensitivity" and not scanned:
+            raise RecipeError(f"{where}.density is 'sensitivity', but no stage of that kind comes before")
+        if not trained and not isinstance(stage, Teach | Train | Prune):
+            raise RecipeError(f"{where} is of kind {stage.kind}; expected one that trains the network before it")
+        scanned |= isinstance(stage, Scan)
+        trained |= not isinstance(stage, Teach)
+        seen.append(stage.name)
+    if not trained:
+        raise RecipeError(f"{source}: stages train teachers only; expected one that trains the network, such as dense")

@@ -1,45 +1,35 @@
-"""Train by recipe into a folder, stage after stage, and read such a folder again.
-
-A run's folder holds ``checkpoints/STAGE.safetensors`` (state with masks, codes and centroids),
-``model.safetensors`` (plain weights by layer name, the recipe in its metadata), ``calibration.npy`` (inputs to
-choose fixed-point ranges with) and ``report.json``. No file needs pickle.
-"""
+"""Train by recipe into a folder, stage after stage, so that a run that was killed goes on as if it had not been."""
 
 from __future__ import annotations
 
-import io
-import json
-import platform
-import shlex
-import sys
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cached_property
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from compiler.errors import InputError
-from compiler.train import checkpoint, stages
-from compiler.train.data import Dataset, Split
+from compiler.train import progress as checkpoints
+from compiler.train.augment import Copies
+from compiler.train.data import Dataset
 from compiler.train.data import load as load_data
-from compiler.train.loop import accuracy, reproducible
-from compiler.train.models import linears, mlp, plain_copy
-from compiler.train.recipe import Recipe, Share, Stage, parse
+from compiler.train.distill import Teacher
+from compiler.train.layers import make_plain
+from compiler.train.loop import Epoch, Lesson, accuracy, fit, reproducible, seed_of
+from compiler.train.models import ModelSpec
+from compiler.train.progress import CHECKPOINTS, CURRENT, Position, stage_path
+from compiler.train.recipe import Recipe
 from compiler.train.recipe import load as load_recipe
-from compiler.train.sizes import layer_size
+from compiler.train.report import finish, layers_of
+from compiler.train.runfolder import CALIBRATION, COMPRESSED, MODEL, REPORT, LoadedRun, load_run, read_report
+from compiler.train.stages import Context, Stage, Teach
 
 __all__ = ["LoadedRun", "Progress", "load_run", "train_recipe"]
 
-MODEL, REPORT, CALIBRATION, CHECKPOINTS = "model.safetensors", "report.json", "calibration.npy", "checkpoints"
-
-_CALIBRATION_SAMPLES = 1024
+_COPIES = 1 << 20
+"""Beside the seed of a run: what seeds its warped copies. No stage has this number."""
 
 
 class Progress(Protocol):
@@ -47,44 +37,6 @@ class Progress(Protocol):
 
     def __call__(self, stage: str, done: int, total: int, text: str) -> None:
         """Take note."""
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedRun:
-    """A finished run.
-
-    Attributes
-    ----------
-    module : Linear and ReLU with the trained, shared weights written out, in evaluation mode.
-    example_inputs : one tensor, float32 (1, in).
-    calibration : training inputs to choose fixed-point ranges with, float32 (n, in).
-    recipe, report : as stored.
-    folder : of the run.
-    data_dir : where the files of the data set lie, if not in the cache.
-    """
-
-    module: nn.Sequential
-    example_inputs: tuple[Tensor, ...]
-    calibration: NDArray[np.float32]
-    recipe: Recipe
-    report: dict[str, Any]
-    folder: Path
-    data_dir: Path | None = None
-
-    @cached_property
-    def test(self) -> Split:
-        """The samples that no choice was made on; read from the data set when first asked for."""
-        return load_data(self.recipe.dataset, self.recipe.validation, self.data_dir).test
-
-    @property
-    def test_inputs(self) -> NDArray[np.float32]:
-        """Test inputs, float32 (n, in)."""
-        return self.test.inputs
-
-    @property
-    def test_labels(self) -> NDArray[np.int64]:
-        """Test labels, int64 (n,)."""
-        return self.test.labels
 
 
 def train_recipe(
@@ -98,13 +50,12 @@ def train_recipe(
 ) -> dict[str, Any]:
     """Train and compress a network by recipe; returns the report that it also writes.
 
-    The same recipe, library versions and kind of machine give the same bits, whether or not the run was
-    interrupted between stages.
+    The same recipe, library versions and kind of machine give the same bits, whether or not the run was interrupted.
 
     Parameters
     ----------
     out : folder of the run; made if need be.
-    resume : go on after the last finished stage of the same recipe; a finished run is left as it is.
+    resume : go on after the last finished epoch of the same recipe; a finished run is left as it is.
     progress : told about every epoch.
     seed : instead of the recipe's.
     data_dir : folder with the files of the data set, if not from the cache.
@@ -121,195 +72,177 @@ def train_recipe(
         wanted = wanted.replace(seed=seed)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; expected a folder for the run, or a name that is free")
-    checkpoints = [out / CHECKPOINTS / f"{stage.kind}.safetensors" for stage in wanted.stages]
     if not resume and (out / CHECKPOINTS).exists():
         raise InputError(f"{out} holds a run already; continue it with --resume or choose another folder")
     tell: Progress = progress or (lambda stage, done, total, text: None)
     with reproducible(wanted.threads):
-        start, state, records = _resume(wanted, checkpoints)
-        if start == len(wanted.stages) and all((out / name).is_file() for name in (MODEL, REPORT, CALIBRATION)):
-            return load_run(out).report
         tell("data", 0, 1, wanted.dataset)
-        dataset = load_data(wanted.dataset, wanted.validation, data_dir)
+        dataset = load_data(wanted.dataset, wanted.validation, data_dir, wanted.samples, wanted.refit)
         tell("data", 1, 1, f"{len(dataset.train)} samples to train on")
-        module = _fresh(wanted, dataset)
-        if start:
-            stages.restore(wanted.stages[start - 1], module, state, str(checkpoints[start - 1]))
-        for number in range(start, len(wanted.stages)):
-            module = plain_copy(module, dataset.features, wanted.hidden, dataset.classes)
-            records.append(_train_stage(wanted, number, module, dataset, tell))
-            content = {"recipe": wanted.asdict(), "records": records}
-            checkpoint.save(checkpoints[number], module.state_dict(), content)
-        return _finish(wanted, module, dataset, records, out)
+        position = _position(wanted, dataset, out)
+        if position.stage == len(wanted.stages) and all(
+            (out / name).is_file() for name in (MODEL, COMPRESSED, REPORT, CALIBRATION)
+        ):
+            return read_report(out / REPORT)
+        runner = _Runner(wanted, dataset, out, tell)
+        while position.stage < len(wanted.stages):
+            position = runner.run_stage(position)
+        # Two copies from the file: a copied module would share torch's parametrized class with the first.
+        module, plain = (runner.network(len(wanted.stages)) for _ in range(2))
+        make_plain(plain)
+        return finish(wanted, module, plain.eval(), dataset, position.records, out)
 
 
-def load_run(folder: Path, data_dir: Path | None = None) -> LoadedRun:
-    """Read the folder of a finished run.
-
-    Raises
-    ------
-    InputError
-        It is no such folder, the run is not finished, or a file is damaged.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; expected one that `eie train` wrote")
-    if not (folder / MODEL).is_file():
-        begun = (folder / CHECKPOINTS).is_dir()
-        advice = "the run is not finished, continue it with --resume" if begun else "expected what `eie train` wrote"
-        raise InputError(f"{folder} holds no {MODEL}; {advice}")
-    state, content = checkpoint.load(folder / MODEL)
-    recipe = _stored_recipe(content, folder / MODEL)
-    features, classes = content.get("features"), content.get("classes")
-    if type(features) is not int or type(classes) is not int or min(features, classes) < 1:
-        raise InputError(f"{folder / MODEL} gives {features!r} features and {classes!r} classes; expected counts")
-    _check_shapes(state, features, recipe.hidden, classes, folder / MODEL)
-    module = mlp(features, recipe.hidden, classes)
-    module.load_state_dict(state)
-    return LoadedRun(
-        module=module.eval(),
-        example_inputs=(torch.zeros(1, features),),
-        calibration=_read_calibration(folder / CALIBRATION, features),
-        recipe=recipe,
-        report=_read_report(folder / REPORT),
-        folder=folder,
-        data_dir=data_dir,
-    )
+def _position(recipe: Recipe, dataset: Dataset, out: Path) -> Position:
+    """Where to go on: after the last stage that is finished, or within the next one."""
+    for number in range(len(recipe.stages), 0, -1):
+        path = stage_path(out, recipe.stages[number - 1].name)
+        if path.is_file():
+            done = checkpoints.read(path, recipe, dataset)
+            finished = Position(number, 0, {}, [*done.records, done.record])
+            break
+    else:
+        finished = Position(0, 0, {}, [])
+    current = stage_path(out, CURRENT)
+    if current.is_file():
+        within = checkpoints.read(current, recipe, dataset)
+        if within.stage == finished.stage:
+            return within
+    return finished
 
 
-def _resume(recipe: Recipe, checkpoints: list[Path]) -> tuple[int, dict[str, Tensor], list[dict[str, Any]]]:
-    """Stages that are done, the state after the last of them, and their records."""
-    for number in range(len(checkpoints), 0, -1):
-        path = checkpoints[number - 1]
-        if not path.is_file():
-            continue
-        state, content = checkpoint.load(path)
-        stored = _stored_recipe(content, path).asdict()
-        if stored != recipe.asdict():
-            changed = ", ".join(key for key, value in recipe.asdict().items() if stored.get(key) != value)
-            raise InputError(
-                f"{path.parent.parent} was trained by another recipe (it differs in {changed}); choose another folder"
+class _Runner:
+    """Runs one stage after the other."""
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, out: Path, tell: Progress) -> None:
+        self.recipe, self.dataset, self.out, self.tell = recipe, dataset, out, tell
+        self.teachers: dict[Any, Teacher] = {}
+        self.copies = self._copies()
+        self.measured = "validation (trained on)" if dataset.refit else "validation"
+
+    def network(self, before: int) -> nn.Module:
+        """The recipe's network as the stages before number `before` left it."""
+        path = checkpoints.last_finished(self.out, self.recipe.stages, before)
+        if path is None:
+            return checkpoints.fresh(self.recipe.model, self.dataset, self.recipe.seed)
+        return checkpoints.load_module(path, self.recipe.model, self.dataset)
+
+    def run_stage(self, position: Position) -> Position:
+        """Run, or go on with, the stage at `position`; the position after it."""
+        stage = self.recipe.stages[position.stage]
+        if stage.name == CURRENT:
+            raise InputError(f"a stage is called {CURRENT}, which is the name of a file of the run; choose another")
+        module = position.module or self._subject(stage, position.stage)
+        lesson = self._lesson(stage)
+        context = Context(
+            self.recipe.seed, position.stage, lesson, lambda m: accuracy(m, lesson, self.dataset.validation),
+            position.records,
+        )  # fmt: skip
+        epochs = 0 if stage.schedule is None else stage.schedule.epochs
+        clock = _Clock(position.record)
+        if not position.record:
+            self.tell(stage.name, 0, epochs, "")
+            extra = stage.begin(module, context)
+            position.record = {"stage": stage.name, "kind": stage.kind, "epochs": epochs, **extra, "history": []}
+
+        def after_epoch(epoch: Epoch) -> None:
+            share = context.measure(module)
+            position.record["history"].append(
+                {"epoch": epoch.done, "loss": epoch.loss, "validation": share, "density": _density(module)}
             )
-        records = content.get("records")
-        if not isinstance(records, list) or len(records) != number:
-            raise InputError(f"{path} does not hold the records of its {number} stages")
-        return number, state, records
-    return 0, {}, []
+            position.record.update(clock.taken())
+            position.epoch, position.module, position.optimizer = epoch.done, module, epoch.optimizer
+            checkpoints.write(stage_path(self.out, CURRENT), self.recipe, position)
+            left = clock.left(epoch.done, epochs)
+            self.tell(stage.name, epoch.done, epochs, f"loss {epoch.loss:.4f}, {self.measured} {share:.2%}{left}")
+
+        clock.begin(position.epoch)
+        if stage.schedule is not None and epochs:
+            fit(
+                module,
+                lesson,
+                stage.schedule,
+                (self.recipe.seed, position.stage),
+                hooks=stage.hooks(module, context, position.record),
+                after_epoch=after_epoch,
+                done=position.epoch,
+                optimizer_state=position.optimizer,
+            )
+        elif epochs == 0:
+            self.tell(stage.name, 0, 0, f"{self.measured} {context.measure(module):.2%}")
+        position.record.update(clock.taken())
+        position.record["accuracy"] = {
+            "validation": context.measure(module),
+            "test": accuracy(module, lesson, self.dataset.test),
+        }
+        position.record["layers"] = layers_of(module)
+        position.module, position.optimizer = module, None
+        checkpoints.write(stage_path(self.out, stage.name), self.recipe, position)
+        stage_path(self.out, CURRENT).unlink(missing_ok=True)
+        return Position(position.stage + 1, 0, {}, [*position.records, position.record])
+
+    def _subject(self, stage: Stage, number: int) -> nn.Module:
+        """What a stage trains: the network, or a teacher of its own."""
+        if isinstance(stage, Teach):
+            return checkpoints.fresh(stage.model, self.dataset, seed_of(self.recipe.seed, number) % (1 << 32))
+        return self.network(number)
+
+    def _lesson(self, stage: Stage) -> Lesson:
+        return Lesson(
+            split=self.dataset.train,
+            shape=self.dataset.shape,
+            flat=self.recipe.model.flat,
+            augment=self.recipe.augment,
+            copies=self.copies,
+            teacher=self._teacher(stage),
+            precision=self.recipe.precision,
+        )
+
+    def _copies(self) -> Copies | None:
+        warp, count, seed = self.recipe.augment, self.recipe.copies, self.recipe.seed
+        if warp is None or not count:
+            return None
+        seeds = [seed_of(seed, _COPIES, number) for number in range(count)]
+        return Copies(warp, torch.from_numpy(self.dataset.train.inputs), self.dataset.shape, seeds)
+
+    def _teacher(self, stage: Stage) -> Teacher | None:
+        if stage.distill is None:
+            return None
+        if stage.distill in self.teachers:
+            return self.teachers[stage.distill]  # with the answers that it has given
+        teacher = next(other for other in self.recipe.stages if other.name == stage.distill.teacher)
+        spec: ModelSpec = teacher.model if isinstance(teacher, Teach) else self.recipe.model
+        module = checkpoints.load_module(stage_path(self.out, teacher.name), spec, self.dataset)
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+        self.teachers[stage.distill] = Teacher(module, stage.distill.temperature, stage.distill.weight)
+        return self.teachers[stage.distill]
 
 
-def _stored_recipe(content: dict[str, Any], path: Path) -> Recipe:
-    if not isinstance(content.get("recipe"), dict):
-        raise InputError(f"{path} holds no recipe; `eie train` did not write it")
-    return parse(content["recipe"], str(path))
+class _Clock:
+    """Seconds that a stage took, those before an interruption included."""
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self.before = (record.get("seconds", 0.0), record.get("cpu_seconds", 0.0))
+        self.began, self.first = (time.monotonic(), time.process_time()), 0
+
+    def begin(self, done: int) -> None:
+        """The training begins, with `done` epochs done before."""
+        self.first, self.training = done, time.monotonic()
+
+    def taken(self) -> dict[str, float]:
+        """So far: by the clock, and of all cores together, which other programs on the machine do not lengthen."""
+        now = (time.monotonic(), time.process_time())
+        both = [round(b + n - s, 3) for b, n, s in zip(self.before, now, self.began, strict=True)]
+        return dict(zip(("seconds", "cpu_seconds"), both, strict=True))
+
+    def left(self, done: int, total: int) -> str:
+        """What the rest of the stage will take at this pace, in words."""
+        seconds = (time.monotonic() - self.training) / (done - self.first) * (total - done)
+        return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left" if done < total else ""
 
 
-def _fresh(recipe: Recipe, dataset: Dataset) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        return mlp(dataset.features, recipe.hidden, dataset.classes)
-
-
-def _train_stage(recipe: Recipe, number: int, module: nn.Module, dataset: Dataset, tell: Progress) -> dict[str, Any]:
-    """Run one stage in place and measure what came of it."""
-    stage = recipe.stages[number]
-    epochs = stage.schedule.epochs
-    began = time.monotonic()
-    # A generator of its own for every stage: a resumed run draws what the unbroken one would have drawn.
-    generator = torch.Generator().manual_seed(recipe.seed * 16 + number)
-
-    def after_epoch(done: int, loss: float) -> None:
-        share = accuracy(module, dataset.validation)
-        tell(stage.kind, done, epochs, f"loss {loss:.4f}, validation {share:.2%}")
-        module.train()
-
-    tell(stage.kind, 0, epochs, "")
-    stages.apply(stage, module, dataset.train, generator, after_epoch)
-    return {
-        "stage": stage.kind,
-        "epochs": epochs,
-        "seconds": round(time.monotonic() - began, 3),
-        "accuracy": {
-            "validation": accuracy(module, dataset.validation),
-            "test": accuracy(module, dataset.test),
-        },
-        "layers": _layers(module, stage),
-    }
-
-
-def _layers(module: nn.Module, stage: Stage) -> list[dict[str, Any]]:
-    code_bits = stage.code_bits if isinstance(stage, Share) else None
-    return [
-        {"name": name, **layer_size(layer.weight.detach().numpy(), layer.out_features, code_bits)}
-        for name, layer in linears(module)
-    ]
-
-
-def _finish(
-    recipe: Recipe, module: nn.Module, dataset: Dataset, records: list[dict[str, Any]], out: Path
-) -> dict[str, Any]:
-    """Write model, calibration inputs and report; the report comes last and says that all is there."""
-    plain = plain_copy(module, dataset.features, recipe.hidden, dataset.classes)
-    content = {"recipe": recipe.asdict(), "features": dataset.features, "classes": dataset.classes}
-    checkpoint.save(out / MODEL, plain.state_dict(), content)
-    buffer = io.BytesIO()
-    spread = np.linspace(0, len(dataset.train) - 1, min(_CALIBRATION_SAMPLES, len(dataset.train))).astype(np.intp)
-    np.save(buffer, dataset.train.inputs[spread], allow_pickle=False)
-    checkpoint.write_atomic(out / CALIBRATION, buffer.getvalue())
-    sizes = {key: sum(layer[key] for layer in records[-1]["layers"]) for key in _SUMMED}
-    report = {
-        "recipe": recipe.asdict(),
-        "seed": recipe.seed,
-        "data": {
-            "name": dataset.name,
-            "train": len(dataset.train),
-            "validation": len(dataset.validation),
-            "test": len(dataset.test),
-        },
-        "stages": records,
-        "size": {**sizes, "density": sizes["nonzeros"] / sizes["weights"]},
-        "seconds": round(sum(record["seconds"] for record in records), 3),
-        "command": shlex.join(sys.argv),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "platform": platform.platform(),
-        },
-    }
-    checkpoint.write_atomic(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
-    return report
-
-
-_SUMMED = ("weights", "nonzeros", "dense_bytes", "sparse_bytes")
-
-
-def _check_shapes(state: dict[str, Tensor], features: int, hidden: tuple[int, ...], classes: int, path: Path) -> None:
-    """Compare with what the recipe implies before anything of that size is built."""
-    sizes = [features, *hidden, classes]
-    expected: dict[str, tuple[int, ...]] = {}
-    for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
-        expected[f"fc{number}.weight"] = (outputs, inputs)
-        expected[f"fc{number}.bias"] = (outputs,)
-    found = {name: tuple(tensor.shape) for name, tensor in state.items() if tensor.dtype is torch.float32}
-    if found != expected or len(found) != len(state):
-        raise InputError(f"{path} holds {found}; its recipe makes float32 {expected}")
-
-
-def _read_calibration(path: Path, features: int) -> NDArray[np.float32]:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != 2 or array.shape[1] != features:
-        raise InputError(f"{path} does not hold float32 inputs of {features} values")
-    return array
-
-
-def _read_report(path: Path) -> dict[str, Any]:
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    if not isinstance(report, dict) or not isinstance(report.get("stages"), list):
-        raise InputError(f"{path} is not the report of a run")
-    return report
+def _density(module: nn.Module) -> float:
+    sizes: Sequence[dict[str, Any]] = layers_of(module)
+    return float(sum(layer["nonzeros"] for layer in sizes) / max(1, sum(layer["weights"] for layer in sizes)))

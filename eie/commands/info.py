@@ -1,4 +1,4 @@
-"""``eie info``: what an image holds, how much room and time it takes, and whether it pays."""
+"""``eie info``: what an image or a compressed file holds, how much room and time it takes, and whether it pays."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from eie.options import example, json_option
 from eie.output import Output
 
 
-@click.command(epilog=example("eie info layer.eie", "eie info layer.eie --json"))
+@click.command(epilog=example("eie info layer.eie", "eie info layer.eie --json", "eie info lenet.eiez"))
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 def info(file: Path, json_to: str | None) -> None:
-    """Say what the image FILE holds.
+    """Say what the image or compressed FILE holds.
 
     Layers, nonzeros, padding, bits by part, memory map, proven bounds of the sums, cycles of one vector without
-    zeros (the most there can be), and the weight density below which a layer gains over a dense one.
+    zeros (the most there can be), and the weight density below which a layer gains over a dense one. Of an .eiez
+    file: bits by part, per weight and per nonzero, and the ratio to float32.
     """
     output = Output(json_to)
+    if _is_compressed(file):
+        from eie.sizetable import show_sizes
+
+        show_sizes(file, output)
+        return
 
     from compiler.image import Image
     from eie.describe import describe
@@ -94,3 +100,11 @@ def info(file: Path, json_to: str | None) -> None:
             f"it would take {facts['cycles']['resident']:,} cycles."
         )
     output.result({"file": str(file), **facts})
+
+
+def _is_compressed(file: Path) -> bool:
+    """By its first bytes, whatever its name is."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return stream.read(4) == b"EIEZ"

@@ -28,7 +28,9 @@ def run_python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subproc
 
 
 def test_commands_are_those_of_the_manual() -> None:
-    assert COMMANDS == ["bench", "compile", "diff", "doctor", "info", "run", "train", "verify", "verilog"]
+    assert COMMANDS == [
+        "bench", "compile", "compress", "decompress", "diff", "doctor", "info", "run", "train", "verify", "verilog",
+    ]  # fmt: skip
 
 
 def test_version_is_told_installed_or_not(invoke) -> None:

@@ -43,7 +43,7 @@ def test_the_split_is_always_the_same() -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(RecipeError, match=r"data.name is 'cifar'; expected one of digits, mnist"):
+    with pytest.raises(RecipeError, match=r"data.name is 'cifar'; expected one of digits, mnist, fashion-mnist"):
         data.load("cifar", 0.1)
 
 

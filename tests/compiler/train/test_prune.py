@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from compiler.frontend import from_torch
 from compiler.train import prune
 from compiler.train.data import Split
-from compiler.train.loop import Schedule, fit
+from compiler.train.loop import Lesson, Schedule, fit
 
 
 def network(seed: int) -> nn.Sequential:
@@ -29,7 +29,7 @@ def samples(seed: int) -> Split:
 
 
 def retrain(module: nn.Module, seed: int) -> None:
-    fit(module, samples(seed), Schedule(3, 16, 1e-2, 1e-2), torch.Generator().manual_seed(seed))
+    fit(module, Lesson(samples(seed), (1, 3, 4)), Schedule(3, 16, 1e-2, 1e-2), (seed,))
 
 
 def check_survives(seed: int, folder: Path) -> None:
@@ -121,12 +121,3 @@ def test_other_parameters_and_modules() -> None:
         prune.prune(module, 0.5, name)
         assert parametrize.is_parametrized(module, name)
         assert (getattr(module, name) != 0).sum() == round(0.5 * size)
-
-
-def test_cubic_schedule() -> None:
-    assert prune.cubic(0.0, 1.0, 0.1) == 1.0
-    assert prune.cubic(1.0, 1.0, 0.1) == pytest.approx(0.1)
-    assert prune.cubic(2.0, 1.0, 0.1) == pytest.approx(0.1)
-    assert prune.cubic(0.5, 1.0, 0.2) == pytest.approx(0.2 + 0.8 / 8)
-    falling = [prune.cubic(step / 20, 1.0, 0.1) for step in range(21)]
-    assert falling == sorted(falling, reverse=True)

@@ -142,8 +142,30 @@ def test_a_layer_without_weights_left() -> None:
     assert not layer.weight.any()
 
 
-def test_masked_weight_is_refused() -> None:
-    layer = nn.Linear(3, 3)
-    prune.attach(layer)
-    with pytest.raises(ValueError, match="parametrized already"):
-        quantize.attach(layer, 4)
+def test_a_mask_is_written_out_before_sharing(rng: np.random.Generator) -> None:
+    layer = layer_with(rng.normal(size=(6, 8)).astype(np.float32))
+    prune.prune(layer, 0.25)
+    pruned = layer.weight == 0
+    quantize.attach(layer, 2)
+    assert torch.equal(layer.weight == 0, pruned)
+
+
+@pytest.mark.parametrize("start", ["exact", "linear", "density", "random"])
+def test_free_labels_never_raise_the_error_and_fixed_ones_never_change(start: str, rng: np.random.Generator) -> None:
+    for free in (False, True):
+        layer = layer_with(rng.normal(size=(12, 20)).astype(np.float32))
+        prune.prune(layer, 0.5)
+        shared = quantize.attach(layer, 3, start=start, free=free)
+        before = shared.codes.clone()
+        with torch.no_grad():
+            for parameter in layer.parametrizations.weight.parameters():
+                parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3))
+        if not free:
+            assert quantize.reassign(layer) == 0
+            assert torch.equal(shared.codes, before)
+            continue
+        shadow = layer.parametrizations.weight.original0 * (before != 0)
+        error = float(((layer.weight - shadow) ** 2).sum().detach())
+        assert quantize.reassign(layer) > 0
+        assert float(((layer.weight - shadow) ** 2).sum().detach()) < error
+        assert torch.equal(shared.codes == 0, before == 0)

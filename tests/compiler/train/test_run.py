@@ -36,6 +36,31 @@ TINY: Recipe = recipe.parse(
 )
 
 
+RICH: Recipe = recipe.parse(
+    {
+        "name": "rich",
+        "seed": 5,
+        "precision": "bfloat16",
+        "data": {"name": "digits", "validation": 0.2, "samples": 300, "augment": {"shift": 0.5, "copies": 2}},
+        "model": {"name": "mlp", "hidden": [16]},
+        "stages": [
+            {"kind": "teacher", "model": {"name": "mlp", "hidden": [24]}, "epochs": 2, "learning_rate": 0.01},
+            {"kind": "dense", "epochs": 2, "learning_rate": 0.01, "distill": {"teacher": "teacher"}},
+            {
+                "kind": "prune", "method": "iterative", "rounds": 2, "epochs": 4, "learning_rate": 0.01,
+                "density": 0.3, "scope": "global", "distill": {"teacher": "dense"},
+            },
+            {"kind": "shrink"},
+            {
+                "kind": "share", "epochs": 3, "learning_rate": 0.001, "code_bits": 2, "bias_bits": 3,
+                "labels": "free", "grid": "uniform", "distill": {"teacher": "teacher"},
+            },
+        ],
+    },
+    "rich",
+)  # fmt: skip
+
+
 class Killed(Exception):
     """Stands for a kill of the process."""
 
@@ -53,7 +78,7 @@ def copied(unbroken: Path, tmp_path: Path) -> Path:
 
 
 def assert_same_bits(first: Path, second: Path) -> None:
-    for stage in ("dense", "prune", "share"):
+    for stage in sorted(path.stem for path in (first / "checkpoints").iterdir()):
         mine, yours = (load_file(folder / "checkpoints" / f"{stage}.safetensors") for folder in (first, second))
         assert mine.keys() == yours.keys()
         for name in mine:
@@ -70,15 +95,17 @@ def kill_at(stage: str, done: int) -> run.Progress:
     return progress
 
 
-def check_resumed_equals_unbroken(unbroken: Path, folder: Path, kills: list[tuple[str, int]]) -> None:
+def check_resumed_equals_unbroken(
+    unbroken: Path, folder: Path, kills: list[tuple[str, int]], recipe: Recipe = TINY
+) -> None:
     for stage, done in kills:
         with pytest.raises(Killed):
-            train_recipe(TINY, folder, resume=True, progress=kill_at(stage, done))
+            train_recipe(recipe, folder, resume=True, progress=kill_at(stage, done))
         with pytest.raises(InputError):
             load_run(folder)
     # What is random elsewhere in the process must not matter.
     torch.manual_seed(99)
-    train_recipe(TINY, folder, resume=True)
+    train_recipe(recipe, folder, resume=True)
     assert_same_bits(unbroken, folder)
 
 
@@ -86,8 +113,15 @@ def test_resumed_run_equals_unbroken_one(unbroken: Path, tmp_path: Path) -> None
     kills = [("dense", 1), ("prune", 1), ("share", 0), ("share", 2)]
     check_resumed_equals_unbroken(unbroken, tmp_path / "resumed", kills)
     first, second = (json.loads((folder / "report.json").read_text()) for folder in (unbroken, tmp_path / "resumed"))
+    clock = {"seconds": 0, "cpu_seconds": 0}
     for mine, yours in zip(first["stages"], second["stages"], strict=True):
-        assert {**mine, "seconds": 0} == {**yours, "seconds": 0}
+        assert {**mine, **clock} == {**yours, **clock}
+
+
+def test_resumed_run_of_every_option_equals_unbroken_one(tmp_path: Path) -> None:
+    train_recipe(RICH, tmp_path / "unbroken")
+    kills = [("teacher", 1), ("dense", 1), ("prune", 1), ("prune", 3), ("share", 2)]
+    check_resumed_equals_unbroken(tmp_path / "unbroken", tmp_path / "resumed", kills, RICH)
 
 
 def test_planted_fault_shared_random_numbers_are_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +177,15 @@ def test_resuming_with_another_recipe_is_refused(copied: Path) -> None:
 def test_report(unbroken: Path) -> None:
     report = json.loads((unbroken / "report.json").read_text())
     assert [stage["stage"] for stage in report["stages"]] == ["dense", "prune", "share"]
-    assert report["data"] == {"name": "digits", "train": 1150, "validation": 288, "test": 359}
+    assert report["data"] == {
+        "name": "digits",
+        "train": 1150,
+        "validation": 288,
+        "test": 359,
+        "refit": False,
+        "augmentation": False,
+    }
+    assert report["size"]["file_bytes"] == (unbroken / "model.eiez").stat().st_size
     assert report["recipe"] == TINY.asdict()
     assert report["versions"]["torch"] == torch.__version__
     assert report["command"]
@@ -237,8 +279,14 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "no recipe": (rewrite(lambda tensors, content: content.pop("recipe")), "holds no recipe"),
     "bad recipe": (rewrite(lambda tensors, content: content["recipe"].update(seed=-1)), "seed is -1"),
     "other format": (rewrite(lambda tensors, content: content.update(format=2)), "has format 2; expected 1"),
-    "no features": (rewrite(lambda tensors, content: content.pop("features")), "gives None features"),
-    "huge features": (rewrite(lambda tensors, content: content.update(features=1 << 60)), "its recipe makes"),
+    "wider layer": (
+        rewrite(lambda tensors, content: tensors.update({"fc1.weight": torch.zeros(13, 64)})),
+        "its recipe makes",
+    ),
+    "layers that do not fit": (
+        rewrite(lambda tensors, content: tensors.update({"fc2.weight": torch.zeros(10, 11)})),
+        "do not fit each other",
+    ),
     "missing layer": (rewrite(lambda tensors, content: tensors.pop("fc2.weight")), "its recipe makes"),
     "extra tensor": (rewrite(lambda tensors, content: tensors.update(x=torch.zeros(1))), "its recipe makes"),
     "wrong dtype": (
@@ -276,9 +324,9 @@ def test_damaged_checkpoint_is_refused(copied: Path) -> None:
 def test_checkpoint_of_another_network_is_refused(copied: Path) -> None:
     path = copied / "checkpoints" / "share.safetensors"
     tensors, content = checkpoint.load(path)
-    checkpoint.save(path, {**tensors, "fc1.bias": torch.zeros(5)}, content)
+    checkpoint.save(path, {**tensors, "module.fc1.bias": torch.zeros(50)}, content)
     (copied / "report.json").unlink()
-    with pytest.raises(InputError, match="does not hold this network after stage share"):
+    with pytest.raises(InputError, match="does not hold this network"):
         train_recipe(TINY, copied, resume=True)
 
 
@@ -289,7 +337,9 @@ def test_nothing_half_written_is_left(unbroken: Path) -> None:
         "checkpoints/dense.safetensors",
         "checkpoints/prune.safetensors",
         "checkpoints/share.safetensors",
+        "model.eiez",
         "model.safetensors",
+        *(f"plots/{name}.{form}" for name in ("history", "size", "weights") for form in ("png", "svg")),
         "report.json",
     ]
 

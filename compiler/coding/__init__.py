@@ -1,0 +1,1 @@
+"""Entropy coding of compressed networks, and the `.eiez` file that holds them."""

@@ -1,0 +1,148 @@
+"""The `.eiez` file: a compressed network, entropy-coded, with everything that is needed to have it again bit for bit.
+
+Layout, every integer of variable length (`wire.py`)::
+
+    "EIEZ" · version, kind and coder · content (`float_form.py` or `fixed_form.py`) · CRC-32 of all before
+
+The checksum finds damage; the readers check every size before they allocate by it, because a file may also lie.
+Nothing in a file is executed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Literal
+
+from compiler.coding import fixed_form, float_form
+from compiler.coding.sizes import Sizes
+from compiler.coding.wire import Reader, Writer
+from compiler.compressed import CompressedModel
+from compiler.errors import CodingError
+from compiler.ir import QuantizedGraph
+
+__all__ = [
+    "CODERS", "MAGIC", "Coder", "Content", "FixedContent", "compress", "compress_fixed", "decompress", "decompress_any",
+    "decompress_fixed",
+]  # fmt: skip
+
+Coder = Literal["huffman", "context"]
+CODERS: tuple[Coder, ...] = ("huffman", "context")
+
+MAGIC = b"EIEZ"
+_VERSION = 1
+_CRC_BYTES = 4
+_CODER, _FIXED, _DESCRIBED = 1, 2, 4  # bits of the byte behind the magic; the version stands above them
+
+
+@dataclass(frozen=True)
+class Content:
+    """A float network out of a file, and what each part of it takes there."""
+
+    network: CompressedModel
+    sizes: Sizes
+
+
+@dataclass(frozen=True)
+class FixedContent:
+    """A fixed-point network out of a file, the same, and the CRC-32 of the `.eie` file that it packs to."""
+
+    network: QuantizedGraph
+    sizes: Sizes
+    image_crc: int
+
+
+def compress(network: CompressedModel, coder: Coder = "context") -> bytes:
+    """The whole file of a float network.
+
+    Raises
+    ------
+    ModelError
+        The network does not verify, or is larger than a file may be.
+    """
+    network.verify()
+    writer = _begin(coder, _DESCRIBED if network.metadata else 0)
+    float_form.write(writer, network, coder)
+    return _end(writer)
+
+
+def compress_fixed(network: QuantizedGraph, image_crc: int, coder: Coder = "context") -> bytes:
+    """The whole file of a fixed-point network; `image_crc` is the CRC-32 of the `.eie` file that it packs to.
+
+    Raises
+    ------
+    ModelError
+        The network does not verify, or is larger than a file may be.
+    """
+    network.verify()
+    writer = _begin(coder, _FIXED)
+    fixed_form.write(writer, network, coder, image_crc)
+    return _end(writer)
+
+
+def decompress(data: bytes) -> Content:
+    """The float network in a file, equal in every bit, and the sizes of its parts.
+
+    Raises
+    ------
+    CodingError
+        It is no such file, damaged, of another version, contradicts itself, is larger than this kit reads, or holds
+        a fixed-point network.
+    """
+    content = decompress_any(data)
+    if not isinstance(content, Content):
+        raise CodingError("holds the fixed-point network of an array; expected a trained network")
+    return content
+
+
+def decompress_fixed(data: bytes) -> FixedContent:
+    """The fixed-point network in a file.
+
+    Raises
+    ------
+    CodingError
+        As `decompress`, or it holds a float network.
+    """
+    content = decompress_any(data)
+    if not isinstance(content, FixedContent):
+        raise CodingError("holds a trained network; expected the fixed-point network of an array")
+    return content
+
+
+def decompress_any(data: bytes) -> Content | FixedContent:
+    """The network of either kind in a file."""
+    if data[: len(MAGIC)] != MAGIC:
+        raise CodingError("not an .eiez file: it does not begin with EIEZ")
+    if len(data) < len(MAGIC) + 1 + _CRC_BYTES:
+        raise CodingError(f"the file ends within its header: {len(data)} bytes")
+    reader = Reader(data[:-_CRC_BYTES])
+    reader.at = len(MAGIC)
+    head = reader.byte("version")
+    if head >> 3 != _VERSION:
+        raise CodingError(f"format version {head >> 3}; this kit reads {_VERSION}: compress the network again")
+    stored, crc = int.from_bytes(data[-_CRC_BYTES:], "little"), zlib.crc32(data[:-_CRC_BYTES])
+    if crc != stored:
+        raise CodingError(f"the file is damaged: CRC-32 {crc:08x}, it states {stored:08x}")
+    coder = CODERS[head & _CODER]
+    content: Content | FixedContent
+    if head & _FIXED:
+        graph, tensors, image_crc = fixed_form.read(reader, coder)
+        content = FixedContent(graph, Sizes("fixed", coder, len(data), tensors), image_crc)
+    else:
+        model, tensors = float_form.read(reader, coder, bool(head & _DESCRIBED))
+        content = Content(model, Sizes("float", coder, len(data), tensors))
+    if reader.left:
+        raise CodingError(f"{reader.left} bytes behind the end of the content")
+    return content
+
+
+def _begin(coder: Coder, flags: int) -> Writer:
+    writer = Writer()
+    writer.raw(MAGIC)
+    writer.byte(_VERSION << 3 | flags | CODERS.index(coder))
+    return writer
+
+
+def _end(writer: Writer) -> bytes:
+    writer.raw(zlib.crc32(writer.data).to_bytes(_CRC_BYTES, "little"))
+    return bytes(writer.data)

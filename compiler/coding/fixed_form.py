@@ -1,0 +1,146 @@
+"""The content of an `.eiez` file whose network is fixed point for one array: `QuantizedGraph`.
+
+Packing such a network again gives the `.eie` image that it came from, byte for byte; the CRC-32 of that file stands
+in this one, so that a kit that packs otherwise cannot pass its image off as the same.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+from compiler.coding.matrices import matrix_reader, matrix_writer
+from compiler.coding.names import read_name, write_name
+from compiler.coding.numbers import read_integers, write_integers
+from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS, TensorSize
+from compiler.coding.wire import Reader, Writer
+from compiler.errors import CodingError, ModelError
+from compiler.ir import ACTIVATIONS, MAX_SHIFT, QuantizedGraph, QuantizedLayer
+from hw.params import Params, ParamsError
+
+__all__ = ["read", "write"]
+
+_MAX_LAYERS = 1 << 12
+_MAX_EXPONENT = 4096
+_MAX_PARAMS = 4096  # bytes of their text
+_MAX_BIAS = 1 << 47
+
+# Makes the text of the parameters short. Part of the format: never change it.
+_DICTIONARY = (
+    b"skip_empty=true;rows=256;refill=true;queue_depth=64;pointer_blocks=4096;pes=64;index_bits=6;fragments=8;fold=2;"
+    b"descriptors=256;codebooks=16;code_bits=4;bias_words=2048;balanced=true;act_lines=2048;acc_bits=40;"
+    b"weight_words=16384;false"
+)
+
+
+def write(writer: Writer, graph: QuantizedGraph, coder: str, image_crc: int) -> None:
+    """Append a verified network, and the CRC-32 of the image file that it packs to."""
+    elements = sum(layer.codes.size for layer in graph.layers)
+    if elements > MAX_ELEMENTS or len(graph.layers) > _MAX_LAYERS:
+        raise ModelError(
+            f"{elements} weights in {len(graph.layers)} layers; a file holds at most {MAX_ELEMENTS} in {_MAX_LAYERS}"
+        )
+    writer.raw(image_crc.to_bytes(4, "little"))
+    _write_params(writer, graph.params)
+    first = graph.layers[0]
+    writer.varint(len(graph.layers))
+    writer.varint(first.codes.shape[1])
+    writer.signed(first.input_exponent)
+    plain, matrices, before = Writer(), matrix_writer(coder), ""
+    for layer in graph.layers:
+        write_name(writer, layer.name, before)
+        before = layer.name
+        writer.varint(layer.codes.shape[0])
+        writer.byte(layer.shift << 3 | layer.fold << 2 | layer.exact << 1 | ACTIVATIONS.index(layer.activation))
+        writer.signed(layer.weight_exponent)
+        used = int(np.flatnonzero(layer.codebook).max(initial=0))
+        plain.byte(used)
+        write_integers(plain, layer.codebook[1 : used + 1].astype(np.int64))
+        matrices.write(plain, layer.codes, layer.codebook)
+        write_integers(plain, layer.bias)
+    writer.raw(matrices.stream())
+    writer.raw(bytes(plain.data))
+
+
+def read(reader: Reader, coder: str) -> tuple[QuantizedGraph, tuple[TensorSize, ...], int]:
+    """The network that `write` appended, the bits of its tensors, and the CRC-32 of its image file."""
+    image_crc = int.from_bytes(reader.raw(4, "the image's checksum"), "little")
+    params = _read_params(reader)
+    count = reader.varint("layers", _MAX_LAYERS, 1)
+    inputs = reader.varint("inputs", MAX_ELEMENTS, 1)
+    exponent = reader.signed("input exponent", _MAX_EXPONENT)
+    heads: list[tuple[str, int, int, int]] = []
+    width, room, biases = inputs, MAX_ELEMENTS, MAX_DENSE
+    for _ in range(count):
+        name = read_name(reader, heads[-1][0] if heads else "")
+        outputs = reader.varint(f"{name}: outputs", MAX_ELEMENTS, 1)
+        flags = reader.byte(f"{name}: flags", MAX_SHIFT << 3 | 7)
+        heads.append((name, outputs, flags, reader.signed(f"{name}: weight exponent", _MAX_EXPONENT)))
+        room, biases, width = room - width * outputs, biases - outputs, outputs
+        if room < 0 or biases < 0:
+            raise CodingError(f"more weights than this kit reads ({MAX_ELEMENTS})")
+    matrices = matrix_reader(coder, reader)
+    layers: list[QuantizedLayer] = []
+    sizes: list[TensorSize] = []
+    for name, outputs, flags, weight_exponent in heads:
+        begin = reader.at
+        codebook = np.zeros(1 << params.code_bits, np.int16)
+        used = reader.byte(f"{name}: entries of the codebook", len(codebook) - 1)
+        entries = read_integers(reader, used, f"{name}: codebook", limit=1 << 15)
+        if used and int(entries.max()) > 32767:
+            raise CodingError(f"{name}: {int(entries.max())} in the codebook; expected at most 32767")
+        codebook[1 : used + 1] = entries
+        book_bits = 8.0 * (reader.at - begin)
+        codes, coded = matrices.read(reader, (outputs, inputs), codebook, name)
+        begin = reader.at
+        bias = read_integers(reader, outputs, f"{name}: bias", limit=_MAX_BIAS)
+        bias_bits = 8.0 * (reader.at - begin)
+        unit = exponent + weight_exponent
+        layers.append(
+            QuantizedLayer(
+                name, codes, codebook, weight_exponent, bias, flags >> 3, ACTIVATIONS[flags & 1], exponent,
+                unit + (flags >> 3), bool(flags >> 1 & 1), bool(flags >> 2 & 1),
+            )
+        )  # fmt: skip
+        sizes += _sizes(layers[-1], coded.fillers, coded.width, coded.codes, coded.positions, book_bits, bias_bits)
+        inputs, exponent = outputs, layers[-1].output_exponent
+    graph = QuantizedGraph(tuple(layers), params)
+    try:
+        graph.verify()
+    except ModelError as error:
+        raise CodingError(str(error)) from None
+    return graph, tuple(sizes), image_crc
+
+
+def _sizes(
+    layer: QuantizedLayer, fillers: int, width: int, codes: float, positions: float, book: float, bias: float
+) -> tuple[TensorSize, TensorSize]:
+    shape, outputs = layer.codes.shape, (layer.codes.shape[0],)
+    bits = len(layer.codebook).bit_length() - 1
+    nonzeros = int(np.count_nonzero(layer.codes))
+    return (
+        TensorSize(f"{layer.name}.weight", shape, nonzeros, bits, fillers, width, codes, positions, book),
+        TensorSize(f"{layer.name}.bias", outputs, int(np.count_nonzero(layer.bias)), values=bias),
+    )
+
+
+def _write_params(writer: Writer, params: Params) -> None:
+    """As text, so that parameters may be added; deflated against what it usually is."""
+    text = ";".join(f"{name}={str(value).lower()}" for name, value in sorted(params.asdict().items(), reverse=True))
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=_DICTIONARY)
+    packed = stream.compress(text.encode()) + stream.flush()
+    writer.varint(len(packed))
+    writer.raw(packed)
+
+
+def _read_params(reader: Reader) -> Params:
+    packed = reader.raw(reader.varint("size of the parameters", _MAX_PARAMS), "the parameters")
+    stream = zlib.decompressobj(-15, zdict=_DICTIONARY)
+    try:
+        text = stream.decompress(packed, _MAX_PARAMS).decode()
+        pairs = dict(pair.split("=", 1) for pair in text.split(";"))
+        switches = {"true": True, "false": False}
+        return Params.from_dict({name: switches[v] if v in switches else int(v) for name, v in pairs.items()})
+    except (zlib.error, ValueError, TypeError, ParamsError) as error:
+        raise CodingError(f"the parameters of the array are not legal ({error})") from None

@@ -1,0 +1,160 @@
+"""The content of an `.eiez` file whose network is floats: `CompressedModel`."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.coding.matrices import matrix_reader, matrix_writer
+from compiler.coding.names import read_name, write_name
+from compiler.coding.numbers import read_floats, write_floats
+from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS, TensorSize
+from compiler.coding.wire import Reader, Writer
+from compiler.compressed import CompressedModel, CompressedTensor
+from compiler.errors import CodingError, ModelError
+
+__all__ = ["read", "write"]
+
+Shape = tuple[int, ...]
+
+_MAX_TENSORS = 1 << 16
+_MAX_DIMENSIONS = 15
+_MAX_METADATA = 1 << 20  # bytes of its JSON text
+
+
+def write(writer: Writer, model: CompressedModel, coder: str) -> None:
+    """Append a verified model."""
+    elements = sum(tensor.codes.size for tensor in model.tensors)
+    dense = sum(array.size for array in model.dense.values())
+    if elements > MAX_ELEMENTS or dense > MAX_DENSE:
+        raise ModelError(
+            f"{elements} shared and {dense} other values; a file holds at most {MAX_ELEMENTS} and {MAX_DENSE}"
+        )
+    writer.varint(len(model.tensors))
+    writer.varint(len(model.dense))
+    shared = [(tensor.name, tensor.shape, tensor.bits - 1) for tensor in model.tensors]
+    _write_heads(writer, [*shared, *((name, array.shape, 0) for name, array in model.dense.items())])
+    _write_metadata(writer, model.metadata)
+    plain, matrices = Writer(), matrix_writer(coder)
+    for tensor in model.tensors:
+        _write_codebook(plain, tensor.codebook)
+        matrices.write(plain, tensor.codes, tensor.codebook)
+    for array in model.dense.values():
+        write_floats(plain, np.ascontiguousarray(array).reshape(-1))
+    writer.raw(matrices.stream())
+    writer.raw(bytes(plain.data))
+
+
+def read(reader: Reader, coder: str, described: bool) -> tuple[CompressedModel, tuple[TensorSize, ...]]:
+    """The model that `write` appended, and the bits of its tensors."""
+    shared, dense = reader.varint("tensors", _MAX_TENSORS), reader.varint("tensors", _MAX_TENSORS)
+    heads: list[tuple[str, Shape, int]] = []
+    room = [MAX_ELEMENTS, MAX_DENSE]
+    for number in range(shared + dense):
+        head = _read_head(reader, *(heads[-1][:2] if heads else ("", ())))
+        room[number >= shared] -= math.prod(head[1])
+        if room[number >= shared] < 0:
+            raise CodingError(f"more values than this kit reads ({MAX_ELEMENTS} shared, {MAX_DENSE} others)")
+        heads.append(head)
+    metadata = _read_metadata(reader) if described else {}
+    matrices = matrix_reader(coder, reader)
+    tensors, arrays, sizes = [], {}, []
+    for name, shape, bits in heads[:shared]:
+        begin = reader.at
+        codebook = _read_codebook(reader, bits + 1, name)
+        book_bits = 8.0 * (reader.at - begin)
+        rows = shape[0] if shape else 0
+        if not rows:
+            raise CodingError(f"{name}: a shared tensor of shape {shape}")
+        codes, coded = matrices.read(reader, (rows, math.prod(shape[1:])), codebook, name)
+        tensors.append(CompressedTensor(name, shape, codes, codebook))
+        sizes.append(
+            TensorSize(
+                name, shape, tensors[-1].nonzeros, bits + 1, coded.fillers, coded.width, coded.codes, coded.positions,
+                book_bits,
+            )
+        )  # fmt: skip
+    for name, shape, _ in heads[shared:]:
+        begin = reader.at
+        arrays[name] = read_floats(reader, math.prod(shape), name).reshape(shape)
+        nonzeros = int(np.count_nonzero(arrays[name]))
+        sizes.append(TensorSize(name, shape, nonzeros, values=8.0 * (reader.at - begin)))
+    model = CompressedModel(tuple(tensors), arrays, metadata)
+    try:
+        model.verify()
+    except ModelError as error:
+        raise CodingError(str(error)) from None
+    return model, tuple(sizes)
+
+
+def _expected(shape: Shape, before: Shape) -> Shape | None:
+    """What the shape before says of this one: a bias has as many values, the next matrix as many inputs."""
+    if not before or len(shape) not in (1, 2):
+        return None
+    return (before[0],) if len(shape) == 1 else (shape[0], before[0])
+
+
+def _write_heads(writer: Writer, heads: Sequence[tuple[str, Shape, int]]) -> None:
+    """Names, shapes and code widths (less one)."""
+    name_before, shape_before = "", Shape()
+    for name, shape, bits in heads:
+        if len(shape) > _MAX_DIMENSIONS:
+            raise ModelError(f"{name}: {len(shape)} dimensions; expected at most {_MAX_DIMENSIONS}")
+        write_name(writer, name, name_before)
+        known = shape == _expected(shape, shape_before)
+        writer.byte(bits << 5 | known << 4 | len(shape))
+        for size in shape[: len(shape) - 1] if known else shape:
+            writer.varint(size)
+        name_before, shape_before = name, shape
+
+
+def _read_head(reader: Reader, name_before: str, shape_before: Shape) -> tuple[str, Shape, int]:
+    name = read_name(reader, name_before)
+    head = reader.byte(f"{name}: dimensions")
+    known, dimensions = head >> 4 & 1, head & 15
+    shape = tuple(reader.varint(f"{name}: size of a dimension", MAX_ELEMENTS) for _ in range(dimensions - known))
+    if known:
+        if not shape_before or dimensions not in (1, 2):
+            raise CodingError(f"{name}: its shape refers to none before")
+        shape = (*shape, shape_before[0])
+    return name, shape, head >> 5
+
+
+def _write_codebook(writer: Writer, codebook: NDArray[np.float32]) -> None:
+    """Entries from code 1 up to the last that is not zero."""
+    used = int(np.flatnonzero(codebook.view(np.uint32)).max(initial=0))
+    writer.byte(used)
+    write_floats(writer, codebook[1 : used + 1])
+
+
+def _read_codebook(reader: Reader, bits: int, name: str) -> NDArray[np.float32]:
+    codebook = np.zeros(1 << bits, np.float32)
+    used = reader.byte(f"{name}: entries of the codebook", len(codebook) - 1)
+    codebook[1 : used + 1] = read_floats(reader, used, f"{name}: codebook")
+    return codebook
+
+
+def _write_metadata(writer: Writer, metadata: Mapping[str, str]) -> None:
+    """Nothing for none, else deflated JSON."""
+    if metadata:
+        packed = zlib.compress(json.dumps(dict(metadata), separators=(",", ":")).encode(), 9)
+        writer.varint(len(packed))
+        writer.raw(packed)
+
+
+def _read_metadata(reader: Reader) -> dict[str, str]:
+    packed = reader.raw(reader.varint("size of the metadata", _MAX_METADATA), "the metadata")
+    try:
+        stream = zlib.decompressobj()
+        text = stream.decompress(packed, _MAX_METADATA)
+        found = json.loads(text) if stream.eof else None
+    except (zlib.error, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise CodingError("the metadata is not a list of names and texts")
+    return found

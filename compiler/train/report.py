@@ -1,0 +1,131 @@
+"""What is left of a run in the end: the plain and the compressed model, calibration inputs, plots, the report."""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compiler.coding.container import CODERS, compress, decompress
+from compiler.compressed import CompressedModel
+from compiler.train import checkpoint, quantize
+from compiler.train.data import Dataset
+from compiler.train.layers import weights
+from compiler.train.recipe import Recipe
+from compiler.train.runfolder import CALIBRATION, COMPRESSED, MODEL, REPORT
+from compiler.train.sizes import layer_size
+
+__all__ = ["command", "dense_bytes", "finish", "layers_of", "versions"]
+
+_CALIBRATION_SAMPLES = 1024
+_SUMMED = ("weights", "nonzeros", "sparse_bytes")
+
+
+def finish(
+    recipe: Recipe, module: nn.Module, plain: nn.Module, dataset: Dataset, records: list[dict[str, Any]], out: Path
+) -> dict[str, Any]:
+    """Write all that a run leaves; the report comes last and says that everything is there.
+
+    plain : the same network as `module`, masks applied and shared weights written out.
+    """
+    checkpoint.save(out / MODEL, plain.state_dict(), {"recipe": recipe.asdict()})
+    buffer = io.BytesIO()
+    spread = np.linspace(0, len(dataset.train) - 1, min(_CALIBRATION_SAMPLES, len(dataset.train))).astype(np.intp)
+    np.save(buffer, dataset.train.inputs[spread], allow_pickle=False)
+    checkpoint.write_atomic(out / CALIBRATION, buffer.getvalue())
+    report = {
+        "recipe": recipe.asdict(),
+        "seed": recipe.seed,
+        "data": {
+            "name": dataset.name,
+            "train": len(dataset.train),
+            "validation": len(dataset.validation),
+            "test": len(dataset.test),
+            "refit": dataset.refit,
+            "augmentation": recipe.augment is not None,
+        },
+        "distillation": [
+            {"stage": stage.name, "teacher": stage.distill.teacher} for stage in recipe.stages if stage.distill
+        ],
+        "stages": records,
+        "size": _sizes(plain, records, dense_bytes(recipe, dataset), out),
+        **{key: round(sum(record[key] for record in records), 3) for key in ("seconds", "cpu_seconds")},
+        "command": command(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+    from compiler.train.plots import run_plots
+
+    for name, picture in run_plots(report, module).items():
+        checkpoint.write_atomic(out / "plots" / name, picture)
+    checkpoint.write_atomic(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
+    return report
+
+
+def layers_of(module: nn.Module) -> list[dict[str, Any]]:
+    """Weights, zeros and estimated bytes of every layer."""
+    found = []
+    for site in weights(module):
+        shared = quantize.find(site.module, site.name)
+        bias = getattr(site.module, "bias", None)
+        count = int(bias.numel()) if isinstance(bias, Tensor) else 0
+        value = site.value.detach().flatten(1).contiguous().numpy()
+        found.append({"name": site.key, **layer_size(value, count, None if shared is None else shared.bits)})
+    return found
+
+
+def dense_bytes(recipe: Recipe, dataset: Dataset) -> int:
+    """Bytes of the recipe's network, dense in float32, before anything was removed from it."""
+    from compiler.train.progress import fresh
+
+    return 4 * sum(parameter.numel() for parameter in fresh(recipe.model, dataset, 0).parameters())
+
+
+def command() -> str:
+    """The command line that is running, without the folders of this machine's programs."""
+    program, *arguments = sys.argv
+    name = Path(program).name
+    return shlex.join(["eie" if name in ("__main__.py", "-m") else name, *arguments])
+
+
+def versions() -> dict[str, str]:
+    """What the bits of a result depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _sizes(plain: nn.Module, records: list[dict[str, Any]], dense: int, out: Path) -> dict[str, Any]:
+    """Write the compressed file; sizes of it, of the dense network, and of the layers without entropy coding."""
+    state = {name: value.numpy() for name, value in plain.state_dict().items() if value.dtype is torch.float32}
+    model = CompressedModel.from_state(
+        {name: np.ascontiguousarray(value) for name, value in state.items() if value.ndim}
+    )
+    files = {coder: compress(model, coder) for coder in CODERS}
+    data = min(files.values(), key=len)
+    checkpoint.write_atomic(out / COMPRESSED, data)
+    layers = records[-1]["layers"]
+    sums: Mapping[str, int] = {key: sum(layer[key] for layer in layers) for key in _SUMMED}
+    return {
+        **sums,
+        "density": sums["nonzeros"] / max(1, sums["weights"]),
+        "dense_bytes": dense,
+        "file_bytes": len(data),
+        "ratio": dense / len(data),
+        "bytes_by_coder": {coder: len(file) for coder, file in files.items()},
+        "parts": decompress(data).sizes.asdict(),
+    }

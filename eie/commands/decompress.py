@@ -1,0 +1,61 @@
+"""``eie decompress``: what was compressed, again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from eie.options import example, json_option
+from eie.output import Output, check_writable, write_whole
+
+
+@click.command(
+    epilog=example(
+        "eie decompress net.eiez -o net.eie",
+        "eie decompress lenet.eiez -o model.safetensors",
+        "eie decompress alexnet.net --layer conv1=96x3x11x11 --layer fc8=1000x4096 -o alexnet.safetensors",
+    )
+)
+@click.argument("file", metavar="NET.eiez", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", metavar="OUT", required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--layer",
+    "layers",
+    metavar="NAME=OUTxIN[xHxW][:BITS]",
+    multiple=True,
+    help="The layers of a .net file, in its order: such files do not hold their shapes.",
+)
+@json_option
+def decompress(file: Path, target: Path, layers: tuple[str, ...], json_to: str | None) -> None:
+    """Write what NET.eiez holds.
+
+    The network of an array becomes the .eie image that was compressed, byte for byte; a trained network (also one in a
+    .net file) becomes a safetensors file with the same values, bit for bit.
+    """
+    output = Output(json_to)
+    check_writable(target, "-o")
+
+    from safetensors.numpy import save
+
+    from compiler.coding.container import FixedContent, decompress_any
+    from compiler.errors import CodingError, InputError
+    from eie.compressible import load_network, read_file
+    from eie.packed import restore_image
+
+    if layers and file.suffix != ".net":
+        raise InputError(f"--layer belongs to .net files; {file} says itself what its layers are")
+    if file.suffix == ".net":
+        kind, data = "float", save(load_network(file, layers).state())
+    else:
+        content = read_file(file)
+        try:
+            found = decompress_any(content)
+            kind = found.sizes.kind
+            data = restore_image(found) if isinstance(found, FixedContent) else save(found.network.state())
+        except CodingError as error:
+            raise CodingError(f"{file}: {error}") from None
+    write_whole(target, data)
+    what = "image" if kind == "fixed" else "trained network"
+    output.text(f"{target}: {what}, {len(data):,} bytes")
+    output.result({"file": str(target), "input": str(file), "kind": kind, "file_bytes": len(data)})

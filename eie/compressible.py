@@ -1,0 +1,87 @@
+"""What stands behind the arguments of ``eie compress`` and ``eie decompress``: trained networks in their files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.coding.container import Coder, compress, decompress
+from compiler.compressed import CompressedModel
+from compiler.dcnet import parse_form, read_net
+from compiler.errors import CodingError, InputError
+
+__all__ = ["compress_network", "load_network", "read_file"]
+
+
+def read_file(path: Path) -> bytes:
+    """All of a file.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or it is a folder.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def load_network(path: Path, layers: Sequence[str] = ()) -> CompressedModel:
+    """The trained network of a RUN/ folder, a `.safetensors`, a `.eiez` or a `.net` file (with `layers`).
+
+    Raises
+    ------
+    EieError
+        It is none of these, or damaged.
+    """
+    if path.is_dir():
+        compressed, plain = path / "model.eiez", path / "model.safetensors"
+        if not plain.is_file():
+            raise InputError(f"{path} holds no model.safetensors; expected the folder of a finished `eie train`")
+        if not compressed.is_file():
+            return _from_safetensors(plain)
+        path = compressed
+    try:
+        if path.suffix == ".net":
+            return read_net(read_file(path), [parse_form(layer) for layer in layers])
+        if path.suffix == ".safetensors":
+            return _from_safetensors(path)
+        return decompress(read_file(path)).network
+    except CodingError as error:
+        raise CodingError(f"{path}: {error}") from None
+
+
+def compress_network(network: CompressedModel, coder: Coder) -> bytes:
+    """The `.eiez` file of a network, once it is proven to give the same values again.
+
+    Raises
+    ------
+    CodingError
+        It does not.
+    """
+    data = compress(network, coder)
+    found, given = decompress(data).network.state(), network.state()
+    for name, values in given.items():
+        if name not in found or not np.array_equal(found[name].view(np.uint32), values.view(np.uint32)):
+            raise CodingError(f"{name}: the file would hold not what was compressed; nothing is written: report this")
+    return data
+
+
+def _from_safetensors(path: Path) -> CompressedModel:
+    from safetensors import SafetensorError, safe_open
+
+    state: dict[str, NDArray[np.float32]] = {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():
+                array = file.get_tensor(name)
+                if array.dtype != np.float32:
+                    raise InputError(f"{path}: {name} is {array.dtype}; expected float32")
+                state[name] = array
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+    return CompressedModel.from_state(state)

@@ -1,0 +1,243 @@
+"""Files that are damaged, cut, or lie: refused with a reason, or read as another small network; never anything else."""
+
+from __future__ import annotations
+
+import resource
+import time
+import zlib
+
+import numpy as np
+import pytest
+
+from compiler.coding import context, float_form, huffman, kernels, paper
+from compiler.coding.container import CODERS, Coder, FixedContent, compress, compress_fixed, decompress, decompress_any
+from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS
+from compiler.coding.wire import Writer
+from compiler.compressed import CompressedModel
+from compiler.errors import CodingError
+from tests.compiler.coding.fixed import graph
+from tests.compiler.coding.models import assert_equal, floats, tensor
+
+MUTANTS = 3000
+
+
+def network(rng: np.random.Generator) -> CompressedModel:
+    shared = (tensor(rng, "a.weight", (24, 30), 4, 0.2), tensor(rng, "b.weight", (5, 24), 3, 0.4))
+    return CompressedModel(shared, {"a.bias": floats(rng, 24, 0), "b.bias": floats(rng, 5, 1)}, {"made": "by a test"})
+
+
+def sealed(data: bytes) -> bytes:
+    """With a checksum that is right, so that the readers themselves must find what is wrong."""
+    return data[:-4] + zlib.crc32(data[:-4]).to_bytes(4, "little")
+
+
+def mutant(rng: np.random.Generator, data: bytes) -> bytes:
+    """A few bytes changed, cut out, doubled or put in."""
+    changed = bytearray(data)
+    for _ in range(int(rng.integers(1, 4))):
+        at = int(rng.integers(4, max(len(changed) - 4, 5)))
+        match int(rng.integers(6)):
+            case 0:
+                changed[at] ^= 1 << int(rng.integers(8))
+            case 1:
+                changed[at] = int(rng.choice([0, 127, 128, 255]))
+            case 2:
+                del changed[at : at + int(rng.integers(1, 8))]
+            case 3:
+                changed[at:at] = bytes(rng.integers(0, 256, int(rng.integers(1, 6))).astype(np.uint8))
+            case 4:
+                changed[at:at] = b"\xff" * int(rng.integers(1, 11))
+            case _:
+                del changed[at:]
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("kind", ["float", "fixed"])
+@pytest.mark.parametrize("coder", CODERS)
+def test_thousands_of_hostile_files_are_refused_or_harmless(rng: np.random.Generator, coder: Coder, kind: str) -> None:
+    data = compress(network(rng), coder) if kind == "float" else compress_fixed(graph(rng), 1, coder)
+    reasons: list[str] = []
+    begin = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(MUTANTS):
+        try:
+            content = decompress_any(sealed(mutant(rng, data)))
+        except CodingError as error:
+            reasons.append(str(error))
+        else:
+            content.network.verify()  # if it is read, then it is a legal network
+            if isinstance(content, FixedContent):
+                assert sum(layer.codes.size for layer in content.network.layers) <= MAX_ELEMENTS
+            else:
+                assert content.network.dense_bytes <= 4 * (MAX_ELEMENTS + MAX_DENSE)
+    print(f"{coder}, {kind}: {len(reasons)} of {MUTANTS} refused in {time.monotonic() - begin:.1f} s")
+    assert len(reasons) > MUTANTS // 2
+    assert all(reason and "\n" not in reason for reason in reasons)
+    # KiB on Linux: no mutant made the process much larger than it was.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_a_file_cut_anywhere_or_with_any_bit_flipped_is_refused(rng: np.random.Generator, coder: Coder) -> None:
+    data = compress(network(rng), coder)
+    for size in range(len(data)):
+        with pytest.raises(CodingError):
+            decompress(data[:size])
+    for size in range(len(data) - 4):  # the same, and the checksum is right
+        with pytest.raises(CodingError):
+            decompress(sealed(data[:size] + bytes(4)))
+    for bit in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CodingError):
+            decompress(bytes(changed))
+
+
+def lie(write: object, coder: Coder) -> bytes:
+    """A file whose content `write` appends, its checksum right."""
+    writer = Writer()
+    writer.raw(b"EIEZ")
+    writer.byte(1 << 3 | CODERS.index(coder))
+    write(writer)  # type: ignore[operator]
+    return sealed(bytes(writer.data) + b"\0\0\0\0")
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_sizes_that_lie_cost_no_memory(coder: Coder) -> None:
+    def huge(writer: Writer) -> None:
+        writer.varint(1)
+        writer.varint(0)
+        writer.byte(1)
+        writer.varint(1)
+        writer.raw(b"a")
+        writer.byte(7 << 5 | 2)
+        writer.varint(1 << 28)
+        writer.varint(1 << 28)
+        writer.raw(bytes(40))
+
+    def many(writer: Writer) -> None:
+        writer.varint(1 << 60)
+        writer.raw(bytes(40))
+
+    def values(writer: Writer) -> None:
+        writer.varint(0)
+        writer.varint(1)
+        writer.byte(1)
+        writer.varint(1)
+        writer.raw(b"a")
+        writer.byte(1)
+        writer.varint(1 << 24)
+        writer.raw(bytes(40))
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for wrong, words in ((huge, "more values than this kit reads"), (many, "tensors is"), (values, "the file ends")):
+        with pytest.raises(CodingError, match=words):
+            decompress(lie(wrong, coder))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
+
+
+def test_what_is_no_such_file_is_said() -> None:
+    for data, words in (
+        (b"", "does not begin with EIEZ"),
+        (b"PK\3\4 and so on", "does not begin with EIEZ"),
+        (b"EIEZ", "ends within its header"),
+        (b"EIEZ\xf8" + bytes(9), "format version 31; this kit reads 1"),
+        (b"EIEZ\x08" + bytes(9), "damaged"),
+    ):
+        with pytest.raises(CodingError, match=words):
+            decompress_any(data)
+
+
+def caught(model: CompressedModel, coder: Coder) -> bool:
+    """Whether a round trip notices."""
+    try:
+        assert_equal(model, decompress(compress(model, coder)).network)
+    except (AssertionError, CodingError):
+        return True
+    return False
+
+
+def test_planted_faults_in_the_huffman_coder_are_caught(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One code word a bit too long in the encoder; a gap that a filler bridges one short."""
+    model = network(rng)
+    assert not caught(model, "huffman")
+    encode, from_positions = huffman.encode, paper.from_positions
+
+    def swapped(symbols: np.ndarray, lengths: np.ndarray) -> bytes:
+        first, last = np.flatnonzero(lengths)[[0, -1]]
+        wrong = symbols.copy()
+        wrong[symbols == first], wrong[symbols == last] = last, first
+        return encode(wrong, lengths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(huffman, "encode", swapped)
+        assert caught(model, "huffman")
+
+    def short(*arguments: object) -> tuple[np.ndarray, np.ndarray]:
+        codes, gaps = from_positions(*arguments)  # type: ignore[arg-type]
+        gaps[len(gaps) // 2] ^= 1
+        return codes, gaps
+
+    with monkeypatch.context() as patch:
+        patch.setattr(paper, "from_positions", short)
+        assert caught(model, "huffman")
+    assert not caught(model, "huffman")
+
+
+def test_planted_faults_in_the_context_coder_are_caught(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder whose probability is one step off, whose model does not learn a bit, or that knows other hints."""
+    model = network(rng)
+    data = compress(model, "context")
+
+    def wrong() -> bool:
+        try:
+            assert_equal(model, decompress(data).network)
+        except (AssertionError, CodingError):
+            return True
+        return False
+
+    assert not wrong()
+    from compiler.coding import bits, positions
+
+    code, following = bits.BitDecoder.code, kernels.next_positions
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            bits.BitDecoder, "code", lambda self, found, known: code(self, np.minimum(found + 64, 65535), known)
+        )
+        assert wrong()
+
+    calls = 0
+
+    def forgetful(*arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        learned = np.zeros(0, np.int64) if calls == 5 else arguments[-1]
+        following(*arguments[:-1], learned)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(positions, "next_positions", forgetful)
+        assert wrong()
+        assert calls > 5
+
+    with monkeypatch.context() as patch:
+        patch.setattr(context.Neurons, "see", lambda self, codes: None)
+        assert wrong()
+    assert not wrong()
+
+
+def test_a_planted_fault_in_the_values_is_caught(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two entries of a codebook exchanged by the writer."""
+    model = network(rng)
+    write = float_form._write_codebook
+
+    def exchanged(writer: Writer, codebook: np.ndarray) -> None:
+        write(writer, codebook[[0, 2, 1, *range(3, len(codebook))]])
+
+    monkeypatch.setattr(float_form, "_write_codebook", exchanged)
+    assert caught(model, "huffman")
+    assert caught(model, "context")
