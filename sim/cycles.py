@@ -297,7 +297,6 @@ def run(params: Params, works: Sequence[Work], active: Sequence[Sequence[Int]]) 
         first_tile = step == 0 or not works[program[step - 1][1]].keep
         if first_tile:
             begun, entries, padding, blocked, skipped, waited, finished = accepted, 0, 0, 0, 0, 0, 0
-            mine = np.zeros(params.pes, np.bool_)
         loaded = refill.loaded(work) if work.packets else 0
         waited += max(0, loaded - accepted - SCAN_REQUEST)
         pushed = pes.pushed.copy()
@@ -311,14 +310,11 @@ def run(params: Params, works: Sequence[Work], active: Sequence[Sequence[Int]]) 
         padding += int(work.padding[columns].sum())
         blocked += stalled
         skipped += work.columns - len(columns)
-        mine |= worked
-        finished = max(finished, used + SCANNED_TO_FINISHED, fired + DROP_TO_DONE if fired >= 0 else 0)
-        if mine.any():  # only the PEs that had work: the others may still be at the layer before
-            finished = max(finished, int(pes.last[mine].max()) + SELECT_TO_DONE)
+        done = max(used + SCANNED_TO_FINISHED, fired + DROP_TO_DONE if fired >= 0 else 0)
+        if worked.any():  # only the PEs that had work: the others may still be at the layer before
+            done = max(done, int(pes.last[worked].max()) + SELECT_TO_DONE)
+        finished = max(finished, done)
         if work.packets:
-            done = max(used + SCANNED_TO_FINISHED, fired + DROP_TO_DONE if fired >= 0 else 0)
-            if worked.any():
-                done = max(done, int(pes.last[worked].max()) + SELECT_TO_DONE)
             refill.release(work, done + FINISHED_TO_FREE)
         if work.keep:
             accepted = used + 1
