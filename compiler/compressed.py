@@ -131,6 +131,16 @@ class CompressedModel:
         """Name → float32 values of every tensor."""
         return {**{tensor.name: tensor.values for tensor in self.tensors}, **self.dense}
 
+    def difference(self, other: CompressedModel) -> str | None:
+        """Name of a tensor that is not the same in `other` bit for bit, or that only one of both has; None if equal."""
+        mine, theirs = self.state(), other.state()
+        for name in [*mine, *theirs]:
+            if name not in mine or name not in theirs:
+                return name
+            if not np.array_equal(mine[name].view(np.uint32), theirs[name].view(np.uint32)):
+                return name
+        return None
+
     @property
     def dense_bytes(self) -> int:
         """Bytes of all values as float32: what the paper's ratios compare with."""

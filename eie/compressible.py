@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.coding.container import Coder, compress, decompress
+from compiler.coding.sizes import Sizes
 from compiler.compressed import CompressedModel
 from compiler.dcnet import parse_form, read_net
 from compiler.errors import CodingError, InputError
 
-__all__ = ["compress_network", "load_network", "read_file"]
+__all__ = ["check_layers", "compress_network", "load_network", "naming", "read_file"]
 
 
 def read_file(path: Path) -> bytes:
@@ -28,6 +30,21 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of the block's coder begin with the file that it reads."""
+    try:
+        yield
+    except CodingError as error:
+        raise CodingError(f"{path}: {error}") from None
+
+
+def check_layers(path: Path, layers: Sequence[str]) -> None:
+    """Refuse layers for a file that says itself what its layers are. Raises `InputError`."""
+    if layers and path.suffix != ".net":
+        raise InputError(f"--layer belongs to .net files; {path} says itself what its layers are")
 
 
 def load_network(path: Path, layers: Sequence[str] = ()) -> CompressedModel:
@@ -45,18 +62,16 @@ def load_network(path: Path, layers: Sequence[str] = ()) -> CompressedModel:
         if not compressed.is_file():
             return _from_safetensors(plain)
         path = compressed
-    try:
+    with naming(path):
         if path.suffix == ".net":
             return read_net(read_file(path), [parse_form(layer) for layer in layers])
         if path.suffix == ".safetensors":
             return _from_safetensors(path)
         return decompress(read_file(path)).network
-    except CodingError as error:
-        raise CodingError(f"{path}: {error}") from None
 
 
-def compress_network(network: CompressedModel, coder: Coder) -> bytes:
-    """The `.eiez` file of a network, once it is proven to give the same values again.
+def compress_network(network: CompressedModel, coder: Coder) -> tuple[bytes, Sizes]:
+    """The `.eiez` file of a network, once it is proven to give the same values again, and its bits by part.
 
     Raises
     ------
@@ -64,11 +79,10 @@ def compress_network(network: CompressedModel, coder: Coder) -> bytes:
         It does not.
     """
     data = compress(network, coder)
-    found, given = decompress(data).network.state(), network.state()
-    for name, values in given.items():
-        if name not in found or not np.array_equal(found[name].view(np.uint32), values.view(np.uint32)):
-            raise CodingError(f"{name}: the file would hold not what was compressed; nothing is written: report this")
-    return data
+    content = decompress(data)
+    if name := network.difference(content.network):
+        raise CodingError(f"{name}: the file would hold not what was compressed; nothing is written: report this")
+    return data, content.sizes
 
 
 def _from_safetensors(path: Path) -> CompressedModel:

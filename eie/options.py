@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from hw.params import Params
 
-__all__ = ["DEFAULT_PRESET", "array_options", "example", "json_option", "make_params"]
+__all__ = ["DEFAULT_PRESET", "array_options", "example", "json_option", "layers_option", "make_params"]
 
 DEFAULT_PRESET = "BALANCED_16"
 
@@ -42,6 +42,17 @@ def array_options(command: Command) -> Command:
     )
     preset = click.option("--preset", metavar="P", default=DEFAULT_PRESET, show_default=True, help="Parameter set.")
     return preset(settings(command))
+
+
+def layers_option(command: Command) -> Command:
+    """``--layer``, read by `eie.compressible.load_network`."""
+    return click.option(
+        "--layer",
+        "layers",
+        metavar="NAME=OUTxIN[xHxW][:BITS]",
+        multiple=True,
+        help="The layers of a .net file, in its order: such files do not hold their shapes.",
+    )(command)
 
 
 def make_params(preset: str, settings: Sequence[str]) -> Params:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from compiler.coding.container import Coder, FixedContent, compress_fixed, decompress_fixed
+from compiler.coding.sizes import Sizes
 from compiler.encode import encode
 from compiler.errors import CodingError
 from compiler.image import Image
@@ -51,8 +52,8 @@ def image_file(graph: QuantizedGraph) -> bytes:
         return path.read_bytes()
 
 
-def compress_image(path: Path, coder: Coder) -> bytes:
-    """The `.eiez` file of an `.eie` file, from which `restore_image` gives the same bytes again.
+def compress_image(path: Path, coder: Coder) -> tuple[bytes, Sizes]:
+    """The `.eiez` file of an `.eie` file, from which `restore_image` gives the same bytes again; its bits by part.
 
     Raises
     ------
@@ -70,9 +71,10 @@ def compress_image(path: Path, coder: Coder) -> bytes:
             "it was made by another version of the kit: compile the network again"
         )
     data = compress_fixed(graph, zlib.crc32(content), coder)
-    if image_file(decompress_fixed(data).network) != content:
+    coded = decompress_fixed(data)
+    if image_file(coded.network) != content:
         raise CodingError(f"{path}: the file would hold not what was compressed; nothing is written: report this")
-    return data
+    return data, coded.sizes
 
 
 def restore_image(content: FixedContent) -> bytes:

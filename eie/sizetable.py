@@ -6,8 +6,7 @@ from pathlib import Path
 
 from compiler.coding.container import decompress_any
 from compiler.coding.sizes import PARTS
-from compiler.errors import CodingError
-from eie.compressible import read_file
+from eie.compressible import naming, read_file
 from eie.output import Output
 
 __all__ = ["show_sizes"]
@@ -15,10 +14,8 @@ __all__ = ["show_sizes"]
 
 def show_sizes(file: Path, output: Output) -> None:
     """Print bits by part, as the tables of Deep Compression do, and give all of it as JSON."""
-    try:
+    with naming(file):
         sizes = decompress_any(read_file(file)).sizes
-    except CodingError as error:
-        raise CodingError(f"{file}: {error}") from None
     what = "network of an array" if sizes.kind == "fixed" else "trained network"
     output.text(
         f"{file}: {what}, {sizes.coder} coder, {sizes.file_bytes:,} bytes; "

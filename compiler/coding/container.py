@@ -16,7 +16,7 @@ from typing import Literal
 
 from compiler.coding import fixed_form, float_form
 from compiler.coding.sizes import Sizes
-from compiler.coding.wire import Reader, Writer
+from compiler.coding.wire import MAGIC, Reader, Writer
 from compiler.compressed import CompressedModel
 from compiler.errors import CodingError
 from compiler.ir import QuantizedGraph
@@ -29,7 +29,6 @@ __all__ = [
 Coder = Literal["huffman", "context"]
 CODERS: tuple[Coder, ...] = ("huffman", "context")
 
-MAGIC = b"EIEZ"
 _VERSION = 1
 _CRC_BYTES = 4
 _CODER, _FIXED, _DESCRIBED = 1, 2, 4  # bits of the byte behind the magic; the version stands above them

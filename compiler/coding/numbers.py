@@ -172,7 +172,7 @@ def _table(values: NDArray[np.float32]) -> bytes | None:
     table = found.view(np.float32)
     order = np.argsort(table, kind="stable")
     rank = np.argsort(order, kind="stable")
-    forms = [form for form in (_raw(table[order]), _half(table[order]), _brain(table[order]), _scaled(table[order]))]
+    forms = [write(table[order]) for write in (_raw, _half, _brain, _scaled)]
     best = min((form for form in forms if form is not None), key=len)
     width = (len(found) - 1).bit_length()
     return bytes([_TABLE, best[0], len(found)]) + best[1:] + pack_bits(rank[picks].astype(np.int64), width)

@@ -55,7 +55,7 @@ def write(writer: Writer, codes: NDArray[np.uint8], alphabet: int) -> Coded:
     bits = []
     for symbols, size in ((entry_codes, alphabet), (gaps, 1 << width)):
         begin = len(writer)
-        if size == 1 << width and symbols is gaps:
+        if symbols is gaps:
             writer.byte(width)
         lengths = huffman.code_lengths(np.bincount(symbols, minlength=size).astype(np.int64))
         huffman.write_lengths(writer, lengths)

@@ -7,7 +7,10 @@ from numpy.typing import NDArray
 
 from compiler.errors import CodingError
 
-__all__ = ["Reader", "Writer", "pack_bits", "unpack_bits"]
+__all__ = ["MAGIC", "Reader", "Writer", "pack_bits", "unpack_bits"]
+
+MAGIC = b"EIEZ"
+"""What an `.eiez` file begins with."""
 
 _PIECE = 1 << 16  # packed integers at a time; bounds the memory that unpacking takes
 _VARINT_BYTES = 10  # seven bits each: 64 bits

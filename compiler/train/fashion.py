@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import InputError, ToolError
-from compiler.train.mnist import FILES, Mnist, parse_idx
+from compiler.train.mnist import FILES, Mnist, parse_idx, read_raw
 
 __all__ = ["FOLDER_VARIABLE", "PACKAGE_FOLDER", "load"]
 
@@ -26,7 +25,6 @@ _SHAPES = {
     "t10k-images-idx3-ubyte": (10_000, 28, 28),
     "t10k-labels-idx1-ubyte": (10_000,),
 }
-_LARGEST = 64 << 20
 
 
 def load(folder: Path | None = None) -> Mnist:
@@ -54,20 +52,7 @@ def load(folder: Path | None = None) -> Mnist:
 
 
 def _read(folder: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    path = folder / name
-    packed = folder / f"{name}.gz"
-    try:
-        if not path.is_file() and packed.is_file():
-            path = packed
-            with gzip.open(packed) as stream:
-                data = stream.read(_LARGEST + 1)
-        else:
-            with path.open("rb") as stream:
-                data = stream.read(_LARGEST + 1)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; the folder must hold {', '.join(FILES)}") from error
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+    data, path = read_raw(folder, name)
     array = parse_idx(data, path)
     if array.shape != shape or ("labels" in name and array.max() > 9):
         raise InputError(f"{path} holds {array.shape}; expected Fashion-MNIST's {shape}, labels from 0 to 9")

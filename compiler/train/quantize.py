@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from compiler.train import cluster
-from compiler.train.layers import Site, make_plain
+from compiler.train.layers import make_plain
 
-__all__ = ["SharedWeight", "attach", "find", "reassign", "share_sites"]
+__all__ = ["SharedWeight", "attach", "find", "reassign"]
 
 
 class SharedWeight(nn.Module):
@@ -183,11 +183,3 @@ def reassign(module: nn.Module, name: str = "weight") -> int:
         changed = int((codes != shared.codes).sum())
         shared.codes.copy_(codes)
     return changed
-
-
-def share_sites(
-    sites: list[Site], code_bits: dict[str, int], *, start: str, uniform: bool, free: bool, seed: int
-) -> None:
-    """`attach` for several parameters, with the bits of each by its key."""
-    for number, site in enumerate(sites):
-        attach(site.module, code_bits[site.key], site.name, start=start, uniform=uniform, free=free, seed=seed + number)

@@ -21,6 +21,7 @@ from compiler.compressed import CompressedModel
 from compiler.train import checkpoint, quantize
 from compiler.train.data import Dataset
 from compiler.train.layers import weights
+from compiler.train.progress import fresh
 from compiler.train.recipe import Recipe
 from compiler.train.runfolder import CALIBRATION, COMPRESSED, MODEL, REPORT
 from compiler.train.sizes import layer_size
@@ -86,8 +87,6 @@ def layers_of(module: nn.Module) -> list[dict[str, Any]]:
 
 def dense_bytes(recipe: Recipe, dataset: Dataset) -> int:
     """Bytes of the recipe's network, dense in float32, before anything was removed from it."""
-    from compiler.train.progress import fresh
-
     return 4 * sum(parameter.numel() for parameter in fresh(recipe.model, dataset, 0).parameters())
 
 

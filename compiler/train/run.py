@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from compiler.train.augment import Copies
 from compiler.train.data import Dataset
 from compiler.train.data import load as load_data
 from compiler.train.distill import Teacher
-from compiler.train.layers import make_plain
+from compiler.train.layers import density, make_plain, weights
 from compiler.train.loop import Epoch, Lesson, accuracy, fit, reproducible, seed_of
 from compiler.train.models import ModelSpec
 from compiler.train.progress import CHECKPOINTS, CURRENT, Position, stage_path
@@ -148,7 +148,7 @@ class _Runner:
         def after_epoch(epoch: Epoch) -> None:
             share = context.measure(module)
             position.record["history"].append(
-                {"epoch": epoch.done, "loss": epoch.loss, "validation": share, "density": _density(module)}
+                {"epoch": epoch.done, "loss": epoch.loss, "validation": share, "density": density(weights(module))}
             )
             position.record.update(clock.taken())
             position.epoch, position.module, position.optimizer = epoch.done, module, epoch.optimizer
@@ -241,8 +241,3 @@ class _Clock:
         """What the rest of the stage will take at this pace, in words."""
         seconds = (time.monotonic() - self.training) / (done - self.first) * (total - done)
         return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left" if done < total else ""
-
-
-def _density(module: nn.Module) -> float:
-    sizes: Sequence[dict[str, Any]] = layers_of(module)
-    return float(sum(layer["nonzeros"] for layer in sizes) / max(1, sum(layer["weights"] for layer in sizes)))

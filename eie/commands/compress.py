@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from eie.options import example, json_option
+from eie.options import example, json_option, layers_option
 from eie.output import Output, check_writable, write_whole
+
+if TYPE_CHECKING:
+    from compiler.coding.container import Coder
 
 
 @click.command(
@@ -26,15 +30,9 @@ from eie.output import Output, check_writable, write_whole
     show_default=True,
     help="huffman: canonical Huffman codes, as the paper. context: range coder with context models, smaller.",
 )
-@click.option(
-    "--layer",
-    "layers",
-    metavar="NAME=OUTxIN[xHxW][:BITS]",
-    multiple=True,
-    help="The layers of a .net file, in its order: such files do not hold their shapes.",
-)
+@layers_option
 @json_option
-def compress(source: Path, target: Path, coder: str, layers: tuple[str, ...], json_to: str | None) -> None:
+def compress(source: Path, target: Path, coder: Coder, layers: tuple[str, ...], json_to: str | None) -> None:
     """Entropy-code the network INPUT without loss; the file is decompressed and compared before it is written.
 
     INPUT is an image (.eie), whose file comes out again byte for byte; or a trained network: the folder of a training
@@ -44,14 +42,10 @@ def compress(source: Path, target: Path, coder: str, layers: tuple[str, ...], js
     output = Output(json_to)
     check_writable(target, "-o")
 
-    from compiler.coding.container import CODERS, decompress_any
     from compiler.dcnet import write_net
-    from compiler.errors import InputError
-    from eie.compressible import compress_network, load_network
+    from eie.compressible import check_layers, compress_network, load_network
 
-    if layers and source.suffix != ".net":
-        raise InputError(f"--layer belongs to .net files; {source} says itself what its layers are")
-    chosen = CODERS[CODERS.index(coder)]
+    check_layers(source, layers)
     if target.suffix == ".net":
         data, forms = write_net(load_network(source, layers))
         write_whole(target, data)
@@ -62,10 +56,9 @@ def compress(source: Path, target: Path, coder: str, layers: tuple[str, ...], js
     if source.suffix == ".eie":
         from eie.packed import compress_image
 
-        data = compress_image(source, chosen)
+        data, sizes = compress_image(source, coder)
     else:
-        data = compress_network(load_network(source, layers), chosen)
-    sizes = decompress_any(data).sizes
+        data, sizes = compress_network(load_network(source, layers), coder)
     write_whole(target, data)
     given = source.stat().st_size if source.is_file() else None
     was = f"{given:,} → " if given is not None else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from eie.options import example, json_option
+from eie.options import example, json_option, layers_option
 from eie.output import Output, check_writable, write_whole
 
 
@@ -19,13 +19,7 @@ from eie.output import Output, check_writable, write_whole
 )
 @click.argument("file", metavar="NET.eiez", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "target", metavar="OUT", required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--layer",
-    "layers",
-    metavar="NAME=OUTxIN[xHxW][:BITS]",
-    multiple=True,
-    help="The layers of a .net file, in its order: such files do not hold their shapes.",
-)
+@layers_option
 @json_option
 def decompress(file: Path, target: Path, layers: tuple[str, ...], json_to: str | None) -> None:
     """Write what NET.eiez holds.
@@ -39,22 +33,17 @@ def decompress(file: Path, target: Path, layers: tuple[str, ...], json_to: str |
     from safetensors.numpy import save
 
     from compiler.coding.container import FixedContent, decompress_any
-    from compiler.errors import CodingError, InputError
-    from eie.compressible import load_network, read_file
+    from eie.compressible import check_layers, load_network, naming, read_file
     from eie.packed import restore_image
 
-    if layers and file.suffix != ".net":
-        raise InputError(f"--layer belongs to .net files; {file} says itself what its layers are")
+    check_layers(file, layers)
     if file.suffix == ".net":
         kind, data = "float", save(load_network(file, layers).state())
     else:
-        content = read_file(file)
-        try:
-            found = decompress_any(content)
+        with naming(file):
+            found = decompress_any(read_file(file))
             kind = found.sizes.kind
             data = restore_image(found) if isinstance(found, FixedContent) else save(found.network.state())
-        except CodingError as error:
-            raise CodingError(f"{file}: {error}") from None
     write_whole(target, data)
     what = "image" if kind == "fixed" else "trained network"
     output.text(f"{target}: {what}, {len(data):,} bytes")

@@ -104,7 +104,9 @@ def info(file: Path, json_to: str | None) -> None:
 
 def _is_compressed(file: Path) -> bool:
     """By its first bytes, whatever its name is."""
+    from compiler.coding.wire import MAGIC
+
     if not file.is_file():
         return False
     with file.open("rb") as stream:
-        return stream.read(4) == b"EIEZ"
+        return stream.read(len(MAGIC)) == MAGIC

@@ -23,7 +23,6 @@ __all__ = [
     "Scan",
     "Share",
     "Shrink",
-    "Site",
     "Stage",
     "Teach",
     "Train",

@@ -9,11 +9,10 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from compiler.train.layers import Site
 from compiler.train.loop import Hook, Lesson, Schedule
 from compiler.train.table import Table
 
-__all__ = ["Context", "Distill", "Site", "Stage", "parse_stage"]
+__all__ = ["Context", "Distill", "Stage", "parse_stage"]
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,6 @@ class Stage:
         table = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
         table.update(table.pop("schedule", {}))
         table.pop("cycles", None)
-        if table.get("method") != "iterative":
-            table.pop("rounds", None)
         return table
 
 

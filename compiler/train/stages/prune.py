@@ -15,7 +15,7 @@ from torch import nn
 
 from compiler.errors import RecipeError
 from compiler.train import prune
-from compiler.train.layers import Site, weights
+from compiler.train.layers import Site, density, weights
 from compiler.train.loop import Hook
 from compiler.train.stages.base import Context, Stage
 from compiler.train.table import Table
@@ -69,6 +69,13 @@ class Prune(Stage):
         options = {"density": density, "scope": scope, "method": method, "ramp": ramp, "rounds": rounds}
         return {**options, "cycles": rounds}
 
+    def asdict(self) -> dict[str, Any]:
+        """As a recipe says it; only the iterative method has rounds."""
+        table = super().asdict()
+        if self.method != "iterative":
+            del table["rounds"]
+        return table
+
     def begin(self, module: nn.Module, context: Context) -> dict[str, Any]:
         """Put every weight under a mask; record the densities at the start and those aimed at."""
         sites = list(weights(module))
@@ -78,8 +85,8 @@ class Prune(Stage):
             prune.attach(site.module, site.name)
         goal = self._goal(sites, context)
         if isinstance(goal, Mapping):
-            return {"start": {site.key: _density([site]) for site in sites}, "goal": dict(goal)}
-        return {"start": _density(sites), "goal": goal}
+            return {"start": {site.key: density([site]) for site in sites}, "goal": dict(goal)}
+        return {"start": density(sites), "goal": goal}
 
     def hooks(self, module: nn.Module, context: Context, record: Mapping[str, Any]) -> list[Hook]:
         """Prune before steps."""
@@ -114,10 +121,6 @@ def density_at(stage: Prune, step: int, total: int, start: float, goal: float) -
         return None
     left = 0.0 if ramp == 0 else 1.0 - step / ramp
     return goal + (start - goal) * left**3
-
-
-def _density(sites: list[Site]) -> float:
-    return sum(int((site.value != 0).sum()) for site in sites) / sum(site.value.numel() for site in sites)
 
 
 class _Pruner(Hook):
