@@ -33,7 +33,7 @@ def phases(table: Table, layers: list[str] | None) -> list[Table]:
     name = table.text("name", default="dsd")
     epochs = table.integer("epochs", 1, 10_000)
     dense_epochs = table.integer("dense_epochs", 1, 10_000, default=epochs)
-    learning_rate = table.number("learning_rate", 0, 1)
+    learning_rate = table.number("learning_rate", 0, 100)
     drop = table.number("drop", 1, _MOST_DROP, default=DROP, low_included=True)
     rounds = table.integer("rounds", 1, 100, default=1)
     density = _density(table, layers)
@@ -55,6 +55,6 @@ def _density(table: Table, layers: list[str] | None) -> Any:
     """What the sparse phase keeps; rounded, so that a recipe that says 0.9 is stored with 0.1."""
 
     def kept(inner: Table, key: str) -> float:
-        return round(1.0 - inner.number(key, 0, 1, default=SPARSITY, low_included=True), 12)
+        return round(1.0 - inner.number(key, 0, 1, low_included=True), 12)
 
-    return table.per_layer("sparsity", layers, kept)
+    return table.per_layer("sparsity", layers, kept) if table.has("sparsity") else round(1.0 - SPARSITY, 12)
