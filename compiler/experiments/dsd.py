@@ -137,8 +137,8 @@ class DenseSparseDense(Experiment):
         parts.append(f"{len(worse)} worse ({', '.join(worse)})" if worse else "none worse")
         rest = len(pairs) - len(better) - len(worse)
         whole = (
-            f"Of {len(pairs)} comparisons at sparsity {self.sparsity:.0%}, with p corrected for their number (Holm), DSD "
-            f"comes out {' and '.join(parts)} than plain training; {rest} show no difference."
+            f"Of {len(pairs)} comparisons at sparsity {self.sparsity:.0%}, with p corrected for their number (Holm), "
+            f"DSD comes out {' and '.join(parts)} than plain training; {rest} show no difference."
         )
         return [whole, *each]
 

@@ -192,9 +192,7 @@ def test_a_run_goes_sparse_and_dense_again(name: str, tmp_path: Path) -> None:
     assert phases[1]["lifted"] == sum(sizes) - sum(round(0.7 * size) for size in sizes)
 
 
-def test_plain_training_of_the_same_length_sees_the_same_rates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plain_training_of_the_same_length_sees_the_same_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[tuple[int, int, float]] = []
     real = Schedule.rate
 

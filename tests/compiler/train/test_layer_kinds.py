@@ -163,11 +163,13 @@ def test_masks_survive_training_saving_and_export(kind: str, seed: int, tmp_path
 
 @pytest.mark.parametrize(
     ("kind", "sharing"),
-    [*((kind, sharing) for kind in KINDS for sharing in ("fixed", "uniform-free")), ("gru", "free"), ("lstm", "uniform")],
+    [
+        *((kind, sharing) for kind in KINDS for sharing in ("fixed", "uniform-free")),
+        ("gru", "free"),
+        ("lstm", "uniform"),
+    ],
 )
-def test_shared_weights_survive_training_saving_and_export(
-    kind: str, sharing: str, seed: int, tmp_path: Path
-) -> None:
+def test_shared_weights_survive_training_saving_and_export(kind: str, sharing: str, seed: int, tmp_path: Path) -> None:
     options = SHARINGS[sharing]
     codes: dict[str, Tensor] = {}
 

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from compiler.train import plots, recipe
+from compiler.train.data import load
 from compiler.train.layers import weights
 from compiler.train.progress import load_module, stage_path
-from compiler.train.data import load
 from compiler.train.run import train_recipe
 
 STAGES: list[dict[str, Any]] = [
