@@ -10,23 +10,46 @@ workers. Every call blocks: calls of different buckets would otherwise meet in a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from compiler.errors import WorkerError
 from compiler.train.terngrad.bytes import cheapest
 from compiler.train.terngrad.pack import pack, pack_sums, unpack, unpack_sums
 
-__all__ = ["Wire"]
+__all__ = ["Wire", "losing_workers"]
 
 _ALIGN = 8
 """Values in a share are a multiple of this: whole bytes of codes, and whole groups of sums."""
 
 
+@contextmanager
+def losing_workers(doing: str) -> Iterator[None]:
+    """Say which talk with the other workers failed. Raises `WorkerError`.
+
+    The backend, gloo, raises plain RuntimeErrors, at once when a connection breaks, after the group's timeout when nobody
+    answers.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise  # an error of this worker's own
+        cause = str(error).partition(" This is typically")[0].removesuffix(".")
+        raise WorkerError(
+            f"another worker is gone or does not answer ({doing}: {cause}); this one stops: start all of them again "
+            "with --resume, which goes on from the last checkpoint"
+        ) from error
+
+
 class Wire:
     """Channel over a process group of torch.distributed; the worker's number is its rank.
+
+    Its calls raise `WorkerError` when another worker is gone.
 
     Parameters
     ----------
@@ -44,7 +67,8 @@ class Wire:
     def largest(self, scales: Sequence[Tensor]) -> Tensor:
         """One all-reduce for all tensors."""
         shared = scales[0].clone()
-        dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=self.group)
+        with losing_workers("sharing scalers"):
+            dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=self.group)
         return shared
 
     def add_codes(self, codes: Sequence[Tensor]) -> Tensor:
@@ -62,7 +86,8 @@ class Wire:
     def push(self, shares: Tensor) -> Tensor:
         """From every worker its row for this one, (N, …); `shares` are this worker's rows for every one."""
         received = torch.empty_like(shares)
-        dist.all_to_all_single(received, shares, group=self.group)
+        with losing_workers("sending shares"):
+            dist.all_to_all_single(received, shares, group=self.group)
         return received
 
     def _gather(self, codes: Tensor) -> Tensor:
@@ -91,5 +116,6 @@ class Wire:
     def _all(self, mine: Tensor) -> Tensor:
         """What every worker has, (N, …)."""
         everywhere = mine.new_empty(self.workers * len(mine))
-        dist.all_gather_single(everywhere, mine, group=self.group)
+        with losing_workers("gathering from all"):
+            dist.all_gather_single(everywhere, mine, group=self.group)
         return everywhere.view(self.workers, -1)
