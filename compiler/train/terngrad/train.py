@@ -6,7 +6,7 @@ Every worker takes its share of each batch. Rank 0 writes RUN/checkpoint.safeten
 RUN/report.json. All workers must see the same folder. When one of them is gone, the others end with an error within
 `--timeout` seconds, mostly at once; with `--resume` the same command goes on after the last finished epoch, to the
 same weights, bit for bit, as if nothing had happened. torchrun's own --max-restarts does that unattended.
-"""  # noqa: D205, D400, D415 - the first lines are what --help shows
+"""  # noqa: D400 - the first lines are what --help shows
 
 from __future__ import annotations
 

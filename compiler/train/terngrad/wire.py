@@ -31,8 +31,8 @@ _ALIGN = 8
 def losing_workers(doing: str) -> Iterator[None]:
     """Say which talk with the other workers failed. Raises `WorkerError`.
 
-    The backend, gloo, raises plain RuntimeErrors, at once when a connection breaks, after the group's timeout when nobody
-    answers.
+    The backend, gloo, raises plain RuntimeErrors: at once when a connection breaks, after the group's timeout when
+    nobody answers.
     """
     try:
         yield

@@ -59,7 +59,7 @@ def test_settings_name_what_is_wrong() -> None:
         Settings(clip=-1)
     with pytest.raises(ValueError, match="scheme is 'best'; expected one of auto"):
         Settings(scheme="best")
-    with pytest.raises(RecipeError, match="terngrad.smallest is 'all'"):
+    with pytest.raises(RecipeError, match=r"terngrad\.smallest is 'all'"):
         Settings.parse(Table({"smallest": "all"}, "r.toml", "terngrad"), 1)
     assert Settings.parse(Table(Settings(clip=0, last=True).asdict(), "r.toml", "terngrad"), 1) == Settings(
         0, last=True
