@@ -40,7 +40,7 @@ Speedups = Mapping[tuple[str, int, int], float]
 
 _COMPUTE = "compute"
 _REPEATS = 5  # of a forward and backward pass
-_SECONDS = 900.0  # after which workers that hang are ended
+_SECONDS = 1800.0  # after which workers that hang are ended
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ PUSH_GOAL = 15.0
 SHARE_GOAL = 0.9
 """Part of what the formula of a scheme allows."""
 
-_SECONDS = 300.0  # after which workers that hang are ended
+_SECONDS = 900.0  # after which workers that hang are ended
 
 
 def network_of(table: Table) -> dict[str, int]:
