@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-LIMIT = 120.0
+LIMIT = 300.0
 """Seconds until workers that hang are killed and the test fails."""
 
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -45,6 +45,13 @@ def worker(rank: int, port: int, recipe: str, out: str, more: list[str]) -> None
     os._exit(code)
 
 
+def in_second_epoch(out: Path) -> None:
+    """Wait until a training is."""
+    end = time.monotonic() + LIMIT
+    while epochs_done(out) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 def begin(recipe: Path, out: Path, *more: str) -> list[BaseProcess]:
     port = free_port()
     return [start(worker, rank, port, str(recipe), str(out), list(more)) for rank in range(WORKERS)]
@@ -85,9 +92,7 @@ def test_a_killed_worker_ends_the_others_and_a_restart_goes_on_bit_for_bit(
 ) -> None:
     broken = tmp_path / "broken"
     running = begin(recipe, broken)
-    end = time.monotonic() + LIMIT
-    while epochs_done(broken) < 2 and time.monotonic() < end:
-        time.sleep(0.01)
+    in_second_epoch(broken)
     victim_id = running[victim].pid
     assert victim_id is not None
     os.kill(victim_id, signal.SIGKILL)
@@ -103,6 +108,21 @@ def test_a_killed_worker_ends_the_others_and_a_restart_goes_on_bit_for_bit(
         expected[0], True
     )
     assert result[1]["history"] == expected[1]["history"]
+
+
+def test_a_worker_that_is_silent_counts_as_gone(recipe: Path, tmp_path: Path) -> None:
+    running = begin(recipe, tmp_path / "out", "--timeout", "8")
+    in_second_epoch(tmp_path / "out")
+    silent = running[1]
+    assert silent.pid is not None
+    os.kill(silent.pid, signal.SIGSTOP)
+    try:
+        running[0].join(LIMIT)
+        assert running[0].exitcode == WorkerError.exit_code
+    finally:
+        silent.kill()
+        stop(running)
+    assert "does not answer" in Path(f"{tmp_path / 'out'}.0").read_text(encoding="utf-8")
 
 
 def test_a_run_that_is_there_is_not_overwritten(recipe: Path, whole: Path) -> None:
