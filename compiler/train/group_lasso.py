@@ -1,0 +1,179 @@
+"""Structured sparsity: a penalty that takes whole groups of weights to zero, so that structure can be removed.
+
+The penalty is the sum over all groups of lambda_g · ||w_g||, the norm itself and not its square: its pull on a group
+does not fade as the group gets small, so groups end at zero. At zero the gradient of a norm is taken as zero (the
+least of its subgradients). Weights below a threshold are set to zero after each step, and groups that are all zero are
+frozen by masks (see `prune`), so that training that follows keeps the structure.
+
+Source: Learning Structured Sparsity in Deep Neural Networks (Wen et al., NIPS 2016), equations 1 to 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from compiler.train import prune
+from compiler.train.groups import Partition
+from compiler.train.layers import Site
+
+__all__ = ["THRESHOLD", "Term", "coverage", "freeze", "norms_after", "penalty", "sites_of", "switch_off", "term", "threshold"]
+
+THRESHOLD = 1e-4
+"""Magnitude below which a weight is set to zero after a step, as the authors' code has it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One sum over groups of the penalty. A group may have parts in several parameters.
+
+    Attributes
+    ----------
+    parts : parameters with the groups of each; group number g of the term is number g of all of them together.
+    strength : lambda, one for all groups or float (groups,).
+    """
+
+    parts: tuple[tuple[Site, Partition], ...]
+    strength: float | Tensor
+
+    def __post_init__(self) -> None:
+        counts = {partition.count for _, partition in self.parts}
+        if len(counts) != 1:
+            raise ValueError(f"the parts of a term have {sorted(counts)} groups; expected as many each")
+        for site, partition in self.parts:
+            if tuple(site.value.shape) != partition.shape:
+                raise ValueError(f"{site.key} has shape {tuple(site.value.shape)}; its groups have {partition.shape}")
+
+    @property
+    def count(self) -> int:
+        """Number of groups."""
+        return self.parts[0][1].count
+
+    def norms(self) -> Tensor:
+        """L2 norm of each group, float (count,); its gradient is zero where the group is zero."""
+        squares = sum((partition.squares(site.value) for site, partition in self.parts), torch.zeros(()))
+        alive = squares > 0
+        return torch.where(alive, torch.where(alive, squares, torch.ones_like(squares)).sqrt(), squares * 0)
+
+    def dead(self) -> Tensor:
+        """Which groups are all zero, bool (count,)."""
+        left = sum((partition.nonzeros(site.value.detach()) for site, partition in self.parts), torch.zeros(()))
+        return left == 0
+
+    def sizes(self) -> Tensor:
+        """Number of weights of each group, float (count,)."""
+        return sum((partition.sizes() for _, partition in self.parts), torch.zeros(()))
+
+
+def term(site: Site, partition: Partition, strength: float | Tensor) -> Term:
+    """A term over the groups of one parameter."""
+    return Term(((site, partition),), strength)
+
+
+def penalty(terms: Iterable[Term]) -> Tensor:
+    """What the terms add to the loss: sum of lambda_g · ||w_g||."""
+    return sum(((each.norms() * each.strength).sum() for each in terms), torch.zeros(()))
+
+
+def coverage(terms: Iterable[Term], site: Site) -> Tensor:
+    """How many groups of `terms` hold each weight of a parameter, int64 of its shape."""
+    total = torch.zeros(site.value.shape, dtype=torch.int64)
+    for each in terms:
+        for other, partition in each.parts:
+            if other.module is site.module and other.name == site.name:
+                total = total + partition.cover()
+    return total
+
+
+def sites_of(terms: Iterable[Term]) -> list[Site]:
+    """The parameters of some terms, each once, in order."""
+    found = {(id(site.module), site.name): site for each in terms for site, _ in each.parts}
+    return list(found.values())
+
+
+def threshold(terms: Iterable[Term], least: float = THRESHOLD) -> None:
+    """Set weights of a magnitude below `least` to zero, in place."""
+    with torch.no_grad():
+        for site in sites_of(terms):
+            value = _original(site.module, site.name)
+            value.mul_(value.abs() >= least)
+
+
+def freeze(terms: Sequence[Term], norms: Mapping[nn.Module, nn.Module] | None = None) -> None:
+    """Mask every group that is all zero, and switch off outputs of which no weight is left.
+
+    Parameters
+    ----------
+    norms : layer → the batch normalization of its output, see `norms_after`.
+    """
+    for each in terms:
+        dead = each.dead()
+        if bool(dead.any()):
+            for site, partition in each.parts:
+                prune.attach(site.module, site.name).mask &= ~partition.spread(dead)
+    for site in sites_of(terms):
+        if site.name == "weight":
+            switch_off(site.module, (norms or {}).get(site.module))
+
+
+def switch_off(layer: nn.Module, norm: nn.Module | None = None) -> Tensor:
+    """Make outputs of which every weight is zero give exactly zero, for good: bias, and scale and shift after it.
+
+    What is left of such an output is a constant. It is masked, so that the output can be removed without any
+    change of the function. Returns which outputs are off, bool (outputs,).
+    """
+    weight: Tensor = layer.weight.detach()  # type: ignore[assignment, operator]
+    dead = weight.flatten(1).abs().amax(1) == 0
+    for owner in (layer, norm):
+        for name in ("bias",) if owner is layer else ("weight", "bias"):
+            if owner is not None and getattr(owner, name, None) is not None:
+                if not parametrize.is_parametrized(owner, name) and not bool(dead.any()):
+                    continue
+                prune.attach(owner, name).mask &= ~dead
+                with torch.no_grad():
+                    _original(owner, name).mul_(~dead)
+    return dead
+
+
+def norms_after(module: nn.Module, inputs: Tensor) -> dict[str, str]:
+    """Path of each layer whose output goes straight into a batch normalization → that one's path.
+
+    inputs : a few samples, for one run of the module in evaluation mode.
+    """
+    made: list[tuple[Tensor, str]] = []  # holds the tensors, so that no other one gets their place
+    found: dict[str, str] = {}
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
+    handles = []
+    for path, layer in module.named_modules():
+        if not isinstance(layer, kinds):
+            continue
+
+        def note(layer: nn.Module, taken: tuple[Tensor, ...], given: Tensor, path: str = path) -> None:
+            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+                found.update({maker: path for tensor, maker in made if tensor is taken[0]})
+            else:
+                made.append((given, path))
+
+        handles.append(layer.register_forward_hook(note))
+    training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(inputs)
+    finally:
+        module.train(training)
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _original(module: nn.Module, name: str) -> Tensor:
+    """The tensor that is trained, below a mask if there is one."""
+    if parametrize.is_parametrized(module, name):
+        found: Tensor = getattr(module.parametrizations, name).original  # type: ignore[union-attr, assignment]
+        return found
+    value: Tensor = getattr(module, name)
+    return value.data
