@@ -5,12 +5,15 @@ does not fade as the group gets small, so groups end at zero. At zero the gradie
 least of its subgradients). Weights below a threshold are set to zero after each step, and groups that are all zero are
 frozen by masks (see `prune`), so that training that follows keeps the structure.
 
+A batch normalization undoes the scale of the weights before it: they can shrink without any effect. Where one follows, its
+own scale belongs to the group as well, which the paper does not have.
+
 Source: Learning Structured Sparsity in Deep Neural Networks (Wen et al., NIPS 2016), equations 1 to 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,10 +21,27 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from compiler.train import prune
-from compiler.train.groups import Partition
+from compiler.train.groups import Partition, by_filter
 from compiler.train.layers import Site
+from compiler.train.loop import Hook
 
-__all__ = ["THRESHOLD", "Term", "coverage", "freeze", "norms_after", "penalty", "sites_of", "switch_off", "term", "threshold"]
+__all__ = [
+    "NORMS",
+    "THRESHOLD",
+    "Regularizer",
+    "Term",
+    "coverage",
+    "freeze",
+    "norms_after",
+    "penalty",
+    "prepare",
+    "sites_of",
+    "switch_off",
+    "term",
+    "threshold",
+]
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 THRESHOLD = 1e-4
 """Magnitude below which a weight is set to zero after a step, as the authors' code has it."""
@@ -35,10 +55,15 @@ class Term:
     ----------
     parts : parameters with the groups of each; group number g of the term is number g of all of them together.
     strength : lambda, one for all groups or float (groups,).
+    series : the parts of a group multiply one another, so that one which is zero makes the group useless; else a group is
+        dead when all of it is zero.
+    name : what reports call it.
     """
 
     parts: tuple[tuple[Site, Partition], ...]
     strength: float | Tensor
+    series: bool = False
+    name: str = "groups"
 
     def __post_init__(self) -> None:
         counts = {partition.count for _, partition in self.parts}
@@ -60,18 +85,24 @@ class Term:
         return torch.where(alive, torch.where(alive, squares, torch.ones_like(squares)).sqrt(), squares * 0)
 
     def dead(self) -> Tensor:
-        """Which groups are all zero, bool (count,)."""
-        left = sum((partition.nonzeros(site.value.detach()) for site, partition in self.parts), torch.zeros(()))
-        return left == 0
+        """Which groups are all zero (in series: one part of which is), bool (count,)."""
+        zero = torch.stack([partition.nonzeros(site.value.detach()) == 0 for site, partition in self.parts])
+        return zero.any(0) if self.series else zero.all(0)
 
     def sizes(self) -> Tensor:
         """Number of weights of each group, float (count,)."""
         return sum((partition.sizes() for _, partition in self.parts), torch.zeros(()))
 
 
-def term(site: Site, partition: Partition, strength: float | Tensor) -> Term:
-    """A term over the groups of one parameter."""
-    return Term(((site, partition),), strength)
+def term(site: Site, partition: Partition, strength: float | Tensor, norm: nn.Module | None = None) -> Term:
+    """A term over the groups of one parameter.
+
+    norm : the batch normalization that follows, if the groups are filters: its scale is then part of them.
+    """
+    if norm is None:
+        return Term(((site, partition),), strength, name=site.key)
+    scale = Site(f"{site.key}.norm", norm, "weight")
+    return Term(((site, partition), (scale, by_filter(scale.value.shape))), strength, series=True, name=site.key)
 
 
 def penalty(terms: Iterable[Term]) -> Tensor:
@@ -103,8 +134,16 @@ def threshold(terms: Iterable[Term], least: float = THRESHOLD) -> None:
             value.mul_(value.abs() >= least)
 
 
+def prepare(terms: Iterable[Term], norms: Mapping[nn.Module, nn.Module] | None = None) -> None:
+    """Put masks, which keep everything yet, on all that `freeze` may mask."""
+    for site in sites_of(terms):
+        prune.attach(site.module, site.name)
+        for owner, name in _with_output(site.module, (norms or {}).get(site.module)):
+            prune.attach(owner, name)
+
+
 def freeze(terms: Sequence[Term], norms: Mapping[nn.Module, nn.Module] | None = None) -> None:
-    """Mask every group that is all zero, and switch off outputs of which no weight is left.
+    """Mask every group that is dead, and switch off outputs of which no weight is left.
 
     Parameters
     ----------
@@ -114,9 +153,9 @@ def freeze(terms: Sequence[Term], norms: Mapping[nn.Module, nn.Module] | None = 
         dead = each.dead()
         if bool(dead.any()):
             for site, partition in each.parts:
-                prune.attach(site.module, site.name).mask &= ~partition.spread(dead)
+                _mask(site.module, site.name, ~partition.spread(dead, False))
     for site in sites_of(terms):
-        if site.name == "weight":
+        if site.name == "weight" and not isinstance(site.module, NORMS):
             switch_off(site.module, (norms or {}).get(site.module))
 
 
@@ -128,14 +167,9 @@ def switch_off(layer: nn.Module, norm: nn.Module | None = None) -> Tensor:
     """
     weight: Tensor = layer.weight.detach()  # type: ignore[assignment, operator]
     dead = weight.flatten(1).abs().amax(1) == 0
-    for owner in (layer, norm):
-        for name in ("bias",) if owner is layer else ("weight", "bias"):
-            if owner is not None and getattr(owner, name, None) is not None:
-                if not parametrize.is_parametrized(owner, name) and not bool(dead.any()):
-                    continue
-                prune.attach(owner, name).mask &= ~dead
-                with torch.no_grad():
-                    _original(owner, name).mul_(~dead)
+    if bool(dead.any()):
+        for owner, name in _with_output(layer, norm):
+            _mask(owner, name, ~dead)
     return dead
 
 
@@ -146,14 +180,14 @@ def norms_after(module: nn.Module, inputs: Tensor) -> dict[str, str]:
     """
     made: list[tuple[Tensor, str]] = []  # holds the tensors, so that no other one gets their place
     found: dict[str, str] = {}
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, *NORMS)
     handles = []
     for path, layer in module.named_modules():
         if not isinstance(layer, kinds):
             continue
 
         def note(layer: nn.Module, taken: tuple[Tensor, ...], given: Tensor, path: str = path) -> None:
-            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            if isinstance(layer, NORMS):
                 found.update({maker: path for tensor, maker in made if tensor is taken[0]})
             else:
                 made.append((given, path))
@@ -168,6 +202,55 @@ def norms_after(module: nn.Module, inputs: Tensor) -> dict[str, str]:
         for handle in handles:
             handle.remove()
     return found
+
+
+class Regularizer(Hook):
+    """Group lasso while a network trains: penalty, threshold after steps, and dead groups frozen after epochs.
+
+    Parameters
+    ----------
+    least : see `threshold`.
+    norms : see `freeze`.
+    dead : is told after each epoch, name of the term → dead groups.
+    """
+
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        least: float = THRESHOLD,
+        norms: Mapping[nn.Module, nn.Module] | None = None,
+        dead: MutableMapping[str, int] | None = None,
+    ) -> None:
+        self.terms, self.least, self.norms, self.dead = terms, least, norms, dead
+
+    def penalty(self) -> Tensor:
+        """Of the present weights."""
+        return penalty(self.terms)
+
+    def after_step(self, step: int, total: int) -> None:
+        """Threshold."""
+        threshold(self.terms, self.least)
+
+    def after_epoch(self, epoch: int) -> None:
+        """Freeze and count what is dead."""
+        freeze(self.terms, self.norms)
+        if self.dead is not None:
+            self.dead.update({each.name: int(each.dead().sum()) for each in self.terms})
+
+
+def _with_output(layer: nn.Module, norm: nn.Module | None) -> list[tuple[nn.Module, str]]:
+    """The parameters, besides the weight, that an output of a layer has to itself."""
+    if isinstance(layer, NORMS):
+        return []
+    named = [(layer, "bias"), *([] if norm is None else [(norm, "weight"), (norm, "bias")])]
+    return [(owner, name) for owner, name in named if getattr(owner, name, None) is not None]
+
+
+def _mask(module: nn.Module, name: str, keep: Tensor) -> None:
+    """Mask all but `keep`, and let what lies under the mask be zero."""
+    prune.attach(module, name).mask &= keep
+    with torch.no_grad():
+        _original(module, name).mul_(keep)
 
 
 def _original(module: nn.Module, name: str) -> Tensor:

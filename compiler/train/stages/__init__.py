@@ -7,6 +7,7 @@ further file and a line in `KINDS`.
 from __future__ import annotations
 
 from compiler.train.stages.base import Context, Distill, Stage, parse_stage
+from compiler.train.stages.group_lasso import GroupLasso
 from compiler.train.stages.prune import Prune
 from compiler.train.stages.scan import Scan
 from compiler.train.stages.share import Share
@@ -19,6 +20,7 @@ __all__ = [
     "KINDS",
     "Context",
     "Distill",
+    "GroupLasso",
     "Prune",
     "Scan",
     "Share",
@@ -34,6 +36,7 @@ KINDS: dict[str, type[Stage]] = {
     "dense": Train,
     "finetune": Train,
     "prune": Prune,
+    "group_lasso": GroupLasso,
     "shrink": Shrink,
     "sensitivity": Scan,
     "share": Share,
