@@ -1,9 +1,9 @@
-"""Structured sparsity: what a group lasso removes at no loss, against L1 and magnitude pruning, and what time that saves.
+"""Structured sparsity: what a group lasso removes at no loss, against L1 and magnitude pruning, and the time it saves.
 
 Each trial trains one network, then from the same dense network:
 
-- SSL at several strengths, dead structure removed, the rest trained on. The one used is chosen on the validation samples:
-  the fewest multiplications at no more than the dense network's error.
+- SSL at several strengths, dead structure removed, the rest trained on. The one used is chosen on the validation
+  samples: the fewest multiplications at no more than the dense network's error.
 - as many weights left by magnitude pruning, and by L1, trained as long: the same sparsity without structure.
 - the dense network trained as long, and the small network of SSL trained from fresh weights as long as all of it.
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -25,8 +26,10 @@ from compiler.experiments.base import Env, Experiment, Summary, Trial
 from compiler.experiments.sparse_run import FORMS, run_as
 from compiler.experiments.stopwatch import interleaved
 from compiler.experiments.subject import NetworkSpec, Subject, networks_of, schedule_of
-from compiler.train import bypass, prune, removal
+from compiler.train import prune, removal
+from compiler.train.channels import LAYERS
 from compiler.train.costs import layer_costs, totals
+from compiler.train.group_lasso import NORMS
 from compiler.train.layers import make_plain, weights
 from compiler.train.loop import seed_of
 from compiler.train.schedule import Schedule
@@ -270,7 +273,8 @@ class _Run:
             with torch.inference_mode():
                 module(inputs)
 
-        return interleaved({way: lambda m=m.eval(): call(m) for way, m in runs.items()}, self.settings.repeats)
+        calls = {way: partial(call, module.eval()) for way, module in runs.items()}
+        return interleaved(calls, self.settings.repeats)
 
 
 def _fresh(module: nn.Module, seed: int) -> nn.Module:
@@ -279,6 +283,6 @@ def _fresh(module: nn.Module, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, 7) % (1 << 32))
         for layer in twin.modules():
-            if not isinstance(layer, bypass.Bypassed) and hasattr(layer, "reset_parameters"):
+            if isinstance(layer, (*LAYERS, *NORMS)):
                 layer.reset_parameters()
     return twin

@@ -138,23 +138,32 @@ def _findings(
     kept = sum(bool(run["points"][SSL]["no_loss"]) for run in runs)
     blocks = [len(run["points"][SSL]["removed"]["blocks"]) for run in runs]
     found = [
-        f"{name}: no loss on the validation samples in {kept} of {len(runs)} runs. Test error {ssl['test']:.2f} % with "
-        f"{dense['multiplies'] / ssl['multiplies']:.1f}x fewer multiplications, {dense['nonzeros'] / ssl['nonzeros']:.0f}x "
-        f"fewer weights, {dense['filters']:.0f} -> {ssl['filters']:.0f} filters, {dense['layers']:.0f} -> "
-        f"{ssl['layers']:.1f} layers; dense {dense['test']:.2f} %, dense trained as long {longer['test']:.2f} %.",
-        f"{name}: the small network trained from fresh weights as long as all of SSL: {direct['test']:.2f} % "
-        f"({_more(direct['test'] - ssl['test'])} SSL).",
+        (
+            f"{name}: no loss on the validation samples in {kept} of {len(runs)} runs. Test error {ssl['test']:.2f} %, "
+            f"dense {dense['test']:.2f} %, dense trained as long {longer['test']:.2f} %."
+        ),
+        (
+            f"{name}: SSL leaves {dense['multiplies'] / ssl['multiplies']:.1f}x fewer multiplications and "
+            f"{dense['nonzeros'] / ssl['nonzeros']:.1f}x fewer weights, {ssl['filters']:.0f} of "
+            f"{dense['filters']:.0f} filters, {ssl['layers']:.1f} of {dense['layers']:.0f} layers."
+        ),
+        (
+            f"{name}: the small network trained from fresh weights as long as all of SSL: {direct['test']:.2f} % "
+            f"({_more(direct['test'] - ssl['test'])} SSL)."
+        ),
     ]
     if any(blocks):
-        found.append(f"{name}: residual blocks that are only their shortcut now, by run: {', '.join(map(str, blocks))}.")
+        found.append(
+            f"{name}: residual blocks that are only their shortcut now, by run: {', '.join(map(str, blocks))}."
+        )
     for way in (MAGNITUDE, L1):
         if way in ways:
             point = ways[way]
             found.append(
                 f"{name}: {way} with as many weights: test error {point['test']:.2f} % "
-                f"({_more(point['test'] - ssl['test'])} SSL); {point['nonzero_multiplies'] / ssl['multiplies']:.1f}x SSL's "
-                f"multiplications if zeros cost nothing, "
-                f"{point['multiplies_without_dead_structure'] / ssl['multiplies']:.1f}x if only dead structure is left out."
+                f"({_more(point['test'] - ssl['test'])} SSL); multiplications against SSL's: "
+                f"{point['nonzero_multiplies'] / ssl['multiplies']:.1f}x if zeros cost nothing, "
+                f"{point['multiplies_without_dead_structure'] / ssl['multiplies']:.1f}x if only dead structure goes."
             )
     for batch, ratios in speed.items():
         words = f"{name}, batch {batch}: SSL runs {ratios[SSL]:.2f}x as fast as dense"
@@ -169,10 +178,11 @@ def _findings(
     for batch in speed if by_density else ():
         slower = [point["density"] for point in by_density if max(point[batch].values()) < 1 + _CLOSE]
         faster = [point["density"] for point in by_density if point["density"] not in slower]
+        holds = "holds at the former only" if slower and faster else "holds" if slower else "does not hold"
         found.append(
             f"{name}, batch {batch}: unstructured sparsity by the better kernel gains nothing at densities "
             f"{_list(slower)}, and something at {_list(faster)}: the published claim, little or negative speed-up of "
-            f"unstructured sparsity on CPUs, {'holds at the former only' if slower and faster else 'holds' if slower else 'does not hold'} here."
+            f"unstructured sparsity on CPUs, {holds} here."
         )
     return found
 
@@ -217,7 +227,9 @@ def _time_plot(
         for form in by_density[0][batch]:
             places = [point["density"] for point in by_density]
             axes.plot(places, [point[batch][form] for point in by_density], marker=".", label=f"{form}, batch {batch}")
-        axes.plot([density], [speed[batch][SSL]], marker="*", markersize=11, linestyle="none", label=f"SSL, batch {batch}")
+        axes.plot(
+            [density], [speed[batch][SSL]], marker="*", markersize=11, linestyle="none", label=f"SSL, batch {batch}"
+        )
     axes.axhline(1, color="gray", linestyle=":")
     axes.set(xscale="log", yscale="log", xlabel="share of the weights left", ylabel="times as fast as dense")
     axes.legend(fontsize="small")

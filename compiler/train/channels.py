@@ -93,7 +93,9 @@ def find(module: nn.Module, inputs: Tensor) -> list[Channels]:
             continue
         count = len(layer.weight)
         group = graph.get_pruning_group(layer, _cut(graph, layer), list(range(count)))
-        makers, takers, leaves = [], [], False
+        makers: list[End] = []
+        takers: list[End] = []
+        leaves = False
         for item in group:
             target = item.dep.target.module
             cut = graph.is_out_channel_pruning_fn(item.dep.handler)

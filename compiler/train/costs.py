@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ def layer_costs(module: nn.Module, sample: Tensor) -> list[LayerCost]:
             handle.remove()
     found = []
     for path, layer in named:
-        weight = cast(Tensor, layer.weight).detach()
+        weight = layer.weight.detach()
         nonzeros = int((weight != 0).sum())
         filters = int((weight.flatten(1) != 0).any(1).sum())
         each = places.get(layer, 0)

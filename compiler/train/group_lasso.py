@@ -5,8 +5,8 @@ does not fade as the group gets small, so groups end at zero. At zero the gradie
 least of its subgradients). Weights below a threshold are set to zero after each step, and groups that are all zero are
 frozen by masks (see `prune`), so that training that follows keeps the structure.
 
-A batch normalization undoes the scale of the weights before it: they can shrink without any effect. Where one follows, its
-own scale belongs to the group as well, which the paper does not have.
+A batch normalization undoes the scale of the weights before it: they can shrink without any effect. Where one follows,
+its own scale belongs to the group as well, which the paper does not have.
 
 Source: Learning Structured Sparsity in Deep Neural Networks (Wen et al., NIPS 2016), equations 1 to 5.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +56,8 @@ class Term:
     ----------
     parts : parameters with the groups of each; group number g of the term is number g of all of them together.
     strength : lambda, one for all groups or float (groups,).
-    series : the parts of a group multiply one another, so that one which is zero makes the group useless; else a group is
-        dead when all of it is zero.
+    series : the parts of a group multiply one another, so that one which is zero makes the group useless; else a group
+        is dead when all of it is zero.
     name : what reports call it.
     """
 
@@ -165,7 +166,7 @@ def switch_off(layer: nn.Module, norm: nn.Module | None = None) -> Tensor:
     What is left of such an output is a constant. It is masked, so that the output can be removed without any
     change of the function. Returns which outputs are off, bool (outputs,).
     """
-    weight: Tensor = layer.weight.detach()  # type: ignore[assignment, operator]
+    weight = cast(Tensor, layer.weight).detach()
     dead = weight.flatten(1).abs().amax(1) == 0
     if bool(dead.any()):
         for owner, name in _with_output(layer, norm):
@@ -256,7 +257,7 @@ def _mask(module: nn.Module, name: str, keep: Tensor) -> None:
 def _original(module: nn.Module, name: str) -> Tensor:
     """The tensor that is trained, below a mask if there is one."""
     if parametrize.is_parametrized(module, name):
-        found: Tensor = getattr(module.parametrizations, name).original  # type: ignore[union-attr, assignment]
+        found: Tensor = getattr(module.parametrizations, name).original
         return found
     value: Tensor = getattr(module, name)
     return value.data

@@ -102,7 +102,7 @@ def by_channel(shape: Sequence[int]) -> Partition:
 
 
 def by_shape(shape: Sequence[int]) -> Partition:
-    """One group for each place of a filter, over all filters: a column of the matrix that a convolution is lowered to."""
+    """One group for each place of a filter, over all filters: a column of the matrix of a lowered convolution."""
     return _dims(shape, tuple(range(1, len(shape))))
 
 

@@ -146,9 +146,7 @@ class _Block(nn.Module):
         return torch.relu(self.norm2(self.conv2(inner)) + self.shortcut(x))
 
 
-def resnet(
-    shape: tuple[int, ...], classes: int, widths: Sequence[int] = (8, 16, 32), blocks: int = 1
-) -> nn.Sequential:
+def resnet(shape: tuple[int, ...], classes: int, widths: Sequence[int] = (8, 16, 32), blocks: int = 1) -> nn.Sequential:
     """A small residual network: a convolution of stride 2, blocks of each width, mean over the image, Linear.
 
     blocks : of each width; the first of each but the first width has stride 2.

@@ -71,6 +71,7 @@ def tradeoff(
 
 
 def canvas(title: str, draw: Callable[[Axes], Any] | None = None) -> tuple[Figure, Axes]:
+    """An empty plot with a title; `draw` draws into it."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title)

@@ -1,9 +1,9 @@
 """Physical removal of dead structure from any network: residual blocks, then channels across shortcuts.
 
-A channel is dead if no layer that takes it has a weight for it, or if every layer that makes it has no weight left: then
-it is a constant. Zero simply goes; another constant moves into the biases of the layers that take it where that is exact
-(they have one, and do not pad). What cannot go exactly stays. The function is compared before and after, to float
-rounding; a network in which it changed (one that mixes channels in a way that no layer here does, such as a
+A channel is dead if no layer that takes it has a weight for it, or if every layer that makes it has no weight left:
+then it is a constant. Zero simply goes; another constant moves into the biases of the layers that take it where that
+is exact (they have one, and do not pad). What cannot go exactly stays. The function is compared before and after, to
+float rounding; a network in which it changed (one that mixes channels in a way that no layer here does, such as a
 normalization over channels) is left as it was.
 
 Source: Learning Structured Sparsity in Deep Neural Networks (Wen et al., NIPS 2016), section 4.
@@ -40,7 +40,7 @@ class Removed:
     ----------
     channels : number of channels, one that several layers share counted once.
     blocks : paths of residual blocks that are their shortcut now.
-    kept : dead channels that had to stay, because what is left of them is a constant that no bias can take.
+    kept : dead channels that had to stay: a constant that no bias can take, or the last channel of its layer.
     """
 
     channels: int
@@ -115,7 +115,7 @@ def _shrink(found: Channels, constants: dict[nn.Module, Tensor]) -> tuple[int, i
 
 
 def _constants(module: nn.Module, found: Iterable[Channels], inputs: Tensor) -> dict[nn.Module, Tensor]:
-    """For each layer that takes channels: what each of its inputs is on all samples and places, NaN if not one number."""
+    """For each layer that takes channels: what each of its inputs is in all samples and places, NaN if it varies."""
     takers = {end.layer for each in found for end in each.takers}
     seen: dict[nn.Module, Tensor] = {}
 

@@ -71,8 +71,6 @@ class GroupLasso(Stage):
         terms, norms = self._terms(module, Plan(record["norms"], record["channels"]))
         return [group_lasso.Regularizer(terms, self.threshold, norms, record["dead"])]
 
-    def _terms(
-        self, module: nn.Module, known: Plan
-    ) -> tuple[list[group_lasso.Term], dict[nn.Module, nn.Module]]:
+    def _terms(self, module: nn.Module, known: Plan) -> tuple[list[group_lasso.Term], dict[nn.Module, nn.Module]]:
         norms = {module.get_submodule(layer): module.get_submodule(norm) for layer, norm in known.norms.items()}
         return make_terms(module, self.groups, known), norms
