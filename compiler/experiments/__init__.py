@@ -13,6 +13,7 @@ from compiler.errors import RecipeError
 from compiler.experiments.base import Experiment
 from compiler.experiments.dsd import DenseSparseDense
 from compiler.experiments.quantization import Quantization
+from compiler.experiments.ssl import StructuredSparsity
 from compiler.experiments.terngrad import TernGrad
 from compiler.experiments.terngrad_speed import TernGradSpeed
 from compiler.experiments.terngrad_traffic import TernGradTraffic
@@ -22,7 +23,8 @@ from compiler.train.table import Table
 __all__ = ["KINDS", "load"]
 
 KINDS: dict[str, type[Experiment]] = {
-    cls.kind: cls for cls in (DenseSparseDense, Quantization, TernGrad, TernGradSpeed, TernGradTraffic, Tradeoff)
+    cls.kind: cls
+    for cls in (DenseSparseDense, Quantization, StructuredSparsity, TernGrad, TernGradSpeed, TernGradTraffic, Tradeoff)
 }
 """Kind, as recipes write it → class."""
 

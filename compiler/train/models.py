@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from compiler.errors import RecipeError
+from compiler.train.bypass import Bypassed
 from compiler.train.table import Table
 
 __all__ = ["LENET_300_100", "MODELS", "ModelSpec", "build", "lenet_5", "mlp", "resnet", "rows"]
@@ -133,13 +134,24 @@ class _Block(nn.Module):
                 OrderedDict(conv=nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm=nn.BatchNorm2d(outputs))
             )
 
+    def branch(self) -> list[nn.Module]:
+        """The convolutions under the shortcut."""
+        return [self.conv1, self.conv2]
+
+    def bypassed(self) -> nn.Module:
+        """What is left where they give nothing."""
+        return Bypassed(self.shortcut)
+
     def forward(self, x: Tensor) -> Tensor:
         inner = torch.relu(self.norm1(self.conv1(x)))
         return torch.relu(self.norm2(self.conv2(inner)) + self.shortcut(x))
 
 
-def resnet(shape: tuple[int, ...], classes: int, widths: Sequence[int] = (8, 16, 32)) -> nn.Sequential:
-    """A small residual network: a convolution of stride 2, a block for each width, mean over the image, Linear."""
+def resnet(shape: tuple[int, ...], classes: int, widths: Sequence[int] = (8, 16, 32), blocks: int = 1) -> nn.Sequential:
+    """A small residual network: a convolution of stride 2, blocks of each width, mean over the image, Linear.
+
+    blocks : of each width; the first of each but the first width has stride 2.
+    """
     if len(shape) != 3:
         raise RecipeError(f"resnet takes images; the data has samples of shape {shape}")
     layers: OrderedDict[str, nn.Module] = OrderedDict(
@@ -148,8 +160,10 @@ def resnet(shape: tuple[int, ...], classes: int, widths: Sequence[int] = (8, 16,
         norm=nn.BatchNorm2d(widths[0]),
         relu=nn.ReLU(),
     )
-    for number, (inputs, outputs) in enumerate(pairwise([widths[0], *widths]), start=1):
-        layers[f"block{number}"] = _Block(inputs, outputs, 1 if number == 1 else 2)
+    every = [widths[0], *(width for width in widths for _ in range(blocks))]
+    for number, (inputs, outputs) in enumerate(pairwise(every)):
+        stride = 2 if number and number % blocks == 0 else 1
+        layers[f"block{number + 1}"] = _Block(inputs, outputs, stride)
     layers.update(pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(widths[-1], classes))
     return nn.Sequential(layers)
 
@@ -214,7 +228,7 @@ MODELS: dict[str, _Entry] = {
     "mlp": _Entry(_mlp_for, {"hidden": None}),
     "lenet-300-100": _Entry(lambda shape, classes: _mlp_for(shape, classes, LENET_300_100)),
     "lenet-5": _Entry(lenet_5, {"channels": (20, 50), "hidden": 500}),
-    "resnet": _Entry(resnet, {"widths": (8, 16, 32)}),
+    "resnet": _Entry(resnet, {"widths": (8, 16, 32), "blocks": 1}),
     "gru": _Entry(partial(rows, nn.GRU), {"hidden": 64}),
     "lstm": _Entry(partial(rows, nn.LSTM), {"hidden": 64}),
 }

@@ -72,6 +72,14 @@ class Table:
 
         return tuple(self._take(key, legal, f"a list of integers from {low} to {high}", default))
 
+    def texts(self, key: str, default: Any = _MISSING) -> tuple[str, ...]:
+        """A list of texts."""
+
+        def legal(value: Any) -> bool:
+            return isinstance(value, list) and all(isinstance(item, str) and item != "" for item in value)
+
+        return tuple(self._take(key, legal, "a list of texts that are not empty", default))
+
     def numbers(self, key: str, low: float, high: float, default: Any = _MISSING) -> tuple[float, ...]:
         """A list of numbers between the limits."""
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from compiler.train.stages import dsd
 from compiler.train.stages.base import Context, Distill, Stage, parse_stage
+from compiler.train.stages.group_lasso import GroupLasso
 from compiler.train.stages.lift import Lift
 from compiler.train.stages.prune import Prune
 from compiler.train.stages.scan import Scan
@@ -24,6 +25,7 @@ __all__ = [
     "KINDS",
     "Context",
     "Distill",
+    "GroupLasso",
     "Lift",
     "Prune",
     "Scan",
@@ -41,6 +43,7 @@ KINDS: dict[str, type[Stage]] = {
     "finetune": Train,
     "prune": Prune,
     "lift": Lift,
+    "group_lasso": GroupLasso,
     "shrink": Shrink,
     "sensitivity": Scan,
     "share": Share,

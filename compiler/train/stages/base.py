@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from compiler.errors import RecipeError
+from compiler.train.images import Images
 from compiler.train.loop import Hook, Lesson
 from compiler.train.schedule import Schedule
 from compiler.train.table import Table
@@ -49,6 +52,12 @@ class Context:
     lesson: Lesson
     measure: Callable[[nn.Module], float]
     records: list[dict[str, Any]] = field(default_factory=list)
+
+    def example(self, count: int) -> Tensor:
+        """The first samples, in the form that the module takes; to trace a network with. Raises `RecipeError`."""
+        if not isinstance(self.lesson, Images):
+            raise RecipeError(f"stage {self.number} traces the network on images; the lesson has none")
+        return self.lesson.arrange(torch.from_numpy(self.lesson.split.inputs[:count]))
 
 
 @dataclass(frozen=True, kw_only=True)
