@@ -108,4 +108,5 @@ class LanguageModel(nn.Module):
 def _cell(kind: str, inputs: int, hidden: int, depth: int, dropout: float) -> Cell:
     if kind == "rhn":
         return RHN(inputs, hidden, depth, dropout)
-    return {"lstm": nn.LSTM, "gru": nn.GRU}[kind](inputs, hidden, batch_first=True)
+    kinds: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+    return kinds[kind](inputs, hidden, batch_first=True)

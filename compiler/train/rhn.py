@@ -6,8 +6,6 @@ transform gate (c = 1 − t) as the paper trains it; variational dropout after G
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -36,7 +34,7 @@ class RHN(nn.Module):
     dropout : share of the inputs, and of the state that goes into the matrices, that is zero while training; the same
         elements in all steps of one call. 0 for none.
     transform_bias : first value of b_t; below zero the state is mostly carried on at first (the paper: −2 for words).
-    """  # noqa: D205, D400
+    """  # noqa: D400
 
     def __init__(
         self, input_size: int, hidden_size: int, depth: int = 3, dropout: float = 0.0, transform_bias: float = -2.0
@@ -83,14 +81,14 @@ class RHN(nn.Module):
                 both = nn.functional.linear(s if noise is None else s * noise, weight, bias)
                 if d == 0:
                     both = both + driven[step]
-                h, t = both.split(hidden, 1)
+                h, t = both[:, :hidden], both[:, hidden:]
                 s = torch.lerp(s, torch.tanh(h).to(s.dtype), torch.sigmoid(t).to(s.dtype))
             outputs.append(s)
         return torch.stack(outputs, 1), s.unsqueeze(0)
 
     def _noise(self, like: Tensor, width: int) -> Tensor:
         ones = torch.ones(len(like), width, dtype=like.dtype, device=like.device)
-        return cast(Tensor, nn.functional.dropout(ones, self.dropout))
+        return nn.functional.dropout(ones, self.dropout)
 
     def extra_repr(self) -> str:
         """What print(module) shows."""

@@ -102,7 +102,7 @@ def split_layers(rnn: nn.LSTM | nn.GRU) -> Stack:
             for name, parameter in cell.named_parameters():
                 parameter.copy_(rnn.get_parameter(name.replace("_l0", f"_l{layer}")))
         cells.append(cell)
-    return Stack(cells, rnn.dropout).to(rnn.weight_ih_l0.dtype).train(rnn.training)
+    return Stack(cells, rnn.dropout).to(next(rnn.parameters()).dtype).train(rnn.training)
 
 
 def refuse_unsupported(rnn: Cell) -> None:

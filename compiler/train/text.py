@@ -179,7 +179,9 @@ def _print_bible() -> bytes:
             timeout=_BIBLE_SECONDS,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise ToolError(f"{program} failed: {error}. Install bible-kjv and bible-kjv-text again, or {otherwise}") from error
+        raise ToolError(
+            f"{program} failed: {error}. Install bible-kjv and bible-kjv-text again, or {otherwise}"
+        ) from error
     return done.stdout
 
 
