@@ -11,13 +11,14 @@ from pathlib import Path
 
 from compiler.errors import RecipeError
 from compiler.experiments.base import Experiment
+from compiler.experiments.iss import Structures
 from compiler.experiments.quantization import Quantization
 from compiler.experiments.tradeoff import Tradeoff
 from compiler.train.table import Table
 
 __all__ = ["KINDS", "load"]
 
-KINDS: dict[str, type[Experiment]] = {cls.kind: cls for cls in (Quantization, Tradeoff)}
+KINDS: dict[str, type[Experiment]] = {cls.kind: cls for cls in (Quantization, Structures, Tradeoff)}
 """Kind, as recipes write it → class."""
 
 _SEED_LIMIT = 2**32 - 1

@@ -99,10 +99,13 @@ class LanguageModel(nn.Module):
         logits: Tensor = self.output(self.drop_out(outputs))
         return logits if self.batch_first else logits.transpose(0, 1), after
 
+    def matrices(self) -> list[Tensor]:
+        """Every matrix that a word is multiplied with: those of the recurrent layers and of the Linear layer."""
+        return [*(value for value in self.rnn.parameters() if value.dim() == 2), self.output.weight]
+
     def multiplies(self) -> int:
-        """Products of one word: every weight of the recurrent layers and of the Linear layer once."""
-        matrices = [parameter for parameter in self.rnn.parameters() if parameter.dim() == 2]
-        return sum(matrix.numel() for matrix in [*matrices, self.output.weight])
+        """Products of one word: every weight of those matrices once."""
+        return sum(matrix.numel() for matrix in self.matrices())
 
 
 def _cell(kind: str, inputs: int, hidden: int, depth: int, dropout: float) -> Cell:

@@ -149,10 +149,9 @@ def test_outputs_before_and_after_shrinking_agree(name: str, seed: int, rng: np.
     torch.testing.assert_close(model(inputs, state)[0], again)  # the state goes on as well
     assert model.tied == ("tied" in name)
     # A fresh model of the widths that are left takes the state.
-    fresh = LanguageModel(
-        20, report["after"][0], report["after"][1:], name.partition("-")[0], depth=getattr(model.rnn.cells[0], "depth", 3),
-        tied=model.tied,
-    ).double().eval()  # fmt: skip
+    width, *hidden = report["after"]
+    depth = getattr(model.rnn.cells[0], "depth", 3)
+    fresh = LanguageModel(20, width, hidden, name.partition("-")[0], depth=depth, tied=model.tied).double().eval()
     fresh.load_state_dict(model.state_dict())
     torch.testing.assert_close(fresh(inputs)[0], before)
     assert shrink_model(model)["after"] == report["after"]

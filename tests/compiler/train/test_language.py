@@ -18,7 +18,9 @@ from compiler.train.rhn import RHN
 from compiler.train.words import Words, perplexity
 
 VERSES = "".join(
-    f"Aa{chapter}:{verse} Word {chapter % 7} and word, verse {verse}!\n" for chapter in range(1, 31) for verse in range(1, 4)
+    f"Aa{chapter}:{verse} Word {chapter % 7} and word, verse {verse}!\n"
+    for chapter in range(1, 31)
+    for verse in range(1, 4)
 )
 
 
@@ -58,7 +60,8 @@ def test_the_bible_is_read_from_the_program_or_a_file(no_program: Path) -> None:
     (no_program / "data" / text.BIBLE_FILE).write_text(VERSES)
     corpus = text.load("bible-kjv", 50, folder=no_program / "data")
     assert corpus.name == "bible-kjv"
-    assert len(corpus.validation) == len(corpus.test) == 3 * 3 * 9  # three chapters of three verses of six words, two marks and the end
+    # Three chapters of three verses of six words, two marks and the end.
+    assert len(corpus.validation) == len(corpus.test) == 3 * 3 * 9
     assert [corpus.words[n] for n in corpus.train[:9]] == "word 2 and word , verse 1 ! <eos>".split()
     program(no_program, f"sys.stdout.write({VERSES!r}) if sys.argv[1:] == ['-f', 'gen1:1-rev22:21'] else sys.exit(9)")
     printed = text.load("bible-kjv", 50)
