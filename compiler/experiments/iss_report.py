@@ -97,8 +97,8 @@ def summarize(
     figures["data"] = data
     findings.append(
         f"Text {data['text']}: {data['train']:,} words to train on, {data['validation']:,} to choose on, "
-        f"{data['test']:,} to report on; a vocabulary of {data['words']:,}. Strengths were chosen on validation; test is "
-        "reported only."
+        f"{data['test']:,} to report on; a vocabulary of {data['words']:,}. Strengths were chosen on validation; "
+        "test is reported only."
     )
     return Summary(figures, tables, findings, plots)
 
