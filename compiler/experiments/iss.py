@@ -81,6 +81,10 @@ class Network:
         table.finish()
         if not network.strengths or not network.hidden:
             raise RecipeError(f"{table.source}: {table.where} has no strengths or no hidden layers")
+        if network.tied and (network.cell != "rhn" or network.hidden != (network.width,)):
+            raise RecipeError(
+                f"{table.source}: {table.where} is tied; only one rhn layer as wide as the embedding has such groups"
+            )
         return network
 
 

@@ -26,7 +26,7 @@ def shrink(
 
     Parameters
     ----------
-    rnn : torch's LSTM or GRU, an RHN, or a stack; what a stack holds is changed in place, of the others a copy.
+    rnn : torch's LSTM or GRU, of which a copy is cut; or an RHN or a stack, which are changed in place.
     outputs : every layer that reads the last recurrent layer; changed in place.
     embedding : that feeds the first one; if given, its dimensions that nothing hears are removed too, in place.
     tied : whether `embedding` is the matrix of an output layer as well, see `iss.hidden_units`.
@@ -46,14 +46,18 @@ def shrink(
     units = hidden_units(stack, outputs, embedding if tied else None)
     if embedding is not None and not tied:
         units.append(embedding_units(embedding, stack))
+    shared = embedding if tied else None
+    sharing = [] if shared is None else [output for output in outputs if output.weight is shared.weight]
     # All are judged before any is cut: a part lies in matrices whose other dimension belongs to another layer.
     kept = [_kept(each) for each in units]
     for each, keep in zip(units, kept, strict=True):
         _cut(each, keep)
     for cell in stack:
         _fit(cell)
-    if tied and embedding is not None:
-        embedding.weight = outputs[0].weight
+    if shared is not None:
+        shared.weight = sharing[0].weight
+        for output in sharing:
+            output.weight = shared.weight
     for output in outputs:
         output.in_features = output.weight.shape[1]
     if embedding is not None:

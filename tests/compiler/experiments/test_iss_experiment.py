@@ -126,6 +126,7 @@ def test_wrong_recipes_are_refused(tmp_path: Path) -> None:
         (RECIPE + network.replace("[1e-6, 0.02]", "[]"), "no strengths"),
         (RECIPE.replace("pydoc", "moby") + network, "one of bible-kjv, pydoc"),
         (RECIPE + network.replace("lstm", "elman"), "one of lstm, gru, rhn"),
+        (RECIPE + network + "tied = true\n", "is tied; only one rhn layer"),
     ):
         with pytest.raises(RecipeError, match=said):
             recipe(tmp_path, text)
