@@ -12,6 +12,7 @@ from pathlib import Path
 from compiler.errors import RecipeError
 from compiler.experiments.base import Experiment
 from compiler.experiments.dsd import DenseSparseDense
+from compiler.experiments.iss import Structures
 from compiler.experiments.quantization import Quantization
 from compiler.experiments.ssl import StructuredSparsity
 from compiler.experiments.terngrad import TernGrad
@@ -24,7 +25,16 @@ __all__ = ["KINDS", "load"]
 
 KINDS: dict[str, type[Experiment]] = {
     cls.kind: cls
-    for cls in (DenseSparseDense, Quantization, StructuredSparsity, TernGrad, TernGradSpeed, TernGradTraffic, Tradeoff)
+    for cls in (
+        DenseSparseDense,
+        Quantization,
+        StructuredSparsity,
+        Structures,
+        TernGrad,
+        TernGradSpeed,
+        TernGradTraffic,
+        Tradeoff,
+    )
 }
 """Kind, as recipes write it → class."""
 
