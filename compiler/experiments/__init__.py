@@ -23,19 +23,18 @@ from compiler.train.table import Table
 
 __all__ = ["KINDS", "load"]
 
-KINDS: dict[str, type[Experiment]] = {
-    cls.kind: cls
-    for cls in (
-        DenseSparseDense,
-        Quantization,
-        StructuredSparsity,
-        Structures,
-        TernGrad,
-        TernGradSpeed,
-        TernGradTraffic,
-        Tradeoff,
-    )
-}
+_ALL: tuple[type[Experiment], ...] = (
+    DenseSparseDense,
+    Quantization,
+    StructuredSparsity,
+    Structures,
+    TernGrad,
+    TernGradSpeed,
+    TernGradTraffic,
+    Tradeoff,
+)
+
+KINDS: dict[str, type[Experiment]] = {cls.kind: cls for cls in _ALL}
 """Kind, as recipes write it → class."""
 
 _SEED_LIMIT = 2**32 - 1
