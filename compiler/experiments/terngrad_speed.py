@@ -12,6 +12,7 @@ and in what the model says up to as many workers as the paper's.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ import torch
 from torch import nn
 
 from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Trial
-from compiler.experiments.terngrad_speed_plots import predicted_plot, speedup_plot
+from compiler.experiments.terngrad_speed_plots import speedup_plot
 from compiler.experiments.terngrad_traffic import network_of
 from compiler.train.table import Table
 from compiler.train.terngrad.bytes import cheapest
@@ -39,7 +40,9 @@ Speedups = Mapping[tuple[str, int, int], float]
 """Network, workers, Mbit/s → how many times faster a step is."""
 
 _COMPUTE = "compute"
+_TINY = "tiny"
 _REPEATS = 5  # of a forward and backward pass
+_UNLIMITED_STEPS = 15  # short ones
 _SECONDS = 1800.0  # after which workers that hang are ended
 
 
@@ -52,9 +55,11 @@ class TernGradSpeed(Experiment):
     networks : name → options of `probe.mixed`, in the order of their share of fully connected weights.
     workers, mbits : numbers of workers; bandwidths of a worker's link, Mbit/s, both ascending.
     held_mbit : bandwidth that the model is not fitted to; neither is it to the largest number of workers.
+    tiny : a network whose exchanges, without a limit, are latency and little else; it helps to fit the model.
     batch : samples of a worker in a step.
     steps : of each measurement, of which the median is taken.
-    far_workers, far_mbits : what the model says of others.
+    far_workers, far_mbits, far_scales : what the model says of others; networks with so many times the values, and
+        as many times the computing.
     """
 
     kind: ClassVar[str] = "terngrad-speed"
@@ -62,10 +67,12 @@ class TernGradSpeed(Experiment):
     workers: tuple[int, ...]
     mbits: tuple[int, ...]
     held_mbit: int
+    tiny: dict[str, int]
     batch: int
     steps: int
     far_workers: tuple[int, ...]
     far_mbits: tuple[int, ...]
+    far_scales: tuple[int, ...]
 
     @classmethod
     def options(cls, table: Table) -> dict[str, Any]:
@@ -74,9 +81,11 @@ class TernGradSpeed(Experiment):
         for inner in table.tables("networks"):
             networks[inner.text("name")] = network_of(inner)
             inner.finish()
+        tiny = table.table("tiny")
         most = 1 << 20
-        return {
+        found = {
             "networks": networks,
+            "tiny": network_of(tiny),
             "workers": table.integers("workers", 2, 64),
             "mbits": table.integers("mbits", 1, most),
             "held_mbit": table.integer("held_mbit", 1, most),
@@ -84,7 +93,10 @@ class TernGradSpeed(Experiment):
             "steps": table.integer("steps", 1, 1000, default=3),
             "far_workers": table.integers("far_workers", 2, 1 << 14),
             "far_mbits": table.integers("far_mbits", 1, most),
+            "far_scales": table.integers("far_scales", 1, most),
         }
+        tiny.finish()
+        return found
 
     def trials(self) -> list[Trial]:
         """One for each number of workers, and one for computing."""
@@ -99,25 +111,41 @@ class TernGradSpeed(Experiment):
             return {"skipped": way.missing}
         env.note(f"{workers} workers")
         schemes = ("float", cheapest(workers))
-        cases = [(name, mbit, scheme, 1) for name, mbit, scheme in product(self.networks, self.mbits, schemes)]
+        networks = {**self.networks, _TINY: self.tiny}
+        cases = [
+            *(_Case(name, mbit, scheme) for name, mbit, scheme in product(self.networks, self.mbits, schemes)),
+            *(_Case(name, None, scheme) for name, scheme in product(networks, schemes)),
+        ]
         if workers == min(self.workers):
-            cases += [(name, self.mbits[0], scheme, self.batch) for name, scheme in product(self.networks, schemes)]
+            cases += [
+                _Case(name, mbit, scheme, self.batch)
+                for mbit, name, scheme in product(self._whole_mbits, self.networks, schemes)
+            ]
         plan = {
             "measurements": [
-                {"network": self.networks[name], "method": scheme, "batch": batch, "mbit": mbit, "steps": self.steps}
-                for name, mbit, scheme, batch in cases
+                {
+                    "network": networks[case.network], "method": case.scheme, "batch": case.batch, "mbit": case.mbit,
+                    "steps": self.steps if case.mbit else _UNLIMITED_STEPS,
+                }
+                for case in cases
             ]
-        }
+        }  # fmt: skip
         found = run_workers("compiler.train.terngrad.probe", plan, workers, way, _SECONDS)
         points, whole = [], []
-        for number, (name, mbit, scheme, batch) in enumerate(cases):
+        for number, case in enumerate(cases):
             each = [worker["results"][number] for worker in found]
-            if batch == 1:
+            if case.batch == 1:
                 seconds = _typical([one["seconds"] for one in each])
-                points.append({"network": name, "mbit": mbit, "scheme": scheme, "seconds": seconds})
+                said = {"network": case.network, "mbit": case.mbit, "scheme": case.scheme}
+                points.append({**said, "seconds": seconds})
             else:
                 whole.append(_typical([one["step_seconds"] for one in each]))
         return {"points": points, "whole": whole, "crowd": max(1.0, workers / len(os.sched_getaffinity(0)))}
+
+    @property
+    def _whole_mbits(self) -> tuple[int, ...]:
+        """Bandwidths at which whole steps are measured as well: the least and the greatest."""
+        return self.mbits[0], self.mbits[-1]
 
     def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
         """Speed-ups, the model and its errors, what it says of others, and whether the claim holds."""
@@ -126,9 +154,10 @@ class TernGradSpeed(Experiment):
             reason = next(iter(skipped.values()))
             return Summary({"skipped": skipped}, [], [f"SKIPPED, nothing was measured: {reason}."])
         compute = results[_COMPUTE]
-        networks = {name: _Network.of(name, options, compute[name]) for name, options in self.networks.items()}
+        networks = {name: _Network.of(options, compute[name]) for name, options in self.networks.items()}
+        known = {**networks, _TINY: _Network.of(self.tiny, 0.0)}
         cases = [
-            (networks[point["network"]].exchange(point["scheme"], n, point["mbit"], run["crowd"]), point)
+            (known[point["network"]].exchange(point["scheme"], n, point["mbit"] or math.inf, run["crowd"]), point)
             for n in self.workers
             for run in [results[f"workers-{n}"]]
             for point in run["points"]
@@ -138,9 +167,12 @@ class TernGradSpeed(Experiment):
         errors = self._errors(cost, cases)
         measured = self._measured(networks, cases)
         predicted = {
-            (name, n, mbit): network.speedup(cost, n, mbit)
-            for name, network in networks.items()
-            for n, mbit in product(self.far_workers, self.far_mbits)
+            scale: {
+                (name, n, mbit): network.scaled(scale).speedup(cost, n, mbit)
+                for name, network in networks.items()
+                for n, mbit in product(self.far_workers, self.far_mbits)
+            }
+            for scale in self.far_scales
         }
         shares = {name: network.share for name, network in networks.items()}
         figures = {
@@ -149,7 +181,9 @@ class TernGradSpeed(Experiment):
             "model": cost.asdict(),
             "model_errors": errors,
             "speedup": [[*key, value] for key, value in measured.items()],
-            "predicted_speedup": [[*key, value] for key, value in predicted.items()],
+            "predicted_speedup": {
+                str(scale): [[*key, value] for key, value in found.items()] for scale, found in predicted.items()
+            },
         }
         tables = [
             _table("Speed-up over float, measured exchanges", networks, measured, self.workers, self.mbits),
@@ -159,11 +193,18 @@ class TernGradSpeed(Experiment):
                 [[name, error["points"], error["median"], error["largest"]] for name, error in errors.items()],
             ),
             self._whole(measured, results[f"workers-{min(self.workers)}"]["whole"]),
-            _table("Speed-up by the model", networks, predicted, self.far_workers, self.far_mbits),
+            *(
+                _table(f"Speed-up {_by_model(scale)}", networks, found, self.far_workers, self.far_mbits)
+                for scale, found in predicted.items()
+            ),
         ]
         findings = [
             *_claims("measured", measured, list(networks), self.workers, self.mbits),
-            *_claims("by the model", predicted, list(networks), self.far_workers, self.far_mbits),
+            *(
+                sentence
+                for scale, found in predicted.items()
+                for sentence in _claims(_by_model(scale), found, list(networks), self.far_workers, self.far_mbits)
+            ),
             "Relative errors of the model: "
             + "; ".join(
                 f"{name}, {error['points']} exchanges: median {error['median']:.0%}, largest {error['largest']:.0%}"
@@ -171,21 +212,24 @@ class TernGradSpeed(Experiment):
             )
             + ".",
         ]
-        plots = {
-            "speedup": speedup_plot(shares, measured, self.workers, self.mbits),
-            "predicted": predicted_plot(shares, predicted, self.far_workers, self.far_mbits),
-        }
+        plots = {"speedup": speedup_plot("measured exchanges", shares, measured, self.workers, self.mbits, "o-")}
+        for scale, found in predicted.items():
+            plots[f"predicted-{scale}"] = speedup_plot(
+                _by_model(scale), shares, found, self.far_workers, self.far_mbits, "--"
+            )
         return Summary(figures, tables, findings, plots)
 
     def _whole(self, measured: Speedups, seconds: Sequence[float]) -> SummaryTable:
         """Steps that compute and exchange, measured as one, against the sum that speed-ups are taken from."""
-        workers, mbit = min(self.workers), self.mbits[0]
+        workers = min(self.workers)
         rows: list[list[str | int | float | None]] = [
-            [name, whole_float, whole, whole_float / whole, measured[name, workers, mbit]]
-            for name, whole_float, whole in zip(self.networks, seconds[::2], seconds[1::2], strict=True)
+            [mbit, name, slow, fast, slow / fast, measured[name, workers, mbit]]
+            for (mbit, name), slow, fast in zip(
+                product(self._whole_mbits, self.networks), seconds[::2], seconds[1::2], strict=True
+            )
         ]
-        title = f"Whole steps of {workers} workers on this machine's cores, {mbit} Mbit/s"
-        return SummaryTable(title, ["network", "float s", "ternary s", "speed-up", "speed-up as above"], rows)
+        title = f"Whole steps of {workers} workers on this machine's cores, computing included"
+        return SummaryTable(title, ["Mbit/s", "network", "float s", "ternary s", "speed-up", "speed-up as above"], rows)
 
     def _held(self, exchange: Exchanged) -> bool:
         return exchange.workers == max(self.workers) or exchange.mbit == self.held_mbit
@@ -209,6 +253,7 @@ class TernGradSpeed(Experiment):
         seconds = {
             (p["network"], e.workers, p["mbit"], "float" if e.scheme == "float" else "ternary"): p["seconds"]
             for e, p in cases
+            if p["network"] in networks and p["mbit"]
         }
         return {
             (name, n, mbit): (network.compute + seconds[name, n, mbit, "float"])
@@ -222,14 +267,13 @@ class TernGradSpeed(Experiment):
 class _Network:
     """share: of its weights that are fully connected; ternary, floats: its values; compute: seconds of a step."""
 
-    name: str
     share: float
     ternary: int
     floats: int
     compute: float
 
     @classmethod
-    def of(cls, name: str, options: Mapping[str, int], compute: float) -> _Network:
+    def of(cls, options: Mapping[str, int], compute: float) -> _Network:
         module = mixed(**options)
         weights = {True: 0, False: 0}
         for layer in module:
@@ -238,7 +282,10 @@ class _Network:
         plan = plan_for(module, Settings())
         sizes = {key: parameter.numel() for key, parameter in module.named_parameters()}
         ternary = sum(sizes[key] for key, yes in plan.ternary.items() if yes)
-        return cls(name, weights[True] / sum(weights.values()), ternary, sum(sizes.values()) - ternary, compute)
+        return cls(weights[True] / sum(weights.values()), ternary, sum(sizes.values()) - ternary, compute)
+
+    def scaled(self, times: int) -> _Network:
+        return _Network(self.share, self.ternary * times, self.floats * times, self.compute * times)
 
     def exchange(self, scheme: str, workers: int, mbit: float, crowd: float = 1.0) -> Exchanged:
         return Exchanged(scheme, workers, mbit, self.ternary, self.floats, crowd)
@@ -246,6 +293,20 @@ class _Network:
     def speedup(self, cost: Cost, workers: int, mbit: float) -> float:
         times = [cost.seconds(self.exchange(scheme, workers, mbit)) for scheme in ("float", cheapest(workers))]
         return (self.compute + times[0]) / (self.compute + times[1])
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A measurement; mbit: None for no limit; batch: 1 where only the exchange counts."""
+
+    network: str
+    mbit: int | None
+    scheme: str
+    batch: int = 1
+
+
+def _by_model(scale: int) -> str:
+    return "by the model" if scale == 1 else f"by the model for networks {scale} times as large"
 
 
 def _typical(seconds: Sequence[Sequence[float]]) -> float:

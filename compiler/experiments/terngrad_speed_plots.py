@@ -8,26 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["predicted_plot", "speedup_plot"]
+__all__ = ["speedup_plot"]
 
 Speedups = Mapping[tuple[str, int, int], float]
 
 
 def speedup_plot(
-    shares: Mapping[str, float], speedups: Speedups, workers: Sequence[int], mbits: Sequence[int]
-) -> Figure:
-    """What was measured."""
-    return _panels("measured exchanges", shares, speedups, workers, mbits, "o-")
-
-
-def predicted_plot(
-    shares: Mapping[str, float], speedups: Speedups, workers: Sequence[int], mbits: Sequence[int]
-) -> Figure:
-    """What the model says."""
-    return _panels("by the model", shares, speedups, workers, mbits, "--")
-
-
-def _panels(
     title: str,
     shares: Mapping[str, float],
     speedups: Speedups,
@@ -35,9 +21,13 @@ def _panels(
     mbits: Sequence[int],
     style: str,
 ) -> Figure:
+    """Speed-up of every network, a line for each bandwidth.
+
+    shares : network → share of its weights that is fully connected.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.4 * len(shares), 3.4), layout="constrained")
+    figure = Figure(figsize=(1.4 + 3.4 * len(shares), 3.4), layout="constrained")
     axes = figure.subplots(1, len(shares), sharey=True, squeeze=False)[0]
     for one, (name, share) in zip(axes, shares.items(), strict=True):
         for mbit in mbits:
@@ -47,6 +37,6 @@ def _panels(
         one.set_xticks(workers, [str(n) for n in workers])
         one.minorticks_off()
     axes[0].set_ylabel("speed-up over float")
-    axes[0].legend(fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     figure.suptitle(title)
     return figure

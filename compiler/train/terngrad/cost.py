@@ -4,8 +4,9 @@ Three kinds of constants, fitted to measurements as non-negative least squares o
 
 - framing: bytes on the wire for a byte of contents;
 - latency: seconds of a message that waits for the one before;
-- computing: seconds for a value, of float and of ternary exchanges, where workers share the cores of one machine
-  times the workers for each core.
+- computing: seconds for a value, of float and of ternary exchanges.
+
+Where workers share the cores of one machine, the last two are times the workers for each core.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Exchanged:
     ----------
     scheme : "float", "gather" or "sums".
     workers : how many.
-    mbit : bandwidth of each worker's link, Mbit/s each way.
+    mbit : bandwidth of each worker's link, Mbit/s each way; infinite where it is not limited.
     ternary, floats : values of tensors that are turned ternary, and of the others; all are float in scheme "float".
     crowd : workers for each core, at least 1.
     """
@@ -62,7 +63,7 @@ class Exchanged:
         is_float = self.scheme == "float"
         return [
             self.bits / (self.mbit * 1e6),
-            _MESSAGES[self.scheme] * (self.workers - 1),
+            _MESSAGES[self.scheme] * (self.workers - 1) * self.crowd,
             values if is_float else 0,
             0 if is_float else values,
         ]

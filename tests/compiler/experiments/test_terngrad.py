@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -105,18 +106,19 @@ def test_speedups_and_the_claim_follow_from_seconds() -> None:
     from compiler.experiments.terngrad_speed import _Network
 
     compute = {name: seconds for name, seconds in zip(experiment.networks, (0.4, 0.1, 0.01), strict=True)}
-    networks = {name: _Network.of(name, options, compute[name]) for name, options in experiment.networks.items()}
+    networks = {name: _Network.of(options, compute[name]) for name, options in experiment.networks.items()}
+    networks["tiny"] = _Network.of(experiment.tiny, 0.0)
     true = Cost((1.05, 1e-3, 1e-9, 2e-8))
     results: dict[str, Any] = {"compute": compute}
     for n in experiment.workers:
         points = [
             {
                 "network": name, "mbit": mbit, "scheme": scheme,
-                "seconds": true.seconds(networks[name].exchange(scheme, n, mbit, n / 2)),
+                "seconds": true.seconds(networks[name].exchange(scheme, n, mbit or math.inf, n / 2)),
             }
-            for name, mbit, scheme in product(networks, experiment.mbits, ("float", cheapest(n)))
+            for name, mbit, scheme in product(networks, (*experiment.mbits, None), ("float", cheapest(n)))
         ]  # fmt: skip
-        results[f"workers-{n}"] = {"points": points, "crowd": n / 2, "whole": [2.0, 1.0] * len(networks)}
+        results[f"workers-{n}"] = {"points": points, "crowd": n / 2, "whole": [2.0, 1.0] * 2 * len(compute)}
     summary = experiment.summarize(results)
     assert summary.figures["model_errors"]["more workers"]["largest"] < 1e-6
     assert [round(value, 9) for value in summary.figures["model"].values()] == [1.05, 1e-3, 1e-9, 2e-8]
