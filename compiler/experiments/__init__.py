@@ -11,14 +11,30 @@ from pathlib import Path
 
 from compiler.errors import RecipeError
 from compiler.experiments.base import Experiment
+from compiler.experiments.dsd import DenseSparseDense
+from compiler.experiments.iss import Structures
 from compiler.experiments.quantization import Quantization
 from compiler.experiments.ssl import StructuredSparsity
+from compiler.experiments.terngrad import TernGrad
+from compiler.experiments.terngrad_speed import TernGradSpeed
+from compiler.experiments.terngrad_traffic import TernGradTraffic
 from compiler.experiments.tradeoff import Tradeoff
 from compiler.train.table import Table
 
 __all__ = ["KINDS", "load"]
 
-KINDS: dict[str, type[Experiment]] = {cls.kind: cls for cls in (Quantization, StructuredSparsity, Tradeoff)}
+_ALL: tuple[type[Experiment], ...] = (
+    DenseSparseDense,
+    Quantization,
+    StructuredSparsity,
+    Structures,
+    TernGrad,
+    TernGradSpeed,
+    TernGradTraffic,
+    Tradeoff,
+)
+
+KINDS: dict[str, type[Experiment]] = {cls.kind: cls for cls in _ALL}
 """Kind, as recipes write it → class."""
 
 _SEED_LIMIT = 2**32 - 1

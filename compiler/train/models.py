@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from compiler.errors import RecipeError
 from compiler.train.bypass import Bypassed
 from compiler.train.table import Table
 
-__all__ = ["LENET_300_100", "MODELS", "ModelSpec", "build", "lenet_5", "mlp", "resnet"]
+__all__ = ["LENET_300_100", "MODELS", "ModelSpec", "build", "lenet_5", "mlp", "resnet", "rows"]
 
 LENET_300_100 = (300, 100)
 """Hidden layers of LeNet-300-100 (LeCun et al., 1998), the paper's fully connected network on MNIST."""
@@ -167,6 +168,30 @@ def resnet(shape: tuple[int, ...], classes: int, widths: Sequence[int] = (8, 16,
     return nn.Sequential(layers)
 
 
+class _Rows(nn.Module):
+    """Reads an image row by row with a recurrent layer and classifies from its last output."""
+
+    def __init__(self, layer: type[nn.GRU | nn.LSTM], shape: tuple[int, ...], classes: int, hidden: int) -> None:
+        super().__init__()
+        self.shape = shape
+        channels, _, width = shape
+        self.rnn = layer(channels * width, hidden, batch_first=True)
+        self.fc = nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.view(len(x), *self.shape).movedim(1, 2).flatten(2)
+        outputs, _ = self.rnn(rows)
+        scores: Tensor = self.fc(outputs[:, -1])
+        return scores
+
+
+def rows(layer: type[nn.GRU | nn.LSTM], shape: tuple[int, ...], classes: int, hidden: int = 64) -> nn.Module:
+    """A recurrent network that reads an image from top to bottom, a row (of all channels) a step: rnn, then fc."""
+    if len(shape) != 3:
+        raise RecipeError(f"{layer.__name__.lower()} takes images; the data has samples of shape {shape}")
+    return _Rows(layer, shape, classes, hidden)
+
+
 def _mlp_for(shape: tuple[int, ...], classes: int, hidden: Sequence[int]) -> nn.Sequential:
     features = 1
     for side in shape:
@@ -204,5 +229,7 @@ MODELS: dict[str, _Entry] = {
     "lenet-300-100": _Entry(lambda shape, classes: _mlp_for(shape, classes, LENET_300_100)),
     "lenet-5": _Entry(lenet_5, {"channels": (20, 50), "hidden": 500}),
     "resnet": _Entry(resnet, {"widths": (8, 16, 32), "blocks": 1}),
+    "gru": _Entry(partial(rows, nn.GRU), {"hidden": 64}),
+    "lstm": _Entry(partial(rows, nn.LSTM), {"hidden": 64}),
 }
 """Name → how it is built and what may be said of it."""

@@ -78,12 +78,12 @@ def train_all(
     Parameters
     ----------
     recipes : name → recipe.
-    densities : a recipe that prunes is trained once for each, "NAME DENSITY", instead of at its own density.
+    densities : a recipe that prunes once is trained for each, "NAME DENSITY", instead of at its own density.
     """
     wanted: dict[str, Recipe] = {}
     for name, path in recipes.items():
         recipe = load_recipe(path)
-        if densities and any(isinstance(stage, Prune) for stage in recipe.stages):
+        if densities and sum(isinstance(stage, Prune) for stage in recipe.stages) == 1:
             wanted |= {f"{name} {density:g}": _with_density(recipe, density) for density in densities}
         else:
             wanted[name] = recipe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -100,9 +100,11 @@ class Stage:
         return table if self.schedule is None else {**table, **self.schedule.asdict()}
 
 
-def parse_stage(kinds: Mapping[str, type[Stage]], table: Table, layers: list[str] | None) -> Stage:
-    """A stage from its table, by the class of its kind."""
-    kind = table.choice("kind", kinds)
+def parse_stage(
+    kinds: Mapping[str, type[Stage]], table: Table, layers: list[str] | None, also: Iterable[str] = ()
+) -> Stage:
+    """A stage from its table, by the class of its kind; messages name the kinds in `also` as well."""
+    kind = table.choice("kind", [*kinds, *also])
     cls = kinds[kind]
     common: dict[str, Any] = {"kind": kind, "name": table.text("name", default=kind)}
     if cls.least_epochs is not None:

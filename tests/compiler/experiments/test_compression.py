@@ -21,7 +21,12 @@ ENV = Env(None, lambda word: None)
 
 
 def quantization(**changes: Any) -> Quantization:
-    settings: dict[str, Any] = {"seeds": (1, 2, 3), "bits": (1, 6), "finetune": Schedule(1, 32, 1e-3), "networks": (NETWORK,)}
+    settings: dict[str, Any] = {
+        "seeds": (1, 2, 3),
+        "bits": (1, 6),
+        "finetune": Schedule(1, 32, 1e-3),
+        "networks": (NETWORK,),
+    }
     return Quantization(name="q", **{**settings, **changes})
 
 

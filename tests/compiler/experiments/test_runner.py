@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -160,3 +163,42 @@ def test_every_recipe_in_the_repository_is_read() -> None:
     assert {experiments.load(path).kind for path in found} == set(experiments.KINDS)
     # What `eie bench train` runs is every kind there is.
     assert {experiments.load(path).kind for path in folder.glob("small/*.toml")} == set(experiments.KINDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endless(Squares):
+    """A trial that says who it is and then goes on for ever."""
+
+    folder: str
+
+    def run(self, trial: Trial, env: Env) -> dict[str, Any]:
+        (Path(self.folder) / "pid").write_text(str(os.getpid()))
+        while True:
+            time.sleep(0.05)
+
+
+def test_trials_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    endless = Endless(name="endless", seeds=(1,), folder=str(tmp_path))
+    command = multiprocessing.get_context("spawn").Process(target=run_experiment, args=(endless, tmp_path / "out"))
+    command.start()
+    wait_until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text() != "")
+    worker = int((tmp_path / "pid").read_text())
+    os.kill(worker, 0)
+    command.kill()
+    command.join()
+    wait_until(lambda: not alive(worker))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """A minute at most: the watchdog."""
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end, "a minute has passed"
+        time.sleep(0.05)

@@ -62,6 +62,21 @@ RICH: Recipe = recipe.parse(
 )  # fmt: skip
 
 
+DSD: Recipe = recipe.parse(
+    {
+        "name": "dsd",
+        "seed": 6,
+        "data": {"name": "digits", "validation": 0.2, "samples": 300},
+        "model": {"name": "gru", "hidden": 8},
+        "stages": [
+            {"kind": "dense", "epochs": 2, "learning_rate": 0.01},
+            {"kind": "dsd", "epochs": 2, "learning_rate": 0.01, "rounds": 2, "sparsity": 0.4},
+        ],
+    },
+    "dsd",
+)
+
+
 class Killed(Exception):
     """Stands for a kill of the process."""
 
@@ -123,6 +138,12 @@ def test_resumed_run_of_every_option_equals_unbroken_one(tmp_path: Path) -> None
     train_recipe(RICH, tmp_path / "unbroken")
     kills = [("teacher", 1), ("dense", 1), ("prune", 1), ("prune", 3), ("share", 2)]
     check_resumed_equals_unbroken(tmp_path / "unbroken", tmp_path / "resumed", kills, RICH)
+
+
+def test_resumed_run_with_lifted_masks_equals_unbroken_one(tmp_path: Path) -> None:
+    train_recipe(DSD, tmp_path / "unbroken")
+    kills = [("dsd-sparse-1", 1), ("dsd-dense-1", 0), ("dsd-dense-1", 1), ("dsd-sparse-2", 2), ("dsd-dense-2", 1)]
+    check_resumed_equals_unbroken(tmp_path / "unbroken", tmp_path / "resumed", kills, DSD)
 
 
 def test_planted_fault_shared_random_numbers_are_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
