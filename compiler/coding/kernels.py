@@ -60,7 +60,7 @@ def _learn(tables: Table, starts: Int, weights: Int, contexts: Int, room: Int, n
             weights[chosen, k] += (room[k] * error + (1 << 19)) >> 20
     for k in range(INPUTS - 1):
         at = starts[k] + contexts[n, k]
-        state = int(tables[at])
+        state = np.int64(tables[at])
         chance, seen = state >> 10, state & 1023
         chance += ((bit * 4194303 - chance) * int(RATES[seen])) >> 16
         tables[at] = chance << 10 | min(seen + 1, 1023)

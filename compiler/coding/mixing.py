@@ -53,8 +53,8 @@ def _squash_table() -> NDArray[np.int32]:
 SQUASH = _squash_table()
 # Log odds of each probability 0 … ONE − 1: the least that squashes to it or more.
 STRETCH = (np.minimum(np.searchsorted(SQUASH, np.arange(ONE)), 2 * LIMIT) - LIMIT).astype(np.int16)
-# How far a probability moves towards a bit after n bits in its context, of 2**16: 1 / (n + 1.6).
-RATES = ((65536 * 10) // (10 * np.arange(_COUNTS, dtype=np.int64) + 16)).astype(np.int32)
+# How far a probability moves towards a bit after n bits in its context, of 2**16: 1 / (n + 2.6).
+RATES = ((65536 * 10) // (10 * np.arange(_COUNTS, dtype=np.int64) + 26)).astype(np.int32)
 # What an ideal coder spends on a bit of this probability, for reports of sizes only.
 SPENT = (-np.log2(np.arange(ONE).clip(1) / ONE)).astype(np.float32)
 
