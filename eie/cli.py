@@ -12,6 +12,7 @@ from eie.commands.compress import compress
 from eie.commands.decompress import decompress
 from eie.commands.diff import diff
 from eie.commands.doctor import doctor
+from eie.commands.experiment import experiment
 from eie.commands.info import info
 from eie.commands.run import run
 from eie.commands.train import train
@@ -60,7 +61,20 @@ def cli() -> None:
     """
 
 
-for command in (doctor, train, compile_command, compress, decompress, info, run, diff, verilog, verify, bench):
+for command in (
+    doctor,
+    train,
+    experiment,
+    compile_command,
+    compress,
+    decompress,
+    info,
+    run,
+    diff,
+    verilog,
+    verify,
+    bench,
+):
     cli.add_command(command)
 
 

@@ -1,4 +1,8 @@
-"""The content of an `.eiez` file whose network is floats: `CompressedModel`."""
+"""The content of an `.eiez` file whose network is floats: `CompressedModel`.
+
+Of a tensor without a codebook that is mostly zeros (pruned, its weights not shared) the file holds where the others
+are, coded like a matrix of one value, and those one by one.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ Shape = tuple[int, ...]
 
 _MAX_TENSORS = 1 << 16
 _MAX_DIMENSIONS = 15
+_PLACES = np.array([0, 1], np.float32)  # codebook of a matrix that says where values are
 _MAX_METADATA = 1 << 20  # bytes of its JSON text
 
 
@@ -38,14 +43,19 @@ def write(writer: Writer, model: CompressedModel, coder: str) -> None:
     writer.varint(len(model.tensors))
     writer.varint(len(model.dense))
     shared = [(tensor.name, tensor.shape, tensor.bits - 1) for tensor in model.tensors]
-    _write_heads(writer, [*shared, *((name, array.shape, 0) for name, array in model.dense.items())])
+    _write_heads(writer, [*shared, *((name, array.shape, _is_sparse(array)) for name, array in model.dense.items())])
     _write_metadata(writer, model.metadata)
     plain, matrices = Writer(), matrix_writer(coder)
     for tensor in model.tensors:
         _write_codebook(plain, tensor.codebook)
         matrices.write(plain, tensor.codes, tensor.codebook)
     for array in model.dense.values():
-        write_floats(plain, np.ascontiguousarray(array).reshape(-1))
+        values = np.ascontiguousarray(array).reshape(-1)
+        if _is_sparse(array):
+            places = values.view(np.uint32) != 0  # a negative zero is a value
+            matrices.write(plain, places.reshape(array.shape[0], -1).view(np.uint8), _PLACES)
+            values = values[places]
+        write_floats(plain, values)
     writer.raw(matrices.stream())
     writer.raw(bytes(plain.data))
 
@@ -79,17 +89,32 @@ def read(reader: Reader, coder: str, described: bool) -> tuple[CompressedModel, 
                 book_bits,
             )
         )  # fmt: skip
-    for name, shape, _ in heads[shared:]:
+    for name, shape, sparse in heads[shared:]:
+        positions = 0.0
+        places = np.ones(math.prod(shape), bool)
+        if sparse:
+            if sparse != 1 or not shape or not shape[0]:
+                raise CodingError(f"{name}: a tensor of shape {shape} and form {sparse}")
+            codes, coded = matrices.read(reader, (shape[0], math.prod(shape[1:])), _PLACES, name)
+            places, positions = codes.reshape(-1) != 0, coded.codes + coded.positions
         begin = reader.at
-        arrays[name] = read_floats(reader, math.prod(shape), name).reshape(shape)
-        nonzeros = int(np.count_nonzero(arrays[name]))
-        sizes.append(TensorSize(name, shape, nonzeros, values=8.0 * (reader.at - begin)))
+        values = np.zeros(len(places), np.float32)
+        values[places] = read_floats(reader, int(places.sum()), name)
+        arrays[name] = values.reshape(shape)
+        nonzeros = int(np.count_nonzero(values))
+        sizes.append(TensorSize(name, shape, nonzeros, positions=positions, values=8.0 * (reader.at - begin)))
     model = CompressedModel(tuple(tensors), arrays, metadata)
     try:
         model.verify()
     except ModelError as error:
         raise CodingError(str(error)) from None
     return model, tuple(sizes)
+
+
+def _is_sparse(array: NDArray[np.float32]) -> int:
+    """1 if where the values are takes less room than the zeros between them, 0 if not."""
+    zeros = int((array.view(np.uint32) == 0).sum()) if array.ndim > 1 else 0
+    return int(32 * zeros > 2 * array.size)
 
 
 def _expected(shape: Shape, before: Shape) -> Shape | None:

@@ -1,94 +1,51 @@
 """One training loop for every algorithm, reproducible bit for bit: seeded batches, fixed threads, hooks.
 
 What an algorithm adds to plain training is a `Hook`: something before a step, a penalty in the loss, something after
-a step or an epoch. All that it changes lies in the module, so that module and optimizer are the whole state.
+the gradients, a step or an epoch. All that it changes lies in the module, so that module and optimizer are the whole
+state. What is learned from is a `Lesson`: images with labels (`images`), or any other that gives batches with a loss.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compiler.train.augment import Copies, Warp
-from compiler.train.data import Split
-from compiler.train.distill import Teacher
+from compiler.train.schedule import Schedule
 
-__all__ = ["PRECISIONS", "Epoch", "Hook", "Lesson", "Schedule", "accuracy", "fit", "reproducible", "seed_of"]
-
-PRECISIONS = ("float32", "bfloat16")
-"""What products are computed in while training; weights, sums of gradients and all measurements are float32."""
-
-_MEASURED_AT_ONCE = 1000  # samples; bounds the memory of convolutions
+__all__ = ["Backward", "Batch", "Epoch", "Hook", "Lesson", "fit", "reproducible", "seed_of"]
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast: AdamW, its learning rate falling to zero along half a cosine, `cycles` times over."""
+class Batch(Protocol):
+    """What a module learns in one step."""
 
-    epochs: int
-    batch: int
-    learning_rate: float
-    weight_decay: float = 0.0
-    cycles: int = 1
+    def __len__(self) -> int:
+        """Samples."""
 
-    def rate(self, step: int, total: int) -> float:
-        """Learning rate of one of `total` steps."""
-        position = step / total * self.cycles % 1.0
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * position))
+    def loss(self, module: nn.Module) -> Tensor:
+        """Mean loss of the module on the samples; a scalar."""
+
+    def split(self, parts: int) -> Sequence[Batch]:
+        """Shares for as many workers."""
 
 
-@dataclass(frozen=True, eq=False)
-class Lesson:
-    """What a module is trained on.
+class Lesson(Protocol):
+    """What a module is trained on."""
 
-    Attributes
-    ----------
-    split : samples; inputs flat.
-    shape : (channels, height, width) of a sample.
-    flat : whether the module takes flat samples, or ones of `shape`.
-    augment : warps of the images, or None.
-    copies : warped copies that epochs use in turn instead of fresh warps, or None.
-    teacher : whose outputs are learned beside the labels, or None.
-    precision : one of `PRECISIONS`.
-    """
+    def steps(self, size: int) -> int:
+        """Batches an epoch."""
 
-    split: Split
-    shape: tuple[int, ...]
-    flat: bool = True
-    augment: Warp | None = None
-    copies: Copies | None = None
-    teacher: Teacher | None = None
-    precision: str = "float32"
+    def batches(self, epoch: int, size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Batches of `size` samples; `epoch`, from 0, and `generator` alone decide which and in what order."""
 
-    def arrange(self, inputs: Tensor) -> Tensor:
-        """Flat samples in the form that the module takes."""
-        return inputs if self.flat else inputs.view(len(inputs), *self.shape)
 
-    def samples(self, epoch: int) -> tuple[Tensor, Tensor | None]:
-        """All inputs as an epoch takes them, and the teacher's answers where those do not change from step to step."""
-        inputs, key = torch.from_numpy(self.split.inputs), -1
-        if self.copies is not None:
-            key = epoch % len(self.copies)
-            inputs = self.copies[key]
-        elif self.augment is not None:
-            return inputs, None
-        if self.teacher is None:
-            return inputs, None
-        with autocast(self.precision):
-            return inputs, self.teacher.recall(key, inputs, self.arrange)
-
-    def batch(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Inputs of one step in the form that the module takes, warped if warps are fresh."""
-        inputs = inputs.float()
-        if self.augment is not None and self.copies is None:
-            inputs = self.augment(inputs, self.shape, generator)
-        return self.arrange(inputs)
+Backward = Callable[[nn.Module, Batch], float]
+"""Leaves the gradients of a step in the parameters, which have none before; returns the loss."""
 
 
 class Hook:
@@ -100,6 +57,9 @@ class Hook:
     def penalty(self) -> Tensor | None:
         """A term that is added to the loss of a step."""
         return None
+
+    def after_backward(self, step: int, total: int) -> None:
+        """When the gradients are there, those of penalties included, before they are clipped."""
 
     def after_step(self, step: int, total: int) -> None:
         """After the optimizer's step."""
@@ -113,13 +73,20 @@ class Epoch:
     """What is known after an epoch.
 
     done : epochs so far.
-    loss : mean over the epoch.
+    loss : mean over the epoch, without penalties.
     optimizer : its state, parameter name → key → tensor; with the module's state all that is needed to go on.
     """
 
     done: int
     loss: float
     optimizer: dict[str, dict[str, Tensor]]
+
+
+def backward(module: nn.Module, batch: Batch) -> float:
+    """The gradients of one module on the whole batch: a `Backward`."""
+    loss = batch.loss(module)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.item()
 
 
 def fit(
@@ -132,6 +99,7 @@ def fit(
     after_epoch: Callable[[Epoch], None] | None = None,
     done: int = 0,
     optimizer_state: Mapping[str, Mapping[str, Tensor]] | None = None,
+    backward: Backward = backward,
 ) -> None:
     """Train `module` in place.
 
@@ -141,89 +109,52 @@ def fit(
     hooks : what an algorithm adds, in the order in which they are called.
     after_epoch : called after each epoch, with the module in evaluation mode.
     done : epochs that a training which was interrupted had done; `optimizer_state` is what it gave last.
+    backward : how the gradients of a step come about; by default on the whole batch at once.
     """
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast as channels first; other shapes stay as they are
-    labels = torch.from_numpy(lesson.split.labels)
-    steps = -(-len(labels) // schedule.batch)
+    steps = lesson.steps(schedule.batch)
     total = steps * schedule.epochs
     named = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-    # One kernel for all parameters of a step: three times as fast as one operation after the other.
-    optimizer = torch.optim.AdamW(
-        named.values(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
-    )
+    optimizer = schedule.make_optimizer(named.values())
     if optimizer_state is not None:
         for name, values in optimizer_state.items():
             optimizer.state[named[name]] = {key: _placed(value, named[name]) for key, value in values.items()}
     for epoch in range(done, schedule.epochs):
         module.train()
-        losses = 0.0
-        inputs, answers = lesson.samples(epoch)
+        losses, samples = 0.0, 0
         generator = torch.Generator().manual_seed(seed_of(*seed, epoch))
-        order = torch.randperm(len(labels), generator=generator)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(*seed, epoch, 1))  # for what the module itself draws, as dropout does
-            for number in range(steps):
-                index = order[number * schedule.batch : (number + 1) * schedule.batch]
-                step = epoch * steps + number
+            for step, batch in enumerate(lesson.batches(epoch, schedule.batch, generator), start=epoch * steps):
                 for hook in hooks:
                     hook.before_step(step, total)
                 for group in optimizer.param_groups:
                     group["lr"] = schedule.rate(step, total)
-                known = None if answers is None else answers[index]
-                loss = _loss(module, lesson, lesson.batch(inputs[index], generator), labels[index], known)
-                for penalty in (hook.penalty() for hook in hooks):
-                    loss = loss if penalty is None else loss + penalty
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                losses += backward(module, batch) * len(batch)
+                samples += len(batch)
+                for penalty in (hook.penalty() for hook in hooks):
+                    if penalty is not None:
+                        penalty.backward()  # type: ignore[no-untyped-call]
+                for hook in hooks:
+                    hook.after_backward(step, total)
+                if schedule.clip:
+                    nn.utils.clip_grad_norm_(named.values(), schedule.clip)
                 optimizer.step()
                 for hook in hooks:
                     hook.after_step(step, total)
-                losses += loss.item() * len(index)
         module.eval()
         for hook in hooks:
             hook.after_epoch(epoch + 1)
         if after_epoch is not None:
             state = {name: dict(optimizer.state.get(parameter, {})) for name, parameter in named.items()}
-            after_epoch(Epoch(epoch + 1, losses / len(labels), state))
+            after_epoch(Epoch(epoch + 1, losses / samples, state))
     module.eval()
 
 
 def _placed(value: Tensor, parameter: Tensor) -> Tensor:
     """State from a file in the memory layout of its parameter, on which the order of sums may depend."""
     return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.clone()
-
-
-def autocast(precision: str) -> torch.autocast:
-    """Products in `precision`, one of `PRECISIONS`, as long as the block runs."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def _loss(module: nn.Module, lesson: Lesson, inputs: Tensor, labels: Tensor, known: Tensor | None) -> Tensor:
-    teacher, answers = lesson.teacher, known
-    with autocast(lesson.precision):
-        outputs = module(inputs)
-        if teacher is not None and answers is None:
-            answers = teacher.answers(inputs)
-    loss = nn.functional.cross_entropy(outputs.float(), labels)
-    return loss if teacher is None or answers is None else teacher.blend(loss, outputs.float(), answers.float())
-
-
-def accuracy(module: nn.Module, lesson: Lesson, split: Split | None = None) -> float:
-    """Share of the samples whose largest output is at their label, 0 … 1, in float32 and without augmentation.
-
-    Parameters
-    ----------
-    split : other samples than the lesson's.
-    """
-    samples = lesson.split if split is None else split
-    module.eval()
-    right = 0
-    with torch.no_grad():
-        for begin in range(0, len(samples), _MEASURED_AT_ONCE):
-            part = samples.take(slice(begin, begin + _MEASURED_AT_ONCE))
-            outputs: Tensor = module(lesson.arrange(torch.from_numpy(part.inputs)))
-            right += int((outputs.argmax(1) == torch.from_numpy(part.labels)).sum())
-    return right / len(samples)
 
 
 def seed_of(*numbers: int) -> int:

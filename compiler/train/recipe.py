@@ -18,8 +18,8 @@ import torch
 from compiler.errors import RecipeError
 from compiler.train.augment import Warp
 from compiler.train.data import DATASETS
+from compiler.train.images import PRECISIONS
 from compiler.train.layers import weights
-from compiler.train.loop import PRECISIONS
 from compiler.train.models import ModelSpec, build
 from compiler.train.stages import Prune, Scan, Stage, Teach, Train
 from compiler.train.stages import parse as parse_stage
@@ -39,7 +39,7 @@ class Recipe:
     name : for people.
     seed : of the first weights and of the order of samples; seeds: those of which results are reported together.
     threads : of torch; part of the recipe because results depend on it bit for bit.
-    precision : of products while training, one of `loop.PRECISIONS`.
+    precision : of products while training, one of `images.PRECISIONS`.
     dataset : name of the data set; validation: share of its training samples that is held back; refit: whether those
         are trained on as well, after all choices are made; samples: how many training samples are used, None for
         all; augment: warps, or None; copies: how many warped copies of the samples epochs use in turn, 0 for warps

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compiler.coding.container import CODERS, compress, decompress
-from compiler.compressed import CompressedModel
+from compiler.coding.container import decompress
 from compiler.train import checkpoint, quantize
 from compiler.train.data import Dataset
 from compiler.train.layers import weights
+from compiler.train.packing import compressed_files
 from compiler.train.progress import fresh
 from compiler.train.recipe import Recipe
 from compiler.train.runfolder import CALIBRATION, COMPRESSED, MODEL, REPORT
@@ -110,11 +110,7 @@ def versions() -> dict[str, str]:
 
 def _sizes(plain: nn.Module, records: list[dict[str, Any]], dense: int, out: Path) -> dict[str, Any]:
     """Write the compressed file; sizes of it, of the dense network, and of the layers without entropy coding."""
-    state = {name: value.numpy() for name, value in plain.state_dict().items() if value.dtype is torch.float32}
-    model = CompressedModel.from_state(
-        {name: np.ascontiguousarray(value) for name, value in state.items() if value.ndim}
-    )
-    files = {coder: compress(model, coder) for coder in CODERS}
+    files = compressed_files(plain)
     data = min(files.values(), key=len)
     checkpoint.write_atomic(out / COMPRESSED, data)
     layers = records[-1]["layers"]

@@ -16,8 +16,9 @@ from compiler.train.augment import Copies
 from compiler.train.data import Dataset
 from compiler.train.data import load as load_data
 from compiler.train.distill import Teacher
+from compiler.train.images import Images, accuracy
 from compiler.train.layers import density, make_plain, weights
-from compiler.train.loop import Epoch, Lesson, accuracy, fit, reproducible, seed_of
+from compiler.train.loop import Epoch, fit, reproducible, seed_of
 from compiler.train.models import ModelSpec
 from compiler.train.progress import CHECKPOINTS, CURRENT, Position, stage_path
 from compiler.train.recipe import Recipe
@@ -187,8 +188,8 @@ class _Runner:
             return checkpoints.fresh(stage.model, self.dataset, seed_of(self.recipe.seed, number) % (1 << 32))
         return self.network(number)
 
-    def _lesson(self, stage: Stage) -> Lesson:
-        return Lesson(
+    def _lesson(self, stage: Stage) -> Images:
+        return Images(
             split=self.dataset.train,
             shape=self.dataset.shape,
             flat=self.recipe.model.flat,

@@ -72,6 +72,14 @@ class Table:
 
         return tuple(self._take(key, legal, f"a list of integers from {low} to {high}", default))
 
+    def numbers(self, key: str, low: float, high: float, default: Any = _MISSING) -> tuple[float, ...]:
+        """A list of numbers between the limits."""
+
+        def legal(value: Any) -> bool:
+            return isinstance(value, list) and all(type(item) in (int, float) and low < item < high for item in value)
+
+        return tuple(self._take(key, legal, f"a list of numbers above {low} and below {high}", default))
+
     def per_layer(self, key: str, layers: Sequence[str] | None, one: Callable[[Table, str], Any]) -> Any:
         """One value for all layers, or a table with a value for each.
 

@@ -9,6 +9,7 @@ from eie.commands.bench_compress import compress
 from eie.commands.bench_eie import eie
 from eie.commands.bench_speed import speed
 from eie.commands.bench_studies import studies
+from eie.commands.bench_train import train
 from eie.options import example
 
 __all__ = ["bench"]
@@ -22,5 +23,5 @@ def bench() -> None:
     """Benchmarks, each with what its figures are measured against."""
 
 
-for command in (eie, ablation, speed, studies, compress):
+for command in (eie, ablation, speed, studies, compress, train):
     bench.add_command(command)

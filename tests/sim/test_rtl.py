@@ -9,7 +9,10 @@ import cocotb_tools.config
 import numpy as np
 import pytest
 
+from compiler.encode import encode
 from compiler.errors import EieError
+from compiler.ir import QuantizedGraph, QuantizedLayer
+from compiler.pack import pack
 from hw.accelerator import TOP_MODULE
 from hw.export import export_verilog, verilog_text
 from hw.layouts import Memory, descriptor, fields, pointer_block, refill_header
@@ -242,6 +245,28 @@ def test_fault_room_rule_in_the_model_is_caught_by_the_hardware(monkeypatch):
     caught = [what for seed in range(4) if (what := run_case(random_case(seed, params), "amaranth")[0])]
     assert caught
     assert all(what.startswith("cycles: ") for what in caught)
+
+
+def test_a_last_tile_is_done_while_a_pe_is_at_the_one_before():
+    """PE 0 works in the second tile alone, PE 1 a little in the third: the layer is finished when PE 0 is."""
+    params = Params(pes=2, rows=32, queue_depth=64, balanced=False, weight_words=22, pointer_blocks=12, act_lines=512,
+                    bias_words=512, codebooks=4, descriptors=64)  # fmt: skip
+    codes = np.zeros((40, 24), np.uint8)
+    codes[0::2, 8:12] = 1
+    codes[1::2, [*range(4), *range(12, 16), *range(16, 20)]] = 1  # as much, so that three tiles are needed
+    codebook = np.zeros(1 << params.code_bits, np.int16)
+    codebook[1] = 3
+    layer = QuantizedLayer(
+        name="layer", codes=codes, codebook=codebook, weight_exponent=0, bias=np.zeros(40, np.int64), shift=0,
+        activation="none", input_exponent=0, output_exponent=0, exact=True,
+    )  # fmt: skip
+    graph = QuantizedGraph((layer,), params)
+    image = pack(graph, encode(graph))
+    assert [step.keep for steps in image.steps for step in steps] == [1, 1, 0]
+    x = np.zeros((2, 24), np.int16)
+    x[:, [8, 9, 10, 11, 16]] = 1
+    hardware, model = (engines.run(image, x, engine=engine) for engine in ("amaranth", "cycles"))
+    assert compare(hardware, model).explain() == []
 
 
 @pytest.mark.parametrize("fault", ["swapped nibble", "lost padding entry", "bias of the neighbour"])

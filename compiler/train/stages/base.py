@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from compiler.train.loop import Hook, Lesson, Schedule
+from compiler.train.loop import Hook, Lesson
+from compiler.train.schedule import Schedule
 from compiler.train.table import Table
 
 __all__ = ["Context", "Distill", "Stage", "parse_stage"]
@@ -86,9 +87,8 @@ class Stage:
     def asdict(self) -> dict[str, Any]:
         """As a recipe says it, defaults filled in."""
         table = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
-        table.update(table.pop("schedule", {}))
-        table.pop("cycles", None)
-        return table
+        table.pop("schedule", None)
+        return table if self.schedule is None else {**table, **self.schedule.asdict()}
 
 
 def parse_stage(kinds: Mapping[str, type[Stage]], table: Table, layers: list[str] | None) -> Stage:
@@ -97,12 +97,7 @@ def parse_stage(kinds: Mapping[str, type[Stage]], table: Table, layers: list[str
     cls = kinds[kind]
     common: dict[str, Any] = {"kind": kind, "name": table.text("name", default=kind)}
     if cls.least_epochs is not None:
-        common["schedule"] = Schedule(
-            epochs=table.integer("epochs", cls.least_epochs, 10_000),
-            batch=table.integer("batch", 1, 1 << 16, default=64),
-            learning_rate=table.number("learning_rate", 0, 1),
-            weight_decay=table.number("weight_decay", 0, 1, default=0.0, low_included=True),
-        )
+        common["schedule"] = Schedule.parse(table, cls.least_epochs)
         if table.has("distill"):
             inner = table.table("distill")
             common["distill"] = Distill(

@@ -50,6 +50,12 @@ def models(draw: st.DrawFn) -> CompressedModel:
     dense = {
         name + ".bias": floats(rng, draw(st.integers(0, 40)), draw(st.integers(0, 4))) for name in names
     }  # fmt: skip
+    for number in range(draw(st.integers(0, 2))):  # pruned, not shared; negative zeros are values
+        shape = tuple(draw(st.lists(st.integers(1, 9), min_size=2, max_size=4)))
+        values = rng.normal(size=shape).astype(np.float32)
+        values[rng.uniform(size=shape) < draw(st.sampled_from([0.05, 0.3, 0.95, 1.0]))] = 0
+        values[rng.uniform(size=shape) < 0.05] = np.float32(-0.0)
+        dense[f"pruned{number}.weight"] = values
     return CompressedModel(tuple(tensors), dense, draw(st.dictionaries(st.text(max_size=5), st.text(max_size=9))))
 
 

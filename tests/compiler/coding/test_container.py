@@ -24,6 +24,22 @@ def test_round_trip_is_lossless_and_every_bit_is_accounted_for(coder: Coder, mod
     assert compress(content.network, coder) == data
 
 
+@pytest.mark.parametrize("coder", CODERS)
+def test_a_pruned_tensor_takes_the_room_of_what_is_left(coder: Coder, rng: np.random.Generator) -> None:
+    values = rng.normal(size=(100, 80)).astype(np.float32)
+    values[rng.uniform(size=values.shape) < 0.9] = 0
+    content = decompress(compress(CompressedModel((), {"fc1.weight": values}), coder))
+    np.testing.assert_array_equal(content.network.dense["fc1.weight"], values)
+    (size,) = content.sizes.tensors
+    assert size.nonzeros == np.count_nonzero(values)
+    # 32 bits a value, and the entropy of where they are within a tenth; a Huffman code has at least a bit.
+    density = size.nonzeros / values.size
+    entropy = -density * np.log2(density) - (1 - density) * np.log2(1 - density)
+    least = size.nonzeros if coder == "huffman" else 0
+    assert size.positions < 1.1 * entropy * values.size + least + 200
+    assert size.values <= 33 * size.nonzeros
+
+
 def test_state_becomes_shared_where_that_is_smaller(rng: np.random.Generator) -> None:
     made = tensor(rng, "fc1.weight", (30, 20), 4, 0.3)
     bias = rng.normal(size=30).astype(np.float32)

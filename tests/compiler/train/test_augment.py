@@ -10,7 +10,9 @@ from torch import nn
 from compiler.train.augment import Copies, Warp
 from compiler.train.data import Split
 from compiler.train.distill import Teacher
-from compiler.train.loop import Lesson, Schedule, fit
+from compiler.train.images import Images
+from compiler.train.loop import fit
+from compiler.train.schedule import Schedule
 
 SHAPE = (1, 12, 12)
 STILL = {"rotate": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0}
@@ -83,11 +85,11 @@ class Counting(nn.Module):
         return out
 
 
-def lesson(copies: int, teacher: nn.Module, augment: bool = True) -> Lesson:
+def lesson(copies: int, teacher: nn.Module, augment: bool = True) -> Images:
     inputs = images(20)
     made = Copies(Warp(), inputs, SHAPE, list(range(copies))) if copies else None
     split = Split(inputs.numpy(), np.arange(20) % 3)
-    return Lesson(split, SHAPE, augment=Warp() if augment else None, copies=made, teacher=Teacher(teacher, 2.0, 0.7))
+    return Images(split, SHAPE, augment=Warp() if augment else None, copies=made, teacher=Teacher(teacher, 2.0, 0.7))
 
 
 @pytest.mark.parametrize(("copies", "augment", "asked"), [(0, True, 6 * 20), (2, True, 2 * 20), (0, False, 20)])

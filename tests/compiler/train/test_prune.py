@@ -14,7 +14,9 @@ from torch.nn.utils import parametrize
 from compiler.frontend import from_torch
 from compiler.train import prune
 from compiler.train.data import Split
-from compiler.train.loop import Lesson, Schedule, fit
+from compiler.train.images import Images
+from compiler.train.loop import fit
+from compiler.train.schedule import Schedule
 
 
 def network(seed: int) -> nn.Sequential:
@@ -29,7 +31,7 @@ def samples(seed: int) -> Split:
 
 
 def retrain(module: nn.Module, seed: int) -> None:
-    fit(module, Lesson(samples(seed), (1, 3, 4)), Schedule(3, 16, 1e-2, 1e-2), (seed,))
+    fit(module, Images(samples(seed), (1, 3, 4)), Schedule(3, 16, 1e-2, 1e-2), (seed,))
 
 
 def check_survives(seed: int, folder: Path) -> None:

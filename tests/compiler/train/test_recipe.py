@@ -11,7 +11,7 @@ import pytest
 
 from compiler.errors import RecipeError
 from compiler.train import recipe
-from compiler.train.loop import Schedule
+from compiler.train.schedule import Schedule
 
 RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("*.toml"))
 

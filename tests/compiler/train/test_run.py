@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from compiler.errors import EieError, InputError
 from compiler.frontend import from_torch
 from compiler.train import checkpoint, recipe, run
+from compiler.train.data import Dataset
 from compiler.train.loop import reproducible
 from compiler.train.recipe import Recipe
 from compiler.train.run import load_run, train_recipe
@@ -126,14 +127,19 @@ def test_resumed_run_of_every_option_equals_unbroken_one(tmp_path: Path) -> None
 
 def test_planted_fault_shared_random_numbers_are_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # If stages drew from one generator that runs on, a resumed run would draw other samples than the unbroken one.
+    runs_on, load_data = torch.Generator(), run.load_data
+
     class RunsOn:
         def manual_seed(self, seed: int) -> torch.Generator:
-            return torch.default_generator
+            return runs_on
+
+    def start(*arguments: Any) -> Dataset:
+        runs_on.manual_seed(1)  # as a process does when it starts
+        return load_data(*arguments)
 
     monkeypatch.setattr(run.torch, "Generator", RunsOn)
-    torch.manual_seed(1)
+    monkeypatch.setattr(run, "load_data", start)
     train_recipe(TINY, tmp_path / "unbroken")
-    torch.manual_seed(1)
     with pytest.raises(AssertionError, match="prune"):
         check_resumed_equals_unbroken(tmp_path / "unbroken", tmp_path / "resumed", [("prune", 1)])
 

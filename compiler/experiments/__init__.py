@@ -1,0 +1,48 @@
+"""Experiments: what the algorithms of `compiler.train` do, measured on real data, by recipe and repeatable.
+
+One file for each kind. `runner` runs the trials of any of them in processes, keeps what is finished, and writes
+the report.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from compiler.errors import RecipeError
+from compiler.experiments.base import Experiment
+from compiler.experiments.quantization import Quantization
+from compiler.experiments.tradeoff import Tradeoff
+from compiler.train.table import Table
+
+__all__ = ["KINDS", "load"]
+
+KINDS: dict[str, type[Experiment]] = {cls.kind: cls for cls in (Quantization, Tradeoff)}
+"""Kind, as recipes write it → class."""
+
+_SEED_LIMIT = 2**32 - 1
+
+
+def load(path: Path) -> Experiment:
+    """Read the recipe of an experiment.
+
+    Raises
+    ------
+    RecipeError
+        The file cannot be read or a value is not legal; the message names file, key, value and legal range.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from error
+    table = Table(content, str(path), "")
+    cls = KINDS[table.choice("kind", KINDS)]
+    name = table.text("name", default=path.stem)
+    seeds = table.integers("seeds", 0, _SEED_LIMIT, default=[1])
+    if not seeds:
+        raise RecipeError(f"{path}: seeds is empty; expected at least one")
+    options = cls.options(table)
+    table.finish()
+    return cls(name=name, seeds=tuple(dict.fromkeys(seeds)), **options)

@@ -1,0 +1,175 @@
+"""Run the trials of an experiment in processes, keep each as it is finished, and write the report."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from compiler.errors import InputError
+from compiler.experiments.base import Env, Experiment, Trial
+from compiler.experiments.document import PLOT_FORMATS, text
+from compiler.train.checkpoint import write_atomic
+from compiler.train.report import command, versions
+
+__all__ = ["REPORT", "TRIALS", "Told", "run_experiment"]
+
+REPORT = "report.json"
+TRIALS = "trials"
+
+_BEAT = 0.5  # seconds between looks at what trials say
+
+
+class Told(Protocol):
+    """Is told that `done` of `total` trials are finished, with a few words on what is going on."""
+
+    def __call__(self, stage: str, done: int, total: int, text: str) -> None:
+        """Take note."""
+
+
+def run_experiment(
+    experiment: Experiment,
+    out: Path,
+    *,
+    jobs: int = 1,
+    resume: bool = False,
+    progress: Told | None = None,
+    data_dir: Path | None = None,
+) -> dict[str, Any]:
+    """Run what is not finished yet; returns the report that ``out/report.json`` and ``.md`` also hold.
+
+    Trials are independent and on one thread each, so `jobs` and interruptions do not change their results, times
+    excepted.
+
+    Parameters
+    ----------
+    jobs : trials at once.
+    resume : keep the finished trials that are there.
+    data_dir : folder with the files of the data set, if not from the cache.
+
+    Raises
+    ------
+    InputError
+        `out` holds trials already and `resume` is not set, or it holds those of other settings.
+    EieError
+        As the trials do; those that are finished stay.
+    """
+    tell: Told = progress or (lambda stage, done, total, text: None)
+    settings = json.loads(json.dumps(experiment.asdict()))
+    folder = out / TRIALS
+    if folder.exists() and not resume:
+        raise InputError(f"{out} holds an experiment already; continue it with --resume or choose another folder")
+    trials = experiment.trials()
+    results = {trial.key: found for trial in trials if (found := _finished(folder, trial, settings)) is not None}
+    missing = [trial for trial in trials if trial.key not in results]
+    tell(experiment.name, len(results), len(trials), "")
+    for key, result in _run_all(experiment, missing, jobs, data_dir, tell, len(results), len(trials)):
+        write_atomic(folder / f"{key}.json", json.dumps({"settings": settings, "result": result}).encode())
+        results[key] = result
+    ordered = {trial.key: results[trial.key] for trial in trials}
+    summary = experiment.summarize({key: result["figures"] for key, result in ordered.items()})
+    report = {
+        "experiment": settings,
+        "figures": summary.figures,
+        "findings": list(summary.findings),
+        "tables": [
+            {"title": table.title, "columns": list(table.columns), "rows": [list(row) for row in table.rows]}
+            for table in summary.tables
+        ],
+        "cpu_seconds": round(sum(result["cpu_seconds"] for result in ordered.values()), 1),
+        "seconds_of_trials": round(sum(result["seconds"] for result in ordered.values()), 1),
+        "trials": ordered,
+        "command": command(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+    from compiler.train.plots import picture
+
+    for name, figure in summary.plots.items():
+        for form in PLOT_FORMATS:
+            write_atomic(out / f"{name}.{form}", picture(figure, form))
+    write_atomic(out / "report.md", text(report, list(summary.plots)).encode())
+    write_atomic(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
+    return report
+
+
+def _finished(folder: Path, trial: Trial, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    path = folder / f"{trial.key}.json"
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        stored, result = content["settings"], content["result"]
+        assert isinstance(result["figures"], dict)
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise InputError(f"{path} is damaged or is no trial of an experiment; remove it") from error
+    if stored != settings:
+        changed = ", ".join(key for key in settings if stored.get(key) != settings[key])
+        raise InputError(f"{path} is a trial with other settings (they differ in {changed}); choose another folder")
+    return dict(result)
+
+
+def _run_all(
+    experiment: Experiment, trials: list[Trial], jobs: int, data_dir: Path | None, tell: Told, done: int, total: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Key and result of each trial as it is finished; the first that fails ends it all."""
+    if not trials:
+        return
+    # Processes that start afresh: a forked one would share torch's threads with this one.
+    context = multiprocessing.get_context("spawn")
+    with _manager(context) as said, ProcessPoolExecutor(min(jobs, len(trials)), context) as pool:
+        began = time.monotonic()
+        running: dict[Future[dict[str, Any]], str] = {
+            pool.submit(_trial, experiment, trial, data_dir, said): trial.key for trial in trials
+        }
+        try:
+            while running:
+                ended, _ = wait(running, timeout=_BEAT, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    key = running.pop(future)
+                    yield key, future.result()
+                    done += 1
+                fresh = done - (total - len(trials))
+                left = (time.monotonic() - began) / fresh * (total - done) / 60 if fresh and running else None
+                words = [f"{key} {word}" for key, word in sorted(dict(said).items())]
+                tell(experiment.name, done, total, "; ".join(words) + (f"; {left:.0f} min left" if left else ""))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in context.active_children() if hasattr(context, "active_children") else ():
+                process.terminate()
+            raise
+
+
+@contextmanager
+def _manager(context: Any) -> Iterator[Any]:
+    """A dictionary that processes share: what each running trial says."""
+    with context.Manager() as manager:
+        yield manager.dict()
+
+
+def _trial(experiment: Experiment, trial: Trial, data_dir: Path | None, said: Any) -> dict[str, Any]:
+    """One trial in the process of this call."""
+    torch.set_num_threads(1)
+
+    def note(word: str) -> None:
+        said[trial.key] = word
+
+    began = time.monotonic(), time.process_time()
+    note("starts")
+    try:
+        figures = experiment.run(trial, Env(data_dir, note))
+    finally:
+        said.pop(trial.key, None)
+    return {
+        "figures": figures,
+        "seconds": round(time.monotonic() - began[0], 3),
+        "cpu_seconds": round(time.process_time() - began[1], 3),
+    }
