@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from compiler.coding.grid import Grid, Past
 from compiler.coding.mixing import INPUTS, MIXERS, RATES, SPENT, SQUASH, STRETCH, Mix
 
-__all__ = ["all_flags", "all_positions", "all_values", "flag_steps", "position_steps", "value_steps"]
+__all__ = [
+    "all_flags", "all_heads", "all_positions", "all_values", "flag_steps", "head_steps", "position_steps", "value_steps",
+]  # fmt: skip
 
 Int = NDArray[np.int64]
 Bits = NDArray[np.int32]
@@ -31,6 +33,7 @@ FLAG_SPEED = 16  # of the weights
 POSITION_SPEED = 6
 SIGN_SPEED = 48
 RANK_SPEED = 16
+HEAD_SPEED = 16
 
 
 @njit(cache=True)
@@ -403,3 +406,60 @@ def _deeper(node: int, bit: int, depth: int) -> int:
     """The node behind a bit: a sign, and `depth` bits that hold a 1 and the bits so far. The last bit pushes the 1 out."""
     side = node >> depth << depth
     return side + ((2 * (node - side) + bit) & ((1 << depth) - 1))
+
+
+@njit(cache=True)
+def _head_contexts(contexts: Int, node: int, before: int, side: int) -> None:
+    """Contexts of one bit of a float's sign and exponent.
+
+    node : 0 for the sign, else a 1 and the bits of the exponent so far. before : sign and exponent of the float
+    before. side : sign of this one, once it is known.
+    """
+    contexts[0, 0] = node
+    contexts[0, 1] = side * 256 + node
+    contexts[0, 2] = (before & 255) * 256 + node
+    contexts[0, 3] = (2 * side + (before >> 8)) * 256 + node
+
+
+@njit(cache=True)
+def all_heads(mix: Mix, heads: Int) -> tuple[Int, Bits]:
+    """Probabilities and bits of floats' signs and exponents, 9 bits each."""
+    found, bits = np.empty(9 * len(heads), np.int64), np.empty(9 * len(heads), np.int32)
+    before = 0
+    for number in range(len(heads)):
+        head = heads[number]
+        node, side = 0, 0
+        for level in range(9):
+            at = 9 * number + level
+            bits[at] = head >> (8 - level) & 1
+            _head_contexts(mix.contexts, node, before, side)
+            _predict(mix, 1)
+            found[at] = mix.found[0]
+            _take(mix, bits, at, 1, HEAD_SPEED)
+            if level == 0:
+                node, side = 1, head >> 8
+            else:
+                node = 2 * node + int(bits[at])
+        before = head
+    return found, bits
+
+
+@njit(cache=True)
+def head_steps(mix: Mix, bits: Bits, heads: Int) -> Iterator[int]:
+    """The decoder's side of `all_heads`; fills in `heads`."""
+    before = 0
+    for number in range(len(heads)):
+        node, side, head = 0, 0, 0
+        for level in range(9):
+            _head_contexts(mix.contexts, node, before, side)
+            _predict(mix, 1)
+            yield 1
+            bit = int(bits[0])
+            _take(mix, bits, 0, 1, HEAD_SPEED)
+            head = 2 * head + bit
+            if level == 0:
+                node, side = 1, bit
+            else:
+                node = 2 * node + bit
+        heads[number] = head
+        before = head

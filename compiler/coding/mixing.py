@@ -53,8 +53,8 @@ def _squash_table() -> NDArray[np.int32]:
 SQUASH = _squash_table()
 # Log odds of each probability 0 … ONE − 1: the least that squashes to it or more.
 STRETCH = (np.minimum(np.searchsorted(SQUASH, np.arange(ONE)), 2 * LIMIT) - LIMIT).astype(np.int16)
-# How far a probability moves towards a bit after n bits in its context, of 2**16: 1 / (n + 2.6).
-RATES = ((65536 * 10) // (10 * np.arange(_COUNTS, dtype=np.int64) + 26)).astype(np.int32)
+# How far a probability moves towards a bit after n bits in its context, of 2**16: 1 / (n + 1.6).
+RATES = ((65536 * 10) // (10 * np.arange(_COUNTS, dtype=np.int64) + 16)).astype(np.int32)
 # What an ideal coder spends on a bit of this probability, for reports of sizes only.
 SPENT = (-np.log2(np.arange(ONE).clip(1) / ONE)).astype(np.float32)
 
@@ -81,11 +81,18 @@ class Mix(NamedTuple):
     spent: NDArray[np.float64]
 
 
-def fresh(sizes: Sequence[int], sets: int, block: int, expected: int, trust: Sequence[int] | None = None) -> Mix:
+def fresh(
+    sizes: Sequence[int],
+    sets: int,
+    block: int,
+    expected: int,
+    trust: Sequence[int] | None = None,
+    belief: int = 0,
+) -> Mix:
     """Predictors that have seen nothing.
 
     sizes : contexts of each predictor. sets : of weights. block : most bits at a time. expected : probability, of ONE.
-    trust : first weights, in percent.
+    trust : first weights, in percent. belief : how many bits `expected` is worth, beyond the first 1.6.
     """
     predictors = INPUTS - 1
     sizes = [*sizes, *[1] * (predictors - len(sizes))]
@@ -97,7 +104,7 @@ def fresh(sizes: Sequence[int], sets: int, block: int, expected: int, trust: Seq
     room = np.zeros(INPUTS + MIXERS, np.int64)
     room[predictors] = 1 << _FRACTION
     return Mix(
-        tables=np.full(sum(sizes), expected << 16, np.uint32),
+        tables=np.full(sum(sizes), expected << 16 | belief, np.uint32),
         starts=np.cumsum([0, *sizes[:-1]]).astype(np.int64),
         weights=weights,
         contexts=np.zeros((block, predictors + MIXERS), np.int64),

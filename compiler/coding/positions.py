@@ -57,7 +57,7 @@ def code_positions(
     count, rows = grid.seen.shape
     half = _PLACES // 2 + 1
     sizes = (rows, half * 64, 16 * 64, count, half * half * 9, half * 64, 16 * 9, _PLACES * 9, 256 * half)
-    mix = fresh(sizes, 1 + 9 + _PLACES, block, grid.expected, _TRUST if len(grid.lags) else _TRUST_ALONE)
+    mix = fresh(sizes, 1 + 9 + _PLACES, block, grid.expected, _TRUST if len(grid.lags) else _TRUST_ALONE, 1)
     if isinstance(coder, BitRecorder):
         assert matrix is not None
         coder.code(*all_positions(mix, grid, lines, block, matrix))

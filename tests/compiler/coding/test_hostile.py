@@ -11,6 +11,7 @@ import pytest
 
 from compiler.coding import context, float_form, huffman, kernels, paper
 from compiler.coding.container import CODERS, Coder, FixedContent, compress, compress_fixed, decompress, decompress_any
+from compiler.coding.matrices import MatrixWriter
 from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS
 from compiler.coding.wire import Writer
 from compiler.compressed import CompressedModel
@@ -97,7 +98,7 @@ def lie(write: object, coder: Coder) -> bytes:
     """A file whose content `write` appends, its checksum right."""
     writer = Writer()
     writer.raw(b"EIEZ")
-    writer.byte(1 << 3 | CODERS.index(coder))
+    writer.byte(2 << 3 | CODERS.index(coder))
     write(writer)  # type: ignore[operator]
     return sealed(bytes(writer.data) + b"\0\0\0\0")
 
@@ -141,8 +142,8 @@ def test_what_is_no_such_file_is_said() -> None:
         (b"", "does not begin with EIEZ"),
         (b"PK\3\4 and so on", "does not begin with EIEZ"),
         (b"EIEZ", "ends within its header"),
-        (b"EIEZ\xf8" + bytes(9), "format version 31; this kit reads 1"),
-        (b"EIEZ\x08" + bytes(9), "damaged"),
+        (b"EIEZ\xf8" + bytes(9), "format version 31; this kit reads 2"),
+        (b"EIEZ\x10" + bytes(9), "damaged"),
     ):
         with pytest.raises(CodingError, match=words):
             decompress_any(data)
@@ -235,8 +236,8 @@ def test_a_planted_fault_in_the_values_is_caught(rng: np.random.Generator, monke
     model = network(rng)
     write = float_form._write_codebook
 
-    def exchanged(writer: Writer, codebook: np.ndarray) -> None:
-        write(writer, codebook[[0, 2, 1, *range(3, len(codebook))]])
+    def exchanged(writer: Writer, matrices: MatrixWriter, codebook: np.ndarray) -> None:
+        write(writer, matrices, codebook[[0, 2, 1, *range(3, len(codebook))]])
 
     monkeypatch.setattr(float_form, "_write_codebook", exchanged)
     assert caught(model, "huffman")
