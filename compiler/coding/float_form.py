@@ -153,9 +153,7 @@ def _write_codebook(writer: Writer, matrices: MatrixWriter, codebook: NDArray[np
     matrices.floats(writer, codebook[1 : used + 1])
 
 
-def _read_codebook(
-    reader: Reader, matrices: MatrixReader, bits: int, name: str
-) -> tuple[NDArray[np.float32], float]:
+def _read_codebook(reader: Reader, matrices: MatrixReader, bits: int, name: str) -> tuple[NDArray[np.float32], float]:
     """The codebook and what it took."""
     codebook = np.zeros(1 << bits, np.float32)
     used = reader.byte(f"{name}: entries of the codebook", len(codebook) - 1)

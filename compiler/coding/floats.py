@@ -53,9 +53,7 @@ class FloatModel:
                 return
         writer.raw(bytes(plain.data))
 
-    def read(
-        self, reader: Reader, decoder: BitDecoder, count: int, what: str
-    ) -> tuple[NDArray[np.float32], float]:
+    def read(self, reader: Reader, decoder: BitDecoder, count: int, what: str) -> tuple[NDArray[np.float32], float]:
         """What `write` wrote, and the bits that it took in the stream.
 
         Raises

@@ -22,7 +22,8 @@ from compiler.coding.grid import Grid, Past
 from compiler.coding.mixing import INPUTS, MIXERS, RATES, SPENT, SQUASH, STRETCH, Mix
 
 __all__ = [
-    "all_flags", "all_heads", "all_positions", "all_values", "flag_steps", "head_steps", "position_steps", "value_steps",
+    "all_flags", "all_heads", "all_positions", "all_values",
+    "flag_steps", "head_steps", "position_steps", "value_steps",
 ]  # fmt: skip
 
 Int = NDArray[np.int64]
@@ -63,7 +64,7 @@ def _learn(tables: Table, starts: Int, weights: Int, contexts: Int, room: Int, n
             weights[chosen, k] += (room[k] * error + (1 << 19)) >> 20
     for k in range(INPUTS - 1):
         at = starts[k] + contexts[n, k]
-        state = np.int64(tables[at])
+        state = int(np.int64(tables[at]))  # int() alone would stay unsigned in numba
         chance, seen = state >> 10, state & 1023
         chance += ((bit * 4194303 - chance) * int(RATES[seen])) >> 16
         tables[at] = chance << 10 | min(seen + 1, 1023)
@@ -403,7 +404,7 @@ def value_steps(
 
 @njit(cache=True)
 def _deeper(node: int, bit: int, depth: int) -> int:
-    """The node behind a bit: a sign, and `depth` bits that hold a 1 and the bits so far. The last bit pushes the 1 out."""
+    """The node behind a bit: a sign, and `depth` bits of a 1 and the bits so far. The last bit pushes the 1 out."""
     side = node >> depth << depth
     return side + ((2 * (node - side) + bit) & ((1 << depth) - 1))
 

@@ -1,4 +1,4 @@
-"""The two coders of matrices and floats, with one face: plain bytes go to the file as they come, a stream beside them."""
+"""The two coders of matrices and floats, with one face: plain bytes go to the file as they come, beside a stream."""
 
 from __future__ import annotations
 

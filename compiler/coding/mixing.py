@@ -32,7 +32,7 @@ LIMIT = 2900
 """Largest logarithm of odds, with eight bits behind the point: beyond, the probability is 1 / ONE or less."""
 
 INPUTS = 12
-"""What is mixed: eleven predictors and a constant. The same for every kind of bit, so that loops have a fixed length."""
+"""What is mixed: eleven predictors and a constant; of every kind of bit as many, so that loops have a fixed length."""
 
 MIXERS = 3
 """Sets of weights that judge each bit; their opinions are averaged."""

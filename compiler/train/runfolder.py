@@ -82,7 +82,7 @@ class LoadedRun:
         return progress.load_module(progress.stage_path(self.folder, first.name), self.recipe.model, self.dataset)
 
     def before_sharing(self) -> nn.Module | None:
-        """The network before its weights were shared: masks applied, values in float32; None if no stage shares them."""
+        """The network before its weights were shared, masks applied, as plain floats; None if no stage shares them."""
         for number, stage in enumerate(self.recipe.stages):
             if isinstance(stage, Share):
                 before = progress.last_finished(self.folder, self.recipe.stages, number)

@@ -36,7 +36,9 @@ def matvec(weight: NDArray[np.float32], vector: NDArray[np.float32]) -> tuple[st
     return "torch dense float32 matvec, one thread", product
 
 
-def kmeans(values: NDArray[np.float32], clusters: int, seed: int) -> tuple[str, Callable[[], NDArray[np.float64]]] | None:
+def kmeans(
+    values: NDArray[np.float32], clusters: int, seed: int
+) -> tuple[str, Callable[[], NDArray[np.float64]]] | None:
     """Name and call of scikit-learn's k-means with one start and else its defaults; None where it is not installed.
 
     The call gives the centers of values (n,), ascending.

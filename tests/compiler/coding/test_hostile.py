@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from compiler.coding import context, float_form, huffman, kernels, paper
 from compiler.coding.container import CODERS, Coder, FixedContent, compress, compress_fixed, decompress, decompress_any
 from compiler.coding.matrices import MatrixWriter
+from compiler.coding.mixing import Mix
 from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS
 from compiler.coding.wire import Writer
 from compiler.compressed import CompressedModel
@@ -204,26 +206,36 @@ def test_planted_faults_in_the_context_coder_are_caught(
     assert not wrong()
     from compiler.coding import bits, positions
 
-    code, following = bits.BitDecoder.code, kernels.next_positions
+    read, steps = bits.BitDecoder.read, kernels.position_steps
+
+    def off(self: bits.BitDecoder, made: Iterator[int], chances: np.ndarray, found: np.ndarray) -> None:
+        def shifted() -> Iterator[int]:
+            for size in made:
+                chances[:size] = np.minimum(chances[:size] + 64 / 65536, 65535 / 65536)
+                yield size
+
+        read(self, shifted(), chances, found)
 
     with monkeypatch.context() as patch:
-        patch.setattr(
-            bits.BitDecoder, "code", lambda self, found, known: code(self, np.minimum(found + 64, 65535), known)
-        )
+        patch.setattr(bits.BitDecoder, "read", off)
         assert wrong()
 
-    calls = 0
+    learned = 0
 
-    def forgetful(*arguments: object) -> None:
-        nonlocal calls
-        calls += 1
-        learned = np.zeros(0, np.int64) if calls == 5 else arguments[-1]
-        following(*arguments[:-1], learned)
+    def forgetful(mix: Mix, *arguments: object) -> Iterator[int]:
+        nonlocal learned
+        for size in steps(mix, *arguments):
+            learned += 1
+            if learned == 5:
+                kept = mix.tables.copy()
+            if learned == 6:
+                mix.tables[:] = kept
+            yield size
 
     with monkeypatch.context() as patch:
-        patch.setattr(positions, "next_positions", forgetful)
+        patch.setattr(positions, "position_steps", forgetful)
         assert wrong()
-        assert calls > 5
+        assert learned > 6
 
     with monkeypatch.context() as patch:
         patch.setattr(context.Neurons, "see", lambda self, codes: None)
