@@ -111,7 +111,9 @@ class _Norms(torch.autograd.Function):
         norms, *values = ctx.saved_tensors
         alive = norms > 0
         factors = torch.where(alive, gradients[0] / torch.where(alive, norms, torch.ones_like(norms)), 0.0)
-        spread = (value * partition.spread(factors, 0.0) for partition, value in zip(ctx.partitions, values, strict=True))
+        spread = (
+            value * partition.spread(factors, 0.0) for partition, value in zip(ctx.partitions, values, strict=True)
+        )
         return None, *spread
 
 
