@@ -121,6 +121,7 @@ def _equal_error(
     if not runs:
         return []
 
+    from compiler.errors import EieError
     from compiler.train.runfolder import load_run
     from sim.bench.equal_error import EqualErrorRow, measure_equal_error
     from sim.bench.nncodec import Unavailable
@@ -133,7 +134,7 @@ def _equal_error(
             row = measure_equal_error(
                 name, load_run(path), networks[name], nncodec, lambda what: output.note(f"  {what}")
             )
-        except Unavailable as error:
+        except (EieError, Unavailable) as error:  # a network of the user's own code, for one
             row = EqualErrorRow(name, note=str(error))
         rows.append(row)
         if row.note:

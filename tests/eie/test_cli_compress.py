@@ -170,6 +170,25 @@ def test_bench_compress_without_nncodec_says_so(invoke, trained, tmp_path, monke
         assert row["file_bytes"] == pytest.approx(row["stream_bytes"] + row["side_bytes"])
 
 
+def test_bench_compress_says_why_a_run_has_no_row_at_equal_error(invoke, trained, monkeypatch) -> None:
+    """A folder that holds a network, but is no run of this kit's."""
+    from sim.bench import nncodec
+
+    class Fake:
+        def compress(self, model):
+            return {"bytes": 1000, "settings": {}, "version": "0"}
+
+    monkeypatch.setattr(nncodec, "prepare", lambda progress, install: Fake())
+    result = invoke("bench", "compress", trained.parent, "--no-speed", "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert len(answer["rows"]) == 3
+    (row,) = answer["equal_error"]
+    assert row["kit_bytes"] is None
+    assert "not written by this kit" in row["note"]
+    assert "no comparison at equal error" in result.stderr
+
+
 def test_bench_compress_counts_all_bytes_beside_nncodec(invoke, trained, monkeypatch) -> None:
     """NNCodec itself takes 1.5 GB; here is one that answers with a size."""
     from sim.bench import nncodec
