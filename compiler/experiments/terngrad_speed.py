@@ -14,34 +14,28 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch import nn
 
 from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Trial
+from compiler.experiments.terngrad_claims import Speedups, claims, speedup_table
 from compiler.experiments.terngrad_speed_plots import speedup_plot
 from compiler.experiments.terngrad_traffic import network_of
+from compiler.experiments.terngrad_workload import Workload, compute_seconds
 from compiler.train.table import Table
 from compiler.train.terngrad.bytes import cheapest
 from compiler.train.terngrad.cost import Cost, Exchanged, fit_cost
 from compiler.train.terngrad.hosts import NAMESPACES, run_workers, ways
-from compiler.train.terngrad.probe import CLASSES, SIDE, mixed
-from compiler.train.terngrad.settings import Settings, plan_for
+from compiler.train.terngrad.probe import mixed
 
 __all__ = ["TernGradSpeed"]
 
-Speedups = Mapping[tuple[str, int, int], float]
-"""Network, workers, Mbit/s → how many times faster a step is."""
-
 _COMPUTE = "compute"
 _TINY = "tiny"
-_REPEATS = 5  # of a forward and backward pass
 _UNLIMITED_STEPS = 15  # short ones
 _SECONDS = 1800.0  # after which workers that hang are ended
 
@@ -105,7 +99,7 @@ class TernGradSpeed(Experiment):
     def run(self, trial: Trial, env: Env) -> dict[str, Any]:
         """Seconds; or why this machine cannot tell."""
         if trial.key == _COMPUTE:
-            return {name: _compute_seconds(mixed(**options), self.batch) for name, options in self.networks.items()}
+            return {name: compute_seconds(mixed(**options), self.batch) for name, options in self.networks.items()}
         way, workers = ways(), trial.options["workers"]
         if way.name != NAMESPACES or not way.limits:
             return {"skipped": way.missing}
@@ -154,8 +148,8 @@ class TernGradSpeed(Experiment):
             reason = next(iter(skipped.values()))
             return Summary({"skipped": skipped}, [], [f"SKIPPED, nothing was measured: {reason}."])
         compute = results[_COMPUTE]
-        networks = {name: _Network.of(options, compute[name]) for name, options in self.networks.items()}
-        known = {**networks, _TINY: _Network.of(self.tiny, 0.0)}
+        networks = {name: Workload.of(options, compute[name]) for name, options in self.networks.items()}
+        known = {**networks, _TINY: Workload.of(self.tiny, 0.0)}
         cases = [
             (known[point["network"]].exchange(point["scheme"], n, point["mbit"] or math.inf, run["crowd"]), point)
             for n in self.workers
@@ -186,7 +180,7 @@ class TernGradSpeed(Experiment):
             },
         }
         tables = [
-            _table("Speed-up over float, measured exchanges", networks, measured, self.workers, self.mbits),
+            speedup_table("Speed-up over float, measured exchanges", networks, measured, self.workers, self.mbits),
             SummaryTable(
                 "Errors of the model, relative to measured exchanges",
                 ["points", "number", "median", "largest"],
@@ -194,16 +188,16 @@ class TernGradSpeed(Experiment):
             ),
             self._whole(measured, results[f"workers-{min(self.workers)}"]["whole"]),
             *(
-                _table(f"Speed-up {_by_model(scale)}", networks, found, self.far_workers, self.far_mbits)
+                speedup_table(f"Speed-up {_by_model(scale)}", networks, found, self.far_workers, self.far_mbits)
                 for scale, found in predicted.items()
             ),
         ]
         findings = [
-            *_claims("measured", measured, list(networks), self.workers, self.mbits),
+            *claims("measured", measured, list(networks), self.workers, self.mbits),
             *(
                 sentence
                 for scale, found in predicted.items()
-                for sentence in _claims(_by_model(scale), found, list(networks), self.far_workers, self.far_mbits)
+                for sentence in claims(_by_model(scale), found, list(networks), self.far_workers, self.far_mbits)
             ),
             "Relative errors of the model: "
             + "; ".join(
@@ -248,7 +242,7 @@ class TernGradSpeed(Experiment):
         return found
 
     def _measured(
-        self, networks: Mapping[str, _Network], cases: Sequence[tuple[Exchanged, Mapping[str, Any]]]
+        self, networks: Mapping[str, Workload], cases: Sequence[tuple[Exchanged, Mapping[str, Any]]]
     ) -> Speedups:
         seconds = {
             (p["network"], e.workers, p["mbit"], "float" if e.scheme == "float" else "ternary"): p["seconds"]
@@ -261,38 +255,6 @@ class TernGradSpeed(Experiment):
             for name, network in networks.items()
             for n, mbit in product(self.workers, self.mbits)
         }
-
-
-@dataclass(frozen=True)
-class _Network:
-    """share: of its weights that are fully connected; ternary, floats: its values; compute: seconds of a step."""
-
-    share: float
-    ternary: int
-    floats: int
-    compute: float
-
-    @classmethod
-    def of(cls, options: Mapping[str, int], compute: float) -> _Network:
-        module = mixed(**options)
-        weights = {True: 0, False: 0}
-        for layer in module:
-            if isinstance(layer, nn.Linear | nn.Conv2d):
-                weights[isinstance(layer, nn.Linear)] += layer.weight.numel()
-        plan = plan_for(module, Settings())
-        sizes = {key: parameter.numel() for key, parameter in module.named_parameters()}
-        ternary = sum(sizes[key] for key, yes in plan.ternary.items() if yes)
-        return cls(weights[True] / sum(weights.values()), ternary, sum(sizes.values()) - ternary, compute)
-
-    def scaled(self, times: int) -> _Network:
-        return _Network(self.share, self.ternary * times, self.floats * times, self.compute * times)
-
-    def exchange(self, scheme: str, workers: int, mbit: float, crowd: float = 1.0) -> Exchanged:
-        return Exchanged(scheme, workers, mbit, self.ternary, self.floats, crowd)
-
-    def speedup(self, cost: Cost, workers: int, mbit: float) -> float:
-        times = [cost.seconds(self.exchange(scheme, workers, mbit)) for scheme in ("float", cheapest(workers))]
-        return (self.compute + times[0]) / (self.compute + times[1])
 
 
 @dataclass(frozen=True)
@@ -312,54 +274,3 @@ def _by_model(scale: int) -> str:
 def _typical(seconds: Sequence[Sequence[float]]) -> float:
     """Median over the steps of what the slowest worker took."""
     return float(np.median([max(step) for step in zip(*seconds, strict=True)]))
-
-
-def _compute_seconds(module: nn.Module, batch: int) -> float:
-    """CPU seconds of forward and backward pass on one core; median."""
-    inputs, labels = torch.randn(batch, SIDE * SIDE), torch.randint(0, CLASSES, (batch,))
-    taken = []
-    for _ in range(1 + _REPEATS):
-        began = time.process_time()
-        nn.functional.cross_entropy(module(inputs), labels).backward()  # type: ignore[no-untyped-call]
-        taken.append(time.process_time() - began)
-    return float(np.median(taken[1:]))
-
-
-def _table(
-    title: str, networks: Mapping[str, _Network], speedups: Speedups, workers: Sequence[int], mbits: Sequence[int]
-) -> SummaryTable:
-    rows: list[list[str | int | float | None]] = [
-        [name, network.share, network.compute, mbit, *(speedups[name, n, mbit] for n in workers)]
-        for name, network in networks.items()
-        for mbit in mbits
-    ]
-    columns = ["network", "fully connected", "compute s", "Mbit/s", *(f"{n} workers" for n in workers)]
-    return SummaryTable(title, columns, rows)
-
-
-def _claims(
-    source: str, speedups: Speedups, names: Sequence[str], workers: Sequence[int], mbits: Sequence[int]
-) -> list[str]:
-    """The three parts of the claim: how often a step in its direction has more speed-up, all else being equal."""
-    parts = {
-        "more machines": [
-            speedups[name, b, mbit] > speedups[name, a, mbit]
-            for name, mbit in product(names, mbits)
-            for a, b in pairwise(workers)
-        ],
-        "less bandwidth": [
-            speedups[name, n, a] > speedups[name, n, b]
-            for name, n in product(names, workers)
-            for a, b in pairwise(mbits)
-        ],
-        "more fully connected layers": [
-            speedups[b, n, mbit] > speedups[a, n, mbit]
-            for n, mbit in product(workers, mbits)
-            for a, b in pairwise(names)
-        ],
-    }
-    return [
-        f"{part.capitalize()}, more speed-up, {source}: in {sum(rises)} of {len(rises)} comparisons"
-        f"{' (holds)' if all(rises) else ' (does not hold in general)'}."
-        for part, rises in parts.items()
-    ]

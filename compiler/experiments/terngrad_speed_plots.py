@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from compiler.experiments.terngrad_claims import Speedups
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["speedup_plot"]
-
-Speedups = Mapping[tuple[str, int, int], float]
 
 
 def speedup_plot(

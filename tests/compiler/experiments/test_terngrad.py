@@ -15,6 +15,7 @@ from compiler.experiments.base import Env
 from compiler.experiments.terngrad import TernGrad
 from compiler.experiments.terngrad_speed import TernGradSpeed
 from compiler.experiments.terngrad_traffic import TernGradTraffic
+from compiler.experiments.terngrad_workload import Workload
 from compiler.train.terngrad.bytes import cheapest, float_bits, gather_bits, push_bits, sums_bits
 from compiler.train.terngrad.cost import Cost
 
@@ -103,11 +104,9 @@ def test_what_cannot_be_measured_is_skipped_in_so_many_words() -> None:
 
 def test_speedups_and_the_claim_follow_from_seconds() -> None:
     experiment: TernGradSpeed = shipped("terngrad-speed")
-    from compiler.experiments.terngrad_speed import _Network
-
     compute = {name: seconds for name, seconds in zip(experiment.networks, (0.4, 0.1, 0.01), strict=True)}
-    networks = {name: _Network.of(options, compute[name]) for name, options in experiment.networks.items()}
-    networks["tiny"] = _Network.of(experiment.tiny, 0.0)
+    networks = {name: Workload.of(options, compute[name]) for name, options in experiment.networks.items()}
+    networks["tiny"] = Workload.of(experiment.tiny, 0.0)
     true = Cost((1.05, 1e-3, 1e-9, 2e-8))
     results: dict[str, Any] = {"compute": compute}
     for n in experiment.workers:
