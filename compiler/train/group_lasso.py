@@ -96,7 +96,7 @@ class Term:
 
 
 class _Norms(torch.autograd.Function):
-    """Norms of groups, with their gradient said outright: several times as fast as by the rules for squares and sums."""
+    """Norms of groups, with their gradient said outright: several times as fast as by rules for squares and sums."""
 
     @staticmethod
     def forward(ctx: Any, partitions: tuple[Partition, ...], *values: Tensor) -> Tensor:
