@@ -161,7 +161,7 @@ class _Run:
         chosen = (
             min(good, key=lambda point: point["costs"]["multiplies"])
             if good
-            else min(tried, key=lambda point: point["errors"]["validation"])
+            else min(tried, key=lambda point: (point["errors"]["validation"], point["costs"]["multiplies"]))
         )
         name = f"{SSL} {chosen['strength']:g}"
         self.points[SSL], self.modules[SSL] = {**chosen, "no_loss": bool(good)}, self.modules[name]

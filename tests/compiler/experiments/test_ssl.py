@@ -102,7 +102,7 @@ def test_sentences_follow_from_the_figures(tiny: tuple[StructuredSparsity, dict[
     assert "unstructured sparsity on CPUs, does not hold here" in said
 
 
-@pytest.mark.parametrize("name", ["ssl.toml", "small/ssl.toml"])
+@pytest.mark.parametrize("name", ["ssl.toml", "ssl-depth.toml", "small/ssl.toml"])
 def test_the_recipes_are_legal(name: str) -> None:
     assert isinstance(load(ROOT / "recipes" / "experiments" / name), StructuredSparsity)
 
