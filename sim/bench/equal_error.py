@@ -28,10 +28,10 @@ if TYPE_CHECKING:  # torch takes seconds to load
 __all__ = ["EqualErrorRow", "measure_equal_error"]
 
 # Step sizes 2**(QP/4), about: from ones that lose nothing to ones that leave two values.
-_WEIGHT_QPS = range(-20, 3)
+_WEIGHT_QPS = range(-22, 0)
 _OTHER_QPS = range(-44, -3, 2)
 _FIRST_OTHER_QP = -24
-_DISTORTIONS = (0.0, 0.3, 1.0)
+_DISTORTIONS = (0.0, 1.0, 3.0, 8.0)
 _KEPT = 6  # of each step of the search
 
 Settings = dict[str, Any]
