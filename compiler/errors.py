@@ -6,7 +6,16 @@ traceback and ends with the class's exit code.
 
 from __future__ import annotations
 
-__all__ = ["CodingError", "EieError", "ImageError", "InputError", "ModelError", "RecipeError", "ToolError"]
+__all__ = [
+    "CodingError",
+    "EieError",
+    "ImageError",
+    "InputError",
+    "ModelError",
+    "RecipeError",
+    "ToolError",
+    "WorkerError",
+]
 
 
 class EieError(Exception):
@@ -14,7 +23,8 @@ class EieError(Exception):
 
     Attributes
     ----------
-    exit_code : what a command ends with when this error reaches it (2: bad usage or input, 3: tool missing).
+    exit_code : what a command ends with when this error reaches it (2: bad usage or input, 3: tool missing,
+        4: another process is gone).
     """
 
     exit_code = 2
@@ -44,3 +54,9 @@ class ToolError(EieError):
     """A tool that this step needs is missing or too old."""
 
     exit_code = 3
+
+
+class WorkerError(EieError):
+    """Another process of a distributed training is gone or does not answer."""
+
+    exit_code = 4

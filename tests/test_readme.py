@@ -31,3 +31,29 @@ def test_commands_shown_exist():
     assert shown >= {"compile", "info", "run", "diff", "verilog", "verify"}
     for command in shown:
         assert CliRunner().invoke(cli, [command, "--help"]).exit_code == 0
+
+
+TRAINING = (Path(__file__).parents[1] / "docs" / "training" / "README.md").read_text(encoding="utf-8")
+
+
+def test_training_examples_run_and_name_every_stage(tmp_path):
+    from compiler.train.recipe import load
+    from compiler.train.stages import KINDS
+
+    (example,) = re.findall(r"```python\n(.*?)```", TRAINING, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(example, names)  # it is our own page
+    weight = names["model"][0].weight  # type: ignore[index]
+    assert 0 < int((weight != 0).sum()) < 0.2 * weight.numel()
+    assert len(weight.unique()) == 16
+    (recipe,) = re.findall(r"```toml\n(.*?)```", TRAINING, re.DOTALL)
+    (tmp_path / "mine.toml").write_text(recipe)
+    assert load(tmp_path / "mine.toml").name == "mine"
+    table = "\n".join(line for line in TRAINING.splitlines() if line.startswith("|"))
+    assert [kind for kind in KINDS if f"`{kind}`" not in table] == []
+
+
+def test_recipes_shown_exist():
+    shown = set(re.findall(r"recipes/[\w/-]+\.toml", README + TRAINING)) - {"recipes/experiments/NAME.toml"}
+    assert shown
+    assert [name for name in shown if not (Path(__file__).parents[1] / name).is_file()] == []

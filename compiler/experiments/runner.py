@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
 from datetime import UTC, datetime
+from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -125,49 +127,64 @@ def _run_all(
         return
     # Processes that start afresh: a forked one would share torch's threads with this one.
     context = multiprocessing.get_context("spawn")
-    with _manager(context) as said, ProcessPoolExecutor(min(jobs, len(trials)), context) as pool:
-        began = time.monotonic()
+    said = context.SimpleQueue()
+    words: dict[str, str] = {}
+    began, fresh = time.monotonic(), 0
+    with ProcessPoolExecutor(min(jobs, len(trials)), context, initializer=_begin, initargs=(said,)) as pool:
         running: dict[Future[dict[str, Any]], str] = {
-            pool.submit(_trial, experiment, trial, data_dir, said): trial.key for trial in trials
+            pool.submit(_trial, experiment, trial, data_dir): trial.key for trial in trials
         }
         try:
             while running:
                 ended, _ = wait(running, timeout=_BEAT, return_when=FIRST_COMPLETED)
-                for future in ended:
+                # Those that failed come last, so that what was finished beside them is kept.
+                for future in sorted(ended, key=lambda future: future.exception() is not None):
                     key = running.pop(future)
+                    words.pop(key, None)
                     yield key, future.result()
-                    done += 1
-                fresh = done - (total - len(trials))
-                left = (time.monotonic() - began) / fresh * (total - done) / 60 if fresh and running else None
-                words = [f"{key} {word}" for key, word in sorted(dict(said).items())]
-                tell(experiment.name, done, total, "; ".join(words) + (f"; {left:.0f} min left" if left else ""))
+                    fresh += 1
+                while not said.empty():
+                    key, word = said.get()
+                    if key in running.values():
+                        words[key] = f"{key} {word}"
+                left = (time.monotonic() - began) / fresh * len(running) / 60 if fresh and running else None
+                tell(
+                    experiment.name,
+                    done + fresh,
+                    total,
+                    "; ".join(words.values()) + (f"; {left:.0f} min left" if left else ""),
+                )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in context.active_children() if hasattr(context, "active_children") else ():
+            for process in multiprocessing.active_children():
                 process.terminate()
             raise
 
 
-@contextmanager
-def _manager(context: Any) -> Iterator[Any]:
-    """A dictionary that processes share: what each running trial says."""
-    with context.Manager() as manager:
-        yield manager.dict()
+_said: Any = None  # in a process that runs trials: takes (key, word)
 
 
-def _trial(experiment: Experiment, trial: Trial, data_dir: Path | None, said: Any) -> dict[str, Any]:
+def _begin(said: Any) -> None:
+    """Start a process of trials: it ends when the one that started it does, even if that was killed."""
+    global _said
+    _said = said
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        wait_for([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _trial(experiment: Experiment, trial: Trial, data_dir: Path | None) -> dict[str, Any]:
     """One trial in the process of this call."""
     torch.set_num_threads(1)
-
-    def note(word: str) -> None:
-        said[trial.key] = word
-
     began = time.monotonic(), time.process_time()
-    note("starts")
-    try:
-        figures = experiment.run(trial, Env(data_dir, note))
-    finally:
-        said.pop(trial.key, None)
+    _said.put((trial.key, "starts"))
+    figures = experiment.run(trial, Env(data_dir, lambda word: _said.put((trial.key, word))))
     return {
         "figures": figures,
         "seconds": round(time.monotonic() - began[0], 3),

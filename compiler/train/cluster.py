@@ -84,12 +84,16 @@ def grid(values: NDArray[np.float32], bits: int) -> tuple[float, NDArray[np.floa
     step, and the integer levels, ascending, float64 (2**bits - 1,); a value is step · level.
     """
     wide = values.astype(np.float64)
+    tiny = float(np.finfo(np.float32).tiny)
+    if bits == 1:  # one level, which is best at the mean
+        mean = float(wide.mean())
+        return max(abs(mean), tiny), np.array([-1.0 if mean < 0 else 1.0])
     half = 1 << (bits - 1)
     levels = np.array([level for level in range(1 - half, half + 1) if level])
     best: tuple[float, float, NDArray[np.float64]] | None = None
     for candidate in (levels.astype(np.float64), -levels[::-1].astype(np.float64)):
-        reach = max(float(np.abs(wide).max()) / np.abs(candidate).max(), float(np.finfo(np.float32).tiny))
-        for step in reach * np.geomspace(0.25, 1.0 if half > 1 else 2.0, 48):
+        reach = max(float(np.abs(wide).max()) / np.abs(candidate).max(), tiny)
+        for step in reach * np.geomspace(0.25, 1.0, 48):
             points = step * candidate
             error = float(((points[nearest(wide, points)] - wide) ** 2).sum())
             if best is None or error < best[0]:

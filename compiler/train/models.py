@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from compiler.errors import RecipeError
+from compiler.train.bypass import Bypassed
 from compiler.train.table import Table
 
-__all__ = ["LENET_300_100", "MODELS", "ModelSpec", "build", "lenet_5", "mlp", "resnet"]
+__all__ = ["LENET_300_100", "MODELS", "ModelSpec", "build", "lenet_5", "mlp", "resnet", "rows"]
 
 LENET_300_100 = (300, 100)
 """Hidden layers of LeNet-300-100 (LeCun et al., 1998), the paper's fully connected network on MNIST."""
@@ -132,13 +134,24 @@ class _Block(nn.Module):
                 OrderedDict(conv=nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm=nn.BatchNorm2d(outputs))
             )
 
+    def branch(self) -> list[nn.Module]:
+        """The convolutions under the shortcut."""
+        return [self.conv1, self.conv2]
+
+    def bypassed(self) -> nn.Module:
+        """What is left where they give nothing."""
+        return Bypassed(self.shortcut)
+
     def forward(self, x: Tensor) -> Tensor:
         inner = torch.relu(self.norm1(self.conv1(x)))
         return torch.relu(self.norm2(self.conv2(inner)) + self.shortcut(x))
 
 
-def resnet(shape: tuple[int, ...], classes: int, widths: Sequence[int] = (8, 16, 32)) -> nn.Sequential:
-    """A small residual network: a convolution of stride 2, a block for each width, mean over the image, Linear."""
+def resnet(shape: tuple[int, ...], classes: int, widths: Sequence[int] = (8, 16, 32), blocks: int = 1) -> nn.Sequential:
+    """A small residual network: a convolution of stride 2, blocks of each width, mean over the image, Linear.
+
+    blocks : of each width; the first of each but the first width has stride 2.
+    """
     if len(shape) != 3:
         raise RecipeError(f"resnet takes images; the data has samples of shape {shape}")
     layers: OrderedDict[str, nn.Module] = OrderedDict(
@@ -147,10 +160,36 @@ def resnet(shape: tuple[int, ...], classes: int, widths: Sequence[int] = (8, 16,
         norm=nn.BatchNorm2d(widths[0]),
         relu=nn.ReLU(),
     )
-    for number, (inputs, outputs) in enumerate(pairwise([widths[0], *widths]), start=1):
-        layers[f"block{number}"] = _Block(inputs, outputs, 1 if number == 1 else 2)
+    every = [widths[0], *(width for width in widths for _ in range(blocks))]
+    for number, (inputs, outputs) in enumerate(pairwise(every)):
+        stride = 2 if number and number % blocks == 0 else 1
+        layers[f"block{number + 1}"] = _Block(inputs, outputs, stride)
     layers.update(pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(widths[-1], classes))
     return nn.Sequential(layers)
+
+
+class _Rows(nn.Module):
+    """Reads an image row by row with a recurrent layer and classifies from its last output."""
+
+    def __init__(self, layer: type[nn.GRU | nn.LSTM], shape: tuple[int, ...], classes: int, hidden: int) -> None:
+        super().__init__()
+        self.shape = shape
+        channels, _, width = shape
+        self.rnn = layer(channels * width, hidden, batch_first=True)
+        self.fc = nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.view(len(x), *self.shape).movedim(1, 2).flatten(2)
+        outputs, _ = self.rnn(rows)
+        scores: Tensor = self.fc(outputs[:, -1])
+        return scores
+
+
+def rows(layer: type[nn.GRU | nn.LSTM], shape: tuple[int, ...], classes: int, hidden: int = 64) -> nn.Module:
+    """A recurrent network that reads an image from top to bottom, a row (of all channels) a step: rnn, then fc."""
+    if len(shape) != 3:
+        raise RecipeError(f"{layer.__name__.lower()} takes images; the data has samples of shape {shape}")
+    return _Rows(layer, shape, classes, hidden)
 
 
 def _mlp_for(shape: tuple[int, ...], classes: int, hidden: Sequence[int]) -> nn.Sequential:
@@ -189,6 +228,8 @@ MODELS: dict[str, _Entry] = {
     "mlp": _Entry(_mlp_for, {"hidden": None}),
     "lenet-300-100": _Entry(lambda shape, classes: _mlp_for(shape, classes, LENET_300_100)),
     "lenet-5": _Entry(lenet_5, {"channels": (20, 50), "hidden": 500}),
-    "resnet": _Entry(resnet, {"widths": (8, 16, 32)}),
+    "resnet": _Entry(resnet, {"widths": (8, 16, 32), "blocks": 1}),
+    "gru": _Entry(partial(rows, nn.GRU), {"hidden": 64}),
+    "lstm": _Entry(partial(rows, nn.LSTM), {"hidden": 64}),
 }
 """Name → how it is built and what may be said of it."""

@@ -14,7 +14,7 @@ from torch import nn
 
 from compiler.train.layers import weights
 
-__all__ = ["picture", "run_plots", "tradeoff"]
+__all__ = ["canvas", "picture", "run_plots", "tradeoff"]
 
 _FORMATS = ("png", "svg")
 
@@ -58,7 +58,7 @@ def tradeoff(
     dense_error : percent, of the network before compression.
     points : label → (ratio, error), single operating points.
     """
-    figure, axes = _canvas(title)
+    figure, axes = canvas(title)
     for label, curve in curves.items():
         ratios, errors = zip(*sorted(curve), strict=True)
         axes.plot(ratios, errors, marker="o", markersize=4, label=label)
@@ -70,7 +70,8 @@ def tradeoff(
     return figure
 
 
-def _canvas(title: str, draw: Callable[[Axes], Any] | None = None) -> tuple[Figure, Axes]:
+def canvas(title: str, draw: Callable[[Axes], Any] | None = None) -> tuple[Figure, Axes]:
+    """An empty plot with a title; `draw` draws into it."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title)
@@ -83,7 +84,7 @@ def _canvas(title: str, draw: Callable[[Axes], Any] | None = None) -> tuple[Figu
 def _history(report: Mapping[str, Any]) -> Figure:
     """Validation accuracy and share of zero weights over all epochs, with a line where a stage begins."""
     name = report["recipe"]["name"]
-    figure, axes = _canvas(f"{name}, seed {report['seed']}")
+    figure, axes = canvas(f"{name}, seed {report['seed']}")
     other = axes.twinx()
     done, epochs, accuracy, zeros = 0, [], [], []
     for stage in report["stages"]:
@@ -128,7 +129,7 @@ def _weights(module: nn.Module) -> Figure:
 def _size(report: Mapping[str, Any]) -> Figure:
     """Bytes of each part of the compressed file, by tensor."""
     parts, size = report["size"]["parts"], report["size"]
-    figure, axes = _canvas(f"{size['file_bytes']:,} bytes, {size['ratio']:.0f}x smaller than float32")
+    figure, axes = canvas(f"{size['file_bytes']:,} bytes, {size['ratio']:.0f}x smaller than float32")
     names = [tensor["name"] for tensor in parts["tensors"]]
     below = np.zeros(len(names))
     for part in parts["tensors"][0]["bits"] if names else ():
@@ -144,7 +145,7 @@ def _size(report: Mapping[str, Any]) -> Figure:
 
 def _sensitivity(stage: Mapping[str, Any]) -> Figure:
     """Validation accuracy of the network with one layer pruned, and the proposed density of each."""
-    figure, axes = _canvas("accuracy when one layer is pruned, without retraining; star: proposed density")
+    figure, axes = canvas("accuracy when one layer is pruned, without retraining; star: proposed density")
     for name, curve in stage["curves"].items():
         densities, accuracy = zip(*curve, strict=True)
         (line,) = axes.plot(densities, [100 * value for value in accuracy], marker="o", markersize=3, label=name)

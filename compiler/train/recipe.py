@@ -7,7 +7,6 @@ results is checked by the same rules as one that a person wrote.
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,9 @@ from compiler.train.data import DATASETS
 from compiler.train.images import PRECISIONS
 from compiler.train.layers import weights
 from compiler.train.models import ModelSpec, build
-from compiler.train.stages import Prune, Scan, Stage, Teach, Train
-from compiler.train.stages import parse as parse_stage
-from compiler.train.table import Table
+from compiler.train.stages import Lift, Prune, Scan, Share, Stage, Teach, Train
+from compiler.train.stages import parse as parse_stages
+from compiler.train.table import Table, read_toml
 
 __all__ = ["Recipe", "load", "parse"]
 
@@ -95,13 +94,7 @@ def load(path: Path) -> Recipe:
     RecipeError
         The file cannot be read or a value is not legal; the message names file, key, value and legal range.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}") from error
-    return parse({"name": path.stem, **table}, str(path))
+    return parse({"name": path.stem, **read_toml(path)}, str(path))
 
 
 def parse(content: Mapping[str, Any], source: str) -> Recipe:
@@ -124,7 +117,7 @@ def parse(content: Mapping[str, Any], source: str) -> Recipe:
     data.finish()
     model = ModelSpec.parse(top.table("model"))
     layers = _layers(model, dataset, source)
-    stages = tuple(parse_stage(table, layers) for table in top.tables("stages"))
+    stages = tuple(stage for table in top.tables("stages") for stage in parse_stages(table, layers))
     top.finish()
     _check_order(stages, source)
     return Recipe(
@@ -160,7 +153,7 @@ def _check_order(stages: tuple[Stage, ...], source: str) -> None:
     if not stages:
         raise RecipeError(f"{source}: stages are empty; expected at least one that trains, such as kind dense")
     seen: list[str] = []
-    scanned = trained = False
+    scanned = trained = masked = False
     for number, stage in enumerate(stages):
         where = f"{source}: stages[{number}]"
         if stage.name in seen or not stage.name.replace("-", "").replace("_", "").isalnum():
@@ -177,6 +170,9 @@ def _check_order(stages: tuple[Stage, ...], source: str) -> None:
             raise RecipeError(f"{where}.density is 'sensitivity', but no stage of that kind comes before")
         if not trained and not isinstance(stage, Teach | Train | Prune):
             raise RecipeError(f"{where} is of kind {stage.kind}; expected one that trains the network before it")
+        if isinstance(stage, Lift) and not masked:
+            raise RecipeError(f"{where} is of kind lift, but no mask is there to lift; expected kind prune before it")
+        masked = isinstance(stage, Prune) or (masked and not isinstance(stage, Share))
         scanned |= isinstance(stage, Scan)
         trained |= not isinstance(stage, Teach)
         seen.append(stage.name)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from compiler.coding.container import decompress
-from compiler.train import checkpoint, quantize
+from compiler.train import checkpoint, quantize, structure
 from compiler.train.data import Dataset
 from compiler.train.layers import weights
 from compiler.train.packing import compressed_files
@@ -39,7 +39,8 @@ def finish(
 
     plain : the same network as `module`, masks applied and shared weights written out.
     """
-    checkpoint.save(out / MODEL, plain.state_dict(), {"recipe": recipe.asdict()})
+    content = {"recipe": recipe.asdict(), "structure": structure.describe(plain)}
+    checkpoint.save(out / MODEL, plain.state_dict(), content)
     buffer = io.BytesIO()
     spread = np.linspace(0, len(dataset.train) - 1, min(_CALIBRATION_SAMPLES, len(dataset.train))).astype(np.intp)
     np.save(buffer, dataset.train.inputs[spread], allow_pickle=False)

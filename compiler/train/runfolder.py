@@ -124,7 +124,7 @@ def load_run(folder: Path, data_dir: Path | None = None) -> LoadedRun:
             f"{folder}: its network is made by {recipe.model.name}, and reading a file runs no code; give the code "
             f"yourself: eie compile {recipe.model.name} --weights {folder / MODEL}"
         )
-    module = _module(recipe, state, folder / MODEL)
+    module = _module(recipe, state, content.get("structure", {}), folder / MODEL)
     features = int(np.prod(DATASETS[recipe.dataset].shape))
     return LoadedRun(
         module=module.eval(),
@@ -137,11 +137,14 @@ def load_run(folder: Path, data_dir: Path | None = None) -> LoadedRun:
     )
 
 
-def _module(recipe: Recipe, state: dict[str, Tensor], path: Path) -> nn.Module:
-    """The network with a plain state, whose layers may be smaller than the recipe's."""
+def _module(recipe: Recipe, state: dict[str, Tensor], described: Any, path: Path) -> nn.Module:
+    """The network with a plain state, whose layers may be smaller than the recipe's, and blocks bypassed."""
     source = DATASETS[recipe.dataset]
+    if not isinstance(described, dict):
+        raise InputError(f"{path}: its structure is {described!r}; expected a table")
     with torch.device("meta"):  # what the file is compared with costs no memory, whatever its recipe says
         expected = build(recipe.model, source.shape, source.classes)
+        structure.bypass(expected, described, str(path))
     shapes = {name: tuple(value.shape) for name, value in expected.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     fits = found.keys() == shapes.keys() and all(
@@ -153,7 +156,7 @@ def _module(recipe: Recipe, state: dict[str, Tensor], path: Path) -> nn.Module:
     if not fits or any(value.dtype not in (torch.float32, torch.int64) for value in state.values()):
         raise InputError(f"{path} holds {found}; its recipe makes float32 {shapes}, or smaller")
     module = build(recipe.model, source.shape, source.classes)
-    structure.rebuild(module, {}, state, str(path))
+    structure.rebuild(module, described, state, str(path))
     try:
         with torch.no_grad():
             outputs = module.eval()(torch.zeros(1, int(np.prod(source.shape))))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from compiler.train.layers import weights
 
@@ -64,7 +65,8 @@ def propose(
     Notes
     -----
     Between the measured densities the accuracy is interpolated over the logarithm of the density. Below the least
-    measured one it cannot be known; when every layer is there, all shrink in proportion.
+    measured one it cannot be known; when every layer is there, all shrink in proportion. Less than `target` is kept
+    where layers lose nothing by it.
     """
     total = sum(counts.values())
     low, high = 0.0, 1.0
@@ -97,7 +99,9 @@ class _Override:
 
     def __init__(self, module: nn.Module, name: str, value: torch.Tensor) -> None:
         self.module, self.name, self.value = module, name, value
-        self.chain = getattr(module, "parametrizations", {}).get(name) if hasattr(module, "parametrizations") else None
+        self.chain: nn.Module | None = None
+        if parametrize.is_parametrized(module, name):
+            self.chain = module.get_submodule(f"parametrizations.{name}")
 
     def __enter__(self) -> None:
         if self.chain is None:

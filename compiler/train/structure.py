@@ -1,7 +1,8 @@
 """The structure of a compressed module beside its numbers, so that a saved state becomes the same module again.
 
-`describe` says which parameters are masked or shared; `rebuild` gives that structure, and the shapes of a state, to
-a fresh module and loads the state. Shapes may be smaller than the fresh module's: neurons may have been removed.
+`describe` says which parameters are masked or shared, and which residual blocks are their shortcut; `rebuild` gives
+that structure, and the shapes of a state, to a fresh module and loads the state. Shapes may be smaller than the fresh
+module's: neurons may have been removed.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from compiler.errors import InputError
+from compiler.train.bypass import Bypassed, blocks, replace
 from compiler.train.layers import make_plain
 from compiler.train.prune import Mask
 from compiler.train.quantize import SharedWeight
 
-__all__ = ["describe", "fit_sizes", "rebuild"]
+__all__ = ["bypass", "describe", "fit_sizes", "rebuild"]
 
 
 def describe(module: nn.Module) -> dict[str, dict[str, Any]]:
-    """Full name of every parametrized parameter → what parametrizes it; plain data for JSON."""
+    """Full name of every parametrized parameter → what parametrizes it, of every bypassed block → that; for JSON."""
     found: dict[str, dict[str, Any]] = {}
     for path, layer in module.named_modules():
+        if isinstance(layer, Bypassed):
+            found[path] = {"kind": Bypassed.kind}
         if parametrize.is_parametrized(layer):
             for name, chain in cast(Any, layer.parametrizations).items():
                 (only,) = chain  # this kit never puts one on the other
@@ -46,6 +50,7 @@ def rebuild(module: nn.Module, description: Mapping[str, Any], state: Mapping[st
     """
     with torch.no_grad():
         make_plain(module)
+        description = bypass(module, description, source)
         shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
         for full, entry in description.items():
             if full not in shapes or not isinstance(entry, Mapping):
@@ -59,6 +64,19 @@ def rebuild(module: nn.Module, description: Mapping[str, Any], state: Mapping[st
         module.load_state_dict(dict(state))
     except RuntimeError as error:
         raise InputError(f"{source} does not hold this network: {error}") from error
+
+
+def bypass(module: nn.Module, description: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Bypass the blocks that are described as such; what is left of the description."""
+    residual = dict(blocks(module))
+    rest = dict(description)
+    for path, entry in description.items():
+        if isinstance(entry, Mapping) and entry.get("kind") == Bypassed.kind:
+            if path not in residual:
+                raise InputError(f"{source} describes {path}, which is no residual block of this network")
+            replace(module, path)
+            del rest[path]
+    return rest
 
 
 def _split(module: nn.Module, full: str) -> tuple[nn.Module, str]:
@@ -96,12 +114,17 @@ def _resize(module: nn.Module, full: str, fresh: tuple[int, ...], stored: tuple[
 
 
 def fit_sizes(layer: nn.Module) -> None:
-    """Set the sizes that a Linear or convolution states of itself to those of its weight."""
+    """Set the sizes that a Linear, convolution or batch normalization states of itself to those of its weight."""
     weight = cast(Tensor, layer.weight)
     if isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = weight.shape
     elif isinstance(layer, nn.Conv1d | nn.Conv2d):
         layer.out_channels, layer.in_channels = weight.shape[0], weight.shape[1] * layer.groups
+    elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+        layer.num_features = len(weight)
+        for buffer in (layer.running_mean, layer.running_var):
+            if buffer is not None:
+                buffer.resize_(len(weight))
 
 
 def _attach(module: nn.Module, full: str, entry: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> None:

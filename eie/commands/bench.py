@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from eie.commands.bench_ablation import ablation
+from eie.commands.bench_array import array
 from eie.commands.bench_compress import compress
 from eie.commands.bench_eie import eie
 from eie.commands.bench_speed import speed
@@ -23,5 +24,5 @@ def bench() -> None:
     """Benchmarks, each with what its figures are measured against."""
 
 
-for command in (eie, ablation, speed, studies, compress, train):
+for command in (eie, ablation, speed, studies, compress, train, array):
     bench.add_command(command)

@@ -1,12 +1,17 @@
 """The stages of a recipe: one file each, and a table of their kinds.
 
 A stage changes the module at its start (`begin`), and hooks into the one training loop. A further algorithm is a
-further file and a line in `KINDS`.
+further file and a line in `KINDS`, or in `COMPOSED` if it is made of stages that are there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from compiler.train.stages import dsd
 from compiler.train.stages.base import Context, Distill, Stage, parse_stage
+from compiler.train.stages.group_lasso import GroupLasso
+from compiler.train.stages.lift import Lift
 from compiler.train.stages.prune import Prune
 from compiler.train.stages.scan import Scan
 from compiler.train.stages.share import Share
@@ -16,9 +21,12 @@ from compiler.train.stages.train import Train
 from compiler.train.table import Table
 
 __all__ = [
+    "COMPOSED",
     "KINDS",
     "Context",
     "Distill",
+    "GroupLasso",
+    "Lift",
     "Prune",
     "Scan",
     "Share",
@@ -34,6 +42,8 @@ KINDS: dict[str, type[Stage]] = {
     "dense": Train,
     "finetune": Train,
     "prune": Prune,
+    "lift": Lift,
+    "group_lasso": GroupLasso,
     "shrink": Shrink,
     "sensitivity": Scan,
     "share": Share,
@@ -41,11 +51,18 @@ KINDS: dict[str, type[Stage]] = {
 """Kind, as recipes write it → class."""
 
 
-def parse(table: Table, layers: list[str] | None) -> Stage:
-    """A stage from its table.
+COMPOSED: dict[str, Callable[[Table, list[str] | None], list[Table]]] = {"dsd": dsd.phases}
+"""Kind that stands for several stages → what gives their tables."""
+
+
+def parse(table: Table, layers: list[str] | None) -> list[Stage]:
+    """The stage of a table, or the stages that it stands for.
 
     Parameters
     ----------
     layers : keys of the network's weights, or None where they are not known.
     """
-    return parse_stage(KINDS, table, layers)
+    kind = table.content.get("kind")
+    if isinstance(kind, str) and kind in COMPOSED:
+        return [stage for part in COMPOSED[kind](table, layers) for stage in parse(part, layers)]
+    return [parse_stage(KINDS, table, layers, also=COMPOSED)]

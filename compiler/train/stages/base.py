@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from compiler.errors import RecipeError
+from compiler.train.images import Images
 from compiler.train.loop import Hook, Lesson
 from compiler.train.schedule import Schedule
 from compiler.train.table import Table
@@ -49,6 +52,12 @@ class Context:
     lesson: Lesson
     measure: Callable[[nn.Module], float]
     records: list[dict[str, Any]] = field(default_factory=list)
+
+    def example(self, count: int) -> Tensor:
+        """The first samples, in the form that the module takes; to trace a network with. Raises `RecipeError`."""
+        if not isinstance(self.lesson, Images):
+            raise RecipeError(f"stage {self.number} traces the network on images; the lesson has none")
+        return self.lesson.arrange(torch.from_numpy(self.lesson.split.inputs[:count]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +100,11 @@ class Stage:
         return table if self.schedule is None else {**table, **self.schedule.asdict()}
 
 
-def parse_stage(kinds: Mapping[str, type[Stage]], table: Table, layers: list[str] | None) -> Stage:
-    """A stage from its table, by the class of its kind."""
-    kind = table.choice("kind", kinds)
+def parse_stage(
+    kinds: Mapping[str, type[Stage]], table: Table, layers: list[str] | None, also: Iterable[str] = ()
+) -> Stage:
+    """A stage from its table, by the class of its kind; messages name the kinds in `also` as well."""
+    kind = table.choice("kind", [*kinds, *also])
     cls = kinds[kind]
     common: dict[str, Any] = {"kind": kind, "name": table.text("name", default=kind)}
     if cls.least_epochs is not None:

@@ -14,6 +14,10 @@ from torch import Tensor, nn
 
 from compiler.frontend import from_torch
 from compiler.train import prune, quantize
+from compiler.train.data import Split
+from compiler.train.images import Images
+from compiler.train.loop import Hook, fit
+from compiler.train.schedule import Schedule
 
 
 def layer_with(weight: np.ndarray) -> nn.Linear:
@@ -169,3 +173,145 @@ def test_free_labels_never_raise_the_error_and_fixed_ones_never_change(start: st
         assert quantize.reassign(layer) > 0
         assert float(((layer.weight - shadow) ** 2).sum().detach()) < error
         assert torch.equal(shared.codes == 0, before == 0)
+
+
+def samples(rng: np.random.Generator) -> Split:
+    return Split(rng.normal(size=(120, 20)).astype(np.float32), rng.integers(0, 10, 120))
+
+
+class Watch(Hook):
+    """Re-assigns labels every other step; notes codes and squared errors around it."""
+
+    def __init__(self, layer: nn.Linear, shared: quantize.SharedWeight) -> None:
+        self.layer, self.shared = layer, shared
+        self.errors: list[tuple[float, float, int]] = []
+        self.codes = [shared.codes.clone()]
+
+    def error(self) -> float:
+        """Squared distance between the float copy and the shared weight, in double precision."""
+        shadow = self.layer.parametrizations.weight.original0
+        return float(((self.layer.weight - shadow).detach().double() ** 2)[self.shared.codes != 0].sum())
+
+    def check_nearest(self) -> None:
+        """Every weight but the zeros has the value next to its float copy, of those that are used."""
+        originals = self.layer.parametrizations.weight
+        shadow = originals.original0.detach()
+        points = self.shared.table(originals.original1.detach())[1:]
+        distances = (shadow[..., None] - points[points != 0]).abs().amin(2)
+        found = (self.layer.weight.detach() - shadow).abs()
+        assert (found <= distances + 1e-6)[self.shared.codes != 0].all()  # in the middle between two, either will do
+
+    def after_step(self, step: int, total: int) -> None:
+        if step % 2:
+            before = self.error() if self.shared.free else 0.0
+            changed = quantize.reassign(self.layer)
+            if self.shared.free:
+                self.check_nearest()
+            self.errors.append((before, self.error() if self.shared.free else 0.0, changed))
+            self.codes.append(self.shared.codes.clone())
+
+
+def trained_with(rng: np.random.Generator, free: bool, uniform: bool, bits: int) -> Watch:
+    """Train a pruned, shared layer for 60 steps under `Watch`."""
+    layer = layer_with(rng.normal(size=(10, 20)).astype(np.float32))
+    prune.prune(layer, 0.6)
+    watch = Watch(layer, quantize.attach(layer, bits, free=free, uniform=uniform))
+    schedule = Schedule(5, 10, 5e-3, shape="constant")
+    fit(nn.Sequential(layer), Images(samples(rng), (1, 4, 5)), schedule, (1,), hooks=[watch])
+    assert len(watch.errors) == 30
+    return watch
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+@pytest.mark.parametrize("bits", [2, 4])
+def test_fixed_labels_never_change_while_training(uniform: bool, bits: int, rng: np.random.Generator) -> None:
+    watch = trained_with(rng, free=False, uniform=uniform, bits=bits)
+    assert all(torch.equal(codes, watch.codes[0]) for codes in watch.codes)
+    assert not any(changed for _, _, changed in watch.errors)
+
+
+def check_free_labels(rng: np.random.Generator, uniform: bool, bits: int) -> None:
+    watch = trained_with(rng, free=True, uniform=uniform, bits=bits)
+    assert sum(changed for _, _, changed in watch.errors) > 5
+    for before, after, changed in watch.errors:
+        assert after <= before
+        assert after < before or not changed
+    zeros = watch.codes[0] == 0
+    assert all(torch.equal(codes == 0, zeros) for codes in watch.codes)
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+@pytest.mark.parametrize("bits", [2, 4])
+def test_free_labels_never_raise_the_error_while_training(uniform: bool, bits: int, rng: np.random.Generator) -> None:
+    check_free_labels(rng, uniform, bits)
+
+
+def test_planted_fault_labels_of_the_next_value_are_caught(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = quantize.reassign
+
+    def reassign(module: nn.Module, name: str = "weight") -> int:
+        changed = real(module, name)
+        shared = quantize.find(module, name)
+        assert shared is not None
+        place = torch.nonzero(shared.codes.flatten())[0]
+        shared.codes.view(-1)[place] = shared.codes.view(-1)[place] % 3 + 1
+        return changed
+
+    monkeypatch.setattr(quantize, "reassign", reassign)
+    with pytest.raises(AssertionError):
+        check_free_labels(rng, False, 2)
+
+
+def best_grid_error(values: np.ndarray, bits: int) -> float:
+    """Least squared error of multiples of one step, -m … m+1 without 0 or mirrored, over many steps."""
+    half = 1 << (bits - 1)
+    levels = np.array([level for level in range(1 - half, half + 1) if level], float)
+    best = np.inf
+    for signed in (levels, -levels):
+        for step in np.geomspace(np.abs(values).max() / 100, 2 * np.abs(values).max(), 3000):
+            best = min(best, float((np.abs(values[:, None] - step * signed).min(1) ** 2).sum()))
+    return best
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6, 8])
+def test_a_uniform_grid_is_the_multiples_of_one_trained_step(bits: int, rng: np.random.Generator) -> None:
+    layer = layer_with(rng.normal(size=(10, 20)).astype(np.float32))
+    prune.prune(layer, 0.6)
+    weight = layer.weight.detach().numpy().astype(np.float64)
+    shared = quantize.attach(layer, bits, uniform=True)
+    assert shared.levels is not None
+    half = 1 << (bits - 1)
+    levels = shared.levels.tolist()
+    two_complement = [level for level in range(1 - half, half + 1) if level]
+    assert levels in (two_complement, sorted(-level for level in two_complement))
+    nonzero = weight[weight != 0]
+    error = ((layer.weight.detach().numpy() - weight) ** 2).sum()
+    assert error <= 1.1 * best_grid_error(nonzero, bits)  # the search goes in steps of 3 %
+
+    step: Tensor = layer.parametrizations.weight.original
+    assert step.shape == (1,)
+    before = step.item()
+    fit(nn.Sequential(layer), Images(samples(rng), (1, 4, 5)), Schedule(3, 10, 1e-2), (1,))
+    assert step.item() != before
+    assert shared.levels.tolist() == levels
+    values = layer.weight.detach()
+    assert torch.equal(values == 0, torch.from_numpy(weight == 0))
+    found = (values / step.detach()).round()
+    assert torch.equal(values, found * step.detach())
+    assert set(found[found != 0].tolist()) <= set(levels)
+
+
+def test_gradient_of_a_uniform_step_is_the_sum_over_its_multiples(rng: np.random.Generator) -> None:
+    layer = layer_with(rng.normal(size=(6, 9)).astype(np.float32)).double()
+    shared = quantize.attach(layer, 3, uniform=True)
+    assert shared.levels is not None
+    inputs, goal = torch.from_numpy(rng.normal(size=(4, 9))), torch.from_numpy(rng.normal(size=(4, 6)))
+    ((torch.tanh(layer(inputs)) - goal) ** 2).sum().backward()
+    plain = layer.weight.detach().clone().requires_grad_()
+    ((torch.tanh(inputs @ plain.t() + layer.bias.detach()) - goal) ** 2).sum().backward()
+    assert plain.grad is not None
+    table = torch.cat((torch.zeros(1, dtype=torch.float64), shared.levels))
+    expected = (plain.grad * table[shared.codes.long()]).sum()
+    torch.testing.assert_close(layer.parametrizations.weight.original.grad[0], expected, rtol=1e-9, atol=1e-12)

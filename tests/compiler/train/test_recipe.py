@@ -61,7 +61,7 @@ def test_stages_may_be_left_out() -> None:
 def test_shipped_recipes(path: Path) -> None:
     loaded = recipe.load(path)
     assert loaded.name == path.stem
-    assert [stage.kind for stage in loaded.stages if stage.schedule][-3:] == ["dense", "prune", "share"]
+    assert [stage.kind for stage in loaded.stages if stage.schedule][-2:] == ["prune", "share"]
     assert recipe.parse(loaded.asdict(), "again") == loaded
 
 

@@ -62,6 +62,21 @@ RICH: Recipe = recipe.parse(
 )  # fmt: skip
 
 
+DSD: Recipe = recipe.parse(
+    {
+        "name": "dsd",
+        "seed": 6,
+        "data": {"name": "digits", "validation": 0.2, "samples": 300},
+        "model": {"name": "gru", "hidden": 8},
+        "stages": [
+            {"kind": "dense", "epochs": 2, "learning_rate": 0.01},
+            {"kind": "dsd", "epochs": 2, "learning_rate": 0.01, "rounds": 2, "sparsity": 0.4},
+        ],
+    },
+    "dsd",
+)
+
+
 class Killed(Exception):
     """Stands for a kill of the process."""
 
@@ -125,6 +140,12 @@ def test_resumed_run_of_every_option_equals_unbroken_one(tmp_path: Path) -> None
     check_resumed_equals_unbroken(tmp_path / "unbroken", tmp_path / "resumed", kills, RICH)
 
 
+def test_resumed_run_with_lifted_masks_equals_unbroken_one(tmp_path: Path) -> None:
+    train_recipe(DSD, tmp_path / "unbroken")
+    kills = [("dsd-sparse-1", 1), ("dsd-dense-1", 0), ("dsd-dense-1", 1), ("dsd-sparse-2", 2), ("dsd-dense-2", 1)]
+    check_resumed_equals_unbroken(tmp_path / "unbroken", tmp_path / "resumed", kills, DSD)
+
+
 def test_planted_fault_shared_random_numbers_are_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # If stages drew from one generator that runs on, a resumed run would draw other samples than the unbroken one.
     runs_on, load_data = torch.Generator(), run.load_data
@@ -178,6 +199,22 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 def test_resuming_with_another_recipe_is_refused(copied: Path) -> None:
     with pytest.raises(InputError, match=r"another recipe \(it differs in seed\)"):
         train_recipe(TINY, copied, resume=True, seed=77)
+
+
+def test_stages_that_follow_may_change(copied: Path, tmp_path: Path) -> None:
+    table = TINY.asdict()
+    table["stages"][2]["code_bits"] = 2
+    changed = recipe.parse({**table, "seeds": [4, 5]}, "changed")
+    with pytest.raises(InputError, match=r"share\.safetensors was trained by another recipe \(it differs in stages\)"):
+        train_recipe(changed, copied, resume=True)
+    (copied / "checkpoints" / "share.safetensors").unlink()
+    train_recipe(changed, copied, resume=True)
+    train_recipe(changed, tmp_path / "anew")
+    assert (copied / "model.safetensors").read_bytes() == (tmp_path / "anew" / "model.safetensors").read_bytes()
+    table["stages"][1]["density"] = 0.2
+    (copied / "checkpoints" / "share.safetensors").unlink()
+    with pytest.raises(InputError, match=r"prune\.safetensors was trained by another recipe"):
+        train_recipe(recipe.parse(table, "changed"), copied, resume=True)
 
 
 def test_report(unbroken: Path) -> None:

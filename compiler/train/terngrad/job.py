@@ -1,0 +1,103 @@
+"""The recipe of a distributed training: a TOML file with data, model, schedule, and whether gradients are ternary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compiler.errors import RecipeError
+from compiler.train.data import DATASETS, Dataset
+from compiler.train.data import load as load_data
+from compiler.train.models import ModelSpec
+from compiler.train.schedule import Schedule
+from compiler.train.table import Table, read_toml
+from compiler.train.terngrad.settings import Settings
+
+__all__ = ["Job", "load", "parse"]
+
+_SEED_LIMIT = (1 << 32) - 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked recipe.
+
+    Attributes
+    ----------
+    name : for people.
+    seed : of the first weights, the order of samples and the ternary random numbers.
+    dataset, validation, samples : see `data.load`.
+    model, schedule : the network, and how it is trained; `schedule.batch` is that of all workers together.
+    settings : of TernGrad; None where the recipe has no table `terngrad`: gradients are float.
+    """
+
+    name: str
+    seed: int
+    dataset: str
+    validation: float
+    samples: int | None
+    model: ModelSpec
+    schedule: Schedule
+    settings: Settings | None
+
+    def asdict(self) -> dict[str, Any]:
+        """As the TOML file says it, defaults filled in; `parse` reads it again."""
+        data: dict[str, Any] = {"name": self.dataset, "validation": self.validation}
+        if self.samples is not None:
+            data["samples"] = self.samples
+        content = {
+            "name": self.name,
+            "seed": self.seed,
+            "data": data,
+            "model": self.model.asdict(),
+            "schedule": self.schedule.asdict(),
+        }
+        return content if self.settings is None else {**content, "terngrad": self.settings.asdict()}
+
+    def data(self, folder: Path | None, workers: int) -> Dataset:
+        """The data set.
+
+        Raises
+        ------
+        RecipeError
+            A batch has fewer samples than there are workers, or as `data.load`.
+        ToolError, InputError
+            As `data.load`.
+        """
+        dataset = load_data(self.dataset, self.validation, folder, self.samples)
+        batch = min(self.schedule.batch, len(dataset.train))
+        least = len(dataset.train) % batch or batch
+        if least < workers:
+            raise RecipeError(
+                f"{self.name}: {len(dataset.train)} samples in batches of {batch} leave {least} in the last one, fewer "
+                f"than the {workers} workers; choose another batch, number of samples or of workers"
+            )
+        return dataset
+
+
+def load(path: Path) -> Job:
+    """Read a recipe file. Raises `RecipeError`."""
+    return parse({"name": path.stem, **read_toml(path)}, str(path))
+
+
+def parse(content: Mapping[str, Any], source: str) -> Job:
+    """A recipe from its tables; `source` is what messages call it. Raises `RecipeError`."""
+    top = Table(content, source, "")
+    name = top.text("name")
+    seed = top.integer("seed", 0, _SEED_LIMIT, default=1)
+    data = top.table("data")
+    dataset = data.choice("name", DATASETS)
+    validation = data.number("validation", 0, 1, default=0.15)
+    samples = data.integer("samples", 2, 1 << 30) if data.has("samples") else None
+    data.finish()
+    model = ModelSpec.parse(top.table("model"))
+    if model.foreign or not model.flat:
+        raise RecipeError(f"{source}: model.name is {model.name!r}; a distributed training takes one of the kit's own")
+    times = top.table("schedule")
+    schedule = Schedule.parse(times, 1)
+    times.finish()
+    settings = Settings.parse(top.table("terngrad"), seed) if top.has("terngrad") else None
+    top.finish()
+    return Job(name, seed, dataset, validation, samples, model, schedule, settings)

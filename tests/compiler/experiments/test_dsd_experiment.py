@@ -1,0 +1,122 @@
+"""Dense-sparse-dense against plain training: both see the same steps and rates; the words fit the numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compiler.experiments.base import Env, Trial
+from compiler.experiments.dsd import DenseSparseDense, holm
+from compiler.experiments.subject import NetworkSpec
+from compiler.train import dsd
+from compiler.train.loop import reproducible
+from compiler.train.models import ModelSpec
+from compiler.train.schedule import Schedule
+
+RECIPES = Path(__file__).parents[3] / "recipes" / "experiments"
+
+
+def tiny(name: str = "gru", seeds: tuple[int, ...] = (1, 2, 3)) -> DenseSparseDense:
+    spec = NetworkSpec(
+        name, "digits", 240, "float32", ModelSpec("gru", {"hidden": 6}), Schedule(2, 40, 0.01, shape="constant")
+    )
+    return DenseSparseDense(name="tiny", seeds=seeds, networks=(spec,), epochs=2, sparsity=0.4, drop=4, rounds=2)
+
+
+def check_same_rates(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run a trial; steps, rates and batches of both ways are the same, one after the other."""
+    rates: list[tuple[int, int, float]] = []
+    real = Schedule.rate
+
+    def rate(self: Schedule, step: int, total: int) -> float:
+        rates.append((step, total, real(self, step, total)))
+        return rates[-1][2]
+
+    monkeypatch.setattr(Schedule, "rate", rate)
+    with reproducible(1):
+        found = tiny().run(Trial("0.1", {"network": "gru", "seed": 1}), Env(None, lambda text: None))
+    first, both = rates[: 2 * 6], rates[2 * 6 :]  # 220 samples in batches of 40
+    assert {rate for _, _, rate in first} == {0.01}
+    assert len(both) == 2 * 4 * 12
+    assert both[:48] == both[48:]
+    assert [rate for _, _, rate in both[:48]] == [0.01] * 12 + [0.0025] * 12 + [0.01] * 12 + [0.0025] * 12
+    return found
+
+
+def test_both_ways_see_the_same_steps_and_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = check_same_rates(monkeypatch)
+    assert set(found) == {"initial", "dsd", "dsd_first_phase", "plain", "plain_first_phase"}
+    assert all(0 <= errors[part] <= 100 for errors in found.values() for part in ("validation", "test"))
+
+
+def test_planted_fault_a_drop_that_only_one_way_sees_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = dsd.dense_sparse_dense
+    monkeypatch.setattr(
+        dsd, "dense_sparse_dense", lambda module, train, **options: real(module, train, **{**options, "drop": 10})
+    )
+    with pytest.raises(AssertionError):
+        check_same_rates(monkeypatch)
+
+
+def test_without_sparsity_both_ways_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    # So what differs is the mask alone: not the samples, their order, or the optimizer.
+    monkeypatch.setattr(dsd, "sparsify", lambda module, sparsity: None)
+    with reproducible(1):
+        found = tiny().run(Trial("0.2", {"network": "gru", "seed": 2}), Env(None, lambda text: None))
+    assert found["dsd"] == found["plain"]
+    assert found["dsd_first_phase"] == found["plain_first_phase"]
+
+
+def results(differences: list[float]) -> dict[str, dict[str, Any]]:
+    def errors(value: float) -> dict[str, float]:
+        return {"validation": value, "test": value}
+
+    return {
+        f"0.{seed}": {
+            "initial": errors(12.0), "plain_first_phase": errors(11.0), "dsd_first_phase": errors(11.5),
+            "plain": errors(10.0 + seed), "dsd": errors(10.0 + seed + difference),
+        }
+        for seed, difference in enumerate(differences, start=1)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("differences", "whole", "single"),
+    [
+        ([-0.9, -1.0, -1.2], "DSD comes out 1 better (gru) and none worse", "DSD is better by itself"),
+        ([0.9, 1.0, 1.2], "DSD comes out none better and 1 worse (gru)", "DSD is worse by itself"),
+        ([-1.0, 1.0, 0.1], "DSD comes out none better and none worse", "no difference shows"),
+    ],
+)
+def test_words_follow_from_the_numbers(differences: list[float], whole: str, single: str) -> None:
+    summary = tiny().summarize(results(differences))
+    assert whole in summary.findings[0]
+    assert single in summary.findings[1]
+    pair = summary.figures["dsd_minus_plain"]["gru"]
+    assert pair["mean"] == pytest.approx(sum(differences) / 3)
+    assert pair["low"] < pair["mean"] < pair["high"]
+    (row,) = summary.tables[0].rows
+    assert row[:6] == ["gru", 12.0, 11.0, 11.5, 12.0, pytest.approx(12 + sum(differences) / 3, abs=1e-3)]
+    assert len(row) == len(summary.tables[0].columns)
+    (axes,) = summary.plots["differences"].axes
+    assert sorted(axes.lines[0].get_xdata()) == pytest.approx(sorted(differences))
+
+
+def test_holms_correction_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize("path", [RECIPES / "dsd.toml", RECIPES / "small" / "dsd.toml"], ids=["full", "small"])
+def test_shipped_recipes(path: Path) -> None:
+    from compiler.experiments import load
+
+    found = load(path)
+    assert isinstance(found, DenseSparseDense)
+    models = {network.model.name for network in found.networks}
+    assert {"gru", "lstm"} < models
+    assert len({trial.key for trial in found.trials()}) == len(found.networks) * len(found.seeds)
+    assert all(network.dense.shape == "constant" for network in found.networks)
