@@ -96,7 +96,7 @@ class Term:
 
 
 class _Norms(torch.autograd.Function):
-    """Norms of groups, with their gradient said outright: several times as fast as by rules for squares and sums."""
+    """Norms of groups, with their gradient said outright: twice as fast as by the rules for squares and sums."""
 
     @staticmethod
     def forward(ctx: Any, partitions: tuple[Partition, ...], *values: Tensor) -> Tensor:
@@ -111,10 +111,8 @@ class _Norms(torch.autograd.Function):
         norms, *values = ctx.saved_tensors
         alive = norms > 0
         factors = torch.where(alive, gradients[0] / torch.where(alive, norms, torch.ones_like(norms)), 0.0)
-        spread = (
-            value * partition.spread(factors, 0.0) for partition, value in zip(ctx.partitions, values, strict=True)
-        )
-        return None, *spread
+        parts = zip(ctx.partitions, values, strict=True)
+        return None, *(value * partition.spread(factors, 0.0) for partition, value in parts)
 
 
 def term(site: Site, partition: Partition, strength: float | Tensor, norm: nn.Module | None = None) -> Term:

@@ -87,7 +87,7 @@ def write(path: Path, recipe: Recipe, position: Position) -> None:
 
 
 def read(path: Path, recipe: Recipe, dataset: Dataset) -> Position:
-    """Read a checkpoint of a run of `recipe`.
+    """Read a checkpoint of a run of `recipe`, or of one that was the same up to this stage.
 
     Raises
     ------
@@ -95,13 +95,14 @@ def read(path: Path, recipe: Recipe, dataset: Dataset) -> Position:
         The file is damaged, or belongs to another recipe or network.
     """
     tensors, content = checkpoint.load(path)
-    stored = stored_recipe(content, path).asdict()
-    if stored != recipe.asdict():
-        changed = ", ".join(key for key, value in recipe.asdict().items() if stored.get(key) != value)
-        raise InputError(
-            f"{path.parent.parent} was trained by another recipe (it differs in {changed}); choose another folder"
-        )
     numbers: list[Any] = [content.get("stage"), content.get("epoch")]
+    stored, wanted = (_begun(each, numbers[0]) for each in (stored_recipe(content, path), recipe))
+    if stored != wanted:
+        changed = ", ".join(key for key, value in wanted.items() if stored.get(key) != value)
+        raise InputError(
+            f"{path} was trained by another recipe (it differs in {changed}); choose another folder, or remove this "
+            "file and train anew from its stage on"
+        )
     records, record = content.get("records"), content.get("record")
     if (
         not all(type(number) is int and number >= 0 for number in numbers)
@@ -123,6 +124,13 @@ def read(path: Path, recipe: Recipe, dataset: Dataset) -> Position:
                 raise InputError(f"{path} holds the optimizer's state of {parameter}, which the network does not have")
             optimizer.setdefault(parameter, {})[key] = value
     return Position(numbers[0], numbers[1], record, records, module, optimizer)
+
+
+def _begun(recipe: Recipe, stage: Any) -> dict[str, Any]:
+    """What of a recipe decides the network after a stage: not the stages that follow, nor other runs' seeds."""
+    table = recipe.asdict()
+    del table["seeds"]
+    return {**table, "stages": table["stages"][: stage + 1 if type(stage) is int else None]}
 
 
 def load_module(path: Path, spec: ModelSpec, dataset: Dataset) -> nn.Module:

@@ -199,7 +199,7 @@ class Watch(Hook):
         points = self.shared.table(originals.original1.detach())[1:]
         distances = (shadow[..., None] - points[points != 0]).abs().amin(2)
         found = (self.layer.weight.detach() - shadow).abs()
-        assert torch.equal(found[self.shared.codes != 0], distances[self.shared.codes != 0])
+        assert (found <= distances + 1e-6)[self.shared.codes != 0].all()  # in the middle between two, either will do
 
     def after_step(self, step: int, total: int) -> None:
         if step % 2:

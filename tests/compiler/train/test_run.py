@@ -201,6 +201,22 @@ def test_resuming_with_another_recipe_is_refused(copied: Path) -> None:
         train_recipe(TINY, copied, resume=True, seed=77)
 
 
+def test_stages_that_follow_may_change(copied: Path, tmp_path: Path) -> None:
+    table = TINY.asdict()
+    table["stages"][2]["code_bits"] = 2
+    changed = recipe.parse({**table, "seeds": [4, 5]}, "changed")
+    with pytest.raises(InputError, match=r"share\.safetensors was trained by another recipe \(it differs in stages\)"):
+        train_recipe(changed, copied, resume=True)
+    (copied / "checkpoints" / "share.safetensors").unlink()
+    train_recipe(changed, copied, resume=True)
+    train_recipe(changed, tmp_path / "anew")
+    assert (copied / "model.safetensors").read_bytes() == (tmp_path / "anew" / "model.safetensors").read_bytes()
+    table["stages"][1]["density"] = 0.2
+    (copied / "checkpoints" / "share.safetensors").unlink()
+    with pytest.raises(InputError, match=r"prune\.safetensors was trained by another recipe"):
+        train_recipe(recipe.parse(table, "changed"), copied, resume=True)
+
+
 def test_report(unbroken: Path) -> None:
     report = json.loads((unbroken / "report.json").read_text())
     assert [stage["stage"] for stage in report["stages"]] == ["dense", "prune", "share"]
