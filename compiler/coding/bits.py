@@ -1,12 +1,8 @@
-"""Bits with known probabilities, through constriction's range coder: one call for all of a block.
-
-A `Coder` is given the probabilities of a block and gives back its bits. The encoder knows them, the decoder reads
-them: what builds the probabilities is the same code on both sides and cannot tell which side it is on.
-"""
+"""Bits with known probabilities, through constriction's range coder: one call for many of them."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator
 
 import constriction
 import numpy as np
@@ -15,32 +11,24 @@ from numpy.typing import NDArray
 from compiler.coding.mixing import ONE
 from compiler.errors import CodingError
 
-__all__ = ["BitCoder", "BitDecoder", "BitEncoder", "BitRecorder"]
+__all__ = ["BitDecoder", "BitEncoder", "BitRecorder"]
 
 Int = NDArray[np.int64]
+Bits = NDArray[np.int32]
 
 _WORD = 4  # bytes
 _PIECE = 1 << 20  # bits coded by one call; bounds the memory of their floats
-
-
-class BitCoder(Protocol):
-    """One side of the coder."""
-
-    def code(self, found: Int, bits: Int | None) -> Int:
-        """Bits (n,) of which `found` gives the probability to be 1, of ONE; `bits` are they, or None to read them."""
 
 
 class BitRecorder:
     """Takes note of bits and their probabilities; nothing is coded."""
 
     def __init__(self) -> None:
-        self.notes: list[tuple[Int, Int]] = []
+        self.notes: list[tuple[Int, Bits]] = []
 
-    def code(self, found: Int, bits: Int | None) -> Int:
-        """Take note of the bits."""
-        assert bits is not None
-        self.notes.append((found.copy(), bits))
-        return bits
+    def code(self, found: Int, bits: Bits) -> None:
+        """Take note of bits (n,), of which `found` (n,) gives the probability to be 1, of ONE."""
+        self.notes.append((found, bits))
 
 
 class BitEncoder:
@@ -50,11 +38,11 @@ class BitEncoder:
         self._encoder = constriction.stream.queue.RangeEncoder()
         self._model = constriction.stream.model.Bernoulli(perfect=False)
 
-    def code(self, found: Int, bits: Int) -> None:
-        """Append bits (n,) to the stream."""
+    def code(self, found: Int, bits: Bits) -> None:
+        """Append bits (n,) to the stream; `found` as of `BitRecorder.code`."""
         for first in range(0, len(bits), _PIECE):
             part = slice(first, first + _PIECE)
-            self._encoder.encode(bits[part].astype(np.int32), self._model, found[part] / ONE)
+            self._encoder.encode(bits[part], self._model, found[part] / ONE)
 
     def finish(self) -> bytes:
         """The stream. Zeros at its end are left out; `BitDecoder` puts them back."""
@@ -69,17 +57,17 @@ class BitDecoder:
         self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
         self._model = constriction.stream.model.Bernoulli(perfect=False)
 
-    def code(self, found: Int, bits: Int | None) -> Int:
-        """The next bits of the stream.
+    def read(self, steps: Iterator[int], chances: NDArray[np.float64], bits: Bits) -> None:
+        """Read bits for a generator that yields how many `chances` it has, until it ends.
 
         Raises
         ------
         CodingError
             No encoder wrote this stream.
         """
-        assert bits is None
+        decode, model = self._decoder.decode, self._model
         try:
-            read: Int = self._decoder.decode(self._model, found / ONE).astype(np.int64)
+            for size in steps:
+                bits[:size] = decode(model, chances[:size])
         except (AssertionError, ValueError) as error:
             raise CodingError(f"the coded stream is not what the coder writes ({error})") from None
-        return read

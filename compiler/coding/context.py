@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.coding.bits import BitCoder
+from compiler.coding.bits import BitDecoder, BitRecorder
 from compiler.coding.grid import Grid
 from compiler.coding.mixing import probability
 from compiler.coding.plan import Plan
@@ -55,7 +55,7 @@ class Neurons:
 
 
 def code_matrix(
-    coder: BitCoder,
+    coder: BitRecorder | BitDecoder,
     shape: tuple[int, int],
     nonzeros: int,
     codebook: NDArray[np.float32] | NDArray[np.int16],
@@ -77,14 +77,14 @@ def code_matrix(
     lines, rows = shape if plan.turned else shape[::-1]
     line_hints, cross_hints = (row_hints, column_hints) if plan.turned else (column_hints, row_hints)
     occupied = None if known is None else (known != 0).view(np.uint8)
+    lags, none = np.array(plan.lags, np.int64), np.zeros(0, np.int64)
     live_lines, live_rows, bits = np.arange(lines), np.arange(rows), 0.0
     if plan.flagged:
         here = None if occupied is None else occupied.any(axis=1)
-        live_lines, spent = code_flags(coder, lines, plan.lags, line_hints, here)
+        live_lines, spent = code_flags(coder, lines, lags, line_hints, here)
         across = None if occupied is None else occupied.any(axis=0)
-        live_rows, more = code_flags(coder, rows, (), cross_hints, across)
+        live_rows, more = code_flags(coder, rows, none, cross_hints, across)
         bits = spent + more
-    lags = np.array(plan.lags, np.int64)
     grid = Grid(
         seen=np.zeros((lines, rows), np.uint8),
         totals=np.zeros(lines, np.int64),
@@ -95,6 +95,11 @@ def code_matrix(
         line_hints=line_hints,
         row_hints=cross_hints,
         expected=probability(nonzeros, max(len(live_lines) * len(live_rows), 1)),
+        pattern=np.zeros(rows, np.int64),
+        neighbours=np.zeros(rows, np.int64),
+        fullness=np.zeros(rows, np.int64),
+        pause=np.zeros(rows, np.int64),
+        beside=np.zeros(1, np.int64),
     )
     bits += code_positions(coder, grid, live_lines, plan.block, occupied)
     if int(grid.totals.sum()) != nonzeros:

@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.coding.matrices import matrix_reader, matrix_writer
+from compiler.coding.matrices import MatrixReader, MatrixWriter, matrix_reader, matrix_writer
 from compiler.coding.names import read_name, write_name
-from compiler.coding.numbers import read_floats, write_floats
 from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS, TensorSize
 from compiler.coding.wire import Reader, Writer
 from compiler.compressed import CompressedModel, CompressedTensor
@@ -47,7 +46,7 @@ def write(writer: Writer, model: CompressedModel, coder: str) -> None:
     _write_metadata(writer, model.metadata)
     plain, matrices = Writer(), matrix_writer(coder)
     for tensor in model.tensors:
-        _write_codebook(plain, tensor.codebook)
+        _write_codebook(plain, matrices, tensor.codebook)
         matrices.write(plain, tensor.codes, tensor.codebook)
     for array in model.dense.values():
         values = np.ascontiguousarray(array).reshape(-1)
@@ -55,7 +54,7 @@ def write(writer: Writer, model: CompressedModel, coder: str) -> None:
             places = values.view(np.uint32) != 0  # a negative zero is a value
             matrices.write(plain, places.reshape(array.shape[0], -1).view(np.uint8), _PLACES)
             values = values[places]
-        write_floats(plain, values)
+        matrices.floats(plain, values)
     writer.raw(matrices.stream())
     writer.raw(bytes(plain.data))
 
@@ -75,9 +74,7 @@ def read(reader: Reader, coder: str, described: bool) -> tuple[CompressedModel, 
     matrices = matrix_reader(coder, reader)
     tensors, arrays, sizes = [], {}, []
     for name, shape, bits in heads[:shared]:
-        begin = reader.at
-        codebook = _read_codebook(reader, bits + 1, name)
-        book_bits = 8.0 * (reader.at - begin)
+        codebook, book_bits = _read_codebook(reader, matrices, bits + 1, name)
         rows = shape[0] if shape else 0
         if not rows:
             raise CodingError(f"{name}: a shared tensor of shape {shape}")
@@ -97,12 +94,11 @@ def read(reader: Reader, coder: str, described: bool) -> tuple[CompressedModel, 
                 raise CodingError(f"{name}: a tensor of shape {shape} and form {sparse}")
             codes, coded = matrices.read(reader, (shape[0], math.prod(shape[1:])), _PLACES, name)
             places, positions = codes.reshape(-1) != 0, coded.codes + coded.positions
-        begin = reader.at
         values = np.zeros(len(places), np.float32)
-        values[places] = read_floats(reader, int(places.sum()), name)
+        values[places], value_bits = matrices.floats(reader, int(places.sum()), name)
         arrays[name] = values.reshape(shape)
         nonzeros = int(np.count_nonzero(values))
-        sizes.append(TensorSize(name, shape, nonzeros, positions=positions, values=8.0 * (reader.at - begin)))
+        sizes.append(TensorSize(name, shape, nonzeros, positions=positions, values=value_bits))
     model = CompressedModel(tuple(tensors), arrays, metadata)
     try:
         model.verify()
@@ -150,18 +146,19 @@ def _read_head(reader: Reader, name_before: str, shape_before: Shape) -> tuple[s
     return name, shape, head >> 5
 
 
-def _write_codebook(writer: Writer, codebook: NDArray[np.float32]) -> None:
+def _write_codebook(writer: Writer, matrices: MatrixWriter, codebook: NDArray[np.float32]) -> None:
     """Entries from code 1 up to the last that is not zero."""
     used = int(np.flatnonzero(codebook.view(np.uint32)).max(initial=0))
     writer.byte(used)
-    write_floats(writer, codebook[1 : used + 1])
+    matrices.floats(writer, codebook[1 : used + 1])
 
 
-def _read_codebook(reader: Reader, bits: int, name: str) -> NDArray[np.float32]:
+def _read_codebook(reader: Reader, matrices: MatrixReader, bits: int, name: str) -> tuple[NDArray[np.float32], float]:
+    """The codebook and what it took."""
     codebook = np.zeros(1 << bits, np.float32)
     used = reader.byte(f"{name}: entries of the codebook", len(codebook) - 1)
-    codebook[1 : used + 1] = read_floats(reader, used, f"{name}: codebook")
-    return codebook
+    codebook[1 : used + 1], spent = matrices.floats(reader, used, f"{name}: codebook")
+    return codebook, spent + 8.0
 
 
 def _write_metadata(writer: Writer, metadata: Mapping[str, str]) -> None:

@@ -20,6 +20,10 @@ class Grid(NamedTuple):
     lags : distances to lines before. live : rows that are not flagged as empty.
     line_hints, row_hints : (lines,) and (rows,), 0 … 15, how full the neuron is elsewhere; 0 if not known.
     expected : share of nonzeros, of ONE.
+
+    Of the line at work, from the lines before, (rows,): `pattern` which of the first six lags are nonzero, `neighbours`
+    how many of all lags, `fullness` of the row so far, `pause` since its latest nonzero. beside : (1,), how full the
+    lines at the lags are.
     """
 
     seen: NDArray[np.uint8]
@@ -31,6 +35,11 @@ class Grid(NamedTuple):
     line_hints: Int
     row_hints: Int
     expected: int
+    pattern: Int
+    neighbours: Int
+    fullness: Int
+    pause: Int
+    beside: Int
 
 
 class Past(NamedTuple):

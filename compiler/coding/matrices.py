@@ -1,4 +1,4 @@
-"""The two coders of matrices, with one face: plain bytes go to the file as they come, a coded stream beside them."""
+"""The two coders of matrices and floats, with one face: plain bytes go to the file as they come, beside a stream."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from compiler.coding import paper
 from compiler.coding.bits import BitDecoder, BitEncoder, BitRecorder
 from compiler.coding.context import Neurons, code_matrix
+from compiler.coding.floats import FloatModel
+from compiler.coding.numbers import read_floats, write_floats
 from compiler.coding.paper import Coded
 from compiler.coding.plan import Plan, best_plan, read_plan, write_plan
 from compiler.coding.wire import Reader, Writer
@@ -26,6 +28,9 @@ class MatrixWriter(Protocol):
     def write(self, writer: Writer, codes: NDArray[np.uint8], codebook: Codebook) -> None:
         """Append a matrix, uint8 (rows, columns); its plain part goes to `writer`."""
 
+    def floats(self, writer: Writer, values: NDArray[np.float32]) -> None:
+        """Append float32 (n,)."""
+
     def stream(self) -> bytes:
         """What stands before the plain parts."""
 
@@ -37,6 +42,9 @@ class MatrixReader(Protocol):
         self, reader: Reader, shape: tuple[int, int], codebook: Codebook, what: str
     ) -> tuple[NDArray[np.uint8], Coded]:
         """The next matrix and what it took."""
+
+    def floats(self, reader: Reader, count: int, what: str) -> tuple[NDArray[np.float32], float]:
+        """The next floats and their bits."""
 
 
 def matrix_writer(coder: str) -> MatrixWriter:
@@ -55,6 +63,9 @@ class _PaperWriter:
     def write(self, writer: Writer, codes: NDArray[np.uint8], codebook: Codebook) -> None:
         paper.write(writer, codes, len(codebook))
 
+    def floats(self, writer: Writer, values: NDArray[np.float32]) -> None:
+        write_floats(writer, values)
+
     def stream(self) -> bytes:
         return b""
 
@@ -65,10 +76,15 @@ class _PaperReader:
     ) -> tuple[NDArray[np.uint8], Coded]:
         return paper.read(reader, shape, len(codebook), what)
 
+    def floats(self, reader: Reader, count: int, what: str) -> tuple[NDArray[np.float32], float]:
+        begin = reader.at
+        return read_floats(reader, count, what), 8.0 * (reader.at - begin)
+
 
 class _ContextWriter:
     def __init__(self) -> None:
         self._encoder = BitEncoder()
+        self._floats = FloatModel()
         self._neurons = Neurons(np.zeros(0, np.int64))
 
     def write(self, writer: Writer, codes: NDArray[np.uint8], codebook: Codebook) -> None:
@@ -91,6 +107,9 @@ class _ContextWriter:
                 self._encoder.code(found, bits)
         self._neurons.see(codes)
 
+    def floats(self, writer: Writer, values: NDArray[np.float32]) -> None:
+        self._floats.write(writer, self._encoder, values)
+
     def stream(self) -> bytes:
         data, head = self._encoder.finish(), Writer()
         head.varint(len(data))
@@ -100,6 +119,7 @@ class _ContextWriter:
 class _ContextReader:
     def __init__(self, data: bytes) -> None:
         self._decoder = BitDecoder(data)
+        self._floats = FloatModel()
         self._neurons = Neurons(np.zeros(0, np.int64))
 
     def read(
@@ -112,6 +132,11 @@ class _ContextReader:
             codes, positions, values = code_matrix(self._decoder, shape, nonzeros, codebook, plan, self._neurons, None)
         self._neurons.see(codes)
         return codes, Coded(0, 0, values, positions)
+
+    def floats(self, reader: Reader, count: int, what: str) -> tuple[NDArray[np.float32], float]:
+        begin = reader.at
+        values, bits = self._floats.read(reader, self._decoder, count, what)
+        return values, bits + 8.0 * (reader.at - begin)
 
 
 def _shape(codes: NDArray[np.uint8]) -> tuple[int, int]:

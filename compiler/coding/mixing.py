@@ -21,10 +21,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LIMIT", "ONE", "RATES", "SPENT", "SQUASH", "STRETCH", "Mix", "fresh", "probability"]
+__all__ = ["INPUTS", "LIMIT", "MIXERS", "ONE", "RATES", "SPENT", "SQUASH", "STRETCH", "Mix", "fresh", "probability"]
 
 Int = NDArray[np.int64]
-Small = NDArray[np.int32]
 
 ONE = 1 << 16
 """A probability of 1 as the coder sees it: bits have probabilities from 1 to ONE − 1, all exact as floats."""
@@ -32,13 +31,18 @@ ONE = 1 << 16
 LIMIT = 2900
 """Largest logarithm of odds, with eight bits behind the point: beyond, the probability is 1 / ONE or less."""
 
+INPUTS = 12
+"""What is mixed: eleven predictors and a constant; of every kind of bit as many, so that loops have a fixed length."""
+
+MIXERS = 3
+"""Sets of weights that judge each bit; their opinions are averaged."""
+
 _FRACTION = 8
-_DEEP = 22  # bits of a probability in a table
 _WEIGHT_ONE = 1 << 16
 _COUNTS = 1024
 
 
-def _squash_table() -> Small:
+def _squash_table() -> NDArray[np.int32]:
     """Probability, of ONE, for log odds −LIMIT … LIMIT; by decimals, whose exp is exact to the last digit."""
     with localcontext() as context:
         context.prec = 30
@@ -52,55 +56,61 @@ STRETCH = (np.minimum(np.searchsorted(SQUASH, np.arange(ONE)), 2 * LIMIT) - LIMI
 # How far a probability moves towards a bit after n bits in its context, of 2**16: 1 / (n + 1.6).
 RATES = ((65536 * 10) // (10 * np.arange(_COUNTS, dtype=np.int64) + 16)).astype(np.int32)
 # What an ideal coder spends on a bit of this probability, for reports of sizes only.
-SPENT = -np.log2(np.arange(ONE).clip(1) / ONE)
+SPENT = (-np.log2(np.arange(ONE).clip(1) / ONE)).astype(np.float32)
 
 
 class Mix(NamedTuple):
     """Predictors of one kind of bit, and room for what they say of a block.
 
-    tables, counts : probabilities (of 2**22) and bits seen, all predictors' contexts one behind the other.
-    starts : (predictors,), where each predictor's contexts begin.
-    weights : (sets, predictors + 1), of 2**16; the last is for a constant.
-    contexts : (block, predictors), what each predictor sees. odds : (predictors,), what it says of one bit.
-    chosen : (block, mixers), set of weights. opinions : (mixers,), the probability that each gives to one bit.
-    found : (block,), probability of a 1, of ONE. spent : (1,), information coded so far, in bits.
+    tables : uint32, all predictors' contexts one behind the other: a probability, 22 bits, and below it how many bits
+        it has seen, 10 bits.
+    starts : (INPUTS − 1,), where each predictor's contexts begin.
+    weights : (sets, INPUTS), of 2**16; the last is for a constant.
+    contexts : (block, INPUTS − 1 + MIXERS), what each predictor sees, then the sets of weights.
+    room : (INPUTS + MIXERS,), what each predictor says of one bit, then each mixer.
+    found, chances : (block,), probability of a 1, of ONE and of 1. spent : (1,), information coded so far, in bits.
     """
 
-    tables: Small
-    counts: Small
+    tables: NDArray[np.uint32]
     starts: Int
     weights: Int
     contexts: Int
-    odds: Int
-    chosen: Int
-    opinions: Int
+    room: Int
     found: Int
+    chances: NDArray[np.float64]
     spent: NDArray[np.float64]
 
 
 def fresh(
-    sizes: Sequence[int], sets: int, block: int, expected: int, mixers: int = 1, trust: Sequence[int] | None = None
+    sizes: Sequence[int],
+    sets: int,
+    block: int,
+    expected: int,
+    trust: Sequence[int] | None = None,
+    belief: int = 0,
 ) -> Mix:
     """Predictors that have seen nothing.
 
     sizes : contexts of each predictor. sets : of weights. block : most bits at a time. expected : probability, of ONE.
-    mixers : sets of weights that judge each bit, whose opinions are averaged. trust : first weights, in percent.
+    trust : first weights, in percent. belief : how many bits `expected` is worth, beyond the first 1.6.
     """
-    predictors = len(sizes)
-    weights = np.full((sets, predictors + 1), _WEIGHT_ONE // predictors, np.int64)
-    weights[:, predictors] = 0
+    predictors = INPUTS - 1
+    sizes = [*sizes, *[1] * (predictors - len(sizes))]
+    weights = np.full((sets, INPUTS), _WEIGHT_ONE // predictors, np.int64)
     if trust is not None:
-        weights[:, :predictors] = np.array(trust, np.int64) * _WEIGHT_ONE // 100
+        weights[:, : len(trust)] = np.array(trust, np.int64) * _WEIGHT_ONE // 100
+        weights[:, len(trust) :] = 0
+    weights[:, predictors] = 0
+    room = np.zeros(INPUTS + MIXERS, np.int64)
+    room[predictors] = 1 << _FRACTION
     return Mix(
-        tables=np.full(sum(sizes), expected << (_DEEP - 16), np.int32),
-        counts=np.zeros(sum(sizes), np.int32),
+        tables=np.full(sum(sizes), expected << 16 | belief, np.uint32),
         starts=np.cumsum([0, *sizes[:-1]]).astype(np.int64),
         weights=weights,
-        contexts=np.zeros((block, predictors), np.int64),
-        odds=np.zeros(predictors, np.int64),
-        chosen=np.zeros((block, mixers), np.int64),
-        opinions=np.zeros(mixers, np.int64),
+        contexts=np.zeros((block, predictors + MIXERS), np.int64),
+        room=room,
         found=np.zeros(block, np.int64),
+        chances=np.zeros(block),
         spent=np.zeros(1),
     )
 

@@ -23,6 +23,7 @@ MAX_LAGS = 8
 _MAX_LAG = 4095
 _SAMPLED_ROWS = 1024
 _SMALL = 1 << 20  # elements up to which the encoder tries plans
+_TINY = 1 << 16  # elements up to which it doubts that lags are alike
 
 # Bits of a block: small ones follow the data closely, large ones cost less time.
 _BLOCKS = ((1 << 19, 3), (1 << 22, 6), (1 << 62, 8))
@@ -59,7 +60,7 @@ def best_plan(codes: NDArray[np.uint8], cost: Callable[[Plan], float]) -> Plan:
     costs = {plan: cost(plan) for plan in plans}
     best = min(plans, key=lambda plan: costs[plan])
     others = []
-    if best.lags:
+    if best.lags and codes.size <= _TINY:  # in larger ones what is found is no accident
         others.append(replace(best, lags=()))
     if best.flagged and 8 * within > 7 * codes.size:
         others.append(replace(best, flagged=False))
@@ -68,18 +69,21 @@ def best_plan(codes: NDArray[np.uint8], cost: Callable[[Plan], float]) -> Plan:
 
 
 def _alike(lines: NDArray[np.bool_]) -> tuple[int, ...]:
-    """Lags at which lines coincide more than by chance, by how much they do."""
+    """Lags at which lines coincide more than by chance, by how much they do.
+
+    Chance knows how full each row is: or else rows that are full everywhere would make all lines alike.
+    """
     count, rows = lines.shape
     if count < 3:
         return ()
     step = -(-rows // _SAMPLED_ROWS)
     packed = np.packbits(lines[:, ::step], axis=1)
-    share = float(np.mean(lines[:, ::step]))
+    by_chance = float((lines[:, ::step].mean(axis=0) ** 2).sum())  # coincidences of two lines
     found = []
     for lag in range(1, min(count - 1, _MAX_LAG) + 1):
         pairs = (count - lag) * len(range(0, rows, step))
         both = int(np.bitwise_count(packed[lag:] & packed[:-lag]).sum())
-        chance = share * share * pairs
+        chance = by_chance * (count - lag)
         # Half of all pairs of lines, or else a few would be judged by chance.
         if 2 * lag <= count and both > chance + 3 * chance**0.5 + 3:
             found.append((both / pairs, -lag))

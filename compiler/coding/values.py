@@ -9,18 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.coding.bits import BitCoder
+from compiler.coding.bits import BitDecoder, BitRecorder
 from compiler.coding.grid import Past
-from compiler.coding.kernels import (
-    RANK_SPEED,
-    VALUE_SPEED,
-    all_values,
-    enter_values,
-    learn,
-    predict,
-    rank_contexts,
-    sign_contexts,
-)
+from compiler.coding.kernels import all_values, value_steps
 from compiler.coding.mixing import fresh
 from compiler.coding.ranks import Ranks
 from compiler.errors import CodingError
@@ -35,7 +26,12 @@ _TRUST_ALONE = (14,) * 10
 
 
 def code_values(
-    coder: BitCoder, seen: NDArray[np.uint8], lags: Int, ranks: Ranks, block: int, codes: NDArray[np.uint8] | None
+    coder: BitRecorder | BitDecoder,
+    seen: NDArray[np.uint8],
+    lags: Int,
+    ranks: Ranks,
+    block: int,
+    codes: NDArray[np.uint8] | None,
 ) -> tuple[NDArray[np.uint8], float]:
     """Codes of all nonzeros, uint8 (lines, rows), and the bits that this took.
 
@@ -51,37 +47,21 @@ def code_values(
     nodes = 2 << depth  # a sign and a node of the tree
     sign_sizes = (1, 17, 17, 81, 9, 17 * 9, 17 * 9, 15, rows, lines)
     rank_sizes = (nodes, *(nodes * n for n in (18, 34, rows, 17, 33, 16, 16, 18 * 17)))
-    signs = fresh(sign_sizes, 6, block, 1 << 15, 2, _TRUST if len(lags) else _TRUST_ALONE)
-    places = fresh(rank_sizes, depth + 4, block, 1 << 15, 2)
-    if codes is not None:
+    signs = fresh(sign_sizes, 6, block, 1 << 15, _TRUST if len(lags) else _TRUST_ALONE)
+    places = fresh(rank_sizes, depth + 4, block, 1 << 15)._replace(chances=signs.chances)
+    if isinstance(coder, BitRecorder):
+        assert codes is not None
         coder.code(*all_values(signs, places, past, ranks.of_code, ranks.levels, depth, block, codes))
-        return codes, float(signs.spent.sum() + places.spent.sum())
-    result = np.zeros((lines, rows), np.uint8)
+        return codes, float(signs.spent[0] + places.spent[0])
+    result, bits = np.zeros((lines, rows), np.uint8), np.zeros(block, np.int32)
     to_code = np.zeros((2, 1 << depth), np.uint8)
     to_code[0, : len(ranks.negative)] = ranks.negative
     to_code[1, : len(ranks.positive)] = ranks.positive
-    for line in range(lines):
-        here = np.flatnonzero(seen[line])
-        for first in range(0, len(here), block):
-            at = here[first : first + block]
-            size = len(at)
-            sign_contexts(signs, past, line, at)
-            predict(signs, size)
-            positive = coder.code(signs.found[:size], None)
-            learn(signs, positive, size, VALUE_SPEED)
-            node = np.ones(size, np.int64)
-            for level in range(depth):
-                rank_contexts(places, past, line, at, positive, node, level, depth)
-                predict(places, size)
-                bits = coder.code(places.found[:size], None)
-                learn(places, bits, size, RANK_SPEED)
-                node = 2 * node + bits
-            found = to_code[positive, node - (1 << depth)]
-            if not found.all():
-                raise CodingError("the coded stream holds a value that the codebook does not have")
-            result[line, at] = found
-            enter_values(past, line, at, ranks.levels[found])
-    return result, float(signs.spent.sum() + places.spent.sum())
+    steps = value_steps(signs, places, past, to_code, ranks.levels, depth, block, bits, result)
+    coder.read(steps, signs.chances, bits)
+    if np.count_nonzero(result) != np.count_nonzero(seen):
+        raise CodingError("the coded stream holds a value that the codebook does not have")
+    return result, float(signs.spent[0] + places.spent[0])
 
 
 def _logarithms(counts: Int) -> Int:

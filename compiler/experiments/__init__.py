@@ -6,7 +6,6 @@ the report.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 from compiler.errors import RecipeError
@@ -19,7 +18,7 @@ from compiler.experiments.terngrad import TernGrad
 from compiler.experiments.terngrad_speed import TernGradSpeed
 from compiler.experiments.terngrad_traffic import TernGradTraffic
 from compiler.experiments.tradeoff import Tradeoff
-from compiler.train.table import Table
+from compiler.train.table import Table, read_toml
 
 __all__ = ["KINDS", "load"]
 
@@ -48,13 +47,7 @@ def load(path: Path) -> Experiment:
     RecipeError
         The file cannot be read or a value is not legal; the message names file, key, value and legal range.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}") from error
-    table = Table(content, str(path), "")
+    table = Table(read_toml(path), str(path), "")
     cls = KINDS[table.choice("kind", KINDS)]
     name = table.text("name", default=path.stem)
     seeds = table.integers("seeds", 0, _SEED_LIMIT, default=[1])

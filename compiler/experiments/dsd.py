@@ -58,10 +58,10 @@ class DenseSparseDense(Experiment):
         }
 
     def trials(self) -> list[Trial]:
-        """One for each seed and network."""
+        """One for each network and seed."""
         return [
             Trial(f"{number}.{seed}", {"network": network.name, "seed": seed})
-            for seed, (number, network) in product(self.seeds, enumerate(self.networks))
+            for (number, network), seed in product(enumerate(self.networks), self.seeds)
         ]
 
     def run(self, trial: Trial, env: Env) -> dict[str, Any]:

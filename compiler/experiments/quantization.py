@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Trial
+from compiler.experiments.base import Env, Summary, SummaryTable, Trial
 from compiler.experiments.paired import Paired
-from compiler.experiments.subject import NetworkSpec, Subject, networks_of, schedule_of
+from compiler.experiments.subject import OverNetworks, networks_of, schedule_of
 from compiler.train.schedule import Schedule
 from compiler.train.stages import Share
 from compiler.train.table import Table
@@ -33,7 +33,7 @@ Errors = Mapping[tuple[str, int, str, str], list[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantization(Experiment):
+class Quantization(OverNetworks):
     """Every network is trained, then quantized to every number of bits in four ways, and trained on.
 
     Attributes
@@ -43,7 +43,6 @@ class Quantization(Experiment):
     """
 
     kind: ClassVar[str] = "quantization"
-    networks: tuple[NetworkSpec, ...]
     bits: tuple[int, ...]
     finetune: Schedule
 
@@ -56,17 +55,9 @@ class Quantization(Experiment):
             "finetune": schedule_of(table, "finetune"),
         }
 
-    def trials(self) -> list[Trial]:
-        """One for each network and seed: all ways start from the same trained network."""
-        return [
-            Trial(f"{network.name}.{seed}", {"network": network.name, "seed": seed})
-            for seed, network in product(self.seeds, self.networks)
-        ]
-
     def run(self, trial: Trial, env: Env) -> dict[str, Any]:
         """Errors in percent, of the dense network and of each way; and of each way before its training."""
-        spec = next(network for network in self.networks if network.name == trial.options["network"])
-        subject = Subject.make(spec, trial.options["seed"], env)
+        spec, subject = self.subject(trial, env)
         env.note("dense")
         subject.train(subject.module, spec.dense, 0)
         ways = {}

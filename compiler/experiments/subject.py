@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from torch import nn
 
 from compiler.errors import RecipeError
-from compiler.experiments.base import Env
+from compiler.experiments.base import Env, Experiment, Trial
 from compiler.train.data import DATASETS, Dataset, load
 from compiler.train.images import PRECISIONS, Images, accuracy
 from compiler.train.loop import fit
@@ -19,7 +20,7 @@ from compiler.train.schedule import Schedule
 from compiler.train.stages import Context, Stage
 from compiler.train.table import Table
 
-__all__ = ["NetworkSpec", "Subject", "networks_of", "schedule_of"]
+__all__ = ["NetworkSpec", "OverNetworks", "Subject", "networks_of", "schedule_of"]
 
 _VALIDATION = 1 / 12
 
@@ -77,6 +78,30 @@ class Subject:
         """Percent of the validation and of the test samples that it gets wrong."""
         parts = {"validation": self.dataset.validation, "test": self.dataset.test}
         return {name: 100 * (1 - accuracy(module, self.lesson, part)) for name, part in parts.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverNetworks(Experiment):
+    """An experiment that does the same to several networks with every seed.
+
+    Attributes
+    ----------
+    networks : whose names differ.
+    """
+
+    networks: tuple[NetworkSpec, ...]
+
+    def trials(self) -> list[Trial]:
+        """One for each network and seed: all that is tried starts from the same trained network."""
+        return [
+            Trial(f"{network.name}.{seed}", {"network": network.name, "seed": seed})
+            for seed, network in product(self.seeds, self.networks)
+        ]
+
+    def subject(self, trial: Trial, env: Env) -> tuple[NetworkSpec, Subject]:
+        """The network of a trial, fresh."""
+        spec = next(network for network in self.networks if network.name == trial.options["network"])
+        return spec, Subject.make(spec, trial.options["seed"], env)
 
 
 def schedule_of(table: Table, key: str, least_epochs: int = 1) -> Schedule:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
-from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Trial
-from compiler.experiments.subject import NetworkSpec, Subject, networks_of, schedule_of
+from compiler.experiments.base import Env, Summary, SummaryTable, Trial
+from compiler.experiments.subject import OverNetworks, Subject, networks_of, schedule_of
 from compiler.train.layers import make_plain
 from compiler.train.packing import compressed_files
 from compiler.train.schedule import Schedule
@@ -30,7 +29,7 @@ ALONE, BITS_ALONE, BOTH = "pruning", "quantization", "pruning + quantization"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tradeoff(Experiment):
+class Tradeoff(OverNetworks):
     """Every network is trained, pruned to every density, and shared at every width, alone and together.
 
     Attributes
@@ -41,7 +40,6 @@ class Tradeoff(Experiment):
     """
 
     kind: ClassVar[str] = "tradeoff"
-    networks: tuple[NetworkSpec, ...]
     densities: tuple[float, ...]
     bits: tuple[int, ...]
     both_bits: tuple[int, ...]
@@ -60,17 +58,9 @@ class Tradeoff(Experiment):
             "share": schedule_of(table, "share"),
         }
 
-    def trials(self) -> list[Trial]:
-        """One for each network and seed."""
-        return [
-            Trial(f"{network.name}.{seed}", {"network": network.name, "seed": seed})
-            for seed, network in product(self.seeds, self.networks)
-        ]
-
     def run(self, trial: Trial, env: Env) -> dict[str, Any]:
         """Error and file of every operating point."""
-        spec = next(network for network in self.networks if network.name == trial.options["network"])
-        subject = Subject.make(spec, trial.options["seed"], env)
+        spec, subject = self.subject(trial, env)
         dense = subject.module
         bytes_dense = 4 * sum(parameter.numel() for parameter in dense.parameters())
         env.note("dense")

@@ -51,7 +51,11 @@ class Partition:
 
     def squares(self, value: Tensor) -> Tensor:
         """Sum of the squares of each group, float (count,); differentiable."""
-        return self._add_up(value.square())
+        others = [dim for dim in range(len(self.shape)) if dim not in self.keep]
+        if not others:
+            return self._add_up(value.square())
+        # Squares and sums in one pass.
+        return self._add_up(torch.linalg.vector_norm(value, dim=others, keepdim=True).square())
 
     def nonzeros(self, value: Tensor) -> Tensor:
         """Number of weights of each group that are not zero, float (count,)."""
@@ -84,7 +88,7 @@ class Partition:
 
     def _add_up(self, values: Tensor) -> Tensor:
         others = [dim for dim in range(len(self.shape)) if dim not in self.keep]
-        places = (values.sum(others) if others else values).flatten()
+        places = (values.sum(others) if others else values).flatten()  # what is summed already has size 1 there
         if self.labels is None:
             return places
         sums = places.new_zeros(self.count + 1)

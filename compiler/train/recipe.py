@@ -7,7 +7,6 @@ results is checked by the same rules as one that a person wrote.
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from compiler.train.layers import weights
 from compiler.train.models import ModelSpec, build
 from compiler.train.stages import Lift, Prune, Scan, Share, Stage, Teach, Train
 from compiler.train.stages import parse as parse_stages
-from compiler.train.table import Table
+from compiler.train.table import Table, read_toml
 
 __all__ = ["Recipe", "load", "parse"]
 
@@ -95,13 +94,7 @@ def load(path: Path) -> Recipe:
     RecipeError
         The file cannot be read or a value is not legal; the message names file, key, value and legal range.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}") from error
-    return parse({"name": path.stem, **table}, str(path))
+    return parse({"name": path.stem, **read_toml(path)}, str(path))
 
 
 def parse(content: Mapping[str, Any], source: str) -> Recipe:

@@ -8,6 +8,7 @@ compressed), ``calibration.npy`` (inputs to choose fixed-point ranges with), ``r
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compiler.errors import InputError
-from compiler.train import checkpoint, progress, structure
+from compiler.train import checkpoint, layers, progress, structure
 from compiler.train.data import DATASETS, Dataset, Split
 from compiler.train.data import load as load_data
+from compiler.train.images import Images, accuracy
 from compiler.train.models import build
 from compiler.train.recipe import Recipe
-from compiler.train.stages import Teach
+from compiler.train.stages import Share, Teach
 
 __all__ = ["CALIBRATION", "COMPRESSED", "MODEL", "REPORT", "LoadedRun", "load_run", "read_report"]
 
@@ -78,6 +80,27 @@ class LoadedRun:
         """The network after the first stage that trained it, before anything was taken away."""
         first = next(stage for stage in self.recipe.stages if not isinstance(stage, Teach))
         return progress.load_module(progress.stage_path(self.folder, first.name), self.recipe.model, self.dataset)
+
+    def before_sharing(self) -> nn.Module | None:
+        """The network before its weights were shared, masks applied, as plain floats; None if no stage shares them."""
+        for number, stage in enumerate(self.recipe.stages):
+            if isinstance(stage, Share):
+                before = progress.last_finished(self.folder, self.recipe.stages, number)
+                if before is None or not before.is_file():
+                    return None
+                module = progress.load_module(before, self.recipe.model, self.dataset)
+                layers.make_plain(module)
+                return module
+        return None
+
+    def wrong(self, module: nn.Module, split: Split, values: Mapping[str, NDArray[np.float32]] | None = None) -> int:
+        """Samples of a split that a network of this run gets wrong, with other values in it if they are given.
+
+        values : name in the module's state → float32 of its shape; they stay in the module.
+        """
+        if values is not None:
+            module.load_state_dict({name: torch.from_numpy(array) for name, array in values.items()}, strict=False)
+        return round((1 - accuracy(module, Images(split, self.dataset.shape))) * len(split))
 
 
 def load_run(folder: Path, data_dir: Path | None = None) -> LoadedRun:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from compiler.errors import RecipeError
 
-__all__ = ["Table"]
+__all__ = ["Table", "read_toml"]
 
 _MISSING: Any = object()
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a recipe. Raises `RecipeError` if the file cannot be read or is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from error
 
 
 class Table:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from eie.options import example, json_option
 from eie.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from compiler.compressed import CompressedModel
+    from sim.bench.equal_error import EqualErrorRow
+    from sim.bench.nncodec import NNCodec
 
 __all__ = ["compress"]
 
@@ -20,7 +27,7 @@ __all__ = ["compress"]
 @click.argument("networks", metavar="[NETWORK]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--nncodec/--no-nncodec", default=True, help="Compare with NNCodec 2.1.3.  [default: nncodec]")
 @click.option("--install/--no-install", default=True, help="Install NNCodec where it is missing.  [default: install]")
-@click.option("--speed/--no-speed", default=True, help="Measure the speed of the coders.  [default: speed]")
+@click.option("--speed/--no-speed", default=True, help="Measure the speed of coders and sharing.  [default: speed]")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of matrices made here.")
 @json_option
 def compress(
@@ -31,14 +38,19 @@ def compress(
     NETWORK is the folder of a training run, a .safetensors or an .eiez file; without any, a random one of the shapes
     of LeNet-300-100, which says little about trained ones. NNCodec gets the shared weights as the integers that they
     are, so all three decode to the same values (checked); codebooks and unshared values, which are not in its
-    stream, count for it with the bytes that they take in the kit's file. It is installed in an environment of its own
-    in the user's cache folder (1.5 GB); where that is not possible its figures are null.
+    stream, count for it with the bytes that they take in the kit's file.
+
+    Of a run it also gets the pruned float network as it was before weights were shared, quantizes that itself by
+    hundreds of settings, and is compared at equal error: by its smallest file that gets no more validation samples
+    wrong than the kit's. It is installed in an environment of its own in the user's cache folder (1.5 GB); where that
+    is not possible its figures are null.
     """
     output = Output(json_to)
 
     from dataclasses import asdict
 
     from eie.compressible import load_network
+    from sim.bench import sharing
     from sim.bench.compress import made, measure, measure_speed
     from sim.bench.nncodec import Unavailable, prepare
     from sim.bench.versions import versions
@@ -63,22 +75,85 @@ def compress(
             )
             for row in rows
         ],
-        title="All bytes; every file decodes to the same values",
+        title="At equal values: all bytes; every file decodes to the same shared weights",
     )  # fmt: skip
-    speeds = measure_speed(seed, lambda what: output.note(f"  {what}")) if speed else []
+    equal = [] if anchor is None else _equal_error(networks, found, anchor, output)
+    speeds = measure_speed(found, seed, lambda what: output.note(f"  {what}")) if speed else []
+    shares = sharing.measure_sharing(seed, lambda what: output.note(f"  {what}")) if speed else []
     if speeds:
         output.table(
-            ("coder", "matrix", "density", "encode MB/s", "decode MB/s", "to reach", "reached"),
+            ("coder", "network", "weights", "density", "encode MB/s", "decode MB/s", "to reach", "reached"),
             [
-                (s.coder, f"{s.shape[0]}x{s.shape[1]}", s.density, s.encode_mb_s, s.decode_mb_s, s.to_reach, s.reached)
+                (s.coder, s.network, s.weights, s.density, s.encode_mb_s, s.decode_mb_s, s.to_reach, s.reached)
                 for s in speeds
             ],
             title="Speed: MB of dense float32 weights a CPU second, one thread",
         )
+        output.table(
+            ("weights", "codes", "CPU s", "to reach", "beside", "times faster", "error by error of that",
+             "above the optimum, %", "of weights", "reached"),
+            [
+                (
+                    r.distribution, r.codes, r.seconds, r.to_reach_s, r.anchor or "not installed", r.faster,
+                    None if r.anchor_objective is None else r.objective / r.anchor_objective, 100 * r.excess,
+                    r.compared, r.reached,
+                )
+                for r in shares
+            ],
+            title=f"Sharing of {sharing.WEIGHTS} weights",
+        )  # fmt: skip
     answer: dict[str, Any] = {
         "rows": [asdict(row) for row in rows],
         "nncodec": calls,
+        "equal_error": [asdict(row) for row in equal],
         "speed": [{**asdict(row), "reached": row.reached} for row in speeds],
+        "sharing": [{**asdict(row), "faster": row.faster, "reached": row.reached} for row in shares],
         "versions": versions(),
     }
     output.result(answer)
+
+
+def _equal_error(
+    paths: tuple[Path, ...], networks: Mapping[str, CompressedModel], nncodec: NNCodec, output: Output
+) -> list[EqualErrorRow]:
+    """Rows of the networks that are folders of runs."""
+    runs = [path for path in paths if path.is_dir()]
+    if not runs:
+        return []
+
+    from compiler.errors import EieError
+    from compiler.train.runfolder import load_run
+    from sim.bench.equal_error import EqualErrorRow, measure_equal_error
+    from sim.bench.nncodec import Unavailable
+
+    rows = []
+    for path in runs:
+        name = str(path)
+        output.note(f"  at equal error: {name}")
+        try:
+            row = measure_equal_error(
+                name, load_run(path), networks[name], nncodec, lambda what: output.note(f"  {what}")
+            )
+        except (EieError, Unavailable) as error:  # a network of the user's own code, for one
+            row = EqualErrorRow(name, note=str(error))
+        rows.append(row)
+        if row.note:
+            output.note(f"{name}: no comparison at equal error: {row.note}")
+    output.table(
+        ("network", "nonzeros", "kit, bytes", "NNCodec, bytes", "smaller, %", "validation error, %", "NNCodec's",
+         "test error, %", "NNCodec's", "validation samples"),
+        [
+            (
+                row.network, row.nonzeros, row.kit_bytes, row.nncodec_bytes, _percent(row.smaller),
+                _percent(row.kit_validation), _percent(row.nncodec_validation), _percent(row.kit_test),
+                _percent(row.nncodec_test), "trained on" if row.trained_on_validation else "held back",
+            )
+            for row in rows
+        ],
+        title="At equal error: NNCodec quantizes the pruned float network of the same run itself",
+    )  # fmt: skip
+    return rows
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share

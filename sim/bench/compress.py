@@ -1,5 +1,7 @@
 """Bytes of compressed networks and speed of the coders, beside NNCodec on the same shared weights.
 
+That compares coders alone: both give the same values back. `sim.bench.equal_error` compares the whole of both ways.
+
 Every file is decompressed and compared before it counts. A ratio is dense float32 bytes by all bytes of the file.
 """
 
@@ -47,10 +49,11 @@ class Row:
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """CPU seconds of this process for one matrix; the best of three. to_reach : MB of float32 weights a second."""
+    """Of one network, from CPU seconds of this process; the best of three. to_reach : MB of float32 values a second."""
 
     coder: str
-    shape: tuple[int, int]
+    network: str
+    weights: int
     density: float
     encode_mb_s: float
     decode_mb_s: float
@@ -109,25 +112,32 @@ def measure(
     return rows, calls
 
 
-def measure_speed(seed: int, progress: Callable[[str], None]) -> list[SpeedRow]:
-    """Both coders on a matrix of a million weights and on one of sixteen million, 9 % of them nonzero, random."""
+def measure_speed(
+    networks: Mapping[str, CompressedModel], seed: int, progress: Callable[[str], None]
+) -> list[SpeedRow]:
+    """Both coders on each network, and on random matrices of 1 and 16 million weights, 9 % of them nonzero."""
     rng = np.random.default_rng(seed)
-    rows = []
+    models = dict(networks)
     for shape in ((1000, 1000), (4096, 4096)):
         codes = np.where(rng.random(shape) < 0.09, rng.integers(1, 16, shape), 0).astype(np.uint8)
-        model = CompressedModel((CompressedTensor.of("fc.weight", codes, _codebook(rng)),))
+        models[f"{shape[0]}x{shape[1]}, random"] = CompressedModel(
+            (CompressedTensor.of("fc.weight", codes, _codebook(rng)),)
+        )
+    rows = []
+    for name, model in models.items():
         for coder in CODERS:
-            progress(f"speed of {coder} on {shape[0]}x{shape[1]}")
+            progress(f"speed of {coder} on {name}")
             times = []
-            for _ in range(3):  # the first may compile
+            for _ in range(4):  # the first may compile
                 begin = time.process_time()
                 data = compress(model, coder)
                 middle = time.process_time()
                 decompress(data)
                 times.append((middle - begin, time.process_time() - middle))
-            best = np.maximum(np.min(times, axis=0), 1e-9)
-            rates = model.dense_bytes / 1e6 / best
-            rows.append(SpeedRow(coder, shape, 0.09, float(rates[0]), float(rates[1]), SPEEDS[coder]))
+            rates = model.dense_bytes / 1e6 / np.maximum(np.min(times, axis=0), 1e-9)
+            weights = model.dense_bytes // 4
+            density = sum(tensor.nonzeros for tensor in model.tensors) / weights
+            rows.append(SpeedRow(coder, name, weights, density, float(rates[0]), float(rates[1]), SPEEDS[coder]))
     return rows
 
 

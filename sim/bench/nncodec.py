@@ -6,27 +6,31 @@ among the values (−2, −1, 0, 1, 2 … from the most negative value to the la
 what its contexts are made for. It does so losslessly (integers are not quantized again, `use_dq=False`), with the best
 of twenty settings; what it gives back is compared. Codebooks and unshared values are not in its stream: they are
 counted with the bytes that they take in the kit's own file.
+
+For a comparison at equal error it gets float tensors instead and quantizes them itself (`NNCodec.quantizer`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.coding.ranks import ranked
 from compiler.compressed import CompressedModel
 from sim.rtl.build import cache_folder
 
-__all__ = ["VERSION", "NNCodec", "Unavailable", "prepare"]
+__all__ = ["VERSION", "NNCodec", "Quantizer", "Unavailable", "prepare"]
 
 VERSION = "2.1.3"
 _TORCH = "torch==2.13.0"
@@ -66,6 +70,59 @@ class NNCodec:
             printed = _run([str(self.python), "-I", str(worker), str(path)], _RUN_S)
         answer: dict[str, Any] = json.loads(printed.splitlines()[-1])
         return answer
+
+    @contextlib.contextmanager
+    def quantizer(self, tensors: Mapping[str, NDArray[np.float32]]) -> Iterator[Quantizer]:
+        """NNCodec for float tensors, which it quantizes itself."""
+        with tempfile.TemporaryDirectory() as folder:
+            made = Quantizer(self.python, tensors, Path(folder))
+            try:
+                yield made
+            finally:
+                made.close()
+
+
+class Quantizer:
+    """NNCodec at work on float tensors: a process that answers for one group of settings after the other."""
+
+    def __init__(self, python: Path, tensors: Mapping[str, NDArray[np.float32]], folder: Path) -> None:
+        self._file, self._found = folder / "floats.npz", folder / "found.npz"
+        np.savez(self._file, allow_pickle=False, **tensors)
+        worker = Path(__file__).with_name("nncodec_worker.py")
+        command = [str(python), "-I", str(worker), str(self._file), str(self._found)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def encode(self, settings: Mapping[str, Any]) -> tuple[int, dict[str, NDArray[np.float32]]] | None:
+        """Bytes of the stream and the values that come out of it; None if NNCodec refuses the settings.
+
+        Raises
+        ------
+        Unavailable
+            The process has ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(settings) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except OSError as error:
+            raise Unavailable(f"NNCodec ended: {error}") from None
+        if not line:
+            raise Unavailable("NNCodec ended without an answer")
+        answer = json.loads(line)
+        if "error" in answer:
+            return None
+        with np.load(self._found, allow_pickle=False) as file:
+            return int(answer["bytes"]), {name: file[name] for name in file.files}
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(_RUN_S)
 
 
 def prepare(progress: Callable[[str], None], install: bool = True) -> NNCodec:

@@ -7,6 +7,7 @@ removed has fewer weights in all. Which is faster on an array that skips zeros a
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Row:
     ----------
     name : of the network; pes : of the array; samples : vectors that the cycles are of.
     validation_error, test_error : percent, of the fixed-point network by the golden model, on all samples.
-    float_test_error : of the float network.
+    validation_samples : how many the first is of. float_test_error : of the float network.
     shape : inputs and outputs of the layers, as "784-300-100-10".
     nonzeros, entries : weights left, and entries that the array reads for them (padding included).
     work : multiplications a sample, mean: entries of columns whose activation is not zero.
@@ -59,6 +60,7 @@ class Row:
     cycles: float
     compared: int
     different: int
+    validation_samples: int
 
     def asdict(self) -> dict[str, Any]:
         """As JSON."""
@@ -162,20 +164,26 @@ def measure(
                 cycles=round((counted.cycles or 0) / len(chosen), 1),
                 compared=compared,
                 different=different,
+                validation_samples=len(validation),
             )
         )
     return rows
 
 
-def at_equal_accuracy(rows: Iterable[Row], structured: str, slack: float = 0.0) -> Row | None:
-    """The fastest other network whose validation error is at most the structured one's plus `slack` points, if any."""
+def at_equal_accuracy(rows: Iterable[Row], structured: str) -> Row | None:
+    """The fastest other network that is as accurate as the structured one, if any.
+
+    As accurate: its validation error is at most one standard error above; closer than that the samples do not tell.
+    """
     every = list(rows)
-    limit = next(row for row in every if row.name == structured).validation_error + slack
+    own = next(row for row in every if row.name == structured)
+    share = own.validation_error / 100
+    limit = own.validation_error + 100 * math.sqrt(share * (1 - share) / own.validation_samples)
     good = [row for row in every if row.name != structured and row.validation_error <= limit]
     return min(good, key=lambda row: row.cycles, default=None)
 
 
-def findings(rows: Iterable[Row], structured: str, slack: float = 0.0) -> list[str]:
+def findings(rows: Iterable[Row], structured: str) -> list[str]:
     """Sentences that follow from the rows, whichever way they came out; one comparison for each array."""
     every = list(rows)
     found = []
@@ -183,18 +191,22 @@ def findings(rows: Iterable[Row], structured: str, slack: float = 0.0) -> list[s
         here = [row for row in every if row.pes == pes]
         own = next(row for row in here if row.name == structured)
         compared, differs = sum(row.compared for row in here), sum(row.different for row in here)
-        found.append(
-            f"{pes} PEs: {compared:,} outputs, times and counters of the hardware compared with the golden and the "
-            f"cycle model, {differs} differ."
-        )
+        if compared:
+            found.append(
+                f"{pes} PEs: {compared:,} outputs, times and counters of the hardware compared with the golden and the "
+                f"cycle model, {differs} differ."
+            )
+        else:
+            found.append(f"{pes} PEs: no hardware was run; cycles are the cycle model's.")
         words = f"{structured} ({own.shape}, {own.nonzeros:,} weights, {own.test_error:.2f} % test error)"
-        other = at_equal_accuracy(here, structured, slack)
+        other = at_equal_accuracy(here, structured)
         if other is None:
             found.append(f"{pes} PEs: no other network is as accurate as {words} on the validation samples.")
             continue
         found.append(
             f"{pes} PEs: {words} takes {own.cycles:,.0f} cycles a sample; {other.name}, the fastest other one that is "
-            f"as accurate on the validation samples ({other.nonzeros:,} weights, {other.test_error:.2f} %), takes "
-            f"{other.cycles:,.0f}: {structured} is {other.cycles / own.cycles:.2f}x as fast."
+            f"as accurate on the validation samples, to one standard error ({other.nonzeros:,} weights, "
+            f"{other.test_error:.2f} %), takes {other.cycles:,.0f}: {structured} is "
+            f"{other.cycles / own.cycles:.2f}x as fast."
         )
     return found

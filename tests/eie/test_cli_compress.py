@@ -100,7 +100,8 @@ def test_a_compressor_that_loses_something_writes_nothing(invoke, layer, trained
 
     write = float_form._write_codebook
     with monkeypatch.context() as patch:
-        patch.setattr(float_form, "_write_codebook", lambda w, book: write(w, book[[0, 2, 1, *range(3, len(book))]]))
+        swap = [0, 2, 1, *range(3, 16)]
+        patch.setattr(float_form, "_write_codebook", lambda w, m, book: write(w, m, book[swap[: len(book)]]))
         result = invoke("compress", trained, "-o", target, "--coder", "huffman")
     assert result.exit_code == 2
     assert "not what was compressed" in result.output
@@ -167,6 +168,25 @@ def test_bench_compress_without_nncodec_says_so(invoke, trained, tmp_path, monke
     assert rows[0]["smaller_than_nncodec"] is None
     for row in rows[:2]:
         assert row["file_bytes"] == pytest.approx(row["stream_bytes"] + row["side_bytes"])
+
+
+def test_bench_compress_says_why_a_run_has_no_row_at_equal_error(invoke, trained, monkeypatch) -> None:
+    """A folder that holds a network, but is no run of this kit's."""
+    from sim.bench import nncodec
+
+    class Fake:
+        def compress(self, model):
+            return {"bytes": 1000, "settings": {}, "version": "0"}
+
+    monkeypatch.setattr(nncodec, "prepare", lambda progress, install: Fake())
+    result = invoke("bench", "compress", trained.parent, "--no-speed", "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert len(answer["rows"]) == 3
+    (row,) = answer["equal_error"]
+    assert row["kit_bytes"] is None
+    assert "not written by this kit" in row["note"]
+    assert "no comparison at equal error" in result.stderr
 
 
 def test_bench_compress_counts_all_bytes_beside_nncodec(invoke, trained, monkeypatch) -> None:

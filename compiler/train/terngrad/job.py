@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from compiler.train.data import DATASETS, Dataset
 from compiler.train.data import load as load_data
 from compiler.train.models import ModelSpec
 from compiler.train.schedule import Schedule
-from compiler.train.table import Table
+from compiler.train.table import Table, read_toml
 from compiler.train.terngrad.settings import Settings
 
 __all__ = ["Job", "load", "parse"]
@@ -80,13 +79,7 @@ class Job:
 
 def load(path: Path) -> Job:
     """Read a recipe file. Raises `RecipeError`."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}") from error
-    return parse({"name": path.stem, **table}, str(path))
+    return parse({"name": path.stem, **read_toml(path)}, str(path))
 
 
 def parse(content: Mapping[str, Any], source: str) -> Job:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import resource
 import time
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from compiler.coding import context, float_form, huffman, kernels, paper
 from compiler.coding.container import CODERS, Coder, FixedContent, compress, compress_fixed, decompress, decompress_any
+from compiler.coding.matrices import MatrixWriter
+from compiler.coding.mixing import Mix
 from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS
 from compiler.coding.wire import Writer
 from compiler.compressed import CompressedModel
@@ -97,7 +100,7 @@ def lie(write: object, coder: Coder) -> bytes:
     """A file whose content `write` appends, its checksum right."""
     writer = Writer()
     writer.raw(b"EIEZ")
-    writer.byte(1 << 3 | CODERS.index(coder))
+    writer.byte(2 << 3 | CODERS.index(coder))
     write(writer)  # type: ignore[operator]
     return sealed(bytes(writer.data) + b"\0\0\0\0")
 
@@ -141,8 +144,8 @@ def test_what_is_no_such_file_is_said() -> None:
         (b"", "does not begin with EIEZ"),
         (b"PK\3\4 and so on", "does not begin with EIEZ"),
         (b"EIEZ", "ends within its header"),
-        (b"EIEZ\xf8" + bytes(9), "format version 31; this kit reads 1"),
-        (b"EIEZ\x08" + bytes(9), "damaged"),
+        (b"EIEZ\xf8" + bytes(9), "format version 31; this kit reads 2"),
+        (b"EIEZ\x10" + bytes(9), "damaged"),
     ):
         with pytest.raises(CodingError, match=words):
             decompress_any(data)
@@ -203,26 +206,36 @@ def test_planted_faults_in_the_context_coder_are_caught(
     assert not wrong()
     from compiler.coding import bits, positions
 
-    code, following = bits.BitDecoder.code, kernels.next_positions
+    read, steps = bits.BitDecoder.read, kernels.position_steps
+
+    def off(self: bits.BitDecoder, made: Iterator[int], chances: np.ndarray, found: np.ndarray) -> None:
+        def shifted() -> Iterator[int]:
+            for size in made:
+                chances[:size] = np.minimum(chances[:size] + 64 / 65536, 65535 / 65536)
+                yield size
+
+        read(self, shifted(), chances, found)
 
     with monkeypatch.context() as patch:
-        patch.setattr(
-            bits.BitDecoder, "code", lambda self, found, known: code(self, np.minimum(found + 64, 65535), known)
-        )
+        patch.setattr(bits.BitDecoder, "read", off)
         assert wrong()
 
-    calls = 0
+    learned = 0
 
-    def forgetful(*arguments: object) -> None:
-        nonlocal calls
-        calls += 1
-        learned = np.zeros(0, np.int64) if calls == 5 else arguments[-1]
-        following(*arguments[:-1], learned)
+    def forgetful(mix: Mix, *arguments: object) -> Iterator[int]:
+        nonlocal learned
+        for size in steps(mix, *arguments):
+            learned += 1
+            if learned == 5:
+                kept = mix.tables.copy()
+            if learned == 6:
+                mix.tables[:] = kept
+            yield size
 
     with monkeypatch.context() as patch:
-        patch.setattr(positions, "next_positions", forgetful)
+        patch.setattr(positions, "position_steps", forgetful)
         assert wrong()
-        assert calls > 5
+        assert learned > 6
 
     with monkeypatch.context() as patch:
         patch.setattr(context.Neurons, "see", lambda self, codes: None)
@@ -235,8 +248,8 @@ def test_a_planted_fault_in_the_values_is_caught(rng: np.random.Generator, monke
     model = network(rng)
     write = float_form._write_codebook
 
-    def exchanged(writer: Writer, codebook: np.ndarray) -> None:
-        write(writer, codebook[[0, 2, 1, *range(3, len(codebook))]])
+    def exchanged(writer: Writer, matrices: MatrixWriter, codebook: np.ndarray) -> None:
+        write(writer, matrices, codebook[[0, 2, 1, *range(3, len(codebook))]])
 
     monkeypatch.setattr(float_form, "_write_codebook", exchanged)
     assert caught(model, "huffman")

@@ -192,10 +192,21 @@ class Watch(Hook):
         shadow = self.layer.parametrizations.weight.original0
         return float(((self.layer.weight - shadow).detach().double() ** 2)[self.shared.codes != 0].sum())
 
+    def check_nearest(self) -> None:
+        """Every weight but the zeros has the value next to its float copy, of those that are used."""
+        originals = self.layer.parametrizations.weight
+        shadow = originals.original0.detach()
+        points = self.shared.table(originals.original1.detach())[1:]
+        distances = (shadow[..., None] - points[points != 0]).abs().amin(2)
+        found = (self.layer.weight.detach() - shadow).abs()
+        assert (found <= distances + 1e-6)[self.shared.codes != 0].all()  # in the middle between two, either will do
+
     def after_step(self, step: int, total: int) -> None:
         if step % 2:
             before = self.error() if self.shared.free else 0.0
             changed = quantize.reassign(self.layer)
+            if self.shared.free:
+                self.check_nearest()
             self.errors.append((before, self.error() if self.shared.free else 0.0, changed))
             self.codes.append(self.shared.codes.clone())
 

@@ -59,6 +59,11 @@ def test_each_point_is_the_accuracy_with_that_layer_pruned(form: str, seed: int)
     after = module.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[name]) for name, value in before.items())  # the module is left as it was
+    values = {site.key: site.value.detach().clone() for site in weights(module)}
+    with torch.no_grad():  # and nothing of the scan stands between the parameters and what the layers compute with
+        for parameter in module.parameters():
+            parameter.mul_(2)
+    assert all(torch.equal(site.value, 2 * values[site.key]) for site in weights(module))
 
 
 CURVES = {
