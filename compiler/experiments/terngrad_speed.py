@@ -276,4 +276,4 @@ def _by_model(scale: int) -> str:
 
 def _least(seconds: Sequence[Sequence[float]]) -> float:
     """Least over the steps of what the slowest worker took."""
-    return min(max(step) for step in zip(*seconds, strict=True))
+    return float(min(max(step) for step in zip(*seconds, strict=True)))
