@@ -3,7 +3,8 @@
 Each trial trains one network, then from the same dense network:
 
 - SSL at several strengths, dead structure removed, the rest trained on. The one used is chosen on the validation
-  samples: the fewest multiplications at no more than the dense network's error.
+  samples: the fewest multiplications at no more than the dense network's error and one standard error of it, for the
+  samples do not tell closer than that.
 - as many weights left by magnitude pruning, and by L1, trained as long: the same sparsity without structure.
 - the dense network trained as long, and the small network of SSL trained from fresh weights as long as all of it.
 
@@ -13,6 +14,7 @@ Source: Learning Structured Sparsity in Deep Neural Networks (Wen et al., NIPS 2
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -153,7 +155,8 @@ class _Run:
         longer = copy.deepcopy(dense)
         self._train_on(LONGER, longer, [self.method.lasso, self.method.tune], 1)
         tried = [self._ssl(dense, strength, number) for number, strength in enumerate(self.method.strengths)]
-        limit = min(self.points[way]["errors"]["validation"] for way in (DENSE, LONGER))
+        best = min(self.points[way]["errors"]["validation"] for way in (DENSE, LONGER)) / 100
+        limit = 100 * (best + math.sqrt(best * (1 - best) / len(self.subject.dataset.validation)))
         good = [point for point in tried if point["errors"]["validation"] <= limit]
         chosen = (
             min(good, key=lambda point: point["costs"]["multiplies"])

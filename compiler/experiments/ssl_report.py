@@ -139,8 +139,8 @@ def _findings(
     blocks = [len(run["points"][SSL]["removed"]["blocks"]) for run in runs]
     found = [
         (
-            f"{name}: no loss on the validation samples in {kept} of {len(runs)} runs. Test error {ssl['test']:.2f} %, "
-            f"dense {dense['test']:.2f} %, dense trained as long {longer['test']:.2f} %."
+            f"{name}: no loss on the validation samples (to one standard error) in {kept} of {len(runs)} runs. Test "
+            f"error {ssl['test']:.2f} %, dense {dense['test']:.2f} %, dense trained as long {longer['test']:.2f} %."
         ),
         (
             f"{name}: SSL leaves {dense['multiplies'] / ssl['multiplies']:.1f}x fewer multiplications and "
