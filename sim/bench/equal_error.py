@@ -2,10 +2,10 @@
 
 The kit's file is that of the finished run. NNCodec gets the network of the checkpoint before weights were shared,
 biases included, and quantizes it as its users would: every step size that matters for weights and for the rest, its
-dependent (trellis) and its plain quantization, its own choice of step sizes a tensor. A second row lets it also distort
-values for the sake of bytes, which its `encode` does not offer, but `compress` does. Its file is the smallest one with no more errors on
-the validation samples than the kit's; the test samples are counted afterwards and choose nothing. NNCodec does not
-train, so the kit's training of shared values is part of what is compared.
+dependent (trellis) and its plain quantization, its own choice of step sizes a tensor. A second row lets it distort
+values for the sake of bytes, which its `encode` does not offer, but `compress` does. Its file is
+the smallest one with no more errors on the validation samples than the kit's; the test samples are counted
+afterwards and choose nothing. NNCodec does not train, so the kit's training of shared values is part of what is compared.
 """
 
 from __future__ import annotations
