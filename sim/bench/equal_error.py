@@ -5,7 +5,7 @@ biases included, and quantizes it as its users would: every step size that matte
 dependent (trellis) and its plain quantization, its own choice of step sizes a tensor. A second row lets it distort
 values for the sake of bytes, which its `encode` does not offer, but `compress` does. Its file is
 the smallest one with no more errors on the validation samples than the kit's; the test samples are counted
-afterwards and choose nothing. NNCodec does not train, so the kit's training of shared values is part of what is compared.
+afterwards and choose nothing. NNCodec does not train, so the kit's training of shared values is part of the comparison.
 """
 
 from __future__ import annotations
