@@ -2,8 +2,7 @@
 
 Exchanges are measured between hosts with links of limited bandwidth (`terngrad.hosts`). Computing is not: the hosts
 share this machine's cores, which those of a cluster would not, so the seconds of forward and backward pass are CPU
-seconds, measured apart. A step is the sum of both; hooks of torch's reducer with one bucket overlap nothing. How much
-longer computing takes by the clock than on the cores is measured along, for the model.
+seconds, measured apart. A step is the sum of both; hooks of torch's reducer with one bucket overlap nothing.
 
 The claim that is tested: more machines, less bandwidth, more fully connected layers: more speed-up (TernGrad, Wen et
 al., NIPS 2017, section 5). That is the claim of a model there; here its three parts are counted in what was measured,
@@ -132,8 +131,7 @@ class TernGradSpeed(Experiment):
                 points.append({"network": case.network, "mbit": case.mbit, "scheme": case.scheme, **times})
             else:
                 whole.append(_least([one["step_seconds"] for one in each]))
-        forward = np.sum([one["forward"] for worker in found for one in worker["results"]], 0)
-        return {"points": points, "whole": whole, "crowd": max(1.0, float(forward[0] / forward[1]))}
+        return {"points": points, "whole": whole}
 
     @property
     def _whole_mbits(self) -> tuple[int, ...]:
@@ -150,10 +148,9 @@ class TernGradSpeed(Experiment):
         networks = {name: Workload.of(options, compute[name]) for name, options in self.networks.items()}
         known = {**networks, _TINY: Workload.of(self.tiny, 0.0)}
         cases = [
-            (known[point["network"]].exchange(point["scheme"], n, point["mbit"] or math.inf, run["crowd"]), point)
+            (known[point["network"]].exchange(point["scheme"], n, point["mbit"] or math.inf), point)
             for n in self.workers
-            for run in [results[f"workers-{n}"]]
-            for point in run["points"]
+            for point in results[f"workers-{n}"]["points"]
         ]
         fitted = [case for case in cases if not self._held(case[0])]
         cost = fit_cost(
@@ -175,7 +172,6 @@ class TernGradSpeed(Experiment):
             "compute_seconds": compute,
             "fully_connected": shares,
             "model": cost.asdict(),
-            "crowd": {n: results[f"workers-{n}"]["crowd"] for n in self.workers},
             "model_errors": errors,
             "speedup": [[*key, value] for key, value in measured.items()],
             "predicted_speedup": {
@@ -240,7 +236,7 @@ class TernGradSpeed(Experiment):
         }
         found = {}
         for name, belongs in kinds.items():
-            errors = [abs(cost.seconds(e) / p["seconds"] - 1) for e, p in cases if belongs(e)]
+            errors = [abs(cost.seconds(e, shared=True) / p["seconds"] - 1) for e, p in cases if belongs(e)]
             found[name] = {"points": len(errors), "median": float(np.median(errors)), "largest": max(errors)}
         return found
 
