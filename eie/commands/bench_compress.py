@@ -148,7 +148,7 @@ def _equal_error(
          "NNCodec's", "test error, %", "NNCodec's", "validation samples"),
         [
             (
-                row.network, "distorting" if row.distorting else "as documented", row.nonzeros,
+                row.network, "distorting" if row.distorting else "not distorting", row.nonzeros,
                 row.kit_bytes, row.nncodec_bytes, _percent(row.smaller),
                 _percent(row.kit_validation), _percent(row.nncodec_validation), _percent(row.kit_test),
                 _percent(row.nncodec_test), "trained on" if row.trained_on_validation else "held back",

@@ -2,10 +2,10 @@
 
 The kit's file is that of the finished run. NNCodec gets the network of the checkpoint before weights were shared,
 biases included, and quantizes it as its users would: every step size that matters for weights and for the rest, its
-dependent (trellis) and its plain quantization, its own choice of step sizes a tensor. A second row lets it also distort
-values for the sake of bytes, which only its inner function offers. Its file is the smallest one with no more errors on
-the validation samples than the kit's; the test samples are counted afterwards and choose nothing. NNCodec does not
-train, so the kit's training of shared values is part of what is compared.
+dependent (trellis) and its plain quantization, its own choice of step sizes a tensor. A second row lets it distort
+values for the sake of bytes, which its `encode` does not offer, but `compress` does. Its file is
+the smallest one with no more errors on the validation samples than the kit's; the test samples are counted
+afterwards and choose nothing. NNCodec does not train, so the kit's training of shared values is part of the comparison.
 """
 
 from __future__ import annotations
@@ -86,8 +86,7 @@ def measure_equal_error(
 ) -> EqualErrorRow:
     """The row of a finished run; `network` is what its file holds.
 
-    distorting : whether NNCodec may also distort values for the sake of bytes, which its function for models does not
-        offer.
+    distorting : whether NNCodec may also distort values for the sake of bytes.
 
     Raises
     ------
