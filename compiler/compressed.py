@@ -115,7 +115,7 @@ class CompressedModel:
 
         Parameters
         ----------
-        state : name → float32 values, as a module's state.
+        state : name → float32 values, as a module's state. A negative zero becomes zero.
         """
         tensors, dense = [], {}
         for name, values in state.items():
@@ -124,7 +124,7 @@ class CompressedModel:
             if shared is not None and 32 * len(np.unique(shared.codes)) + shared.bits * values.size < 32 * values.size:
                 tensors.append(shared)
             else:
-                dense[name] = values
+                dense[name] = values + np.float32(0)  # masks leave negative zeros, which would count as values
         return cls(tuple(tensors), dense, dict(metadata or {}))
 
     def state(self) -> dict[str, NDArray[np.float32]]:

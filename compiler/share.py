@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 __all__ = ["EXACT_VALUES", "share"]
 
 EXACT_VALUES = 1 << 15
-"""Up to this many distinct weights are clustered exactly; beyond, weights are first pooled into as many bins,
-which leaves the squared error within 0.1 % of the least."""
+"""Up to this many distinct weights are clustered exactly; beyond, weights are first pooled into bins, which leaves the
+squared error within 0.1 % of the least."""
+
+_BINS_A_CODE = 512
 
 
 def share(weight: NDArray[np.float32], code_bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -47,15 +49,17 @@ def share(weight: NDArray[np.float32], code_bits: int) -> tuple[NDArray[np.uint8
         codes[flat] = np.searchsorted(values, nonzero.astype(np.float64)) + 1
         centroids[1 : len(values) + 1] = values
     else:
-        pooled, weights = _pool(values, counts.astype(np.float64))
+        pooled, weights = _pool(values, counts.astype(np.float64), _BINS_A_CODE << code_bits)
         centers = np.sort(np.asarray(ckwrap.ckmeans(pooled, clusters, weights=weights).centers, np.float64))
         centroids[1 : len(centers) + 1] = centers
         codes[flat] = np.searchsorted((centers[1:] + centers[:-1]) / 2, nonzero) + 1
     return codes.reshape(weight.shape), centroids
 
 
-def _pool(values: NDArray[np.float64], counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Values and weights for the clustering: as they are, or the means of bins if there are too many.
+def _pool(
+    values: NDArray[np.float64], counts: NDArray[np.float64], most: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values and weights for the clustering: as they are, or the means of at most `most` bins if there are too many.
 
     Bins are as dense as the centroids of the best clustering will be, whose density is that of the values to the power
     of 1/3 (Bennett, "Spectra of quantized signals", 1948): so a cluster holds about equally many bins wherever it
@@ -68,7 +72,7 @@ def _pool(values: NDArray[np.float64], counts: NDArray[np.float64]) -> tuple[NDA
     # To the power of 3/8: square roots, unlike cube roots, are the same on every machine.
     steps = apart * np.sqrt(np.sqrt(density * np.sqrt(density)))
     path = np.concatenate([[0.0], np.cumsum(steps)])
-    bins = (path * ((EXACT_VALUES - 1) / path[-1])).astype(np.int64)
+    bins = (path * ((min(most, EXACT_VALUES) - 1) / path[-1])).astype(np.int64)
     weights: NDArray[np.float64] = np.bincount(bins, weights=counts).astype(np.float64)
     sums = np.bincount(bins, weights=counts * values)
     used = weights > 0

@@ -175,7 +175,8 @@ def _plot(errors: Mapping[str, Mapping[str, list[float]]], pairs: Mapping[str, P
     axes.axvline(0, color="gray", linewidth=0.8)
     axes.set(
         yticks=range(len(pairs)), yticklabels=list(pairs), ylim=(len(pairs) - 0.5, -0.5),
-        xlabel="test error of DSD minus plain, points (left: DSD is better; red: mean and 95 % interval)",
+        xlabel="test error of DSD minus that of plain training, points\n"
+        "(left: DSD is better; red: mean and 95 % interval)",
     )  # fmt: skip
     axes.grid(visible=True, axis="x", alpha=0.3)
     return figure

@@ -142,14 +142,14 @@ class Structures(Experiment):
         }
 
     def trials(self) -> list[Trial]:
-        """Dense models first, so that what is unfit is seen early."""
+        """Dense models first, so that what is unfit is seen early; then what takes one training, then ISS."""
         found = []
         for seed, network in product(self.seeds, self.networks):
             ways = [("dense", 0.0), *(("iss", s) for s in network.strengths), *(("l1", s) for s in network.l1)]
             for way, strength in ways:
                 key = iss_report.key_of(network.name, way, strength, seed)
                 found.append(Trial(key, {"network": network.name, "way": way, "strength": strength, "seed": seed}))
-        return sorted(found, key=lambda trial: trial.options["way"] != "dense")
+        return sorted(found, key=lambda trial: ("dense", "l1", "iss").index(trial.options["way"]))
 
     def run(self, trial: Trial, env: Env) -> dict[str, Any]:
         """Perplexities, sizes and times of one way; ISS with the directly trained model of its sizes."""

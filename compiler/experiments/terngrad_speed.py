@@ -1,9 +1,8 @@
 """Speed-up of ternary over float gradients, by number of workers, bandwidth, and share of fully connected weights.
 
 Exchanges are measured between hosts with links of limited bandwidth (`terngrad.hosts`). Computing is not: the hosts
-share this machine's cores, which those of a cluster would not, so the seconds of forward and backward pass are those
-of one worker on a core of its own, measured apart. A step is the sum of both; hooks of torch's reducer with one
-bucket overlap nothing.
+share this machine's cores, which those of a cluster would not, so the seconds of forward and backward pass are CPU
+seconds, measured apart. A step is the sum of both; hooks of torch's reducer with one bucket overlap nothing.
 
 The claim that is tested: more machines, less bandwidth, more fully connected layers: more speed-up (TernGrad, Wen et
 al., NIPS 2017, section 5). That is the claim of a model there; here its three parts are counted in what was measured,
@@ -13,7 +12,6 @@ and in what the model says up to as many workers as the paper's.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -51,7 +49,7 @@ class TernGradSpeed(Experiment):
     held_mbit : bandwidth that the model is not fitted to; neither is it to the largest number of workers.
     tiny : a network whose exchanges, without a limit, are latency and little else; it helps to fit the model.
     batch : samples of a worker in a step.
-    steps : of each measurement, of which the median is taken.
+    steps : of each measurement, of which the least is taken: what else runs on the machine only adds.
     far_workers, far_mbits, far_scales : what the model says of others; networks with so many times the values, and
         as many times the computing.
     """
@@ -129,12 +127,11 @@ class TernGradSpeed(Experiment):
         for number, case in enumerate(cases):
             each = [worker["results"][number] for worker in found]
             if case.batch == 1:
-                seconds = _typical([one["seconds"] for one in each])
-                said = {"network": case.network, "mbit": case.mbit, "scheme": case.scheme}
-                points.append({**said, "seconds": seconds})
+                times = {key: _least([one[key] for one in each]) for key in ("seconds", "cpu_seconds")}
+                points.append({"network": case.network, "mbit": case.mbit, "scheme": case.scheme, **times})
             else:
-                whole.append(_typical([one["step_seconds"] for one in each]))
-        return {"points": points, "whole": whole, "crowd": max(1.0, workers / len(os.sched_getaffinity(0)))}
+                whole.append(_least([one["step_seconds"] for one in each]))
+        return {"points": points, "whole": whole}
 
     @property
     def _whole_mbits(self) -> tuple[int, ...]:
@@ -151,13 +148,15 @@ class TernGradSpeed(Experiment):
         networks = {name: Workload.of(options, compute[name]) for name, options in self.networks.items()}
         known = {**networks, _TINY: Workload.of(self.tiny, 0.0)}
         cases = [
-            (known[point["network"]].exchange(point["scheme"], n, point["mbit"] or math.inf, run["crowd"]), point)
+            (known[point["network"]].exchange(point["scheme"], n, point["mbit"] or math.inf), point)
             for n in self.workers
-            for run in [results[f"workers-{n}"]]
-            for point in run["points"]
+            for point in results[f"workers-{n}"]["points"]
         ]
         fitted = [case for case in cases if not self._held(case[0])]
-        cost = fit_cost([exchange for exchange, _ in fitted], [point["seconds"] for _, point in fitted])
+        cost = fit_cost(
+            [exchange for exchange, _ in fitted],
+            *([point[key] for _, point in fitted] for key in ("seconds", "cpu_seconds")),
+        )
         errors = self._errors(cost, cases)
         measured = self._measured(networks, cases)
         predicted = {
@@ -237,7 +236,7 @@ class TernGradSpeed(Experiment):
         }
         found = {}
         for name, belongs in kinds.items():
-            errors = [abs(cost.seconds(e) / p["seconds"] - 1) for e, p in cases if belongs(e)]
+            errors = [abs(cost.seconds(e, shared=True) / p["seconds"] - 1) for e, p in cases if belongs(e)]
             found[name] = {"points": len(errors), "median": float(np.median(errors)), "largest": max(errors)}
         return found
 
@@ -271,6 +270,6 @@ def _by_model(scale: int) -> str:
     return "by the model" if scale == 1 else f"by the model for networks {scale} times as large"
 
 
-def _typical(seconds: Sequence[Sequence[float]]) -> float:
-    """Median over the steps of what the slowest worker took."""
-    return float(np.median([max(step) for step in zip(*seconds, strict=True)]))
+def _least(seconds: Sequence[Sequence[float]]) -> float:
+    """Least over the steps of what the slowest worker took."""
+    return float(min(max(step) for step in zip(*seconds, strict=True)))

@@ -53,9 +53,9 @@ class Workload:
         """So many times the values, and as many times the computing."""
         return Workload(self.share, self.ternary * times, self.floats * times, self.compute * times)
 
-    def exchange(self, scheme: str, workers: int, mbit: float, crowd: float = 1.0) -> Exchanged:
+    def exchange(self, scheme: str, workers: int, mbit: float) -> Exchanged:
         """Its gradients, once; see `cost.Exchanged`."""
-        return Exchanged(scheme, workers, mbit, self.ternary, self.floats, crowd)
+        return Exchanged(scheme, workers, mbit, self.ternary, self.floats)
 
     def speedup(self, cost: Cost, workers: int, mbit: float) -> float:
         """Of ternary over float steps, on machines of their own."""

@@ -16,6 +16,7 @@ from compiler.train.layers import weights
 
 __all__ = ["canvas", "picture", "run_plots", "tradeoff"]
 
+_SHOWN = 4.0  # points above the dense error
 _FORMATS = ("png", "svg")
 
 
@@ -65,7 +66,9 @@ def tradeoff(
     for label, (ratio, error) in (points or {}).items():
         axes.plot([ratio], [error], marker="*", markersize=10, linestyle="none", label=label)
     axes.axhline(dense_error, color="gray", linestyle=":", label="dense")
+    # What loses more than a few points is not a choice that anyone has.
     axes.set(xscale="log", xlabel="dense float32 bytes / file bytes", ylabel="test error, %")
+    axes.set_ylim(0, dense_error + _SHOWN)
     axes.legend()
     return figure
 

@@ -73,7 +73,7 @@ def test_planted_fault_bins_of_equal_width_are_caught(
     weight = rng.standard_cauchy(size=80_000).astype(np.float32)[np.newaxis]
     best = optimum(weight[0], 255)
 
-    def equal(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def equal(values: np.ndarray, counts: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
         bins = ((values - values[0]) * ((compiler.share.EXACT_VALUES - 1) / (values[-1] - values[0]))).astype(np.int64)
         weights = np.bincount(bins, weights=counts)
         sums = np.bincount(bins, weights=counts * values)

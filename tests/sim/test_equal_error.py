@@ -37,7 +37,7 @@ def wrong(values: Mapping[str, np.ndarray]) -> int:
 
 def test_the_smallest_file_within_the_limit_is_found() -> None:
     fake = Fake()
-    best, tried = search(fake, wrong, 35, lambda what: None)  # type: ignore[arg-type]
+    best, tried = search(fake, wrong, 35, lambda what: None, True)  # type: ignore[arg-type]
     assert best is not None
     assert best.settings["qp"] == -3
     assert best.settings["nonweight_qp"] == -16

@@ -1,12 +1,14 @@
-"""How long an exchange of gradients takes: bytes over bandwidth, messages times latency, values times computing.
+"""How long an exchange of gradients takes: bytes over bandwidth, messages times latency, and computing.
 
-Three kinds of constants, fitted to measurements as non-negative least squares of relative errors:
+The constants are fitted to measurements as non-negative least squares of relative errors:
 
 - framing: bytes on the wire for a byte of contents;
-- latency: seconds of a message that waits for the one before;
-- computing: seconds for a value, of float and of ternary exchanges.
+- latency: seconds of a message that waits for the one before, beside what it computes;
+- message, float_value, ternary_value: CPU seconds for a message, and for a value of a float and of a ternary exchange.
 
-Where workers share the cores of one machine, the last two are times the workers for each core.
+The last three are fitted to CPU seconds, which do not depend on who shares the cores. By the clock, workers that share
+a machine compute longer, in proportion to their number; how much, `load`, is fitted with the first two, so that a busy
+machine is not taken for a slow network.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from compiler.train.terngrad.bytes import float_bits, scheme_bits
 
 __all__ = ["Cost", "Exchanged", "fit_cost"]
 
-_CONSTANTS = ("framing", "latency", "float_value", "ternary_value")
+_CONSTANTS = ("framing", "latency", "message", "float_value", "ternary_value")
+_NETWORK = 2  # of them; the others compute
 
 _MESSAGES = {"float": 2, "gather": 5, "sums": 6}
 """Messages of a worker that wait for one another, for every other worker: an all-reduce has two. Ternary exchanges
@@ -39,7 +42,6 @@ class Exchanged:
     workers : how many.
     mbit : bandwidth of each worker's link, Mbit/s each way; infinite where it is not limited.
     ternary, floats : values of tensors that are turned ternary, and of the others; all are float in scheme "float".
-    crowd : workers for each core, at least 1.
     """
 
     scheme: str
@@ -47,7 +49,6 @@ class Exchanged:
     mbit: float
     ternary: int
     floats: int
-    crowd: float = 1.0
 
     @property
     def bits(self) -> float:
@@ -59,35 +60,61 @@ class Exchanged:
 
     def row(self) -> list[float]:
         """What each constant is multiplied with."""
-        values = (self.ternary + self.floats) * self.crowd
+        values, messages = self.ternary + self.floats, _MESSAGES[self.scheme] * (self.workers - 1)
         is_float = self.scheme == "float"
         return [
-            self.bits / (self.mbit * 1e6),
-            _MESSAGES[self.scheme] * (self.workers - 1) * self.crowd,
-            values if is_float else 0,
-            0 if is_float else values,
-        ]
+            self.bits / (self.mbit * 1e6), messages, messages, values if is_float else 0, 0 if is_float else values,
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The constants, in the order of `_CONSTANTS`: a factor, and seconds."""
+    """What was fitted.
+
+    Attributes
+    ----------
+    constants : in the order of their description: a factor, and seconds.
+    load : seconds by the clock for a CPU second and a worker, where workers shared a machine; half a second if that
+        had two cores and nothing else to do.
+    """
 
     constants: tuple[float, ...]
+    load: float
 
-    def seconds(self, exchange: Exchanged) -> float:
-        """Predicted."""
-        return float(np.dot(exchange.row(), self.constants))
+    def seconds(self, exchange: Exchanged, shared: bool = False) -> float:
+        """Predicted.
+
+        Parameters
+        ----------
+        shared : whether all workers are on one machine, as those that were measured, and not each on its own.
+        """
+        network, computing = exchange.row()[:_NETWORK], exchange.row()[_NETWORK:]
+        crowd = self.load * exchange.workers if shared else 1.0
+        return float(np.dot(network, self.constants[:_NETWORK]) + crowd * np.dot(computing, self.constants[_NETWORK:]))
 
     def asdict(self) -> dict[str, float]:
         """As JSON."""
-        return dict(zip(_CONSTANTS, self.constants, strict=True))
+        return {**dict(zip(_CONSTANTS, self.constants, strict=True)), "load": self.load}
 
 
-def fit_cost(exchanges: Sequence[Exchanged], seconds: Sequence[float]) -> Cost:
-    """The constants that fit measurements best, each by its relative error."""
-    measured: NDArray[np.float64] = np.asarray(seconds, np.float64)
-    rows = np.array([exchange.row() for exchange in exchanges]) / measured[:, None]
-    scale = np.maximum(rows.max(0), 1e-300)  # the columns differ by many powers of ten
-    found, _ = nnls(rows / scale, np.ones(len(measured)))
-    return Cost(tuple(float(value) for value in found / scale))
+def fit_cost(exchanges: Sequence[Exchanged], seconds: Sequence[float], cpu_seconds: Sequence[float]) -> Cost:
+    """What fits measurements of workers on one machine best, each by its relative error.
+
+    Parameters
+    ----------
+    seconds, cpu_seconds : of each exchange, by the clock and of one worker on the cores.
+    """
+    rows = np.array([exchange.row() for exchange in exchanges])
+    workers = np.array([exchange.workers for exchange in exchanges])
+    computing = _fitted(rows[:, _NETWORK:], np.asarray(cpu_seconds))
+    shared = (rows[:, _NETWORK:] @ computing) * workers
+    network = _fitted(np.column_stack([rows[:, :_NETWORK], shared]), np.asarray(seconds))
+    return Cost((*network[:_NETWORK].tolist(), *computing.tolist()), float(network[_NETWORK]))
+
+
+def _fitted(rows: NDArray[np.float64], measured: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Constants of rows · constants = measured, least squares of relative errors."""
+    relative = rows / measured[:, None]
+    scale = np.maximum(relative.max(0), 1e-300)  # the columns differ by many powers of ten
+    found, _ = nnls(relative / scale, np.ones(len(measured)))
+    return np.asarray(found / scale)

@@ -90,8 +90,8 @@ def _steps(plan: Mapping[str, Any]) -> dict[str, Any]:
     torch.manual_seed(1)
     module = mixed(**plan["network"])
     ddp = DistributedDataParallel(module, bucket_cap_mb=_ONE_BUCKET)
-    seconds: list[float] = []
-    ddp.register_comm_hook(None, _timed(_averager(plan["method"], module), seconds))
+    exchanges: list[tuple[float, float]] = []
+    ddp.register_comm_hook(None, _timed(_averager(plan["method"], module), exchanges))
     torch.manual_seed(2 + dist.get_rank())
     inputs, labels = torch.randn(plan["batch"], SIDE * SIDE), torch.randint(0, CLASSES, (plan["batch"],))
     whole: list[float] = []
@@ -102,9 +102,9 @@ def _steps(plan: Mapping[str, Any]) -> dict[str, Any]:
         if step == _UNMEASURED:
             before = _counters()
         dist.barrier()
-        began = time.perf_counter()
+        began = _clocks()
         nn.functional.cross_entropy(ddp(inputs), labels).backward()  # type: ignore[no-untyped-call]
-        whole.append(time.perf_counter() - began)
+        whole.append(_taken(began)[0])
         for parameter in module.parameters():
             parameter.grad = None
     sent = _since(before)
@@ -113,7 +113,8 @@ def _steps(plan: Mapping[str, Any]) -> dict[str, Any]:
     values = sum(parameter.numel() for parameter in module.parameters())
     return {
         "values": values,
-        "seconds": seconds[_UNMEASURED:],
+        "seconds": [both[0] for both in exchanges[_UNMEASURED:]],
+        "cpu_seconds": [both[1] for both in exchanges[_UNMEASURED:]],
         "step_seconds": whole[_UNMEASURED:],
         **{key: amount / plan["steps"] for key, amount in sent.items()},
     }
@@ -152,14 +153,24 @@ def _averager(method: str, module: nn.Module) -> Averager:
     return lambda bucket: average_bucket(exchange, bucket)
 
 
-def _timed(averager: Averager, seconds: list[float]) -> Callable[[Any, Any], torch.futures.Future[Tensor]]:
+def _clocks() -> tuple[float, float]:
+    """Seconds by the clock, and of this process on the cores."""
+    return time.perf_counter(), time.process_time()
+
+
+def _taken(began: tuple[float, float]) -> tuple[float, float]:
+    now = _clocks()
+    return now[0] - began[0], now[1] - began[1]
+
+
+def _timed(averager: Averager, taken: list[tuple[float, float]]) -> Callable[[Any, Any], torch.futures.Future[Tensor]]:
     """The same, begun when all workers are there, and its seconds noted."""
 
     def hook(_, bucket):  # type: ignore[no-untyped-def]  # torch allows no other annotations than its own
         dist.barrier()
-        began = time.perf_counter()
+        began = _clocks()
         value: Any = averager(bucket).wait()
-        seconds.append(time.perf_counter() - began)
+        taken.append(_taken(began))
         done: torch.futures.Future[Tensor] = torch.futures.Future()
         done.set_result(value[0] if isinstance(value, list) else value)
         return done

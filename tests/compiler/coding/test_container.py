@@ -40,6 +40,14 @@ def test_a_pruned_tensor_takes_the_room_of_what_is_left(coder: Coder, rng: np.ra
     assert size.values <= 33 * size.nonzeros
 
 
+def test_zeros_that_a_mask_made_are_no_values(rng: np.random.Generator) -> None:
+    values = rng.normal(size=(50, 40)).astype(np.float32)
+    masked = values * (rng.uniform(size=values.shape) < 0.05)  # half of the zeros are negative
+    assert np.signbit(masked[masked == 0]).any()
+    (size,) = decompress(compress(CompressedModel.from_state({"fc1.weight": masked.astype(np.float32)}))).sizes.tensors
+    assert size.bits < 45 * np.count_nonzero(masked)
+
+
 def test_state_becomes_shared_where_that_is_smaller(rng: np.random.Generator) -> None:
     made = tensor(rng, "fc1.weight", (30, 20), 4, 0.3)
     bias = rng.normal(size=30).astype(np.float32)

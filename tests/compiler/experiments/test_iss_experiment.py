@@ -56,11 +56,11 @@ def test_a_tiny_experiment_runs_and_reports(tmp_path: Path) -> None:
     told: list[str] = []
     trials = experiment.trials()
     assert [trial.key for trial in trials] == [
-        "a.dense.3", "b.dense.3", "a.iss-1e-06.3", "a.iss-0.02.3", "a.l1-1e-05.3", "b.iss-1e-06.3", "b.iss-0.02.3",
+        "a.dense.3", "b.dense.3", "a.l1-1e-05.3", "a.iss-1e-06.3", "a.iss-0.02.3", "b.iss-1e-06.3", "b.iss-0.02.3",
     ]  # fmt: skip
     with reproducible(1):
         results = {trial.key: experiment.run(trial, Env(None, told.append)) for trial in trials}
-        again = experiment.run(trials[3], Env(None, told.append))
+        again = experiment.run(trials[4], Env(None, told.append))
     results = json.loads(json.dumps(results))
     assert results["a.dense.3"]["widths"] == [8, 8, 8]
     weak, strong = results["a.iss-1e-06.3"], results["a.iss-0.02.3"]

@@ -107,20 +107,22 @@ def test_speedups_and_the_claim_follow_from_seconds() -> None:
     compute = {name: seconds for name, seconds in zip(experiment.networks, (0.4, 0.1, 0.01), strict=True)}
     networks = {name: Workload.of(options, compute[name]) for name, options in experiment.networks.items()}
     networks["tiny"] = Workload.of(experiment.tiny, 0.0)
-    true = Cost((1.05, 1e-3, 1e-9, 2e-8))
+    true = Cost((1.05, 1e-3, 1e-4, 1e-9, 2e-8), load=0.7)
+    computing = Cost((0.0, 0.0, *true.constants[2:]), load=0.0)
     results: dict[str, Any] = {"compute": compute}
     for n in experiment.workers:
         points = [
             {
                 "network": name, "mbit": mbit, "scheme": scheme,
-                "seconds": true.seconds(networks[name].exchange(scheme, n, mbit or math.inf, n / 2)),
+                "seconds": true.seconds(networks[name].exchange(scheme, n, mbit or math.inf), shared=True),
+                "cpu_seconds": computing.seconds(networks[name].exchange(scheme, n, mbit or math.inf)),
             }
             for name, mbit, scheme in product(networks, (*experiment.mbits, None), ("float", cheapest(n)))
         ]  # fmt: skip
-        results[f"workers-{n}"] = {"points": points, "crowd": n / 2, "whole": [2.0, 1.0] * 2 * len(compute)}
+        results[f"workers-{n}"] = {"points": points, "whole": [2.0, 1.0] * 2 * len(compute)}
     summary = experiment.summarize(results)
     assert summary.figures["model_errors"]["more workers"]["largest"] < 1e-6
-    assert [round(value, 9) for value in summary.figures["model"].values()] == [1.05, 1e-3, 1e-9, 2e-8]
+    assert [round(value, 12) for value in summary.figures["model"].values()] == [*true.constants, true.load]
     said = {finding.partition(",")[0]: finding for finding in summary.findings[:3]}
     assert "(holds)" in said["Less bandwidth"]
     assert "(holds)" in said["More fully connected layers"]

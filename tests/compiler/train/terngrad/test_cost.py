@@ -10,9 +10,10 @@ import pytest
 from compiler.train.terngrad.bytes import float_bits, gather_bits, sums_bits
 from compiler.train.terngrad.cost import Cost, Exchanged, fit_cost
 
-TRUE = Cost((1.06, 3e-4, 2e-9, 4e-8))
+TRUE = Cost((1.06, 3e-4, 1e-4, 2e-9, 4e-8), load=0.8)
+COMPUTING = Cost((0.0, 0.0, *TRUE.constants[2:]), load=0.0)
 GRID = [
-    Exchanged(scheme, workers, mbit, values - 1000, 1000, max(1.0, workers / 2))
+    Exchanged(scheme, workers, mbit, values - 1000, 1000)
     for scheme, workers, mbit, values in product(
         ("float", "gather", "sums"), (2, 4, 8), (20, 100, 1000), (100_000, 1_000_000)
     )
@@ -27,20 +28,24 @@ def test_bits_follow_the_formulae() -> None:
 
 
 def test_fit_finds_the_constants(rng: np.random.Generator) -> None:
-    exact = [TRUE.seconds(exchange) for exchange in GRID]
-    assert fit_cost(GRID, exact).constants == pytest.approx(TRUE.constants, rel=1e-6)
+    exact = [TRUE.seconds(exchange, shared=True) for exchange in GRID]
+    cpu = [COMPUTING.seconds(exchange) for exchange in GRID]
+    found = fit_cost(GRID, exact, cpu)
+    assert (*found.constants, found.load) == pytest.approx((*TRUE.constants, TRUE.load), rel=1e-6)
     noisy = [seconds * rng.uniform(0.97, 1.03) for seconds in exact]
-    fitted = fit_cost(GRID, noisy)
-    errors = [abs(fitted.seconds(exchange) / seconds - 1) for exchange, seconds in zip(GRID, exact, strict=True)]
+    fitted = fit_cost(GRID, noisy, cpu)
+    errors = [
+        abs(fitted.seconds(exchange, shared=True) / seconds - 1) for exchange, seconds in zip(GRID, exact, strict=True)
+    ]
     assert max(errors) < 0.1
 
 
 def test_constants_are_not_negative(rng: np.random.Generator) -> None:
-    assert all(value >= 0 for value in fit_cost(GRID, rng.uniform(0.1, 10, len(GRID))).constants)
+    assert all(value >= 0 for value in fit_cost(GRID, *rng.uniform(0.1, 10, (2, len(GRID)))).constants)
 
 
 def test_a_wire_alone_gives_the_ratio_of_the_formulae() -> None:
-    wire = Cost((1.0, 0.0, 0.0, 0.0))
+    wire = Cost((1.0, 0.0, 0.0, 0.0, 0.0), load=1.0)
     for workers in (2, 8, 512):
         times = [wire.seconds(Exchanged(scheme, workers, 100, 10**6, 0)) for scheme in ("float", "sums")]
         assert times[0] / times[1] == pytest.approx(float_bits(workers) / sums_bits(workers))

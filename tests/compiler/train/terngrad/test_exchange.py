@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from compiler.errors import RecipeError
 from compiler.train.data import Split
 from compiler.train.images import Images
-from compiler.train.loop import fit
+from compiler.train.loop import fit, reproducible
 from compiler.train.models import mlp
 from compiler.train.schedule import Schedule
 from compiler.train.table import Table
@@ -24,6 +24,13 @@ from compiler.train.terngrad.ternarize import scaler
 from compiler.train.terngrad.virtual import VirtualWorkers
 
 WORKERS = 3
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other make small trainings many times slower on a busy machine."""
+    with reproducible(threads=1):
+        yield
 
 
 def network() -> nn.Sequential:
