@@ -18,7 +18,7 @@ from compiler.experiments.terngrad import TernGrad
 from compiler.experiments.terngrad_speed import TernGradSpeed
 from compiler.experiments.terngrad_traffic import TernGradTraffic
 from compiler.experiments.tradeoff import Tradeoff
-from compiler.train.table import Table, read_toml
+from compiler.train.table import SEED_LIMIT, Table, read_toml
 
 __all__ = ["KINDS", "load"]
 
@@ -36,8 +36,6 @@ _ALL: tuple[type[Experiment], ...] = (
 KINDS: dict[str, type[Experiment]] = {cls.kind: cls for cls in _ALL}
 """Kind, as recipes write it → class."""
 
-_SEED_LIMIT = 2**32 - 1
-
 
 def load(path: Path) -> Experiment:
     """Read the recipe of an experiment.
@@ -50,7 +48,7 @@ def load(path: Path) -> Experiment:
     table = Table(read_toml(path), str(path), "")
     cls = KINDS[table.choice("kind", KINDS)]
     name = table.text("name", default=path.stem)
-    seeds = table.integers("seeds", 0, _SEED_LIMIT, default=[1])
+    seeds = table.integers("seeds", 0, SEED_LIMIT, default=[1])
     if not seeds:
         raise RecipeError(f"{path}: seeds is empty; expected at least one")
     options = cls.options(table)

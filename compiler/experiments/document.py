@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["PLOT_FORMATS", "text"]
-
-PLOT_FORMATS = ("png", "svg")
+__all__ = ["text"]
 
 
 def text(report: Mapping[str, Any], plots: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
@@ -85,8 +86,14 @@ class Quantization(OverNetworks):
             network.name: [results[f"{network.name}.{seed}"]["dense"]["test"] for seed in self.seeds]
             for network in self.networks
         }
-        grids = {f"{bits} {update}": self._grids(errors, bits, update) for bits, update in product(self.bits, UPDATES)}
-        updates = {f"{bits} {grid}": self._updates(errors, bits, grid) for bits, grid in product(self.bits, GRIDS)}
+        grids = {
+            f"{bits} {update}": self._difference(errors, bits, ("uniform", update), ("non-uniform", update))
+            for bits, update in product(self.bits, UPDATES)
+        }
+        updates = {
+            f"{bits} {grid}": self._difference(errors, bits, (grid, "-c"), (grid, "-c+1"))
+            for bits, grid in product(self.bits, GRIDS)
+        }
         figures = {
             "test_error": {
                 f"{name} {_key(bits, grid, update)}": values for (name, bits, grid, update), values in errors.items()
@@ -103,29 +110,21 @@ class Quantization(OverNetworks):
             {"errors": self._plot(errors, dense)},
         )  # fmt: skip
 
-    def _grids(self, errors: Errors, bits: int, update: str) -> Paired:
-        """Uniform minus non-uniform, over all networks and seeds."""
+    def _difference(self, errors: Errors, bits: int, first: tuple[str, str], second: tuple[str, str]) -> Paired:
+        """One way, (grid, update), minus another, over all networks and seeds."""
         one, other = (
-            [error for network in self.networks for error in errors[network.name, bits, grid, update]]
-            for grid in ("uniform", "non-uniform")
-        )
-        return Paired.of(one, other)
-
-    def _updates(self, errors: Errors, bits: int, grid: str) -> Paired:
-        """Fixed labels minus free ones, over all networks and seeds."""
-        one, other = (
-            [error for network in self.networks for error in errors[network.name, bits, grid, update]]
-            for update in ("-c", "-c+1")
+            [error for network in self.networks for error in errors[network.name, bits, *way]]
+            for way in (first, second)
         )
         return Paired.of(one, other)
 
     def _tables(self, errors: Errors, dense: Mapping[str, list[float]]) -> list[SummaryTable]:
         return [
             SummaryTable(
-                f"{network.name}: mean test error, %; dense {_mean(dense[network.name]):.2f}",
+                f"{network.name}: mean test error, %; dense {fmean(dense[network.name]):.2f}",
                 ["bits", *(f"{grid} {update}" for grid, update in WAYS)],
                 [
-                    [bits, *(round(_mean(errors[network.name, bits, grid, update]), 3) for grid, update in WAYS)]
+                    [bits, *(round(fmean(errors[network.name, bits, grid, update]), 3) for grid, update in WAYS)]
                     for bits in self.bits
                 ],
             )
@@ -141,10 +140,10 @@ class Quantization(OverNetworks):
         grid_of_axes = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes, network in zip(grid_of_axes, self.networks, strict=False):
             for grid, update in WAYS:
-                means = [_mean(errors[network.name, bits, grid, update]) for bits in self.bits]
+                means = [fmean(errors[network.name, bits, grid, update]) for bits in self.bits]
                 style = {"linestyle": "-" if grid == "non-uniform" else "--", "marker": "o" if update == "-c" else "s"}
                 axes.plot(self.bits, means, label=f"{grid} {update}", markersize=4, **style)
-            axes.axhline(_mean(dense[network.name]), color="gray", linestyle=":", label="dense")
+            axes.axhline(fmean(dense[network.name]), color="gray", linestyle=":", label="dense")
             axes.set(title=network.name, xlabel="bits a code", ylabel="test error, %", xticks=self.bits, yscale="log")
             axes.grid(visible=True, alpha=0.3)
         grid_of_axes[0].legend(fontsize=8)
@@ -155,10 +154,6 @@ class Quantization(OverNetworks):
 
 def _key(bits: int, grid: str, update: str) -> str:
     return f"{bits} {grid} {update}"
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _differences(grids: Mapping[str, Paired], updates: Mapping[str, Paired]) -> SummaryTable:

@@ -18,7 +18,7 @@ import torch
 
 from compiler.errors import InputError
 from compiler.experiments.base import Env, Experiment, Trial
-from compiler.experiments.document import PLOT_FORMATS, text
+from compiler.experiments.document import text
 from compiler.train.checkpoint import write_atomic
 from compiler.train.report import command, versions
 
@@ -93,10 +93,10 @@ def run_experiment(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
-    from compiler.train.plots import picture
+    from compiler.train.plots import FORMATS, picture
 
     for name, figure in summary.plots.items():
-        for form in PLOT_FORMATS:
+        for form in FORMATS:
             write_atomic(out / f"{name}.{form}", picture(figure, form))
     write_atomic(out / "report.md", text(report, list(summary.plots)).encode())
     write_atomic(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from compiler.errors import RecipeError
-from compiler.experiments.base import Env, Experiment, Summary, Trial
+from compiler.experiments.base import Env, Summary, Trial
 from compiler.experiments.sparse_run import FORMS, run_as
 from compiler.experiments.stopwatch import interleaved
-from compiler.experiments.subject import NetworkSpec, Subject, networks_of, schedule_of
+from compiler.experiments.subject import NetworkSpec, OverNetworks, Subject, networks_of, schedule_of
 from compiler.train import prune, removal
 from compiler.train.channels import LAYERS
 from compiler.train.costs import layer_costs, totals
@@ -84,7 +84,7 @@ class Method:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StructuredSparsity(Experiment):
+class StructuredSparsity(OverNetworks):
     """See the module.
 
     Attributes
@@ -95,7 +95,6 @@ class StructuredSparsity(Experiment):
     """
 
     kind: ClassVar[str] = "ssl"
-    networks: tuple[NetworkSpec, ...]
     methods: tuple[Method, ...]
     batches: tuple[int, ...]
     repeats: int
@@ -115,14 +114,6 @@ class StructuredSparsity(Experiment):
             "repeats": table.integer("repeats", 1, 1000),
             "densities": table.numbers("densities", 0, 1),
         }
-
-    def trials(self) -> list[Trial]:
-        """One for each network and seed."""
-        return [
-            Trial(f"{network.name}.{seed}", {"network": network.name, "seed": seed})
-            for seed in self.seeds
-            for network in self.networks
-        ]
 
     def run(self, trial: Trial, env: Env) -> dict[str, Any]:
         """Errors, costs and times of every way."""

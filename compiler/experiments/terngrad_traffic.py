@@ -6,6 +6,7 @@ some steps, headers and acknowledgements included.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -155,12 +156,7 @@ class TernGradTraffic(Experiment):
     def _allowed(self, workers: int) -> dict[str, float]:
         """Ratio to float by each method's formula."""
         shapes = [tuple(parameter.shape) for parameter in mixed(**self.network).parameters()]
-        values = 0
-        for shape in shapes:
-            size = 1
-            for side in shape:
-                size *= side
-            values += size
+        values = sum(math.prod(shape) for shape in shapes)
         low_rank = float_bits(workers) * values / low_rank_bits(shapes, 1, workers)
         return {
             "float": 1.0, "fp16": 2.0, "powersgd": low_rank, "gather": gather_ratio(workers),

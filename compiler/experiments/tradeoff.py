@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
@@ -68,11 +70,10 @@ class Tradeoff(OverNetworks):
         points: list[dict[str, Any]] = []
 
         def point(way: str, module: nn.Module, **said: Any) -> None:
-            plain = copy.deepcopy(module)
-            files = {coder: len(file) for coder, file in compressed_files(plain).items()}
-            points.append({"way": way, **said, **subject.errors(plain), "bytes": files})
+            files = {coder: len(file) for coder, file in compressed_files(module).items()}
+            points.append({"way": way, **said, **subject.errors(module), "bytes": files})
 
-        numbers = iter(range(1, 1 << 30))
+        numbers = count(1)
         for bits in self.bits:
             env.note(f"{bits} bits")
             point(BITS_ALONE, self._shared(subject, dense, bits, next(numbers)), bits=bits)
@@ -108,13 +109,13 @@ class Tradeoff(OverNetworks):
         tables, findings, plots = [], [], {}
         for network in self.networks:
             runs = [results[f"{network.name}.{seed}"] for seed in self.seeds]
-            dense = _mean([run["dense"]["test"] for run in runs])
+            dense = fmean([run["dense"]["test"] for run in runs])
             points = [
                 _averaged([run["points"][n] for run in runs], runs[0]["dense_bytes"])
                 for n in range(len(runs[0]["points"]))
             ]
             best = {
-                way: _best(points, way, _mean([run["dense"]["validation"] for run in runs]))
+                way: _best(points, way, fmean([run["dense"]["validation"] for run in runs]))
                 for way in (ALONE, BITS_ALONE, BOTH)
             }
             figures[network.name] = {"dense_test_error": dense, "points": points, "no_loss": best}
@@ -155,13 +156,13 @@ def _averaged(points: list[dict[str, Any]], dense_bytes: int) -> dict[str, Any]:
     """One operating point over the seeds."""
     first = points[0]
     said: dict[str, Any] = {key: first[key] for key in ("way", "density", "bits") if key in first}
-    best = _mean([min(point["bytes"].values()) for point in points])
+    best = fmean([min(point["bytes"].values()) for point in points])
     return {
         **said,
-        **{key: round(_mean([point[key] for point in points]), 4) for key in ("validation", "test")},
+        **{key: round(fmean([point[key] for point in points]), 4) for key in ("validation", "test")},
         "bytes": best,
         "ratio": round(dense_bytes / best, 2),
-        "ratio_huffman": round(dense_bytes / _mean([point["bytes"]["huffman"] for point in points]), 2),
+        "ratio_huffman": round(dense_bytes / fmean([point["bytes"]["huffman"] for point in points]), 2),
     }
 
 
@@ -169,7 +170,3 @@ def _best(points: list[dict[str, Any]], way: str, limit: float) -> dict[str, Any
     """The point of the greatest ratio whose validation error is not above `limit`."""
     good = [point for point in points if point["way"] == way and point["validation"] <= limit]
     return max(good, key=lambda point: float(point["ratio"]), default=None)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -104,12 +104,12 @@ class ImageBatch:
 
     def split(self, parts: int) -> list[ImageBatch]:
         """Shares of near equal size, as workers take them."""
-        shares = [range(number, len(self), parts) for number in range(parts)]
+        shares = [torch.arange(number, len(self), parts) for number in range(parts)]
         return [
             ImageBatch(
                 self.lesson, self.inputs[share], self.labels[share], None if self.known is None else self.known[share]
             )
-            for share in (torch.tensor(list(share), dtype=torch.int64) for share in shares)
+            for share in shares
         ]
 
     def loss(self, module: nn.Module) -> Tensor:

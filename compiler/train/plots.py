@@ -14,10 +14,10 @@ from torch import nn
 
 from compiler.train.layers import weights
 
-__all__ = ["canvas", "picture", "run_plots", "tradeoff"]
+__all__ = ["FORMATS", "canvas", "picture", "run_plots", "tradeoff"]
 
 _SHOWN = 4.0  # points above the dense error
-_FORMATS = ("png", "svg")
+FORMATS = ("png", "svg")
 
 
 def run_plots(report: Mapping[str, Any], module: nn.Module) -> dict[str, bytes]:
@@ -34,7 +34,7 @@ def run_plots(report: Mapping[str, Any], module: nn.Module) -> dict[str, bytes]:
     for stage in report["stages"]:
         if "curves" in stage:
             plots[stage["stage"]] = _sensitivity(stage)
-    return {f"{name}.{form}": picture(figure, form) for name, figure in plots.items() for form in _FORMATS}
+    return {f"{name}.{form}": picture(figure, form) for name, figure in plots.items() for form in FORMATS}
 
 
 def picture(figure: Figure, form: str) -> bytes:

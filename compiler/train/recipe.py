@@ -22,11 +22,9 @@ from compiler.train.layers import weights
 from compiler.train.models import ModelSpec, build
 from compiler.train.stages import Lift, Prune, Scan, Share, Stage, Teach, Train
 from compiler.train.stages import parse as parse_stages
-from compiler.train.table import Table, read_toml
+from compiler.train.table import SEED_LIMIT, Table, read_toml
 
 __all__ = ["Recipe", "load", "parse"]
-
-_SEED_LIMIT = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
@@ -104,8 +102,8 @@ def parse(content: Mapping[str, Any], source: str) -> Recipe:
     """
     top = Table(content, source, "")
     name = top.text("name")
-    seed = top.integer("seed", 0, _SEED_LIMIT, default=1)
-    seeds = top.integers("seeds", 0, _SEED_LIMIT, default=[seed])
+    seed = top.integer("seed", 0, SEED_LIMIT, default=1)
+    seeds = top.integers("seeds", 0, SEED_LIMIT, default=[seed])
     threads = top.integer("threads", 1, 64, default=1)
     precision = top.choice("precision", PRECISIONS, default="float32")
     data = top.table("data")

@@ -9,7 +9,10 @@ from typing import Any
 
 from compiler.errors import RecipeError
 
-__all__ = ["Table", "read_toml"]
+__all__ = ["SEED_LIMIT", "Table", "read_toml"]
+
+SEED_LIMIT = (1 << 32) - 1
+"""Largest seed of a recipe."""
 
 _MISSING: Any = object()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -42,10 +44,10 @@ def experiment(recipe: Path, folder: Path, jobs: int, resume: bool, data_dir: Pa
     output.result(report)
 
 
-def show(report: dict[str, object], output: Output) -> None:
+def show(report: Mapping[str, Any], output: Output) -> None:
     """Tables and findings of a report, for people."""
-    for table in report["tables"]:  # type: ignore[attr-defined]
+    for table in report["tables"]:
         rows = [[round(cell, 4) if isinstance(cell, float) else cell for cell in row] for row in table["rows"]]
         output.table(table["columns"], rows, title=table["title"])
-    for finding in report["findings"]:  # type: ignore[attr-defined]
+    for finding in report["findings"]:
         output.text(f"- {finding}")

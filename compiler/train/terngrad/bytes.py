@@ -8,6 +8,7 @@ gets everyone's codes ("gather"), or each worker adds up one share of the values
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 __all__ = [
@@ -79,9 +80,7 @@ def low_rank_bits(shapes: Sequence[tuple[int, ...]], rank: int, workers: int) ->
     values = 0
     for shape in shapes:
         rows = shape[0] if shape else 1
-        total = 1
-        for side in shape:
-            total *= side
+        total = math.prod(shape)
         columns = total // rows if rows else 0
         small = min(rank, rows, columns) * (rows + columns)
         values += total if len(shape) < 2 or small >= total else small

@@ -12,12 +12,10 @@ from compiler.train.data import DATASETS, Dataset
 from compiler.train.data import load as load_data
 from compiler.train.models import ModelSpec
 from compiler.train.schedule import Schedule
-from compiler.train.table import Table, read_toml
+from compiler.train.table import SEED_LIMIT, Table, read_toml
 from compiler.train.terngrad.settings import Settings
 
 __all__ = ["Job", "load", "parse"]
-
-_SEED_LIMIT = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def parse(content: Mapping[str, Any], source: str) -> Job:
     """A recipe from its tables; `source` is what messages call it. Raises `RecipeError`."""
     top = Table(content, source, "")
     name = top.text("name")
-    seed = top.integer("seed", 0, _SEED_LIMIT, default=1)
+    seed = top.integer("seed", 0, SEED_LIMIT, default=1)
     data = top.table("data")
     dataset = data.choice("name", DATASETS)
     validation = data.number("validation", 0, 1, default=0.15)
