@@ -33,8 +33,10 @@ class NetworkSpec:
     ----------
     name : in tables.
     data : one of `DATASETS`.
-    samples : how many of the training samples are used, a twelfth of them for validation; None for all.
+    samples : how many of the training samples are used, validation ones included; None for all.
     precision : of products while training.
+    model, dense : its shape, and its first training.
+    validation : share of the samples that is held back.
     """
 
     name: str
@@ -43,6 +45,7 @@ class NetworkSpec:
     precision: str
     model: ModelSpec
     dense: Schedule
+    validation: float = _VALIDATION
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +60,7 @@ class Subject:
     @classmethod
     def make(cls, spec: NetworkSpec, seed: int, env: Env) -> Subject:
         """Load the data and make the network; nothing is trained yet."""
-        data = load(spec.data, _VALIDATION, env.data_dir, spec.samples)
+        data = load(spec.data, spec.validation, env.data_dir, spec.samples)
         lesson = Images(data.train, data.shape, spec.model.flat, precision=spec.precision)
         return cls(data, lesson, fresh(spec.model, data, seed), seed)
 
@@ -121,6 +124,7 @@ def networks_of(table: Table) -> tuple[NetworkSpec, ...]:
                 name=one.text("name"),
                 data=one.choice("data", DATASETS),
                 samples=one.integer("samples", 24, 1 << 30) if one.has("samples") else None,
+                validation=one.number("validation", 0, 1, default=_VALIDATION),
                 precision=one.choice("precision", PRECISIONS, default="float32"),
                 model=ModelSpec.parse(one.table("model")),
                 dense=schedule_of(one, "dense"),
