@@ -7,7 +7,9 @@ the gradients of all weights that share it. Two updates:
 - *free* labels ("-c+1"): a float copy of the weights is trained beside the centroids, with the gradient of the weight
   that it stands for; `reassign` gives each the centroid that is now next to it.
 
-Centroids are free values (non-uniform), or multiples of one trained step (uniform).
+Centroids are free values (non-uniform), or multiples of one step (uniform). What is trained of a uniform grid is its
+reach, the greatest of its levels: weights and reach are of one size and can be trained at one rate, which for the step of
+a grid of 255 levels would be a hundred times too fast.
 
 Source: Deep Compression (Han et al., ICLR 2016), section 3; S. Han, Efficient Methods and Hardware for Deep Learning
 (thesis, 2017), section 4.
@@ -35,8 +37,8 @@ class SharedWeight(nn.Module):
     ----------
     codes : uint8 of the weight's shape; 0 is the weight zero.
     values : what is trained: float (2**code_bits - 1,) the centroids of codes 1, 2, …, those that no weight uses 0;
-        on a uniform grid float (1,), its step.
-    levels : on a uniform grid the multiples of the step, (2**code_bits - 1,); else None.
+        on a uniform grid float (1,), its reach: the step times the greatest magnitude of `levels`.
+    levels : on a uniform grid the multiples of the step, integers (2**code_bits - 1,); else None.
     shadow : float copy of the weight where labels are free, else None.
 
     Notes
@@ -71,7 +73,7 @@ class SharedWeight(nn.Module):
 
     def table(self, values: Tensor) -> Tensor:
         """Weight of each code, float (2**code_bits,)."""
-        points = values if self.levels is None else values * self.levels
+        points = values if self.levels is None else values / self.levels.abs().max().clamp_min(1) * self.levels
         return torch.cat((points.new_zeros(1), points))
 
     def right_inverse(self, weight: Tensor) -> Any:
@@ -82,8 +84,8 @@ class SharedWeight(nn.Module):
         return first if self.free else first[0]
 
     def describe(self) -> dict[str, Any]:
-        """What `structure.rebuild` needs to make the same parametrization."""
-        return {"kind": self.kind, "free": self.free, "uniform": self.levels is not None}
+        """What `structure.rebuild` needs to make the same parametrization; "reach" says what a uniform grid trains."""
+        return {"kind": self.kind, "free": self.free, "reach": self.levels is not None}
 
 
 class _ShadowGradient(torch.autograd.Function):
@@ -116,7 +118,7 @@ def attach(
     ----------
     code_bits : 1 … 8; there are 2**code_bits - 1 centroids beside the zero.
     start : one of `cluster.STARTS`.
-    uniform : centroids are multiples of one step; `start` then has no meaning.
+    uniform : centroids are the multiples of one step; `start` then has no meaning.
     free : whether labels may change later, by `reassign`.
     seed : of the random start.
     """
@@ -128,16 +130,16 @@ def attach(
     array = np.ascontiguousarray(weight.to("cpu", torch.float32).numpy())
     nonzero = array[array != 0]
     clusters = (1 << code_bits) - 1
-    points, step, levels = np.zeros(0), 0.0, np.zeros(clusters)
+    points, reach, levels = np.zeros(0), 0.0, np.arange(1.0, clusters + 1)
     if uniform and nonzero.size:
         step, levels = cluster.grid(nonzero, code_bits)
-        points = step * levels
+        points, reach = step * levels, step * np.abs(levels).max()
     elif nonzero.size:
         points = cluster.centroids(nonzero, clusters, start, seed)
     codes = np.zeros(array.shape, np.uint8)
     if nonzero.size:
         codes[array != 0] = cluster.nearest(nonzero, points) + 1
-    values = np.array([step]) if uniform else np.concatenate([points, np.zeros(clusters - len(points))])
+    values = np.array([reach]) if uniform else np.concatenate([points, np.zeros(clusters - len(points))])
     shared = SharedWeight(
         torch.from_numpy(codes).to(weight.device),
         torch.from_numpy(values).to(weight.device, weight.dtype),

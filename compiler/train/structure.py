@@ -133,7 +133,7 @@ def _attach(module: nn.Module, full: str, entry: Mapping[str, Any], state: Mappi
     if entry["kind"] == Mask.kind:
         parametrize.register_parametrization(layer, name, Mask(weight))
         return
-    free, uniform = bool(entry.get("free")), bool(entry.get("uniform"))
+    free, uniform = bool(entry.get("free")), bool(entry.get("reach"))
     values = state.get(_key(full, "original1" if free else "original"))
     levels = state.get(_key(full, "0.levels"))
     codes = torch.zeros(weight.shape, dtype=torch.uint8)

@@ -31,7 +31,7 @@ class Share(Stage):
     code_bits : one number, or a number for each layer.
     bias_bits : the same for the biases of all layers, or None to leave them as they are.
     start : how the first values are found, see `cluster.STARTS`.
-    grid : "free": any values; "uniform": multiples of one trained step.
+    grid : "free": any values; "uniform": multiples of one step, whose greatest is trained.
     labels : "fixed": a weight keeps its value's number (the thesis' -c); "free": it may change (-c+1).
     """
 

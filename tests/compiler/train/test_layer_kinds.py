@@ -184,9 +184,10 @@ def test_shared_weights_survive_training_saving_and_export(kind: str, sharing: s
             value = site.value.detach()
             assert len(value[value != 0].unique()) <= 2**BITS - 1
             if options.get("uniform"):
-                step = site.module.parametrizations[site.name]
-                step = (step.original1 if options.get("free") else step.original).detach()
-                assert step.shape == (1,)
+                trained = site.module.parametrizations[site.name]
+                reach = (trained.original1 if options.get("free") else trained.original).detach()
+                assert reach.shape == (1,)
+                step = reach / trained[0].levels.abs().max()
                 assert torch.equal(value, step * (value / step).round())
 
     check_survives(kind, seed, tmp_path, attach, check)
