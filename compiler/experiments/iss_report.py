@@ -190,10 +190,9 @@ def _sentences(
 
 
 def _tradeoff(name: str, dense: _Row, iss: Sequence[_Row], l1: Sequence[_Row]) -> Figure:
-    from matplotlib.figure import Figure
+    from compiler.train.plots import canvas
 
-    figure = Figure(figsize=(5.5, 3.8), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = canvas(name)
     whole = dense.mean("multiplies")
     lines = {
         "ISS": [(row.mean("multiplies") / whole, row.mean("validation")) for row in iss],
@@ -204,24 +203,21 @@ def _tradeoff(name: str, dense: _Row, iss: Sequence[_Row], l1: Sequence[_Row]) -
         if points:
             axes.plot(*zip(*sorted(points), strict=True), style, label=words, markersize=4)
     axes.axhline(dense.mean("validation"), color="gray", linestyle=":", label="dense")
-    axes.set(title=name, xlabel="multiplies left, share of the dense model", ylabel="validation perplexity")
-    axes.grid(visible=True, alpha=0.3)
+    axes.set(xlabel="multiplies left, share of the dense model", ylabel="validation perplexity")
     axes.legend(fontsize=8)
     return figure
 
 
 def _units(name: str, iss: Sequence[_Row], seed: int) -> Figure:
-    from matplotlib.figure import Figure
+    from compiler.train.plots import canvas
 
-    figure = Figure(figsize=(5.5, 3.8), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = canvas(f"{name}, seed {seed}")
     for row in iss:
         counts = [epoch["units"] for epoch in row.seeds[0]["curve"] if "units" in epoch]
         for layer, left in enumerate(zip(*counts, strict=True)):
             axes.plot(
                 range(1, len(left) + 1), left, "-" if layer == 0 else "--", label=f"{row.strength:g}, layer {layer}"
             )
-    axes.set(title=f"{name}, seed {seed}", xlabel="epoch with the penalty", ylabel="hidden units left", ylim=(0, None))
-    axes.grid(visible=True, alpha=0.3)
+    axes.set(xlabel="epoch with the penalty", ylabel="hidden units left", ylim=(0, None))
     axes.legend(fontsize=7)
     return figure

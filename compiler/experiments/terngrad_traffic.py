@@ -169,14 +169,13 @@ def _met(yes: bool) -> str:
 
 
 def _plot(rows: list[list[Any]]) -> Figure:
-    from matplotlib.figure import Figure
+    from compiler.train.plots import canvas
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = canvas("dotted: by formula")
     for method in METHODS[1:]:
         mine = [row for row in rows if row[1] == method]
         (line,) = axes.plot([row[0] for row in mine], [row[3] for row in mine], marker="o", label=method)
         axes.plot([row[0] for row in mine], [row[4] for row in mine], ":", color=line.get_color())
-    axes.set(xlabel="workers", ylabel="times fewer bytes than float", yscale="log", title="dotted: by formula")
+    axes.set(xlabel="workers", ylabel="times fewer bytes than float", yscale="log")
     axes.legend()
     return figure

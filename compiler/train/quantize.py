@@ -8,8 +8,8 @@ the gradients of all weights that share it. Two updates:
   that it stands for; `reassign` gives each the centroid that is now next to it.
 
 Centroids are free values (non-uniform), or multiples of one step (uniform). What is trained of a uniform grid is its
-reach, the greatest of its levels: weights and reach are of one size and can be trained at one rate, which for the step of
-a grid of 255 levels would be a hundred times too fast.
+reach, the greatest of its levels: weights and reach are of one size and can be trained at one rate, which for the step
+of a grid of 255 levels would be a hundred times too fast.
 
 Source: Deep Compression (Han et al., ICLR 2016), section 3; S. Han, Efficient Methods and Hardware for Deep Learning
 (thesis, 2017), section 4.
