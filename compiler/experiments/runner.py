@@ -54,7 +54,7 @@ def run_experiment(
     Parameters
     ----------
     jobs : trials at once.
-    resume : keep the finished trials that are there.
+    resume : keep the finished trials that are there, of other seeds of the same recipe as well.
     data_dir : folder with the files of the data set, if not from the cache.
 
     Raises
@@ -111,10 +111,14 @@ def _finished(folder: Path, trial: Trial, settings: Mapping[str, Any]) -> dict[s
         content = json.loads(path.read_text(encoding="utf-8"))
         stored, result = content["settings"], content["result"]
         assert isinstance(result["figures"], dict)
+        assert isinstance(stored, dict)
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise InputError(f"{path} is damaged or is no trial of an experiment; remove it") from error
-    if stored != settings:
-        changed = ", ".join(key for key in settings if stored.get(key) != settings[key])
+    # A trial has one seed, by its key; which others there are may change, so that a recipe can be given more.
+    changed = ", ".join(
+        key for key in {**stored, **settings} if key != "seeds" and stored.get(key) != settings.get(key)
+    )
+    if changed:
         raise InputError(f"{path} is a trial with other settings (they differ in {changed}); choose another folder")
     return dict(result)
 

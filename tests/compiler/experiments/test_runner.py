@@ -100,6 +100,15 @@ def test_what_fails_keeps_what_is_finished_and_resumes_to_the_same(
     assert told[-1] == (4, 4)
 
 
+def test_more_seeds_keep_the_trials_of_the_first(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    run_experiment(Squares(name="squares", seeds=(4, 1)), tmp_path)
+    first = {path: path.read_bytes() for path in (tmp_path / TRIALS).iterdir()}
+    report = run_experiment(SQUARES, tmp_path, resume=True)
+    assert len(first) == 2
+    assert all(path.read_bytes() == kept for path, kept in first.items())
+    assert figures(report) == figures(whole[1])
+
+
 def test_a_folder_that_is_taken_and_a_damaged_trial_are_refused(
     whole: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
