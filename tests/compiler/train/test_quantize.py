@@ -216,7 +216,7 @@ def trained_with(rng: np.random.Generator, free: bool, uniform: bool, bits: int)
     layer = layer_with(rng.normal(size=(10, 20)).astype(np.float32))
     prune.prune(layer, 0.6)
     watch = Watch(layer, quantize.attach(layer, bits, free=free, uniform=uniform))
-    schedule = Schedule(5, 10, 5e-3, shape="constant")
+    schedule = Schedule(5, 10, 2e-2, shape="constant")
     fit(nn.Sequential(layer), Images(samples(rng), (1, 4, 5)), schedule, (1,), hooks=[watch])
     assert len(watch.errors) == 30
     return watch
@@ -232,7 +232,7 @@ def test_fixed_labels_never_change_while_training(uniform: bool, bits: int, rng:
 
 def check_free_labels(rng: np.random.Generator, uniform: bool, bits: int) -> None:
     watch = trained_with(rng, free=True, uniform=uniform, bits=bits)
-    assert sum(changed for _, _, changed in watch.errors) > 0
+    assert sum(changed for _, _, changed in watch.errors) > 5
     for before, after, changed in watch.errors:
         assert after <= before
         assert after < before or not changed
