@@ -64,7 +64,7 @@ class Entry:
 
 def _conv(inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, groups: int = 1) -> nn.Sequential:
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-    padding = tuple((side - 1) // 2 for side in sides)
+    padding = ((sides[0] - 1) // 2, (sides[1] - 1) // 2)
     return nn.Sequential(
         OrderedDict(
             conv=nn.Conv2d(inputs, outputs, sides, stride, padding, groups=groups, bias=False),
