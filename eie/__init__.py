@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from compiler.image import Image
+    from compiler.image.image import Image
     from compiler.ir import Graph
     from hw.params import Params
     from sim.run import Result
@@ -50,14 +50,14 @@ def compile(
     import numpy as np
 
     from compiler.ir import Graph
-    from compiler.pipeline import compile_graph
+    from compiler.lower.pipeline import compile_graph
     from hw.params import Params
 
     graph: Graph
     if isinstance(model, Graph):
         graph = model
     else:
-        from compiler.frontend import from_torch
+        from compiler.frontend.torch_export import from_torch
 
         inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
         graph = from_torch(model, inputs)
@@ -89,7 +89,7 @@ def run(image: Image | str | Path, x: ArrayLike, engine: str = "rtl", **options:
     """
     import numpy as np
 
-    from compiler.image import Image
+    from compiler.image.image import Image
     from sim.run import run as run_engine
 
     loaded = image if isinstance(image, Image) else Image.load(Path(image))
@@ -98,7 +98,7 @@ def run(image: Image | str | Path, x: ArrayLike, engine: str = "rtl", **options:
 
 def __getattr__(name: str) -> Any:
     if name == "Image":
-        from compiler.image import Image
+        from compiler.image.image import Image
 
         return Image
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

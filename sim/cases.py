@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.encode import encode
 from compiler.errors import ImageError
-from compiler.image import Image
+from compiler.image.image import Image
 from compiler.ir import QuantizedGraph, QuantizedLayer
-from compiler.pack import pack
+from compiler.lower.encode import encode
+from compiler.lower.pack import pack
 from hw.params import ROUND_TRIP, Params
 
 __all__ = ["Case", "random_case", "random_input", "random_network", "random_params"]

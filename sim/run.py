@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from compiler.errors import InputError
-from compiler.image import Image
+from compiler.image.image import Image
 from hw.layouts import COUNTERS
 from sim import golden
 from sim.decode import decode

@@ -1,4 +1,4 @@
-"""``eie bench``: what the array and the kit achieve, measured. Each subcommand's work is in a module of `sim.bench`."""
+"""``eie bench``: what the array and the kit achieve, measured. The work of each subcommand is in `sim.benchmarks`."""
 
 from __future__ import annotations
 

@@ -52,10 +52,10 @@ def compile_command(
     check_writable(target, "--output")
     params = make_params(preset, settings)
 
-    from compiler.pipeline import compile_graph
+    from compiler.lower.pipeline import compile_graph
+    from compiler.source import load
     from eie.batch import read_batch
-    from eie.describe import describe
-    from eie.source import load
+    from sim.describe import describe
 
     network = load(source, weights, trust)
     calibration = network.calibration

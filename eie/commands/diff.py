@@ -81,11 +81,11 @@ def diff(
     if model is None and (weights is not None or trust):
         raise click.UsageError("--weights and --trust belong to --model")
 
-    from compiler.image import Image
+    from compiler.image.image import Image
+    from compiler.source import load
     from eie.batch import read_batch
-    from eie.reference import float_outputs, quantization_errors
-    from eie.source import load
     from sim.compare import compare
+    from sim.reference import float_outputs, quantization_errors
     from sim.run import check_input, run
 
     image = Image.load(file)

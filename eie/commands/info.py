@@ -27,8 +27,8 @@ def info(file: Path, json_to: str | None) -> None:
         show_sizes(file, output)
         return
 
-    from compiler.image import Image
-    from eie.describe import describe
+    from compiler.image.image import Image
+    from sim.describe import describe
 
     facts = describe(Image.load(file))
     layers = facts["layers"]

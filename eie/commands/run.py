@@ -70,7 +70,7 @@ def run(
 
     import numpy as np
 
-    from compiler.image import Image
+    from compiler.image.image import Image
     from eie.batch import read_batch
     from eie.trace import write_trace
     from sim.run import run as run_engine

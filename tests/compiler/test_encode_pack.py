@@ -12,14 +12,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from compiler import stream, tiles
-from compiler.deal import deal_rows
-from compiler.encode import EncodedLayer, encode
 from compiler.errors import ImageError
-from compiler.image import Image, memory_words, row_orders
+from compiler.image.image import Image
+from compiler.image.memory import row_orders
+from compiler.image.words import memory_words
 from compiler.ir import QuantizedGraph
-from compiler.pack import pack
-from compiler.words import pack_words
+from compiler.lower import stream, tiles
+from compiler.lower.encode import EncodedLayer, encode
+from compiler.lower.pack import pack
+from compiler.lower.rows import assign_rows
+from compiler.lower.words import pack_words
 from hw.layouts import Memory, Op, descriptor, entry, fields, pointer_block, weight_word
 from hw.params import LANES, Params
 from sim import golden
@@ -221,21 +223,21 @@ def test_rows_are_dealt_evenly_and_by_work(rng: np.random.Generator) -> None:
     work = (rng.lognormal(3, 1, 203)).astype(np.int64)
     for pes in (1, 4, 16, 64):
         params = Params(pes=pes, fragments=1)
-        deal = deal_rows(work, params)
-        assert (deal.slots, deal.fragment_slots, deal.split) == (-(-203 // pes), 0, 1)
-        loads = np.bincount(deal.pe, weights=work, minlength=pes)
-        dealt = deal_rows(work, params.replace(balanced=False))
-        assert dealt.pe.tolist() == [n % pes for n in range(203)]
-        assert dealt.slot.tolist() == [n // pes for n in range(203)]
-        assert loads.max() <= np.bincount(dealt.pe, weights=work, minlength=pes).max()
+        assignment = assign_rows(work, params)
+        assert (assignment.slots, assignment.fragment_slots, assignment.split) == (-(-203 // pes), 0, 1)
+        loads = np.bincount(assignment.pe, weights=work, minlength=pes)
+        interleaved = assign_rows(work, params.replace(balanced=False))
+        assert interleaved.pe.tolist() == [n % pes for n in range(203)]
+        assert interleaved.slot.tolist() == [n // pes for n in range(203)]
+        assert loads.max() <= np.bincount(interleaved.pe, weights=work, minlength=pes).max()
         for pe in range(pes):  # neurons ascend, from slot 0 on
-            mine = np.flatnonzero(deal.pe == pe)
-            assert np.array_equal(deal.slot[mine], np.arange(len(mine)))
-        again = deal_rows(work, params)
-        assert np.array_equal(deal.pe, again.pe)
-        assert np.array_equal(deal.slot, again.slot)
-        order = deal.positions(params)
-        assert np.array_equal(order[deal.slot * pes + deal.pe], np.arange(203))
+            mine = np.flatnonzero(assignment.pe == pe)
+            assert np.array_equal(assignment.slot[mine], np.arange(len(mine)))
+        again = assign_rows(work, params)
+        assert np.array_equal(assignment.pe, again.pe)
+        assert np.array_equal(assignment.slot, again.slot)
+        order = assignment.positions(params)
+        assert np.array_equal(order[assignment.slot * pes + assignment.pe], np.arange(203))
         assert (order < 0).sum() == len(order) - 203
 
 
@@ -243,28 +245,28 @@ def test_rows_are_dealt_evenly_and_by_work(rng: np.random.Generator) -> None:
 def test_split_rows_even_out_the_work(pes: int, rng: np.random.Generator) -> None:
     work = rng.integers(400, 600, 5 * pes + (pes + 1) // 2)
     params = Params(pes=pes)
-    deal = deal_rows(work, params)
-    assert deal.fragments
-    assert deal.split <= params.max_split
+    assignment = assign_rows(work, params)
+    assert assignment.fragments
+    assert assignment.split <= params.max_split
     loads = np.zeros(pes, np.int64)
     for row, amount in enumerate(work.tolist()):
-        if row in deal.fragments:
-            assert deal.slot[row] >= deal.slots - deal.fragment_slots
-            assert deal.pe[row] % deal.split == 0
-            assert len(deal.fragments[row]) == amount
-            # Dealt evenly along the columns: no PE waits for its part of a row. At most the larger half of all shares.
-            shares = np.bincount(deal.fragments[row], minlength=deal.split)
-            half = np.bincount(deal.fragments[row][: amount // 2], minlength=deal.split)
+        if row in assignment.fragments:
+            assert assignment.slot[row] >= assignment.slots - assignment.fragment_slots
+            assert assignment.pe[row] % assignment.split == 0
+            assert len(assignment.fragments[row]) == amount
+            # Evenly along the columns: no PE waits for its part of a row. At most the larger half of all shares.
+            shares = np.bincount(assignment.fragments[row], minlength=assignment.split)
+            half = np.bincount(assignment.fragments[row][: amount // 2], minlength=assignment.split)
             assert (abs(shares - 2 * half) <= 2).all()
-            loads[deal.pe[row] : deal.pe[row] + deal.split] += shares
+            loads[assignment.pe[row] : assignment.pe[row] + assignment.split] += shares
         else:
-            assert deal.slot[row] < deal.slots - deal.fragment_slots
-            loads[deal.pe[row]] += amount
-    runs = loads.reshape(-1, deal.split)
+            assert assignment.slot[row] < assignment.slots - assignment.fragment_slots
+            loads[assignment.pe[row]] += amount
+    runs = loads.reshape(-1, assignment.split)
     assert (runs.max(axis=1) - runs.min(axis=1) <= 1).all()
-    whole = deal_rows(work, params.replace(fragments=1))
+    whole = assign_rows(work, params.replace(fragments=1))
     assert loads.max() < np.bincount(whole.pe, weights=work, minlength=pes).max()
-    order = deal.positions(params)
+    order = assignment.positions(params)
     assert np.array_equal(np.sort(order[order >= 0]), np.arange(len(work)))
 
 
@@ -430,7 +432,7 @@ def test_a_tile_boundary_off_by_one_is_caught_by_decoding(rng: np.random.Generat
     late = next(n for n, tile in enumerate(plan.tiles) if tile.refill and tile.first)
     moved = [dataclasses.replace(t, first=t.first - 1) if n == late else t for n, t in enumerate(plan.tiles)]
     wrong = stream.pack_stream(encoded, dataclasses.replace(plan, tiles=tuple(moved)), params)
-    monkeypatch.setattr("compiler.pack.pack_stream", lambda *_: wrong)
+    monkeypatch.setattr("compiler.lower.pack.pack_stream", lambda *_: wrong)
     assert differing_layers(graph, encoded) == ["layer0"]
 
 

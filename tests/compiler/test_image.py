@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from compiler.encode import encode
 from compiler.errors import ImageError
-from compiler.image import Image, memory_words, readmemh, row_orders
-from compiler.pack import pack
+from compiler.image.image import Image
+from compiler.image.memory import row_orders
+from compiler.image.words import memory_words, readmemh
+from compiler.lower.encode import encode
+from compiler.lower.pack import pack
 from hw.layouts import Memory, identity, memory_shape
 from hw.params import Params
 from tests.compiler.networks import SMALL, network
@@ -172,7 +174,7 @@ def change_header(content: bytes, change: Callable[[dict[str, Any]], None]) -> b
     length = int.from_bytes(content[:8], "little")
     outer = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["eie"])
     change(outer["header"])
-    from compiler.image import _header_crc
+    from compiler.image.file import _header_crc
 
     outer["crc32"] = _header_crc(outer["header"])
     return save(load(content), metadata={"eie": json.dumps(outer)})

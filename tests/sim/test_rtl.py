@@ -9,10 +9,10 @@ import cocotb_tools.config
 import numpy as np
 import pytest
 
-from compiler.encode import encode
 from compiler.errors import EieError
 from compiler.ir import QuantizedGraph, QuantizedLayer
-from compiler.pack import pack
+from compiler.lower.encode import encode
+from compiler.lower.pack import pack
 from hw.accelerator import TOP_MODULE
 from hw.export import export_verilog, verilog_text
 from hw.layouts import Memory, descriptor, fields, pointer_block, refill_header

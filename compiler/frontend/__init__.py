@@ -1,0 +1,1 @@
+"""Networks from elsewhere: torch modules and npz files."""
