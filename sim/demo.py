@@ -121,18 +121,18 @@ def demonstrate(
     EieError
         There is no recipe here, the data are missing, or a tool is.
     """
-    from compiler.image.image import Image
     from compiler.lower.pipeline import compile_graph
-    from compiler.source import load
+    from compiler.network_file import load, save
+    from compiler.source import load as load_source
     from hw.export import export_verilog
 
     folder.mkdir(parents=True, exist_ok=True)
     run = _train(data, seed, folder, mnist_dir, clock)
     image_path = folder / f"{data}.eie"
     with clock.step("compile", f"Compiling for {params.pes} PEs"):
-        source = load(str(run.folder))
-        compile_graph(source.graph, params, source.calibration).save(image_path)
-        image = Image.load(image_path)  # the file is what is verified
+        source = load_source(str(run.folder))
+        save(compile_graph(source.graph, params, source.calibration), image_path)
+        image = load(image_path).images[0]  # the file is what is verified
     with clock.step("verilog", "Writing the Verilog"):
         export_verilog(params, folder / "rtl")
     picked, left_out = _choose(run, samples, seed, engine)

@@ -1,7 +1,8 @@
-"""Everything that can be said of an image without running it: sizes, bounds, cycles, and when it pays."""
+"""Everything that can be said of a network without running it: sizes, bounds, cycles, and when it pays."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -12,17 +13,76 @@ from numpy.typing import NDArray
 from compiler.image.image import Image
 from compiler.image.memory import LayerInfo, row_orders
 from compiler.image.steps import Step
+from compiler.network import Network
 from hw.layouts import ACT_BITS, MEMORIES, WEIGHT_BITS, Memory, descriptor, memory_shape, pointer_block
 from sim import cycles, decode, golden, timing
 from sim.program import layer_records
 
-__all__ = ["describe", "image_bytes"]
+__all__ = ["describe", "describe_image", "image_bytes"]
 
 FLOAT_BITS = 32
 
 
-def describe(image: Image) -> dict[str, Any]:
+def describe(network: Network) -> dict[str, Any]:
     """What ``eie info --json`` prints.
+
+    ``layers``, ``bits``, ``cycles`` and the like are those of `describe_image`, over all images; each layer also has
+    ``image``, the number of its image, and ``vectors``, how many vectors of one sample go through it. ``memories`` :
+    the most that an image uses. ``graph`` : each node with its operator, what it reads and makes, and ``on``, where it is
+    computed: "array", "host", or "" where nothing is. ``host`` : the names of those on the host.
+    """
+    parts = [node for node in network.graph if node.op == "Array"]
+    facts = [describe_image(image) for image in network.images]
+    layers = []
+    for node, fact in zip(parts, facts, strict=True):
+        vectors = math.prod(network.types[node.inputs[0]].shape[:-1])
+        layers += [{**layer, "image": node["image"], "vectors": vectors} for layer in fact["layers"]]
+    host = network.host
+    stored = _sums(facts, "bits", ("entries", "pointers", "codebook", "bias", "descriptor"))
+    dense = sum(fact["dense_float32_bits"] for fact in facts)
+    first, last = network.inputs[0], network.outputs[0]
+    return {
+        "hash": network.identity,
+        "params": network.params.asdict(),
+        "inputs": math.prod(first.shape),
+        "outputs": math.prod(last.shape),
+        "input_shape": list(first.shape),
+        "output_shape": list(last.shape),
+        "input_exponent": first.exponent,
+        "output_exponent": last.exponent,
+        "layers": layers,
+        "graph": [
+            {
+                "name": node.name, "op": node.op, "reads": list(node.inputs),
+                "makes": [str(network.types[name]) for name in node.outputs],
+                "on": "array" if node.op == "Array" else "host" if node in host else "", "source": node.source,
+            }
+            for node in network.graph
+        ],
+        "host": [node.name for node in host],
+        "bits": stored,
+        "dense_float32_bits": dense,
+        "ratio": dense / sum(stored.values()) if dense else None,
+        "cycles": _sums(facts, "cycles", ("ideal", "busiest", "model", "resident")),
+        "tile_bytes": sum(fact["tile_bytes"] for fact in facts),
+        "memories": _most_used(facts),
+    }  # fmt: skip
+
+
+def _sums(facts: Sequence[dict[str, Any]], key: str, names: Sequence[str]) -> dict[str, int]:
+    return {name: sum(fact[key][name] for fact in facts) for name in names}
+
+
+def _most_used(facts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The memory map with the most that any image uses of each."""
+    return [
+        {**memories[0], "used": max(memory["used"] for memory in memories)}
+        for memories in zip(*(fact["memories"] for fact in facts), strict=True)
+    ]
+
+
+def describe_image(image: Image) -> dict[str, Any]:
+    """What can be said of one image.
 
     ``layers`` : for each layer its sizes, formats and
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from compiler.graph.dense import Dense, dense_graph
 from compiler.image.image import Image
-from compiler.ir import Graph, Linear
 from compiler.lower.pipeline import compile_graph
 from hw.core import Core
 from hw.params import Params, preset
@@ -54,7 +54,8 @@ def network(params: Params) -> tuple[Image, Any]:
     # The second column needs a weight in the other PE, or it would be skipped before the broadcast.
     wide = np.zeros((32, 8), np.float32)
     wide[0::2], wide[1, 4] = weight, 3
-    return compile_graph(Graph((Linear("layer", wide, None, "none"),)), params, x), x
+    graph = dense_graph([Dense("layer", wide)])
+    return compile_graph(graph, params, x).images[0], x
 
 
 def record() -> dict[str, list[int]]:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import InputError
-from compiler.ir import Graph, Linear
+from compiler.graph.dense import Dense, dense_graph
+from compiler.graph.ir import Graph
 from hw.params import Params
 
 __all__ = ["BATCH", "MATRICES", "NINE", "Case", "Shape", "choose", "make_case", "row_blocks"]
@@ -72,7 +73,7 @@ class Case:
     @property
     def graph(self) -> Graph:
         """The layer as a network."""
-        return Graph((Linear(self.shape.name, self.weight, None, "relu"),))
+        return dense_graph([Dense(self.shape.name, self.weight, None, "relu")])
 
     @property
     def nnz_active(self) -> int:
