@@ -28,8 +28,8 @@ def describe(network: Network) -> dict[str, Any]:
 
     ``layers``, ``bits``, ``cycles`` and the like are those of `describe_image`, over all images; each layer also has
     ``image``, the number of its image, and ``vectors``, how many vectors of one sample go through it. ``memories`` :
-    the most that an image uses. ``graph`` : each node with its operator, what it reads and makes, and ``on``, where it is
-    computed: "array", "host", or "" where nothing is. ``host`` : the names of those on the host.
+    the most that an image uses. ``graph`` : each node with its operator, what it reads and makes, and ``on``, where it
+    is computed: "array", "host", or "" where nothing is. ``host`` : the names of those on the host.
     """
     parts = [node for node in network.graph if node.op == "Array"]
     facts = [describe_image(image) for image in network.images]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from compiler.errors import InputError, ModelError
 
-__all__ = ["all_outputs", "call", "from_exported", "from_function", "outputs"]
+__all__ = ["all_outputs", "call", "from_exported", "from_function", "outputs", "tensors"]
 
 
 def from_function(text: str, weights: Path | None = None) -> tuple[nn.Module, tuple[Tensor, ...]]:
@@ -147,3 +147,8 @@ def all_outputs(module: nn.Module, inputs: Sequence[NDArray[Any]]) -> list[NDArr
         result = module(*given)
     leaves = [leaf for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
     return [leaf.to(torch.float64).numpy() for leaf in leaves]
+
+
+def tensors(arrays: Sequence[NDArray[Any]]) -> tuple[Tensor, ...]:
+    """Arrays as a module takes them."""
+    return tuple(torch.from_numpy(array) for array in arrays)

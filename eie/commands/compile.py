@@ -30,16 +30,14 @@ if TYPE_CHECKING:
     "--calibrate",
     metavar="X.npy",
     type=click.Path(path_type=Path),
-    help="Inputs (n, …) on which fixed-point ranges are chosen; int16 says that inputs are raw integers. Several inputs: "
-    "an .npz with an array for each, by name.",
+    help="Inputs (n, …) on which fixed-point ranges are chosen; int16 says that inputs are raw integers. "
+    "Several inputs: an .npz with an array for each, by name.",
 )
 @click.option(
     "--weights", metavar="W.safetensors", type=click.Path(path_type=Path), help="State of what module:function returns."
 )
 @click.option("--trust", is_flag=True, help="Permit a .pt2 file, which can run code of its author.")
-@click.option(
-    "--show-passes", is_flag=True, help="Print the graph as it was read, and after each pass that changed it."
-)
+@click.option("--show-passes", is_flag=True, help="Print the graph as read, and after each pass that changed it.")
 @json_option
 def compile_command(
     given: str,

@@ -26,8 +26,8 @@ ENGINES = ("golden", "cycles", "rtl", "amaranth")
     metavar="X.npy",
     required=True,
     type=click.Path(path_type=Path),
-    help="(batch, …): int16 is taken raw, float is quantized; one sample is a batch of one. Several inputs: an .npz with "
-    "an array for each, by name.",
+    help="(batch, …): int16 is taken raw, float is quantized; one sample is a batch of one. "
+    "Several inputs: an .npz with an array for each, by name.",
 )
 @click.option(
     "--output",
