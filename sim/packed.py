@@ -12,7 +12,7 @@ from compiler.coding.container import Coder, FixedContent, compress_fixed, decom
 from compiler.coding.sizes import Sizes
 from compiler.errors import CodingError
 from compiler.image.image import Image
-from compiler.ir import QuantizedGraph, QuantizedLayer
+from compiler.lower.chain import Chain, QuantizedLayer
 from compiler.lower.encode import encode
 from compiler.lower.pack import pack
 from sim.decode import codes, decode
@@ -20,7 +20,7 @@ from sim.decode import codes, decode
 __all__ = ["compress_image", "graph_of", "image_file", "restore_image"]
 
 
-def graph_of(image: Image) -> QuantizedGraph:
+def graph_of(image: Image) -> Chain:
     """The network in an image, read the way the array reads it."""
     layers = []
     decoded = zip(image.layers, image.steps, codes(image), decode(image), strict=True)
@@ -40,10 +40,10 @@ def graph_of(image: Image) -> QuantizedGraph:
                 fold=bool(steps[0].fold),
             )
         )
-    return QuantizedGraph(tuple(layers), image.params)
+    return Chain(tuple(layers), image.params)
 
 
-def image_file(graph: QuantizedGraph) -> bytes:
+def image_file(graph: Chain) -> bytes:
     """The `.eie` file of a network."""
     image = pack(graph, encode(graph))
     with tempfile.TemporaryDirectory() as folder:

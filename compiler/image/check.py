@@ -13,7 +13,7 @@ from compiler.errors import ImageError
 from compiler.image.memory import MemoryImage
 from compiler.image.refilled import Refilled, pointer_fields
 from compiler.image.steps import Step
-from compiler.ir import ACTIVATIONS, MAX_SHIFT
+from compiler.lower.chain import ACTIVATIONS, MAX_SHIFT
 from hw.layouts import REFILL_BITS, Function, Memory, Op, descriptor, fields, memory_shape, pointer_block
 from hw.params import LANES, Params
 

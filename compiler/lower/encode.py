@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from compiler.ir import QuantizedGraph
+from compiler.lower.chain import Chain
 from compiler.lower.rows import RowAssignment, assign_rows
 from hw.params import LANES, Params
 
@@ -61,7 +61,7 @@ class EncodedLayer:
     padding: int
 
 
-def encode(graph: QuantizedGraph) -> tuple[EncodedLayer, ...]:
+def encode(graph: Chain) -> tuple[EncodedLayer, ...]:
     """Compress each layer for ``graph.params``.
 
     Source: EIE (Han et al., ISCA 2016), section III: relative indices in compressed sparse columns, interleaved rows.

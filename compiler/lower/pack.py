@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from compiler.errors import ImageError
 from compiler.image.image import Image
 from compiler.image.memory import LayerInfo
-from compiler.ir import QuantizedGraph, QuantizedLayer
+from compiler.lower.chain import Chain, QuantizedLayer
 from compiler.lower.encode import Block, EncodedLayer
 from compiler.lower.stream import pack_stream
 from compiler.lower.tiles import Plan, advice, plan_tiles
@@ -28,7 +28,7 @@ __all__ = ["pack"]
 Int = NDArray[np.int64]
 
 
-def pack(graph: QuantizedGraph, encoded: tuple[EncodedLayer, ...]) -> Image:
+def pack(graph: Chain, encoded: tuple[EncodedLayer, ...]) -> Image:
     """Image of an encoded network.
 
     Raises

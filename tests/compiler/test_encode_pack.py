@@ -16,7 +16,7 @@ from compiler.errors import ImageError
 from compiler.image.image import Image
 from compiler.image.memory import row_orders
 from compiler.image.words import memory_words
-from compiler.ir import QuantizedGraph
+from compiler.lower.chain import Chain
 from compiler.lower import stream, tiles
 from compiler.lower.encode import EncodedLayer, encode
 from compiler.lower.pack import pack
@@ -30,19 +30,19 @@ from sim.decode import columns, decode
 from tests.compiler.networks import SMALL, distinct_codebook, expected, layer_of, network
 
 
-def build(graph: QuantizedGraph) -> Image:
+def build(graph: Chain) -> Image:
     image = pack(graph, encode(graph))
     image.verify()
     return image
 
 
-def folded(graph: QuantizedGraph, rng: np.random.Generator) -> QuantizedGraph:
+def folded(graph: Chain, rng: np.random.Generator) -> Chain:
     """The network with some of its layers marked as having dense inputs."""
     layers = tuple(dataclasses.replace(layer, fold=bool(rng.integers(0, 2))) for layer in graph.layers)
     return dataclasses.replace(graph, layers=layers)
 
 
-def assert_comes_back(graph: QuantizedGraph, image: Image) -> None:
+def assert_comes_back(graph: Chain, image: Image) -> None:
     """Decoding gives the network that went in, and the columns add up."""
     params = image.params
     decoded, codes_back, stored = decode(image), codes_of(image), columns(image)
@@ -136,7 +136,7 @@ def test_corner_cases_come_back(
 ) -> None:
     params = SMALL.replace(pes=pes, index_bits=4, balanced=balanced, rows=256, weight_words=2048)
     layer = dataclasses.replace(layer_of(codes, distinct_codebook(rng, 4), rng), fold=fold)
-    graph = QuantizedGraph((layer,), params)
+    graph = Chain((layer,), params)
     image = build(graph)
     assert_comes_back(graph, image)
     if name == "gap longer than the index" and pes == 1 and not fold:
@@ -150,7 +150,7 @@ def test_column_of_the_publication() -> None:
     codes[[2, 3, 22], 0] = [1, 2, 3]
     params = SMALL.replace(pes=1, index_bits=4, balanced=False)
     rng = np.random.default_rng(0)
-    [encoded] = encode(QuantizedGraph((layer_of(codes, distinct_codebook(rng, 4), rng),), params))
+    [encoded] = encode(Chain((layer_of(codes, distinct_codebook(rng, 4), rng),), params))
     [block] = encoded.blocks
     assert block.codes.tolist() == [1, 2, 0, 3]
     assert block.indices.tolist() == [2, 0, 15, 2]
@@ -448,7 +448,7 @@ def test_a_network_beyond_the_largest_array_says_so(rng: np.random.Generator) ->
         pack(graph, encode(graph))
 
 
-def differing_layers(graph: QuantizedGraph, encoded: tuple[EncodedLayer, ...]) -> list[str]:
+def differing_layers(graph: Chain, encoded: tuple[EncodedLayer, ...]) -> list[str]:
     """The check of `test_encode_and_decode_give_the_matrix_back`, as names of layers that came back wrong."""
     image = pack(graph, encoded)
     wrong = []
@@ -463,12 +463,12 @@ def with_block(form: EncodedLayer, **changes: Any) -> EncodedLayer:
     return dataclasses.replace(form, blocks=(dataclasses.replace(form.blocks[0], **changes),))
 
 
-def one_column(rng: np.random.Generator, entries: dict[int, int]) -> QuantizedGraph:
+def one_column(rng: np.random.Generator, entries: dict[int, int]) -> Chain:
     """A layer of 60 x 3 on one PE with nonzeros (row → code) in its middle column."""
     codes = np.zeros((60, 3), np.uint8)
     codes[list(entries), 1] = list(entries.values())
     params = SMALL.replace(pes=1, index_bits=4)
-    return QuantizedGraph((layer_of(codes, distinct_codebook(rng, 4), rng, "layer0"),), params)
+    return Chain((layer_of(codes, distinct_codebook(rng, 4), rng, "layer0"),), params)
 
 
 @pytest.mark.parametrize(("code", "refused"), [(3, False), (15, False), (15, True)])
