@@ -23,12 +23,16 @@ ENGINES = ("golden", "cycles", "rtl", "amaranth")
 
 @dataclass(frozen=True)
 class LayerStats:
-    """One layer over the whole batch: cycles from accept to the next accept, accept to last output, counters."""
+    """One layer over the whole batch: cycles from accept to the next accept, accept to last output, counters.
+
+    on : "array", or "host" for an operator that the array does not run.
+    """
 
     name: str
     cycles: int | None
     latency: int | None
     counters: dict[str, int]
+    on: str = "array"
 
 
 @dataclass(frozen=True)

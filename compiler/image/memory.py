@@ -13,7 +13,18 @@ from compiler.image.steps import Step, parse_steps
 from hw.layouts import identity
 from hw.params import Params
 
-__all__ = ["LayerInfo", "MemoryImage", "row_orders"]
+__all__ = ["TENSORS", "LayerInfo", "MemoryImage", "row_orders"]
+
+TENSORS: dict[str, tuple[str, int]] = {  # dtype in safetensors' spelling, dimensions
+    "entries": ("U8", 3),
+    "pointers": ("U8", 3),
+    "tiles": ("U8", 2),
+    "codebooks": ("I16", 2),
+    "bias": ("I64", 2),
+    "descriptors": ("U8", 2),
+    "row_order": ("I32", 1),
+}
+"""The tensors of an image in a file."""
 
 
 @dataclass(frozen=True)
