@@ -16,8 +16,8 @@ from compiler.errors import ImageError
 from compiler.image.image import Image
 from compiler.image.memory import row_orders
 from compiler.image.words import memory_words
-from compiler.lower.chain import Chain
 from compiler.lower import stream, tiles
+from compiler.lower.chain import Chain
 from compiler.lower.encode import EncodedLayer, encode
 from compiler.lower.pack import pack
 from compiler.lower.rows import assign_rows

@@ -10,9 +10,7 @@ from compiler.lower.chain import Chain, QuantizedLayer
 from hw.params import Params, preset
 
 
-def graph(
-    rng: np.random.Generator, widths: tuple[int, ...] = (30, 24, 5), params: Params | None = None
-) -> Chain:
+def graph(rng: np.random.Generator, widths: tuple[int, ...] = (30, 24, 5), params: Params | None = None) -> Chain:
     """Layers of random codes, a tenth of them nonzero, the first of them folded."""
     params = params or preset("BALANCED_4")
     size, exponent = 1 << params.code_bits, -3
