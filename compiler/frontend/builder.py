@@ -20,6 +20,7 @@ class Builder:
     ----------
     nodes : so far, in order.
     types : of every value so far.
+    shared : what several nodes have in common, by whatever key its maker likes.
     source : operation and line of the user's code that the next nodes come from.
     """
 
@@ -27,6 +28,7 @@ class Builder:
         self.nodes: list[Node] = []
         self.types: dict[str, Type] = {}
         self.source = ""
+        self.shared: dict[Any, Any] = {}
 
     def add(
         self,
@@ -77,5 +79,3 @@ class Builder:
                 needed.update(node.inputs)
                 kept.append(node)
         return Graph(tuple(reversed(kept)))
-
-

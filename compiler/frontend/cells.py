@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.frontend.builder import Builder
-from compiler.graph.ir import Type
 
 __all__ = ["CELLS", "Weights", "scan"]
 
@@ -37,23 +37,35 @@ class Weights:
     input_bias: Array | None = None
     state_bias: Array | None = None
 
-    def bias(self) -> Array | None:
-        """Both biases as one."""
+    @cached_property
+    def joint(self) -> dict[str, Array]:
+        """Of one Linear over the input beside the state; the same arrays for every step that is unrolled."""
         given = [bias.astype(np.float64) for bias in (self.input_bias, self.state_bias) if bias is not None]
-        return sum(given[1:], given[0]) if given else None
+        weight = np.concatenate([self.inputs, self.state], axis=1)
+        return {"weight": weight} | ({"bias": sum(given[1:], given[0])} if given else {})
+
+    @cached_property
+    def gru(self) -> dict[str, Array]:
+        """As `joint`, the rows of the new state in two parts: from the input, and from the state."""
+        old, size = 2 * self.state.shape[1], self.state.shape[1]
+        weight = np.block([
+            [self.inputs[:old], self.state[:old]],
+            [self.inputs[old:], np.zeros((size, size), self.state.dtype)],
+            [np.zeros((size, self.inputs.shape[1]), self.inputs.dtype), self.state[old:]],
+        ])  # fmt: skip
+        if "bias" not in self.joint:
+            return {"weight": weight}
+        parts = [np.zeros(size) if bias is None else bias[old:] for bias in (self.input_bias, self.state_bias)]
+        return {"weight": weight, "bias": np.concatenate([self.joint["bias"][:old], *parts]).astype(np.float64)}
 
 
 Cell = Callable[[Builder, str, str, Sequence[str], Weights], list[str]]
 """(builder, prefix of names, input, states, weights) → states after the step; the first is the cell's output."""
 
 
-def _linear(builder: Builder, name: str, x: str, h: str, weight: Array, bias: Array | None) -> str:
+def _linear(builder: Builder, name: str, x: str, h: str, tensors: dict[str, Array]) -> str:
     beside = builder.add("Concat", f"{name}inputs", x, h)
-    return builder.add("Linear", f"{name}gates", beside, tensors=_tensors(weight, bias))
-
-
-def _tensors(weight: Array, bias: Array | None) -> dict[str, Array]:
-    return {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+    return builder.add("Linear", f"{name}gates", beside, tensors=tensors)
 
 
 def _gates(builder: Builder, name: str, gates: str, names: Sequence[str]) -> list[str]:
@@ -71,8 +83,7 @@ def _apply(builder: Builder, function: str, value: str) -> str:
 def lstm(builder: Builder, name: str, x: str, states: Sequence[str], weights: Weights) -> list[str]:
     """``c' = f·c + i·g``, ``h' = o·tanh(c')``."""
     h, c = states
-    weight = np.concatenate([weights.inputs, weights.state], axis=1)
-    gates = _linear(builder, name, x, h, weight, weights.bias())
+    gates = _linear(builder, name, x, h, weights.joint)
     i, f, g, o = _gates(builder, name, gates, ["input", "forget", "cell", "output"])
     i, f, o = (_apply(builder, "sigmoid", gate) for gate in (i, f, o))
     kept = builder.add("Multiply", f"{name}kept", f, c)
@@ -88,20 +99,7 @@ def gru(builder: Builder, name: str, x: str, states: Sequence[str], weights: Wei
     zeros where each does not read.
     """
     (h,) = states
-    size = weights.state.shape[1]
-    inputs, state = weights.inputs, weights.state
-    weight = np.block([
-        [inputs[: 2 * size], state[: 2 * size]],
-        [inputs[2 * size :], np.zeros((size, size), state.dtype)],
-        [np.zeros((size, inputs.shape[1]), inputs.dtype), state[2 * size :]],
-    ])  # fmt: skip
-    bias, joint = None, weights.bias()
-    if joint is not None:
-        nothing = np.zeros(size)
-        new_inputs = nothing if weights.input_bias is None else weights.input_bias[2 * size :]
-        new_state = nothing if weights.state_bias is None else weights.state_bias[2 * size :]
-        bias = np.concatenate([joint[: 2 * size], new_inputs, new_state]).astype(np.float64)
-    gates = _linear(builder, name, x, h, weight, bias)
+    gates = _linear(builder, name, x, h, weights.gru)
     r, z, from_input, from_state = _gates(builder, name, gates, ["reset", "update", "new_input", "new_state"])
     r, z = _apply(builder, "sigmoid", r), _apply(builder, "sigmoid", z)
     part = builder.add("Multiply", f"{name}reset_state", r, from_state)
@@ -114,27 +112,26 @@ def gru(builder: Builder, name: str, x: str, states: Sequence[str], weights: Wei
 
 def _rnn(function: str) -> Cell:
     def step(builder: Builder, name: str, x: str, states: Sequence[str], weights: Weights) -> list[str]:
-        weight = np.concatenate([weights.inputs, weights.state], axis=1)
-        gates = _linear(builder, name, x, states[0], weight, weights.bias())
+        gates = _linear(builder, name, x, states[0], weights.joint)
         return [_apply(builder, function, gates)]
 
     return step
 
 
-CELLS: dict[str, tuple[Cell, int, tuple[str, ...]]] = {
-    "lstm": (lstm, 4, ("h", "c")),
-    "gru": (gru, 3, ("h",)),
-    "rnn_tanh": (_rnn("tanh"), 1, ("h",)),
-    "rnn_relu": (_rnn("relu"), 1, ("h",)),
+CELLS: dict[str, tuple[Cell, tuple[str, ...]]] = {
+    "lstm": (lstm, ("h", "c")),
+    "gru": (gru, ("h",)),
+    "rnn_tanh": (_rnn("tanh"), ("h",)),
+    "rnn_relu": (_rnn("relu"), ("h",)),
 }
-"""Name → step, gates, and states, the output first."""
+"""Name → step and states, the output first."""
 
 
 def scan(
     builder: Builder, name: str, cell: str, sequence: str, states: Sequence[str], weights: Weights, *, reverse: bool
 ) -> list[str]:
     """Add a cell over a sequence (steps, features): the outputs of all steps, then the states as they end."""
-    step, _, names = CELLS[cell]
+    step, names = CELLS[cell]
     inside = Builder()
     inside.source = builder.source
     x = _input(inside, "x", builder.types[sequence].shape[1:])
@@ -147,5 +144,4 @@ def scan(
 
 
 def _input(builder: Builder, name: str, shape: tuple[int, ...]) -> str:
-    kind = Type(shape)
-    return builder.add("Input", name, shape=shape, layout=kind.layout, kind="real")
+    return builder.add("Input", name, shape=shape)

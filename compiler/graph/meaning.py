@@ -15,7 +15,20 @@ from compiler.graph import windows
 from compiler.graph.functions import FUNCTIONS
 from compiler.graph.ir import Graph, Node
 
-__all__ = ["Run", "affine", "concat", "conv", "fake_quantize", "fused", "linear", "pad", "pool", "rows", "scan", "slice_"]
+__all__ = [
+    "Run",
+    "affine",
+    "concat",
+    "conv",
+    "fake_quantize",
+    "fused",
+    "linear",
+    "pad",
+    "pool",
+    "rows",
+    "scan",
+    "slice_",
+]
 
 Array = NDArray[Any]
 Arrays = list[Array]
