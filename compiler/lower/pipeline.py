@@ -49,9 +49,9 @@ def lower(graph: Graph, params: Params, calibration: Calibration = None) -> tupl
         A part for the array does not fit its memories.
     """
     given = calibration if calibration is None or isinstance(calibration, (list, tuple)) else (calibration,)
-    integers, reports = quantize_calibrated(graph, params, given)
-    parts = partition(integers, params)
+    quantized = quantize_calibrated(graph, params, given)
+    parts = partition(quantized.graph, params)
     images = tuple(pack(chain, encode(chain)) for chain in parts.chains)
     network = Network(params, parts.graph, images)
     check_network(network)
-    return network, tuple(reports)
+    return network, quantized.report
