@@ -165,7 +165,7 @@ def _moved(node: Node, reads: Sequence[Value], context: Context, target: int | N
     def run(arrays: list[Int]) -> Int:
         return OPERATORS[node.op].meaning(node, arrays, lambda body, inputs: [])[0]
 
-    low, high = (run([end(read)[None] for read in reads])[0] for end in (lambda r: r.low, lambda r: r.high))
+    low, high = run([read.low[None] for read in reads])[0], run([read.high[None] for read in reads])[0]
     known = [read.samples for read in reads if read.samples is not None]
     samples = run(known) if len(known) == len(reads) else None
     return Made(node, Value(reads[0].exponent, low, high, samples))

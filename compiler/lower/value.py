@@ -41,7 +41,7 @@ class Value:
         return self.exponent
 
     def floats(self) -> NDArray[np.float64]:
-        """The samples as quantities."""
+        """The samples as quantities; indices as they are."""
         assert self.samples is not None
         return np.ldexp(self.samples.astype(np.float64), self.exponent or 0)
 
