@@ -1,8 +1,8 @@
 """From a graph of floats to a graph of integers; docs/numerics.md is the specification.
 
 Nodes are taken in order. Each chooses the finest exponent at which its results fit, for all inputs or for the
-calibration data; the integers made so far are what the next node is fitted to. Where values must have one exponent and chose
-different ones, a second run gives all of them the largest; a Shift is inserted at those that cannot take it.
+calibration data; the integers made so far are what the next node is fitted to. Where values must have one exponent and
+chose different ones, a second run gives all of them the largest; a Shift is inserted at those that cannot take it.
 """
 
 from __future__ import annotations
@@ -281,7 +281,7 @@ class _Scope:
         names, reads = self._reads(node.inputs, False)
         if any(read.samples is None for read in reads):
             raise ModelError(
-                f"{node.name}: the range of what a loop carries on cannot be bounded without data; give calibration data"
+                f"{node.name}: the range of what a loop carries on has no bound without data; give calibration data"
             )
         batch, steps = max(len(read.samples) for read in reads if read.samples is not None), reads[0].low.shape[0]
         states = float_states(node, [read.floats() for read in reads])
