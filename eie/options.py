@@ -45,7 +45,7 @@ def array_options(command: Command) -> Command:
 
 
 def layers_option(command: Command) -> Command:
-    """``--layer``, read by `eie.compressible.load_network`."""
+    """``--layer``, read by `compiler.compressible.load_network`."""
     return click.option(
         "--layer",
         "layers",

@@ -61,7 +61,7 @@ class Params:
     fold : activations that a column may carry. With 2, the layers that the compiler folds send two at once.
     fragments : neighbouring PEs that one row may be split over, a power of two; 1 splits none.
     refill : there is a stream port that loads tiles of layers larger than the memories while others compute.
-    balanced : the compiler deals rows to PEs by their nonzeros instead of interleaving them.
+    balanced : the compiler assigns rows to PEs by their nonzeros instead of interleaving them.
     skip_empty : a column without entries in a PE costs it nothing. Otherwise the compiler stores a padding entry
         there, which costs the cycle that it costs the published array.
 

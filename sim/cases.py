@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.encode import encode
 from compiler.errors import ImageError
-from compiler.image import Image
-from compiler.ir import QuantizedGraph, QuantizedLayer
-from compiler.pack import pack
+from compiler.image.image import Image
+from compiler.lower.chain import Chain, QuantizedLayer
+from compiler.lower.encode import encode
+from compiler.lower.pack import pack
 from hw.params import ROUND_TRIP, Params
 
 __all__ = ["Case", "random_case", "random_input", "random_network", "random_params"]
@@ -52,7 +52,7 @@ def random_params(rng: np.random.Generator, max_pes: int = 16) -> Params:
     )
 
 
-def random_network(rng: np.random.Generator, params: Params, max_width: int = 96) -> QuantizedGraph:
+def random_network(rng: np.random.Generator, params: Params, max_width: int = 96) -> Chain:
     """One to three layers with random widths, densities, shifts, biases; sums may saturate, and with 33 bits wrap."""
     depth = int(rng.integers(1, 4))
     limit = min(max_width, 2 * params.rows * params.pes)  # so that some layers have more rows than accumulators
@@ -74,7 +74,7 @@ def random_network(rng: np.random.Generator, params: Params, max_width: int = 96
             input_exponent=exponent, output_exponent=exponent + shift, exact=True, fold=bool(rng.random() < 0.4),
         ))  # fmt: skip
         exponent += shift
-    graph = QuantizedGraph(tuple(layers), params)
+    graph = Chain(tuple(layers), params)
     graph.verify()
     return graph
 
@@ -98,7 +98,7 @@ def random_input(rng: np.random.Generator, inputs: int, batch: int) -> NDArray[n
     return x
 
 
-def _tiled(graph: QuantizedGraph) -> Image:
+def _tiled(graph: Chain) -> Image:
     """The network on the smallest memories that still hold a tile of each layer."""
     pointer_blocks = 4 * graph.params.groups + 2
     for weight_words in (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128):

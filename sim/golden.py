@@ -5,7 +5,7 @@ Written from docs/numerics.md alone. It knows neurons and integers; PEs, positio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,18 @@ from numpy.typing import NDArray
 
 from sim.golden_ops import HIGH, LOW, OPERATORS, Node, product, wrap, write_back
 
-__all__ = ["GoldenValue", "Layer", "LayerResult", "Node", "quantize_input", "run", "run_graph", "wrap", "write_back"]
+__all__ = [
+    "GoldenValue",
+    "Layer",
+    "LayerResult",
+    "Node",
+    "quantize_input",
+    "run",
+    "run_graph",
+    "step",
+    "wrap",
+    "write_back",
+]
 
 Int = NDArray[np.int64]
 
@@ -126,26 +137,31 @@ def _check(node: Node, x: NDArray[Any]) -> None:
 def _run(nodes: Iterable[Node], inputs: Sequence[NDArray[Any]], acc_bits: int) -> dict[str, GoldenValue]:
     given, batch = iter(inputs), len(inputs[0])
     found: dict[str, GoldenValue] = {}
-    none = np.zeros(batch, np.int64)
     for node in nodes:
         if node.op == "Input":
-            found[node.outputs[0]] = GoldenValue(next(given), none)
-        elif node.op == "Constant":
-            value = node.tensors["value"]
-            found[node.outputs[0]] = GoldenValue(np.broadcast_to(value, (batch, *value.shape)), none)
-        elif node.op == "Scan":
-            inner, made = _scan(node, [found[name].raw for name in node.inputs], acc_bits)
-            found.update((f"{node.name}/{name}", value) for name, value in inner.items())
-            found.update((name, GoldenValue(raw, none)) for name, raw in zip(node.outputs, made, strict=True))
-        elif node.op in OPERATORS:
-            reads = [found[name].raw for name in node.inputs]
-            raw, clipped = OPERATORS[node.op](node, [x.astype(np.int64) for x in reads], acc_bits)
-            moved = reads[0].dtype if clipped is None and node.op != "Gather" else np.dtype(np.int16)
-            counts = none if clipped is None else clipped.reshape(batch, -1).sum(axis=1)
-            found[node.outputs[0]] = GoldenValue(raw.astype(moved), counts)
+            found[node.outputs[0]] = GoldenValue(next(given), np.zeros(batch, np.int64))
         else:
-            raise ValueError(f"{node.name}: no operator {node.op!r}; expected one of {', '.join(OPERATORS)}")
+            found.update(step(node, found, batch, acc_bits))
     return found
+
+
+def step(node: Node, found: Mapping[str, GoldenValue], batch: int, acc_bits: int) -> dict[str, GoldenValue]:
+    """What one node makes of the values that it reads, `found` by name; as `run_graph` gives it."""
+    none = np.zeros(batch, np.int64)
+    if node.op == "Constant":
+        value = node.tensors["value"]
+        return {node.outputs[0]: GoldenValue(np.broadcast_to(value, (batch, *value.shape)), none)}
+    reads = [found[name].raw for name in node.inputs]
+    if node.op == "Scan":
+        inner, made = _scan(node, reads, acc_bits)
+        values = {f"{node.name}/{name}": value for name, value in inner.items()}
+        return values | {name: GoldenValue(raw, none) for name, raw in zip(node.outputs, made, strict=True)}
+    if node.op not in OPERATORS:
+        raise ValueError(f"{node.name}: no operator {node.op!r}; expected one of {', '.join(OPERATORS)}")
+    raw, clipped = OPERATORS[node.op](node, [x.astype(np.int64) for x in reads], acc_bits)
+    moved = reads[0].dtype if clipped is None and node.op != "Gather" else np.dtype(np.int16)
+    counts = none if clipped is None else clipped.reshape(batch, -1).sum(axis=1)
+    return {node.outputs[0]: GoldenValue(raw.astype(moved), counts)}
 
 
 def _scan(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from compiler.errors import EieError, InputError
-from compiler.image import Image
+from compiler.image.image import Image
 from hw.params import Params
 from sim import run as engines
 from sim.cases import Case, random_case, random_params

@@ -19,7 +19,7 @@ from compiler.coding.sizes import Sizes
 from compiler.coding.wire import MAGIC, Reader, Writer
 from compiler.compressed import CompressedModel
 from compiler.errors import CodingError
-from compiler.ir import QuantizedGraph
+from compiler.lower.chain import Chain
 
 __all__ = [
     "CODERS", "MAGIC", "Coder", "Content", "FixedContent", "compress", "compress_fixed", "decompress", "decompress_any",
@@ -46,7 +46,7 @@ class Content:
 class FixedContent:
     """A fixed-point network out of a file, the same, and the CRC-32 of the `.eie` file that it packs to."""
 
-    network: QuantizedGraph
+    network: Chain
     sizes: Sizes
     image_crc: int
 
@@ -65,7 +65,7 @@ def compress(network: CompressedModel, coder: Coder = "context") -> bytes:
     return _end(writer)
 
 
-def compress_fixed(network: QuantizedGraph, image_crc: int, coder: Coder = "context") -> bytes:
+def compress_fixed(network: Chain, image_crc: int, coder: Coder = "context") -> bytes:
     """The whole file of a fixed-point network; `image_crc` is the CRC-32 of the `.eie` file that it packs to.
 
     Raises

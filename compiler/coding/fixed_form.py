@@ -1,4 +1,4 @@
-"""The content of an `.eiez` file whose network is fixed point for one array: `QuantizedGraph`.
+"""The content of an `.eiez` file whose network is fixed point for one array: `Chain`.
 
 Packing such a network again gives the `.eie` image that it came from, byte for byte; the CRC-32 of that file stands
 in this one, so that a kit that packs otherwise cannot pass its image off as the same.
@@ -16,7 +16,7 @@ from compiler.coding.numbers import read_integers, write_integers
 from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS, TensorSize
 from compiler.coding.wire import Reader, Writer
 from compiler.errors import CodingError, ModelError
-from compiler.ir import ACTIVATIONS, MAX_SHIFT, QuantizedGraph, QuantizedLayer
+from compiler.lower.chain import ACTIVATIONS, MAX_SHIFT, Chain, QuantizedLayer
 from hw.params import Params, ParamsError
 
 __all__ = ["read", "write"]
@@ -34,7 +34,7 @@ _DICTIONARY = (
 )
 
 
-def write(writer: Writer, graph: QuantizedGraph, coder: str, image_crc: int) -> None:
+def write(writer: Writer, graph: Chain, coder: str, image_crc: int) -> None:
     """Append a verified network, and the CRC-32 of the image file that it packs to."""
     elements = sum(layer.codes.size for layer in graph.layers)
     if elements > MAX_ELEMENTS or len(graph.layers) > _MAX_LAYERS:
@@ -63,7 +63,7 @@ def write(writer: Writer, graph: QuantizedGraph, coder: str, image_crc: int) -> 
     writer.raw(bytes(plain.data))
 
 
-def read(reader: Reader, coder: str) -> tuple[QuantizedGraph, tuple[TensorSize, ...], int]:
+def read(reader: Reader, coder: str) -> tuple[Chain, tuple[TensorSize, ...], int]:
     """The network that `write` appended, the bits of its tensors, and the CRC-32 of its image file."""
     image_crc = int.from_bytes(reader.raw(4, "the image's checksum"), "little")
     params = _read_params(reader)
@@ -105,7 +105,7 @@ def read(reader: Reader, coder: str) -> tuple[QuantizedGraph, tuple[TensorSize, 
         )  # fmt: skip
         sizes += _sizes(layers[-1], coded.fillers, coded.width, coded.codes, coded.positions, book_bits, bias_bits)
         inputs, exponent = outputs, layers[-1].output_exponent
-    graph = QuantizedGraph(tuple(layers), params)
+    graph = Chain(tuple(layers), params)
     try:
         graph.verify()
     except ModelError as error:

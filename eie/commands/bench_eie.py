@@ -12,8 +12,8 @@ from eie.options import example, json_option, make_params
 from eie.output import Output
 
 if TYPE_CHECKING:
-    from sim.bench.efficiency import Measurement, NetworkLayer, Row
-    from sim.bench.layers import Shape
+    from sim.benchmarks.efficiency import Measurement, NetworkLayer, Row
+    from sim.benchmarks.layers import Shape
 
 __all__ = ["eie", "layers_option", "matrices_option", "numbers", "scale_option", "seeds_option", "shapes"]
 
@@ -58,7 +58,7 @@ def engine_names(ctx: click.Context, parameter: click.Parameter, value: str) -> 
 
 def shapes(text: str | None) -> tuple[Shape, ...]:
     """The layers named; all nine without an answer, none for "none"."""
-    from sim.bench.layers import choose
+    from sim.benchmarks.layers import choose
 
     if text is None or text.strip().lower() == "all":
         return choose(None)
@@ -137,8 +137,8 @@ def eie(
     if chosen and not seeds:
         raise click.UsageError("--seeds none leaves nothing to run; expected numbers, as in 1,2,3")
 
-    from sim.bench.efficiency import measure
-    from sim.bench.versions import versions
+    from sim.benchmarks.efficiency import measure
+    from sim.benchmarks.versions import versions
 
     with output.progress("layers") as progress:
         measured = measure(
@@ -210,9 +210,9 @@ def _print(output: Output, measured: Measurement, title: str) -> None:
 
 def _network(output: Output, network: Path, source: Path, hardware: str | None) -> tuple[dict[str, Any], list[str]]:
     """Rows of a compiled network."""
-    from compiler.image import Image
+    from compiler.image.image import Image
     from eie.batch import read_batch
-    from sim.bench.efficiency import measure_network
+    from sim.benchmarks.efficiency import measure_network
 
     image, x = Image.load(network), read_batch(source)
     rows, whole = measure_network(image, x, network.stem, hardware)

@@ -33,8 +33,8 @@ def decompress(file: Path, target: Path, layers: tuple[str, ...], json_to: str |
     from safetensors.numpy import save
 
     from compiler.coding.container import FixedContent, decompress_any
-    from eie.compressible import check_layers, load_network, naming, read_file
-    from eie.packed import restore_image
+    from compiler.compressible import check_layers, load_network, naming, read_file
+    from sim.packed import restore_image
 
     check_layers(file, layers)
     if file.suffix == ".net":

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.ir import QuantizedGraph, QuantizedLayer
+from compiler.lower.chain import Chain, QuantizedLayer
 from hw.params import Params
 
 SMALL = Params(pes=4, rows=64, weight_words=256, pointer_blocks=64, act_lines=64, bias_words=256, descriptors=16)
@@ -38,7 +38,7 @@ def layer_of(
     )
 
 
-def network(rng: np.random.Generator, params: Params, widths: list[int], density: float) -> QuantizedGraph:
+def network(rng: np.random.Generator, params: Params, widths: list[int], density: float) -> Chain:
     """Layers of the given widths, inputs first, with nonzeros at random places."""
     layers: list[QuantizedLayer] = []
     for number, (inputs, outputs) in enumerate(pairwise(widths)):
@@ -46,12 +46,12 @@ def network(rng: np.random.Generator, params: Params, widths: list[int], density
         codes[rng.random(codes.shape) >= density] = 0
         exponent = layers[-1].output_exponent if layers else 0
         layers.append(layer_of(codes, distinct_codebook(rng, params.code_bits), rng, f"layer{number}", exponent))
-    graph = QuantizedGraph(tuple(layers), params)
+    graph = Chain(tuple(layers), params)
     graph.verify()
     return graph
 
 
-def expected(graph: QuantizedGraph, x: NDArray[np.int16]) -> list[NDArray[np.int64]]:
+def expected(graph: Chain, x: NDArray[np.int16]) -> list[NDArray[np.int64]]:
     """Outputs of every layer with Python's unbounded integers; no wrap, so only for sums that fit."""
     results = []
     values = x.astype(object)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compiler.calibrate import quantize_calibrated
 from compiler.errors import ModelError
-from compiler.fixed import quantize
 from compiler.ir import Graph, Linear
+from compiler.lower.calibrate import quantize_calibrated
+from compiler.lower.quantize import quantize
 from hw.params import Params
 
 

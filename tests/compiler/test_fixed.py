@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from compiler.errors import ModelError
-from compiler.fixed import input_exponent, overflow_free, quantize
 from compiler.ir import Activation, Graph, Linear, QuantizedGraph, QuantizedLayer
-from compiler.pipeline import compile_graph
+from compiler.lower.pipeline import compile_graph
+from compiler.lower.quantize import input_exponent, overflow_free, quantize
 from hw.params import Params
 from sim import golden
 from sim.decode import decode

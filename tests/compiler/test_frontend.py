@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compiler import frontend
 from compiler.errors import ModelError
-from compiler.frontend import from_torch
+from compiler.frontend import torch_export
+from compiler.frontend.torch_export import from_torch
 from compiler.ir import Graph
 from compiler.train import prune, quantize
 
@@ -253,6 +253,6 @@ def test_refusal_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_planted_misreading_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     # If GELU were taken for an identity, the comparison with the module itself would catch it.
-    monkeypatch.setattr(frontend, "_IDENTITY", {*frontend._IDENTITY, "aten.gelu.default"})
+    monkeypatch.setattr(torch_export, "_IDENTITY", {*torch_export._IDENTITY, "aten.gelu.default"})
     with pytest.raises(ModelError, match="do not compute what the module computes"):
         from_torch(nn.Sequential(nn.Linear(4, 4), nn.GELU()), torch.ones(2, 4))

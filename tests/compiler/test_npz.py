@@ -14,7 +14,7 @@ import pytest
 import scipy.sparse
 
 from compiler.errors import ModelError
-from compiler.npz import load_layer
+from compiler.frontend.npz import load_layer
 
 
 @pytest.fixture
