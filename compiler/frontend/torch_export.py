@@ -79,8 +79,8 @@ def check_against(
     """
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     expected = [leaf for leaf in pytree.tree_leaves(module_outputs) if isinstance(leaf, Tensor)]
-    arrays = [[_array(tensor) for tensor in tensors] for tensors in (inputs, expected)]
-    check_outputs(graph, *arrays, bound=bound if bound is not None else 1e-3 if _sharp(graph) else 5e-2)
+    bound = bound if bound is not None else 1e-3 if _sharp(graph) else 5e-2
+    check_outputs(graph, [_array(tensor) for tensor in inputs], [_array(tensor) for tensor in expected], bound)
 
 
 def _sharp(graph: Graph) -> bool:
@@ -131,8 +131,8 @@ class _Translator:
         if self.quantization:
             rest = f" (and {len(self.quantization) - 1} more)" if len(self.quantization) > 1 else ""
             self.problems.append(
-                f"quantization-aware module: {self.quantization[0]}{rest}; use observers whose scales are powers of two "
-                "and zero points are 0, or compile the float module, which is quantized with scales of its own"
+                f"quantization-aware module: {self.quantization[0]}{rest}; use observers whose scales are powers of "
+                "two and zero points are 0, or compile the float module, which is quantized with scales of its own"
             )
         if self.problems:
             raise ModelError(
@@ -145,7 +145,7 @@ class _Translator:
     def _results(self) -> list[tuple[str, Node]]:
         """The tensors that the module returns, with their names."""
         output = next(node for node in self.program.graph.nodes if node.op == "output")
-        arguments: tuple[Any, ...] = tuple(output.args[0])  # type: ignore[arg-type]
+        arguments: tuple[Any, ...] = tuple(output.args[0])
         returned: list[Any] = []
         for spec, argument in zip(self.program.graph_signature.output_specs, arguments, strict=True):
             if spec.kind is OutputKind.USER_OUTPUT:
@@ -200,7 +200,7 @@ class _Translator:
             chosen: Value = results[place]
             return chosen
         call = Call(node, self.builder, self._known)
-        if ("fake" in call.op and call.op not in TRANSLATIONS) or ("quantize" in call.op and call.op not in TRANSLATIONS):
+        if call.op not in TRANSLATIONS and ("fake_quant" in call.op or "quantize" in call.op):
             raise Refused(f"{operation(node)} is not supported", quantization=True)
         if call.op not in TRANSLATIONS:
             advice = hint(node.target)

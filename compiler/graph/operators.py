@@ -3,10 +3,10 @@
 A row states how many values an operator reads, the types that it makes (`shapes`), its meaning on floats (`meaning`),
 its attributes with their defaults, and its constant tensors. The meaning in integers is docs/numerics.md.
 
-Attributes of one name mean the same everywhere. `activation` is "none" or "relu" and comes last. `stride`, `dilation` and
-`kernel` have a number for each spatial axis, `padding` those before each and then those after each. `axis` leaves the
-batch out. FakeQuantize rounds to multiples of ``2**exponent``
-between `low` and `high` of them. An Output's `then` names what is left to the host (`functions.TAILS`).
+Attributes of one name mean the same everywhere. `activation` is "none" or "relu" and comes last. `stride`, `dilation`
+and `kernel` have a number for each spatial axis, `padding` those before each and then those after each. `axis` leaves
+the batch out. An Output's `then` names what is left to the host (`functions.TAILS`). FakeQuantize, of quantization-aware
+modules, rounds to multiples of ``2**exponent`` between `low` and `high` of them.
 
 A Scan's `body` reads one step of each of the first `sequences` values, and then the states, which begin as the other
 values. It makes what a step makes and then the states after it; the node makes the former, stacked, and the latter as

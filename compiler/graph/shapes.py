@@ -14,8 +14,8 @@ from compiler.graph import windows
 from compiler.graph.ir import Node, Type, default_layout
 
 __all__ = [
-    "Wrong", "affine", "clamp", "concat", "constant", "conv", "elementwise", "fake_quantize", "gather", "input_", "linear", "need",
-    "output", "pad", "pool", "reshape", "slice_", "transpose", "unary",
+    "Wrong", "affine", "clamp", "concat", "constant", "conv", "elementwise", "fake_quantize", "gather", "input_",
+    "linear", "need", "output", "pad", "pool", "reshape", "slice_", "transpose", "unary",
 ]  # fmt: skip
 
 Types = list[Type]
