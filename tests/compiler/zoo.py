@@ -46,7 +46,7 @@ class Case:
                     buffer.normal_()
                 elif name.endswith("running_var"):
                     buffer.uniform_(0.5, 2.0)
-            for name, parameter in module.named_parameters():
+            for parameter in module.parameters():
                 if parameter.dim() == 1:  # biases and factors, which torch begins with 0 and 1
                     parameter.data.add_(torch.randn_like(parameter), alpha=0.2)
             return module, tuple(_sample(shape) for shape in self.shapes)
