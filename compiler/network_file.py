@@ -32,7 +32,7 @@ from compiler.options import Options
 from hw.layouts import FORMAT_VERSION, identity
 from hw.params import Params, ParamsError
 
-__all__ = ["load", "save", "to_file"]
+__all__ = ["graph_text", "load", "parse_graph", "save", "to_file"]
 
 _DTYPES = {"U8": np.uint8, "I16": np.int16, "I32": np.int32, "I64": np.int64}
 _HEADER = {"format", "identity", "params", "options", "graph", "images", "crc32"}
@@ -75,6 +75,24 @@ def to_file(network: Network) -> bytes:
     }
     text = json.dumps({"header": header, "crc32": _header_crc(header)}, sort_keys=True)
     return to_bytes(tensors, metadata={"eie": text})
+
+
+def graph_text(graph: Graph) -> bytes:
+    """A graph without tensors as the header has it. Read it with `parse_graph`."""
+    return json.dumps(_write_graph(graph, "node", {}), sort_keys=True, separators=(",", ":")).encode()
+
+
+def parse_graph(text: bytes) -> Graph:
+    """The graph of `graph_text`. Raises `ImageError` if it is none."""
+    try:
+        nodes = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise ImageError(f"the graph is not readable ({e})") from None
+    listed: set[str] = set()
+    graph = _read_graph(nodes, "node", listed)
+    if listed:
+        raise ImageError(f"the graph has tensors ({', '.join(sorted(listed)[:5])}); expected none")
+    return graph
 
 
 def load(path: str | Path, params: Params | None = None) -> Network:

@@ -55,9 +55,9 @@ def lower(
         A part for the array does not fit its memories.
     """
     given = calibration if calibration is None or isinstance(calibration, (list, tuple)) else (calibration,)
-    integers, reports = quantize_calibrated(graph, params, given)
-    parts = partition(integers, params)
+    quantized = quantize_calibrated(graph, params, given)
+    parts = partition(quantized.graph, params)
     images = tuple(pack(chain, encode(chain, options), options) for chain in parts.chains)
     network = Network(params, parts.graph, images)
     check_network(network)
-    return network, tuple(reports)
+    return network, quantized.report
