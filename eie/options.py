@@ -39,7 +39,11 @@ def json_option(command: Command) -> Command:
 def array_options(command: Command) -> Command:
     """``--preset`` and ``--set``, read by `make_params`."""
     settings = click.option(
-        "--set", "settings", metavar="K=V", multiple=True, help="Change a parameter or a compiler option; may be repeated."
+        "--set",
+        "settings",
+        metavar="K=V",
+        multiple=True,
+        help="Change a parameter or a compiler option; may be repeated.",
     )
     preset = click.option("--preset", metavar="P", default=DEFAULT_PRESET, show_default=True, help="Parameter set.")
     return preset(settings(command))

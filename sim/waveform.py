@@ -17,8 +17,8 @@ import numpy as np
 from compiler.graph.dense import Dense, dense_graph
 from compiler.image.image import Image
 from compiler.lower.pipeline import compile_graph
-from hw.core import Core
 from compiler.options import Options
+from hw.core import Core
 from hw.params import Params, preset
 from sim.amaranth_engine import run_amaranth
 

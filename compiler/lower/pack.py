@@ -20,8 +20,8 @@ from compiler.lower.encode import Block, EncodedLayer
 from compiler.lower.stream import pack_stream
 from compiler.lower.tiles import Plan, advice, plan_tiles
 from compiler.lower.words import pack_words
-from hw.layouts import Function, Op, descriptor, pointer_block, weight_word
 from compiler.options import DEFAULT, Options
+from hw.layouts import Function, Op, descriptor, pointer_block, weight_word
 from hw.params import LANES, Params
 
 __all__ = ["pack"]

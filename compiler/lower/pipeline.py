@@ -23,9 +23,7 @@ __all__ = ["compile_graph", "lower"]
 Calibration = NDArray[Any] | Sequence[NDArray[Any]] | None
 
 
-def compile_graph(
-    graph: Graph, params: Params, calibration: Calibration = None, options: Options = DEFAULT
-) -> Network:
+def compile_graph(graph: Graph, params: Params, calibration: Calibration = None, options: Options = DEFAULT) -> Network:
     """A network for an array; see `lower`, which also reports what became of each node."""
     return lower(graph, params, calibration, options)[0]
 

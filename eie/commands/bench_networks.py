@@ -53,8 +53,8 @@ def bench_networks(
     names = [name.strip() for name in networks.split(",") if name.strip()]
     rows = list(
         measure(
-            names, params, options=options, dataset=data, seed=seed, epochs=epochs, onnx=not no_onnx, rtl_samples=rtl_samples,
-            progress=lambda text: output.note(f"eie: {text} …"),
+            names, params, options=options, dataset=data, seed=seed, epochs=epochs, onnx=not no_onnx,
+            rtl_samples=rtl_samples, progress=lambda text: output.note(f"eie: {text} …"),
         )
     )  # fmt: skip
     output.table(

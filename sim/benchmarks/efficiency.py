@@ -173,9 +173,7 @@ def measure(
     return Measurement(params, rows)
 
 
-def measure_case(
-    case: Case, params: Params, seed: int, hardware: str | None, options: Options = DEFAULT
-) -> Row:
+def measure_case(case: Case, params: Params, seed: int, hardware: str | None, options: Options = DEFAULT) -> Row:
     """One layer. The batch calibrates, so that the compiler sees which inputs are dense."""
     image = compile_graph(case.graph, params, case.x, options).images[0]
     if not image.layers[0].exact:

@@ -19,8 +19,8 @@ from compiler.errors import InputError
 from compiler.graph.ir import Graph
 from compiler.lower.pipeline import compile_graph
 from compiler.network import Network
-from compiler.source import from_module, load
 from compiler.options import DEFAULT, Options
+from compiler.source import from_module, load
 from hw.params import Params
 from sim.compare import compare_networks
 from sim.network import run_network
