@@ -8,6 +8,7 @@ from functools import cached_property
 from compiler.graph.integer import integer_types
 from compiler.graph.ir import Graph, Node, Type
 from compiler.image.image import Image
+from compiler.options import DEFAULT, Options
 from hw.layouts import identity
 from hw.params import Params
 
@@ -41,6 +42,11 @@ class Network:
     def identity(self) -> str:
         """Hash of parameters and layouts; an array with another one cannot run these images."""
         return identity(self.params)
+
+    @property
+    def options(self) -> Options:
+        """How the images are laid out; all of them in the same way."""
+        return self.images[0].options if self.images else DEFAULT
 
     @property
     def inputs(self) -> tuple[Type, ...]:
