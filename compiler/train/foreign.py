@@ -126,11 +126,23 @@ def _find(text: str) -> Callable[[], Any]:
 
 def _load_state(module: nn.Module, path: Path) -> None:
     try:
-        module.load_state_dict(load_file(path), strict=True)
+        module.load_state_dict(_with_ties(module, load_file(path)), strict=True)
     except SafetensorError as error:
         raise InputError(f"{path}: not a safetensors file ({error})") from None
     except RuntimeError as error:  # torch lists missing, unexpected and misshapen tensors, one a line
         raise InputError(f"{path} does not fit the module: {error}") from None
+
+
+def _with_ties(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state in which each tensor of tied layers has all of its names: safetensors' `save_model` stores one."""
+    names: dict[int, list[str]] = {}
+    for name, value in module.state_dict(keep_vars=True).items():
+        names.setdefault(id(value), []).append(name)
+    for tied in names.values():
+        stored = next((name for name in tied if name in state), None)
+        if stored is not None:
+            state.update({name: state[stored] for name in tied if name not in state})
+    return state
 
 
 def _guess_inputs(text: str, module: nn.Module) -> Tensor:

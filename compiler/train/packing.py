@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import nn
 
 from compiler.coding.container import CODERS, compress
@@ -13,9 +12,13 @@ __all__ = ["compressed_files"]
 
 
 def compressed_files(plain: nn.Module) -> dict[str, bytes]:
-    """Coder → the `.eiez` file of a module without parametrizations; its float32 state is what the file holds."""
-    state = {name: value.numpy() for name, value in plain.state_dict().items() if value.dtype is torch.float32}
-    model = CompressedModel.from_state(
-        {name: np.ascontiguousarray(value) for name, value in state.items() if value.ndim}
-    )
+    """Coder → the `.eiez` file of a module without parametrizations; the file holds its whole state.
+
+    Raises
+    ------
+    ModelError
+        A tensor is neither float32 nor of whole numbers or truth values.
+    """
+    state = {name: np.ascontiguousarray(value.numpy()) for name, value in plain.state_dict().items()}
+    model = CompressedModel.from_state(state)
     return {coder: compress(model, coder) for coder in CODERS}
