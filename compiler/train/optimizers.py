@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["changed"]
+__all__ = ["changed", "forget_shape"]
 
 _CHANGED: Any = WeakIdKeyDictionary()
 """Parameter that changed → the parameters that are trained beside it."""
@@ -29,12 +29,25 @@ def changed(parameter: nn.Parameter, value: Tensor | None = None, beside: tuple[
     beside : parameters that are to be trained with it from now on.
     """
     if value is not None:
-        if value.shape != parameter.shape:
-            parameter.grad = None
+        reshaped = value.shape != parameter.shape
         parameter.data = value.detach()
+        if reshaped:
+            forget_shape(parameter)
     if not _CHANGED:
         register_optimizer_step_pre_hook(_follow)
     _CHANGED[parameter] = beside
+
+
+def forget_shape(parameter: nn.Parameter) -> None:
+    """Let autograd know nothing of the shape that a parameter had.
+
+    As long as some result of an earlier forward pass is there, such as the last loss, torch goes on with the node that
+    adds up the gradient of the old shape. It makes a new one when the type changes.
+    """
+    parameter.grad = None
+    value = parameter.data
+    parameter.data = value.to(torch.float32 if value.dtype is torch.float64 else torch.float64)
+    parameter.data = value
 
 
 def _follow(optimizer: torch.optim.Optimizer, *_: Any) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from compiler.errors import ModelError
-from compiler.train.optimizers import changed
+from compiler.train.optimizers import changed, forget_shape
 from compiler.train.ties import places
 
 __all__ = ["finite", "register", "write_out"]
@@ -69,7 +69,7 @@ def register(module: nn.Module, name: str, step: nn.Module, beside: bool = False
         first.original0 = parameter
         changed(parameter, beside=(first.original1,))
     elif parameter.shape != before:
-        parameter.grad = None
+        forget_shape(parameter)
         changed(parameter)
 
 
