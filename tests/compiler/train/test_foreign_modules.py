@@ -156,9 +156,10 @@ def test_patterns_say_which_layers_are_pruned(kind: str, seed: int) -> None:
         prune.prune(module, {"haed": 0.5}, only="head")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "optimizer"), [*((kind, "adam") for kind in KINDS), ("perceptron", "momentum"), ("residual", "momentum")]
+)
 @pytest.mark.parametrize("free", [False, True])
-@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
 def test_shared_weights_are_trained_by_the_optimizer_from_before(
     kind: str, free: bool, optimizer: str, seed: int
 ) -> None:
