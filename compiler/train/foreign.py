@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from compiler.errors import InputError, ModelError
 
-__all__ = ["call", "from_exported", "from_function", "outputs"]
+__all__ = ["call", "find", "from_exported", "from_function", "outputs"]
 
 
 def from_function(text: str, weights: Path | None = None) -> tuple[nn.Module, tuple[Tensor, ...]]:
@@ -55,7 +55,7 @@ def call(text: str) -> tuple[nn.Module, Any]:
     InputError
         There is no such function, it fails, or it returns something else.
     """
-    function = _find(text)
+    function = find(text)
     try:
         made = function()
     except Exception as error:  # the user's own code, which may raise anything
@@ -101,7 +101,8 @@ def outputs(module: nn.Module, inputs: NDArray[Any], sample_shape: tuple[int, ..
     return array
 
 
-def _find(text: str) -> Callable[[], Any]:
+def find(text: str) -> Callable[[], Any]:
+    """The function that ``module:function`` names; importing its module runs it. Raises `InputError`."""
     module_name, _, function_name = text.rpartition(":")
     here = os.getcwd()
     if here not in sys.path:  # an installed command does not look in the current folder by itself
@@ -119,7 +120,7 @@ def _find(text: str) -> Callable[[], Any]:
     except Exception as error:
         raise InputError(f"{text}: importing {module_name} failed: {type(error).__name__}: {error}") from error
     if not callable(function):
-        raise InputError(f"{text} is a {type(function).__name__}; expected a function that returns a torch.nn.Module")
+        raise InputError(f"{text} is a {type(function).__name__}; expected a function")
     found: Callable[[], Any] = function
     return found
 

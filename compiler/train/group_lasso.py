@@ -36,6 +36,7 @@ __all__ = [
     "freeze",
     "freeze_in",
     "norms_after",
+    "original",
     "partition",
     "penalty",
     "prepare",
@@ -186,7 +187,7 @@ def threshold(terms: Iterable[Term], least: float = THRESHOLD) -> None:
     """Set weights of a magnitude below `least` to zero, in place."""
     with torch.no_grad():
         for site in sites_of(terms):
-            value = _original(site.module, site.name)
+            value = original(site.module, site.name)
             value.mul_(value.abs() >= least)
 
 
@@ -277,6 +278,8 @@ class Regularizer(Hook):
     dead : is told after each epoch, name of the term → dead groups.
     """
 
+    clipped = False  # as the authors' code: the penalty's pull is the same however steep the loss is
+
     def __init__(
         self,
         terms: Sequence[Term],
@@ -313,10 +316,10 @@ def _mask(module: nn.Module, name: str, keep: Tensor) -> None:
     """Mask all but `keep`, and let what lies under the mask be zero."""
     prune.attach(module, name).mask &= keep
     with torch.no_grad():
-        _original(module, name).mul_(keep)
+        original(module, name).mul_(keep)
 
 
-def _original(module: nn.Module, name: str) -> Tensor:
+def original(module: nn.Module, name: str) -> Tensor:
     """The tensor that is trained, below a mask if there is one."""
     if parametrize.is_parametrized(module, name):
         found: Tensor = getattr(module.parametrizations, name).original

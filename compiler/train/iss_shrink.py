@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import cast, overload
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor, nn
 
+from compiler.errors import ModelError
 from compiler.train.iss import Part, Units, dead, embedding_units, gates_of, hidden_units
 from compiler.train.language import LanguageModel
-from compiler.train.layers import make_plain
+from compiler.train.layers import make_plain, weights
 from compiler.train.narrowed import Narrowed
 from compiler.train.optimizers import changed
+from compiler.train.prune import attach, find
+from compiler.train.removal import same_tensors, tensors
 from compiler.train.rhn import RHN
 from compiler.train.stack import Cell, Stack, refuse_unsupported, split_layers
 
-__all__ = ["shrink", "shrink_model"]
+__all__ = ["cut_units", "shrink", "shrink_model"]
 
 
 @overload
@@ -104,6 +108,52 @@ def shrink_model(model: LanguageModel) -> dict[str, list[int]]:
     before = model.widths
     model.rnn = shrink(model.rnn, [model.output], model.embedding, model.tied)
     return {"before": list(before), "after": list(model.widths)}
+
+
+def cut_units(module: nn.Module, path: str, readers: Sequence[str], inputs: Tensor) -> dict[str, list[int]]:
+    """Shrink the recurrent module at `path` of any network in place; widths of its layers before and after.
+
+    Parameters
+    ----------
+    readers : paths of the Linear layers that read it, see `readers.readers`.
+    inputs : some samples, to compare outputs on.
+
+    Raises
+    ------
+    ModelError
+        Something else reads the units that are to go; the network is then as before.
+    """
+    trial = copy.deepcopy(module).eval()
+    with torch.no_grad():
+        before = tensors(trial(inputs))
+        widths = _cut_at(trial, path, readers)
+        try:
+            same = same_tensors(before, tensors(trial(inputs)))
+        except RuntimeError:
+            same = False
+    if not same:
+        raise ModelError(
+            f"removing units of {path} would change the outputs of {type(module).__name__}: something besides "
+            f"{', '.join(readers)} reads them; the network is left as it was"
+        )
+    return _cut_at(module, path, readers)
+
+
+def _cut_at(module: nn.Module, path: str, readers: Sequence[str]) -> dict[str, list[int]]:
+    """Shrink at `path`; masks are put on again in the smaller shape."""
+    parent, _, name = path.rpartition(".")
+    owner = module.get_submodule(parent)
+    rnn: Any = getattr(owner, name)
+    outputs = [cast(nn.Linear, module.get_submodule(reader)) for reader in readers]
+    masked = any(find(site.module, site.name) for layer in (rnn, *outputs) for site in weights(layer))
+    before = [each.size for each in hidden_units(rnn, outputs)]
+    small = shrink(rnn, outputs)
+    setattr(owner, name, small)
+    if masked:
+        for layer in (small, *outputs):
+            for site in weights(layer):
+                attach(site.module, site.name).mask.copy_(site.value.detach() != 0)
+    return {"before": before, "after": list(small.widths)}
 
 
 def _kept(units: Units) -> Tensor:

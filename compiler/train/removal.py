@@ -28,7 +28,7 @@ from compiler.train.layers import make_plain, weights
 from compiler.train.optimizers import changed
 from compiler.train.prune import attach, find
 
-__all__ = ["Removed", "remove"]
+__all__ = ["Removed", "remove", "same_tensors", "tensors"]
 
 _CLOSE = 1e-4
 """How far outputs may be from those before, as a share of the largest output; float sums are grouped differently."""
@@ -71,7 +71,7 @@ def remove(module: nn.Module, inputs: Tensor) -> Removed:
     make_plain(module)
     trial = copy.deepcopy(module).eval()
     with torch.no_grad():
-        before = _tensors(trial(inputs))
+        before = tensors(trial(inputs))
     paths = bypass(trial, inputs)
     total, kept = 0, 0
     while True:
@@ -84,8 +84,8 @@ def remove(module: nn.Module, inputs: Tensor) -> Removed:
             break
         total += sum(gone for gone, _ in counts)
     with torch.no_grad():
-        after = _tensors(trial(inputs))
-    if not _same(before, after):
+        after = tensors(trial(inputs))
+    if not same_tensors(before, after):
         raise ModelError(
             f"removing dead channels would change the outputs of {type(module).__name__}: it has an operation that "
             "mixes channels and is not a Linear or a convolution, and is left as it was"
@@ -189,12 +189,12 @@ def _take_over(module: nn.Module, trial: nn.Module) -> None:
         setattr(module, name, parameter)
 
 
-def _tensors(outputs: Any) -> list[Tensor]:
+def tensors(outputs: Any) -> list[Tensor]:
     """All tensors of what a module returned, in order."""
     return [each.detach() for each in tree_leaves(outputs) if isinstance(each, Tensor)]
 
 
-def _same(before: list[Tensor], after: list[Tensor]) -> bool:
+def same_tensors(before: list[Tensor], after: list[Tensor]) -> bool:
     """Whether shapes are equal, and values to float rounding."""
     return len(before) == len(after) and all(
         a.shape == b.shape and float((a - b).abs().max()) <= _CLOSE * float(b.abs().max())
