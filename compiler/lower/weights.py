@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from compiler.graph.integer import HIGH, LOW, MAX_SHIFT
 from compiler.lower.formats import exponent_of, extremes, least_shift
-from compiler.share import share
+from compiler.lower.share import share
 
 __all__ = ["Attempt", "Settled", "Shared", "finest", "fixed_bias", "settle", "share_weights"]
 
