@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from eie.commands.bench import bench
@@ -18,19 +16,14 @@ from eie.commands.run import run
 from eie.commands.train import train
 from eie.commands.verify import verify
 from eie.commands.verilog import verilog
-from eie.failure import reported
+from eie.failure import Reporting
 from eie.options import example
 
 __all__ = ["cli", "main"]
 
 
-class Commands(click.Group):
-    """A group whose every command reports failures the same way, under test as well as from a shell."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was named."""
-        with reported():
-            return super().invoke(ctx)
+class Commands(Reporting, click.Group):
+    """The group of all commands."""
 
 
 def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -46,6 +39,7 @@ def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> Non
 
 
 @click.group(
+    "eie",
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog=example(
