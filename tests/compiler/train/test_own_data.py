@@ -176,9 +176,7 @@ def test_what_cannot_be_trained_is_refused_before_any_training(what: str, tmp_pa
     model, message = NO_NETWORK[what]
     told: list[str] = []
     with pytest.raises(EieError, match=message):
-        train_recipe(
-            parsed("own_code:data", model), tmp_path / "run", progress=lambda stage, *rest: told.append(stage)
-        )
+        train_recipe(parsed("own_code:data", model), tmp_path / "run", progress=lambda stage, *rest: told.append(stage))
     assert set(told) == {"data"}
     assert not (tmp_path / "run" / "checkpoints").exists()
 
