@@ -28,7 +28,7 @@ from compiler.graph.functions import FUNCTIONS, TAILS
 from compiler.graph.ir import Graph, Node, Type
 from compiler.graph.shapes import Wrong, need
 
-__all__ = ["OPERATORS", "REQUIRED", "Operator", "Row", "infer", "make", "scan_rule", "types", "verify"]
+__all__ = ["OPERATORS", "REQUIRED", "Operator", "Row", "infer", "made_by", "make", "scan_rule", "types", "verify"]
 
 Array = NDArray[Any]
 
@@ -139,7 +139,7 @@ def infer(graph: Graph, table: Mapping[str, Row] | None = None) -> tuple[dict[st
         made: list[Type] = []
         if not problems and not broken.intersection(node.inputs):
             try:
-                made = _made(node, [found[name] for name in node.inputs], table)
+                made = made_by(node, [found[name] for name in node.inputs], table)
             except Wrong as error:
                 problems.append(str(error))
         wrong += [f"{node.name}: {problem}" for problem in problems]
@@ -151,8 +151,9 @@ def infer(graph: Graph, table: Mapping[str, Row] | None = None) -> tuple[dict[st
     return found, wrong
 
 
-def _made(node: Node, reads: Sequence[Type], table: Mapping[str, Row]) -> list[Type]:
-    """What a node makes; raises `Wrong` for whatever its row of the table does not allow."""
+def made_by(node: Node, reads: Sequence[Type], table: Mapping[str, Row] | None = None) -> list[Type]:
+    """The types that a node makes; raises `Wrong` for whatever its row of the table does not allow."""
+    table = OPERATORS if table is None else table
     need(node.op in table, f"unknown operator {node.op!r}; expected one of {', '.join(table)}")
     row = table[node.op]
     least, most = row.reads
