@@ -62,7 +62,8 @@ def _written_out(node: Node, shape: tuple[int, ...]) -> NDArray[Any]:
         where = [place[n] * node["dilation"][n] - node["padding"][n] for n in range(axes)]
         if all(0 <= at < size for at, size in zip(where, shape[1:], strict=True)):
             index: Any = (np.arange(out)[:, None], channels, *where)
-            full[index] = weight[(..., *place)]
+            taken: Any = (..., *place)
+            full[index] = weight[taken]
     return full
 
 
