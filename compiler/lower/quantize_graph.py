@@ -109,8 +109,15 @@ def quantize_graph(
         run = _Run(context, targets)
         made, ends = run.graph(graph, "", given)
     verify_integer(made, params.acc_bits)
-    results = tuple(end.floats() for end in ends if end.samples is not None and end.exponent is not None)
-    return Quantized(made, tuple(run.report), results if calibration is not None else ())
+    if calibration is None:
+        return Quantized(made, tuple(run.report), ())
+    results = [end.floats() for end in ends if end.exponent is not None]
+    return Quantized(made, tuple(run.report), tuple(_repeated(result, len(calibration[0])) for result in results))
+
+
+def _repeated(result: NDArray[np.float64], batch: int) -> NDArray[np.float64]:
+    """A result for every sample; one that does not depend on the inputs is there once."""
+    return np.broadcast_to(result, (batch, *result.shape[1:]))
 
 
 Given = Mapping[str, NDArray[Any] | Value | None]
