@@ -23,6 +23,7 @@ from compiler.lower.formats import exponent_of, input_exponent, peak_of, to_raw
 from compiler.lower.rules import RULES, clamp_exponent, rescale
 from compiler.lower.scan import float_states
 from compiler.lower.value import Context, Made, PerChannel, Value
+from compiler.lower.weights import Target
 from hw.params import Params
 
 __all__ = ["NodeReport", "Quantized", "quantize_graph"]
@@ -210,8 +211,11 @@ class _Scope:
             if not self.readers[name]:
                 self.values.pop(name, None)
 
-    def target(self, value: str) -> int | None:
-        return self.fixed.get(value, self.run.targets.get(self.prefix + value))
+    def target(self, value: str) -> Target | None:
+        if value in self.fixed:
+            return Target(self.fixed[value], True)
+        wanted = self.run.targets.get(self.prefix + value)
+        return None if wanted is None else Target(wanted, False)
 
     def _keep(self, value: str, made: Value) -> None:
         self.values[value] = made
@@ -253,7 +257,7 @@ class _Scope:
                 samples = given.astype(np.int64)
             elif given is not None:
                 target = self.target(node.output)
-                exponent = input_exponent(given, self.context.percentile) if target is None else target
+                exponent = input_exponent(given, self.context.percentile) if target is None else target.exponent
                 samples = to_raw(given, exponent)
             value = Value(exponent, np.full(shape, LOW, np.int64), np.full(shape, HIGH, np.int64), samples)
         self.nodes.append(node.replace(attributes={**node.attributes, "exponent": value.exponent or 0}))
@@ -275,7 +279,9 @@ class _Scope:
         self._keep(node.output, value)
         self._note(node, made)
         wanted = None if node.op == "Output" else self.target(node.output)
-        self.names[node.output], self.values[node.output] = self._at(name, value, wanted)
+        if wanted is not None and (wanted.strict or value.scale < wanted.exponent):
+            name, value = self._at(name, value, wanted.exponent)
+        self.names[node.output], self.values[node.output] = name, value
 
     def _note(self, node: Node, made: Made) -> None:
         name = self.prefix + node.name
