@@ -62,7 +62,7 @@ $(READY): pyproject.toml constraints.txt | doctor
 	@touch $@
 
 sim: $(READY)
-	@$(RUN) -m eie.demo $(DEMO_OPTIONS)
+	@$(RUN) -m eie.commands.demo $(DEMO_OPTIONS)
 
 test: $(READY)
 	@$(RUN) -m pytest -n $(JOBS) --dist worksteal $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -86,13 +86,13 @@ bench: $(READY)
 
 fmax: $(READY)
 	@mkdir -p build
-	@$(RUN) -m eie.fmax --require 130 --json build/fmax.json $(ARGS)
+	@$(RUN) -m eie.commands.fmax --require 130 --json build/fmax.json $(ARGS)
 
 docs: $(READY)
 	@$(RUN) -m eie verilog --preset $(PRESET) -o build/docs > /dev/null
 	@cp build/docs/registers.md build/docs/eie.h docs/
 	@echo 'docs/registers.md and docs/eie.h written for $(PRESET)'
-	@$(RUN) -m sim.bench.waveform docs
+	@$(RUN) -m sim.waveform docs
 
 ci:
 	@bash .ci/run

@@ -1,4 +1,4 @@
-"""The kit's front door: `compile`, `run` and `Image`, and the command line in `eie.cli`.
+"""The kit's public API: `compile`, `run`, `load` and `save`, and the command line in `eie.cli`.
 
 The work is done in the packages `compiler`, `sim` and `hw`; this one only names it. Nothing heavy is imported
 until it is used, so that ``import eie`` and ``eie --help`` are immediate, and so that torch is needed only
@@ -11,36 +11,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from compiler.image import Image
-    from compiler.ir import Graph
+    from compiler.network import Network
+    from compiler.options import Options
     from hw.params import Params
-    from sim.run import Result
+    from sim.network import NetworkResult
 
-__all__ = ["Image", "compile", "run"]
+__all__ = ["compile", "load", "run", "save"]
 
 
 def compile(
     model: Any,
     example_inputs: Any = None,
-    params: Params | None = None,
-    calibration: ArrayLike | None = None,
-) -> Image:
+    params: Params | str | None = None,
+    calibration: Any = None,
+    options: Options | None = None,
+) -> Network:
     """Compile a network for an array.
 
     Parameters
     ----------
-    model : a ``torch.nn.Module`` of Linear and ReLU layers, or a `compiler.ir.Graph` (no torch needed).
-    example_inputs : tensor (batch, inputs), or a tuple holding it, for ``torch.export``; not used for a graph.
-    params : the array; 16 PEs if not given (see `hw.params.PRESETS`).
-    calibration : float (n, inputs): fixed-point ranges are chosen on it; int16: inputs are raw integers.
-        Without it the example inputs of a torch module calibrate.
+    model : a ``torch.nn.Module``, the path of an ``.onnx`` file, or a `compiler.graph.ir.Graph` (no torch needed).
+    example_inputs : tensor (batch, …), or a tuple of them, for ``torch.export``; for a module only.
+    params : the array, or the name of one of `hw.params.PRESETS`; 16 PEs if not given.
+    calibration : float (n, …): fixed-point ranges are chosen on it; int16: inputs are raw integers; a tuple for
+        several inputs. Without it the example inputs of a torch module calibrate.
+    options : how the compiler lays the network out; those of the preset if not given.
 
     Returns
     -------
-    Image
-        What ``Image.save`` writes as an ``.eie`` file.
+    Network
+        What `save` writes as an ``.eie`` file. Operators that the array cannot run yet are its ``host``.
 
     Raises
     ------
@@ -49,56 +49,68 @@ def compile(
     """
     import numpy as np
 
-    from compiler.ir import Graph
-    from compiler.pipeline import compile_graph
-    from hw.params import Params
+    from compiler.graph.ir import Graph
+    from compiler.lower.pipeline import compile_graph
+    from compiler.options import DEFAULT, preset_options
+    from compiler.source import fit, from_module, load, rewrite
+    from hw.params import Params, preset
 
-    graph: Graph
     if isinstance(model, Graph):
-        graph = model
+        graph = rewrite(model)
+    elif isinstance(model, (str, Path)):
+        graph = load(str(model)).graph
     else:
-        from compiler.frontend import from_torch
-
         inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-        graph = from_torch(model, inputs)
+        graph = from_module(model, inputs).graph
         if calibration is None:
-            calibration = inputs[0].detach().cpu().flatten(1).numpy()
-    data = None if calibration is None else np.asarray(calibration)
-    return compile_graph(graph, params if params is not None else Params(), data)
+            calibration = tuple(tensor.detach().cpu().numpy() for tensor in inputs)
+    arrays = None
+    if calibration is not None:
+        given = calibration if isinstance(calibration, tuple) else (calibration,)
+        arrays = fit(graph, tuple(np.asarray(array) for array in given))
+    array_of = preset(params) if isinstance(params, str) else params if params is not None else Params()
+    if options is None:
+        options = preset_options(params) if isinstance(params, str) else DEFAULT
+    return compile_graph(graph, array_of, arrays, options)
 
 
-def run(image: Image | str | Path, x: ArrayLike, engine: str = "rtl", **options: Any) -> Result:
+def run(network: Network | str | Path, x: Any, engine: str = "rtl", **options: Any) -> NetworkResult:
     """Run a batch on the golden model, the cycle model or the hardware.
 
     Parameters
     ----------
-    image : the compiled network, or the path of its ``.eie`` file.
-    x : (batch, inputs); int16 is taken raw, float is quantized at the image's input exponent.
+    network : the compiled network, or the path of its ``.eie`` file.
+    x : (batch, …); int16 is taken raw, float is quantized at the network's input exponent; for several inputs a
+        tuple, or a mapping from their names.
     engine : "golden", "cycles", "rtl" (Verilog in Verilator) or "amaranth" (Amaranth's own simulator).
-    options : `waves`, `trace` and `progress` of `sim.run.run`.
+    options : `waves`, `seed` and `progress` of `sim.network.run_network`.
 
     Returns
     -------
-    Result
-        Every layer's outputs in the network's own neuron order, with cycles and counters.
+    NetworkResult
+        Every value of the network, with cycles and counters.
 
     Raises
     ------
     EieError
-        Image or input is wrong, or a tool is missing.
+        Network or input is wrong, or a tool is missing.
     """
-    import numpy as np
+    from compiler.network_file import load
+    from sim.network import run_network
 
-    from compiler.image import Image
-    from sim.run import run as run_engine
-
-    loaded = image if isinstance(image, Image) else Image.load(Path(image))
-    return run_engine(loaded, np.asarray(x), engine=engine, **options)
+    loaded = load(Path(network)) if isinstance(network, (str, Path)) else network
+    return run_network(loaded, x, engine=engine, **options)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Image":
-        from compiler.image import Image
+def load(path: str | Path) -> Network:
+    """The network in an ``.eie`` file. Raises `EieError` if it is none, damaged, or contradicts itself."""
+    from compiler.network_file import load as load_network
 
-        return Image
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load_network(path)
+
+
+def save(network: Network, path: str | Path) -> None:
+    """Write a network as an ``.eie`` file, whole or not at all."""
+    from compiler.network_file import save as save_network
+
+    save_network(network, path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compiler.coding.container import decompress_any
 from compiler.coding.sizes import PARTS
-from eie.compressible import naming, read_file
+from compiler.compressible import naming, read_file
 from eie.output import Output
 
 __all__ = ["show_sizes"]

@@ -20,7 +20,7 @@ INDENT = 15
 
 
 def summary(report: dict[str, Any]) -> str:
-    """Text for a person; `report` is what `eie.demo` writes as report.json."""
+    """Text for a person; `report` is what `sim.demo` gives."""
     size, cycles, layers = report["size"], report["cycles"], report["layers"]
     values, times = report["compared"]["values"], report["compared"]["cycles"]
     files, fixed = report["files"], report["fixed_point"]

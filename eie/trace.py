@@ -9,27 +9,33 @@ from pathlib import Path
 import numpy as np
 
 from eie.output import write_whole
-from sim.run import Result
+from sim.network import NetworkResult
 
 __all__ = ["write_trace"]
 
 
-def write_trace(result: Result, folder: Path) -> list[Path]:
-    """Write ``layer_NN.npy`` (int16 (batch, outputs), neuron order) and ``trace.json``; returns their paths.
+def write_trace(result: NetworkResult, folder: Path) -> list[Path]:
+    """Write ``layer_NN.npy`` (int16 (batch, *shape), neuron order) and ``trace.json``; returns their paths.
 
-    ``trace.json`` names the layers and, for an engine that has cycles, holds for each vector and layer the
-    layer record: ``accepted``, ``finished`` and ``written`` in cycles since the run began, and the counters.
+    ``trace.json`` names the layers, those of the host among them, and, for an engine that has cycles, holds for each
+    image, vector and layer the layer record: ``accepted``, ``finished`` and ``written`` in cycles since the run began,
+    and the counters.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for number, raw in enumerate(result.layer_raw):
+    names = [layer.name for layer in result.layers if layer.name in result.values]
+    for number, name in enumerate(names):
         buffer = io.BytesIO()
-        np.save(buffer, raw)
+        np.save(buffer, result.values[name])
         paths.append(folder / f"layer_{number:02d}.npy")
         write_whole(paths[-1], buffer.getvalue())
-    names = [layer.name for layer in result.layers]
     files = [path.name for path in paths]
-    content = {"engine": result.engine, "layers": names, "files": files, "records": result.records}
+    content = {
+        "engine": result.engine,
+        "layers": names,
+        "files": files,
+        "records": [ran.records for ran in result.runs],
+    }
     paths.append(folder / "trace.json")
     write_whole(paths[-1], (json.dumps(content, indent=1) + "\n").encode())
     return paths

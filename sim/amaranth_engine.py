@@ -12,7 +12,8 @@ from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
 from compiler.errors import EieError
-from compiler.image import Image, memory_words
+from compiler.image.image import Image
+from compiler.image.words import memory_words
 from hw.core import Core
 from hw.layouts import Memory, fields, record
 from hw.params import LANES

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.network import NetworkResult
 from sim.run import Result
 
-__all__ = ["Comparison", "Difference", "RecordDifference", "compare"]
+__all__ = ["MISSING", "Comparison", "Difference", "RecordDifference", "compare", "compare_networks"]
+
+AXES = {"C": "channel", "H": "row", "W": "column", "T": "step"}
+"""Names of the axes of a value, by the letters of its layout."""
+
+MISSING = -1
+"""Stands for a field of a record that one engine does not have."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first value that differs: lowest layer, then sample, then neuron. `bit` is the lowest that differs."""
+    """The first value that differs: lowest layer, then sample, then neuron. `bit` is the lowest that differs.
+
+    neuron : in row-major order. place : for values of several axes, the name of each and the place along it.
+    """
 
     layer: str
     sample: int
     neuron: int
     bit: int
     values: tuple[int, int]
+    place: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,7 @@ class Comparison:
             left, right = (f"{value} (0x{value & 0xFFFF:04x})" for value in first.values)
             lines.append(
                 f"values: {self.values_different:,} of {self.values:,} differ; the first in layer {first.layer}, "
-                f"sample {first.sample}, neuron {first.neuron}, bit {first.bit}: "
+                f"sample {first.sample}, {_place(first)}, bit {first.bit}: "
                 f"{self.engines[0]} {left}, {self.engines[1]} {right}"
             )
         if (record := self.first_record) is not None:
@@ -78,42 +90,59 @@ class Comparison:
         return lines
 
 
+def _place(difference: Difference) -> str:
+    if not difference.place:
+        return f"neuron {difference.neuron}"
+    return ", ".join(f"{axis} {number}" for axis, number in difference.place)
+
+
 def compare(a: Result, b: Result) -> Comparison:
     """Compare two results of the same image and batch."""
     names = [layer.name for layer in a.layers]
+    values = _compare_values(dict(zip(names, zip(a.layer_raw, b.layer_raw, strict=True), strict=True)), {})
+    return Comparison((a.engine, b.engine), *values, *_compare_records([(names, a, b)]))
+
+
+def compare_networks(a: NetworkResult, b: NetworkResult) -> Comparison:
+    """Compare two results of the same network and batch: every value of the graph, in order of computation."""
+    pairs = {name: (raw, b.values[name]) for name, raw in a.values.items()}
+    layouts = {name: kind.layout for name, kind in a.types.items()}
+    runs = [([layer.name for layer in one.layers], one, other) for one, other in zip(a.runs, b.runs, strict=True)]
+    return Comparison((a.engine, b.engine), *_compare_values(pairs, layouts), *_compare_records(runs))
+
+
+def _compare_values(
+    pairs: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], layouts: Mapping[str, str]
+) -> tuple[int, int, Difference | None]:
+    """Values compared, how many differ, and the first; `layouts` names the axes of values with several."""
     different, first = 0, None
-    for name, left, right in zip(names, a.layer_raw, b.layer_raw, strict=True):
-        where: NDArray[np.int64] = np.argwhere(left != right)
+    for name, (left, right) in pairs.items():
+        where = np.argwhere(left != right)
         different += len(where)
         if len(where) and first is None:
-            sample, neuron = (int(n) for n in where[0])
-            values = int(left[sample, neuron]), int(right[sample, neuron])
+            sample, *place = (int(n) for n in where[0])
+            values = int(left[tuple(where[0])]), int(right[tuple(where[0])])
             changed = values[0] ^ values[1]
-            first = Difference(name, sample, neuron, (changed & -changed).bit_length() - 1, values)
-    records, records_different, first_record = _compare_records(names, a, b)
-    return Comparison(
-        (a.engine, b.engine),
-        sum(raw.size for raw in a.layer_raw),
-        different,
-        first,
-        records,
-        records_different,
-        first_record,
-    )
+            neuron = int(np.ravel_multi_index(place, left.shape[1:])) if place else 0
+            axes = [AXES.get(letter, "place") for letter in layouts.get(name, "")]
+            named = tuple(zip(axes, place, strict=True)) if len(place) > 1 and len(axes) == len(place) else ()
+            first = Difference(name, sample, neuron, (changed & -changed).bit_length() - 1, values, named)
+    return sum(left.size for left, _ in pairs.values()), different, first
 
 
-def _compare_records(names: list[str], a: Result, b: Result) -> tuple[int, int, RecordDifference | None]:
-    if not a.records or not b.records:
-        return 0, 0, None
+def _compare_records(runs: Sequence[tuple[list[str], Result, Result]]) -> tuple[int, int, RecordDifference | None]:
+    """The same for layer records; `runs`: the layers of each image, and what both engines say of it."""
     count, different, first = 0, 0, None
-    for sample, (left, right) in enumerate(zip(a.records, b.records, strict=True)):
-        for name, one, other in zip(names, left, right, strict=True):
-            for field in one.keys() | other.keys():
-                count += 1
-                if one.get(field) != other.get(field):
-                    different += 1
-            if first is None:
-                wrong = [field for field in one if one[field] != other.get(field)]
-                if wrong:
-                    first = RecordDifference(sample, name, wrong[0], (one[wrong[0]], other.get(wrong[0], -1)))
+    for names, a, b in runs:
+        if not a.records or not b.records:
+            continue
+        for sample, (left, right) in enumerate(zip(a.records, b.records, strict=True)):
+            for name, one, other in zip(names, left, right, strict=True):
+                for field in [*one, *(field for field in other if field not in one)]:
+                    count += 1
+                    if one.get(field) != other.get(field):
+                        different += 1
+                        first = first or RecordDifference(
+                            sample, name, field, (one.get(field, MISSING), other.get(field, MISSING))
+                        )
     return count, different, first

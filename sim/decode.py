@@ -16,9 +16,10 @@ from amaranth.lib import data
 from numpy.typing import NDArray
 
 from compiler.errors import ImageError
-from compiler.image import Image, row_orders
-from compiler.refilled import Refilled
-from compiler.steps import Step
+from compiler.image.image import Image
+from compiler.image.memory import row_orders
+from compiler.image.refilled import Refilled
+from compiler.image.steps import Step
 from hw.layouts import Function, entry, fields, pointer_block
 from hw.params import LANES, Params
 from sim.golden import Layer

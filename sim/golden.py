@@ -1,11 +1,11 @@
-"""The golden model: what every output of every layer must be, bit for bit.
+"""The golden model: what every value of a network must be, bit for bit.
 
 Written from docs/numerics.md alone. It knows neurons and integers; PEs, positions and memories do not exist here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,40 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-__all__ = ["Layer", "LayerResult", "quantize_input", "run", "wrap", "write_back"]
+from sim.golden_ops import HIGH, LOW, OPERATORS, Node, product, wrap, write_back
+
+__all__ = [
+    "GoldenValue",
+    "Layer",
+    "LayerResult",
+    "Node",
+    "quantize_input",
+    "run",
+    "run_graph",
+    "step",
+    "wrap",
+    "write_back",
+]
 
 Int = NDArray[np.int64]
 
-HIGH, LOW = (1 << 15) - 1, -(1 << 15)
-EXACT_FLOAT = 1 << 53
-"""Up to here every integer is a float64, so a float sum whose partial sums stay below is an integer sum."""
+
+@dataclass(frozen=True, eq=False)
+class GoldenValue:
+    """What a value of a network is.
+
+    Attributes
+    ----------
+    raw : int16 (batch, *shape); int64 for indices.
+    saturated : int64 (batch,), how many of its numbers did not fit int16, in each sample.
+    """
+
+    raw: NDArray[Any]
+    saturated: Int
+
+
+LayerResult = GoldenValue
+"""Outputs of a layer, (batch, out)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,22 +69,8 @@ class Layer:
     relu: bool
 
 
-@dataclass(frozen=True, eq=False)
-class LayerResult:
-    """Outputs of a layer.
-
-    Attributes
-    ----------
-    raw : int16 (batch, out).
-    saturated : int64 (batch,), how many outputs of each vector did not fit int16.
-    """
-
-    raw: NDArray[np.int16]
-    saturated: Int
-
-
 def run(layers: Sequence[Layer], x: NDArray[np.int16], acc_bits: int) -> list[LayerResult]:
-    """Results of every layer.
+    """Results of every layer of a chain.
 
     Parameters
     ----------
@@ -74,30 +87,104 @@ def run(layers: Sequence[Layer], x: NDArray[np.int16], acc_bits: int) -> list[La
         raise ValueError(f"x is {x.dtype} {x.shape}; expected int16 (batch, {layers[0].weight.shape[1]})")
     results = []
     for layer in layers:
-        total = wrap(_product(layer.weight, x) + layer.bias, acc_bits)
+        total = wrap(product(layer.weight, x) + layer.bias, acc_bits)
         raw, clipped = write_back(total, layer.shift, layer.relu)
         results.append(LayerResult(raw, clipped.sum(axis=1)))
         x = raw
     return results
 
 
-def wrap(total: Int, bits: int) -> Int:
-    """Two's complement of `bits` bits: the value that an accumulator of that width holds."""
-    return total << (64 - bits) >> (64 - bits)
+def run_graph(nodes: Iterable[Node], inputs: Sequence[NDArray[Any]], acc_bits: int) -> dict[str, GoldenValue]:
+    """Every value of an integer graph, in order of computation.
 
+    Parameters
+    ----------
+    nodes : in an order in which every value is made before it is read.
+    inputs : for each Input node in order, int16 (batch, *shape); any integers for indices.
+    acc_bits : accumulator width, at most 64; sums of Linear and Conv wrap modulo ``2**acc_bits``.
 
-def write_back(total: Int, shift: int, relu: bool) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """Finished sums to activations, and which of them were clipped.
+    Returns
+    -------
+    dict
+        By name of the value. Values in the body of a Scan are there as "scan/value", (batch, steps, *shape) in the
+        order of the sequence; saturations in a body are counted there and not at the Scan's own results.
 
-    ReLU or nothing, add half of the last place kept, shift right arithmetically, saturate: round half up.
-    Sums are at most 48 bits, so the addition is exact in int64.
+    Raises
+    ------
+    ValueError
+        An input or an index is not what the network takes, or an operator is unknown.
     """
-    if relu:
-        total = np.maximum(total, 0)
-    half = 1 << (shift - 1) if shift else 0
-    scaled = (total + half) >> shift
-    clipped = (scaled > HIGH) | (scaled < LOW)
-    return np.clip(scaled, LOW, HIGH).astype(np.int16), clipped
+    nodes = list(nodes)
+    wanted = [node for node in nodes if node.op == "Input"]
+    if len(wanted) != len(inputs):
+        raise ValueError(f"{len(inputs)} inputs are given; the network reads {len(wanted)}")
+    for node, x in zip(wanted, inputs, strict=True):
+        _check(node, x)
+        if len(x) != len(inputs[0]):
+            raise ValueError(f"{node.name}: a batch of {len(x)}; the first input has {len(inputs[0])}")
+    return _run(nodes, inputs, acc_bits)
+
+
+def _check(node: Node, x: NDArray[Any]) -> None:
+    index = node.attributes.get("kind", "real") == "index"
+    shape = tuple(node.attributes["shape"])
+    good = np.issubdtype(x.dtype, np.integer) if index else x.dtype == np.int16
+    if not good or x.shape[1:] != shape or not x.ndim:
+        form = ", ".join(["batch", *map(str, shape)])
+        raise ValueError(f"{node.name}: {x.dtype} {x.shape}; expected {'integers' if index else 'int16'} ({form})")
+
+
+def _run(nodes: Iterable[Node], inputs: Sequence[NDArray[Any]], acc_bits: int) -> dict[str, GoldenValue]:
+    given, batch = iter(inputs), len(inputs[0])
+    found: dict[str, GoldenValue] = {}
+    for node in nodes:
+        if node.op == "Input":
+            found[node.outputs[0]] = GoldenValue(next(given), np.zeros(batch, np.int64))
+        else:
+            found.update(step(node, found, batch, acc_bits))
+    return found
+
+
+def step(node: Node, found: Mapping[str, GoldenValue], batch: int, acc_bits: int) -> dict[str, GoldenValue]:
+    """What one node makes of the values that it reads, `found` by name; as `run_graph` gives it."""
+    none = np.zeros(batch, np.int64)
+    if node.op == "Constant":
+        value = node.tensors["value"]
+        return {node.outputs[0]: GoldenValue(np.broadcast_to(value, (batch, *value.shape)), none)}
+    reads = [found[name].raw for name in node.inputs]
+    if node.op == "Scan":
+        inner, made = _scan(node, reads, acc_bits)
+        values = {f"{node.name}/{name}": value for name, value in inner.items()}
+        return values | {name: GoldenValue(raw, none) for name, raw in zip(node.outputs, made, strict=True)}
+    if node.op not in OPERATORS:
+        raise ValueError(f"{node.name}: no operator {node.op!r}; expected one of {', '.join(OPERATORS)}")
+    raw, clipped = OPERATORS[node.op](node, [x.astype(np.int64) for x in reads], acc_bits)
+    moved = reads[0].dtype if clipped is None and node.op != "Gather" else np.dtype(np.int16)
+    counts = none if clipped is None else clipped.reshape(batch, -1).sum(axis=1)
+    return {node.outputs[0]: GoldenValue(raw.astype(moved), counts)}
+
+
+def _scan(
+    node: Node, reads: Sequence[NDArray[Any]], acc_bits: int
+) -> tuple[dict[str, GoldenValue], list[NDArray[Any]]]:
+    """What the body made, step by step, and the results of the Scan."""
+    assert node.body is not None
+    body, count = list(node.body), node.attributes["sequences"]
+    ends = [inner.inputs[0] for inner in body if inner.op == "Output"]
+    states, first = list(reads[count:]), len(ends) - len(reads) + count
+    steps = list(range(reads[0].shape[1]))
+    runs: dict[int, dict[str, GoldenValue]] = {}
+    for step in reversed(steps) if node.attributes["reverse"] else steps:
+        runs[step] = _run(body, [*(x[:, step] for x in reads[:count]), *states], acc_bits)
+        states = [runs[step][name].raw for name in ends[first:]]
+    inner = {
+        name: GoldenValue(
+            np.stack([runs[step][name].raw for step in steps], axis=1),
+            np.sum([runs[step][name].saturated for step in steps], axis=0),
+        )
+        for name in runs[0]
+    }
+    return inner, [inner[name].raw for name in ends[:first]] + states
 
 
 def quantize_input(x: NDArray[Any], exponent: int) -> tuple[NDArray[np.int16], int]:
@@ -120,15 +207,3 @@ def quantize_input(x: NDArray[Any], exponent: int) -> tuple[NDArray[np.int16], i
         rounded = np.rint(np.ldexp(x.astype(np.float64), -exponent))
     clipped = int(np.count_nonzero((rounded > HIGH) | (rounded < LOW)))
     return np.clip(rounded, LOW, HIGH).astype(np.int16), clipped
-
-
-def _product(weight: scipy.sparse.csr_array | NDArray[Any], x: NDArray[np.int16]) -> Int:
-    """(batch, out) exact sums modulo 2**64."""
-    if scipy.sparse.issparse(weight):
-        sums: Int = np.asarray((weight @ x.T.astype(np.int64)).T)
-        return sums
-    # |x| <= 2**15 bounds every partial sum, in whatever order the library adds.
-    bound = int(np.abs(weight.astype(np.int64)).sum(axis=1).max(initial=0)) << 15
-    if bound < EXACT_FLOAT:
-        return (x.astype(np.float64) @ weight.astype(np.float64).T).astype(np.int64)
-    return np.asarray(x.astype(np.int64) @ weight.astype(np.int64).T)

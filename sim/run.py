@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from compiler.errors import InputError
-from compiler.image import Image
+from compiler.image.image import Image
 from hw.layouts import COUNTERS
 from sim import golden
 from sim.decode import decode
@@ -23,12 +23,16 @@ ENGINES = ("golden", "cycles", "rtl", "amaranth")
 
 @dataclass(frozen=True)
 class LayerStats:
-    """One layer over the whole batch: cycles from accept to the next accept, accept to last output, counters."""
+    """One layer over the whole batch: cycles from accept to the next accept, accept to last output, counters.
+
+    on : "array", or "host" for an operator that the array does not run.
+    """
 
     name: str
     cycles: int | None
     latency: int | None
     counters: dict[str, int]
+    on: str = "array"
 
 
 @dataclass(frozen=True)

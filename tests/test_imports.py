@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -53,17 +55,20 @@ def violations(module: str, source: str) -> list[str]:
         bad |= {name for name in own if not within(name, "compiler", "hw.params", "hw.layouts") and name != "hw"}
     if within(module, "sim"):
         bad |= {name for name in own if within(name, "eie")}
-    if within(module, "sim.golden", "sim.decode", "sim.cycles"):
-        bad |= {name for name in own if within(name, "compiler.encode", "compiler.pack") or name == "compiler.*"}
-    if within(module, "sim.golden"):
-        bad |= {name for name in own if not within(name, "sim.golden")}
+    if within(module, "sim.golden", "sim.golden_ops", "sim.decode", "sim.cycles"):
+        hidden = ("compiler.lower.encode", "compiler.lower.pack")
+        bad |= {name for name in own if within(name, *hidden) or name in ("compiler.*", "compiler.lower.*")}
+    if within(module, "sim.golden", "sim.golden_ops"):
+        bad |= {name for name in own if not within(name, "sim.golden", "sim.golden_ops")}
         bad |= {name for name in other if not within(name, "numpy", "scipy")}
     if within(module, "sim.decode"):
         bad |= {
             name for name in own if within(name, "hw") and not within(name, "hw.params", "hw.layouts") and name != "hw"
         }
-    # sim.bench.anchors times torch for comparison, where it is installed.
-    if not within(module, "compiler.train", "compiler.experiments", "compiler.frontend", "sim.bench.anchors"):
+    # sim.benchmarks.anchors times torch for comparison, where it is installed.
+    if not within(
+        module, "compiler.train", "compiler.experiments", "compiler.frontend.torch_export", "sim.benchmarks.anchors"
+    ):
         bad |= {name for name in other if within(name, "torch", "sklearn")}
     if module == "eie.doctor":  # runs before anything is installed
         bad |= own | other
@@ -88,23 +93,32 @@ def test_import_rules_hold(module: str, path: Path) -> None:
     ("module", "source", "caught"),
     [
         ("hw.pe", "import numpy as np", ["numpy"]),
-        ("hw.pe", "from compiler.image import Image", ["compiler.image", "compiler.image.Image"]),
-        ("compiler.pack", "from hw import params, pe", ["hw.pe"]),
-        ("compiler.pack", "import sim.golden", ["sim.golden"]),
-        ("compiler.pipeline", "def f():\n    import torch", ["torch"]),
+        ("hw.pe", "from compiler.image.image import Image", ["compiler.image.image", "compiler.image.image.Image"]),
+        ("compiler.lower.pack", "from hw import params, pe", ["hw.pe"]),
+        ("compiler.lower.pack", "import sim.golden", ["sim.golden"]),
+        ("compiler.lower.pipeline", "def f():\n    import torch", ["torch"]),
         ("compiler.train.loop", "import torch", []),
-        ("compiler.frontend", "import torch", []),
+        ("compiler.frontend.torch_export", "import torch", []),
         ("sim.golden", "from hw.params import Params", ["hw.params", "hw.params.Params"]),
         ("sim.golden", "from .cycles import run", ["sim.cycles", "sim.cycles.run"]),
         ("sim.golden", "import numba", ["numba"]),
-        ("sim.decode", "from compiler import pack", ["compiler.pack"]),
-        ("sim.decode", "from compiler.pack import memory_words", ["compiler.pack", "compiler.pack.memory_words"]),
-        ("sim.decode", "from hw.layouts import ENTRY\nfrom compiler.image import Image", []),
+        ("sim.decode", "from compiler.lower import pack", ["compiler.lower.pack"]),
+        (
+            "sim.decode",
+            "from compiler.lower.pack import memory_words",
+            ["compiler.lower.pack", "compiler.lower.pack.memory_words"],
+        ),
+        ("sim.decode", "from compiler.lower import *", ["compiler.lower.*"]),
+        ("sim.decode", "from hw.layouts import ENTRY\nfrom compiler.image.image import Image", []),
         ("sim.decode", "import hw.pe", ["hw.pe"]),
-        ("sim.cycles", "from compiler.encode import encode", ["compiler.encode", "compiler.encode.encode"]),
+        (
+            "sim.cycles",
+            "from compiler.lower.encode import encode",
+            ["compiler.lower.encode", "compiler.lower.encode.encode"],
+        ),
         ("sim.run", "import pickle", ["pickle"]),
-        ("sim.bench.speed", "import torch", ["torch"]),
-        ("sim.bench.anchors", "import torch", []),
+        ("sim.benchmarks.speed", "import torch", ["torch"]),
+        ("sim.benchmarks.anchors", "import torch", []),
         ("sim.run", "from tests.sim import helper", ["tests.sim", "tests.sim.helper"]),
         ("sim.run", "import eie", ["eie"]),
         ("eie.doctor", "import numpy", ["numpy"]),
@@ -113,6 +127,50 @@ def test_import_rules_hold(module: str, path: Path) -> None:
 )
 def test_planted_violation_is_caught(module: str, source: str, caught: list[str]) -> None:
     assert violations(module, source) == caught
+
+
+def cycle(texts: Mapping[str, str]) -> list[str]:
+    """Modules that import each other in a circle, the first one repeated at the end; empty if there is none.
+
+    Imports count wherever they stand: in a function or under TYPE_CHECKING they hide a circle and do not break it.
+    """
+    graph = TopologicalSorter[str]()
+    for module, source in texts.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                for alias in node.names:
+                    node.names = [alias]
+                    names = modules_named(ast.unparse(node), module) & texts.keys()
+                    # `from a import b` names both a and a.b; where a.b is a module, a is only the way to it.
+                    graph.add(module, *sorted(names, key=len)[-1:])
+    try:
+        graph.prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_each_other() -> None:
+    assert cycle({module: path.read_text(encoding="utf-8") for module, path in sources()}) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "members"),
+    [
+        ({"a.x": "import a.y", "a.y": "import a.x"}, {"a.x", "a.y"}),
+        (
+            {"a.x": "from a import y", "a.y": "def f():\n    from a.z import f", "a.z": "import a.x"},
+            {"a.x", "a.y", "a.z"},
+        ),
+        ({"a.x": "from a.y import f", "a.y": "if TYPE_CHECKING:\n    from a.x import T"}, {"a.x", "a.y"}),
+        ({"a.x": "from .y import f", "a.y": "from .x import T"}, {"a.x", "a.y"}),
+        ({"a": "from a.x import f", "a.x": "from a import T"}, {"a", "a.x"}),
+        ({"a": "from a.x import f", "a.x": "from a import y, T", "a.y": ""}, {"a", "a.x"}),
+        ({"a": "from a.x import f", "a.x": "from a import y", "a.y": ""}, set()),
+    ],
+)
+def test_planted_cycle_is_caught(texts: dict[str, str], members: set[str]) -> None:
+    assert set(cycle(texts)) == members
 
 
 def test_doctor_reads_on_old_python() -> None:

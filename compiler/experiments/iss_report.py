@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compiler.experiments.base import Summary, SummaryTable
+from compiler.experiments.iss_network import Network
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from compiler.experiments.iss import Network
 
 __all__ = ["key_of", "summarize"]
 

@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Summary, Trial
 from compiler.experiments.sparse_run import FORMS, run_as
+from compiler.experiments.ssl_report import summarize
+from compiler.experiments.ssl_ways import DENSE, DIRECT, L1, LONGER, MAGNITUDE, SSL
 from compiler.experiments.stopwatch import interleaved
 from compiler.experiments.subject import NetworkSpec, OverNetworks, Subject, networks_of, schedule_of
 from compiler.train import prune, removal
@@ -39,9 +41,7 @@ from compiler.train.stages import GroupLasso, Prune
 from compiler.train.structured import Groups
 from compiler.train.table import Table
 
-__all__ = ["DENSE", "DIRECT", "L1", "LONGER", "MAGNITUDE", "SSL", "Method", "StructuredSparsity"]
-
-DENSE, LONGER, SSL, MAGNITUDE, L1, DIRECT = "dense", "dense, as long", "SSL", "magnitude", "L1", "direct"
+__all__ = ["Method", "StructuredSparsity"]
 
 _TRACED = 16  # samples that a network is traced and compared with
 
@@ -122,9 +122,7 @@ class StructuredSparsity(OverNetworks):
 
     def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
         """See `ssl_report`."""
-        from compiler.experiments.ssl_report import summarize
-
-        return summarize(self, results)
+        return summarize(self.networks, self.seeds, results)
 
 
 class _Run:

@@ -7,7 +7,8 @@ from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 from compiler.experiments.base import Summary, SummaryTable
-from compiler.experiments.ssl import DENSE, DIRECT, L1, LONGER, MAGNITUDE, SSL, StructuredSparsity
+from compiler.experiments.ssl_ways import DENSE, DIRECT, L1, LONGER, MAGNITUDE, SSL
+from compiler.experiments.subject import NetworkSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,14 +19,14 @@ _WAYS = (DENSE, LONGER, SSL, DIRECT, MAGNITUDE, L1)
 _CLOSE = 0.02  # a speed-up of less than this share is none
 
 
-def summarize(settings: StructuredSparsity, results: Mapping[str, dict[str, Any]]) -> Summary:
+def summarize(networks: Sequence[NetworkSpec], seeds: Sequence[int], results: Mapping[str, dict[str, Any]]) -> Summary:
     """Means over the seeds; times as the dense network's by theirs, medians over the seeds."""
     figures: dict[str, Any] = {}
     tables: list[SummaryTable] = []
     findings: list[str] = []
     plots: dict[str, Figure] = {}
-    for network in settings.networks:
-        runs = [results[f"{network.name}.{seed}"] for seed in settings.seeds]
+    for network in networks:
+        runs = [results[f"{network.name}.{seed}"] for seed in seeds]
         ways = {way: _way([run["points"][way] for run in runs]) for way in _WAYS if way in runs[0]["points"]}
         tried = [_way([run["points"][way] for run in runs]) | {"way": way} for way in _strengths(runs[0])]
         speed = {

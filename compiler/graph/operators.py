@@ -5,8 +5,8 @@ its attributes with their defaults, and its constant tensors. The meaning in int
 
 Attributes of one name mean the same everywhere. `activation` is "none" or "relu" and comes last. `stride`, `dilation`
 and `kernel` have a number for each spatial axis, `padding` those before each and then those after each. `axis` leaves
-the batch out. An Output's `then` names what is left to the host (`functions.TAILS`). FakeQuantize, of quantization-aware
-modules, rounds to multiples of ``2**exponent`` between `low` and `high` of them.
+the batch out. FakeQuantize rounds to multiples of ``2**exponent``, between `low` and `high` of them. An Output's `then`
+names what is left to the host (`functions.TAILS`).
 
 A Scan's `body` reads one step of each of the first `sequences` values, and then the states, which begin as the other
 values. It makes what a step makes and then the states after it; the node makes the former, stacked, and the latter as
@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from compiler.graph.functions import FUNCTIONS, TAILS
 from compiler.graph.ir import Graph, Node, Type
 from compiler.graph.shapes import Wrong, need
 
-__all__ = ["OPERATORS", "REQUIRED", "Operator", "infer", "made_by", "make", "types", "verify"]
+__all__ = ["OPERATORS", "REQUIRED", "Operator", "Row", "infer", "made_by", "make", "scan_rule", "types", "verify"]
 
 Array = NDArray[Any]
 
@@ -38,6 +38,19 @@ REQUIRED: Final = object()
 
 MAX_VALUES = 1 << 28
 """Numbers in one value: beyond, a shape is a mistake or an attack and not a network."""
+
+
+class Row(Protocol):
+    """What a node is checked against; see `Operator`."""
+
+    @property
+    def reads(self) -> tuple[int, int]: ...  # noqa: D102
+    @property
+    def types(self) -> Callable[[Node, Sequence[Type]], list[Type]]: ...  # noqa: D102
+    @property
+    def attributes(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
+    def tensors(self) -> Mapping[str, bool]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -106,8 +119,14 @@ def types(graph: Graph) -> dict[str, Type]:
     return found
 
 
-def infer(graph: Graph) -> tuple[dict[str, Type], list[str]]:
-    """The type of every value, as far as it can be told, and everything that is wrong with the graph."""
+def infer(graph: Graph, table: Mapping[str, Row] | None = None) -> tuple[dict[str, Type], list[str]]:
+    """The type of every value, as far as it can be told, and everything that is wrong with the graph.
+
+    Parameters
+    ----------
+    table : the rows that the graph is checked against; usually `OPERATORS`.
+    """
+    table = OPERATORS if table is None else table
     found: dict[str, Type] = {}
     broken: set[str] = set()  # values whose type could not be told; who reads them is not blamed
     wrong: list[str] = []
@@ -121,7 +140,7 @@ def infer(graph: Graph) -> tuple[dict[str, Type], list[str]]:
         made: list[Type] = []
         if not problems and not broken.intersection(node.inputs):
             try:
-                made = made_by(node, [found[name] for name in node.inputs])
+                made = made_by(node, [found[name] for name in node.inputs], table)
             except Wrong as error:
                 problems.append(str(error))
         wrong += [f"{node.name}: {problem}" for problem in problems]
@@ -133,10 +152,11 @@ def infer(graph: Graph) -> tuple[dict[str, Type], list[str]]:
     return found, wrong
 
 
-def made_by(node: Node, reads: Sequence[Type]) -> list[Type]:
+def made_by(node: Node, reads: Sequence[Type], table: Mapping[str, Row] | None = None) -> list[Type]:
     """The types that a node makes; raises `Wrong` for whatever its row of the table does not allow."""
-    need(node.op in OPERATORS, f"unknown operator {node.op!r}; expected one of {', '.join(OPERATORS)}")
-    row = OPERATORS[node.op]
+    table = OPERATORS if table is None else table
+    need(node.op in table, f"unknown operator {node.op!r}; expected one of {', '.join(table)}")
+    row = table[node.op]
     least, most = row.reads
     expected = str(least) if least == most else f"{least} to {most}"
     need(least <= len(reads) <= most, f"it reads {len(reads)} values; {node.op} takes {expected}")
@@ -168,24 +188,31 @@ def _member(key: str, allowed: Mapping[str, Any], rule: Callable[[Node, Sequence
     return types_of
 
 
-def _scan(node: Node, reads: Sequence[Type]) -> list[Type]:
-    assert node.body is not None
-    inner, wrong = infer(node.body)
-    need(not wrong, f"in its body, {'; '.join(wrong)}")
-    count, body = node["sequences"], node.body
-    need(0 < count <= len(reads), f"{count} of its {len(reads)} values are sequences; expected at least one")
-    states = reads[count:]
-    steps = {given.shape[0] if given.shape else 0 for given in reads[:count]}
-    need(len(steps) == 1 and 0 not in steps, f"its sequences have {sorted(steps)} steps; expected equally many")
-    wanted = [(given.shape[1:], given.kind) for given in reads[:count]] + [(s.shape, s.kind) for s in states]
-    found = [(inner[node.output].shape, inner[node.output].kind) for node in body.inputs]
-    need(found == wanted, f"its body reads {found}; expected {wanted}")
-    made = [inner[output.inputs[0]] for output in body.outputs]
-    need(len(made) >= len(states), f"its body makes {len(made)} values; expected the {len(states)} states at least")
-    first = len(made) - len(states)
-    after = [given.shape for given in made[first:]]
-    need(after == [s.shape for s in states], f"its states are {after} after a step; expected {wanted[count:]}")
-    return [Type((*steps, *given.shape), "T" + given.layout) for given in made[:first]] + made[first:]
+def scan_rule(table: Callable[[], Mapping[str, Row]]) -> Callable[[Node, Sequence[Type]], list[Type]]:
+    """The rule of Scan, whose body is checked against a table that does not exist yet when its row is written."""
+
+    def types_of(node: Node, reads: Sequence[Type]) -> list[Type]:
+        assert node.body is not None
+        inner, wrong = infer(node.body, table())
+        need(not wrong, f"in its body, {'; '.join(wrong)}")
+        count, body = node["sequences"], node.body
+        need(0 < count <= len(reads), f"{count} of its {len(reads)} values are sequences; expected at least one")
+        states = reads[count:]
+        steps = {given.shape[0] if given.shape else 0 for given in reads[:count]}
+        need(len(steps) == 1 and 0 not in steps, f"its sequences have {sorted(steps)} steps; expected equally many")
+        wanted = [(given.shape[1:], given.kind, given.exponent) for given in reads[:count]]
+        wanted += [(given.shape, given.kind, given.exponent) for given in states]
+        found = [(given.shape, given.kind, given.exponent) for given in (inner[node.output] for node in body.inputs)]
+        need(found == wanted, f"its body reads {found}; expected {wanted}")
+        made = [inner[output.inputs[0]] for output in body.outputs]
+        need(len(made) >= len(states), f"its body makes {len(made)} values; expected the {len(states)} states at least")
+        first = len(made) - len(states)
+        after = [(given.shape, given.kind, given.exponent) for given in made[first:]]
+        need(after == wanted[count:], f"its states are {after} after a step; expected {wanted[count:]}")
+        stacked = [replace(g, shape=(*steps, *g.shape), layout="T" + g.layout) for g in made[:first]]
+        return stacked + made[first:]
+
+    return types_of
 
 
 _NO_TENSORS: Mapping[str, bool] = {}
@@ -229,7 +256,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Pad": Operator((1, 1), shapes.pad, lambda n, x, run: meaning.pad(n, x), {"before": REQUIRED, "after": REQUIRED}),
     "Gather": Operator((1, 1), shapes.gather, lambda n, x, run: [meaning.rows(n, x)],
                        _NO_TENSORS, {"table": True}),
-    "Scan": Operator((1, _ANY), _scan, meaning.scan, {"sequences": 1, "reverse": False}),
+    "Scan": Operator((1, _ANY), scan_rule(lambda: OPERATORS), meaning.scan, {"sequences": 1, "reverse": False}),
 }
 # fmt: on
 """The operators of the IR."""

@@ -14,8 +14,9 @@ from compiler.graph import windows
 from compiler.graph.ir import Node, Type, default_layout
 
 __all__ = [
-    "Wrong", "affine", "clamp", "concat", "constant", "conv", "elementwise", "fake_quantize", "gather", "input_",
-    "linear", "need", "output", "pad", "pool", "reshape", "slice_", "transpose", "unary",
+    "Wrong", "affine", "clamp", "concat", "constant", "conv", "elementwise", "fake_quantize", "filtered", "gather",
+    "input_", "last_axis", "linear", "looked_up", "need", "output", "pad", "pool", "reshape", "slice_", "transpose",
+    "unary",
 ]  # fmt: skip
 
 Types = list[Type]
@@ -79,26 +80,38 @@ def constant(node: Node, reads: Reads) -> Types:
 
 def linear(node: Node, reads: Reads) -> Types:
     """Over the last axis; the places along the others all get the same weights."""
+    weight = node.tensors["weight"]
+    _float("weight", weight, 2, "(out, in)")
+    _bias(node, weight.shape[0])
+    return last_axis(node, reads, weight.shape)
+
+
+def last_axis(node: Node, reads: Reads, weight: tuple[int, ...]) -> Types:
+    """A matrix of shape `weight` applied over the last axis."""
     _real(*reads)
     _activation(node)
-    shape, weight = reads[0].shape, node.tensors["weight"]
-    _float("weight", weight, 2, "(out, in)")
-    need(shape[-1:] == weight.shape[1:], f"it reads {shape}; its weight {weight.shape} takes (…, {weight.shape[1]})")
-    _bias(node, weight.shape[0])
-    return [Type((*shape[:-1], weight.shape[0]), reads[0].layout)]
+    shape = reads[0].shape
+    need(shape[-1:] == weight[1:], f"it reads {shape}; its weight {weight} takes (…, {weight[1]})")
+    return [Type((*shape[:-1], weight[0]), reads[0].layout)]
 
 
 def conv(node: Node, reads: Reads) -> Types:
     """Over (channels, width) or (channels, height, width)."""
+    weight = node.tensors["weight"]
+    _float("weight", weight, len(reads[0].shape) + 1, "(out, in / groups, kernel)")
+    _bias(node, weight.shape[0])
+    return filtered(node, reads, weight.shape)
+
+
+def filtered(node: Node, reads: Reads, weight: tuple[int, ...]) -> Types:
+    """A map under filters of shape `weight`."""
     _real(*reads)
     _activation(node)
-    shape, weight, groups = reads[0].shape, node.tensors["weight"], node["groups"]
+    shape, groups = reads[0].shape, node["groups"]
     need(len(shape) in (2, 3), f"it reads {shape}; expected (channels, width) or (channels, height, width)")
-    _float("weight", weight, len(shape) + 1, "(out, in / groups, kernel)")
-    fits = groups > 0 and shape[0] == weight.shape[1] * groups and weight.shape[0] % groups == 0
-    need(fits, f"it reads {shape[0]} channels in {groups} groups; its weight is {weight.shape}")
-    _bias(node, weight.shape[0])
-    return [Type((weight.shape[0], *_windows(node, shape[1:], weight.shape[2:])), reads[0].layout)]
+    fits = len(weight) == len(shape) + 1 and groups > 0 and shape[0] == weight[1] * groups and weight[0] % groups == 0
+    need(fits, f"it reads {shape[0]} channels in {groups} groups; its weight is {weight}")
+    return [Type((weight[0], *_windows(node, shape[1:], weight[2:])), reads[0].layout)]
 
 
 def _windows(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> tuple[int, ...]:
@@ -213,6 +226,11 @@ def pad(node: Node, reads: Reads) -> Types:
 def gather(node: Node, reads: Reads) -> Types:
     """Rows of a table."""
     table = node.tensors["table"]
-    need(reads[0].kind == "index", "it reads quantities; expected indices")
     _float("table", table, 2, "(rows, features)")
-    return [Type((*reads[0].shape, table.shape[1]))]
+    return looked_up(reads, table.shape)
+
+
+def looked_up(reads: Reads, table: tuple[int, ...]) -> Types:
+    """A row of a table of shape `table` for each index."""
+    need(reads[0].kind == "index", "it reads quantities; expected indices")
+    return [Type((*reads[0].shape, table[1]))]

@@ -1,7 +1,7 @@
 """Shared values for a set of weights: k-means from several starts, the exact optimum, and a uniform grid.
 
 Source: Deep Compression (Han et al., ICLR 2016), section 3.1 and 3.2 (starts); the exact clustering is
-Ckmeans.1d.dp (Wang and Song, The R Journal 2011) by way of `compiler.share`.
+Ckmeans.1d.dp (Wang and Song, The R Journal 2011) by way of `compiler.lower.share`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.share import share
+from compiler.lower.share import share
 
 __all__ = ["STARTS", "centroids", "grid", "nearest", "start"]
 

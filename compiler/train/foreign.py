@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from compiler.errors import InputError, ModelError
 
-__all__ = ["call", "from_exported", "from_function", "outputs"]
+__all__ = ["all_outputs", "call", "from_exported", "from_function", "outputs", "tensors"]
 
 
 def from_function(text: str, weights: Path | None = None) -> tuple[nn.Module, tuple[Tensor, ...]]:
@@ -138,3 +138,17 @@ def _guess_inputs(text: str, module: nn.Module) -> Tensor:
         if isinstance(part, nn.Linear):
             return torch.zeros(2, part.in_features)
     raise InputError(f"{text}: no Linear layer to take the length of an input from; return (module, example_inputs)")
+
+
+def all_outputs(module: nn.Module, inputs: Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:
+    """Every tensor that the module itself computes, float64 (batch, …), from an array for each input."""
+    given = [torch.from_numpy(x if x.dtype.kind in "iu" else x.astype(np.float32)) for x in inputs]
+    with torch.no_grad():
+        result = module(*given)
+    leaves = [leaf for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
+    return [leaf.to(torch.float64).numpy() for leaf in leaves]
+
+
+def tensors(arrays: Sequence[NDArray[Any]]) -> tuple[Tensor, ...]:
+    """Arrays as a module takes them."""
+    return tuple(torch.from_numpy(array) for array in arrays)

@@ -21,9 +21,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from compiler.errors import ToolError
 from compiler.train import data
 
-__all__ = ["NETWORKS", "Entry", "Samples", "autoencoder", "ds_cnn", "load", "mobilenet", "resnet_8", "train"]
+__all__ = [
+    "NETWORKS",
+    "Entry",
+    "Samples",
+    "autoencoder",
+    "ds_cnn",
+    "export_onnx",
+    "load",
+    "mobilenet",
+    "resnet_8",
+    "train",
+]
 
 SIDE = 32
 STEPS = 48
@@ -64,7 +76,7 @@ class Entry:
 
 def _conv(inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, groups: int = 1) -> nn.Sequential:
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-    padding = tuple((side - 1) // 2 for side in sides)
+    padding = ((sides[0] - 1) // 2, (sides[1] - 1) // 2)
     return nn.Sequential(
         OrderedDict(
             conv=nn.Conv2d(inputs, outputs, sides, stride, padding, groups=groups, bias=False),
@@ -250,3 +262,27 @@ def train(entry: Entry, samples: Samples, seed: int = 1, epochs: int | None = No
             optimizer.step()
             schedule.step()
     return module.eval()
+
+
+def export_onnx(module: nn.Module, inputs: NDArray[Any]) -> bytes:
+    """The module as an ONNX file, through torch's own exporter.
+
+    Raises
+    ------
+    ToolError
+        The exporter's packages are not installed.
+    """
+    try:
+        import onnxscript  # type: ignore[import-untyped, unused-ignore]  # noqa: F401
+    except ImportError:
+        raise ToolError(
+            "torch exports ONNX with the package onnxscript; pip install 'eie-kit[onnx]' onnxscript"
+        ) from None
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        program = torch.onnx.export(module, (torch.from_numpy(inputs),), dynamo=True, verbose=False)
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content

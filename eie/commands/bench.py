@@ -1,4 +1,4 @@
-"""``eie bench``: what the array and the kit achieve, measured. Each subcommand's work is in a module of `sim.bench`."""
+"""``eie bench``: what the array and the kit achieve, measured. The work of each subcommand is in `sim.benchmarks`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from eie.commands.bench_ablation import ablation
 from eie.commands.bench_array import array
 from eie.commands.bench_compress import compress
 from eie.commands.bench_eie import eie
+from eie.commands.bench_networks import bench_networks
 from eie.commands.bench_speed import speed
 from eie.commands.bench_studies import studies
 from eie.commands.bench_train import train
@@ -24,5 +25,5 @@ def bench() -> None:
     """Benchmarks, each with what its figures are measured against."""
 
 
-for command in (eie, ablation, speed, studies, compress, train, array):
+for command in (eie, ablation, speed, studies, compress, train, array, bench_networks):
     bench.add_command(command)

@@ -52,8 +52,8 @@ def ablation(
     if folder is not None:
         check_writable_folder(folder, "--output")
 
-    from sim.bench.ablation import STEPS, ablate, markdown
-    from sim.bench.versions import versions
+    from sim.benchmarks.ablation import STEPS, ablate, markdown
+    from sim.benchmarks.versions import versions
 
     if rtl and max(rtl) > len(STEPS):
         raise click.UsageError(f"--rtl {max(rtl)}: there are rows 0 to {len(STEPS)}")

@@ -55,8 +55,8 @@ def array(
         raise click.UsageError(f"--densities {densities}: expected each above 0 and at most 1")
 
     from hw.params import preset
-    from sim.bench.train_array import findings, measure, train_all
-    from sim.bench.versions import versions
+    from sim.benchmarks.train_array import findings, measure, train_all
+    from sim.benchmarks.versions import versions
 
     def note(what: str) -> None:
         output.note(f"  {what}")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from compiler.compressed import CompressedModel
-    from sim.bench.equal_error import EqualErrorRow
-    from sim.bench.nncodec import NNCodec
+    from sim.benchmarks.equal_error import EqualErrorRow
+    from sim.benchmarks.nncodec import NNCodec
 
 __all__ = ["compress"]
 
@@ -49,11 +49,11 @@ def compress(
 
     from dataclasses import asdict
 
-    from eie.compressible import load_network
-    from sim.bench import sharing
-    from sim.bench.compress import made, measure, measure_speed
-    from sim.bench.nncodec import Unavailable, prepare
-    from sim.bench.versions import versions
+    from compiler.compressible import load_network
+    from sim.benchmarks import sharing
+    from sim.benchmarks.compress import made, measure, measure_speed
+    from sim.benchmarks.nncodec import Unavailable, prepare
+    from sim.benchmarks.versions import versions
 
     found = {str(path): load_network(path) for path in networks} or {f"made here, seed {seed}": made(seed)}
     anchor = None
@@ -123,8 +123,8 @@ def _equal_error(
 
     from compiler.errors import EieError
     from compiler.train.runfolder import load_run
-    from sim.bench.equal_error import EqualErrorRow, measure_equal_error
-    from sim.bench.nncodec import Unavailable
+    from sim.benchmarks.equal_error import EqualErrorRow, measure_equal_error
+    from sim.benchmarks.nncodec import Unavailable
 
     rows = []
     for path in runs:

@@ -30,8 +30,8 @@ def speed(seed: int, quick: bool, rtl: bool, json_to: str | None) -> None:
 
     from dataclasses import asdict
 
-    from sim.bench.speed import measure
-    from sim.bench.versions import versions
+    from sim.benchmarks.speed import measure
+    from sim.benchmarks.versions import versions
 
     rows = measure(quick=quick, seed=seed, rtl=rtl, progress=lambda what: output.note(f"  {what}"))
     output.table(

@@ -54,9 +54,9 @@ def studies(
     check_writable_folder(folder, "--output")
 
     from hw.params import ParamsError
-    from sim.bench.plots import plot
-    from sim.bench.studies import ARRAYS, PES, means, run_study
-    from sim.bench.versions import versions
+    from sim.benchmarks.plots import plot
+    from sim.benchmarks.studies import ARRAYS, PES, means, run_study
+    from sim.benchmarks.versions import versions
 
     if unknown := set(rtl) - set(PES):
         raise ParamsError(f"--rtl {', '.join(map(str, sorted(unknown)))}: expected some of {', '.join(map(str, PES))}")

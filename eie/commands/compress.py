@@ -42,8 +42,8 @@ def compress(source: Path, target: Path, coder: Coder, layers: tuple[str, ...], 
     output = Output(json_to)
     check_writable(target, "-o")
 
+    from compiler.compressible import check_layers, compress_network, load_network
     from compiler.dcnet import write_net
-    from eie.compressible import check_layers, compress_network, load_network
 
     check_layers(source, layers)
     if target.suffix == ".net":
@@ -54,7 +54,7 @@ def compress(source: Path, target: Path, coder: Coder, layers: tuple[str, ...], 
         output.result({"file": str(target), "file_bytes": len(data), "layers": described})
         return
     if source.suffix == ".eie":
-        from eie.packed import compress_image
+        from sim.packed import compress_image
 
         data, sizes = compress_image(source, coder)
     else:

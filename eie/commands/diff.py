@@ -13,7 +13,7 @@ from eie.output import Output
 
 if TYPE_CHECKING:
     from sim.compare import Comparison
-    from sim.run import Result
+    from sim.network import NetworkResult
 
 FLOAT = "torch"
 
@@ -81,37 +81,38 @@ def diff(
     if model is None and (weights is not None or trust):
         raise click.UsageError("--weights and --trust belong to --model")
 
-    from compiler.image import Image
-    from eie.batch import read_batch
-    from eie.reference import float_outputs, quantization_errors
-    from eie.source import load
-    from sim.compare import compare
-    from sim.run import check_input, run
+    from compiler.network_file import load
+    from compiler.source import load as load_source
+    from eie.inputs import read_inputs
+    from sim.compare import compare_networks
+    from sim.network import check_inputs, run_network
+    from sim.reference import float_values, quantization_errors
 
-    image = Image.load(file)
-    x = read_batch(source)
-    check_input(image, x)
-    reference = None if model is None else float_outputs(load(model, weights, trust), image, x)
+    network = load(file)
+    names = [node.name for node in network.graph.inputs]
+    x = dict(zip(names, read_inputs(source, names), strict=True))
+    check_inputs(network, x)
+    reference = None if model is None else float_values(load_source(model, weights, trust), network, x)
 
     results = []
     for engine in engines:
         if engine != FLOAT:
             with output.progress(engine) as progress:
-                results.append(run(image, x, engine=engine, progress=progress))
-    comparisons = [compare(*pair) for pair in _pairs(results)]
-    errors = None if reference is None else quantization_errors(image, reference, results[0])
+                results.append(run_network(network, x, engine=engine, progress=progress))
+    comparisons = [compare_networks(*pair) for pair in _pairs(results)]
+    errors = None if reference is None else quantization_errors(reference, results[0])
     for comparison in comparisons:
         _say(output, comparison)
     if errors is not None:
         output.table(
             ("layer", "max |error|", "rms error", "relative", "lowest bit", "saturated"),
             [tuple(error.values()) for error in errors],
-            title=f"Quantization error of {results[0].engine} against float, {len(x)} samples",
+            title=f"Quantization error of {results[0].engine} against float, {len(results[0].raw)} samples",
         )
     equal = all(comparison.equal for comparison in comparisons)
     answer: dict[str, Any] = {
         "engines": engines,
-        "batch": len(x),
+        "batch": len(results[0].raw),
         "equal": equal,
         "comparisons": [comparison.asdict() for comparison in comparisons],
         "quantization": errors,
@@ -120,11 +121,11 @@ def diff(
     ctx.exit(0 if equal else 1)
 
 
-def _pairs(results: list[Result]) -> list[tuple[Result, Result]]:
+def _pairs(results: list[NetworkResult]) -> list[tuple[NetworkResult, NetworkResult]]:
     """Each result with the first; and if the first has no cycles, those that have with the first of them."""
     pairs = [(results[0], other) for other in results[1:]]
-    timed = [result for result in results if result.records]
-    if not results[0].records:
+    timed = [result for result in results if result.cycles is not None]
+    if results[0].cycles is None:
         pairs += [(timed[0], other) for other in timed[1:]]
     return pairs
 

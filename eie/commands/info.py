@@ -27,14 +27,21 @@ def info(file: Path, json_to: str | None) -> None:
         show_sizes(file, output)
         return
 
-    from compiler.image import Image
-    from eie.describe import describe
+    from compiler.network_file import load
+    from eie.compiled import host_lines
+    from sim.describe import describe
 
-    facts = describe(Image.load(file))
+    facts = describe(load(file))
     layers = facts["layers"]
     output.text(f"{file}: {facts['inputs']} inputs, {facts['outputs']} outputs, hash {facts['hash']}")
     output.text("array: " + ", ".join(f"{key} {value}" for key, value in facts["params"].items()))
+    output.text("options: " + ", ".join(f"{key} {value}" for key, value in facts["options"].items()))
+    for line in host_lines(facts):
+        output.text(line)
     output.text()
+    if not facts["layers"]:
+        output.result({"file": str(file), **facts})
+        return
     output.table(
         (
             "layer", "in", "out", "activation", "nonzeros", "density", "padding", "in 2^", "weight 2^", "shift",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,14 +27,15 @@ ENGINES = ("golden", "cycles", "rtl", "amaranth")
     metavar="X.npy",
     required=True,
     type=click.Path(path_type=Path),
-    help="(batch, in): int16 is taken raw, float is quantized; (in,) is a batch of one.",
+    help="(batch, …): int16 is taken raw, float is quantized; one sample is a batch of one. "
+    "Several inputs: an .npz with an array for each, by name.",
 )
 @click.option(
     "--output",
     "target",
     metavar="Y.npz",
     type=click.Path(path_type=Path),
-    help="raw int16 (batch, out), exponent, value float64 = raw * 2^exponent.",
+    help="raw int16 (batch, …), exponent, value float64 = raw * 2^exponent; further outputs by name.",
 )
 @click.option("--engine", type=click.Choice(ENGINES), default="golden", show_default=True, help="What runs it.")
 @click.option("--waves", metavar="F", type=click.Path(path_type=Path), help="Waveform (VCD); rtl only.")
@@ -70,33 +72,42 @@ def run(
 
     import numpy as np
 
-    from compiler.image import Image
-    from eie.batch import read_batch
+    from compiler.network_file import load
+    from eie.inputs import read_inputs
     from eie.trace import write_trace
-    from sim.run import run as run_engine
+    from sim.network import run_network
 
-    image = Image.load(file)
-    x = read_batch(source)
+    network = load(file)
+    names = [node.name for node in network.graph.inputs]
+    x = dict(zip(names, read_inputs(source, names), strict=True))
     with output.progress(engine) as progress:
-        result = run_engine(image, x, engine=engine, waves=waves, progress=progress)
+        result = run_network(network, x, engine=engine, waves=waves, progress=progress)
 
     if result.input_saturated:
-        output.note(f"eie: {result.input_saturated:,} of {x.size:,} inputs were saturated to 16 bits")
+        given = sum(array.size for array in x.values())
+        output.note(f"eie: {result.input_saturated:,} of {given:,} inputs were saturated to 16 bits")
     if target is not None:
         buffer = io.BytesIO()
-        np.savez(buffer, raw=result.raw, exponent=np.int64(result.exponent), value=result.value)
+        arrays: dict[str, Any] = {"raw": result.raw, "exponent": np.int64(result.exponent), "value": result.value}
+        for node, name in list(zip(network.graph.outputs, result.names, strict=True))[1:]:
+            arrays |= {f"{node.name}.raw": result.values[name], f"{node.name}.value": result.real(name)}
+        np.savez(buffer, **arrays)
         write_whole(target, buffer.getvalue())
     if trace is not None:
         write_trace(result, trace)
-    counters = list(result.layers[0].counters)
+    counters = list(dict.fromkeys(name for layer in result.layers for name in layer.counters))
+    batch = len(result.raw)
     output.table(
-        ("layer", "cycles", "latency", *counters),
-        [(layer.name, layer.cycles, layer.latency, *layer.counters.values()) for layer in result.layers],
-        title=f"{engine}, {result.pes} PEs, batch of {len(x)}",
+        ("layer", "on", "cycles", "latency", *counters),
+        [
+            (layer.name, layer.on, layer.cycles, layer.latency, *(layer.counters.get(name) for name in counters))
+            for layer in result.layers
+        ],
+        title=f"{engine}, {result.pes} PEs, batch of {batch}",
     )
     if result.cycles is not None:
         output.text(
-            f"{result.cycles:,} cycles, {result.cycles / len(x):,.1f} a vector; "
+            f"{result.cycles:,} cycles, {result.cycles / batch:,.1f} a sample; "
             f"{result.drain_cycles:,} of them write back at the end"
         )
     for what, path in (("outputs", target), ("waveform", result.waves), ("trace", trace)):

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import ToolError
-from compiler.image import Image, memory_words, readmemh
+from compiler.image.image import Image
+from compiler.image.words import memory_words, readmemh
 from hw.accelerator import TOP_MODULE
 from hw.layouts import Error, Memory, fields, record
 from hw.params import LANES
@@ -197,7 +198,7 @@ def run_rtl(
         if progress:
             progress(0, len(x))
         start = (f"+eie_preload={preload_folder}", "+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}")
-        simulate(built, "sim.bench.job", folder, plusargs=(*start, *plusargs))
+        simulate(built, "sim.testbench.job", folder, plusargs=(*start, *plusargs))
         results = json.loads((folder / "results.json").read_text())
         for result in results:
             if error := result["status"]["error"]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.ir import QuantizedGraph, QuantizedLayer
+from compiler.graph.dense import Dense, dense_graph
+from compiler.lower.chain import Chain, QuantizedLayer
+from compiler.lower.partition import partition
+from compiler.lower.quantize import quantize_graph
 from hw.params import Params
 
 SMALL = Params(pes=4, rows=64, weight_words=256, pointer_blocks=64, act_lines=64, bias_words=256, descriptors=16)
@@ -38,7 +43,7 @@ def layer_of(
     )
 
 
-def network(rng: np.random.Generator, params: Params, widths: list[int], density: float) -> QuantizedGraph:
+def network(rng: np.random.Generator, params: Params, widths: list[int], density: float) -> Chain:
     """Layers of the given widths, inputs first, with nonzeros at random places."""
     layers: list[QuantizedLayer] = []
     for number, (inputs, outputs) in enumerate(pairwise(widths)):
@@ -46,12 +51,12 @@ def network(rng: np.random.Generator, params: Params, widths: list[int], density
         codes[rng.random(codes.shape) >= density] = 0
         exponent = layers[-1].output_exponent if layers else 0
         layers.append(layer_of(codes, distinct_codebook(rng, params.code_bits), rng, f"layer{number}", exponent))
-    graph = QuantizedGraph(tuple(layers), params)
+    graph = Chain(tuple(layers), params)
     graph.verify()
     return graph
 
 
-def expected(graph: QuantizedGraph, x: NDArray[np.int16]) -> list[NDArray[np.int64]]:
+def expected(graph: Chain, x: NDArray[np.int16]) -> list[NDArray[np.int64]]:
     """Outputs of every layer with Python's unbounded integers; no wrap, so only for sums that fit."""
     results = []
     values = x.astype(object)
@@ -63,3 +68,23 @@ def expected(graph: QuantizedGraph, x: NDArray[np.int16]) -> list[NDArray[np.int
         values = np.clip((sums + half) // 2**layer.shift, -32768, 32767)
         results.append(values.astype(np.int64))
     return results
+
+
+def quantized(
+    layers: Sequence[Dense], params: Params, calibration: NDArray[Any] | None = None, percentile: float = 100.0
+) -> Chain:
+    """The chain that fully connected layers become, all of them in one image."""
+    given = None if calibration is None else [calibration]
+    made = quantize_graph(dense_graph(layers), params, given, percentile=percentile)
+    (chain,) = partition(made.graph, params).chains
+    return chain
+
+
+def overflow_free(layer: QuantizedLayer, acc_bits: int) -> bool:
+    """docs/numerics.md, section 4, in Python's unbounded integers."""
+    half = (1 << layer.shift) >> 1
+    for codes, bias in zip(layer.codes, layer.bias, strict=True):
+        total = sum(abs(int(layer.codebook[code])) for code in codes)
+        if total * (1 << 15) + abs(int(bias)) + half >= 1 << (acc_bits - 1):
+            return False
+    return True

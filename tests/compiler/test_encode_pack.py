@@ -12,14 +12,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from compiler import stream, tiles
-from compiler.deal import deal_rows
-from compiler.encode import EncodedLayer, encode
 from compiler.errors import ImageError
-from compiler.image import Image, memory_words, row_orders
-from compiler.ir import QuantizedGraph
-from compiler.pack import pack
-from compiler.words import pack_words
+from compiler.image.image import Image
+from compiler.image.memory import row_orders
+from compiler.image.words import memory_words
+from compiler.lower import stream, tiles
+from compiler.lower.chain import Chain
+from compiler.lower.encode import EncodedLayer, encode
+from compiler.lower.pack import pack
+from compiler.lower.rows import assign_rows
+from compiler.lower.words import pack_words
 from hw.layouts import Memory, Op, descriptor, entry, fields, pointer_block, weight_word
 from hw.params import LANES, Params
 from sim import golden
@@ -28,19 +30,19 @@ from sim.decode import columns, decode
 from tests.compiler.networks import SMALL, distinct_codebook, expected, layer_of, network
 
 
-def build(graph: QuantizedGraph) -> Image:
+def build(graph: Chain) -> Image:
     image = pack(graph, encode(graph))
     image.verify()
     return image
 
 
-def folded(graph: QuantizedGraph, rng: np.random.Generator) -> QuantizedGraph:
+def folded(graph: Chain, rng: np.random.Generator) -> Chain:
     """The network with some of its layers marked as having dense inputs."""
     layers = tuple(dataclasses.replace(layer, fold=bool(rng.integers(0, 2))) for layer in graph.layers)
     return dataclasses.replace(graph, layers=layers)
 
 
-def assert_comes_back(graph: QuantizedGraph, image: Image) -> None:
+def assert_comes_back(graph: Chain, image: Image) -> None:
     """Decoding gives the network that went in, and the columns add up."""
     params = image.params
     decoded, codes_back, stored = decode(image), codes_of(image), columns(image)
@@ -134,7 +136,7 @@ def test_corner_cases_come_back(
 ) -> None:
     params = SMALL.replace(pes=pes, index_bits=4, balanced=balanced, rows=256, weight_words=2048)
     layer = dataclasses.replace(layer_of(codes, distinct_codebook(rng, 4), rng), fold=fold)
-    graph = QuantizedGraph((layer,), params)
+    graph = Chain((layer,), params)
     image = build(graph)
     assert_comes_back(graph, image)
     if name == "gap longer than the index" and pes == 1 and not fold:
@@ -148,7 +150,7 @@ def test_column_of_the_publication() -> None:
     codes[[2, 3, 22], 0] = [1, 2, 3]
     params = SMALL.replace(pes=1, index_bits=4, balanced=False)
     rng = np.random.default_rng(0)
-    [encoded] = encode(QuantizedGraph((layer_of(codes, distinct_codebook(rng, 4), rng),), params))
+    [encoded] = encode(Chain((layer_of(codes, distinct_codebook(rng, 4), rng),), params))
     [block] = encoded.blocks
     assert block.codes.tolist() == [1, 2, 0, 3]
     assert block.indices.tolist() == [2, 0, 15, 2]
@@ -221,21 +223,21 @@ def test_rows_are_dealt_evenly_and_by_work(rng: np.random.Generator) -> None:
     work = (rng.lognormal(3, 1, 203)).astype(np.int64)
     for pes in (1, 4, 16, 64):
         params = Params(pes=pes, fragments=1)
-        deal = deal_rows(work, params)
-        assert (deal.slots, deal.fragment_slots, deal.split) == (-(-203 // pes), 0, 1)
-        loads = np.bincount(deal.pe, weights=work, minlength=pes)
-        dealt = deal_rows(work, params.replace(balanced=False))
-        assert dealt.pe.tolist() == [n % pes for n in range(203)]
-        assert dealt.slot.tolist() == [n // pes for n in range(203)]
-        assert loads.max() <= np.bincount(dealt.pe, weights=work, minlength=pes).max()
+        assignment = assign_rows(work, params)
+        assert (assignment.slots, assignment.fragment_slots, assignment.split) == (-(-203 // pes), 0, 1)
+        loads = np.bincount(assignment.pe, weights=work, minlength=pes)
+        interleaved = assign_rows(work, params.replace(balanced=False))
+        assert interleaved.pe.tolist() == [n % pes for n in range(203)]
+        assert interleaved.slot.tolist() == [n // pes for n in range(203)]
+        assert loads.max() <= np.bincount(interleaved.pe, weights=work, minlength=pes).max()
         for pe in range(pes):  # neurons ascend, from slot 0 on
-            mine = np.flatnonzero(deal.pe == pe)
-            assert np.array_equal(deal.slot[mine], np.arange(len(mine)))
-        again = deal_rows(work, params)
-        assert np.array_equal(deal.pe, again.pe)
-        assert np.array_equal(deal.slot, again.slot)
-        order = deal.positions(params)
-        assert np.array_equal(order[deal.slot * pes + deal.pe], np.arange(203))
+            mine = np.flatnonzero(assignment.pe == pe)
+            assert np.array_equal(assignment.slot[mine], np.arange(len(mine)))
+        again = assign_rows(work, params)
+        assert np.array_equal(assignment.pe, again.pe)
+        assert np.array_equal(assignment.slot, again.slot)
+        order = assignment.positions(params)
+        assert np.array_equal(order[assignment.slot * pes + assignment.pe], np.arange(203))
         assert (order < 0).sum() == len(order) - 203
 
 
@@ -243,28 +245,28 @@ def test_rows_are_dealt_evenly_and_by_work(rng: np.random.Generator) -> None:
 def test_split_rows_even_out_the_work(pes: int, rng: np.random.Generator) -> None:
     work = rng.integers(400, 600, 5 * pes + (pes + 1) // 2)
     params = Params(pes=pes)
-    deal = deal_rows(work, params)
-    assert deal.fragments
-    assert deal.split <= params.max_split
+    assignment = assign_rows(work, params)
+    assert assignment.fragments
+    assert assignment.split <= params.max_split
     loads = np.zeros(pes, np.int64)
     for row, amount in enumerate(work.tolist()):
-        if row in deal.fragments:
-            assert deal.slot[row] >= deal.slots - deal.fragment_slots
-            assert deal.pe[row] % deal.split == 0
-            assert len(deal.fragments[row]) == amount
-            # Dealt evenly along the columns: no PE waits for its part of a row. At most the larger half of all shares.
-            shares = np.bincount(deal.fragments[row], minlength=deal.split)
-            half = np.bincount(deal.fragments[row][: amount // 2], minlength=deal.split)
+        if row in assignment.fragments:
+            assert assignment.slot[row] >= assignment.slots - assignment.fragment_slots
+            assert assignment.pe[row] % assignment.split == 0
+            assert len(assignment.fragments[row]) == amount
+            # Evenly along the columns: no PE waits for its part of a row. At most the larger half of all shares.
+            shares = np.bincount(assignment.fragments[row], minlength=assignment.split)
+            half = np.bincount(assignment.fragments[row][: amount // 2], minlength=assignment.split)
             assert (abs(shares - 2 * half) <= 2).all()
-            loads[deal.pe[row] : deal.pe[row] + deal.split] += shares
+            loads[assignment.pe[row] : assignment.pe[row] + assignment.split] += shares
         else:
-            assert deal.slot[row] < deal.slots - deal.fragment_slots
-            loads[deal.pe[row]] += amount
-    runs = loads.reshape(-1, deal.split)
+            assert assignment.slot[row] < assignment.slots - assignment.fragment_slots
+            loads[assignment.pe[row]] += amount
+    runs = loads.reshape(-1, assignment.split)
     assert (runs.max(axis=1) - runs.min(axis=1) <= 1).all()
-    whole = deal_rows(work, params.replace(fragments=1))
+    whole = assign_rows(work, params.replace(fragments=1))
     assert loads.max() < np.bincount(whole.pe, weights=work, minlength=pes).max()
-    order = deal.positions(params)
+    order = assignment.positions(params)
     assert np.array_equal(np.sort(order[order >= 0]), np.arange(len(work)))
 
 
@@ -430,7 +432,7 @@ def test_a_tile_boundary_off_by_one_is_caught_by_decoding(rng: np.random.Generat
     late = next(n for n, tile in enumerate(plan.tiles) if tile.refill and tile.first)
     moved = [dataclasses.replace(t, first=t.first - 1) if n == late else t for n, t in enumerate(plan.tiles)]
     wrong = stream.pack_stream(encoded, dataclasses.replace(plan, tiles=tuple(moved)), params)
-    monkeypatch.setattr("compiler.pack.pack_stream", lambda *_: wrong)
+    monkeypatch.setattr("compiler.lower.pack.pack_stream", lambda *_: wrong)
     assert differing_layers(graph, encoded) == ["layer0"]
 
 
@@ -446,7 +448,7 @@ def test_a_network_beyond_the_largest_array_says_so(rng: np.random.Generator) ->
         pack(graph, encode(graph))
 
 
-def differing_layers(graph: QuantizedGraph, encoded: tuple[EncodedLayer, ...]) -> list[str]:
+def differing_layers(graph: Chain, encoded: tuple[EncodedLayer, ...]) -> list[str]:
     """The check of `test_encode_and_decode_give_the_matrix_back`, as names of layers that came back wrong."""
     image = pack(graph, encoded)
     wrong = []
@@ -461,12 +463,12 @@ def with_block(form: EncodedLayer, **changes: Any) -> EncodedLayer:
     return dataclasses.replace(form, blocks=(dataclasses.replace(form.blocks[0], **changes),))
 
 
-def one_column(rng: np.random.Generator, entries: dict[int, int]) -> QuantizedGraph:
+def one_column(rng: np.random.Generator, entries: dict[int, int]) -> Chain:
     """A layer of 60 x 3 on one PE with nonzeros (row → code) in its middle column."""
     codes = np.zeros((60, 3), np.uint8)
     codes[list(entries), 1] = list(entries.values())
     params = SMALL.replace(pes=1, index_bits=4)
-    return QuantizedGraph((layer_of(codes, distinct_codebook(rng, 4), rng, "layer0"),), params)
+    return Chain((layer_of(codes, distinct_codebook(rng, 4), rng, "layer0"),), params)
 
 
 @pytest.mark.parametrize(("code", "refused"), [(3, False), (15, False), (15, True)])

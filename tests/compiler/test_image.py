@@ -15,10 +15,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from compiler.encode import encode
+from compiler import network_file
 from compiler.errors import ImageError
-from compiler.image import Image, memory_words, readmemh, row_orders
-from compiler.pack import pack
+from compiler.image.image import Image
+from compiler.image.memory import row_orders
+from compiler.image.words import memory_words, readmemh
+from compiler.lower.encode import encode
+from compiler.lower.pack import pack
+from compiler.network import network_of
 from hw.layouts import Memory, identity, memory_shape
 from hw.params import Params
 from tests.compiler.networks import SMALL, network
@@ -34,8 +38,18 @@ def image(rng: np.random.Generator) -> Image:
 
 @pytest.fixture
 def path(image: Image, tmp_path: Path) -> Path:
-    image.save(tmp_path / "net.eie")
+    write(image, tmp_path / "net.eie")
     return tmp_path / "net.eie"
+
+
+def write(image: Image, path: Path) -> None:
+    """The file of the network that is this image and nothing else."""
+    network_file.save(network_of(image), path)
+
+
+def read(path: Path, params: Params | None = None) -> Image:
+    [image] = network_file.load(path, params).images
+    return image
 
 
 def same(one: Image, other: Image) -> bool:
@@ -50,12 +64,12 @@ def same(one: Image, other: Image) -> bool:
 def save_unchecked(image: Image, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Save an image that lies: checksums are right, contents are not."""
     with monkeypatch.context() as patch:
-        patch.setattr(Image, "verify", lambda self: None)
-        image.save(path)
+        patch.setattr(network_file, "check_network", lambda network: None)
+        write(image, path)
 
 
 def test_what_is_saved_comes_back(image: Image, path: Path) -> None:
-    back = Image.load(path)
+    back = read(path)
     assert same(image, back)
     assert back.identity == identity(SMALL)
     assert (back.inputs, back.outputs) == (9, 6)
@@ -64,18 +78,18 @@ def test_what_is_saved_comes_back(image: Image, path: Path) -> None:
 
 
 def test_equal_images_give_equal_files(image: Image, path: Path, tmp_path: Path) -> None:
-    Image.load(path).save(tmp_path / "again.eie")
-    image.save(tmp_path / "third.eie")
+    write(read(path), tmp_path / "again.eie")
+    write(image, tmp_path / "third.eie")
     assert path.read_bytes() == (tmp_path / "again.eie").read_bytes() == (tmp_path / "third.eie").read_bytes()
 
 
 def test_a_loaded_image_is_for_the_array_it_was_made_for(path: Path) -> None:
-    assert Image.load(path, SMALL).params == SMALL
+    assert read(path, SMALL).params == SMALL
     other = SMALL.replace(queue_depth=8)
     with pytest.raises(
         ImageError, match=r"made for \w{16}, the array is \w{16} \(queue_depth 64 here, 8 there\)"
     ) as caught:
-        Image.load(path, other)
+        read(path, other)
     assert identity(SMALL) in str(caught.value)
     assert identity(other) in str(caught.value)
 
@@ -86,10 +100,10 @@ def test_a_file_cut_at_any_place_is_refused(path: Path, tmp_path: Path) -> None:
     for length in [*range(0, len(content), 7), *range(len(content) - 8, len(content))]:
         cut.write_bytes(content[:length])
         with pytest.raises(ImageError, match=r"cut\.eie: "):
-            Image.load(cut)
+            read(cut)
     cut.write_bytes(content + b"\0")
     with pytest.raises(ImageError):
-        Image.load(cut)
+        read(cut)
 
 
 @pytest.mark.parametrize("name", TENSORS)
@@ -98,14 +112,16 @@ def test_a_flipped_bit_in_each_tensor_is_named(
 ) -> None:
     content = bytearray(path.read_bytes())
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    begin, end = (8 + int.from_bytes(content[:8], "little") + place for place in header[name]["data_offsets"])
+    begin, end = (
+        8 + int.from_bytes(content[:8], "little") + place for place in header[f"image.0.{name}"]["data_offsets"]
+    )
     assert end > begin
     for place in {begin, end - 1, *rng.integers(begin, end, 20).tolist()}:
         flipped = content.copy()
         flipped[place] ^= 1 << int(rng.integers(8))
         (tmp_path / "bad.eie").write_bytes(flipped)
         with pytest.raises(ImageError, match=f"{name} is damaged: CRC-32"):
-            Image.load(tmp_path / "bad.eie")
+            read(tmp_path / "bad.eie")
 
 
 def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(
@@ -119,7 +135,7 @@ def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(
         flipped[place] ^= 1 << int(rng.integers(8))
         (tmp_path / "bad.eie").write_bytes(flipped)
         try:
-            back = Image.load(tmp_path / "bad.eie")
+            back = read(tmp_path / "bad.eie")
         except ImageError:
             refused += 1
         else:
@@ -158,13 +174,13 @@ def raw_container(header: Any, data: bytes, length: int | None = None) -> bytes:
 def test_what_is_not_an_image_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "bad.eie").write_bytes(content)
     with pytest.raises(ImageError, match=r"bad\.eie: "):
-        Image.load(tmp_path / "bad.eie")
+        read(tmp_path / "bad.eie")
 
 
 def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "missing.eie"):
-        with pytest.raises(ImageError, match="not a readable image"):
-            Image.load(place)
+        with pytest.raises(ImageError, match="not a readable network"):
+            read(place)
 
 
 def change_header(content: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
@@ -172,9 +188,7 @@ def change_header(content: bytes, change: Callable[[dict[str, Any]], None]) -> b
     length = int.from_bytes(content[:8], "little")
     outer = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["eie"])
     change(outer["header"])
-    from compiler.image import _header_crc
-
-    outer["crc32"] = _header_crc(outer["header"])
+    outer["crc32"] = network_file._header_crc(outer["header"])
     return save(load(content), metadata={"eie": json.dumps(outer)})
 
 
@@ -183,27 +197,27 @@ def change_header(content: bytes, change: Callable[[dict[str, Any]], None]) -> b
     [
         (lambda h: h.update(format=99), "format version 99; this kit reads"),
         (lambda h: h.update(identity="0" * 16), "identity '0000000000000000', this kit gives"),
-        (lambda h: h.pop("layers"), "the header is not"),
+        (lambda h: h.pop("images"), "the header is not"),
         (lambda h: h.update(extra=1), "the header is not"),
         (lambda h: h.update(crc32=[]), "the header is not"),
-        (lambda h: h["crc32"].pop("bias"), "bias is damaged"),
+        (lambda h: h["crc32"].pop("image.0.bias"), "image.0.bias is damaged"),
         (lambda h: h.update(params=7), "its parameters are not legal"),
         (lambda h: h["params"].update(pes=3), "its parameters are not legal .*power of two"),
         (lambda h: h["params"].update(pes=1 << 40), "its parameters are not legal"),
         (lambda h: h["params"].pop("pes"), "its parameters are not legal .*missing parameter pes"),
         (lambda h: h["params"].update(spare=3), "its parameters are not legal .*unknown parameter 'spare'"),
         (lambda h: h["params"].update(rows=128), "identity .* this kit gives"),
-        (lambda h: h.update(layers={}), "the list of layers is not a list"),
-        (lambda h: h.update(layers=[]), "no layers"),
-        (lambda h: h["layers"].pop(), "shape"),
-        (lambda h: h["layers"].append(h["layers"][0]), "a layer name is used twice"),
-        (lambda h: h["layers"].append(3), "a layer is described by 3"),
-        (lambda h: h["layers"][0].pop("inputs"), "a layer is described by"),
-        (lambda h: h["layers"][0].update(inputs="9"), "inputs of a layer is '9'"),
-        (lambda h: h["layers"][0].update(inputs=True), "inputs of a layer is True"),
-        (lambda h: h["layers"][0].update(inputs=9.0), r"inputs of a layer is 9\.0"),
-        (lambda h: h["layers"][0].update(exact=1), "exact of a layer is 1"),
-        (lambda h: h["layers"][0].update(activation="tanh"), "activation 'tanh'"),
+        (lambda h: h.update(images={}), "the list of images is not a list"),
+        (lambda h: h.update(images=[[]]), "no layers"),
+        (lambda h: h["images"][0].pop(), "shape"),
+        (lambda h: h["images"][0].append(h["images"][0][0]), "a layer name is used twice"),
+        (lambda h: h["images"][0].append(3), "a layer is described by 3"),
+        (lambda h: h["images"][0][0].pop("inputs"), "a layer is described by"),
+        (lambda h: h["images"][0][0].update(inputs="9"), "inputs of a layer is '9'"),
+        (lambda h: h["images"][0][0].update(inputs=True), "inputs of a layer is True"),
+        (lambda h: h["images"][0][0].update(inputs=9.0), r"inputs of a layer is 9\.0"),
+        (lambda h: h["images"][0][0].update(exact=1), "exact of a layer is 1"),
+        (lambda h: h["images"][0][0].update(activation="tanh"), "activation 'tanh'"),
     ],
 )
 def test_a_header_that_lies_is_refused(
@@ -211,22 +225,22 @@ def test_a_header_that_lies_is_refused(
 ) -> None:
     (tmp_path / "bad.eie").write_bytes(change_header(path.read_bytes(), change))
     with pytest.raises(ImageError, match=message):
-        Image.load(tmp_path / "bad.eie")
+        read(tmp_path / "bad.eie")
 
 
 @pytest.mark.parametrize("huge", [1 << 20, 1 << 40, 1 << 62, 10**30])
 @pytest.mark.parametrize("name", ["inputs", "outputs", "columns", "nonzeros", "padding", "shift", "weight_exponent"])
 def test_sizes_that_lie_cost_no_memory(name: str, huge: int, path: Path, tmp_path: Path) -> None:
     def change(header: dict[str, Any]) -> None:
-        header["layers"][0][name] = huge
+        header["images"][0][0][name] = huge
         if name == "inputs":
-            header["layers"][0]["columns"] = huge
+            header["images"][0][0]["columns"] = huge
 
     (tmp_path / "bad.eie").write_bytes(change_header(path.read_bytes(), change))
     tracemalloc.start()
     try:
         with pytest.raises(ImageError):
-            Image.load(tmp_path / "bad.eie")
+            read(tmp_path / "bad.eie")
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
@@ -275,7 +289,7 @@ def test_contents_that_lie_are_refused(lie: str, image: Image, tmp_path: Path, m
         bad.verify()
     save_unchecked(bad, tmp_path / "bad.eie", monkeypatch)
     with pytest.raises(ImageError, match=message):
-        Image.load(tmp_path / "bad.eie")
+        read(tmp_path / "bad.eie")
 
 
 @pytest.mark.parametrize(
@@ -332,12 +346,12 @@ def test_a_stream_that_lies_is_refused(
         bad.verify()
     save_unchecked(bad, tmp_path / "bad.eie", monkeypatch)
     with pytest.raises(ImageError, match=message):
-        Image.load(tmp_path / "bad.eie")
+        read(tmp_path / "bad.eie")
 
 
 def test_an_image_with_tiles_survives_its_file(tiled: Image, tmp_path: Path) -> None:
-    tiled.save(tmp_path / "net.eie")
-    back = Image.load(tmp_path / "net.eie", tiled.params)
+    write(tiled, tmp_path / "net.eie")
+    back = read(tmp_path / "net.eie", tiled.params)
     assert np.array_equal(back.tiles, tiled.tiles)
     assert back.steps == tiled.steps
 
@@ -346,7 +360,7 @@ def test_an_image_for_another_array_is_refused(image: Image, tmp_path: Path, mon
     for params in (SMALL.replace(pes=8), SMALL.replace(index_bits=5), SMALL.replace(rows=128), Params()):
         save_unchecked(dataclasses.replace(image, params=params), tmp_path / "bad.eie", monkeypatch)
         with pytest.raises(ImageError):
-            Image.load(tmp_path / "bad.eie")
+            read(tmp_path / "bad.eie")
 
 
 def test_a_failed_save_leaves_the_old_file(image: Image, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,14 +372,14 @@ def test_a_failed_save_leaves_the_old_file(image: Image, path: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(ImageError, match=r"cannot be written.*No space left"):
-            image.save(path)
+            write(image, path)
     bad = dataclasses.replace(image, row_order=image.row_order[:-1])
     with pytest.raises(ImageError, match="row_order"):
-        bad.save(path)
+        write(bad, path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["net.eie"]
     with pytest.raises(ImageError, match="cannot be written"):
-        image.save(path.parent / "no folder" / "net.eie")
+        write(image, path.parent / "no folder" / "net.eie")
 
 
 def test_readmemh_text_holds_the_memory_words(image: Image, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import compiler.share
-from compiler.share import share
-from sim.bench.sharing import optimum
+import compiler.lower.share
+from compiler.lower.share import share
+from sim.benchmarks.sharing import optimum
 
 
 @given(arrays(np.float32, (5, 7), elements=st.sampled_from([0, -0.0, 1, -1, 0.5, 3e-30, -2e30])), st.integers(3, 8))
@@ -62,7 +62,7 @@ def test_pooling_costs_next_to_nothing(draw: str, code_bits: int, rng: np.random
     """Within 0.1 % of the exact optimum however long the tails, at the pooling that large layers get."""
     drawn = rng.standard_t(3, 80_000) if draw == "standard_t" else getattr(rng, draw)(size=80_000)
     weight = drawn.astype(np.float32)[np.newaxis]
-    assert len(np.unique(weight)) > compiler.share.EXACT_VALUES
+    assert len(np.unique(weight)) > compiler.lower.share.EXACT_VALUES
     best = optimum(weight[0], (1 << code_bits) - 1)
     assert best * (1 - 1e-9) <= squared_error(weight, code_bits) <= best * 1.001
 
@@ -74,12 +74,13 @@ def test_planted_fault_bins_of_equal_width_are_caught(
     best = optimum(weight[0], 255)
 
     def equal(values: np.ndarray, counts: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-        bins = ((values - values[0]) * ((compiler.share.EXACT_VALUES - 1) / (values[-1] - values[0]))).astype(np.int64)
+        scale = (compiler.lower.share.EXACT_VALUES - 1) / (values[-1] - values[0])
+        bins = ((values - values[0]) * scale).astype(np.int64)
         weights = np.bincount(bins, weights=counts)
         sums = np.bincount(bins, weights=counts * values)
         return sums[weights > 0] / weights[weights > 0], weights[weights > 0]
 
-    monkeypatch.setattr(compiler.share, "_pool", equal)
+    monkeypatch.setattr(compiler.lower.share, "_pool", equal)
     assert squared_error(weight, 8) > best * 1.001
 
 

@@ -86,13 +86,13 @@ def test_info_accounts_for_every_bit(invoke, trained, tmp_path) -> None:
 
 def test_a_compressor_that_loses_something_writes_nothing(invoke, layer, trained, tmp_path, monkeypatch) -> None:
     """Planted faults: a network whose image differs, and a coder that changes a value."""
-    import eie.packed
+    import sim.packed
     from compiler.coding import float_form
 
     target = tmp_path / "x.eiez"
-    made = eie.packed.image_file
+    made = sim.packed.image_file
     with monkeypatch.context() as patch:
-        patch.setattr(eie.packed, "image_file", lambda graph: made(graph)[:-1] + b"?")
+        patch.setattr(sim.packed, "image_file", lambda graph: made(graph)[:-1] + b"?")
         result = invoke("compress", layer.image, "-o", target)
     assert result.exit_code == 2
     assert "gives another file" in result.output
@@ -109,11 +109,11 @@ def test_a_compressor_that_loses_something_writes_nothing(invoke, layer, trained
 
 
 def test_another_kits_image_is_not_passed_off_as_the_same(invoke, layer, tmp_path, monkeypatch) -> None:
-    import eie.packed
+    import sim.packed
 
     packed, target = tmp_path / "x.eiez", tmp_path / "x.eie"
     assert invoke("compress", layer.image, "-o", packed).exit_code == 0
-    monkeypatch.setattr(eie.packed, "image_file", lambda graph: b"another")
+    monkeypatch.setattr(sim.packed, "image_file", lambda graph: b"another")
     result = invoke("decompress", packed, "-o", target)
     assert result.exit_code == 2
     assert "use the version of the kit that compressed it" in result.output
@@ -172,7 +172,7 @@ def test_bench_compress_without_nncodec_says_so(invoke, trained, tmp_path, monke
 
 def test_bench_compress_says_why_a_run_has_no_row_at_equal_error(invoke, trained, monkeypatch) -> None:
     """A folder that holds a network, but is no run of this kit's."""
-    from sim.bench import nncodec
+    from sim.benchmarks import nncodec
 
     class Fake:
         def compress(self, model):
@@ -191,7 +191,7 @@ def test_bench_compress_says_why_a_run_has_no_row_at_equal_error(invoke, trained
 
 def test_bench_compress_counts_all_bytes_beside_nncodec(invoke, trained, monkeypatch) -> None:
     """NNCodec itself takes 1.5 GB; here is one that answers with a size."""
-    from sim.bench import nncodec
+    from sim.benchmarks import nncodec
 
     class Fake:
         def compress(self, model):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sim.run
-from compiler.image import Image
+from compiler.image.image import Image
 from sim.compare import compare
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 pytest.importorskip("torch")
 
 import sim.run
-from eie.demo import demo
+from eie.commands.demo import demo
 
 
 @pytest.fixture(scope="module")

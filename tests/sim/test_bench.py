@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compiler.errors import InputError
-from compiler.pipeline import compile_graph
+from compiler.lower.pipeline import compile_graph
 from hw.params import preset
 from sim import run as engines
-from sim.bench import efficiency, speed, studies
-from sim.bench.ablation import END, ablate, arrays, markdown
-from sim.bench.layers import NINE, choose, make_case, row_blocks
-from sim.bench.model import column_counts, prepared
+from sim.benchmarks import efficiency, speed, studies
+from sim.benchmarks.ablation import END, ablate, arrays, markdown
+from sim.benchmarks.layers import NINE, choose, make_case, row_blocks
+from sim.benchmarks.model import column_counts, prepared
 
 SCALE = 16
 

@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from compiler.encode import encode
 from compiler.errors import ImageError
-from compiler.image import memory_words
-from compiler.pack import pack
+from compiler.image.words import memory_words
+from compiler.lower.encode import encode
+from compiler.lower.pack import pack
 from hw.layouts import Error, Memory, Op, descriptor, fields, identity, refill_header
 from hw.params import Params
 from hw.registers import ID
@@ -102,7 +102,7 @@ def observed(tmp_path_factory, request):
     job = {"params": PARAMS.asdict(), "watchdog": 20_000, "networks": networks, "moments": MOMENTS, "seed": 1,
            "illegal": [[hex(w) for w in words] for words, _, _ in illegal]}  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))
-    simulate(build(PARAMS), "sim.bench.corners", folder, plusargs=("+verilator+rand+reset+2", "+verilator+seed+7"))
+    simulate(build(PARAMS), "sim.testbench.corners", folder, plusargs=("+verilator+rand+reset+2", "+verilator+seed+7"))
     return json.loads((folder / "results.json").read_text()), images, inputs, parts, [(e, i) for _, e, i in illegal]
 
 

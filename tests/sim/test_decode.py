@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from compiler.errors import ImageError
-from compiler.image import Image, LayerInfo
+from compiler.image.image import Image
+from compiler.image.memory import LayerInfo
 from hw.layouts import Function, Op
 from hw.params import Params
 from sim import golden

@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from compiler.frontend import from_torch
-from compiler.pipeline import compile_graph
+from compiler.frontend.torch_export import from_torch
+from compiler.lower.pipeline import compile_graph
 from compiler.train import recipe
 from compiler.train.run import load_run, train_recipe
 from hw.params import Params

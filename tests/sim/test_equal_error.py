@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from compiler.compressed import CompressedModel
-from sim.bench import equal_error
-from sim.bench.equal_error import measure_equal_error, search
+from sim.benchmarks import equal_error
+from sim.benchmarks.equal_error import measure_equal_error, search
 
 torch = pytest.importorskip("torch")
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from compiler.errors import InputError
-from eie.fmax import fmax
+from eie.commands.fmax import fmax
 from hw.core import PE_MODULE
 from sim.fpga import flow
 from sim.fpga.report import as_run, cell_counts, critical_path, megahertz, resources, source_names, summary

@@ -9,10 +9,10 @@ import cocotb_tools.config
 import numpy as np
 import pytest
 
-from compiler.encode import encode
 from compiler.errors import EieError
-from compiler.ir import QuantizedGraph, QuantizedLayer
-from compiler.pack import pack
+from compiler.lower.chain import Chain, QuantizedLayer
+from compiler.lower.encode import encode
+from compiler.lower.pack import pack
 from hw.accelerator import TOP_MODULE
 from hw.export import export_verilog, verilog_text
 from hw.layouts import Memory, descriptor, fields, pointer_block, refill_header
@@ -260,7 +260,7 @@ def test_a_last_tile_is_done_while_a_pe_is_at_the_one_before():
         name="layer", codes=codes, codebook=codebook, weight_exponent=0, bias=np.zeros(40, np.int64), shift=0,
         activation="none", input_exponent=0, output_exponent=0, exact=True,
     )  # fmt: skip
-    graph = QuantizedGraph((layer,), params)
+    graph = Chain((layer,), params)
     image = pack(graph, encode(graph))
     assert [step.keep for steps in image.steps for step in steps] == [1, 1, 0]
     x = np.zeros((2, 24), np.int16)

@@ -8,8 +8,8 @@ import pytest
 
 from compiler.train.runfolder import LoadedRun
 from hw.params import preset
-from sim.bench import train_array
-from sim.bench.train_array import Row, at_equal_accuracy, findings, measure, train_all
+from sim.benchmarks import train_array
+from sim.benchmarks.train_array import Row, at_equal_accuracy, findings, measure, train_all
 
 BEGIN = """
 name = "{name}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.bench.waveform import BROADCAST, STAGES, record
+from sim.waveform import BROADCAST, STAGES, record
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

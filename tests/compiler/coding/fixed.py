@@ -6,13 +6,11 @@ import itertools
 
 import numpy as np
 
-from compiler.ir import QuantizedGraph, QuantizedLayer
+from compiler.lower.chain import Chain, QuantizedLayer
 from hw.params import Params, preset
 
 
-def graph(
-    rng: np.random.Generator, widths: tuple[int, ...] = (30, 24, 5), params: Params | None = None
-) -> QuantizedGraph:
+def graph(rng: np.random.Generator, widths: tuple[int, ...] = (30, 24, 5), params: Params | None = None) -> Chain:
     """Layers of random codes, a tenth of them nonzero, the first of them folded."""
     params = params or preset("BALANCED_4")
     size, exponent = 1 << params.code_bits, -3
@@ -31,6 +29,6 @@ def graph(
             )
         )  # fmt: skip
         exponent = exponent - 12 + shift
-    made = QuantizedGraph(tuple(layers), params)
+    made = Chain(tuple(layers), params)
     made.verify()
     return made

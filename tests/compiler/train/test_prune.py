@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils import parametrize
 
-from compiler.frontend import from_torch
+from compiler.frontend.torch_export import from_torch
 from compiler.train import prune
 from compiler.train.data import Split
 from compiler.train.images import Images

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from compiler.frontend import from_torch
+from compiler.frontend.torch_export import from_torch
 from compiler.train import prune, quantize
 from compiler.train.data import Split
 from compiler.train.images import Images

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from compiler.errors import EieError, InputError
-from compiler.frontend import from_torch
+from compiler.frontend.torch_export import from_torch
 from compiler.train import checkpoint, recipe, run
 from compiler.train.data import Dataset
 from compiler.train.loop import reproducible

@@ -1,0 +1,60 @@
+"""The words of an image's memories, as integers to load and as text for ``$readmemh``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.image.memory import MemoryImage
+from hw.layouts import Memory, memory_shape
+
+__all__ = ["memory_words", "readmemh"]
+
+
+def memory_words(image: MemoryImage) -> dict[Memory, list[list[int]]]:
+    """Words to load: memory → unit → words from address 0 on, as far as used."""
+    return {memory: [_integers(unit) for unit in words] for memory, words in _word_bytes(image).items()}
+
+
+def readmemh(image: MemoryImage, folder: str | Path) -> None:
+    """Write each memory unit as ``$readmemh`` text, ``<memory>_<unit>.hex``.
+
+    The names are ``weights_<pe>``, ``pointers_<pe>``, ``codebook_0``, ``bias_<group>``, ``descriptors_0``.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for memory, units in _word_bytes(image).items():
+        digits = -(-memory_shape(image.params, memory)[2] // 4)
+        for number, words in enumerate(units):
+            text = words[:, ::-1].tobytes().hex().encode()
+            characters = np.frombuffer(text, np.uint8).reshape(len(words), 2 * words.shape[1])[:, -digits:]
+            lines = np.concatenate([characters, np.full((len(words), 1), ord("\n"), np.uint8)], axis=1)
+            (folder / f"{memory.name.lower()}_{number}.hex").write_bytes(lines.tobytes())
+
+
+def _word_bytes(image: MemoryImage) -> dict[Memory, NDArray[np.uint8]]:
+    """Memory → uint8 (units, words, bytes), the low byte first."""
+    mask = np.uint64((1 << image.params.acc_bits) - 1)
+    bias = np.ascontiguousarray(image.bias).view(np.uint64) & mask
+    bias_bytes = -(-image.params.acc_bits // 8)
+    return {
+        Memory.WEIGHTS: image.entries,
+        Memory.POINTERS: image.pointers,
+        Memory.CODEBOOK: np.ascontiguousarray(image.codebooks, "<i2").view(np.uint8).reshape(1, -1, 2),
+        Memory.BIAS: bias.astype("<u8").view(np.uint8).reshape(*bias.shape, 8)[:, :, :bias_bytes],
+        Memory.DESCRIPTORS: image.descriptors[np.newaxis],
+    }
+
+
+def _integers(words: NDArray[np.uint8]) -> list[int]:
+    """Python integers of (n, bytes), through 64-bit pieces: `int.from_bytes` word by word is ten times slower."""
+    pieces = -(-words.shape[1] // 8)
+    wide = np.zeros((len(words), pieces * 8), np.uint8)
+    wide[:, : words.shape[1]] = words
+    columns = wide.view("<u8").T.tolist()
+    total: list[int] = columns[-1]
+    for column in columns[-2::-1]:
+        total = [high << 64 | low for high, low in zip(total, column, strict=True)]
+    return total

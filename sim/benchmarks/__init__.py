@@ -1,0 +1,1 @@
+"""Measurements: what the array and the kit achieve, one a module."""

@@ -1,0 +1,45 @@
+"""The cycle model with everything prepared: the one place of the benchmarks that looks below `sim.run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.image.image import Image
+from sim import cycles
+from sim.decode import columns
+from sim.timing import active_columns, works
+
+__all__ = ["column_counts", "prepared"]
+
+
+def column_counts(image: Image) -> NDArray[np.int64]:
+    """(columns, pes) entries of each column of a network of one layer in each PE, padding entries included.
+
+    The entries of a PE lie one behind the other, so sums of these counts are their places.
+    """
+    (only,) = columns(image)
+    return only.counts.astype(np.int64)
+
+
+def prepared(image: Image, raw: NDArray[np.int16]) -> Callable[[], int]:
+    """A function that runs the cycle model, and nothing else, for a network of one layer.
+
+    It returns the cycles of the batch without the exposed write-back. Column counts and active columns are worked out
+    here, once; the model's code is compiled by its first call.
+
+    Parameters
+    ----------
+    image : one layer, on chip.
+    raw : int16 (batch, inputs); the batch must fit on chip (one run).
+    """
+    program = works(image)
+    active = [active_columns(image, [vector]) for vector in raw]
+
+    def run() -> int:
+        times = cycles.run(image.params, program, active)
+        return times[-1][-1].finished - times[0][0].accepted
+
+    return run

@@ -1,0 +1,229 @@
+"""Run a compiled network: the array's parts on an engine, everything else as the golden model computes it.
+
+For the engine golden, the layers of an image are read back from its memories (`sim.decode`), so that what is compared
+with the hardware has been through the packer as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.errors import InputError
+from compiler.graph.ir import Node, Type
+from compiler.network import Network
+from sim import golden
+from sim.run import ENGINES, LayerStats, Result, run
+
+__all__ = ["NetworkResult", "check_inputs", "run_network"]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkResult:
+    """What an engine computed.
+
+    Attributes
+    ----------
+    engine, pes : which one, and the processing elements of the array.
+    values : name → raw int16 (batch, *shape): each value of the graph, and each layer of an image.
+    types : name → what one sample of it is.
+    names : the outputs, in order; `raw`, `exponent` and `value` are those of the first.
+    input_saturated : input values that did not fit int16 after quantization.
+    layers : layers of the images, and operators that the host executed, in order of computation.
+    runs : what each image did, in order; its batch has a vector for each sample and place along the other axes.
+    """
+
+    engine: str
+    pes: int
+    values: Mapping[str, NDArray[Any]]
+    types: Mapping[str, Type]
+    names: tuple[str, ...]
+    input_saturated: int
+    layers: tuple[LayerStats, ...]
+    runs: tuple[Result, ...]
+    waves: Path | None = None
+
+    @property
+    def raw(self) -> NDArray[Any]:
+        """int16 (batch, *shape) of the first output."""
+        return self.values[self.names[0]]
+
+    @property
+    def exponent(self) -> int:
+        """Power of two of the first output."""
+        return self.types[self.names[0]].exponent or 0
+
+    @property
+    def value(self) -> NDArray[np.float64]:
+        """float64 (batch, *shape) of the first output."""
+        return self.real(self.names[0])
+
+    def real(self, name: str) -> NDArray[np.float64]:
+        """A value as float64: raw · 2**exponent."""
+        return np.ldexp(self.values[name].astype(np.float64), self.types[name].exponent or 0)
+
+    @property
+    def cycles(self) -> int | None:
+        """Cycles of all images over the batch; None where the engine has none, or the array computes nothing."""
+        return _sum([ran.cycles for ran in self.runs])
+
+    @property
+    def drain_cycles(self) -> int | None:
+        """Those of them in which write-back is exposed."""
+        return _sum([ran.drain_cycles for ran in self.runs])
+
+    def asdict(self) -> dict[str, Any]:
+        """The documented JSON form."""
+        return {
+            "engine": self.engine,
+            "pes": self.pes,
+            "batch": len(self.raw),
+            "cycles": self.cycles,
+            "drain_cycles": self.drain_cycles,
+            "input_saturated": self.input_saturated,
+            "layers": [
+                {
+                    "name": layer.name, "on": layer.on, "cycles": layer.cycles, "latency": layer.latency,
+                    "counters": layer.counters,
+                }
+                for layer in self.layers
+            ],
+        }  # fmt: skip
+
+
+def _sum(parts: Sequence[int | None]) -> int | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if known and len(known) == len(parts) else None
+
+
+def check_inputs(network: Network, given: Any) -> tuple[list[NDArray[Any]], int]:
+    """Raw inputs of a network, (batch, *shape) each, and how many values were saturated.
+
+    Parameters
+    ----------
+    given : an array for a network with one input; or a mapping from the names of the inputs, or a sequence in their
+        order. int16 is taken raw, floats are quantized at the input's exponent, indices are any integers. An array may
+        have other axes behind the batch if it holds as many values, and (values,) is a batch of one.
+
+    Raises
+    ------
+    InputError
+        Wrong number, dtype or shape, an empty batch, NaN or infinity.
+    """
+    nodes = network.graph.inputs
+    names = [node.name for node in nodes]
+    if isinstance(given, Mapping):
+        if set(given) != set(names):
+            raise InputError(f"inputs {', '.join(map(str, given))} are given; the network takes {', '.join(names)}")
+        arrays = [np.asarray(given[name]) for name in names]
+    elif isinstance(given, (list, tuple)) and len(nodes) > 1 and len(given) == len(nodes):
+        arrays = [np.asarray(array) for array in given]
+    elif len(nodes) == 1:
+        arrays = [np.asarray(given)]
+    else:
+        raise InputError(f"the network has {len(nodes)} inputs ({', '.join(names)}); expected an array for each")
+    checked = [_check(node, kind, array) for node, kind, array in zip(nodes, network.inputs, arrays, strict=True)]
+    batches = {len(raw) for raw, _ in checked}
+    if len(batches) > 1:
+        raise InputError(f"the inputs have batches of {', '.join(str(len(raw)) for raw, _ in checked)}; expected one")
+    return [raw for raw, _ in checked], sum(clipped for _, clipped in checked)
+
+
+def _check(node: Node, kind: Type, array: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """One input."""
+    size = int(np.prod(kind.shape))
+    form = ", ".join(["batch", *map(str, kind.shape)])
+    if kind.kind == "index":
+        if array.dtype.kind not in "iu":
+            raise InputError(f"{node.name} has dtype {array.dtype}; expected integers, which are indices")
+    elif array.dtype.kind != "f" and not (array.dtype.kind == "i" and array.dtype.itemsize == 2):
+        raise InputError(f"the input has dtype {array.dtype}; expected int16 (raw) or a float type")
+    if array.shape == kind.shape or array.shape == (size,):
+        array = array[None]
+    if array.ndim < 1 or (array.shape[1:] != kind.shape and (len(array) == 0 or array.size != len(array) * size)):
+        raise InputError(f"the input has shape {array.shape}; expected ({form})")
+    if len(array) == 0:
+        raise InputError(f"the batch is empty; expected at least one sample of shape {kind.shape}")
+    array = array.reshape(len(array), *kind.shape)
+    if kind.kind == "index":
+        return array.astype(np.int64), 0
+    if array.dtype.kind == "i":
+        return np.ascontiguousarray(array, np.int16), 0
+    if not np.isfinite(array).all():
+        raise InputError(f"the input holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite")
+    return golden.quantize_input(array, kind.exponent or 0)
+
+
+def run_network(
+    network: Network,
+    x: Any,
+    *,
+    engine: str = "golden",
+    waves: Path | None = None,
+    seed: int = 1,
+    progress: Progress | None = None,
+) -> NetworkResult:
+    """Run a batch.
+
+    Parameters
+    ----------
+    network : compiled network.
+    x : inputs, see `check_inputs`.
+    engine : one of `sim.run.ENGINES`, for what the array computes; the host's operators are always the golden model's.
+    waves : waveform file to write (engine rtl, and networks of one image only).
+    seed : of the random initial contents of memories and registers (engine rtl only).
+    progress : called with (vectors done, vectors) of each image in turn.
+
+    Raises
+    ------
+    InputError
+        Unknown engine, or inputs that do not fit the network.
+    ToolError
+        The engine needs a tool that is missing.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
+    if waves is not None and len(network.images) != 1:
+        raise InputError(f"a waveform shows one image of the array; this network has {len(network.images)}")
+    inputs, saturated = check_inputs(network, x)
+    given, batch = iter(inputs), len(inputs[0])
+    types = dict(network.types)
+    found: dict[str, golden.GoldenValue] = {}
+    layers: list[LayerStats] = []
+    runs: list[Result] = []
+    host = set(network.host)
+    for node in network.graph:
+        if node.op == "Input":
+            found[node.output] = golden.GoldenValue(next(given), np.zeros(batch, np.int64))
+        elif node.op == "Array":
+            source = found[node.inputs[0]].raw
+            image = network.image(node)
+            ran = run(image, source.reshape(-1, image.inputs), engine=engine, waves=waves, seed=seed, progress=progress)
+            runs.append(ran)
+            layers += ran.layers
+            for info, raw in zip(image.layers, ran.layer_raw, strict=True):
+                shape = (*source.shape[1:-1], info.outputs)
+                found[info.name] = golden.GoldenValue(raw.reshape(batch, *shape), np.zeros(batch, np.int64))
+                types[info.name] = Type(shape, types[node.output].layout, exponent=info.output_exponent)
+            found[node.output] = found[image.layers[-1].name]
+        else:
+            try:
+                made = golden.step(node, found, batch, network.params.acc_bits)
+            except ValueError as error:  # an index beyond its table
+                raise InputError(str(error)) from None
+            found.update(made)
+            if node in host:
+                counts = {"saturated": int(sum(value.saturated.sum() for value in made.values()))}
+                layers.append(LayerStats(node.name, None, None, counts, "host"))
+    return NetworkResult(
+        engine, network.params.pes, {name: value.raw for name, value in found.items()}, types,
+        tuple(node.inputs[0] for node in network.graph.outputs), saturated, tuple(layers), tuple(runs),
+        next((ran.waves for ran in runs), None),
+    )  # fmt: skip

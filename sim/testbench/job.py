@@ -1,0 +1,144 @@
+"""Cocotb bench that runs a job folder: it starts the array, lets it run, and reads back.
+
+The job folder (environment variable ``EIE_JOB``) holds ``job.json`` and the arrays that it names. The
+design runs freely between start and interrupt: Python is not in the loop.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
+from cocotbext.axi import AxiStreamBus, AxiStreamSource
+
+from hw.layouts import Memory
+from hw.params import Params
+from sim.testbench.host import HostPort
+
+ACT_BYTES = 16  # bytes of an activation word: eight int16
+
+CLOCK_NS = 2
+
+
+class Bench:
+    """One array under test: clock, reset, watchdog, and both ways to its memories."""
+
+    def __init__(self, dut: Any, params: Params, watchdog: int) -> None:
+        self.dut, self.params, self.watchdog = dut, params, watchdog
+        Clock(dut.clk, CLOCK_NS, unit="ns").start()
+        self.host = HostPort(dut, params)
+        self.tiles = AxiStreamSource(AxiStreamBus.from_prefix(dut, "refill_"), dut.clk) if params.refill else None
+
+    def stream(self, tiles: bytes, pauses: float, seed: int) -> None:
+        """Offer the beats of `tiles` to the refill port, in a share of cycles (`pauses`) not."""
+        if not tiles:
+            return
+        assert self.tiles is not None
+        self.tiles.send_nowait(tiles)
+        if pauses:
+            chosen = random.Random(seed)
+            self.tiles.set_pause_generator(chosen.random() < pauses for _ in itertools.count())
+
+    async def reset(self) -> None:
+        """Pull the reset line and wait until the accumulators are clear."""
+        self.dut.rst.value = 1
+        await ClockCycles(self.dut.clk, 4)
+        self.dut.rst.value = 0
+        while (await self.host.status())["busy"]:
+            pass
+
+    async def run(self, first: int = 0) -> dict[str, int]:
+        """Start, wait for the interrupt or the watchdog, acknowledge; returns the status at the end."""
+        await self.host.write("INTERRUPT", 1)
+        await self.host.write("FIRST", first)
+        await self.host.write("CONTROL", 1)
+        if not self.dut.irq.value:
+            # A timer, because ClockCycles would call Python in every cycle.
+            await First(RisingEdge(self.dut.irq), Timer(self.watchdog * CLOCK_NS, unit="ns"))
+        status = await self.host.status()
+        assert status["done"], f"watchdog: the array did not finish within {self.watchdog} cycles; status {status}"
+        await self.host.write("CONTROL", 4)
+        return status
+
+    def memory(self, memory: Memory, unit: int) -> Any:
+        """Handle of the words of a memory, for loading and reading without the bus."""
+        core = self.dut.core
+        match memory:
+            case Memory.ACTIVATIONS:
+                block = getattr(core, f"acts_{unit}")
+            case Memory.DESCRIPTORS:
+                block = core.descriptors
+            case Memory.RECORDS:
+                block = core.records
+            case _:
+                raise ValueError(f"{memory} is loaded through the bus or preloaded")
+        return block.ram.mem
+
+
+async def load_by_bus(bench: Bench, folder: Path) -> None:
+    """Weights, pointers, codebook and bias through the host port."""
+    loads = json.loads((folder / "words.json").read_text())
+    for name, units in loads.items():
+        for unit, words in enumerate(units):
+            await bench.host.load(Memory[name], unit, 0, [int(word, 16) for word in words])
+
+
+@cocotb.test()
+async def run_job(dut: Any) -> None:
+    """Every chunk of the job: inputs and descriptors in, start, outputs and records out."""
+    folder = Path(os.environ["EIE_JOB"])
+    job = json.loads((folder / "job.json").read_text())
+    params = Params.from_dict(job["params"])
+    bench = Bench(dut, params, job["watchdog"])
+    await bench.reset()
+    if job["bus"]:
+        await load_by_bus(bench, folder)
+    tiles = np.load(folder / "tiles.npy").tobytes()
+    results = []
+    for number, count in enumerate(job["chunks"]):
+        inputs = np.load(folder / f"inputs_{number}.npy")
+        descriptors = [int(word, 16) for word in json.loads((folder / f"descriptors_{number}.json").read_text())]
+        lines = inputs.shape[1]
+        words = [[int.from_bytes(line.tobytes(), "little") for line in bank] for bank in inputs]
+        if job["bus"]:
+            for unit, bank in enumerate(words):
+                await bench.host.load(Memory.ACTIVATIONS, unit, 0, bank)
+            await bench.host.load(Memory.DESCRIPTORS, 0, 0, descriptors)
+        else:
+            for unit, bank in enumerate(words):
+                memory = bench.memory(Memory.ACTIVATIONS, unit)
+                for address, word in enumerate(bank):
+                    memory[address].value = word
+            memory = bench.memory(Memory.DESCRIPTORS, 0)
+            for address, word in enumerate(descriptors):
+                memory[address].value = word
+            await ClockCycles(dut.clk, 1)
+        bench.stream(tiles * job["vectors"][number], job["pauses"], job["seed"])
+        begun = time.perf_counter()
+        status = await bench.run()
+        seconds = time.perf_counter() - begun
+        if job["bus"]:
+            banks = [await bench.host.fetch(Memory.ACTIVATIONS, unit, 0, lines) for unit in range(params.groups)]
+            records = await bench.host.fetch(Memory.RECORDS, 0, 0, count)
+        else:
+            banks = [
+                [int(bench.memory(Memory.ACTIVATIONS, unit)[n].value) for n in range(lines)]
+                for unit in range(params.groups)
+            ]
+            records = [int(bench.memory(Memory.RECORDS, 0)[n].value) for n in range(count)]
+        raw = b"".join(word.to_bytes(ACT_BYTES, "little") for bank in banks for word in bank)
+        np.save(folder / f"outputs_{number}.npy", np.frombuffer(raw, "<i2").reshape(params.groups, lines, 8))
+        results.append({"status": status, "records": [hex(word) for word in records],
+                        "cycles": await bench.host.read("CYCLES"), "seconds": seconds})  # fmt: skip
+        if job["stop_on_error"] and status["error"]:
+            break
+    (folder / "results.json").write_text(json.dumps(results))

@@ -1,0 +1,117 @@
+"""One column on its way through a processing element, cycle by cycle: recorded from the hardware, and drawn.
+
+Written into docs/ by ``python -m sim.waveform docs`` (`make docs`); a test compares the recording with the
+table of stages in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compiler.graph.dense import Dense, dense_graph
+from compiler.image.image import Image
+from compiler.lower.pipeline import compile_graph
+from compiler.options import Options
+from hw.core import Core
+from hw.params import Params, preset
+from sim.amaranth_engine import run_amaranth
+
+__all__ = ["BROADCAST", "STAGES", "draw", "network", "record"]
+
+BROADCAST = "broadcast fires"
+Get = Callable[[Any], int]
+
+STAGES: dict[str, Callable[[Core, Get], int]] = {
+    BROADCAST: lambda core, get: get(core.scan.o.valid) & get(core.scan.o.ready),
+    "pointer memory addressed": lambda core, get: get(core.pes[0].pointer_read.memory.r_en),
+    "job written into the queue": lambda core, get: get(core.pes[0].pointer_read.o.valid),
+    "empty column dropped": lambda core, get: get(core.pes[0].pointer_read.dropped),
+    "queue holds a job": lambda core, get: get(core.pes[0].queue.o.valid),
+    "job taken": lambda core, get: get(core.pes[0].weight_read.i.valid) & get(core.pes[0].weight_read.i.ready),
+    "weight word requested": lambda core, get: get(core.pes[0].weight_read.memory.r_en),
+    "codebook addressed": lambda core, get: get(core.pes[0].weight_decode.memory.r_en),
+    "weight × activation": lambda core, get: get(core.pes[0].mac.i.valid),
+    "column done with this sum": lambda core, get: get(core.pes[0].mac.done),
+}
+"""What is watched, in the first PE: 1 in the cycles in which it happens."""
+
+
+def network(params: Params, options: Options) -> tuple[Image, Any]:
+    """An octet of inputs of which three are not zero, and its batch of one.
+
+    The first column has three weights in the PE, the second none, the third ten: more than a word holds.
+    """
+    weight = np.zeros((16, 8), np.float32)
+    weight[[2, 5, 6], 1] = 3, 7, 3
+    weight[1:11, 6] = 7
+    x = np.zeros((1, 8), np.int16)
+    x[0, [1, 4, 6]] = 100, 200, 300
+    # The second column needs a weight in the other PE, or it would be skipped before the broadcast.
+    wide = np.zeros((32, 8), np.float32)
+    wide[0::2], wide[1, 4] = weight, 3
+    graph = dense_graph([Dense("layer", wide)])
+    return compile_graph(graph, params, x, options).images[0], x
+
+
+def record() -> dict[str, list[int]]:
+    """Values of `STAGES` from the cycle before the first column is broadcast to the one after the last sum."""
+    params = preset("BALANCED_2").replace(fragments=1)
+    image, x = network(params, Options(balanced=False))
+    cycles: list[dict[str, int]] = []
+    run_amaranth(
+        image, x, watch=lambda core, get: cycles.append({name: int(see(core, get)) for name, see in STAGES.items()})
+    )
+    first = next(n for n, cycle in enumerate(cycles) if cycle[BROADCAST])
+    last = max(n for n, cycle in enumerate(cycles) if cycle["column done with this sum"])
+    return {name: [cycle[name] for cycle in cycles[first - 1 : last + 2]] for name in STAGES}
+
+
+def draw(waves: dict[str, list[int]]) -> bytes:
+    """An SVG of the recording, a row a signal, the first broadcast in the cycle called F."""
+    import io
+
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    length = len(waves[BROADCAST])
+    figure = Figure(figsize=(0.42 * length + 2.6, 0.42 * len(waves) + 0.8), layout="constrained")
+    FigureCanvasSVG(figure)
+    axis = figure.subplots()
+    edges = np.arange(length + 1)
+    for n, values in enumerate(waves.values()):
+        base = len(waves) - 1 - n
+        level = base + 0.7 * np.array([*values, values[-1]])
+        axis.step(edges, level, where="post", color="C0", linewidth=1.5)
+        axis.fill_between(edges, base, level, step="post", color="C0", alpha=0.25, linewidth=0)
+    axis.set_yticks([len(waves) - 0.65 - n for n in range(len(waves))], list(waves))
+    axis.set_xticks(edges[:-1] + 0.5, ["F" if n == 1 else f"{n - 1:+d}" for n in range(length)])
+    axis.set_xticks(edges, minor=True)
+    axis.grid(axis="x", which="minor", alpha=0.4)
+    axis.tick_params(axis="x", which="minor", length=0)
+    axis.tick_params(axis="y", length=0)
+    axis.set_xlim(0, length)
+    axis.spines[:].set_visible(False)
+    buffer = io.BytesIO()
+    # Neither date nor random names: the same recording gives the same bytes.
+    with mpl.rc_context({"svg.hashsalt": "waveform", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def main(folder: Path) -> None:
+    waves = record()
+    lines = (f" {json.dumps(name, ensure_ascii=False)}: {json.dumps(values)}" for name, values in waves.items())
+    (folder / "waveform.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    (folder / "waveform.svg").write_bytes(draw(waves))
+    print(f"{folder}/waveform.json and {folder}/waveform.svg written")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
