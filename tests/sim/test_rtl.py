@@ -13,6 +13,7 @@ from compiler.errors import EieError
 from compiler.lower.chain import Chain, QuantizedLayer
 from compiler.lower.encode import encode
 from compiler.lower.pack import pack
+from compiler.options import Options
 from hw.accelerator import TOP_MODULE
 from hw.export import export_verilog, verilog_text
 from hw.layouts import Memory, descriptor, fields, pointer_block, refill_header
@@ -249,7 +250,7 @@ def test_fault_room_rule_in_the_model_is_caught_by_the_hardware(monkeypatch):
 
 def test_a_last_tile_is_done_while_a_pe_is_at_the_one_before():
     """PE 0 works in the second tile alone, PE 1 a little in the third: the layer is finished when PE 0 is."""
-    params = Params(pes=2, rows=32, queue_depth=64, balanced=False, weight_words=22, pointer_blocks=12, act_lines=512,
+    params = Params(pes=2, rows=32, queue_depth=64, weight_words=22, pointer_blocks=12, act_lines=512,
                     bias_words=512, codebooks=4, descriptors=64)  # fmt: skip
     codes = np.zeros((40, 24), np.uint8)
     codes[0::2, 8:12] = 1
@@ -260,8 +261,8 @@ def test_a_last_tile_is_done_while_a_pe_is_at_the_one_before():
         name="layer", codes=codes, codebook=codebook, weight_exponent=0, bias=np.zeros(40, np.int64), shift=0,
         activation="none", input_exponent=0, output_exponent=0, exact=True,
     )  # fmt: skip
-    graph = Chain((layer,), params)
-    image = pack(graph, encode(graph))
+    graph, options = Chain((layer,), params), Options(balanced=False)
+    image = pack(graph, encode(graph, options), options)
     assert [step.keep for steps in image.steps for step in steps] == [1, 1, 0]
     x = np.zeros((2, 24), np.int16)
     x[:, [8, 9, 10, 11, 16]] = 1
