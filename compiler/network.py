@@ -65,7 +65,8 @@ class Network:
 
     def image(self, node: Node) -> Image:
         """The image of an `Array` node."""
-        return self.images[node["image"]]
+        image: Image = self.images[node["image"]]
+        return image
 
 
 def network_of(image: Image) -> Network:

@@ -70,7 +70,7 @@ def conv(node: Node, reads: Sequence[Value], context: Context, target: int | Non
     if choices is None:
         weight = node.tensors["weight"].reshape(len(node.tensors["weight"]), -1)
         lift = _lift(weight)
-        ways = [lift] if context.per_channel is True else [None]
+        ways: list[Int | None] = [lift] if context.per_channel is True else [None]
         if context.per_channel == "auto" and x.samples is not None and lift.any():
             ways.append(lift)
         choices = [share_weights(weight, context.params.code_bits, way) for way in ways]

@@ -1,8 +1,8 @@
 """From a graph of floats to a graph of integers; docs/numerics.md is the specification.
 
-Nodes are taken in order. Each chooses the finest exponent at which its results fit, for all inputs or for the calibration
-data; the integers made so far are what the next node is fitted to. Where values must have one exponent and chose
-different ones, a second run gives all of them the largest; a Shift is inserted at those that cannot take it.
+Nodes are taken in order. Each chooses the finest exponent at which its results fit, for all inputs or for the
+calibration data; the integers made so far are what the next node is fitted to. Where values must have one exponent and
+chose different ones, a second run gives all of them the largest; a Shift is inserted at those that cannot take it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from compiler.graph.ir import Graph, Node, unique
 from compiler.graph.operators import verify
 from compiler.lower.agree import agreed, keeps
 from compiler.lower.formats import exponent_of, input_exponent, peak_of, to_raw
-from compiler.lower.rules import RULES, rescale
+from compiler.lower.rules import RULES, clamp_exponent, rescale
 from compiler.lower.scan import float_states
 from compiler.lower.value import Context, Made, PerChannel, Value
 from hw.params import Params
@@ -206,9 +206,9 @@ class _Scope:
     def target(self, value: str) -> int | None:
         return self.fixed.get(value, self.run.targets.get(self.prefix + value))
 
-    def _keep(self, value: str, made: Value, free: bool = False) -> None:
+    def _keep(self, value: str, made: Value) -> None:
         self.values[value] = made
-        self.run.chosen[self.prefix + value] = None if free else made.exponent
+        self.run.chosen[self.prefix + value] = None if made.zero else made.exponent
 
     def _at(self, read: str, value: Value, exponent: int | None) -> tuple[str, Value]:
         """A value brought to an exponent, by as many Shifts as it takes."""
@@ -223,7 +223,8 @@ class _Scope:
     def _reads(self, names: Sequence[str], agree: bool) -> tuple[list[str], list[Value]]:
         """Names in the integer graph and values of what a node reads, at one exponent if they must agree."""
         values = [self.values[name] for name in names]
-        known = [value.exponent for value in values if value.exponent is not None]
+        known = [value.exponent for value in values if value.exponent is not None and not value.zero]
+        known = known or [value.exponent for value in values if value.exponent is not None]
         common = max(known) if agree and known else None
         found = [
             self._at(self.names[name], value, value.exponent if common is None else common)
@@ -255,15 +256,16 @@ class _Scope:
     def rule(self, node: Node) -> None:
         """A node by its rule, behind the Shifts that it needs."""
         names, reads = self._reads(node.inputs, node.op in ("Add", "Concat"))
-        if node.op == "FakeQuantize":
-            names[0], reads[0] = self._at(names[0], reads[0], node["scale_exponent"])
+        if node.op in ("FakeQuantize", "Clamp"):
+            exponent = node["exponent"] if node.op == "FakeQuantize" else clamp_exponent(node, reads[0])
+            names[0], reads[0] = self._at(names[0], reads[0], exponent)
         target = None if keeps(node) else self.target(node.output)
         made = RULES[node.op](node, reads, self.context, target)
         name, value = names[0] if names else "", made.value
         if made.node is not None:
             self.nodes.append(made.node.replace(inputs=tuple(names)))
             name = node.output
-        self._keep(node.output, value, made.free)
+        self._keep(node.output, value)
         self._note(node, made)
         wanted = None if node.op == "Output" else self.target(node.output)
         self.names[node.output], self.values[node.output] = self._at(name, value, wanted)
@@ -281,22 +283,23 @@ class _Scope:
         names, reads = self._reads(node.inputs, False)
         if any(read.samples is None for read in reads):
             raise ModelError(
-                f"{node.name}: the range of what a loop carries from step to step cannot be bounded; give calibration data"
+                f"{node.name}: the range of what a loop carries on has no bound without data; give calibration data"
             )
         batch, steps = max(len(read.samples) for read in reads if read.samples is not None), reads[0].low.shape[0]
-        states = float_states(node, [read.floats() if read.exponent is not None else read.samples for read in reads])
+        begins, finals = float_states(node, [read.floats() for read in reads])
         given: dict[str, Value] = {}
         for number, (begin, read) in enumerate(zip(node.body.inputs, reads, strict=True)):
             if number < count:
                 given[begin.output] = _unstacked(read, batch)
                 continue
+            states = begins[number - count]
+            peak = peak_of(np.concatenate([states, finals[number - count]]), self.context.percentile)
             exponent = self.run.targets.get(inner + begin.output)
             if exponent is None:
-                peak = peak_of(states[number - count], self.context.percentile)
                 exponent = exponent_of(peak) if peak else read.scale
             names[number], _ = self._at(names[number], read, exponent)
             low, high = np.full(read.low.shape, LOW, np.int64), np.full(read.low.shape, HIGH, np.int64)
-            given[begin.output] = Value(exponent, low, high, to_raw(states[number - count], exponent))
+            given[begin.output] = Value(exponent, low, high, to_raw(states, exponent))
         body, ends = self.run.graph(node.body, inner, given)
         carried = [given[begin.output] for begin in node.body.inputs[count:]]
         body, ends = _returned(body, ends, carried)
@@ -354,7 +357,7 @@ def _fixed(graph: Graph) -> dict[str, int]:
             continue
         value = node.inputs[0]
         while len(graph.users(value)) == 1:
-            found[value] = node["scale_exponent"]
+            found[value] = node["exponent"]
             producer = graph.producer(value)
             if not keeps(producer) or len(producer.inputs) != 1:
                 break

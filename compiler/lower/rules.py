@@ -25,7 +25,7 @@ from compiler.lower.tables import best_table, look_up
 from compiler.lower.value import Context, Made, Value
 from compiler.lower.weights import Attempt, finest, fixed_bias, settle
 
-__all__ = ["RULES", "Rule", "rescale"]
+__all__ = ["RULES", "Rule", "clamp_exponent", "rescale"]
 
 Int = NDArray[np.int64]
 Rule = Callable[[Node, Sequence[Value], Context, int | None], Made]
@@ -165,7 +165,7 @@ def _moved(node: Node, reads: Sequence[Value], context: Context, target: int | N
     def run(arrays: list[Int]) -> Int:
         return OPERATORS[node.op].meaning(node, arrays, lambda body, inputs: [])[0]
 
-    low, high = (run([end(read)[None] for read in reads])[0] for end in (lambda r: r.low, lambda r: r.high))
+    low, high = run([read.low[None] for read in reads])[0], run([read.high[None] for read in reads])[0]
     known = [read.samples for read in reads if read.samples is not None]
     samples = run(known) if len(known) == len(reads) else None
     return Made(node, Value(reads[0].exponent, low, high, samples))
@@ -187,10 +187,15 @@ def _clamp(node: Node, reads: Sequence[Value], context: Context, target: int | N
     return _limited(node, reads[0], low, high)
 
 
+def clamp_exponent(node: Node, x: Value) -> int:
+    """The exponent that a Clamp reads at: that of its input, or a coarser one if all results are beyond its reach."""
+    beyond = [limit for limit in (node["low"], -node["high"]) if limit > 0]
+    return max(x.scale, *(exponent_of(limit) for limit in beyond)) if beyond else x.scale
+
+
 def _fake_quantize(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
     """What was trained with its own scale and bits has them; `quantize_graph` has brought it to that scale."""
-    half = 1 << (node["bits"] - 1)
-    return _limited(node, reads[0], max(-half, LOW), min(half - 1, HIGH))
+    return _limited(node, reads[0], max(node["low"], LOW), min(node["high"], HIGH))
 
 
 def _activation(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
@@ -233,7 +238,7 @@ def _constant(node: Node, reads: Sequence[Value], context: Context, target: int 
     made = node.replace(
         attributes={"layout": node["layout"], "exponent": exponent}, tensors={"value": raw.astype(np.int16)}
     )
-    return Made(made, Value(exponent, raw, raw, raw[None]), exact, free=not peak)
+    return Made(made, Value(exponent, raw, raw, raw[None]), exact)
 
 
 def _gather(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
@@ -248,7 +253,7 @@ def _gather(node: Node, reads: Sequence[Value], context: Context, target: int | 
     exact = bool(np.array_equal(np.ldexp(raw * 1.0, exponent), table))
     made = node.replace(attributes={"exponent": exponent}, tensors={"table": raw.astype(np.int16)})
     low, high = (np.broadcast_to(end, (*x.low.shape, raw.shape[1])) for end in (raw.min(axis=0), raw.max(axis=0)))
-    return Made(made, Value(exponent, low, high, None if x.samples is None else raw[x.samples]), exact, free=not peak)
+    return Made(made, Value(exponent, low, high, None if x.samples is None else raw[x.samples]), exact)
 
 
 def rescale(name: str, read: str, x: Value, exponent: int) -> tuple[Node, Value]:

@@ -40,8 +40,14 @@ class Value:
         assert self.exponent is not None
         return self.exponent
 
+    @property
+    def zero(self) -> bool:
+        """Whether it is zero as far as is known, so that any exponent would do."""
+        dead = self.samples is not None and not self.samples.any()
+        return self.exponent is not None and (dead or not (self.low.any() or self.high.any()))
+
     def floats(self) -> NDArray[np.float64]:
-        """The samples as quantities."""
+        """The samples as quantities; indices as they are."""
         assert self.samples is not None
         return np.ldexp(self.samples.astype(np.float64), self.exponent or 0)
 
@@ -59,7 +65,6 @@ class Made:
     clustered : weights had more distinct values than the codebook.
     per_channel : output channels have scales of their own.
     clipped : numbers of the calibration data that saturated.
-    free : the exponent was this node's choice among all (a constant of zeros).
     """
 
     node: Node | None
@@ -69,7 +74,6 @@ class Made:
     clustered: bool = False
     per_channel: bool = False
     clipped: int = 0
-    free: bool = False
 
 
 @dataclass(frozen=True)

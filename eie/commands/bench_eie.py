@@ -211,11 +211,15 @@ def _print(output: Output, measured: Measurement, title: str) -> None:
 
 def _network(output: Output, network: Path, source: Path, hardware: str | None) -> tuple[dict[str, Any], list[str]]:
     """Rows of a compiled network."""
-    from compiler.image.image import Image
+    from compiler.errors import InputError
+    from compiler.network_file import load
     from eie.batch import read_batch
     from sim.benchmarks.efficiency import measure_network
 
-    image, x = Image.load(network), read_batch(source)
+    images, x = load(network).images, read_batch(source)
+    if len(images) != 1:
+        raise InputError(f"{network} has {len(images)} images of the array; expected one: a chain of Linear")
+    (image,) = images
     rows, whole = measure_network(image, x, network.stem, hardware)
     shown: list[NetworkLayer | Row] = [*rows, whole]
     output.table(
