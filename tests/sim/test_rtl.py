@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from compiler.errors import EieError
+from compiler.files import write_files
 from compiler.lower.chain import Chain, QuantizedLayer
 from compiler.lower.encode import encode
 from compiler.lower.pack import pack
 from compiler.options import Options
 from hw.accelerator import TOP_MODULE
-from hw.export import export_verilog, verilog_text
+from hw.export import verilog_files, verilog_text
 from hw.layouts import Memory, descriptor, fields, pointer_block, refill_header
 from hw.params import Params, preset
 from sim import cycles
@@ -345,7 +346,7 @@ def headers(tiles):
 @pytest.mark.parametrize("name", ["BALANCED_1", "BALANCED_4", "BALANCED_64", "EIE_64", "ECP5_PE"])
 def test_verilog_is_lint_clean_and_emits_one_pe(tmp_path, name):
     params = preset(name)
-    export_verilog(params, tmp_path)
+    write_files(tmp_path, verilog_files(params))
     text = (tmp_path / "accelerator.v").read_text()
     assert text.count("module eie_pe(") == 1
     assert len(re.findall(r"eie_pe \S*pe_\d+ \(", text)) == params.pes
@@ -361,7 +362,7 @@ def test_verilog_is_lint_clean_and_emits_one_pe(tmp_path, name):
 @pytest.mark.rtl
 def test_c_header_compiles_and_agrees(tmp_path):
     params = preset("BALANCED_4")
-    export_verilog(params, tmp_path)
+    write_files(tmp_path, verilog_files(params))
     printing = 'int main(void){printf("%x %x %d", EIE_DATA, EIE_STATUS_ERROR_MASK, EIE_PARAM_PES);}'
     source = '#include <stdio.h>\n#include "eie.h"\n' + printing
     (tmp_path / "main.cpp").write_text(source)
