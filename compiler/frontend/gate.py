@@ -20,29 +20,32 @@ _REPORT = "the translation is wrong: please report this model"
 
 
 def check_outputs(
-    graph: Graph, inputs: Sequence[ArrayLike], expected: Sequence[ArrayLike], bound: float = 1e-5
+    graph: Graph, inputs: Sequence[ArrayLike], references: Sequence[tuple[Sequence[ArrayLike], float]]
 ) -> None:
     """Compare what a graph computes with what the model computed, behind what is left to the host.
 
     Parameters
     ----------
     inputs : for each Input, samples first.
-    expected : for each Output; the samples may lie along any axis, as long as it has their number.
-    bound : largest difference, as a part of the largest number of an output.
+    references : what the model computed, for each Output, and how large a difference may be, as a part of the
+        output's largest number; several where the model was run in several formats. The samples may lie along any
+        axis, as long as it has their number.
 
     Raises
     ------
     ModelError
         Saying which output is NaN, infinite or different, and how far.
     """
-    if len(expected) != len(graph.outputs):
-        raise ModelError(f"the model returns {len(expected)} tensors; its graph has {len(graph.outputs)} outputs")
+    for expected, _ in references:
+        if len(expected) != len(graph.outputs):
+            raise ModelError(f"the model returns {len(expected)} tensors; its graph has {len(graph.outputs)} outputs")
     with np.errstate(all="ignore"):
         found = outputs(graph, [np.asarray(values) for values in inputs])
         made = tails(graph, found)
-        for node, before, values, wanted in zip(graph.outputs, found, made, expected, strict=True):
-            _check_finite(node, values, np.asarray(wanted))
-            _check(node, before, values, np.asarray(wanted), bound)
+        for expected, bound in references:
+            for node, before, values, wanted in zip(graph.outputs, found, made, expected, strict=True):
+                _check_finite(node, values, np.asarray(wanted))
+                _check(node, before, values, np.asarray(wanted), bound)
 
 
 def _check_finite(node: Node, values: Array, wanted: Array) -> None:
@@ -51,7 +54,8 @@ def _check_finite(node: Node, values: Array, wanted: Array) -> None:
             continue
         nan, infinite = int(np.isnan(given).sum()), int(np.isinf(given).sum())
         what = " and ".join([f"NaN in {nan}"] * bool(nan) + [f"infinite in {infinite}"] * bool(infinite))
-        cause = "; with more range it is finite: float32 overflows" if np.isfinite(other).all() else ""
+        overflow = whose == "model" and bool(np.isfinite(other).all())
+        cause = "; with more range it is finite: float32 overflows within the model" if overflow else ""
         raise ModelError(
             f"output {node.name!r} of the {whose} is {what} of {given.size} numbers on example_inputs{cause}; "
             "check the weights and the inputs' range"

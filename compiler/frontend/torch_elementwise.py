@@ -97,7 +97,7 @@ def _square(call: Call) -> Value:
     return _combine(call, "Multiply", call.x, call.x, 1.0)
 
 
-def _apply(name: str) -> Translation:
+def _apply(name: str) -> Callable[[Call], Value]:
     def translate(call: Call) -> Value:
         return call.value(call.emit("Activation", call.x.name, function=name), call.x.samples)
 
@@ -178,7 +178,7 @@ def _two_slopes(slope: Callable[[Call], Any]) -> Translation:
 
 
 def _prelu(call: Call) -> Any:
-    weight: Tensor = call["weight"]
+    weight = call["weight"]
     if isinstance(weight, Value):
         raise Refused("not supported: slopes that depend on the input")
     return weight if weight.numel() == 1 else weight.reshape(-1, *[1] * (call.x.rank - 2))
@@ -211,8 +211,8 @@ def _fake_quantize(call: Call) -> Value:
         raise Refused(f"its scale {scale:.4g} is not a power of two", quantization=True)
     if zero != 0:
         raise Refused(f"its zero point is {zero:.0f}, not 0", quantization=True)
-    limits = {"low": int(call["quant_min"]), "high": int(call["quant_max"])}
-    made = call.emit("FakeQuantize", call.x.name, exponent=exponent - 1, **limits)
+    low, high = int(call["quant_min"]), int(call["quant_max"])
+    made = call.emit("FakeQuantize", call.x.name, exponent=exponent - 1, low=low, high=high)
     return call.value(made, call.x.samples)
 
 

@@ -55,22 +55,20 @@ def from_torch(module: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> G
             program = torch_module.export(ready, inputs, SUPPORTED)
             graph = _Translator(program, _output_names(expected)).graph()
         verify(graph)
-        check_against(graph, expected, inputs)
         wide = torch_module.double(ready, inputs) if _sharp(graph) else None
-        if wide is not None:
-            check_against(graph, wide, inputs, 1e-5)
+    check_against(graph, expected, inputs, wide)
     return graph
 
 
 def check_against(
-    graph: Graph, module_outputs: Any, example_inputs: Tensor | tuple[Any, ...], bound: float | None = None
+    graph: Graph, module_outputs: Any, example_inputs: Tensor | tuple[Any, ...], in_double: Any = None
 ) -> None:
     """Refuse a graph that does not compute what the module computes: a misread model must never get further.
 
     Parameters
     ----------
     module_outputs : what the module returned for the example inputs: tensors, also in tuples or dictionaries.
-    bound : largest difference, as a part of an output's largest number; without it, what float32 needs.
+    in_double : the same as a copy of the module in float64 computes it, where there is one: a sharper comparison.
 
     Raises
     ------
@@ -78,9 +76,13 @@ def check_against(
         Saying which output is NaN, infinite or different, and how far.
     """
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    expected = [leaf for leaf in pytree.tree_leaves(module_outputs) if isinstance(leaf, Tensor)]
-    arrays = [[_array(tensor) for tensor in tensors] for tensors in (inputs, expected)]
-    check_outputs(graph, *arrays, bound=bound if bound is not None else 1e-3 if _sharp(graph) else 5e-2)
+    given = [(module_outputs, 1e-3 if _sharp(graph) else 5e-2)]
+    given += [] if in_double is None else [(in_double, 1e-5)]
+    references = [
+        ([_array(leaf) for leaf in pytree.tree_leaves(made) if isinstance(leaf, Tensor)], bound)
+        for made, bound in given
+    ]
+    check_outputs(graph, [_array(tensor) for tensor in inputs], references)
 
 
 def _sharp(graph: Graph) -> bool:
@@ -131,8 +133,8 @@ class _Translator:
         if self.quantization:
             rest = f" (and {len(self.quantization) - 1} more)" if len(self.quantization) > 1 else ""
             self.problems.append(
-                f"quantization-aware module: {self.quantization[0]}{rest}; use observers whose scales are powers of two "
-                "and zero points are 0, or compile the float module, which is quantized with scales of its own"
+                f"quantization-aware module: {self.quantization[0]}{rest}; use observers whose scales are powers of "
+                "two and zero points are 0, or compile the float module, which is quantized with scales of its own"
             )
         if self.problems:
             raise ModelError(
@@ -145,7 +147,7 @@ class _Translator:
     def _results(self) -> list[tuple[str, Node]]:
         """The tensors that the module returns, with their names."""
         output = next(node for node in self.program.graph.nodes if node.op == "output")
-        arguments: tuple[Any, ...] = tuple(output.args[0])  # type: ignore[arg-type]
+        arguments: tuple[Any, ...] = tuple(output.args[0])
         returned: list[Any] = []
         for spec, argument in zip(self.program.graph_signature.output_specs, arguments, strict=True):
             if spec.kind is OutputKind.USER_OUTPUT:
@@ -200,9 +202,7 @@ class _Translator:
             chosen: Value = results[place]
             return chosen
         call = Call(node, self.builder, self._known)
-        if ("fake" in call.op and call.op not in TRANSLATIONS) or (
-            "quantize" in call.op and call.op not in TRANSLATIONS
-        ):
+        if call.op not in TRANSLATIONS and ("fake_quant" in call.op or "quantize" in call.op):
             raise Refused(f"{operation(node)} is not supported", quantization=True)
         if call.op not in TRANSLATIONS:
             advice = hint(node.target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ def _map(x: Any, axes: int) -> Value:
     return x
 
 
-def _conv(axes: int) -> Translation:
+def _conv(axes: int) -> Callable[[Call], Value]:
     def translate(call: Call) -> Value:
         x, weight = _map(call["input"], axes), call["weight"]
         tensors = tensors_of(weight, call["bias"])
@@ -40,7 +40,11 @@ def _conv(axes: int) -> Translation:
             around = (*(n // 2 for n in total), *(n - n // 2 for n in total))
         else:
             around = (0,) * (2 * axes) if padding == "valid" else _axes(padding, axes) * 2
-        numbers = {"stride": _axes(call["stride"], axes), "dilation": dilation, "groups": int(call["groups"])}
+        numbers: dict[str, Any] = {
+            "stride": _axes(call["stride"], axes),
+            "dilation": dilation,
+            "groups": call["groups"],
+        }
         return call.value(call.emit("Conv", x.name, tensors=tensors, padding=around, **numbers), 0)
 
     return translate
@@ -65,7 +69,12 @@ def _pool(op: str, axes: int, *, several: bool = False) -> Translation:
             after.append(max(beyond, padding[n]) if call["ceil_mode"] else padding[n])
         if op == "AveragePool" and any(after) and (tuple(after) != padding or not call["count_include_pad"]):
             raise Refused("not supported: windows over the edge that count fewer values; set count_include_pad=True")
-        numbers = {"kernel": kernel, "stride": stride, "padding": (*padding, *after), "dilation": dilation}
+        numbers: dict[str, Any] = {
+            "kernel": kernel,
+            "stride": stride,
+            "padding": (*padding, *after),
+            "dilation": dilation,
+        }
         pooled = call.emit(op, x.name, **numbers)
         divisor = call.get("divisor_override")
         if divisor:

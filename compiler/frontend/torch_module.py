@@ -19,6 +19,9 @@ __all__ = ["call", "check_inputs", "double", "evaluation", "export", "prepare", 
 
 _HALF = (torch.float16, torch.bfloat16)
 
+_DOUBLE = 1 << 24
+"""Parameters of a module that is also run in float64: beyond, the copy costs more than the sharper comparison gives."""
+
 
 def check_inputs(module: Any, example_inputs: Any) -> tuple[Tensor, ...]:
     """The example inputs as a tuple of tensors, samples first.
@@ -54,7 +57,9 @@ def _describe(value: Any) -> str:
 
 
 def prepare(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """A copy of the module and its inputs on the CPU, in float32 or float64; half precision is widened exactly.
+    """The module and its inputs on the CPU, in float32 or float64; a copy of the module where it must change for that.
+
+    Half precision is widened exactly; fake quantization keeps the scales that it has.
 
     Raises
     ------
@@ -67,25 +72,24 @@ def prepare(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[nn.Module, t
     widen = bool(floats.intersection(_HALF))
     moved = any(tensor.device.type != "cpu" for tensor in (*_tensors(module).values(), *inputs))
     faked = any(_is_fake(child) for child in module.modules())
-    try:
-        ready = copy.deepcopy(module)
-    except Exception as error:  # whatever a foreign module raises
-        if widen or moved or faked:
+    ready = module
+    if widen or moved or faked:
+        try:
+            ready = copy.deepcopy(module).cpu()
+        except Exception as error:  # whatever a foreign module raises
             raise ModelError(f"{type(module).__name__} cannot be copied: {type(error).__name__}: {error}") from error
-        ready = module
-    if moved:
-        ready = ready.cpu()
-    if widen:
-        ready = ready.to(widest)
-    if faked:
-        _fix_fakes(ready)
+        ready = ready.to(widest) if widen else ready
+        if faked:
+            _fix_fakes(ready)
     if floats and (widen or len(floats) == 1):
         inputs = tuple(value.to(widest) if value.is_floating_point() else value for value in inputs)
     return ready, tuple(value.detach().cpu() for value in inputs)
 
 
 def double(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
-    """What the module computes in float64; None if it cannot."""
+    """What the module computes in float64; None if it cannot, or is large."""
+    if sum(parameter.numel() for parameter in module.parameters()) > _DOUBLE:
+        return None
     try:
         with quiet(), torch.no_grad():
             wide = copy.deepcopy(module).double()
@@ -172,7 +176,9 @@ def call(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
         Its forward fails.
     """
     try:
-        return module(*(value.clone() for value in inputs))  # a forward may write into its input
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return module(*(value.clone() for value in inputs))  # a forward may write into its input
     except Exception as error:  # it is the user's code: anything can come
         shown = ", ".join(_describe(value) for value in inputs)
         raise ModelError(f"the model fails on example_inputs ({shown}): {type(error).__name__}: {error}") from error

@@ -63,11 +63,11 @@ def _reshape(call: Call) -> Value:
 def _samples_after(call: Call, x: Value, shape: tuple[int, ...]) -> int:
     """The axis of the samples after a reshape: as long as before, with as many numbers ahead of it."""
     if call.op == "unsqueeze":
-        return x.samples + (call["dim"] % (x.rank + 1) <= x.samples)
+        return x.samples + int(call["dim"] % (x.rank + 1) <= x.samples)
     if call.op == "squeeze":
         dims = call.get("dim")
         named = [dims] if isinstance(dims, int) else range(x.rank) if dims is None else dims
-        gone = [dim % x.rank for dim in named if x.shape[dim] == 1]
+        gone: list[int] = [dim % x.rank for dim in named if x.shape[dim] == 1]
         if x.samples in gone:
             raise Refused("it would drop the axis of the samples with a batch of one; name the axes to squeeze")
         return x.samples - sum(dim < x.samples for dim in gone)
@@ -114,8 +114,7 @@ def _part(call: Call, dim: int, begin: int, end: int, step: int = 1, *, drop: bo
     axis = x.axis(dim)
     if (begin, end, step) == (0, x.shape[x.dim(dim)], 1) and not drop:
         return x.name
-    places = {"axis": axis, "begin": begin, "end": end, "step": step, "drop": drop}
-    return call.emit("Slice", x.name, suffix=suffix, **places)
+    return call.emit("Slice", x.name, suffix=suffix, axis=axis, begin=begin, end=end, step=step, drop=drop)
 
 
 def _slice(call: Call) -> Value:

@@ -38,8 +38,8 @@ def _sequence(cell: str) -> Translation:
             raise Refused("not supported: a sequence without samples; expected three axes")
         if x.samples != (0 if first else 1):
             raise Refused(
-                f"it takes axis {x.samples} for the steps, but the samples lie along it: example inputs have the samples "
-                f"first; build it with batch_first={not first}, or permute its input"
+                f"it takes axis {x.samples} for the steps, but the samples lie along it: example inputs have the "
+                f"samples first; build it with batch_first={not first}, or permute its input"
             )
         directions = 2 if call["bidirectional"] else 1
         each = 4 if call["has_biases"] else 2

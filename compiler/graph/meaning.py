@@ -77,8 +77,9 @@ def affine(node: Node, reads: Reads) -> Arrays:
 
 def fake_quantize(node: Node, x: Array) -> Array:
     """Multiples of ``2**exponent``, halves to even, as quantization-aware training rounds."""
-    scale = 2.0 ** node["exponent"]
-    return np.clip(np.rint(x / scale), node["low"], node["high"]) * scale
+    scale = float(2.0 ** node["exponent"])
+    steps: Array = np.clip(np.rint(x / scale), node["low"], node["high"])
+    return steps * scale
 
 
 def concat(node: Node, reads: Reads) -> Arrays:

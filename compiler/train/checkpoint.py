@@ -22,9 +22,21 @@ _FORMAT = 1
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
-    """Write tensors and JSON content to `path`; a file that stands there is replaced in one step."""
+    """Write tensors and JSON content to `path`; a file that stands there is replaced in one step.
+
+    Tensors of tied layers are stored once, as safetensors' own `save_model` does, which `load_model` undoes: the
+    metadata says under which name another one is found.
+    """
+    first: dict[Any, str] = {}
     header = {_KEY: json.dumps({"format": _FORMAT, **content})}
-    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    flat: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) if tensor.numel() else name
+        if place in first:
+            header[name] = first[place]
+        else:
+            first[place] = name
+            flat[name] = tensor.detach().cpu().contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
         save_file(flat, Path(scratch) / path.name, metadata=header)
@@ -41,8 +53,10 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as stream:
-            content = json.loads((stream.metadata() or {})[_KEY])
+            header = stream.metadata() or {}
+            content = json.loads(header.pop(_KEY))
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+            tensors.update({name: tensors[kept] for name, kept in header.items() if kept in tensors})
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (SafetensorError, OSError, KeyError, ValueError) as error:

@@ -15,10 +15,10 @@ from compiler.graph.functions import FUNCTIONS
 from compiler.graph.integer import INTEGER, integer_types, verify_integer
 from compiler.graph.ir import Graph, Node
 from compiler.graph.operators import OPERATORS, make
-from compiler.lower import quantize_graph as module
+from compiler.lower import quantize as module
 from compiler.lower import rules, tables
-from compiler.lower.calibrate_graph import quantize_graph_calibrated
-from compiler.lower.quantize_graph import Quantized, quantize_graph
+from compiler.lower.calibrate import quantize_calibrated
+from compiler.lower.quantize import Quantized, quantize_graph
 from hw.params import Params
 from sim import golden
 from tests.random_graphs import random_graph
@@ -201,7 +201,7 @@ def test_fault_in_a_rule_is_caught(op: str, rng: np.random.Generator, monkeypatc
 
 
 def branches(scale: float) -> Graph:
-    """x is added to itself times a number: the two have different ranges."""
+    """x times a number is added to x: the two have different ranges."""
     wide = make("Affine", "wide", "x", tensors={"scale": np.array(scale), "offset": np.array(0.0)})
     other = make("Affine", "other", "x", tensors={"scale": np.array(1.0), "offset": np.array(0.5)})
     return network((5,), wide, other, make("Add", "sum", "wide", "other"))
@@ -209,10 +209,19 @@ def branches(scale: float) -> Graph:
 
 def test_values_that_are_added_agree_without_a_shift_where_their_makers_are_free(rng: np.random.Generator) -> None:
     inputs = [rng.normal(size=(50, 5))]
-    made = quantize_graph(branches(100.0), PARAMS, inputs)
+    made = quantize_graph(branches(5.0), PARAMS, inputs)
     assert [node.op for node in made.graph] == ["Input", "Affine", "Affine", "Add", "Output"]
     kinds = integer_types(made.graph)
     assert kinds["wide"].exponent == kinds["other"].exponent
+    assert outputs_error(branches(5.0), made, inputs) < 1e-3
+
+
+def test_a_value_that_would_lose_many_bits_is_shifted_where_it_is_added(rng: np.random.Generator) -> None:
+    inputs = [rng.normal(size=(50, 5))]
+    made = quantize_graph(branches(100.0), PARAMS, inputs)
+    assert [node.op for node in made.graph] == ["Input", "Affine", "Affine", "Shift", "Add", "Output"]
+    kinds = integer_types(made.graph)
+    assert kinds["wide"].exponent == kinds["other.shift"].exponent
     assert outputs_error(branches(100.0), made, inputs) < 1e-3
 
 
@@ -417,7 +426,7 @@ def test_no_input_can_make_a_sum_leave_the_accumulator(op: str, acc_bits: int, r
 )
 def test_bad_calibration_data_is_refused(calibration: list[Any], message: str) -> None:
     graph = network((3,), make("Linear", "a", "x", tensors={"weight": np.ones((1, 3), np.float32)}))
-    for quantize in (quantize_graph, quantize_graph_calibrated):
+    for quantize in (quantize_graph, quantize_calibrated):
         with pytest.raises(ModelError, match=message):
             quantize(graph, PARAMS, calibration)
 
@@ -436,5 +445,5 @@ def test_one_wild_value_does_not_cost_all_others_their_bits(rng: np.random.Gener
     graph = network((30,), make("Linear", "a", "x", tensors={"weight": rng.normal(size=(5, 30)).astype(np.float32)}))
     x = rng.normal(size=(400, 30))
     x[7, 3] = 3e6
-    chosen, widest = quantize_graph_calibrated(graph, PARAMS, [x]), quantize_graph(graph, PARAMS, [x])
+    chosen, widest = quantize_calibrated(graph, PARAMS, [x]), quantize_graph(graph, PARAMS, [x])
     assert chosen.graph.inputs[0]["exponent"] < widest.graph.inputs[0]["exponent"] - 5
