@@ -15,7 +15,7 @@ KEEPS = frozenset({"Clamp", "MaxPool", "Output", "Pad", "Reshape", "Slice", "Tra
 
 
 NEAR = 3
-"""Bits that a value gives up at most to agree with others; beyond, it keeps its exponent and is shifted where they meet."""
+"""Bits that a value gives up at most to agree; beyond, it keeps its exponent and is shifted where it meets others."""
 
 
 def keeps(node: Node) -> bool:

@@ -201,7 +201,7 @@ def test_fault_in_a_rule_is_caught(op: str, rng: np.random.Generator, monkeypatc
 
 
 def branches(scale: float) -> Graph:
-    """x is added to itself times a number: the two have different ranges."""
+    """x times a number is added to x: the two have different ranges."""
     wide = make("Affine", "wide", "x", tensors={"scale": np.array(scale), "offset": np.array(0.0)})
     other = make("Affine", "other", "x", tensors={"scale": np.array(1.0), "offset": np.array(0.5)})
     return network((5,), wide, other, make("Add", "sum", "wide", "other"))
@@ -209,10 +209,19 @@ def branches(scale: float) -> Graph:
 
 def test_values_that_are_added_agree_without_a_shift_where_their_makers_are_free(rng: np.random.Generator) -> None:
     inputs = [rng.normal(size=(50, 5))]
-    made = quantize_graph(branches(100.0), PARAMS, inputs)
+    made = quantize_graph(branches(5.0), PARAMS, inputs)
     assert [node.op for node in made.graph] == ["Input", "Affine", "Affine", "Add", "Output"]
     kinds = integer_types(made.graph)
     assert kinds["wide"].exponent == kinds["other"].exponent
+    assert outputs_error(branches(5.0), made, inputs) < 1e-3
+
+
+def test_a_value_that_would_lose_many_bits_is_shifted_where_it_is_added(rng: np.random.Generator) -> None:
+    inputs = [rng.normal(size=(50, 5))]
+    made = quantize_graph(branches(100.0), PARAMS, inputs)
+    assert [node.op for node in made.graph] == ["Input", "Affine", "Affine", "Shift", "Add", "Output"]
+    kinds = integer_types(made.graph)
+    assert kinds["wide"].exponent == kinds["other.shift"].exponent
     assert outputs_error(branches(100.0), made, inputs) < 1e-3
 
 
