@@ -124,7 +124,7 @@ def cut_units(module: nn.Module, path: str, readers: Sequence[str], inputs: Tens
     trial = copy.deepcopy(module).eval()
     with torch.no_grad():
         before = tensors(trial(inputs))
-        widths = _cut_at(trial, path, readers)
+        _cut_at(trial, path, readers)
         try:
             same = same_tensors(before, tensors(trial(inputs)))
         except RuntimeError:
