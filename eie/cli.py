@@ -18,6 +18,7 @@ from eie.commands.verify import verify
 from eie.commands.verilog import verilog
 from eie.failure import Reporting
 from eie.options import example
+from eie.verbosity import verbosity_options
 
 __all__ = ["cli", "main"]
 
@@ -47,7 +48,10 @@ def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> Non
         "eie run layer.eie --input x.npy --output y.npz --engine rtl",
     ),
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+@verbosity_options
+@click.option(
+    "-V", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
+)
 def cli() -> None:
     """Sparse inference in hardware: train, compile, simulate and verify networks for an array of PEs.
 

@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from eie.encoding import encodable
+from eie.verbosity import Verbosity, verbosity
 
 __all__ = ["Reporting", "ReportingCommand", "reported"]
 
@@ -51,7 +52,7 @@ def reported() -> Iterator[None]:
     except KeyboardInterrupt:
         raise _fail("interrupted", INTERRUPTED) from None
     except Exception as error:
-        if os.environ.get("EIE_DEBUG"):
+        if os.environ.get("EIE_DEBUG") or verbosity() is Verbosity.VERBOSE:
             traceback.print_exception(error, file=sys.stderr)
         raise _explain(error) from error
 
@@ -97,7 +98,7 @@ def _explain(error: Exception) -> click.exceptions.Exit:
         return _fail(f"standard output cannot be written: {error.strerror}", BAD_INPUT)
     return _fail(
         f"internal error, please report it: {type(error).__name__}: {error}\n"
-        "Run it again with EIE_DEBUG=1 in the environment to see where it happened.",
+        "Run it again as `eie -v …`, or with EIE_DEBUG=1 in the environment, to see where it happened.",
         INTERNAL_ERROR,
     )
 

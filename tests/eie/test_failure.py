@@ -59,7 +59,7 @@ def test_a_full_disk_is_no_internal_error(arguments) -> None:
 def test_a_terminal_without_utf8_gets_the_nearest_signs(encoding) -> None:
     code = (
         "from eie.encoding import encodable\n"
-        "from eie.output import table_text\n"
+        "from eie.tables import table_text\n"
         "encodable()\n"
         "print(table_text(('a', 'b'), [('→ … × é 中', 1)]))\n"
     )
