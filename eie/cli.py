@@ -12,6 +12,8 @@ from eie.commands.diff import diff
 from eie.commands.doctor import doctor
 from eie.commands.experiment import experiment
 from eie.commands.info import info
+from eie.commands.init import init
+from eie.commands.presets import presets
 from eie.commands.run import run
 from eie.commands.train import train
 from eie.commands.verify import verify
@@ -60,6 +62,7 @@ def cli() -> None:
 
 
 for command in (
+    init,
     doctor,
     train,
     experiment,
@@ -69,6 +72,7 @@ for command in (
     info,
     run,
     diff,
+    presets,
     verilog,
     verify,
     bench,

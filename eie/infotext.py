@@ -36,8 +36,8 @@ def show_short(output: Output, file: Path, facts: Facts) -> None:
         fullest = max(facts["memories"], key=lambda memory: memory["used"] / memory["words"])
         _paragraph(
             output,
-            f"{facts['ratio']:.1f} times smaller than dense float32. Cycles are those of one vector without zeros; zeros "
-            f"among the activations take none. Fullest memory: {fullest['name']}, "
+            f"{facts['ratio']:.1f} times smaller than dense float32. Cycles are those of one vector without zeros; "
+            f"zeros among the activations take none. Fullest memory: {fullest['name']}, "
             f"{100 * fullest['used'] / fullest['words']:.0f}% used.",
         )
     _tiles(output, facts)

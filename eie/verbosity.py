@@ -1,4 +1,4 @@
-"""How much a command says: ``eie -q`` the answer alone, ``eie -v`` more of it, and where a fault of the kit happened."""
+"""How much a command says: ``eie -q`` the answer alone, ``eie -v`` all tables, and where a fault happened."""
 
 from __future__ import annotations
 
