@@ -145,5 +145,6 @@ def fit(graph: Graph, arrays: tuple[NDArray[Any], ...]) -> tuple[NDArray[Any], .
         if array.ndim < 1 or not len(array) or array.size != len(array) * int(np.prod(shape)):
             form = ", ".join(["n", *map(str, shape)])
             raise InputError(f"calibration data is {array.shape}; expected ({form}) with n at least 1")
-        fitted.append(array.reshape(len(array), *shape))
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        fitted.append(native.reshape(len(array), *shape))
     return tuple(fitted)

@@ -20,10 +20,23 @@ from torch.fx import Node
 
 from compiler.frontend.builder import Builder
 
-__all__ = ["Call", "Refused", "Result", "Translation", "Value", "array", "number", "path_of", "shape_of", "where"]
+__all__ = [
+    "Call",
+    "Refused",
+    "Result",
+    "Translation",
+    "Value",
+    "array",
+    "kind_of",
+    "number",
+    "path_of",
+    "shape_of",
+    "where",
+]
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
-_TORCH = str(Path(torch.__file__).parent)
+_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+_LEAVES = ("torch.nn.", "torch.ao.nn.", "compiler.frontend.torch_module.")
 
 
 class Refused(Exception):
@@ -130,8 +143,8 @@ class Call:
     @property
     def name(self) -> str:
         """Of its node: the module's path; with the operation behind it where the module does more than that."""
-        path, kind = path_of(self.node), _kind(self.node)
-        own = kind.startswith("torch.nn.") and not kind.startswith("torch.nn.modules.container.")
+        path, kind = path_of(self.node), kind_of(self.node)
+        own = kind.startswith(_LEAVES) and not kind.startswith("torch.nn.modules.container.")
         op = self.op.strip("_")
         return path if path and own else f"{path}.{op}" if path else op
 
@@ -196,7 +209,8 @@ def path_of(node: Node) -> str:
     return _module(node)[0]
 
 
-def _kind(node: Node) -> str:
+def kind_of(node: Node) -> str:
+    """Its class, with module."""
     return _module(node)[1]
 
 
@@ -215,7 +229,7 @@ def operation(node: Node) -> str:
 
 
 def line_of(node: Node) -> str:
-    """File and line of the user's code; the innermost frame outside torch is what the user wrote."""
+    """File and line of the user's code; the innermost frame outside torch and the kit is what the user wrote."""
     frames = [match for match in _FRAME.finditer(node.meta.get("stack_trace") or "")]
-    own = [match for match in frames if _TORCH not in match["file"]]
+    own = [match for match in frames if not match["file"].startswith(_NOT_THE_USERS)]
     return f"{Path(own[-1]['file']).name}:{own[-1]['line']}" if own else ""

@@ -21,8 +21,9 @@ from compiler.errors import ModelError
 from compiler.frontend import torch_module
 from compiler.frontend.builder import Builder
 from compiler.frontend.gate import check_outputs
-from compiler.frontend.torch_call import Call, Refused, Value, line_of, operation, shape_of, where
-from compiler.frontend.torch_ops import SUPPORTED, TRANSLATIONS, hint
+from compiler.frontend.torch_call import Call, Refused, Value, kind_of, line_of, operation, path_of, shape_of, where
+from compiler.frontend.torch_elementwise import ELEMENTWISE
+from compiler.frontend.torch_ops import ATTENTION, SUPPORTED, TRANSLATIONS, hint
 from compiler.graph.ir import Graph, Type
 from compiler.graph.operators import verify
 from compiler.graph.shapes import Wrong
@@ -114,7 +115,8 @@ class _Translator:
         self.builder = Builder()
         self.constants: dict[Node, Any] = {}
         self.values: dict[Node, Value | tuple[Value, ...]] = {}
-        self.opaque: set[Node] = set()  # values that could not be read; what follows from them is not listed
+        self.opaque: set[Node] = set()  # what could not be read: of what follows, only unknown operations are listed
+        self.lost: set[Node] = set()  # of these, what depends on the input
         self.problems: list[str] = []
         self.quantization: list[str] = []
 
@@ -180,18 +182,15 @@ class _Translator:
                 self.opaque.add(node)
 
     def _visit(self, node: Node) -> None:
-        if not any(source in self.values for source in node.all_input_nodes):
+        if not any(source in self.values or source in self.lost for source in node.all_input_nodes):
             self._evaluate(node)
         elif self.opaque.intersection(node.all_input_nodes):
-            self.opaque.add(node)
+            self._follow(node)
         else:
             try:
                 self.values[node] = self._translate(node)
             except (Refused, Wrong) as error:
-                if isinstance(error, Refused) and error.quantization:
-                    self.quantization.append(f"{where(node)}: {error}")
-                else:
-                    self._problem(node, str(error))
+                self._refuse(node, error)
                 self._stand_in(node)
 
     def _translate(self, node: Node) -> Value | tuple[Value, ...]:
@@ -205,8 +204,7 @@ class _Translator:
         if call.op not in TRANSLATIONS and ("fake_quant" in call.op or "quantize" in call.op):
             raise Refused(f"{operation(node)} is not supported", quantization=True)
         if call.op not in TRANSLATIONS:
-            advice = hint(node.target)
-            raise Refused(f"not supported{': ' + advice if advice else ''}")
+            raise _unknown(node)
         return TRANSLATIONS[call.op](call)
 
     def _known(self, argument: Any) -> Any:
@@ -237,6 +235,23 @@ class _Translator:
             self._problem(node, f"its constant value cannot be computed: {error}")
             self.opaque.add(node)
 
+    def _follow(self, node: Node) -> None:
+        """An operation on what could not be read: its name can still be judged."""
+        self.opaque.add(node)
+        self.lost.add(node)
+        op = str(node.target).split(".")
+        if node.target is not operator.getitem and op[1:2] and op[1] not in TRANSLATIONS:
+            self._refuse(node, _unknown(node))
+
+    def _refuse(self, node: Node, error: Exception) -> None:
+        if isinstance(error, Refused) and error.quantization:
+            self.quantization.append(f"{where(node)}: {error}")
+        elif kind_of(node).endswith(".MultiheadAttention"):  # one problem, not one for each of its operations
+            text = f"{path_of(node) or '(model)'} (MultiheadAttention): not supported: {ATTENTION}"
+            self.problems += [text] * (text not in self.problems)
+        else:
+            self._problem(node, str(error))
+
     def _stand_in(self, node: Node) -> None:
         """After a problem: values of the right shape, so that what follows is judged too."""
         made = node.meta.get("val")
@@ -250,6 +265,7 @@ class _Translator:
             fits = [n for n, length in enumerate(shape) if length == size]
             if not fits:
                 self.opaque.add(node)
+                self.lost.add(node)
                 return
             samples = before.samples if before.samples in fits else fits[0]
             kind = Type(shape[:samples] + shape[samples + 1 :])
@@ -269,13 +285,18 @@ class _Translator:
         self.problems.append(f"{where(node)}: {text}")
 
 
+def _unknown(node: Node) -> Refused:
+    advice = hint(node.target)
+    return Refused(f"not supported{': ' + advice if advice else ''}")
+
+
 def _is_index(node: Node, live: set[Node]) -> bool:
-    """Integers are positions in a table, but those that are turned into floats first of all."""
+    """Integers are positions in a table, but for those that are turned into floats or calculated with at once."""
     value = node.meta.get("val")
     if value is None or value.is_floating_point():
         return False
-    users = [user for user in node.users if user in live]
-    return not users or not all(str(user.target) == "aten._to_copy.default" for user in users)
+    users = [str(user.target).split(".") for user in node.users if user in live]
+    return not users or not all(user[1:2] == ["_to_copy"] or user[1] in ELEMENTWISE for user in users)
 
 
 def _ancestors(results: list[Node]) -> set[Node]:

@@ -19,6 +19,8 @@ __all__ = ["call", "check_inputs", "double", "evaluation", "export", "prepare", 
 
 _HALF = (torch.float16, torch.bfloat16)
 
+_CONVERTED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+
 _DOUBLE = 1 << 24
 """Parameters of a module that is also run in float64: beyond, the copy costs more than the sharper comparison gives."""
 
@@ -114,17 +116,18 @@ def _check_storage(module: nn.Module) -> None:
             wrong.append(f"{name} is {tensor.dtype}; expected floats")
         elif tensor.is_meta:
             wrong.append(f"{name} has no data (device meta); load its weights first")
-    for name, child in module.named_modules():
-        if type(child).__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")):
-            wrong.append(
-                f"{name or '(model)'} ({type(child).__name__}) is a quantized module; compile the quantization-aware "
-                "module, as it was before torch.ao.quantization.convert"
-            )
+    quantized = [name for name, child in module.named_modules() if type(child).__module__.startswith(_CONVERTED)]
+    if quantized:
+        rest = f" (and {len(quantized) - 1} more)" if len(quantized) > 1 else ""
+        wrong.append(
+            f"{quantized[0] or '(model)'}{rest} is a quantized module; compile the quantization-aware module, as it "
+            "was before torch.ao.quantization.convert"
+        )
     if wrong:
         raise ModelError("the model cannot be compiled:\n" + "\n".join(f"  {line}" for line in wrong))
 
 
-class _Fixed(nn.Module):
+class FakeQuantize(nn.Module):
     """Fake quantization with the scale that it has: torch's own looks at buffers to know whether it is on."""
 
     def __init__(self, module: Any) -> None:
@@ -156,7 +159,7 @@ def _fix_fakes(module: nn.Module) -> None:
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if _is_fake(child):
-                setattr(parent, name, _Fixed(child))
+                setattr(parent, name, FakeQuantize(child))
         hooks: dict[int, Any] = parent._forward_hooks  # prepare_qat calls the fake quantization of outputs from these
         for key, hook in hooks.items():
             if getattr(hook, "__name__", "") == "_observer_forward_hook":

@@ -14,7 +14,9 @@ from compiler.frontend.torch_moves import MOVES
 from compiler.frontend.torch_products import PRODUCTS
 from compiler.frontend.torch_recurrent import RECURRENT
 
-__all__ = ["KEEP_TAIL", "SUPPORTED", "TRANSLATIONS", "hint"]
+__all__ = ["ATTENTION", "KEEP_TAIL", "SUPPORTED", "TRANSLATIONS", "hint"]
+
+ATTENTION = "products of two values that both depend on the input, as in attention"
 
 KEEP_TAIL = frozenset({"clone", "detach", "alias", "contiguous", "_to_copy", "argmax"})
 """What may follow a softmax that is left to the host."""
@@ -76,9 +78,9 @@ _HINTS = {
     "layer_norm": "normalization at run time; use BatchNorm",
     "group_norm": "normalization at run time; use BatchNorm",
     "instance_norm": "normalization at run time; use BatchNorm",
-    "batch_norm": "normalization with the statistics of the batch; set track_running_stats=True",
+    "native_batch_norm": "normalization with the statistics of the batch; set track_running_stats=True",
     "rms_norm": "normalization at run time; use BatchNorm",
-    "scaled_dot_product_attention": "products of two values that both depend on the input, as in attention",
+    "scaled_dot_product_attention": ATTENTION,
     "conv_transpose": "transposed convolution; upsample outside the module, or use a strided convolution",
     "conv3d": "convolution in three dimensions",
     "embedding_bag": "use nn.Embedding and the mean or sum over an axis",
@@ -110,6 +112,7 @@ _HINTS = {
     "lerp": "write it as multiplication and addition",
     "min": "use clamp, or the largest of the negated values",
     "amin": "use the largest of the negated values",
+    "native_dropout": "pass training=self.training, so that evaluation switches it off",
     "bernoulli": "pass training=self.training, so that evaluation switches it off",
 }
 """ATen name, or how it begins → what to do instead."""
@@ -120,7 +123,7 @@ def hint(target: Any) -> str:
     if target is operator.getitem:
         return ""
     parts = str(target).split(".")
-    op = (parts[1] if len(parts) > 1 else parts[0]).removeprefix("_native_").strip("_")
-    best = max((name for name in _HINTS if op == name or op.startswith(name + "_")), key=len, default="")
-    longest = best or max((name for name in _HINTS if len(name) > 4 and op.startswith(name)), key=len, default="")
-    return _HINTS.get(longest, "")
+    op = (parts[1] if len(parts) > 1 else parts[0]).strip("_")
+    exact = [name for name in _HINTS if op == name or op.startswith(f"{name}_")]
+    begins = [name for name in _HINTS if len(name) > 4 and op.startswith(name)]  # conv_transpose2d, upsample_nearest2d
+    return _HINTS[max(exact or begins, key=len)] if exact or begins else ""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from compiler.errors import InputError
+from compiler.files import write_file
 
 __all__ = ["load", "save", "write_atomic"]
 
@@ -38,9 +37,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) 
             first[place] = name
             flat[name] = tensor.detach().cpu().contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
-        save_file(flat, Path(scratch) / path.name, metadata=header)
-        os.replace(Path(scratch) / path.name, path)
+    write_file(path, to_bytes(flat, metadata=header))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -68,8 +65,6 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all, into a folder that may be new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
-        (Path(scratch) / path.name).write_bytes(data)
-        os.replace(Path(scratch) / path.name, path)
+    write_file(path, data)

@@ -50,7 +50,18 @@ from compiler.train.narrowed import Narrowed
 from compiler.train.rhn import RHN
 from compiler.train.stack import Stack, refuse_unsupported
 
-__all__ = ["EPSILON", "ISS", "Part", "Units", "dead", "embedding_units", "gates_of", "hidden_units", "penalty", "threshold"]
+__all__ = [
+    "EPSILON",
+    "ISS",
+    "Part",
+    "Units",
+    "dead",
+    "embedding_units",
+    "gates_of",
+    "hidden_units",
+    "penalty",
+    "threshold",
+]
 
 EPSILON = 1e-8
 """Under every root, so that the gradient at zero is finite (published)."""
