@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +22,6 @@ __all__ = [
     "check_writable_folder",
     "grouped",
     "table_text",
-    "write_whole",
 ]
 
 Progress = Callable[[int, int], None]
@@ -83,7 +81,9 @@ class Output:
         if self.json_to == "-":
             click.echo(text, nl=False)
         else:
-            write_whole(Path(self.json_to), text.encode())
+            from compiler.files import write_file
+
+            write_file(Path(self.json_to), text.encode())
 
     @contextlib.contextmanager
     def progress(self, title: str) -> Iterator[Progress]:
@@ -173,9 +173,15 @@ def check_writable(path: Path, what: str) -> None:
     click.UsageError
         The folder does not exist or may not be written, or the path is itself a folder.
     """
-    folder = path.parent
+    from compiler.files import is_stream
+
     if path.is_dir():
         raise click.UsageError(f"{what} {path} is a folder; expected the name of a file")
+    if is_stream(path):
+        if not os.access(path, os.W_OK):
+            raise click.UsageError(f"{what} {path} may not be written")
+        return
+    folder = path.resolve().parent if path.is_symlink() else path.parent
     if not folder.is_dir():
         raise click.UsageError(f"{what} {path}: the folder {folder} does not exist")
     if not os.access(folder, os.W_OK):
@@ -197,22 +203,6 @@ def check_writable_folder(path: Path, what: str) -> None:
         there = there.parent
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise click.UsageError(f"{what} {path}: {there} is not a folder that may be written")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and then move it into place, so that it is never seen half-written."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files; a result is an ordinary one
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def _plain(value: Any) -> Any:

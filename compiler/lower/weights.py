@@ -13,12 +13,26 @@ from compiler.graph.integer import HIGH, LOW, MAX_SHIFT
 from compiler.lower.formats import exponent_of, extremes, least_shift
 from compiler.lower.share import share
 
-__all__ = ["Attempt", "Settled", "Shared", "finest", "fixed_bias", "settle", "share_weights"]
+__all__ = ["Attempt", "Settled", "Shared", "Target", "finest", "fixed_bias", "settle", "share_weights"]
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
 
 _PEAK = 1 << 15  # largest magnitude of an activation
+
+
+@dataclass(frozen=True)
+class Target:
+    """The exponent that a result should have.
+
+    Attributes
+    ----------
+    exponent : as it is in `Type`.
+    strict : what does not fit saturates; otherwise a coarser exponent is taken.
+    """
+
+    exponent: int
+    strict: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +139,7 @@ def settle(
     unit: int,
     acc_bits: int,
     percentile: float,
-    target: int | None = None,
+    target: Target | None = None,
     lift: Int | None = None,
     rows: tuple[int, ...] = (),
 ) -> Settled:
@@ -136,7 +150,7 @@ def settle(
     first : exponent to begin with.
     attempt : integers at a weight exponent, None if the bias is beyond all accumulators.
     unit : exponent of the inputs.
-    target : exponent that the results must have; where it cannot be reached, the results have a coarser one.
+    target : exponent that the results should have; where it cannot be reached, they have a coarser one.
     lift : rows are scaled up by so many bits, and their shift is larger by as many.
     rows : shape in which `lift` broadcasts to sums.
     """
@@ -150,8 +164,9 @@ def settle(
             continue
         bottom, top, sums = tried.sums()
         shift = _shift(bottom, top, sums, percentile, None if lift is None else lift.reshape(rows))
-        if target is not None and target >= unit + exponent:
-            shift = target - unit - exponent
+        if target is not None and target.exponent >= unit + exponent:
+            asked = target.exponent - unit - exponent
+            shift = asked if target.strict else max(shift, asked)
         if shift + raised > MAX_SHIFT:
             exponent += 1
             continue

@@ -9,7 +9,7 @@ import click
 
 from eie.commands.bench_eie import layers_option, numbers, scale_option, shapes
 from eie.options import example
-from eie.output import Output, check_writable_folder, write_whole
+from eie.output import Output, check_writable_folder
 
 __all__ = ["studies"]
 
@@ -53,6 +53,7 @@ def studies(
         raise click.UsageError("--layers none leaves nothing to run; expected at least one layer")
     check_writable_folder(folder, "--output")
 
+    from compiler.files import write_file
     from hw.params import ParamsError
     from sim.benchmarks.plots import plot
     from sim.benchmarks.studies import ARRAYS, PES, means, run_study
@@ -74,8 +75,8 @@ def studies(
             "points": [point.asdict() for point in points],
             "versions": versions(),
         }
-        write_whole(folder / f"{study}.json", (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
-        write_whole(folder / f"{study}.png", plot(study, points))
+        write_file(folder / f"{study}.json", (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+        write_file(folder / f"{study}.png", plot(study, points))
         figures = ("reads", "bits_read") if study == "width" else ("speedup", "efficiency", "load_balance", "padding")
         rows = []
         for array in ARRAYS:

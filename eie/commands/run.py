@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from eie.options import example, json_option
-from eie.output import Output, check_writable, check_writable_folder, write_whole
+from eie.output import Output, check_writable, check_writable_folder
 
 ENGINES = ("golden", "cycles", "rtl", "amaranth")
 
@@ -72,6 +72,7 @@ def run(
 
     import numpy as np
 
+    from compiler.files import write_file
     from compiler.network_file import load
     from eie.inputs import read_inputs
     from eie.trace import write_trace
@@ -92,7 +93,7 @@ def run(
         for node, name in list(zip(network.graph.outputs, result.names, strict=True))[1:]:
             arrays |= {f"{node.name}.raw": result.values[name], f"{node.name}.value": result.real(name)}
         np.savez(buffer, **arrays)
-        write_whole(target, buffer.getvalue())
+        write_file(target, buffer.getvalue())
     if trace is not None:
         write_trace(result, trace)
     counters = list(dict.fromkeys(name for layer in result.layers for name in layer.counters))

@@ -129,7 +129,7 @@ def fail(*arguments: object, **named: object) -> NoReturn:
 def test_an_internal_error_is_short_and_tells_how_to_see_more(invoke, tmp_path, monkeypatch) -> None:
     import hw.export
 
-    monkeypatch.setattr(hw.export, "export_verilog", fail)
+    monkeypatch.setattr(hw.export, "verilog_files", fail)
     result = invoke("verilog", "-o", tmp_path / "rtl")
     assert result.exit_code == 70
     assert "RuntimeError: the sky fell" in result.stderr
@@ -148,7 +148,7 @@ def test_an_interrupt_is_no_failed_comparison(invoke, tmp_path, monkeypatch) -> 
     def interrupt(*arguments: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(hw.export, "export_verilog", interrupt)
+    monkeypatch.setattr(hw.export, "verilog_files", interrupt)
     assert invoke("verilog", "-o", tmp_path / "rtl").exit_code == 130
 
 

@@ -87,7 +87,7 @@ class Trainer:
         self.job, self.out = job, out
         self.rank, self.workers = dist.get_rank(), dist.get_world_size()
         self.dataset: Dataset = job.data(data_dir, self.workers)
-        self.lesson = Images(self.dataset.train, self.dataset.shape)
+        self.lesson = Images(self.dataset.train, self.dataset.shape, job.model.flat)
         self.module = fresh(job.model, self.dataset, job.seed)
         self.done, self.history = 0, list[dict[str, Any]]()
         self.optimizer: dict[str, dict[str, Tensor]] | None = None
