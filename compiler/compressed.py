@@ -114,7 +114,9 @@ class CompressedModel:
     integers: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> CompressedModel:
+    def from_state(
+        cls, state: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None
+    ) -> CompressedModel:
         """From plain values: tensors with few distinct values become shared, where that takes fewer bits.
 
         Parameters

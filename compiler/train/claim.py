@@ -36,7 +36,9 @@ def claimed(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"another process is training in {folder}; wait for it, or choose another folder") from None
+            raise InputError(
+                f"another process is training in {folder}; wait for it, or choose another folder"
+            ) from None
         yield
     finally:
         os.close(descriptor)

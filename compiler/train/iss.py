@@ -15,7 +15,8 @@ The groups, in torch's layout and in the published one
 ------------------------------------------------------
 The authors' LSTM has one matrix (in + hidden, 4 hidden) a layer with the gates i, j, f, o; torch has two, transposed:
 ``weight_ih`` (4 hidden, in) and ``weight_hh`` (4 hidden, hidden) with the gates i, f, g, o, of a GRU (3 hidden, …) with
-r, z, n, of a plain RNN (hidden, …). The order of gates does not matter here. A group of unit k of layer l with H units has
+r, z, n, of a plain RNN (hidden, …). The order of gates does not matter here. A group of unit k of layer l with H units
+has
 
 ======================================================  ==========================================================
 published (TensorFlow)                                  torch
@@ -50,7 +51,18 @@ from compiler.train.narrowed import Narrowed
 from compiler.train.rhn import RHN
 from compiler.train.stack import Stack, refuse_unsupported
 
-__all__ = ["EPSILON", "ISS", "Part", "Units", "dead", "embedding_units", "gates_of", "hidden_units", "penalty", "threshold"]
+__all__ = [
+    "EPSILON",
+    "ISS",
+    "Part",
+    "Units",
+    "dead",
+    "embedding_units",
+    "gates_of",
+    "hidden_units",
+    "penalty",
+    "threshold",
+]
 
 EPSILON = 1e-8
 """Under every root, so that the gradient at zero is finite (published)."""

@@ -83,9 +83,7 @@ def shrink(
     return Narrowed(stack, kept, rnn.hidden_size, rnn.batch_first).train(rnn.training)
 
 
-def _cut_all(
-    stack: Stack, outputs: Sequence[nn.Linear], embedding: nn.Embedding | None, tied: bool
-) -> list[Tensor]:
+def _cut_all(stack: Stack, outputs: Sequence[nn.Linear], embedding: nn.Embedding | None, tied: bool) -> list[Tensor]:
     """Cut layers, outputs and embedding in place; of each layer, the numbers of the units that stay."""
     units = hidden_units(stack, outputs, embedding if tied else None)
     if embedding is not None and not tied:
@@ -126,7 +124,7 @@ def cut_units(module: nn.Module, path: str, readers: Sequence[str], inputs: Tens
     trial = copy.deepcopy(module).eval()
     with torch.no_grad():
         before = tensors(trial(inputs))
-        widths = _cut_at(trial, path, readers)
+        _cut_at(trial, path, readers)
         try:
             same = same_tensors(before, tensors(trial(inputs)))
         except RuntimeError:

@@ -112,7 +112,9 @@ class Narrowed(nn.Module):
             values, one = cast(Any, cell)(values, before[number])
             after.append(one if isinstance(one, tuple) else (one,))
         outputs = values[0] if alone else values.transpose(0, 1) if swapped else values
-        states = tuple(_together([each[0, 0] if alone else each[0] for each in part]) for part in zip(*after, strict=True))
+        states = tuple(
+            _together([each[0, 0] if alone else each[0] for each in part]) for part in zip(*after, strict=True)
+        )
         return outputs, states if len(states) > 1 else states[0]
 
     def _states(self, state: Any, alone: bool) -> list[Any]:

@@ -90,7 +90,9 @@ def _train(wanted: Recipe, out: Path, tell: Progress, data_dir: Path | None) -> 
     dataset = load_data(wanted.dataset, wanted.validation, data_dir, wanted.samples, wanted.refit)
     tell("data", 1, 1, f"{len(dataset.train)} samples to train on")
     if wanted.augment is not None and len(dataset.shape) != 3:
-        raise RecipeError(f"data.augment warps images (channels, height, width); the samples have shape {dataset.shape}")
+        raise RecipeError(
+            f"data.augment warps images (channels, height, width); the samples have shape {dataset.shape}"
+        )
     position = _position(wanted, dataset, out)
     if position.stage == len(wanted.stages) and all(
         (out / name).is_file() for name in (MODEL, COMPRESSED, REPORT, CALIBRATION)

@@ -160,7 +160,9 @@ def _depth(module: nn.Module, groups: Groups, sites: Mapping[str, Site], known: 
     terms = []
     for path in groups.layers or residual:
         if path not in residual:
-            raise RecipeError(f"groups by depth name {path}; this network has {', '.join(residual) or 'none'}: {_BLOCK}")
+            raise RecipeError(
+                f"groups by depth name {path}; this network has {', '.join(residual) or 'none'}: {_BLOCK}"
+            )
         block = residual[path]
         parts = [sites[paths[layer]] for layer in block.branch()]
         if groups.norms:

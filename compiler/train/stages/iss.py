@@ -58,7 +58,11 @@ class Iss(Stage):
             raise RecipeError(f"stage {self.name}: the network has no RNN, LSTM or GRU whose units could be removed")
         found = {path: readers(module, path, context.example(_SAMPLES)) for path in paths}
         units = _units(module, found)  # refuses what has no such groups before anything is trained
-        return {"readers": found, "units": {path: [each.size for each in part] for path, part in units.items()}, "dead": {}}
+        return {
+            "readers": found,
+            "units": {path: [each.size for each in part] for path, part in units.items()},
+            "dead": {},
+        }
 
     def hooks(self, module: nn.Module, context: Context, record: Mapping[str, Any]) -> list[Hook]:
         """Penalty and threshold."""

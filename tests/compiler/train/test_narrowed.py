@@ -93,11 +93,13 @@ def test_it_is_called_as_before(kind: str, gone: tuple[list[int], ...], form: st
             torch.testing.assert_close(one, other)
     if len(set(small.widths)) == 1:  # as torch gives it
         first = state[0] if lstm else state
-        assert isinstance(first, Tensor) and first.shape == (len(gone), *batch, small.hidden_size)
+        assert isinstance(first, Tensor)
+        assert first.shape == (len(gone), *batch, small.hidden_size)
     again, _ = small(inputs, state)  # what it returned is what it takes
-    torch.testing.assert_close(head(again.data if form == "packed" else again), head(
-        (lambda out: out.data if form == "packed" else out)(rnn_head_inputs(rnn, inputs, after, gone[-1]))
-    ))
+    torch.testing.assert_close(
+        head(again.data if form == "packed" else again),
+        head((lambda out: out.data if form == "packed" else out)(rnn_head_inputs(rnn, inputs, after, gone[-1]))),
+    )
 
 
 def rnn_head_inputs(rnn: Any, inputs: Any, state: Any, gone: list[int]) -> Any:
@@ -199,7 +201,7 @@ class Last(nn.Module):
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(foreign, "call", lambda text: (Last(), None))
-    yield
+    return
 
 
 ISS = {
@@ -250,11 +252,10 @@ def test_a_stage_cuts_units_of_any_module_and_a_killed_run_goes_on(tmp_path: Pat
 def test_a_kit_network_is_read_back_narrow(tmp_path: Path) -> None:
     report = train_recipe(parsed(name="gru", hidden=12), tmp_path / "run")
     run = load_run(tmp_path / "run")
-    assert isinstance(run.module.rnn, Narrowed) and run.module.rnn.hidden_size < 12
+    assert isinstance(run.module.rnn, Narrowed)
+    assert run.module.rnn.hidden_size < 12
     assert list(run.module.rnn.widths) == report["stages"][2]["units"]["rnn"]["after"]
-    assert run.wrong(run.module, run.test) == round(
-        (1 - report["stages"][-1]["accuracy"]["test"]) * len(run.test)
-    )
+    assert run.wrong(run.module, run.test) == round((1 - report["stages"][-1]["accuracy"]["test"]) * len(run.test))
 
 
 def test_no_recurrent_layer_no_iss(tmp_path: Path) -> None:

@@ -121,7 +121,8 @@ def test_a_kit_network_learns_the_users_data(function: str, tmp_path: Path) -> N
     assert recipe.parse(found.asdict(), "again") == found
     assert "own_code" not in sys.modules  # reading it ran nothing
     report = train_recipe(found, tmp_path / "run")
-    assert report["data"]["train"] == 255 and report["data"]["test"] == 90
+    assert report["data"]["train"] == 255
+    assert report["data"]["test"] == 90
     assert report["stages"][-1]["accuracy"]["test"] > 0.6
     run = load_run(tmp_path / "run")
     assert run.calibration.shape == (255, 12)
@@ -176,9 +177,7 @@ def test_what_cannot_be_trained_is_refused_before_any_training(what: str, tmp_pa
     model, message = NO_NETWORK[what]
     told: list[str] = []
     with pytest.raises(EieError, match=message):
-        train_recipe(
-            parsed("own_code:data", model), tmp_path / "run", progress=lambda stage, *rest: told.append(stage)
-        )
+        train_recipe(parsed("own_code:data", model), tmp_path / "run", progress=lambda stage, *rest: told.append(stage))
     assert set(told) == {"data"}
     assert not (tmp_path / "run" / "checkpoints").exists()
 
@@ -227,7 +226,8 @@ with claimed(Path(sys.argv[1])):
 def test_two_trainings_in_one_folder_do_not_both_go_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
         with pytest.raises(InputError, match=f"another process is training in {folder}"):
             train_recipe(parsed(), folder)
         assert list(folder.iterdir()) == []

@@ -43,11 +43,12 @@ def test_a_file_holds_the_whole_state(seed: int) -> None:
         assert state.keys() == module.state_dict().keys()
         for name, value in module.state_dict().items():
             expected = value.float().numpy() if value.dtype is torch.bfloat16 else value.numpy()
-            assert state[name].dtype == expected.dtype and state[name].shape == expected.shape, name
+            assert (state[name].dtype, state[name].shape) == (expected.dtype, expected.shape), name
             np.testing.assert_array_equal(state[name], expected)
         again = Scaled()
         again.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
-        assert int(again.norm.num_batches_tracked) == 1 and float(again.scale) == 1.25
+        assert int(again.norm.num_batches_tracked) == 1
+        assert float(again.scale) == 1.25
 
 
 @pytest.mark.parametrize("coder", CODERS)

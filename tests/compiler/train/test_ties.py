@@ -115,7 +115,8 @@ def test_a_frozen_weight_stays_frozen(module: Tied) -> None:
         quantize.attach(module.inner, 3, free=free)
         assert not any(value.requires_grad for value in module.inner.parametrizations.parameters())
         make_plain(module)
-        assert module.inner.weight is parameter and not parameter.requires_grad
+        assert module.inner.weight is parameter
+        assert not parameter.requires_grad
     prune.prune(module, 0.5)
     make_plain(module)
     assert not module.inner.weight.requires_grad
