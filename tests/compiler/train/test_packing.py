@@ -48,7 +48,7 @@ def test_a_file_holds_the_whole_state(seed: int) -> None:
         again = Scaled()
         again.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
         assert int(again.norm.num_batches_tracked) == 1
-        assert float(again.scale) == 1.25
+        assert again.scale.item() == 1.25
 
 
 @pytest.mark.parametrize("coder", CODERS)
