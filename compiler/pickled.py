@@ -22,9 +22,9 @@ def refuse_pickled(path: Path) -> None:
         return
     target = path.with_suffix(".safetensors")
     raise InputError(
-        f"{path} was written by torch.save, as a pickle, which can run any code when it is read; expected safetensors. If "
-        f'you trust it: python -c "import torch; from safetensors.torch import save_file; '
-        f"save_file(torch.load('{path}', weights_only=True), '{target}')\" (a checkpoint that holds more than the state: "
+        f"{path} was written by torch.save, as a pickle, which can run any code when it is read; expected safetensors. "
+        f'If you trust it: python -c "import torch; from safetensors.torch import save_file; '
+        f"save_file(torch.load('{path}', weights_only=True), '{target}')\" (if it holds more than the state, with "
         "['state_dict'] behind the torch.load)"
     )
 

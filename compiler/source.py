@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import InputError
-from compiler.function_name import check_function_name
 from compiler.frontend.gate import check_outputs
+from compiler.function_name import check_function_name
 from compiler.graph.evaluate import outputs, tails
 from compiler.graph.ir import Graph
 from compiler.graph.operators import types

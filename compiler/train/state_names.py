@@ -18,8 +18,8 @@ Value = TypeVar("Value")
 def unwrapped(state: Mapping[str, Value], own: Set[str]) -> dict[str, Value]:
     """The state under the names of the module itself.
 
-    If more names are then the module's, ``_orig_mod.`` (of torch.compile) is dropped wherever it stands, and ``module.``
-    (of DataParallel) in front.
+    If more names are then the module's, ``_orig_mod.`` (of torch.compile) is dropped wherever it stands, and
+    ``module.`` (of DataParallel) in front.
 
     Parameters
     ----------

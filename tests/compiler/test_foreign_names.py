@@ -1,4 +1,4 @@
-"""Files in the place of modules, pickles in the place of safetensors, prefixes of wrappers: refused or read, by name."""
+"""A file instead of a module, a pickle instead of safetensors, names with prefixes: refused or read."""
 
 from __future__ import annotations
 
