@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compiler.graph import evaluate
 from compiler.lower.pipeline import lower
 from compiler.network_file import load, save
-from compiler.source import Source, from_module
+from compiler.source import Source, fit, from_module
 from hw.params import Params
 from sim import golden_ops
 from sim.compare import compare_networks
@@ -36,7 +36,8 @@ def read(case: Case, seed: int) -> tuple[Source, list[NDArray[Any]]]:
     module, example = case.make(seed)
     drawn = [case.make(seed + 1 + n)[1] for n in range(CALIBRATION // 2)]
     inputs = [torch.cat(parts).numpy() for parts in zip(*drawn, strict=True)]
-    return from_module(module, example), inputs
+    source = from_module(module, example)
+    return source, list(fit(source.graph, tuple(inputs)))
 
 
 def relative(found: NDArray[Any], wanted: NDArray[Any]) -> float:
