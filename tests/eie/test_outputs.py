@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import stat
 import threading
 
@@ -28,17 +29,31 @@ def test_outputs_go_into_a_fifo_and_through_a_link(invoke, layer, tmp_path) -> N
 
 
 def test_a_device_is_no_file_to_replace(invoke, layer, tmp_path) -> None:
-    link = tmp_path / "null"
-    link.symlink_to("/dev/null")  # a fault replaces the link and not the device
-    for arguments in (
-        ("compile", layer.npz, "-o", link, "--preset", "BALANCED_4", "--calibrate", layer.inputs),
-        ("run", layer.image, "--input", layer.inputs, "--output", link),
-        ("run", layer.image, "--input", layer.inputs, "--json", link),
-    ):
-        result = invoke(*arguments)
-        assert result.exit_code == 0, result.output
-        assert link.is_symlink()
-        assert stat.S_ISCHR(os.stat(link).st_mode)
+    master, slave = pty.openpty()  # a device whose folder takes no files, so that a fault does no harm
+    try:
+        device = os.ttyname(slave)
+        drain = threading.Thread(target=lambda: [None for _ in iter(lambda: _read(master), b"")], daemon=True)
+        drain.start()
+        for arguments in (
+            ("compile", layer.npz, "-o", device, "--preset", "BALANCED_4", "--calibrate", layer.inputs),
+            ("run", layer.image, "--input", layer.inputs, "--output", device),
+            ("run", layer.image, "--input", layer.inputs, "--json", device),
+        ):
+            result = invoke(*arguments)
+            assert result.exit_code == 0, result.output
+            assert stat.S_ISCHR(os.stat(device).st_mode)
+    finally:
+        os.close(slave)
+        drain.join(10)
+        os.close(master)
+
+
+def _read(handle: int) -> bytes:
+    """What a terminal holds; none once the other side is closed."""
+    try:
+        return os.read(handle, 1 << 16)
+    except OSError:
+        return b""
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027])
