@@ -11,7 +11,7 @@ from compiler.coding.sizes import Sizes
 from compiler.compressed import CompressedModel
 from compiler.dcnet import parse_form, read_net
 from compiler.errors import CodingError, InputError
-from compiler.float_tensors import read_float_tensors
+from compiler.plain_tensors import read_tensors
 
 __all__ = ["check_layers", "compress_network", "load_network", "naming", "read_file"]
 
@@ -58,13 +58,13 @@ def load_network(path: Path, layers: Sequence[str] = ()) -> CompressedModel:
         if not plain.is_file():
             raise InputError(f"{path} holds no model.safetensors; expected the folder of a finished `eie train`")
         if not compressed.is_file():
-            return CompressedModel.from_state(read_float_tensors(plain))
+            return CompressedModel.from_state(read_tensors(plain))
         path = compressed
     with naming(path):
         if path.suffix == ".net":
             return read_net(read_file(path), [parse_form(layer) for layer in layers])
         if path.suffix == ".safetensors":
-            return CompressedModel.from_state(read_float_tensors(path))
+            return CompressedModel.from_state(read_tensors(path))
         return decompress(read_file(path)).network
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
-import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import click
+
+from eie.tables import table_text
+from eie.verbosity import Verbosity, verbosity
 
 __all__ = [
     "Output",
@@ -20,8 +22,6 @@ __all__ = [
     "Stages",
     "check_writable",
     "check_writable_folder",
-    "grouped",
-    "table_text",
 ]
 
 Progress = Callable[[int, int], None]
@@ -35,8 +35,8 @@ class Stages(Protocol):
         """`done` of `total` epochs, and a few words on how it goes."""
 
 
-PLAIN_WIDTH = 120
-"""Columns of a table that is not printed to a terminal."""
+PATIENCE = 1.0
+"""Seconds after which a silent command says what it is doing."""
 
 
 class Output:
@@ -55,6 +55,7 @@ class Output:
 
     def __init__(self, json_to: str | None = None) -> None:
         self.json_to = json_to
+        self.quiet = verbosity() is Verbosity.QUIET
         if json_to not in (None, "-"):
             check_writable(Path(str(json_to)), "--json")
 
@@ -64,8 +65,20 @@ class Output:
             click.echo(text)
 
     def note(self, text: str) -> None:
-        """A line on standard error: warnings, and what was decided for the user."""
-        click.echo(text, err=True)
+        """A line on standard error: warnings, and what was decided for the user. ``eie -q`` leaves them out."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    @contextlib.contextmanager
+    def patience(self, what: str) -> Iterator[None]:
+        """Say on standard error what the block does, if it takes more than a second."""
+        timer = threading.Timer(PATIENCE, self.note, [f"eie: {what} …"])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
         """A table on standard output; numbers are aligned to the right and None is shown as "-"."""
@@ -88,7 +101,7 @@ class Output:
     @contextlib.contextmanager
     def progress(self, title: str) -> Iterator[Progress]:
         """A bar on standard error while the block runs; silent where that is not a terminal."""
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() or self.quiet:
             yield lambda done, total: None
             return
         from rich.console import Console
@@ -129,40 +142,6 @@ class Output:
                 bar.update(tasks[stage], completed=done, total=total, text=text)
 
             yield step
-
-
-def table_text(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> str:
-    """A table as plain text, its title above it."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for number, name in enumerate(columns):
-        words = any(isinstance(row[number], str) for row in rows)
-        table.add_column(name, justify="left" if words else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(grouped(cell) for cell in row))
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
-    # No markup: names of layers and files may hold square brackets.
-    console = Console(file=io.StringIO(), markup=False, highlight=False, width=width)
-    with console.capture() as capture:
-        console.print(table)
-    lines = [line.rstrip() for line in capture.get().splitlines()]
-    return "\n".join([title, *lines] if title else lines)
-
-
-def grouped(value: Any) -> str:
-    """A table cell: thousands separated, four significant digits for fractions, "-" for None."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, int) or hasattr(value, "__index__"):
-        return f"{value:,}"
-    return str(value)
 
 
 def check_writable(path: Path, what: str) -> None:

@@ -27,7 +27,7 @@ ENGINES = ("golden", "cycles", "rtl", "amaranth")
     metavar="X.npy",
     required=True,
     type=click.Path(path_type=Path),
-    help="(batch, …): int16 is taken raw, float is quantized; one sample is a batch of one. "
+    help="(batch, …): int16 is taken raw, float is quantized; one sample is a batch of one; - is standard input. "
     "Several inputs: an .npz with an array for each, by name.",
 )
 @click.option(
@@ -75,6 +75,7 @@ def run(
     from compiler.files import write_file
     from compiler.network_file import load
     from eie.inputs import read_inputs
+    from eie.preview import show_outputs
     from eie.trace import write_trace
     from sim.network import run_network
 
@@ -98,10 +99,11 @@ def run(
         write_trace(result, trace)
     counters = list(dict.fromkeys(name for layer in result.layers for name in layer.counters))
     batch = len(result.raw)
+    times = () if result.cycles is None else ("cycles", "latency")
     output.table(
-        ("layer", "on", "cycles", "latency", *counters),
+        ("layer", "on", *times, *counters),
         [
-            (layer.name, layer.on, layer.cycles, layer.latency, *(layer.counters.get(name) for name in counters))
+            (layer.name, layer.on, *(getattr(layer, time) for time in times), *map(layer.counters.get, counters))
             for layer in result.layers
         ],
         title=f"{engine}, {result.pes} PEs, batch of {batch}",
@@ -111,6 +113,9 @@ def run(
             f"{result.cycles:,} cycles, {result.cycles / batch:,.1f} a sample; "
             f"{result.drain_cycles:,} of them write back at the end"
         )
+    if target is None:
+        show_outputs(output, result, {node.inputs[0]: node.name for node in network.graph.outputs})
+        output.text("All outputs as numbers: --output y.npz")
     for what, path in (("outputs", target), ("waveform", result.waves), ("trace", trace)):
         if path is not None:
             output.text(f"{what}: {path}")

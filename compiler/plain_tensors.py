@@ -1,4 +1,4 @@
-"""Float tensors of a safetensors file that somebody else wrote, as float32 and without loss.
+"""Tensors of a safetensors file that somebody else wrote, floats as float32, without loss.
 
 numpy has no bfloat16, so those are read from the file's bytes: one is the upper half of a float32.
 """
@@ -14,19 +14,20 @@ from numpy.typing import NDArray
 
 from compiler.errors import InputError
 
-__all__ = ["read_float_tensors"]
+__all__ = ["read_tensors"]
 
-_EXACT = ("F32", "F16", "BF16")
-_NAMES = {"F64": "float64", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
+_WIDENED = ("F16", "BF16")
+_KEPT = ("F32", "BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")
+_NAMES = {"F64": "float64", "C64": "complex64"}
 
 
-def read_float_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Name → float32 values of every tensor; float16 and bfloat16 are widened, which changes no value.
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Name → values of every tensor; float16 and bfloat16 are widened to float32, which changes no value.
 
     Raises
     ------
     InputError
-        There is no such file, it is damaged, or it holds tensors that float32 does not hold exactly; all are named.
+        There is no such file, it is damaged, or it holds floats that float32 does not hold exactly; all are named.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -41,22 +42,17 @@ def read_float_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
         raise InputError(f"{path}: no such file") from None
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
-    return {name: read[name].astype(np.float32, copy=False) for name in types}
+    return {name: read[name].astype(np.float32) if kind in _WIDENED else read[name] for name, kind in types.items()}
 
 
 def _check(path: Path, types: dict[str, str]) -> None:
-    wrong = {name: kind for name, kind in types.items() if kind not in _EXACT}
-    if not wrong:
-        return
-    listed = ", ".join(f"{name} ({_NAMES.get(kind, kind)})" for name, kind in wrong.items())
-    counters = [name for name, kind in wrong.items() if name.endswith("num_batches_tracked")]
-    remedy = "convert them with .float() before saving, or leave out what is no weight"
-    if len(counters) == len(wrong):
-        remedy = (
-            "these counters of batch normalization play no part in inference: save without them, "
-            "{k: v for k, v in model.state_dict().items() if v.is_floating_point()}"
+    wrong = {name: kind for name, kind in types.items() if kind not in (*_WIDENED, *_KEPT)}
+    if wrong:
+        listed = ", ".join(f"{name} ({_NAMES.get(kind, kind)})" for name, kind in wrong.items())
+        raise InputError(
+            f"{path}: {listed}; expected float32, float16, bfloat16 or whole numbers: "
+            "convert with .float() before saving"
         )
-    raise InputError(f"{path}: {listed}; expected float32, float16 or bfloat16: {remedy}")
 
 
 def _bfloat16(path: Path, names: list[str]) -> dict[str, NDArray[np.float32]]:
