@@ -12,6 +12,7 @@ __all__ = [
     "ImageError",
     "InputError",
     "ModelError",
+    "OptionsError",
     "RecipeError",
     "ToolError",
     "WorkerError",
@@ -40,6 +41,10 @@ class ImageError(EieError):
 
 class CodingError(EieError):
     """A compressed file is not one, is damaged, contradicts itself, or is larger than this kit reads."""
+
+
+class OptionsError(EieError):
+    """An option of the compiler is unknown or has a value that it cannot have."""
 
 
 class InputError(EieError):

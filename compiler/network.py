@@ -8,6 +8,7 @@ from functools import cached_property
 from compiler.graph.integer import integer_types
 from compiler.graph.ir import Graph, Node, Type
 from compiler.image.image import Image
+from compiler.options import DEFAULT, Options
 from hw.layouts import identity
 from hw.params import Params
 
@@ -43,6 +44,11 @@ class Network:
         return identity(self.params)
 
     @property
+    def options(self) -> Options:
+        """How the images are laid out; all of them in the same way."""
+        return self.images[0].options if self.images else DEFAULT
+
+    @property
     def inputs(self) -> tuple[Type, ...]:
         """What one sample of each input is."""
         return tuple(self.types[node.output] for node in self.graph.inputs)
@@ -59,7 +65,8 @@ class Network:
 
     def image(self, node: Node) -> Image:
         """The image of an `Array` node."""
-        return self.images[node["image"]]
+        image: Image = self.images[node["image"]]
+        return image
 
 
 def network_of(image: Image) -> Network:

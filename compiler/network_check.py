@@ -21,6 +21,8 @@ def check_network(network: Network) -> None:
     for number, image in enumerate(network.images):
         if image.params != network.params:
             raise ImageError(f"image {number} was made for another array than the network")
+        if image.options != network.options:
+            raise ImageError(f"image {number} was made with other options than the first")
         try:
             check(image)
         except ImageError as e:

@@ -2,7 +2,7 @@
 
 Tensors are those of the images (``image.0.entries``) and of the nodes that the host computes (``node.3.table``; in the
 body of a Scan ``node.3.body.1.codes``). The one metadata entry ``eie`` is a JSON text with two members, ``header``
-(format version, identity, parameters, graph, layers of each image, CRC-32 of each tensor) and ``crc32`` of that header.
+(format version, identity, parameters, options, graph, layers of each image, CRC-32 of each tensor) and ``crc32``, its own.
 One entry, because safetensors writes several in no stated order and equal networks shall give equal files.
 Nothing in a file is believed before it is checked; what is in it is data and never code.
 """
@@ -21,20 +21,21 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from compiler.errors import ImageError
+from compiler.errors import ImageError, OptionsError
 from compiler.files import write_file
 from compiler.graph.ir import Graph, Node
 from compiler.image.image import Image
 from compiler.image.memory import TENSORS, LayerInfo
 from compiler.network import Network
 from compiler.network_check import check_network
+from compiler.options import Options
 from hw.layouts import FORMAT_VERSION, identity
 from hw.params import Params, ParamsError
 
-__all__ = ["load", "save", "to_file"]
+__all__ = ["graph_text", "load", "parse_graph", "save", "to_file"]
 
 _DTYPES = {"U8": np.uint8, "I16": np.int16, "I32": np.int32, "I64": np.int64}
-_HEADER = {"format", "identity", "params", "graph", "images", "crc32"}
+_HEADER = {"format", "identity", "params", "options", "graph", "images", "crc32"}
 _NODE = {"name", "op", "inputs", "outputs", "attributes", "tensors", "body", "source"}
 _MAX_DEPTH = 4
 """Scans within scans; deeper is no network."""
@@ -67,12 +68,31 @@ def to_file(network: Network) -> bytes:
         "format": FORMAT_VERSION,
         "identity": network.identity,
         "params": network.params.asdict(),
+        "options": network.options.asdict(),
         "graph": graph,
         "images": [[dataclasses.asdict(layer) for layer in image.layers] for image in network.images],
         "crc32": {name: _crc(tensor) for name, tensor in tensors.items()},
     }
     text = json.dumps({"header": header, "crc32": _header_crc(header)}, sort_keys=True)
     return to_bytes(tensors, metadata={"eie": text})
+
+
+def graph_text(graph: Graph) -> bytes:
+    """A graph without tensors as the header has it. Read it with `parse_graph`."""
+    return json.dumps(_write_graph(graph, "node", {}), sort_keys=True, separators=(",", ":")).encode()
+
+
+def parse_graph(text: bytes) -> Graph:
+    """The graph of `graph_text`. Raises `ImageError` if it is none."""
+    try:
+        nodes = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise ImageError(f"the graph is not readable ({e})") from None
+    listed: set[str] = set()
+    graph = _read_graph(nodes, "node", listed)
+    if listed:
+        raise ImageError(f"the graph has tensors ({', '.join(sorted(listed)[:5])}); expected none")
+    return graph
 
 
 def load(path: str | Path, params: Params | None = None) -> Network:
@@ -100,7 +120,7 @@ def load(path: str | Path, params: Params | None = None) -> Network:
 
 
 def _read(file: Any, header: dict[str, Any], params: Params | None) -> Network:
-    found = _params(header)
+    found, options = _params(header), _options(header)
     if params is not None and found != params:
         theirs, ours = found.asdict(), params.asdict()
         differing = ", ".join(f"{n} {theirs[n]} here, {ours[n]} there" for n in ours if ours[n] != theirs[n])
@@ -123,7 +143,7 @@ def _read(file: Any, header: dict[str, Any], params: Params | None) -> Network:
             if parts[name].dtype != _DTYPES[dtype] or parts[name].ndim != dimensions:
                 given = f"{parts[name].dtype} {parts[name].shape}"
                 raise ImageError(f"image.{number}.{name} is {given}; expected {dtype}, {dimensions} dimensions")
-        images.append(Image(found, infos, **parts))
+        images.append(Image(found, infos, **parts, options=options))
     network = Network(found, _fill(graph, "node", tensors), tuple(images))
     check_network(network)
     return network
@@ -227,10 +247,12 @@ def _read_header(metadata: dict[str, str] | None) -> dict[str, Any]:
         crc = _header_crc(header)
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ImageError("the header is not what a network has") from None
-    if not isinstance(header, dict) or set(header) != _HEADER:
+    if not isinstance(header, dict):
         raise ImageError("the header is not what a network has")
-    if header["format"] != FORMAT_VERSION:
-        raise ImageError(f"format version {header['format']!r}; this kit reads {FORMAT_VERSION}: compile it again")
+    if header.get("format") != FORMAT_VERSION:
+        raise ImageError(f"format version {header.get('format')!r}; this kit reads {FORMAT_VERSION}: compile it again")
+    if set(header) != _HEADER:
+        raise ImageError("the header is not what a network has")
     if crc != outer.get("crc32"):
         raise ImageError(f"the header is damaged: CRC-32 {crc}, the file states {outer.get('crc32')!r}")
     if not isinstance(header["crc32"], dict):
@@ -248,6 +270,13 @@ def _params(header: dict[str, Any]) -> Params:
             f"identity {header['identity']!r}, this kit gives its parameters {identity(params)!r}: compile it again"
         )
     return params
+
+
+def _options(header: dict[str, Any]) -> Options:
+    try:
+        return Options.from_dict(header["options"])
+    except (OptionsError, AttributeError, TypeError) as e:
+        raise ImageError(f"its options are not legal ({e})") from None
 
 
 _FIELD_TYPES: dict[str, type] = {"name": str, "activation": str, "exact": bool}

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import InputError
+from compiler.frontend.gate import check_outputs
+from compiler.graph.evaluate import outputs, tails
 from compiler.graph.ir import Graph
 from compiler.graph.operators import types
 from compiler.graph.passes import run_passes
@@ -80,10 +82,20 @@ def load(text: str, weights: Path | None = None, trust: bool = False, show: Show
 
 
 def rewrite(graph: Graph, show: Show | None = None) -> Graph:
-    """The graph after all passes."""
+    """The graph after all passes, once both are found to compute the same from random inputs."""
     if show is not None:
         show("read", graph)
-    return run_passes(graph, show)
+    rewritten = run_passes(graph, show)
+    found = types(graph)
+    rng = np.random.default_rng(0)
+    inputs = [
+        np.zeros((1, *found[node.output].shape), np.int64)
+        if node["kind"] == "index"
+        else rng.uniform(-1, 1, (1, *found[node.output].shape))
+        for node in graph.inputs
+    ]
+    check_outputs(rewritten, inputs, [(tails(graph, outputs(graph, inputs)), 1e-6)])
+    return rewritten
 
 
 def _torch_source(text: str, path: Path, weights: Path | None, show: Show | None) -> Source:
@@ -108,11 +120,9 @@ def from_module(
     module: Any, inputs: tuple[Any, ...], calibration: tuple[NDArray[Any], ...] | None = None, show: Show | None = None
 ) -> Source:
     """A torch module; `inputs` are example tensors, batch first. Raises `ModelError` where it cannot be compiled."""
-    from compiler.frontend.torch_export import check_against, from_torch, module_outputs
+    from compiler.frontend.torch_export import from_torch
 
-    graph = rewrite(from_torch(module, inputs), show)
-    check_against(graph, module_outputs(module, inputs), inputs)  # the passes are judged like the frontend
-    return Source(graph, module, calibration)
+    return Source(rewrite(from_torch(module, inputs), show), module, calibration)
 
 
 def fit(graph: Graph, arrays: tuple[NDArray[Any], ...]) -> tuple[NDArray[Any], ...]:

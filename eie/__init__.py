@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compiler.network import Network
+    from compiler.options import Options
     from hw.params import Params
     from sim.network import NetworkResult
 
@@ -23,6 +24,7 @@ def compile(
     example_inputs: Any = None,
     params: Params | str | None = None,
     calibration: Any = None,
+    options: Options | None = None,
 ) -> Network:
     """Compile a network for an array.
 
@@ -33,6 +35,7 @@ def compile(
     params : the array, or the name of one of `hw.params.PRESETS`; 16 PEs if not given.
     calibration : float (n, …): fixed-point ranges are chosen on it; int16: inputs are raw integers; a tuple for
         several inputs. Without it the example inputs of a torch module calibrate.
+    options : how the compiler lays the network out; those of the preset if not given.
 
     Returns
     -------
@@ -48,6 +51,7 @@ def compile(
 
     from compiler.graph.ir import Graph
     from compiler.lower.pipeline import compile_graph
+    from compiler.options import DEFAULT, preset_options
     from compiler.source import fit, from_module, load, rewrite
     from hw.params import Params, preset
 
@@ -65,7 +69,9 @@ def compile(
         given = calibration if isinstance(calibration, tuple) else (calibration,)
         arrays = fit(graph, tuple(np.asarray(array) for array in given))
     array_of = preset(params) if isinstance(params, str) else params if params is not None else Params()
-    return compile_graph(graph, array_of, arrays)
+    if options is None:
+        options = preset_options(params) if isinstance(params, str) else DEFAULT
+    return compile_graph(graph, array_of, arrays, options)
 
 
 def run(network: Network | str | Path, x: Any, engine: str = "rtl", **options: Any) -> NetworkResult:

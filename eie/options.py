@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from compiler.options import Options
     from hw.params import Params
 
 __all__ = ["DEFAULT_PRESET", "array_options", "example", "json_option", "layers_option", "make_params"]
@@ -38,7 +39,11 @@ def json_option(command: Command) -> Command:
 def array_options(command: Command) -> Command:
     """``--preset`` and ``--set``, read by `make_params`."""
     settings = click.option(
-        "--set", "settings", metavar="K=V", multiple=True, help="Change one parameter; may be repeated."
+        "--set",
+        "settings",
+        metavar="K=V",
+        multiple=True,
+        help="Change a parameter or a compiler option; may be repeated.",
     )
     preset = click.option("--preset", metavar="P", default=DEFAULT_PRESET, show_default=True, help="Parameter set.")
     return preset(settings(command))
@@ -55,14 +60,15 @@ def layers_option(command: Command) -> Command:
     )(command)
 
 
-def make_params(preset: str, settings: Sequence[str]) -> Params:
-    """The preset with each ``key=value`` applied.
+def make_params(preset: str, settings: Sequence[str]) -> tuple[Params, Options]:
+    """The preset's parameters and options with each ``key=value`` applied.
 
     Raises
     ------
-    ParamsError
+    ParamsError, OptionsError
         Preset or key unknown, or a value that is not legal.
     """
+    from compiler.options import preset_options
     from hw.params import ParamsError
     from hw.params import preset as named
 
@@ -78,4 +84,11 @@ def make_params(preset: str, settings: Sequence[str]) -> Params:
             changes[key] = int(text, 0)
         except ValueError:
             raise ParamsError(f"--set {key}={text}: expected an integer, true or false") from None
-    return named(preset).replace(**changes)
+    params, options = named(preset), preset_options(preset)
+    if unknown := changes.keys() - params.asdict().keys() - options.asdict().keys():
+        raise ParamsError(
+            f"unknown parameter {min(unknown)!r}; expected one of {', '.join(sorted(params.asdict()))}, or of the "
+            f"compiler's options {', '.join(sorted(options.asdict()))}"
+        )
+    told = {key: changes.pop(key) for key in options.asdict() if key in changes}
+    return params.replace(**changes), options.replace(**told)

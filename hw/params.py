@@ -42,7 +42,7 @@ class ParamsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """Parameters of one array.
+    """Parameters of one array: what shapes the hardware, and nothing else.
 
     Parameters
     ----------
@@ -61,9 +61,6 @@ class Params:
     fold : activations that a column may carry. With 2, the layers that the compiler folds send two at once.
     fragments : neighbouring PEs that one row may be split over, a power of two; 1 splits none.
     refill : there is a stream port that loads tiles of layers larger than the memories while others compute.
-    balanced : the compiler assigns rows to PEs by their nonzeros instead of interleaving them.
-    skip_empty : a column without entries in a PE costs it nothing. Otherwise the compiler stores a padding entry
-        there, which costs the cycle that it costs the published array.
 
     Raises
     ------
@@ -86,8 +83,6 @@ class Params:
     fold: int = 2
     fragments: int = 8
     refill: bool = True
-    balanced: bool = True
-    skip_empty: bool = True
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -98,9 +93,8 @@ class Params:
             raise ParamsError(f"pes is {self.pes}; expected a power of two from 1 to 256")
         if self.fragments & (self.fragments - 1):
             raise ParamsError(f"fragments is {self.fragments}; expected a power of two from 1 to {LANES}")
-        for name in ("refill", "balanced", "skip_empty"):
-            if not isinstance(getattr(self, name), bool):
-                raise ParamsError(f"{name} is {getattr(self, name)!r}; expected true or false")
+        if not isinstance(self.refill, bool):
+            raise ParamsError(f"refill is {self.refill!r}; expected true or false")
 
     # Derived figures: everything that two places need is computed here and nowhere else.
 
@@ -190,10 +184,9 @@ class Params:
         return cls().replace(**values)
 
 
-# The published array (EIE, section IV: 64 PEs, 4-bit relative index, queue depth 8, interleaved rows).
-_EIE_64 = Params(
-    pes=64, index_bits=4, queue_depth=8, fold=1, fragments=1, refill=False, balanced=False, skip_empty=False
-)
+# The published array (EIE, section IV: 64 PEs, 4-bit relative index, queue depth 8). What its compiler does differently
+# is in `compiler.options`.
+_EIE_64 = Params(pes=64, index_bits=4, queue_depth=8, fold=1, fragments=1, refill=False)
 
 # One PE whose memories fit an ECP5-85.
 _ECP5_PE = Params(

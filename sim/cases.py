@@ -14,9 +14,10 @@ from compiler.image.image import Image
 from compiler.lower.chain import Chain, QuantizedLayer
 from compiler.lower.encode import encode
 from compiler.lower.pack import pack
+from compiler.options import Options
 from hw.params import ROUND_TRIP, Params
 
-__all__ = ["Case", "random_case", "random_input", "random_network", "random_params"]
+__all__ = ["Case", "random_case", "random_input", "random_network", "random_options", "random_params"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,12 @@ def random_params(rng: np.random.Generator, max_pes: int = 16) -> Params:
         fold=int(rng.integers(1, 3)),
         fragments=int(rng.choice([1, 2, 4, 8])),
         refill=bool(rng.integers(0, 2)),
-        balanced=bool(rng.random() < 0.7),
-        skip_empty=bool(rng.random() < 0.8),
     )
+
+
+def random_options(rng: np.random.Generator) -> Options:
+    """Mostly those that the compiler has of itself."""
+    return Options(balanced=bool(rng.random() < 0.7), skip_empty=bool(rng.random() < 0.8))
 
 
 def random_network(rng: np.random.Generator, params: Params, max_width: int = 96) -> Chain:
@@ -98,23 +102,23 @@ def random_input(rng: np.random.Generator, inputs: int, batch: int) -> NDArray[n
     return x
 
 
-def _tiled(graph: Chain) -> Image:
+def _tiled(graph: Chain, options: Options) -> Image:
     """The network on the smallest memories that still hold a tile of each layer."""
     pointer_blocks = 4 * graph.params.groups + 2
     for weight_words in (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128):
         params = graph.params.replace(weight_words=weight_words, pointer_blocks=pointer_blocks)
         smaller = dataclasses.replace(graph, params=params)
         with contextlib.suppress(ImageError):
-            return pack(smaller, encode(smaller))
-    return pack(graph, encode(graph))
+            return pack(smaller, encode(smaller, options), options)
+    return pack(graph, encode(graph, options), options)
 
 
-def _fitting(rng: np.random.Generator, params: Params) -> Image:
+def _fitting(rng: np.random.Generator, params: Params, options: Options) -> Image:
     """The first random network that an array can compute, if need be in tiles."""
     while True:
         graph = random_network(rng, params)
         with contextlib.suppress(ImageError):
-            return pack(graph, encode(graph))
+            return pack(graph, encode(graph, options), options)
 
 
 def random_case(seed: int, params: Params | None = None, max_batch: int = 4) -> Case:
@@ -124,9 +128,12 @@ def random_case(seed: int, params: Params | None = None, max_batch: int = 4) -> 
     what one tile takes; a given array stays as it is.
     """
     rng = np.random.default_rng(seed)
-    if params is None:
-        graph = random_network(rng, random_params(rng))
-        image = _tiled(graph) if graph.params.refill and rng.integers(0, 2) else pack(graph, encode(graph))
+    array = params if params is not None else random_params(rng)
+    options = random_options(rng)
+    if params is not None:
+        image = _fitting(rng, params, options)
     else:
-        image = _fitting(rng, params)
+        graph = random_network(rng, array)
+        tiled = array.refill and rng.integers(0, 2)
+        image = _tiled(graph, options) if tiled else pack(graph, encode(graph, options), options)
     return Case(seed, image, random_input(rng, image.inputs, int(rng.integers(1, max_batch + 1))))

@@ -44,6 +44,7 @@ def describe(network: Network) -> dict[str, Any]:
     return {
         "hash": network.identity,
         "params": network.params.asdict(),
+        "options": network.options.asdict(),
         "inputs": math.prod(first.shape),
         "outputs": math.prod(last.shape),
         "input_shape": list(first.shape),
@@ -143,6 +144,7 @@ def describe_image(image: Image) -> dict[str, Any]:
     return {
         "hash": image.identity,
         "params": params.asdict(),
+        "options": image.options.asdict(),
         "inputs": image.inputs,
         "outputs": image.outputs,
         "input_exponent": image.input_exponent,

@@ -1,8 +1,7 @@
-"""Between `.eie` images and `.eiez` files: out of the image's memories by the decoder, back in by the packer."""
+"""Between `.eie` and `.eiez` files: out of the image's memories by the decoder, back in by the packer."""
 
 from __future__ import annotations
 
-import tempfile
 import zlib
 from pathlib import Path
 
@@ -10,11 +9,14 @@ import numpy as np
 
 from compiler.coding.container import Coder, FixedContent, compress_fixed, decompress_fixed
 from compiler.coding.sizes import Sizes
-from compiler.errors import CodingError
+from compiler.errors import CodingError, ImageError
 from compiler.image.image import Image
 from compiler.lower.chain import Chain, QuantizedLayer
 from compiler.lower.encode import encode
 from compiler.lower.pack import pack
+from compiler.network import Network, network_of
+from compiler.network_file import graph_text, load, parse_graph, to_file
+from compiler.options import Options
 from sim.decode import codes, decode
 
 __all__ = ["compress_image", "graph_of", "image_file", "restore_image"]
@@ -43,13 +45,13 @@ def graph_of(image: Image) -> Chain:
     return Chain(tuple(layers), image.params)
 
 
-def image_file(graph: Chain) -> bytes:
-    """The `.eie` file of a network."""
-    image = pack(graph, encode(graph))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "image.eie"
-        image.save(path)
-        return path.read_bytes()
+def image_file(chain: Chain, options: Options, around: bytes = b"") -> bytes:
+    """The `.eie` file of a network; `around` as in `FixedContent`."""
+    image = pack(chain, encode(chain, options), options)
+    network = network_of(image)
+    if around:
+        network = Network(image.params, parse_graph(around), (image,))
+    return to_file(network)
 
 
 def compress_image(path: Path, coder: Coder) -> tuple[bytes, Sizes]:
@@ -58,35 +60,56 @@ def compress_image(path: Path, coder: Coder) -> tuple[bytes, Sizes]:
     Raises
     ------
     ImageError
-        It is no image.
+        It is no compiled network.
     CodingError
-        This kit does not pack its network to these bytes.
+        The host computes with tensors in it, or this kit does not pack its network to these bytes.
     """
-    graph = graph_of(Image.load(path))
-    graph.verify()
+    network = load(path)
+    around = _around(network, path)
+    image = network.images[0]
+    chain = graph_of(image)
+    chain.verify()
     content = path.read_bytes()
-    if image_file(graph) != content:
+    if image_file(chain, image.options, around) != content:
         raise CodingError(
             f"{path}: packing its network again gives another file, so compressing would lose something; "
             "it was made by another version of the kit: compile the network again"
         )
-    data = compress_fixed(graph, zlib.crc32(content), coder)
+    data = compress_fixed(chain, image.options, zlib.crc32(content), coder, around)
     coded = decompress_fixed(data)
-    if image_file(coded.network) != content:
+    if image_file(coded.network, coded.options, coded.around) != content:
         raise CodingError(f"{path}: the file would hold not what was compressed; nothing is written: report this")
     return data, coded.sizes
 
 
+def _around(network: Network, path: Path) -> bytes:
+    """The text of the graph around a network's one image; empty if that is only its input and output."""
+    if wrong := [f"{node.name} ({node.op})" for node in network.graph if node.tensors or node.body is not None]:
+        raise CodingError(
+            f"{path}: the host computes {', '.join(wrong)}; expected a network whose weights are all on the array: "
+            "compress the trained network instead"
+        )
+    if len(network.images) != 1:
+        raise CodingError(
+            f"{path}: {len(network.images)} parts run on the array; expected one: compress the trained network instead"
+        )
+    text = graph_text(network.graph)
+    return b"" if text == graph_text(network_of(network.images[0]).graph) else text
+
+
 def restore_image(content: FixedContent) -> bytes:
-    """The `.eie` file that was compressed.
+    """The `.eie` file that was compressed, or what is it in today's format.
 
     Raises
     ------
     CodingError
-        This kit packs the network differently.
+        This kit packs the network differently, or the graph around it is not one.
     """
-    made = image_file(content.network)
-    if zlib.crc32(made) != content.image_crc:
+    try:
+        made = image_file(content.network, content.options, content.around)
+    except ImageError as error:
+        raise CodingError(f"the network in it is not well-formed: {error}") from None
+    if content.image_crc not in (None, zlib.crc32(made)):
         raise CodingError(
             f"this kit packs the network to another image (CRC-32 {zlib.crc32(made):08x}) than the one that was "
             f"compressed ({content.image_crc:08x}); use the version of the kit that compressed it"

@@ -17,6 +17,7 @@ import numpy as np
 from compiler.graph.dense import Dense, dense_graph
 from compiler.image.image import Image
 from compiler.lower.pipeline import compile_graph
+from compiler.options import Options
 from hw.core import Core
 from hw.params import Params, preset
 from sim.amaranth_engine import run_amaranth
@@ -41,7 +42,7 @@ STAGES: dict[str, Callable[[Core, Get], int]] = {
 """What is watched, in the first PE: 1 in the cycles in which it happens."""
 
 
-def network(params: Params) -> tuple[Image, Any]:
+def network(params: Params, options: Options) -> tuple[Image, Any]:
     """An octet of inputs of which three are not zero, and its batch of one.
 
     The first column has three weights in the PE, the second none, the third ten: more than a word holds.
@@ -55,13 +56,13 @@ def network(params: Params) -> tuple[Image, Any]:
     wide = np.zeros((32, 8), np.float32)
     wide[0::2], wide[1, 4] = weight, 3
     graph = dense_graph([Dense("layer", wide)])
-    return compile_graph(graph, params, x).images[0], x
+    return compile_graph(graph, params, x, options).images[0], x
 
 
 def record() -> dict[str, list[int]]:
     """Values of `STAGES` from the cycle before the first column is broadcast to the one after the last sum."""
-    params = preset("BALANCED_2").replace(balanced=False, fragments=1)
-    image, x = network(params)
+    params = preset("BALANCED_2").replace(fragments=1)
+    image, x = network(params, Options(balanced=False))
     cycles: list[dict[str, int]] = []
     run_amaranth(
         image, x, watch=lambda core, get: cycles.append({name: int(see(core, get)) for name, see in STAGES.items()})

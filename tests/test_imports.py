@@ -55,11 +55,11 @@ def violations(module: str, source: str) -> list[str]:
         bad |= {name for name in own if not within(name, "compiler", "hw.params", "hw.layouts") and name != "hw"}
     if within(module, "sim"):
         bad |= {name for name in own if within(name, "eie")}
-    if within(module, "sim.golden", "sim.decode", "sim.cycles"):
+    if within(module, "sim.golden", "sim.golden_ops", "sim.decode", "sim.cycles"):
         hidden = ("compiler.lower.encode", "compiler.lower.pack")
         bad |= {name for name in own if within(name, *hidden) or name in ("compiler.*", "compiler.lower.*")}
-    if within(module, "sim.golden"):
-        bad |= {name for name in own if not within(name, "sim.golden")}
+    if within(module, "sim.golden", "sim.golden_ops"):
+        bad |= {name for name in own if not within(name, "sim.golden", "sim.golden_ops")}
         bad |= {name for name in other if not within(name, "numpy", "scipy")}
     if within(module, "sim.decode"):
         bad |= {

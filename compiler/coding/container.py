@@ -20,6 +20,7 @@ from compiler.coding.wire import MAGIC, Reader, Writer
 from compiler.compressed import CompressedModel
 from compiler.errors import CodingError
 from compiler.lower.chain import Chain
+from compiler.options import Options
 
 __all__ = [
     "CODERS", "MAGIC", "Coder", "Content", "FixedContent", "compress", "compress_fixed", "decompress", "decompress_any",
@@ -29,7 +30,8 @@ __all__ = [
 Coder = Literal["huffman", "context"]
 CODERS: tuple[Coder, ...] = ("huffman", "context")
 
-_VERSION = 2
+_VERSION = 3
+_READ = (2, 3)  # in 2, the image's checksum is of a file that this kit does not write any more
 _CRC_BYTES = 4
 _CODER, _FIXED, _DESCRIBED = 1, 2, 4  # bits of the byte behind the magic; the version stands above them
 
@@ -44,11 +46,20 @@ class Content:
 
 @dataclass(frozen=True)
 class FixedContent:
-    """A fixed-point network out of a file, the same, and the CRC-32 of the `.eie` file that it packs to."""
+    """A fixed-point network out of a file.
+
+    Attributes
+    ----------
+    around : JSON text of the graph in which the network is the only part that computes; empty: input, network, output.
+    options : with which it packs to the `.eie` file that was compressed.
+    image_crc : the CRC-32 of that file; None if it was of a format that this kit does not write any more.
+    """
 
     network: Chain
+    around: bytes
+    options: Options
     sizes: Sizes
-    image_crc: int
+    image_crc: int | None
 
 
 def compress(network: CompressedModel, coder: Coder = "context") -> bytes:
@@ -65,8 +76,10 @@ def compress(network: CompressedModel, coder: Coder = "context") -> bytes:
     return _end(writer)
 
 
-def compress_fixed(network: Chain, image_crc: int, coder: Coder = "context") -> bytes:
-    """The whole file of a fixed-point network; `image_crc` is the CRC-32 of the `.eie` file that it packs to.
+def compress_fixed(
+    network: Chain, options: Options, image_crc: int, coder: Coder = "context", around: bytes = b""
+) -> bytes:
+    """The whole file of a fixed-point network; the other arguments are as in `FixedContent`.
 
     Raises
     ------
@@ -75,7 +88,7 @@ def compress_fixed(network: Chain, image_crc: int, coder: Coder = "context") -> 
     """
     network.verify()
     writer = _begin(coder, _FIXED)
-    fixed_form.write(writer, network, coder, image_crc)
+    fixed_form.write(writer, network, options, around, coder, image_crc)
     return _end(writer)
 
 
@@ -117,16 +130,19 @@ def decompress_any(data: bytes) -> Content | FixedContent:
     reader = Reader(data[:-_CRC_BYTES])
     reader.at = len(MAGIC)
     head = reader.byte("version")
-    if head >> 3 != _VERSION:
-        raise CodingError(f"format version {head >> 3}; this kit reads {_VERSION}: compress the network again")
+    version = head >> 3
+    if version not in _READ:
+        known = " and ".join(map(str, _READ))
+        raise CodingError(f"format version {version}; this kit reads {known}: compress the network again")
     stored, crc = int.from_bytes(data[-_CRC_BYTES:], "little"), zlib.crc32(data[:-_CRC_BYTES])
     if crc != stored:
         raise CodingError(f"the file is damaged: CRC-32 {crc:08x}, it states {stored:08x}")
     coder = CODERS[head & _CODER]
     content: Content | FixedContent
     if head & _FIXED:
-        graph, tensors, image_crc = fixed_form.read(reader, coder)
-        content = FixedContent(graph, Sizes("fixed", coder, len(data), tensors), image_crc)
+        graph, options, around, tensors, image_crc = fixed_form.read(reader, coder, version > 2)
+        sizes = Sizes("fixed", coder, len(data), tensors)
+        content = FixedContent(graph, around, options, sizes, image_crc if version == _VERSION else None)
     else:
         model, tensors = float_form.read(reader, coder, bool(head & _DESCRIBED))
         content = Content(model, Sizes("float", coder, len(data), tensors))

@@ -1,7 +1,9 @@
 """The content of an `.eiez` file whose network is fixed point for one array: `Chain`.
 
 Packing such a network again gives the `.eie` image that it came from, byte for byte; the CRC-32 of that file stands
-in this one, so that a kit that packs otherwise cannot pass its image off as the same.
+in this one, so that a kit that packs otherwise cannot pass its image off as the same. The parameters of the array and the
+options of the compiler stand in one text, as they did when they were one. From version 3 on, the graph around the chain
+(names, shapes, what moves numbers) follows as JSON, if it says more than that there is an input and an output.
 """
 
 from __future__ import annotations
@@ -15,16 +17,19 @@ from compiler.coding.names import read_name, write_name
 from compiler.coding.numbers import read_integers, write_integers
 from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS, TensorSize
 from compiler.coding.wire import Reader, Writer
-from compiler.errors import CodingError, ModelError
+from compiler.errors import CodingError, ModelError, OptionsError
 from compiler.lower.chain import ACTIVATIONS, MAX_SHIFT, Chain, QuantizedLayer
+from compiler.options import Options
 from hw.params import Params, ParamsError
 
-__all__ = ["read", "write"]
+__all__ = ["MAX_AROUND", "read", "write"]
 
 _MAX_LAYERS = 1 << 12
 _MAX_EXPONENT = 4096
 _MAX_PARAMS = 4096  # bytes of their text
 _MAX_BIAS = 1 << 47
+MAX_AROUND = 1 << 20
+"""Bytes of the text of the graph around the layers."""
 
 # Makes the text of the parameters short. Part of the format: never change it.
 _DICTIONARY = (
@@ -34,15 +39,20 @@ _DICTIONARY = (
 )
 
 
-def write(writer: Writer, graph: Chain, coder: str, image_crc: int) -> None:
-    """Append a verified network, and the CRC-32 of the image file that it packs to."""
+def write(writer: Writer, graph: Chain, options: Options, around: bytes, coder: str, image_crc: int) -> None:
+    """Append a verified network, the text of the graph around it, and the CRC-32 of the image file that it packs to."""
     elements = sum(layer.codes.size for layer in graph.layers)
     if elements > MAX_ELEMENTS or len(graph.layers) > _MAX_LAYERS:
         raise ModelError(
             f"{elements} weights in {len(graph.layers)} layers; a file holds at most {MAX_ELEMENTS} in {_MAX_LAYERS}"
         )
     writer.raw(image_crc.to_bytes(4, "little"))
-    _write_params(writer, graph.params)
+    if len(around) > MAX_AROUND:
+        raise ModelError(f"the graph around the layers takes {len(around)} bytes; a file holds at most {MAX_AROUND}")
+    _write_params(writer, graph.params, options)
+    packed = zlib.compress(around, 9) if around else b""
+    writer.varint(len(packed))
+    writer.raw(packed)
     first = graph.layers[0]
     writer.varint(len(graph.layers))
     writer.varint(first.codes.shape[1])
@@ -63,10 +73,11 @@ def write(writer: Writer, graph: Chain, coder: str, image_crc: int) -> None:
     writer.raw(bytes(plain.data))
 
 
-def read(reader: Reader, coder: str) -> tuple[Chain, tuple[TensorSize, ...], int]:
-    """The network that `write` appended, the bits of its tensors, and the CRC-32 of its image file."""
+def read(reader: Reader, coder: str, has_around: bool) -> tuple[Chain, Options, bytes, tuple[TensorSize, ...], int]:
+    """What `write` appended: network, options, graph around it, bits of the tensors, and CRC-32 of the image file."""
     image_crc = int.from_bytes(reader.raw(4, "the image's checksum"), "little")
-    params = _read_params(reader)
+    params, options = _read_params(reader)
+    around = _read_around(reader) if has_around else b""
     count = reader.varint("layers", _MAX_LAYERS, 1)
     inputs = reader.varint("inputs", MAX_ELEMENTS, 1)
     exponent = reader.signed("input exponent", _MAX_EXPONENT)
@@ -110,7 +121,7 @@ def read(reader: Reader, coder: str) -> tuple[Chain, tuple[TensorSize, ...], int
         graph.verify()
     except ModelError as error:
         raise CodingError(str(error)) from None
-    return graph, tuple(sizes), image_crc
+    return graph, options, around, tuple(sizes), image_crc
 
 
 def _sizes(
@@ -125,22 +136,39 @@ def _sizes(
     )
 
 
-def _write_params(writer: Writer, params: Params) -> None:
+def _write_params(writer: Writer, params: Params, options: Options) -> None:
     """As text, so that parameters may be added; deflated against what it usually is."""
-    text = ";".join(f"{name}={str(value).lower()}" for name, value in sorted(params.asdict().items(), reverse=True))
+    both = {**params.asdict(), **options.asdict()}
+    text = ";".join(f"{name}={str(value).lower()}" for name, value in sorted(both.items(), reverse=True))
     stream = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=_DICTIONARY)
     packed = stream.compress(text.encode()) + stream.flush()
     writer.varint(len(packed))
     writer.raw(packed)
 
 
-def _read_params(reader: Reader) -> Params:
+def _read_around(reader: Reader) -> bytes:
+    packed = reader.raw(reader.varint("size of the graph", MAX_AROUND), "the graph")
+    if not packed:
+        return b""
+    stream = zlib.decompressobj()
+    try:
+        text = stream.decompress(packed, MAX_AROUND)
+    except zlib.error as error:
+        raise CodingError(f"the graph is not readable ({error})") from None
+    if not stream.eof or stream.unused_data:
+        raise CodingError(f"the graph takes more than {MAX_AROUND} bytes, or does not end with its text")
+    return text
+
+
+def _read_params(reader: Reader) -> tuple[Params, Options]:
     packed = reader.raw(reader.varint("size of the parameters", _MAX_PARAMS), "the parameters")
     stream = zlib.decompressobj(-15, zdict=_DICTIONARY)
     try:
         text = stream.decompress(packed, _MAX_PARAMS).decode()
         pairs = dict(pair.split("=", 1) for pair in text.split(";"))
         switches = {"true": True, "false": False}
-        return Params.from_dict({name: switches[v] if v in switches else int(v) for name, v in pairs.items()})
-    except (zlib.error, ValueError, TypeError, ParamsError) as error:
+        values = {name: switches[v] if v in switches else int(v) for name, v in pairs.items()}
+        chosen = {name: values.pop(name) for name in Options().asdict() if name in values}
+        return Params.from_dict(values), Options.from_dict(chosen)
+    except (zlib.error, ValueError, TypeError, ParamsError, OptionsError) as error:
         raise CodingError(f"the parameters of the array are not legal ({error})") from None

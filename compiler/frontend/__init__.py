@@ -1,1 +1,1 @@
-"""Networks from elsewhere: torch modules and npz files."""
+"""From the user's format to the operator graph: `torch.export`, ONNX, and layers as `.npz`."""

@@ -15,7 +15,20 @@ from compiler.graph import windows
 from compiler.graph.functions import FUNCTIONS
 from compiler.graph.ir import Graph, Node
 
-__all__ = ["Run", "affine", "concat", "conv", "fused", "linear", "pad", "pool", "rows", "scan", "slice_"]
+__all__ = [
+    "Run",
+    "affine",
+    "concat",
+    "conv",
+    "fake_quantize",
+    "fused",
+    "linear",
+    "pad",
+    "pool",
+    "rows",
+    "scan",
+    "slice_",
+]
 
 Array = NDArray[Any]
 Arrays = list[Array]
@@ -60,6 +73,13 @@ def pool(reduce: Callable[..., Array], outside: float) -> Callable[[Node, Reads]
 def affine(node: Node, reads: Reads) -> Arrays:
     """``x · scale + offset``."""
     return fused(node, reads[0] * node.tensors["scale"] + node.tensors["offset"])
+
+
+def fake_quantize(node: Node, x: Array) -> Array:
+    """Multiples of ``2**exponent``, halves to even, as quantization-aware training rounds."""
+    scale = float(2.0 ** node["exponent"])
+    steps: Array = np.clip(np.rint(x / scale), node["low"], node["high"])
+    return steps * scale
 
 
 def concat(node: Node, reads: Reads) -> Arrays:

@@ -5,7 +5,8 @@ its attributes with their defaults, and its constant tensors. The meaning in int
 
 Attributes of one name mean the same everywhere. `activation` is "none" or "relu" and comes last. `stride`, `dilation`
 and `kernel` have a number for each spatial axis, `padding` those before each and then those after each. `axis` leaves
-the batch out. An Output's `then` names what is left to the host (`functions.TAILS`).
+the batch out. FakeQuantize rounds to multiples of ``2**exponent``, between `low` and `high` of them. An Output's `then`
+names what is left to the host (`functions.TAILS`).
 
 A Scan's `body` reads one step of each of the first `sequences` values, and then the states, which begin as the other
 values. It makes what a step makes and then the states after it; the node makes the former, stacked, and the latter as
@@ -244,6 +245,8 @@ OPERATORS: Mapping[str, Operator] = {
                            lambda n, x, run: [FUNCTIONS[n["function"]](x[0])], {"function": REQUIRED}),
     "Clamp": Operator((1, 1), shapes.clamp, lambda n, x, run: [np.clip(x[0], n["low"], n["high"])],
                       {"low": REQUIRED, "high": REQUIRED}),
+    "FakeQuantize": Operator((1, 1), shapes.fake_quantize, lambda n, x, run: [meaning.fake_quantize(n, x[0])],
+                             {"exponent": REQUIRED, "low": REQUIRED, "high": REQUIRED}),
     "Reshape": Operator((1, 1), shapes.reshape, lambda n, x, run: [x[0].reshape(len(x[0]), *n["shape"])],
                         {"shape": REQUIRED}),
     "Transpose": Operator((1, 1), shapes.transpose, lambda n, x, run: [x[0].transpose(0, *(a + 1 for a in n["order"]))],

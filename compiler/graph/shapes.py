@@ -14,8 +14,9 @@ from compiler.graph import windows
 from compiler.graph.ir import Node, Type, default_layout
 
 __all__ = [
-    "Wrong", "affine", "clamp", "concat", "constant", "conv", "elementwise", "filtered", "gather", "input_",
-    "last_axis", "linear", "looked_up", "need", "output", "pad", "pool", "reshape", "slice_", "transpose", "unary",
+    "Wrong", "affine", "clamp", "concat", "constant", "conv", "elementwise", "fake_quantize", "filtered", "gather",
+    "input_", "last_axis", "linear", "looked_up", "need", "output", "pad", "pool", "reshape", "slice_", "transpose",
+    "unary",
 ]  # fmt: skip
 
 Types = list[Type]
@@ -153,6 +154,15 @@ def unary(node: Node, reads: Reads) -> Types:
 def clamp(node: Node, reads: Reads) -> Types:
     """As `unary`."""
     need(node["low"] <= node["high"], f"low {node['low']} is above high {node['high']}")
+    return unary(node, reads)
+
+
+def fake_quantize(node: Node, reads: Reads) -> Types:
+    """As `unary`."""
+    numbers = [node[name] for name in ("exponent", "low", "high")]
+    need(all(type(number) is int for number in numbers), f"exponent, low, high are {numbers}; expected integers")
+    need(node["low"] < node["high"], f"low {node['low']} is not below high {node['high']}")
+    need(abs(node["exponent"]) <= 126, f"exponent {node['exponent']}; expected -126 to 126")
     return unary(node, reads)
 
 

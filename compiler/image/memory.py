@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.steps import Step, parse_steps
+from compiler.options import DEFAULT, Options
 from hw.layouts import identity
 from hw.params import Params
 
@@ -74,6 +75,7 @@ class MemoryImage:
     bias : int64 (groups, words), bias memory as far as used.
     descriptors : uint8 (one for each layer or tile, and END; 32).
     row_order : int32 (sum of the layers' positions,), position → neuron or -1.
+    options : what the compiler was told; packing the network again takes the same. The array does not know them.
     """
 
     params: Params
@@ -85,6 +87,7 @@ class MemoryImage:
     bias: NDArray[np.int64]
     descriptors: NDArray[np.uint8]
     row_order: NDArray[np.int32]
+    options: Options = DEFAULT
 
     @property
     def inputs(self) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from compiler.lower.chain import Chain
 from compiler.lower.rows import RowAssignment, assign_rows
+from compiler.options import DEFAULT, Options
 from hw.params import LANES, Params
 
 __all__ = ["Block", "EncodedLayer", "encode"]
@@ -61,7 +62,7 @@ class EncodedLayer:
     padding: int
 
 
-def encode(graph: Chain) -> tuple[EncodedLayer, ...]:
+def encode(graph: Chain, options: Options = DEFAULT) -> tuple[EncodedLayer, ...]:
     """Compress each layer for ``graph.params``.
 
     Source: EIE (Han et al., ISCA 2016), section III: relative indices in compressed sparse columns, interleaved rows.
@@ -69,11 +70,13 @@ def encode(graph: Chain) -> tuple[EncodedLayer, ...]:
     encoded: list[EncodedLayer] = []
     for layer in graph.layers:
         sources = encoded[-1].row_order if encoded else np.arange(layer.codes.shape[1], dtype=np.int32)
-        encoded.append(_encode_layer(layer.codes, sources, layer.fold and graph.params.fold > 1, graph.params))
+        encoded.append(_encode_layer(layer.codes, sources, layer.fold and graph.params.fold > 1, graph.params, options))
     return tuple(encoded)
 
 
-def _encode_layer(codes: NDArray[np.uint8], sources: NDArray[np.int32], fold: bool, params: Params) -> EncodedLayer:
+def _encode_layer(
+    codes: NDArray[np.uint8], sources: NDArray[np.int32], fold: bool, params: Params, options: Options
+) -> EncodedLayer:
     """Compress one layer whose column c carries neuron ``sources[c]`` of the layer before (-1: nothing)."""
     rows, inputs = codes.shape
     flat = np.flatnonzero(codes)
@@ -84,7 +87,7 @@ def _encode_layer(codes: NDArray[np.uint8], sources: NDArray[np.int32], fold: bo
     parts = -(-rows // (params.rows * params.pes))
     for part in np.array_split(np.arange(rows), parts):
         first, end = int(part[0]), int(part[-1]) + 1
-        block = _encode_block(codes, flat, bounds, (first, end), column_of, len(sources), fold, params)
+        block = _encode_block(codes, flat, bounds, (first, end), column_of, len(sources), fold, params, options)
         order = block.assignment.positions(params)
         blocks.append(block)
         orders.append(np.where(order < 0, -1, order + first).astype(np.int32))
@@ -101,11 +104,12 @@ def _encode_block(
     columns: int,
     fold: bool,
     params: Params,
+    options: Options,
 ) -> Block:
     """Compress some rows. `flat`, `bounds`: where the nonzeros of `codes` are, and those of each row among them."""
     inputs = codes.shape[1]
     begins, sizes = bounds[rows[0] : rows[1]], np.diff(bounds[rows[0] : rows[1] + 1])
-    assignment = assign_rows(sizes, params)
+    assignment = assign_rows(sizes, params, options)
     padded = params.column_blocks(params.octets(columns), fold) * LANES
 
     # Nonzeros in the order of slots: seen as (slots, pes * padded), a row of this matrix is one slot of all PEs.
@@ -133,7 +137,7 @@ def _encode_block(
     if fold:
         values, virtual = _sort_pairs(values, virtual, starts)
     found = values.astype(np.uint8)
-    if not params.skip_empty:
+    if not options.skip_empty:
         found, virtual, starts = _fill_columns(found, virtual, starts, columns, padded)
     return Block(rows, assignment, *_insert_padding(found, virtual, starts, params))
 

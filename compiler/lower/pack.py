@@ -20,6 +20,7 @@ from compiler.lower.encode import Block, EncodedLayer
 from compiler.lower.stream import pack_stream
 from compiler.lower.tiles import Plan, advice, plan_tiles
 from compiler.lower.words import pack_words
+from compiler.options import DEFAULT, Options
 from hw.layouts import Function, Op, descriptor, pointer_block, weight_word
 from hw.params import LANES, Params
 
@@ -28,8 +29,8 @@ __all__ = ["pack"]
 Int = NDArray[np.int64]
 
 
-def pack(graph: Chain, encoded: tuple[EncodedLayer, ...]) -> Image:
-    """Image of an encoded network.
+def pack(graph: Chain, encoded: tuple[EncodedLayer, ...], options: Options = DEFAULT) -> Image:
+    """Image of a network that was encoded with `options`.
 
     Raises
     ------
@@ -51,6 +52,7 @@ def pack(graph: Chain, encoded: tuple[EncodedLayer, ...]) -> Image:
         bias=_arrange_bias(graph.layers, encoded, params),
         descriptors=_pack_descriptors(graph.layers, encoded, plan, params),
         row_order=np.concatenate([layer.row_order for layer in encoded]),
+        options=options,
     )
 
 

@@ -15,6 +15,7 @@ from compiler.lower.partition import partition
 from compiler.lower.quantize import NodeReport
 from compiler.network import Network
 from compiler.network_check import check_network
+from compiler.options import DEFAULT, Options
 from hw.params import Params
 
 __all__ = ["compile_graph", "lower"]
@@ -22,12 +23,14 @@ __all__ = ["compile_graph", "lower"]
 Calibration = NDArray[Any] | Sequence[NDArray[Any]] | None
 
 
-def compile_graph(graph: Graph, params: Params, calibration: Calibration = None) -> Network:
+def compile_graph(graph: Graph, params: Params, calibration: Calibration = None, options: Options = DEFAULT) -> Network:
     """A network for an array; see `lower`, which also reports what became of each node."""
-    return lower(graph, params, calibration)[0]
+    return lower(graph, params, calibration, options)[0]
 
 
-def lower(graph: Graph, params: Params, calibration: Calibration = None) -> tuple[Network, tuple[NodeReport, ...]]:
+def lower(
+    graph: Graph, params: Params, calibration: Calibration = None, options: Options = DEFAULT
+) -> tuple[Network, tuple[NodeReport, ...]]:
     """Quantize, cut out what the array computes, encode and pack it.
 
     Parameters
@@ -36,6 +39,7 @@ def lower(graph: Graph, params: Params, calibration: Calibration = None) -> tupl
     params : the array that the images are for.
     calibration : float or raw int16 inputs (n, *shape) that decide the fixed-point ranges, one array for each input
         (or the array itself, if there is one input); see `quantize_calibrated`.
+    options : how the images are laid out.
 
     Returns
     -------
@@ -49,9 +53,9 @@ def lower(graph: Graph, params: Params, calibration: Calibration = None) -> tupl
         A part for the array does not fit its memories.
     """
     given = calibration if calibration is None or isinstance(calibration, (list, tuple)) else (calibration,)
-    integers, reports = quantize_calibrated(graph, params, given)
-    parts = partition(integers, params)
-    images = tuple(pack(chain, encode(chain)) for chain in parts.chains)
+    quantized = quantize_calibrated(graph, params, given)
+    parts = partition(quantized.graph, params)
+    images = tuple(pack(chain, encode(chain, options), options) for chain in parts.chains)
     network = Network(params, parts.graph, images)
     check_network(network)
-    return network, tuple(reports)
+    return network, quantized.report

@@ -1,272 +1,365 @@
-"""From floats to the array's integers: codebooks, biases, shifts, and the proof that nothing overflows.
+"""From a graph of floats to a graph of integers; docs/numerics.md is the specification.
 
-docs/numerics.md is the specification of the formats.
+Nodes are taken in order. Each chooses the finest exponent at which its results fit, for all inputs or for the
+calibration data; the integers made so far are what the next node is fitted to. Where values must have one exponent and
+chose different ones, a second run gives all of them the largest; a Shift is inserted at those that cannot take it.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from compiler.errors import ModelError
-from compiler.ir import MAX_SHIFT, Graph, Linear, QuantizedGraph, QuantizedLayer
-from compiler.lower.share import share
-from hw.layouts import ACT_BITS, WEIGHT_BITS
+from compiler.graph.integer import HIGH, LOW, verify_integer
+from compiler.graph.ir import Graph, Node, unique
+from compiler.graph.operators import verify
+from compiler.lower.agree import agreed, keeps
+from compiler.lower.formats import exponent_of, input_exponent, peak_of, to_raw
+from compiler.lower.rules import RULES, clamp_exponent, rescale
+from compiler.lower.scan import float_states
+from compiler.lower.value import Context, Made, PerChannel, Value
 from hw.params import Params
 
-__all__ = ["input_exponent", "overflow_free", "quantize", "quantize_and_run"]
-
-Int = NDArray[np.int64]
-
-_HIGH, _LOW = (1 << (ACT_BITS - 1)) - 1, -(1 << (ACT_BITS - 1))
-_ACT_PEAK = 1 << (ACT_BITS - 1)  # largest magnitude of an activation
+__all__ = ["NodeReport", "Quantized", "quantize_graph"]
 
 
-def quantize(
+@dataclass(frozen=True)
+class NodeReport:
+    """What quantization did to a node.
+
+    Attributes
+    ----------
+    name : that of the node; "scan/node" in the body of a Scan.
+    op : its float operator.
+    exact : its weights, biases or constants are represented without any rounding.
+    halved : how often its weights were halved so that no sum can overflow.
+    clustered : its weights had more distinct values than the codebook holds.
+    per_channel : its output channels have scales of their own.
+    saturations : how many of its results saturated on the calibration data.
+    """
+
+    name: str
+    op: str
+    exact: bool
+    halved: int
+    clustered: bool
+    per_channel: bool
+    saturations: int
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A network in integers.
+
+    Attributes
+    ----------
+    graph : the integer graph.
+    report : what was done, node by node.
+    results : for each Output, what it reads for the calibration data, as quantities (batch, *shape); none without. In a
+        Scan, each step begins with the float network's states.
+    """
+
+    graph: Graph
+    report: tuple[NodeReport, ...]
+    results: tuple[NDArray[np.float64], ...]
+
+
+def quantize_graph(
     graph: Graph,
     params: Params,
-    calibration: NDArray[Any] | None = None,
+    calibration: Sequence[NDArray[Any]] | None = None,
     *,
     percentile: float = 100.0,
-) -> QuantizedGraph:
-    """Fixed-point form of a network.
-
-    Per layer: weights are shared (`compiler.lower.share`); the weight exponent is the smallest at which the
-    codebook fits int16, the overflow proof holds and the shift is legal; the shift follows from calibration
-    or, without it, is the smallest at which no int16 input can saturate an output.
+    per_channel: PerChannel = "auto",
+    context: Context | None = None,
+) -> Quantized:
+    """A network in fixed point.
 
     Parameters
     ----------
-    graph : the network; it is verified.
-    params : the array; code_bits and acc_bits matter.
-    calibration : (n, in) inputs. Floats decide the input exponent and all shifts; int16 is taken raw (input
-        exponent 0) and decides the shifts; None means input exponent 0 and shifts by bound.
+    graph : float graph behind the passes; it is verified.
+    params : the array; code_bits and acc_bits matter, and what decides on column pairs.
+    calibration : for each Input, (batch, *shape). Floats decide its exponent and all that follow; int16 is taken raw
+        (exponent 0) and decides those that follow; None means exponent 0 and ranges by bound.
     percentile : share of calibration values, in percent of magnitudes, that must not saturate.
+    per_channel : scales of their own for the output channels of convolutions; "auto": where they lower the error on the
+        calibration data by 5 %.
+    context : that of an earlier call for the same graph, whose shared weights are used again.
 
     Raises
     ------
     ModelError
-        The graph is not well-formed, the calibration data does not fit it, or a layer has no legal format.
+        The graph is not well-formed, the calibration data does not fit it or is all zero, or a loop has none.
     """
-    return quantize_and_run(graph, params, calibration, percentile)[0]
-
-
-def quantize_and_run(
-    graph: Graph, params: Params, calibration: NDArray[Any] | None, percentile: float
-) -> tuple[QuantizedGraph, Int | None]:
-    """`quantize`, and the raw outputs (n, out) of the fixed-point network for the calibration data."""
-    graph.verify()
-    exponent, samples = _inputs(graph, calibration, percentile)
-    low = np.full(graph.layers[0].weight.shape[1], _LOW, np.int64)
-    high = np.full_like(low, _HIGH)
-    layers = []
-    for linear in graph.layers:
-        layer, low, high, samples = _quantize_layer(linear, params, exponent, low, high, samples, percentile)
-        layers.append(layer)
-        exponent = layer.output_exponent
-    quantized = QuantizedGraph(tuple(layers), params)
-    quantized.verify()
-    return quantized, samples
-
-
-def overflow_free(layer: QuantizedLayer, acc_bits: int) -> bool:
-    """Whether no input can make a finished sum of this layer leave the accumulator.
-
-    The bound, for each row: ``sum|w| * 2**15 + |bias| + 2**(shift - 1) < 2**(acc_bits - 1)``. Sums on the way
-    may wrap; modular addition brings them back.
-    """
-    size = len(layer.codebook)
-    return _proved(_histogram(layer.codes, size), layer.codebook.astype(np.int64), layer.bias, layer.shift, acc_bits)
-
-
-def input_exponent(values: NDArray[Any], percentile: float = 100.0) -> int:
-    """Smallest power of two at which the given share of float values fits int16 after rounding; 0 if all are 0."""
-    peak = float(np.percentile(np.abs(values.astype(np.float64)), percentile, method="higher"))
-    return _exponent(peak) if peak else 0
-
-
-def _exponent(peak: float) -> int:
-    """Smallest e with ``rint(peak / 2**e) <= 32767``, for peak > 0."""
-    exponent = math.frexp(peak)[1] - (ACT_BITS - 1)
-    return exponent + (round(math.ldexp(peak, -exponent)) > _HIGH)
-
-
-def _inputs(graph: Graph, calibration: NDArray[Any] | None, percentile: float) -> tuple[int, Int | None]:
-    """Input exponent and calibration data as raw activations."""
-    if calibration is None:
-        return 0, None
-    width = graph.layers[0].weight.shape[1]
-    if calibration.ndim != 2 or calibration.shape[1] != width or not len(calibration):
-        raise ModelError(f"calibration data is {calibration.shape}; expected (n, {width}) with n at least 1")
+    verify(graph)
     if not 0 < percentile <= 100:
         raise ModelError(f"percentile is {percentile}; expected more than 0 and at most 100")
-    if calibration.dtype == np.int16:
-        return 0, calibration.astype(np.int64)
-    if not np.issubdtype(calibration.dtype, np.floating):
-        raise ModelError(f"calibration data is {calibration.dtype}; expected int16 or float")
-    if not np.isfinite(calibration).all():
-        raise ModelError("calibration data is not finite everywhere")
-    exponent = input_exponent(calibration, percentile)
-    with np.errstate(over="ignore"):  # infinity saturates as well
-        raw = np.rint(np.ldexp(calibration.astype(np.float64), -exponent))
-    return exponent, np.clip(raw, _LOW, _HIGH).astype(np.int64)
+    shared = {} if context is None else context.shared
+    context = Context(params, percentile, per_channel, shared)
+    given = _inputs(graph, calibration)
+    run = _Run(context, {})
+    made, ends = run.graph(graph, "", given)
+    targets = agreed(graph, run.chosen)
+    if targets:
+        run = _Run(context, targets)
+        made, ends = run.graph(graph, "", given)
+    verify_integer(made, params.acc_bits)
+    results = tuple(end.floats() for end in ends if end.samples is not None and end.exponent is not None)
+    return Quantized(made, tuple(run.report), results if calibration is not None else ())
 
 
-def _quantize_layer(
-    linear: Linear, params: Params, exponent: int, low: Int, high: Int, samples: Int | None, percentile: float
-) -> tuple[QuantizedLayer, Int, Int, Int | None]:
-    """The layer, the range of each of its outputs, and its outputs for the calibration data.
+Given = Mapping[str, NDArray[Any] | Value | None]
 
-    `low` and `high` are what the layer's inputs can be (per neuron), `samples` (n, in) what they are.
+
+def _inputs(graph: Graph, calibration: Sequence[NDArray[Any]] | None) -> dict[str, NDArray[Any] | Value | None]:
+    """Calibration data by Input, checked."""
+    nodes = graph.inputs
+    if calibration is None:
+        return {node.output: None for node in nodes}
+    if len(calibration) != len(nodes):
+        raise ModelError(f"calibration data for {len(calibration)} inputs; the network has {len(nodes)}")
+    for node, data in zip(nodes, calibration, strict=True):
+        _check(node, data, len(nodes))
+        if len(data) != len(calibration[0]):
+            raise ModelError(
+                f"calibration data of {node.name}: {len(data)} samples; the first has {len(calibration[0])}"
+            )
+    return {node.output: data for node, data in zip(nodes, calibration, strict=True)}
+
+
+def _check(node: Node, data: NDArray[Any], inputs: int) -> None:
+    what = "calibration data" + (f" of {node.name}" if inputs > 1 else "")
+    form = ", ".join(["n", *map(str, node["shape"])])
+    if data.ndim == 0 or data.shape[1:] != tuple(node["shape"]) or not len(data):
+        raise ModelError(f"{what} is {data.shape}; expected ({form}) with n at least 1")
+    if node["kind"] == "index":
+        if not np.issubdtype(data.dtype, np.integer):
+            raise ModelError(f"{what} is {data.dtype}; expected integers, which are indices")
+        return
+    if data.dtype != np.int16 and not np.issubdtype(data.dtype, np.floating):
+        raise ModelError(f"{what} is {data.dtype}; expected int16 or float")
+    if not np.isfinite(data).all():
+        raise ModelError(f"{what} is not finite everywhere")
+    if not data.any():
+        raise ModelError(f"{what} is all zero, which says nothing about ranges; give samples of real inputs")
+
+
+class _Run:
+    """One run over a graph and the bodies in it.
+
+    Attributes
+    ----------
+    chosen : the exponent that each value got by itself, by name; None where any would do.
+    report : in order of computation.
     """
-    codes, centroids = share(linear.weight, params.code_bits)
-    histogram = _histogram(codes, len(centroids))
-    real_bias = np.zeros(len(codes)) if linear.bias is None else linear.bias
-    relu = linear.activation == "relu"
-    matrix: scipy.sparse.csr_array | None = None
-    weight_exponent = _finest(centroids, real_bias, exponent)
-    # Every step halves the codebook and the bias, so this ends; most layers need none or a few.
-    while True:
-        codebook = np.rint(np.ldexp(centroids, -weight_exponent)).astype(np.int64)
-        bias = _fixed_bias(real_bias, exponent + weight_exponent)
-        if bias is None or not _proved(histogram, codebook, bias, 0, params.acc_bits):
-            weight_exponent += 1
+
+    def __init__(self, context: Context, targets: Mapping[str, int]) -> None:
+        self.context = context
+        self.targets = targets
+        self.chosen: dict[str, int | None] = {}
+        self.report: list[NodeReport] = []
+
+    def graph(self, graph: Graph, prefix: str, given: Given) -> tuple[Graph, list[Value]]:
+        """The integer graph, and what its Outputs read."""
+        scope = _Scope(self, graph, prefix)
+        ends = []
+        for node in graph:
+            if node.op == "Input":
+                scope.input(node, given[node.output])
+            elif node.op == "Scan":
+                scope.scan(node)
+            else:
+                scope.rule(node)
+            if node.op == "Output":
+                ends.append(scope.values[node.output])
+            scope.forget(node)
+        return Graph(tuple(scope.nodes)), ends
+
+
+class _Scope:
+    """The integer nodes of one graph so far, and the values that they make."""
+
+    def __init__(self, run: _Run, graph: Graph, prefix: str) -> None:
+        self.run, self.context, self.prefix = run, run.context, prefix
+        self.nodes: list[Node] = []
+        self.values: dict[str, Value] = {}
+        self.names: dict[str, str] = {}  # value of the float graph → value of the integer graph
+        self.taken = {name for node in graph for name in (node.name, *node.outputs)}
+        self.fixed = _fixed(graph)
+        self.readers: dict[str, int] = {}
+        for node in graph:
+            for name in node.inputs:
+                self.readers[name] = self.readers.get(name, 0) + 1
+
+    def forget(self, node: Node) -> None:
+        """Drop samples that nothing reads any more."""
+        for name in node.inputs:
+            self.readers[name] -= 1
+            if not self.readers[name]:
+                self.values.pop(name, None)
+
+    def target(self, value: str) -> int | None:
+        return self.fixed.get(value, self.run.targets.get(self.prefix + value))
+
+    def _keep(self, value: str, made: Value) -> None:
+        self.values[value] = made
+        self.run.chosen[self.prefix + value] = None if made.zero else made.exponent
+
+    def _at(self, read: str, value: Value, exponent: int | None) -> tuple[str, Value]:
+        """A value brought to an exponent, by as many Shifts as it takes."""
+        while exponent is not None and value.exponent is not None and value.exponent != exponent:
+            name = unique(f"{read}.shift", self.taken)
+            self.taken.add(name)
+            node, value = rescale(name, read, value, exponent)
+            self.nodes.append(node)
+            read = name
+        return read, value
+
+    def _reads(self, names: Sequence[str], agree: bool) -> tuple[list[str], list[Value]]:
+        """Names in the integer graph and values of what a node reads, at one exponent if they must agree."""
+        values = [self.values[name] for name in names]
+        known = [value.exponent for value in values if value.exponent is not None and not value.zero]
+        known = known or [value.exponent for value in values if value.exponent is not None]
+        common = max(known) if agree and known else None
+        found = [
+            self._at(self.names[name], value, value.exponent if common is None else common)
+            for name, value in zip(names, values, strict=True)
+        ]
+        return [name for name, _ in found], [value for _, value in found]
+
+    def input(self, node: Node, given: NDArray[Any] | Value | None) -> None:
+        """An Input at the exponent of its data; in a body, `given` is what it is."""
+        shape = tuple(node["shape"])
+        if isinstance(given, Value):
+            value = given
+        elif node["kind"] == "index":
+            zero = np.zeros(shape, np.int64)
+            value = Value(None, zero, zero, None if given is None else given.astype(np.int64))
+        else:
+            exponent, samples = 0, None
+            if given is not None and given.dtype == np.int16:
+                samples = given.astype(np.int64)
+            elif given is not None:
+                target = self.target(node.output)
+                exponent = input_exponent(given, self.context.percentile) if target is None else target
+                samples = to_raw(given, exponent)
+            value = Value(exponent, np.full(shape, LOW, np.int64), np.full(shape, HIGH, np.int64), samples)
+        self.nodes.append(node.replace(attributes={**node.attributes, "exponent": value.exponent or 0}))
+        self.names[node.output] = node.output
+        self._keep(node.output, value)
+
+    def rule(self, node: Node) -> None:
+        """A node by its rule, behind the Shifts that it needs."""
+        names, reads = self._reads(node.inputs, node.op in ("Add", "Concat"))
+        if node.op in ("FakeQuantize", "Clamp"):
+            exponent = node["exponent"] if node.op == "FakeQuantize" else clamp_exponent(node, reads[0])
+            names[0], reads[0] = self._at(names[0], reads[0], exponent)
+        target = None if keeps(node) else self.target(node.output)
+        made = RULES[node.op](node, reads, self.context, target)
+        name, value = names[0] if names else "", made.value
+        if made.node is not None:
+            self.nodes.append(made.node.replace(inputs=tuple(names)))
+            name = node.output
+        self._keep(node.output, value)
+        self._note(node, made)
+        wanted = None if node.op == "Output" else self.target(node.output)
+        self.names[node.output], self.values[node.output] = self._at(name, value, wanted)
+
+    def _note(self, node: Node, made: Made) -> None:
+        name = self.prefix + node.name
+        self.run.report.append(
+            NodeReport(name, node.op, made.exact, made.halved, made.clustered, made.per_channel, made.clipped)
+        )
+
+    def scan(self, node: Node) -> None:
+        """A Scan: its body is fitted to all steps of the calibration data at once."""
+        assert node.body is not None
+        count, inner = node["sequences"], f"{self.prefix}{node.name}/"
+        names, reads = self._reads(node.inputs, False)
+        if any(read.samples is None for read in reads):
+            raise ModelError(
+                f"{node.name}: the range of what a loop carries on has no bound without data; give calibration data"
+            )
+        batch, steps = max(len(read.samples) for read in reads if read.samples is not None), reads[0].low.shape[0]
+        begins, finals = float_states(node, [read.floats() for read in reads])
+        given: dict[str, Value] = {}
+        for number, (begin, read) in enumerate(zip(node.body.inputs, reads, strict=True)):
+            if number < count:
+                given[begin.output] = _unstacked(read, batch)
+                continue
+            states = begins[number - count]
+            peak = peak_of(np.concatenate([states, finals[number - count]]), self.context.percentile)
+            exponent = self.run.targets.get(inner + begin.output)
+            if exponent is None:
+                exponent = exponent_of(peak) if peak else read.scale
+            names[number], _ = self._at(names[number], read, exponent)
+            low, high = np.full(read.low.shape, LOW, np.int64), np.full(read.low.shape, HIGH, np.int64)
+            given[begin.output] = Value(exponent, low, high, to_raw(states, exponent))
+        body, ends = self.run.graph(node.body, inner, given)
+        carried = [given[begin.output] for begin in node.body.inputs[count:]]
+        body, ends = _returned(body, ends, carried)
+        self.nodes.append(node.replace(inputs=tuple(names), body=body))
+        first = len(ends) - len(carried)
+        for number, (name, end) in enumerate(zip(node.outputs, ends, strict=True)):
+            value = _stacked(end, batch, steps)
+            if number >= first:
+                assert value.samples is not None
+                value = Value(end.exponent, end.low, end.high, value.samples[:, 0 if node["reverse"] else -1])
+            self.names[name] = name
+            self._keep(name, value)
+
+
+def _unstacked(read: Value, batch: int) -> Value:
+    """One step of a sequence; its samples are all steps of all samples."""
+    assert read.samples is not None
+    samples = np.broadcast_to(read.samples, (batch, *read.low.shape)).reshape(-1, *read.low.shape[1:])
+    return Value(read.exponent, read.low.min(axis=0), read.high.max(axis=0), samples)
+
+
+def _stacked(end: Value, batch: int, steps: int) -> Value:
+    """A sequence of which `end` is one step."""
+    assert end.samples is not None
+    samples = np.broadcast_to(end.samples, (batch * steps, *end.low.shape)).reshape(batch, steps, *end.low.shape)
+    low, high = (np.broadcast_to(x, (steps, *x.shape)) for x in (end.low, end.high))
+    return Value(end.exponent, low, high, samples)
+
+
+def _returned(body: Graph, ends: Sequence[Value], carried: Sequence[Value]) -> tuple[Graph, list[Value]]:
+    """A body whose last Outputs read their values at the exponents of the states."""
+    nodes, made = list(body.nodes), list(ends)
+    taken = {name for node in nodes for name in (node.name, *node.outputs)}
+    first = len(ends) - len(carried)
+    for number, state in enumerate(carried):
+        output = body.outputs[first + number]
+        value, read = made[first + number], output.inputs[0]
+        place = nodes.index(output)
+        while value.exponent != state.exponent and value.exponent is not None and state.exponent is not None:
+            name = unique(f"{read}.shift", taken)
+            taken.add(name)
+            shift, value = rescale(name, read, value, state.exponent)
+            nodes.insert(place, shift)
+            place, read = place + 1, name
+        nodes[place] = output.replace(inputs=(read,))
+        made[first + number] = value
+    return Graph(tuple(nodes)), made
+
+
+def _fixed(graph: Graph) -> dict[str, int]:
+    """The exponents that nodes FakeQuantize ask for, of the values that only they read."""
+    found: dict[str, int] = {}
+    for node in graph:
+        if node.op != "FakeQuantize":
             continue
-        if matrix is None:
-            matrix = _sparse(codes)
-        weights = scipy.sparse.csr_array((codebook[matrix.data], matrix.indices, matrix.indptr), shape=matrix.shape)
-        bottom, top = _range(weights, bias, low, high, relu)
-        shift = _shift(int(bottom.min()), int(top.max()))
-        sums = None
-        if samples is not None:
-            sums = _activate(np.asarray((weights @ samples.T).T) + bias, relu)
-            if sums.any():
-                shift = min(shift, _shift(*_extremes(sums, percentile)))
-        if shift <= MAX_SHIFT and _proved(histogram, codebook, bias, shift, params.acc_bits):
-            break
-        weight_exponent += 1
-    unit = exponent + weight_exponent
-    exact = np.array_equal(np.ldexp(codebook.astype(np.float64), weight_exponent), centroids) and np.array_equal(
-        np.ldexp(bias.astype(np.float64), unit), real_bias
-    )
-    # Only the clustering can have changed a weight by more than the rounding of its centroid.
-    exact = exact and np.array_equal(centroids[codes[codes != 0]], linear.weight[codes != 0])
-    layer = QuantizedLayer(
-        name=linear.name,
-        codes=np.where(codebook == 0, 0, np.arange(len(codebook))).astype(np.uint8)[codes],  # zeros need no entry
-        codebook=codebook.astype(np.int16),
-        weight_exponent=weight_exponent,
-        bias=bias,
-        shift=shift,
-        activation=linear.activation,
-        input_exponent=exponent,
-        output_exponent=unit + shift,
-        exact=bool(exact),
-        fold=samples is not None and _fold_pays(samples, int(histogram[:, 1:].sum()), params),
-    )
-    outputs = None if sums is None else _requantize(sums, shift)
-    return layer, _requantize(bottom, shift), _requantize(top, shift), outputs
-
-
-def _fold_pays(samples: Int, nonzeros: int, params: Params) -> bool:
-    """Whether columns of two activations take no more cycles, for inputs as dense as `samples` (n, in).
-
-    Either the multipliers limit a layer, or the broadcast of one column a cycle. A pair is sent if one of the two
-    is not zero, and then its entries are multiplied with the other as well.
-    """
-    density = np.count_nonzero(samples) / samples.size
-    pairs = 1 - (1 - density) ** 2
-    columns = samples.shape[1]
-    single = density * max(nonzeros / params.pes, columns)
-    return bool(params.fold > 1 and density > 0 and pairs * max(nonzeros / params.pes, columns / 2) <= single)
-
-
-def _finest(centroids: NDArray[np.float64], bias: NDArray[np.float64], exponent: int) -> int:
-    """Smallest weight exponent at which the codebook fits int16."""
-    largest, smallest = float(centroids.max()), float(centroids.min())
-    limits = [_exponent(value) for value in (largest, -smallest) if value > 0]
-    if limits:
-        finest = max(limits)
-        # -32768 is one more than 32767: a codebook that reaches only down to it is finer by one.
-        finer = np.rint(np.ldexp(centroids, 1 - finest))
-        fits = finer.min() >= -(1 << (WEIGHT_BITS - 1)) and finer.max() < 1 << (WEIGHT_BITS - 1)
-        return finest - 1 if fits else finest
-    # No weights: the bias alone decides, and integers stay integers.
-    peak = float(np.abs(bias).max())
-    return min(_exponent(peak), 0) - exponent if peak else -exponent
-
-
-def _fixed_bias(bias: NDArray[np.float64], unit: int) -> Int | None:
-    """Bias in units of 2**unit, or None if it is beyond all accumulators."""
-    with np.errstate(over="ignore"):
-        scaled = np.rint(np.ldexp(bias, -unit))
-    return scaled.astype(np.int64) if float(np.abs(scaled).max()) < 1 << 52 else None
-
-
-def _histogram(codes: NDArray[np.uint8], size: int) -> Int:
-    """(out, size): how often each row uses each code; column 0 is not counted."""
-    flat = np.flatnonzero(codes)
-    rows = np.repeat(np.arange(len(codes)), _row_counts(flat, codes.shape))
-    counts = np.bincount(rows * size + codes.reshape(-1)[flat], minlength=len(codes) * size)
-    return counts.astype(np.int64).reshape(len(codes), size)
-
-
-def _row_counts(flat: Int, shape: tuple[int, ...]) -> Int:
-    counts: Int = np.diff(np.searchsorted(flat, np.arange(shape[0] + 1) * shape[1]))
-    return counts
-
-
-def _sparse(codes: NDArray[np.uint8]) -> scipy.sparse.csr_array:
-    """Codes as CSR; from the flat positions, which is several times faster than through `nonzero`."""
-    flat = np.flatnonzero(codes)
-    counts = _row_counts(flat, codes.shape)
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    indices = flat - np.repeat(np.arange(len(codes)) * codes.shape[1], counts)
-    return scipy.sparse.csr_array((codes.reshape(-1)[flat], indices, indptr), shape=codes.shape)
-
-
-def _proved(histogram: Int, codebook: Int, bias: Int, shift: int, acc_bits: int) -> bool:
-    half = (1 << shift) >> 1
-    bound = (histogram @ np.abs(codebook)) * _ACT_PEAK + np.abs(bias) + half
-    return int(bound.max()) < 1 << (acc_bits - 1)
-
-
-def _range(weights: scipy.sparse.csr_array, bias: Int, low: Int, high: Int, relu: bool) -> tuple[Int, Int]:
-    """Least and greatest finished sum of each row, for inputs between `low` and `high`."""
-    positive, negative = weights.maximum(0), weights.minimum(0)
-    bottom = np.asarray(positive @ low + negative @ high) + bias
-    top = np.asarray(positive @ high + negative @ low) + bias
-    return _activate(bottom, relu), _activate(top, relu)
-
-
-def _activate(sums: Int, relu: bool) -> Int:
-    return np.maximum(sums, 0) if relu else sums
-
-
-def _extremes(sums: Int, percentile: float) -> tuple[int, int]:
-    if percentile == 100:
-        return int(sums.min()), int(sums.max())
-    peak = int(np.percentile(np.abs(sums), percentile, method="higher"))
-    return -min(peak, -min(int(sums.min()), 0)), min(peak, max(int(sums.max()), 0))
-
-
-def _shift(bottom: int, top: int) -> int:
-    """Smallest shift at which sums from `bottom` to `top` do not saturate."""
-    shift = 0
-    while not (_round(bottom, shift) >= _LOW and _round(top, shift) <= _HIGH):
-        shift += 1
-    return shift
-
-
-def _round(total: int, shift: int) -> int:
-    return (total + ((1 << shift) >> 1)) >> shift
-
-
-def _requantize(sums: Int, shift: int) -> Int:
-    """What write-back makes of activated sums."""
-    raw: Int = np.clip((sums + ((1 << shift) >> 1)) >> shift, _LOW, _HIGH)
-    return raw
+        value = node.inputs[0]
+        while len(graph.users(value)) == 1:
+            found[value] = node["exponent"]
+            producer = graph.producer(value)
+            if not keeps(producer) or len(producer.inputs) != 1:
+                break
+            value = producer.inputs[0]
+    return found

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.options import Options
 from hw.params import LANES, Params
 
 __all__ = ["RowAssignment", "assign_rows"]
@@ -49,7 +50,7 @@ class RowAssignment:
         return order
 
 
-def assign_rows(nonzeros: Int, params: Params) -> RowAssignment:
+def assign_rows(nonzeros: Int, params: Params, options: Options) -> RowAssignment:
     """Assign the rows of one block to PEs and accumulators.
 
     Interleaved, row n goes to PE n mod pes. Balanced, rows go by falling nonzeros to the PE with the least work
@@ -62,10 +63,11 @@ def assign_rows(nonzeros: Int, params: Params) -> RowAssignment:
     ----------
     nonzeros : (rows,), entries of each row.
     params : the array; there must be slots for all rows.
+    options : whether rows are balanced.
     """
     rows = len(nonzeros)
     number = np.arange(rows)
-    if not params.balanced:
+    if not options.balanced:
         return RowAssignment(-(-rows // params.pes), 0, 1, number // params.pes, number % params.pes, {})
     falling = np.argsort(-nonzeros, kind="stable")
     best: tuple[int, RowAssignment] | None = None

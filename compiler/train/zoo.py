@@ -278,13 +278,11 @@ def export_onnx(module: nn.Module, inputs: NDArray[Any]) -> bytes:
         raise ToolError(
             "torch exports ONNX with the package onnxscript; pip install 'eie-kit[onnx]' onnxscript"
         ) from None
-    import io
     import warnings
 
-    buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         program = torch.onnx.export(module, (torch.from_numpy(inputs),), dynamo=True, verbose=False)
     assert program is not None
-    program.save(buffer)
-    return buffer.getvalue()
+    content: bytes = program.model_proto.SerializeToString()
+    return content

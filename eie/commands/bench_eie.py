@@ -131,7 +131,7 @@ def eie(
     output = Output(json_to)
     if (network is None) != (source is None):
         raise click.UsageError("--network and --input belong together")
-    chosen, params = shapes(layers), make_params(preset, settings)
+    chosen, (params, options) = shapes(layers), make_params(preset, settings)
     if not chosen and network is None:
         raise click.UsageError("--layers none leaves nothing to run without --network and --input")
     if chosen and not seeds:
@@ -142,7 +142,7 @@ def eie(
 
     with output.progress("layers") as progress:
         measured = measure(
-            params, chosen, seeds, matrices=matrices, scale=scale, hardware=engines, progress=progress
+            params, chosen, seeds, matrices=matrices, scale=scale, hardware=engines, options=options, progress=progress,
         )  # fmt: skip
     if measured.rows:
         _print(output, measured, f"{preset}, {params.pes} PEs, {matrices} matrices" + _scaled(scale))
@@ -155,6 +155,7 @@ def eie(
         "scale": scale,
         "engines": ["golden", "cycles", *([engines] if engines else [])],
         "params": params.asdict(),
+        "options": options.asdict(),
         "versions": versions(params),
     }
     if network is not None and source is not None:
@@ -210,11 +211,15 @@ def _print(output: Output, measured: Measurement, title: str) -> None:
 
 def _network(output: Output, network: Path, source: Path, hardware: str | None) -> tuple[dict[str, Any], list[str]]:
     """Rows of a compiled network."""
-    from compiler.image.image import Image
+    from compiler.errors import InputError
+    from compiler.network_file import load
     from eie.batch import read_batch
     from sim.benchmarks.efficiency import measure_network
 
-    image, x = Image.load(network), read_batch(source)
+    images, x = load(network).images, read_batch(source)
+    if len(images) != 1:
+        raise InputError(f"{network} has {len(images)} images of the array; expected one: a chain of Linear")
+    (image,) = images
     rows, whole = measure_network(image, x, network.stem, hardware)
     shown: list[NetworkLayer | Row] = [*rows, whole]
     output.table(

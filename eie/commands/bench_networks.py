@@ -46,15 +46,15 @@ def bench_networks(
     The golden model computes everything; the table says how much of it the array does, and what is on the host.
     """
     output = Output(json_to)
-    params = make_params(preset, settings)
+    params, options = make_params(preset, settings)
 
     from sim.benchmarks.networks import measure
 
     names = [name.strip() for name in networks.split(",") if name.strip()]
     rows = list(
         measure(
-            names, params, dataset=data, seed=seed, epochs=epochs, onnx=not no_onnx, rtl_samples=rtl_samples,
-            progress=lambda text: output.note(f"eie: {text} …"),
+            names, params, options=options, dataset=data, seed=seed, epochs=epochs, onnx=not no_onnx,
+            rtl_samples=rtl_samples, progress=lambda text: output.note(f"eie: {text} …"),
         )
     )  # fmt: skip
     output.table(
@@ -73,4 +73,4 @@ def bench_networks(
         if "rtl" in row:
             output.text(f"{row['network']}: Verilog = models in {row['rtl']['values']:,} values and "
                         f"{row['rtl']['records']:,} times and counters: {row['rtl']['equal']}")  # fmt: skip
-    output.result({"params": params.asdict(), "data": data, "seed": seed, "rows": rows})
+    output.result({"params": params.asdict(), "options": options.asdict(), "data": data, "seed": seed, "rows": rows})

@@ -61,7 +61,7 @@ def compile_command(
     """
     output = Output(json_to)
     check_writable(target, "--output")
-    params = make_params(preset, settings)
+    params, options = make_params(preset, settings)
 
     from compiler.graph.show import show
     from compiler.lower.pipeline import lower
@@ -83,7 +83,7 @@ def compile_command(
             "eie: no --calibrate: inputs are taken as integers (exponent 0), and each shift is the smallest that "
             "cannot saturate"
         )
-    network, reports = lower(source.graph, params, calibration)
+    network, reports = lower(source.graph, params, calibration, options)
     save(network, target)
     facts = describe(network)
     show_compiled(output, target, facts, reports)

@@ -24,7 +24,8 @@ from eie.output import Output, check_writable, write_whole
 def decompress(file: Path, target: Path, layers: tuple[str, ...], json_to: str | None) -> None:
     """Write what NET.eiez holds.
 
-    The network of an array becomes the .eie image that was compressed, byte for byte; a trained network (also one in a
+    The network of an array becomes the .eie file that was compressed, byte for byte (one of an earlier format becomes
+    the same network in today's); a trained network (also one in a
     .net file) becomes a safetensors file with the same values, bit for bit.
     """
     output = Output(json_to)
@@ -34,17 +35,24 @@ def decompress(file: Path, target: Path, layers: tuple[str, ...], json_to: str |
 
     from compiler.coding.container import FixedContent, decompress_any
     from compiler.compressible import check_layers, load_network, naming, read_file
+    from hw.layouts import FORMAT_VERSION
     from sim.packed import restore_image
 
     check_layers(file, layers)
+    old = False
     if file.suffix == ".net":
         kind, data = "float", save(load_network(file, layers).state())
     else:
         with naming(file):
             found = decompress_any(read_file(file))
             kind = found.sizes.kind
-            data = restore_image(found) if isinstance(found, FixedContent) else save(found.network.state())
+            if isinstance(found, FixedContent):
+                data, old = restore_image(found), found.image_crc is None
+            else:
+                data = save(found.network.state())
     write_whole(target, data)
+    if old:
+        output.note(f"eie: {file} was made by format 2: the image is packed anew for format {FORMAT_VERSION}")
     what = "image" if kind == "fixed" else "trained network"
     output.text(f"{target}: {what}, {len(data):,} bytes")
     output.result({"file": str(target), "input": str(file), "kind": kind, "file_bytes": len(data)})

@@ -54,7 +54,7 @@ def fmax(
 ) -> None:  # fmt: skip
     """Place and route one PE, between registers, on an ECP5-85 of speed grade 8, with yosys and nextpnr."""
     output = Output(json_to)
-    params = make_params(preset, settings)
+    params, _ = make_params(preset, settings)
     check_writable_folder(folder, "--output")
 
     from sim.fpga.flow import measure

@@ -35,6 +35,7 @@ def info(file: Path, json_to: str | None) -> None:
     layers = facts["layers"]
     output.text(f"{file}: {facts['inputs']} inputs, {facts['outputs']} outputs, hash {facts['hash']}")
     output.text("array: " + ", ".join(f"{key} {value}" for key, value in facts["params"].items()))
+    output.text("options: " + ", ".join(f"{key} {value}" for key, value in facts["options"].items()))
     for line in host_lines(facts):
         output.text(line)
     output.text()

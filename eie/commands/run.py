@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -87,7 +88,7 @@ def run(
         output.note(f"eie: {result.input_saturated:,} of {given:,} inputs were saturated to 16 bits")
     if target is not None:
         buffer = io.BytesIO()
-        arrays = {"raw": result.raw, "exponent": np.int64(result.exponent), "value": result.value}
+        arrays: dict[str, Any] = {"raw": result.raw, "exponent": np.int64(result.exponent), "value": result.value}
         for node, name in list(zip(network.graph.outputs, result.names, strict=True))[1:]:
             arrays |= {f"{node.name}.raw": result.values[name], f"{node.name}.value": result.real(name)}
         np.savez(buffer, **arrays)

@@ -17,7 +17,7 @@ from eie.output import Output, check_writable_folder
 def verilog(preset: str, settings: tuple[str, ...], folder: Path, json_to: str | None) -> None:
     """Write the Verilog of an array. Networks are data: one array runs every image that has its hash."""
     output = Output(json_to)
-    params = make_params(preset, settings)
+    params, _ = make_params(preset, settings)
     check_writable_folder(folder, "--output")
 
     from hw.export import export_verilog

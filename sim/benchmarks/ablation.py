@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from compiler.options import Options, preset_options
 from hw.params import Params, preset
 from sim.benchmarks.efficiency import Measurement, measure
 from sim.benchmarks.layers import Shape
@@ -46,8 +47,8 @@ class Step:
         }
 
 
-def arrays(pes: int = 64) -> list[tuple[str, dict[str, Any], Params]]:
-    """Name, changes and parameters of each step, the published array first.
+def arrays(pes: int = 64) -> list[tuple[str, dict[str, Any], Params, Options]]:
+    """Name, changes, parameters and options of each step, the published array first.
 
     What differs between both ends beside the steps (memory sizes, the refill port) costs these layers no cycle; it is
     set from the beginning so that the end is exactly the balanced array.
@@ -55,11 +56,13 @@ def arrays(pes: int = 64) -> list[tuple[str, dict[str, Any], Params]]:
     start, end = preset(START), preset(END)
     stepped = {name for _, changes in STEPS for name in changes}
     rest = {name: value for name, value in end.asdict().items() if name not in stepped}
-    params = start.replace(**rest).replace(pes=pes)
-    chain: list[tuple[str, dict[str, Any], Params]] = [("the published array", {}, params)]
+    params, options = start.replace(**rest).replace(pes=pes), preset_options(START)
+    chain: list[tuple[str, dict[str, Any], Params, Options]] = [("the published array", {}, params, options)]
     for what, changes in STEPS:
-        params = params.replace(**changes)
-        chain.append((what, changes, params))
+        told = {name: value for name, value in changes.items() if name in options.asdict()}
+        options = options.replace(**told)
+        params = params.replace(**{name: value for name, value in changes.items() if name not in told})
+        chain.append((what, changes, params, options))
     return chain
 
 
@@ -78,14 +81,16 @@ def ablate(
     chain = arrays(pes)
     each = len(shapes) * len(seeds)
     steps = []
-    for number, (what, changes, params) in enumerate(chain):
+    for number, (what, changes, params, options) in enumerate(chain):
 
         def report(done: int, total: int, number: int = number) -> None:
             if progress:
                 progress(number * each + done, len(chain) * each)
 
         engine = hardware if number in rtl else None
-        measured = measure(params, shapes, seeds, matrices=matrices, scale=scale, hardware=engine, progress=report)
+        measured = measure(
+            params, shapes, seeds, matrices=matrices, scale=scale, hardware=engine, options=options, progress=report
+        )
         steps.append(Step(what, changes, engine is not None, measured))
     return steps
 

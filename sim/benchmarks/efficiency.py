@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from compiler.errors import InputError
 from compiler.image.image import Image
 from compiler.lower.pipeline import compile_graph
+from compiler.options import DEFAULT, Options
 from hw.params import Params
 from sim import run as engines
 from sim.benchmarks.layers import Case, Shape, make_case
@@ -144,6 +145,7 @@ def measure(
     matrices: str = "uniform",
     scale: int = 1,
     hardware: str | None = "rtl",
+    options: Options = DEFAULT,
     progress: Callable[[int, int], None] | None = None,
 ) -> Measurement:
     """Run every layer with every seed.
@@ -151,6 +153,7 @@ def measure(
     Parameters
     ----------
     params : the array.
+    options : how the compiler lays the layers out.
     hardware : "rtl", "amaranth", or None for the cycle model alone.
     progress : called with (rows done, rows).
 
@@ -164,15 +167,15 @@ def measure(
     if progress:
         progress(0, total)
     for seed, case in _cases(shapes, seeds, matrices, scale):
-        rows.append(measure_case(case, params, seed, hardware))
+        rows.append(measure_case(case, params, seed, hardware, options))
         if progress:
             progress(len(rows), total)
     return Measurement(params, rows)
 
 
-def measure_case(case: Case, params: Params, seed: int, hardware: str | None) -> Row:
+def measure_case(case: Case, params: Params, seed: int, hardware: str | None, options: Options = DEFAULT) -> Row:
     """One layer. The batch calibrates, so that the compiler sees which inputs are dense."""
-    image = compile_graph(case.graph, params, case.x).images[0]
+    image = compile_graph(case.graph, params, case.x, options).images[0]
     if not image.layers[0].exact:
         raise InputError(f"{case.shape.name}: the weights were not kept exactly; give the array a wider codebook")
     model, result, differences = _run(image, case.x, hardware, seed)

@@ -19,6 +19,7 @@ from compiler.errors import InputError
 from compiler.graph.ir import Graph
 from compiler.lower.pipeline import compile_graph
 from compiler.network import Network
+from compiler.options import DEFAULT, Options
 from compiler.source import from_module, load
 from hw.params import Params
 from sim.compare import compare_networks
@@ -39,6 +40,7 @@ def measure(
     epochs: int | None = None,
     onnx: bool = True,
     rtl_samples: int = 0,
+    options: Options = DEFAULT,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Iterator[dict[str, Any]]:
     """A row a network: accuracy (of the autoencoder: error over variance) of torch and of the golden model.
@@ -47,6 +49,7 @@ def measure(
     ----------
     names : of networks; none: all.
     params : the array.
+    options : how the compiler lays the networks out.
     dataset : images of the convolutional networks, "digits" or "fashion-mnist".
     epochs : instead of those of the zoo.
     onnx : read each network through ONNX as well.
@@ -71,7 +74,7 @@ def measure(
         floats = foreign.all_outputs(module, [inputs])[0]
         progress(f"{name}: from torch")
         example = samples.train[0][:2]
-        network = compile_graph(from_module(module, foreign.tensors([example])).graph, params, calibration)
+        network = compile_graph(from_module(module, foreign.tensors([example])).graph, params, calibration, options)
         result = run_network(network, inputs)
         row: dict[str, Any] = {
             "network": name,
@@ -89,7 +92,7 @@ def measure(
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "network.onnx"
                 path.write_bytes(zoo.export_onnx(module, example))
-                other = compile_graph(load(str(path)).graph, params, calibration)
+                other = compile_graph(load(str(path)).graph, params, calibration, options)
             again = run_network(other, inputs)
             row["onnx"] = _score(again.value, targets)
             row["onnx_equal"] = bool(np.array_equal(again.raw, result.raw))

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from compiler.errors import EieError
-from compiler.lower.chain import Chain
 from compiler.lower.encode import encode
 from compiler.lower.pack import pack
+from compiler.lower.partition import partition
 from compiler.lower.pipeline import compile_graph
-from compiler.lower.quantize import quantize
+from compiler.lower.quantize import quantize_graph
 from hw.export import verilog_text
 from hw.params import Params, preset
 from sim import golden
@@ -172,7 +172,7 @@ def measure(
 def _compiler_and_golden(bench: _Bench, params: Params, scale: int, seed: int) -> None:
     case = make_case(choose(["VGG-6"])[0], seed, scale=scale, batch=1)
     shape = f"{case.weight.shape[1]}×{case.weight.shape[0]} at {100 * case.shape.weights:.0f} %"
-    graph: Chain = quantize(case.graph, params, case.x)
+    (graph,) = partition(quantize_graph(case.graph, params, [case.x]).graph, params).chains
     bench.row(
         f"encode and pack {shape}", lambda: pack(graph, encode(graph)), "s", 3.0,
         anchor=("scipy.sparse.csc_array of the dense float32 matrix", csc(case.weight)),

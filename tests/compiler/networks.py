@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.graph.dense import Dense, dense_graph
 from compiler.lower.chain import Chain, QuantizedLayer
+from compiler.lower.partition import partition
+from compiler.lower.quantize import quantize_graph
 from hw.params import Params
 
 SMALL = Params(pes=4, rows=64, weight_words=256, pointer_blocks=64, act_lines=64, bias_words=256, descriptors=16)
@@ -63,3 +68,23 @@ def expected(graph: Chain, x: NDArray[np.int16]) -> list[NDArray[np.int64]]:
         values = np.clip((sums + half) // 2**layer.shift, -32768, 32767)
         results.append(values.astype(np.int64))
     return results
+
+
+def quantized(
+    layers: Sequence[Dense], params: Params, calibration: NDArray[Any] | None = None, percentile: float = 100.0
+) -> Chain:
+    """The chain that fully connected layers become, all of them in one image."""
+    given = None if calibration is None else [calibration]
+    made = quantize_graph(dense_graph(layers), params, given, percentile=percentile)
+    (chain,) = partition(made.graph, params).chains
+    return chain
+
+
+def overflow_free(layer: QuantizedLayer, acc_bits: int) -> bool:
+    """docs/numerics.md, section 4, in Python's unbounded integers."""
+    half = (1 << layer.shift) >> 1
+    for codes, bias in zip(layer.codes, layer.bias, strict=True):
+        total = sum(abs(int(layer.codebook[code])) for code in codes)
+        if total * (1 << 15) + abs(int(bias)) + half >= 1 << (acc_bits - 1):
+            return False
+    return True

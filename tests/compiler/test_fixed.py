@@ -12,18 +12,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from compiler.errors import ModelError
-from compiler.ir import Activation, Graph, Linear, QuantizedGraph, QuantizedLayer
+from compiler.graph.dense import Dense, dense_graph
+from compiler.lower.chain import Activation, Chain, QuantizedLayer
+from compiler.lower.formats import input_exponent
 from compiler.lower.pipeline import compile_graph
-from compiler.lower.quantize import input_exponent, overflow_free, quantize
 from hw.params import Params
 from sim import golden
 from sim.decode import decode
+from tests.compiler.networks import overflow_free, quantized
 
 PARAMS = Params(pes=4, rows=256)
 
 
-def linear(weight: Any, bias: Any = None, activation: Activation = "none", name: str = "a") -> Linear:
-    return Linear(
+def linear(weight: Any, bias: Any = None, activation: Activation = "none", name: str = "a") -> Dense:
+    return Dense(
         name,
         np.asarray(weight, np.float32),
         None if bias is None else np.asarray(bias, np.float64),
@@ -34,11 +36,11 @@ def linear(weight: Any, bias: Any = None, activation: Activation = "none", name:
 def one(
     weight: Any, bias: Any = None, activation: Activation = "none", params: Params = PARAMS, x: Any = None
 ) -> QuantizedLayer:
-    [layer] = quantize(Graph((linear(weight, bias, activation),)), params, x).layers
+    [layer] = quantized(((linear(weight, bias, activation),)), params, x).layers
     return layer
 
 
-def run(graph: QuantizedGraph, x: NDArray[np.int16]) -> list[golden.LayerResult]:
+def run(graph: Chain, x: NDArray[np.int16]) -> list[golden.LayerResult]:
     layers = [
         golden.Layer(q.name, q.codebook.astype(np.int64)[q.codes], q.bias, q.shift, q.activation == "relu")
         for q in graph.layers
@@ -61,7 +63,7 @@ def integer_layers(draw: st.DrawFn) -> tuple[NDArray[np.int64], NDArray[np.int64
 def test_integer_layers_are_exact_for_anyone_who_checks(case: Any, acc_bits: int, calibrated: bool) -> None:
     weight, bias, activation, x = case
     params = PARAMS.replace(acc_bits=acc_bits)
-    graph = quantize(Graph((linear(weight, bias, activation),)), params, x if calibrated else None)
+    graph = quantized(((linear(weight, bias, activation),)), params, x if calibrated else None)
     [layer] = graph.layers
     assert overflow_free(layer, acc_bits)
     assert layer.input_exponent == 0
@@ -119,7 +121,7 @@ def test_the_overflow_proof_at_its_bound() -> None:
 def test_at_the_bound_the_extreme_inputs_do_not_wrap() -> None:
     room = (1 << 39) - 512 * 32767 * 32768 - (1 << 23)
     fits = heaviest(512, -(room - 1))
-    graph = QuantizedGraph((fits,), PARAMS)
+    graph = Chain((fits,), PARAMS)
     x = np.full((2, 512), -32768, np.int16)
     x[1] = 32767
     sums = x.astype(np.int64) @ np.full(512, 32767) - (room - 1)
@@ -142,7 +144,7 @@ def test_weights_of_zero_keep_an_integer_bias() -> None:
     assert layer.exact
     np.testing.assert_array_equal(np.ldexp(layer.bias * 1.0, layer.weight_exponent), [100_001, -3])
     assert not layer.codebook.any()
-    [result] = run(QuantizedGraph((layer,), PARAMS), np.zeros((1, 3), np.int16))
+    [result] = run(Chain((layer,), PARAMS), np.zeros((1, 3), np.int16))
     assert result.raw[0, 0] * 2.0**layer.output_exponent == pytest.approx(100_001, abs=2)
 
 
@@ -151,34 +153,34 @@ def test_without_calibration_the_shift_is_the_smallest_that_cannot_saturate(rng:
         weight = rng.integers(-7, 8, (6, 20))
         bias = rng.integers(-1000, 1000, 6)
         layer = one(weight, bias, activation)  # type: ignore[arg-type]
-        graph = QuantizedGraph((layer,), PARAMS)
+        graph = Chain((layer,), PARAMS)
         worst = np.where(np.concatenate([weight, -weight]) > 0, 32767, -32768).astype(np.int16)
         assert not run(graph, worst)[0].saturated.any()
         finer = dataclasses.replace(layer, shift=layer.shift - 1, output_exponent=layer.output_exponent - 1)
-        assert run(QuantizedGraph((finer,), PARAMS), worst)[0].saturated.any()
+        assert run(Chain((finer,), PARAMS), worst)[0].saturated.any()
 
 
 def test_shifts_of_later_layers_follow_from_the_ranges_before() -> None:
     # relu makes the second layer's inputs 0 … 16384 at most; 2 * 16384 - 1 fits without a shift.
-    graph = quantize(Graph((linear([[0.5]], None, "relu", "a"), linear([[1.0]], [0], "none", "b"))), PARAMS)
+    graph = quantized(((linear([[0.5]], None, "relu", "a"), linear([[1.0]], [0], "none", "b"))), PARAMS)
     assert [layer.output_exponent for layer in graph.layers] == [-1, -1]
     assert [layer.shift + layer.weight_exponent for layer in graph.layers] == [-1, 0]
 
 
 def test_float_calibration_decides_all_ranges(rng: np.random.Generator) -> None:
-    graph = Graph((
+    graph = ((
         linear(rng.normal(size=(30, 20)), rng.normal(size=30), "relu", "a"),
         linear(rng.normal(size=(10, 30)), rng.normal(size=10), "none", "b"),
     ))  # fmt: skip
     x = rng.normal(size=(200, 20)).astype(np.float32)
-    quantized = quantize(graph, PARAMS, x)
-    exponent = quantized.layers[0].input_exponent
+    made = quantized(graph, PARAMS, x)
+    exponent = made.layers[0].input_exponent
     assert np.abs(np.rint(np.ldexp(x, -exponent))).max() <= 32767 < 2 * np.abs(np.ldexp(x, -exponent)).max() + 1
     raw, clipped = golden.quantize_input(x, exponent)
-    results = run(quantized, raw)
+    results = run(made, raw)
     assert clipped == 0
     values = x.astype(np.float64)
-    for layer, result, reference in zip(quantized.layers, results, graph.layers, strict=True):
+    for layer, result, reference in zip(made.layers, results, graph, strict=True):
         assert not result.saturated.any()
         assert int(np.abs(result.raw.astype(np.int64)).max()) > 16383  # the range is used
         values = values @ (layer.codebook[layer.codes] * 2.0**layer.weight_exponent).T + reference.bias
@@ -189,18 +191,18 @@ def test_float_calibration_decides_all_ranges(rng: np.random.Generator) -> None:
 def test_a_percentile_lets_outliers_saturate() -> None:
     x = np.ones((1000, 1))
     x[0] = 1000
-    whole = quantize(Graph((linear([[1.0]]),)), PARAMS, x)
-    most = quantize(Graph((linear([[1.0]]),)), PARAMS, x, percentile=99)
+    whole = quantized(((linear([[1.0]]),)), PARAMS, x)
+    most = quantized(((linear([[1.0]]),)), PARAMS, x, percentile=99)
     assert whole.layers[0].input_exponent - most.layers[0].input_exponent == 9
     raw, clipped = golden.quantize_input(x, most.layers[0].input_exponent)
     assert clipped == 1
     assert int(run(most, raw)[0].raw[1:].min()) == int(run(most, raw)[0].raw.max()) // 2 + 1
 
 
-def test_calibration_that_is_all_zero_falls_back_to_the_bound() -> None:
-    for zeros in (np.zeros((2, 3)), np.zeros((2, 3), np.int16)):
-        layer = one([[1, 2, 3]], x=zeros)
-        assert (layer.input_exponent, layer.shift) == (0, one([[1, 2, 3]]).shift)
+@pytest.mark.parametrize("zeros", [np.zeros((2, 3)), np.zeros((2, 3), np.int16)])
+def test_calibration_that_is_all_zero_is_refused(zeros: NDArray[Any]) -> None:
+    with pytest.raises(ModelError, match="zero"):
+        one([[1, 2, 3]], x=zeros)
 
 
 @given(st.floats(1e-30, 1e30))
@@ -232,13 +234,13 @@ def test_bad_calibration_data_is_refused(calibration: Any, message: str) -> None
 @pytest.mark.parametrize("percentile", [0, -1, 100.5])
 def test_a_percentile_that_is_none_is_refused(percentile: float) -> None:
     with pytest.raises(ModelError, match="percentile"):
-        quantize(Graph((linear([[1]]),)), PARAMS, np.ones((1, 1)), percentile=percentile)
+        quantized(((linear([[1]]),)), PARAMS, np.ones((1, 1)), percentile=percentile)
 
 
 @pytest.mark.parametrize("acc_bits", [33, 40, 48])
 def test_wide_layers_never_wrap(acc_bits: int, rng: np.random.Generator) -> None:
     params = PARAMS.replace(acc_bits=acc_bits)
-    graph = quantize(Graph((linear(rng.normal(size=(3, 3000)), rng.normal(size=3)),)), params)
+    graph = quantized(((linear(rng.normal(size=(3, 3000)), rng.normal(size=3)),)), params)
     [layer] = graph.layers
     assert overflow_free(layer, acc_bits)
     weight = layer.codebook.astype(np.int64)[layer.codes]
@@ -253,7 +255,7 @@ def test_compiling_goes_all_the_way(rng: np.random.Generator) -> None:
     weight = rng.integers(-7, 8, (30, 40)) * (rng.random((30, 40)) < 0.2)
     bias = rng.integers(-100, 100, 30)
     x = rng.integers(-32768, 32768, (4, 40)).astype(np.int16)
-    image = compile_graph(Graph((linear(weight, bias, "relu"),)), PARAMS, x)
+    image = compile_graph(dense_graph([linear(weight, bias, "relu")]), PARAMS, x).images[0]
     [result] = golden.run(decode(image), x, PARAMS.acc_bits)
     sums = np.maximum(x.astype(np.int64) @ weight.T + bias, 0)
     assert image.layers[0].exact

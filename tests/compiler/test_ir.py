@@ -9,38 +9,56 @@ import numpy as np
 import pytest
 
 from compiler.errors import EieError, ModelError, ToolError
-from compiler.ir import Graph, Linear, QuantizedGraph
+from compiler.graph.dense import Dense
+from compiler.graph.ir import Graph
+from compiler.graph.operators import make, verify
+from compiler.lower.chain import Chain
 from tests.compiler.networks import SMALL, network
 
 
-def layer(name: str = "a", shape: tuple[int, ...] = (3, 4), **changes: Any) -> Linear:
-    return dataclasses.replace(Linear(name, np.ones(shape, np.float32)), **changes)
+def graph(*layers: Dense) -> Graph:
+    """Without the check that `dense_graph` makes."""
+    nodes = [make("Input", "x", shape=(4,))]
+    for layer in layers:
+        tensors = {"weight": layer.weight} | ({} if layer.bias is None else {"bias": layer.bias})
+        nodes.append(make("Linear", layer.name, nodes[-1].name, tensors=tensors, activation=layer.activation))
+    return Graph((*nodes, make("Output", "y", nodes[-1].name)))
+
+
+def layer(name: str = "a", shape: tuple[int, ...] = (3, 4), **changes: Any) -> Dense:
+    return dataclasses.replace(Dense(name, np.ones(shape, np.float32)), **changes)
 
 
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([], "no layers"),
-        ([layer(), layer(shape=(2, 3))], "layer name 'a' is used 2 times"),
-        ([layer(), layer("b", (2, 4))], "b: takes 4 inputs; the layer before has 3 outputs"),
+        ([layer(), layer(shape=(2, 3))], "a: the name 'a' is used twice"),
+        ([layer(), layer("b", (2, 4))], r"b: it reads \(3,\); its weight \(2, 4\) takes"),
         ([layer(shape=(0, 4))], r"a: weight is float32 \(0, 4\)"),
         ([layer(shape=(4,))], r"a: weight is float32 \(4,\)"),
-        ([layer(weight=np.ones((3, 4)))], "a: weight is float64"),
+        ([layer(weight=np.ones((3, 4), np.int64))], "a: weight is int64"),
         ([layer(weight=np.full((3, 4), np.nan, np.float32))], "a: weight is not finite"),
-        ([layer(bias=np.zeros(4))], r"a: bias is float64 \(4,\); expected float64 \(3,\)"),
-        ([layer(bias=np.zeros(3, np.float32))], "a: bias is float32"),
+        ([layer(bias=np.zeros(4))], r"a: bias is float64 \(4,\); expected float \(3,\)"),
+        ([layer(bias=np.zeros(3, np.int64))], "a: bias is int64"),
         ([layer(bias=np.array([0, np.inf, 0]))], "a: bias is not finite"),
         ([layer(activation="tanh")], "a: activation 'tanh'"),
     ],
 )
-def test_a_bad_graph_is_refused(layers: list[Linear], message: str) -> None:
+def test_a_bad_graph_is_refused(layers: list[Dense], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        Graph(tuple(layers)).verify()
+        verify(graph(*layers))
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    with pytest.raises(ModelError, match=r"activation 'tanh'.*takes 4 inputs"):
-        Graph((layer(activation="tanh"), layer("b", (2, 4)))).verify()
+    with pytest.raises(ModelError, match=r"activation 'tanh'.*takes \(…, 5\)"):
+        verify(
+            Graph(
+                (
+                    *graph(layer(activation="tanh")).nodes,
+                    make("Linear", "b", "x", tensors={"weight": np.ones((2, 5), np.float32)}),
+                )
+            )
+        )
 
 
 @pytest.mark.parametrize(
@@ -63,9 +81,9 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 )
 def test_a_bad_fixed_point_graph_is_refused(change: dict[str, Any], message: str, rng: np.random.Generator) -> None:
     first, second = network(rng, SMALL, [5, 9, 6], 0.5).layers
-    QuantizedGraph((first, second), SMALL).verify()
+    Chain((first, second), SMALL).verify()
     with pytest.raises(ModelError, match=message):
-        QuantizedGraph((first, dataclasses.replace(second, **change)), SMALL).verify()
+        Chain((first, dataclasses.replace(second, **change)), SMALL).verify()
 
 
 def test_errors_are_one_family_with_exit_codes() -> None:

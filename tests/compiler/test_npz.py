@@ -15,6 +15,8 @@ import scipy.sparse
 
 from compiler.errors import ModelError
 from compiler.frontend.npz import load_layer
+from compiler.graph.dense import Dense
+from compiler.graph.ir import Graph
 
 
 @pytest.fixture
@@ -22,10 +24,17 @@ def weight(rng: np.random.Generator) -> np.ndarray:
     return rng.integers(-7, 8, (6, 9)) * (rng.random((6, 9)) < 0.4)
 
 
+def only_layer(graph: Graph) -> Dense:
+    """The layer between the input and the output."""
+    _, node, _ = graph.nodes
+    assert node.op == "Linear"
+    return Dense(node.name, node.tensors["weight"], node.tensors.get("bias"), node["activation"])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.int64, np.int8])
 def test_a_dense_layer(dtype: Any, weight: np.ndarray, tmp_path: Path) -> None:
     np.savez(tmp_path / "l.npz", weight=weight.astype(dtype), bias=np.arange(6), activation="relu")
-    [layer] = load_layer(tmp_path / "l.npz").layers
+    layer = only_layer(load_layer(tmp_path / "l.npz"))
     assert (layer.name, layer.activation, layer.weight.dtype) == ("layer", "relu", np.float32)
     np.testing.assert_array_equal(layer.weight, weight)
     np.testing.assert_array_equal(layer.bias, np.arange(6.0))
@@ -38,7 +47,7 @@ def test_a_sparse_layer_as_scipy_saves_it(
     kind: str, compressed: bool, matrix: Any, weight: np.ndarray, tmp_path: Path
 ) -> None:
     scipy.sparse.save_npz(tmp_path / "l.npz", matrix(weight).asformat(kind), compressed=compressed)
-    [layer] = load_layer(tmp_path / "l.npz").layers
+    layer = only_layer(load_layer(tmp_path / "l.npz"))
     assert (layer.activation, layer.bias) == ("none", None)
     np.testing.assert_array_equal(layer.weight, weight)
 
@@ -49,7 +58,7 @@ def test_a_sparse_layer_with_bias_and_activation(weight: np.ndarray, tmp_path: P
         tmp_path / "l.npz", data=m.data, indices=m.indices, indptr=m.indptr, shape=m.shape, format="csc",
         bias=np.full(6, 0.5), activation=np.bytes_(b"none"),
     )  # fmt: skip
-    [layer] = load_layer(tmp_path / "l.npz").layers
+    layer = only_layer(load_layer(tmp_path / "l.npz"))
     np.testing.assert_array_equal(layer.weight, weight)
     assert layer.bias is not None
 
@@ -69,16 +78,16 @@ DENSE: dict[str, Any] = {"weight": np.ones((2, 3))}
         ({**SPARSE, **DENSE}, "expected either weight"),
         ({"data": np.ones(2), "indices": np.ones(2, int)}, "expected either weight"),
         ({**DENSE, "wieght": np.ones(3)}, "unknown arrays wieght"),
-        ({"weight": np.ones(3)}, r"expected float32 \(out, in\)"),
-        ({"weight": np.ones((0, 3))}, r"expected float32 \(out, in\)"),
+        ({"weight": np.ones(3)}, r"expected float \(out, in\)"),
+        ({"weight": np.ones((0, 3))}, r"expected float \(out, in\)"),
         ({"weight": np.ones((2, 3), complex)}, "weight has type complex128; expected numbers"),
         ({"weight": np.array([["a"]])}, "weight has type <U1; expected numbers"),
         ({"weight": np.array([[None]])}, "weight has type object; expected numbers"),
         ({"weight": np.full((2, 3), 1e300)}, "weight is not finite"),
         ({"weight": np.full((2, 3), np.nan)}, "weight is not finite"),
-        ({**DENSE, "bias": np.ones(3)}, r"bias is float64 \(3,\); expected float64 \(2,\)"),
+        ({**DENSE, "bias": np.ones(3)}, r"bias is float64 \(3,\); expected float \(2,\)"),
         ({**DENSE, "bias": np.array([0, np.inf])}, "bias is not finite"),
-        ({**DENSE, "activation": "tanh"}, "activation is 'tanh'; expected one of none, relu"),
+        ({**DENSE, "activation": "tanh"}, "activation is 'tanh'; expected none or relu"),
         ({**DENSE, "activation": 1}, "activation has type int64; expected text"),
         ({**SPARSE, "format": "coo"}, "sparse format is 'coo'; expected csr or csc"),
         ({**SPARSE, "shape": np.array([2, 3, 4])}, r"shape is int64 \(3,\); expected two integers"),
@@ -143,7 +152,7 @@ def test_a_file_cut_or_flipped_is_refused_or_the_same(
         flipped[place] ^= 1 << int(rng.integers(8))
         bad.write_bytes(flipped)
         try:
-            [layer] = load_layer(bad).layers
+            layer = only_layer(load_layer(bad))
         except ModelError:
             continue
         np.testing.assert_array_equal(layer.weight, weight)
