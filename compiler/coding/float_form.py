@@ -1,8 +1,8 @@
 """The content of an `.eiez` file whose network is floats: `CompressedModel`.
 
 Of a tensor without a codebook that is mostly zeros (pruned, its weights not shared) the file holds where the others
-are, coded like a matrix of one value, and those one by one. Whole numbers (form 2, which files of earlier kits do not have) are
-deflated.
+are, coded like a matrix of one value, and those one by one. Whole numbers (form 2, which files of earlier kits do not
+have) are deflated.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def read(reader: Reader, coder: str, described: bool) -> tuple[CompressedModel, 
         if sparse == _INTEGERS:
             before = reader.at
             integers[name] = _read_integers(reader, shape, name)
-            nonzeros, bits = int(np.count_nonzero(integers[name])), 8.0 * (reader.at - before)
-            sizes.append(TensorSize(name, shape, nonzeros, values=bits))
+            whole = int(np.count_nonzero(integers[name]))
+            sizes.append(TensorSize(name, shape, whole, values=8.0 * (reader.at - before)))
             continue
         positions = 0.0
         places = np.ones(math.prod(shape), bool)

@@ -47,12 +47,6 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _dropout(call: Call) -> Value:
-    if call["train"]:
-        raise Refused("not supported: pass training=self.training, so that evaluation switches it off")
-    return _same(call)
-
-
 def _reshape(call: Call) -> Value:
     x, shape = call.x, call.shape
     samples = _samples_after(call, x, shape)
@@ -68,7 +62,9 @@ def _samples_after(call: Call, x: Value, shape: tuple[int, ...]) -> int:
         named = [dims] if isinstance(dims, int) else range(x.rank) if dims is None else dims
         gone: list[int] = [dim % x.rank for dim in named if x.shape[dim] == 1]
         if x.samples in gone:
-            raise Refused("it would drop the axis of the samples with a batch of one; name the axes to squeeze")
+            raise Refused(
+                "it would drop the axis of the samples with a batch of one; name the axes, or give two samples"
+            )
         return x.samples - sum(dim < x.samples for dim in gone)
     size, ahead = x.shape[x.samples], math.prod(x.shape[: x.samples])
     fits = [n for n, length in enumerate(shape) if length == size and math.prod(shape[:n]) == ahead]
@@ -98,14 +94,6 @@ def _transpose(call: Call) -> Value:
 
 def _t(call: Call) -> Value:
     return _permuted(call, range(call.x.rank - 1, -1, -1))
-
-
-def _expand(call: Call) -> Value:
-    """Nothing where no axis grows."""
-    x = call.x
-    if x.shape != call.shape:
-        raise Refused(f"not supported: it repeats a value of shape {x.shape} to {call.shape}")
-    return _same(call)
 
 
 def _part(call: Call, dim: int, begin: int, end: int, step: int = 1, *, drop: bool = False, suffix: str = "") -> str:
@@ -261,20 +249,16 @@ def _repeat(call: Call) -> Result:
     return call.value(call.emit("Concat", *[x.name] * counts[dim], axis=x.axis(dim)), x.samples)
 
 
-_SAME: Sequence[str] = ("clone", "detach", "alias", "contiguous", "lift_fresh_copy", "_conj", "resolve_conj")
-_RESHAPES: Sequence[str] = ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze")
-_DROPOUTS: Sequence[str] = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+_SAME = ("clone", "detach", "alias")
+_RESHAPES = ("view", "_unsafe_view", "squeeze", "unsqueeze")
 
 MOVES: dict[str, Translation] = {
     **dict.fromkeys(_SAME, _same),
     **dict.fromkeys(_RESHAPES, _reshape),
-    **dict.fromkeys(_DROPOUTS, _dropout),
     "_to_copy": _cast,
     "permute": _permute,
     "transpose": _transpose,
     "t": _t,
-    "numpy_T": _t,
-    "expand": _expand,
     "repeat": _repeat,
     "slice": _slice,
     "select": _select,

@@ -15,7 +15,8 @@ The groups, in torch's layout and in the published one
 ------------------------------------------------------
 The authors' LSTM has one matrix (in + hidden, 4 hidden) a layer with the gates i, j, f, o; torch has two, transposed:
 ``weight_ih`` (4 hidden, in) and ``weight_hh`` (4 hidden, hidden) with the gates i, f, g, o, of a GRU (3 hidden, …) with
-r, z, n, of a plain RNN (hidden, …). The order of gates does not matter here. A group of unit k of layer l with H units has
+r, z, n, of a plain RNN (hidden, …). The order of gates does not matter here. A group of unit k of layer l with H units
+has
 
 ======================================================  ==========================================================
 published (TensorFlow)                                  torch

@@ -143,7 +143,7 @@ def _names(layer: nn.Module, start: str) -> list[str]:
 def _ordered(layer: nn.Module, plain: list[str]) -> list[str]:
     """Names of a layer's own parameters, plain or not, in an order that does not change when they are parametrized."""
     changed = list(cast(nn.ModuleDict, layer.parametrizations)) if parametrize.is_parametrized(layer) else []
-    return sorted([*plain, *changed], key=lambda name: ("weight_ih" not in name, name))
+    return sorted([*plain, *changed], key=lambda name: ("_ih" not in name, name))
 
 
 def _once(sites: Iterable[Site]) -> Iterator[Site]:

@@ -13,8 +13,8 @@ from compiler.errors import InputError
 __all__ = ["CONTRACT", "OwnData", "read"]
 
 CONTRACT = (
-    "expected (train inputs, train labels, test inputs, test labels): inputs are arrays of numbers (samples, …), labels "
-    "whole numbers from 0 (samples,)"
+    "expected (train inputs, train labels, test inputs, test labels): inputs are arrays of numbers (samples, …), "
+    "labels whole numbers from 0 (samples,)"
 )
 
 _MOST_CLASSES = 1 << 16

@@ -37,10 +37,10 @@ class Recipe:
     seed : of the first weights and of the order of samples; seeds: those of which results are reported together.
     threads : of torch; part of the recipe because results depend on it bit for bit.
     precision : of products while training, one of `images.PRECISIONS`.
-    dataset : name of the data set, or ``module:function`` of the user's own; validation: share of its training samples that is held back; refit: whether those
-        are trained on as well, after all choices are made; samples: how many training samples are used, None for
-        all; augment: warps, or None; copies: how many warped copies of the samples epochs use in turn, 0 for warps
-        that are always fresh.
+    dataset : name of the data set, or ``module:function`` of the user's own; validation: share of its training samples
+        that is held back; refit: whether those are trained on as well, after all choices are made; samples: how many
+        training samples are used, None for all; augment: warps, or None; copies: how many warped copies of the samples
+        epochs use in turn, 0 for warps that are always fresh.
     model : the network.
     stages : in order.
     """

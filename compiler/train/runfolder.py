@@ -64,8 +64,8 @@ class LoadedRun:
         recipe = self.recipe
         if is_own(recipe.dataset):
             raise InputError(
-                f"{self.folder}: its samples are made by {recipe.dataset}, and reading a file runs no code; give inputs "
-                "of your own"
+                f"{self.folder}: its samples are made by {recipe.dataset}, and reading a file runs no code; give "
+                "inputs of your own"
             )
         return load_data(recipe.dataset, recipe.validation, self.data_dir, recipe.samples, recipe.refit)
 

@@ -1,8 +1,8 @@
 """The structure of a compressed module beside its numbers, so that a saved state becomes the same module again.
 
 `describe` says which parameters are masked or shared, which residual blocks are their shortcut, and which recurrent
-layers lost units; `rebuild` gives that structure, and the shapes of a state, to a fresh module and loads the state. Shapes may be smaller than the fresh
-module's: neurons may have been removed.
+layers lost units; `rebuild` gives that structure, and the shapes of a state, to a fresh module and loads the state.
+Shapes may be smaller than the fresh module's: neurons may have been removed.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ save_file = pytest.importorskip("safetensors.torch").save_file
 def test_halves_are_widened_exactly_whatever_their_bits(tmp_path: Path) -> None:
     bits = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16).reshape(256, 256)
     state = {
-        "a": bits.view(torch.bfloat16), "b": torch.ones(3), "c": bits.clone().view(torch.float16), "d": torch.zeros(2, 0),
+        "a": bits.view(torch.bfloat16), "b": torch.ones(3), "c": bits.clone().view(torch.float16),
+        "d": torch.zeros(2, 0),
         "e": torch.tensor(1.5, dtype=torch.bfloat16),
     }  # fmt: skip
     save_file(state, tmp_path / "s.safetensors")

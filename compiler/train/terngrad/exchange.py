@@ -71,7 +71,8 @@ class Exchange:
         def note(_: Tensor) -> None:
             self._last = self._last or name
 
-        return parameter.register_post_accumulate_grad_hook(note)
+        handle: RemovableHandle = parameter.register_post_accumulate_grad_hook(note)  # type: ignore[no-untyped-call]
+        return handle
 
     def set_epoch(self, epoch: int) -> None:
         """Say that an epoch begins, counted from 0; needed only if every n-th one is float."""
@@ -88,8 +89,8 @@ class Exchange:
         unknown = [tuple(parameter.shape) for parameter in parameters if id(parameter) not in self._numbers]
         if unknown:
             raise ModelError(
-                f"parameters of shape {', '.join(map(str, unknown))} were not in the module when the exchange was made; "
-                "make it anew after whatever replaces parameters"
+                f"parameters of shape {', '.join(map(str, unknown))} were not in the module when the exchange was "
+                "made; make it anew after whatever replaces parameters"
             )
         return [self._numbers[id(parameter)] for parameter in parameters]
 

@@ -147,10 +147,10 @@ def test_pruning_reaches_every_weight_and_training_goes_on(kind: str, seed: int)
 @pytest.mark.parametrize("kind", KINDS)
 def test_patterns_say_which_layers_are_pruned(kind: str, seed: int) -> None:
     module = Training(kind, seed).module
-    prune.prune(module, 0.5, ignore=("head", "patches"[: 7 * (kind == "vision")] or "head"))
+    prune.prune(module, 0.5, ignore=("head", "patches") if kind == "vision" else "head")
     for site in weights(module):
         assert (prune.find(site.module, site.name) is None) == (site.key in ("head", "patches")), site.key
-    with pytest.raises(ModelError, match="'body' matches no weight; the weights are .*head"):
+    with pytest.raises(ModelError, match=r"'body' matches no weight; the weights are .*head"):
         prune.prune(module, 0.5, only="body")
     with pytest.raises(ModelError, match=r"density names haed and leaves out head; the weights are head"):
         prune.prune(module, {"haed": 0.5}, only="head")
@@ -226,7 +226,7 @@ def test_hidden_units_of_recurrent_modules_and_no_others(kind: str, seed: int) -
     training = Training(kind, seed)
     module = training.module
     if kind not in ("lstm", "gru"):
-        with pytest.raises(ModelError, match="expected an nn.RNN, nn.LSTM, nn.GRU or an RHN"):
+        with pytest.raises(ModelError, match=r"expected an nn.RNN, nn.LSTM, nn.GRU or an RHN"):
             iss.hidden_units(module, [module.head])
         return
     units = iss.hidden_units(module.rnn, [module.head])
@@ -270,11 +270,9 @@ def test_dead_neurons_go_from_what_is_no_chain(kind: str, seed: int) -> None:
     with torch.no_grad():
         below.weight[:, [1, 4]] = 0
     before = module(inputs)
-    with pytest.raises(ModelError, match="give dead.remove a few samples"):
+    with pytest.raises(ModelError, match=r"give dead.remove a few samples"):
         dead.remove(module)
-    width = below.in_features
     assert dead.remove(module, inputs) == 2
-    assert below is (module.head if kind == "perceptron" else module.mlp[2]) or below.in_features == width
     torch.testing.assert_close(module(inputs), before, rtol=1e-4, atol=1e-5)
     training.learns()
 
