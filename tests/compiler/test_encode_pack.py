@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from compiler.errors import ImageError
-from compiler.image.image import Image
-from compiler.image.memory import row_orders
+from compiler.image.check import check
+from compiler.image.image import Image, row_orders
 from compiler.image.words import memory_words
 from compiler.lower import stream, tiles
 from compiler.lower.chain import Chain
@@ -33,7 +33,7 @@ from tests.compiler.networks import SMALL, distinct_codebook, expected, layer_of
 
 def build(graph: Chain, options: Options = DEFAULT) -> Image:
     image = pack(graph, encode(graph, options), options)
-    image.verify()
+    check(image)
     return image
 
 
