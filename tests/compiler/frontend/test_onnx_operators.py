@@ -11,10 +11,9 @@ import pytest
 pytest.importorskip("onnx")
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
-from compiler.frontend import onnx_elementwise, onnx_maps, onnx_recurrent
-from tests.compiler.frontend.onnx_models import check, model, node, read
+from tests.compiler.frontend.onnx_models import check, model, node
 
 Rng = np.random.Generator
 Make = Callable[[Rng], onnx.ModelProto]
