@@ -26,7 +26,8 @@ _FONT = (
     "01110 10001 10001 01110 10001 10001 01110", "01110 10001 10001 01111 00001 00010 01100",
 )  # fmt: skip
 
-MODULE = f'''"""A network that reads digits of {SIDE}x{SIDE} pixels. `eie compile my_module:make_model` calls the function below."""
+MODULE = f'''"""A network that reads digits of {SIDE}x{SIDE} pixels. `eie compile my_module:make_model` calls the
+function below."""
 
 import torch
 from torch import nn
