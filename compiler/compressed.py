@@ -9,16 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import ModelError
 
-__all__ = ["MAX_BITS", "CompressedModel", "CompressedTensor"]
+__all__ = ["INTEGERS", "MAX_BITS", "CompressedModel", "CompressedTensor"]
 
 MAX_BITS = 8
 """Widest code of a shared weight."""
+
+INTEGERS = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+"""Types of tensors that are no weights: counters of batch normalization, indices, masks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,35 +105,41 @@ class CompressedModel:
     tensors : those with a codebook, biases among them if they are shared as well.
     dense : name → float32 array, such as biases and normalization.
     metadata : short texts for the reader of the file; it takes room in it.
+    integers : name → array of one of the types `INTEGERS`, such as the counter of a batch normalization.
     """
 
     tensors: tuple[CompressedTensor, ...]
     dense: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    integers: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @classmethod
     def from_state(
-        cls, state: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str] | None = None
+        cls, state: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None
     ) -> CompressedModel:
         """From plain values: tensors with few distinct values become shared, where that takes fewer bits.
 
         Parameters
         ----------
-        state : name → float32 values, as a module's state. A negative zero becomes zero.
+        state : name → float32 values or whole numbers, as a module's state. A negative zero becomes zero.
         """
-        tensors, dense = [], {}
+        tensors, dense, integers = [], {}, {}
         for name, values in state.items():
+            if values.dtype.name in INTEGERS:
+                integers[name] = values
+                continue
             shared = CompressedTensor.from_values(name, values)
             # A codebook of 32 bits a value, and codes, against 32 bits a value.
             if shared is not None and 32 * len(np.unique(shared.codes)) + shared.bits * values.size < 32 * values.size:
                 tensors.append(shared)
             else:
-                dense[name] = values + np.float32(0)  # masks leave negative zeros, which would count as values
-        return cls(tuple(tensors), dense, dict(metadata or {}))
+                # Masks leave negative zeros, which would count as values. A sum of no dimensions is no array to numpy.
+                dense[name] = np.asarray(values + np.float32(0))
+        return cls(tuple(tensors), dense, dict(metadata or {}), integers)
 
-    def state(self) -> dict[str, NDArray[np.float32]]:
-        """Name → float32 values of every tensor."""
-        return {**{tensor.name: tensor.values for tensor in self.tensors}, **self.dense}
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Name → values of every tensor, float32 but for `integers`."""
+        return {**{tensor.name: tensor.values for tensor in self.tensors}, **self.dense, **self.integers}
 
     def difference(self, other: CompressedModel) -> str | None:
         """Name of a tensor that is not the same in `other` bit for bit, or that only one of both has; None if equal."""
@@ -137,7 +147,9 @@ class CompressedModel:
         for name in [*mine, *theirs]:
             if name not in mine or name not in theirs:
                 return name
-            if not np.array_equal(mine[name].view(np.uint32), theirs[name].view(np.uint32)):
+            if mine[name].dtype != theirs[name].dtype or mine[name].shape != theirs[name].shape:
+                return name
+            if mine[name].tobytes() != theirs[name].tobytes():
                 return name
         return None
 
@@ -155,14 +167,17 @@ class CompressedModel:
             Listing every violation.
         """
         wrong = [error for tensor in self.tensors for error in tensor.errors()]
-        names = [*(tensor.name for tensor in self.tensors), *self.dense]
+        names = [*(tensor.name for tensor in self.tensors), *self.dense, *self.integers]
         wrong += [f"name {name!r} is used twice" for name in dict.fromkeys(names) if names.count(name) > 1]
         if not names:
             wrong.append("the model holds no tensors")
         for name, array in self.dense.items():
             if array.dtype != np.float32:
-                wrong.append(f"{name}: values are {array.dtype}; expected float32")
+                wrong.append(f"{name}: values are {array.dtype}; expected float32, or whole numbers")
             elif not np.isfinite(array).all():
                 wrong.append(f"{name}: a value is not finite")
+        for name, array in self.integers.items():
+            if array.dtype.name not in INTEGERS:
+                wrong.append(f"{name}: values are {array.dtype}; expected float32 or one of {', '.join(INTEGERS)}")
         if wrong:
             raise ModelError("; ".join(wrong))

@@ -6,14 +6,12 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from compiler.coding.container import Coder, compress, decompress
 from compiler.coding.sizes import Sizes
 from compiler.compressed import CompressedModel
 from compiler.dcnet import parse_form, read_net
 from compiler.errors import CodingError, InputError
+from compiler.plain_tensors import read_tensors
 
 __all__ = ["check_layers", "compress_network", "load_network", "naming", "read_file"]
 
@@ -60,13 +58,13 @@ def load_network(path: Path, layers: Sequence[str] = ()) -> CompressedModel:
         if not plain.is_file():
             raise InputError(f"{path} holds no model.safetensors; expected the folder of a finished `eie train`")
         if not compressed.is_file():
-            return _from_safetensors(plain)
+            return CompressedModel.from_state(read_tensors(plain))
         path = compressed
     with naming(path):
         if path.suffix == ".net":
             return read_net(read_file(path), [parse_form(layer) for layer in layers])
         if path.suffix == ".safetensors":
-            return _from_safetensors(path)
+            return CompressedModel.from_state(read_tensors(path))
         return decompress(read_file(path)).network
 
 
@@ -83,19 +81,3 @@ def compress_network(network: CompressedModel, coder: Coder) -> tuple[bytes, Siz
     if name := network.difference(content.network):
         raise CodingError(f"{name}: the file would hold not what was compressed; nothing is written: report this")
     return data, content.sizes
-
-
-def _from_safetensors(path: Path) -> CompressedModel:
-    from safetensors import SafetensorError, safe_open
-
-    state: dict[str, NDArray[np.float32]] = {}
-    try:
-        with safe_open(path, framework="numpy") as file:
-            for name in file.keys():
-                array = file.get_tensor(name)
-                if array.dtype != np.float32:
-                    raise InputError(f"{path}: {name} is {array.dtype}; expected float32")
-                state[name] = array
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
-    return CompressedModel.from_state(state)

@@ -2,7 +2,7 @@
 
 Tensors are those of the images (``image.0.entries``) and of the nodes that the host computes (``node.3.table``; in the
 body of a Scan ``node.3.body.1.codes``). The one metadata entry ``eie`` is a JSON text with two members, ``header``
-(format version, identity, parameters, options, graph, layers of each image, CRC-32 of each tensor) and ``crc32``, its own.
+(format version, identity, parameters, options, graph, layers of each image, CRC-32 of each tensor) and its ``crc32``.
 One entry, because safetensors writes several in no stated order and equal networks shall give equal files.
 Nothing in a file is believed before it is checked; what is in it is data and never code.
 """
@@ -24,8 +24,7 @@ from safetensors.numpy import save as to_bytes
 from compiler.errors import ImageError, OptionsError
 from compiler.files import write_file
 from compiler.graph.ir import Graph, Node
-from compiler.image.image import Image
-from compiler.image.memory import TENSORS, LayerInfo
+from compiler.image.image import TENSORS, Image, LayerInfo
 from compiler.network import Network
 from compiler.network_check import check_network
 from compiler.options import Options

@@ -128,6 +128,8 @@ def from_module(
 def fit(graph: Graph, arrays: tuple[NDArray[Any], ...]) -> tuple[NDArray[Any], ...]:
     """Calibration arrays (n, *shape) from arrays that hold as many values for each sample.
 
+    Whole numbers other than int16 become floats where they are quantities.
+
     Raises
     ------
     InputError
@@ -145,5 +147,8 @@ def fit(graph: Graph, arrays: tuple[NDArray[Any], ...]) -> tuple[NDArray[Any], .
         if array.ndim < 1 or not len(array) or array.size != len(array) * int(np.prod(shape)):
             form = ", ".join(["n", *map(str, shape)])
             raise InputError(f"calibration data is {array.shape}; expected ({form}) with n at least 1")
-        fitted.append(array.reshape(len(array), *shape))
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        if found[node.output].kind == "real" and native.dtype.kind in "iu" and native.dtype.itemsize != 2:
+            native = native.astype(np.float64)  # quantities that happen to be whole; int16 alone says that they are raw
+        fitted.append(native.reshape(len(array), *shape))
     return tuple(fitted)

@@ -49,6 +49,7 @@ def compile(
     """
     import numpy as np
 
+    from compiler.errors import InputError
     from compiler.graph.ir import Graph
     from compiler.lower.pipeline import compile_graph
     from compiler.options import DEFAULT, preset_options
@@ -68,7 +69,9 @@ def compile(
     if calibration is not None:
         given = calibration if isinstance(calibration, tuple) else (calibration,)
         arrays = fit(graph, tuple(np.asarray(array) for array in given))
-    array_of = preset(params) if isinstance(params, str) else params if params is not None else Params()
+    array_of = preset(params) if isinstance(params, str) else Params() if params is None else params
+    if not isinstance(array_of, Params):
+        raise InputError(f"params is a {type(params).__name__}; expected hw.params.Params, or the name of a preset")
     if options is None:
         options = preset_options(params) if isinstance(params, str) else DEFAULT
     return compile_graph(graph, array_of, arrays, options)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from eie.commands.bench import bench
@@ -14,23 +12,21 @@ from eie.commands.diff import diff
 from eie.commands.doctor import doctor
 from eie.commands.experiment import experiment
 from eie.commands.info import info
+from eie.commands.init import init
+from eie.commands.presets import presets
 from eie.commands.run import run
 from eie.commands.train import train
 from eie.commands.verify import verify
 from eie.commands.verilog import verilog
-from eie.failure import reported
+from eie.failure import Reporting
 from eie.options import example
+from eie.verbosity import verbosity_options
 
 __all__ = ["cli", "main"]
 
 
-class Commands(click.Group):
-    """A group whose every command reports failures the same way, under test as well as from a shell."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was named."""
-        with reported():
-            return super().invoke(ctx)
+class Commands(Reporting, click.Group):
+    """The group of all commands."""
 
 
 def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -46,6 +42,7 @@ def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> Non
 
 
 @click.group(
+    "eie",
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog=example(
@@ -53,7 +50,10 @@ def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> Non
         "eie run layer.eie --input x.npy --output y.npz --engine rtl",
     ),
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+@verbosity_options
+@click.option(
+    "-V", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
+)
 def cli() -> None:
     """Sparse inference in hardware: train, compile, simulate and verify networks for an array of PEs.
 
@@ -62,6 +62,7 @@ def cli() -> None:
 
 
 for command in (
+    init,
     doctor,
     train,
     experiment,
@@ -71,6 +72,7 @@ for command in (
     info,
     run,
     diff,
+    presets,
     verilog,
     verify,
     bench,

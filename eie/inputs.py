@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,32 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import InputError
-from eie.batch import read_batch
+from eie.batch import read_arrays
 
 __all__ = ["read_inputs"]
 
 
 def read_inputs(path: Path, names: Sequence[str]) -> tuple[NDArray[Any], ...]:
-    """An array for each of `names`, in their order.
+    """An array for each of `names`, in their order; ``-`` reads standard input.
 
     Raises
     ------
     InputError
         There is no such file, it is none of both, or it does not have exactly these arrays.
     """
-    if path.suffix != ".npz":
-        if len(names) != 1:
-            raise InputError(
-                f"{path}: the network has inputs {', '.join(names)}; expected an .npz with an array for each"
-            )
-        return (read_batch(path),)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if sorted(archive.files) != sorted(names):
-                held = ", ".join(archive.files) or "nothing"
-                raise InputError(f"{path} holds {held}; expected an array for each input: {', '.join(names)}")
-            return tuple(archive[name] for name in names)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not an .npz file of plain numbers ({error})") from None
+    content = read_arrays(path)
+    if isinstance(content, dict):
+        if sorted(content) != sorted(names):
+            held = ", ".join(content) or "nothing"
+            raise InputError(f"{path} holds {held}; expected an array for each input: {', '.join(names)}")
+        return tuple(content[name] for name in names)
+    if len(names) != 1:
+        raise InputError(f"{path}: the network has inputs {', '.join(names)}; expected an .npz with an array for each")
+    return (content[np.newaxis] if content.ndim == 1 else content,)

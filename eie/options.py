@@ -45,8 +45,22 @@ def array_options(command: Command) -> Command:
         multiple=True,
         help="Change a parameter or a compiler option; may be repeated.",
     )
-    preset = click.option("--preset", metavar="P", default=DEFAULT_PRESET, show_default=True, help="Parameter set.")
+    preset = click.option(
+        "--preset",
+        metavar="P",
+        default=DEFAULT_PRESET,
+        show_default=True,
+        shell_complete=_presets,
+        help="Parameter set; `eie presets` lists them.",
+    )
     return preset(settings(command))
+
+
+def _presets(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """For completion in a shell."""
+    from hw.params import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete.upper())]
 
 
 def layers_option(command: Command) -> Command:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
-import shutil
 import sys
-import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import click
+
+from eie.tables import table_text
+from eie.verbosity import Verbosity, verbosity
 
 __all__ = [
     "Output",
@@ -21,9 +22,6 @@ __all__ = [
     "Stages",
     "check_writable",
     "check_writable_folder",
-    "grouped",
-    "table_text",
-    "write_whole",
 ]
 
 Progress = Callable[[int, int], None]
@@ -37,8 +35,8 @@ class Stages(Protocol):
         """`done` of `total` epochs, and a few words on how it goes."""
 
 
-PLAIN_WIDTH = 120
-"""Columns of a table that is not printed to a terminal."""
+PATIENCE = 1.0
+"""Seconds after which a silent command says what it is doing."""
 
 
 class Output:
@@ -57,6 +55,7 @@ class Output:
 
     def __init__(self, json_to: str | None = None) -> None:
         self.json_to = json_to
+        self.quiet = verbosity() is Verbosity.QUIET
         if json_to not in (None, "-"):
             check_writable(Path(str(json_to)), "--json")
 
@@ -66,8 +65,20 @@ class Output:
             click.echo(text)
 
     def note(self, text: str) -> None:
-        """A line on standard error: warnings, and what was decided for the user."""
-        click.echo(text, err=True)
+        """A line on standard error: warnings, and what was decided for the user. ``eie -q`` leaves them out."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    @contextlib.contextmanager
+    def patience(self, what: str) -> Iterator[None]:
+        """Say on standard error what the block does, if it takes more than a second."""
+        timer = threading.Timer(PATIENCE, self.note, [f"eie: {what} …"])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
         """A table on standard output; numbers are aligned to the right and None is shown as "-"."""
@@ -83,12 +94,14 @@ class Output:
         if self.json_to == "-":
             click.echo(text, nl=False)
         else:
-            write_whole(Path(self.json_to), text.encode())
+            from compiler.files import write_file
+
+            write_file(Path(self.json_to), text.encode())
 
     @contextlib.contextmanager
     def progress(self, title: str) -> Iterator[Progress]:
         """A bar on standard error while the block runs; silent where that is not a terminal."""
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() or self.quiet:
             yield lambda done, total: None
             return
         from rich.console import Console
@@ -131,40 +144,6 @@ class Output:
             yield step
 
 
-def table_text(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> str:
-    """A table as plain text, its title above it."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for number, name in enumerate(columns):
-        words = any(isinstance(row[number], str) for row in rows)
-        table.add_column(name, justify="left" if words else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(grouped(cell) for cell in row))
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
-    # No markup: names of layers and files may hold square brackets.
-    console = Console(file=io.StringIO(), markup=False, highlight=False, width=width)
-    with console.capture() as capture:
-        console.print(table)
-    lines = [line.rstrip() for line in capture.get().splitlines()]
-    return "\n".join([title, *lines] if title else lines)
-
-
-def grouped(value: Any) -> str:
-    """A table cell: thousands separated, four significant digits for fractions, "-" for None."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, int) or hasattr(value, "__index__"):
-        return f"{value:,}"
-    return str(value)
-
-
 def check_writable(path: Path, what: str) -> None:
     """Refuse an output that cannot be written, before the work whose result it would hold.
 
@@ -173,9 +152,15 @@ def check_writable(path: Path, what: str) -> None:
     click.UsageError
         The folder does not exist or may not be written, or the path is itself a folder.
     """
-    folder = path.parent
+    from compiler.files import is_stream
+
     if path.is_dir():
         raise click.UsageError(f"{what} {path} is a folder; expected the name of a file")
+    if is_stream(path):
+        if not os.access(path, os.W_OK):
+            raise click.UsageError(f"{what} {path} may not be written")
+        return
+    folder = path.resolve().parent if path.is_symlink() else path.parent
     if not folder.is_dir():
         raise click.UsageError(f"{what} {path}: the folder {folder} does not exist")
     if not os.access(folder, os.W_OK):
@@ -197,22 +182,6 @@ def check_writable_folder(path: Path, what: str) -> None:
         there = there.parent
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise click.UsageError(f"{what} {path}: {there} is not a folder that may be written")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and then move it into place, so that it is never seen half-written."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files; a result is an ordinary one
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from eie.output import PLAIN_WIDTH, table_text
+from eie.tables import PLAIN_WIDTH, table_text
 
 __all__ = ["summary"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eie.output import write_whole
+from compiler.files import write_file
 from sim.network import NetworkResult
 
 __all__ = ["write_trace"]
@@ -28,7 +28,7 @@ def write_trace(result: NetworkResult, folder: Path) -> list[Path]:
         buffer = io.BytesIO()
         np.save(buffer, result.values[name])
         paths.append(folder / f"layer_{number:02d}.npy")
-        write_whole(paths[-1], buffer.getvalue())
+        write_file(paths[-1], buffer.getvalue())
     files = [path.name for path in paths]
     content = {
         "engine": result.engine,
@@ -37,5 +37,5 @@ def write_trace(result: NetworkResult, folder: Path) -> list[Path]:
         "records": [ran.records for ran in result.runs],
     }
     paths.append(folder / "trace.json")
-    write_whole(paths[-1], (json.dumps(content, indent=1) + "\n").encode())
+    write_file(paths[-1], (json.dumps(content, indent=1) + "\n").encode())
     return paths

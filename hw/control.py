@@ -6,10 +6,9 @@ from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.drain import layer_output
 from hw.layouts import Error, Function, Op, descriptor
 from hw.params import Params
-from hw.scan import scan_request
+from hw.streams import layer_output, scan_request
 
 __all__ = ["Control"]
 

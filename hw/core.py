@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth import Cat, Elaboratable, Module, Mux, ResetInserter, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.control import Control
@@ -16,26 +16,15 @@ from hw.platform import placed
 from hw.refill import Refill
 from hw.scan import Scan
 from hw.sram import Sram
-from hw.streams import broadcast, host_write
+from hw.streams import broadcast, host_write, memory_access, memory_write
 from hw.writeback import Writeback
 
-__all__ = ["PE_MODULE", "READ_LATENCY", "WRITEBACK_MODULE", "Core", "memory_access", "memory_write"]
+__all__ = ["PE_MODULE", "READ_LATENCY", "WRITEBACK_MODULE", "Core"]
 
 PE_MODULE = "eie_pe"
 WRITEBACK_MODULE = "eie_writeback"
 READ_LATENCY = 2
 """Cycles from a host read request to its data."""
-
-
-def memory_access(params: Params) -> data.StructLayout:
-    """A word of a memory: `hw.layouts.Memory` number, unit (PE or group), word address."""
-    return data.StructLayout({"memory": 4, "unit": 8, "address": 20})
-
-
-def memory_write(params: Params) -> data.StructLayout:
-    """A word to write. Data as wide as the widest memory that the host writes."""
-    width = max(memory_shape(params, memory)[2] for memory in Memory if memory is not Memory.RECORDS)
-    return data.StructLayout({"to": memory_access(params), "data": width})
 
 
 class Core(wiring.Component):

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from amaranth import Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.layouts import Function
 from hw.params import LANES, Params
-from hw.streams import drain_request
-from hw.writeback import Writeback, drain_step
+from hw.streams import drain_request, drain_step, layer_output
+from hw.writeback import Writeback
 
-__all__ = ["Drain", "layer_output"]
-
-
-def layer_output(params: Params) -> data.StructLayout:
-    """What write-back needs to know about a layer."""
-    return data.StructLayout({
-        "destination": 16, "slots": 16, "fragment_slots": 16, "fragment_log2": 2, "bias": 16, "shift": 5,
-        "function": Function,
-    })  # fmt: skip
+__all__ = ["Drain"]
 
 
 class Drain(wiring.Component):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from importlib import resources
-from pathlib import Path
 
 from hw.accelerator import TOP_MODULE, Accelerator
 from hw.core import PE_MODULE, WRITEBACK_MODULE
@@ -19,7 +16,7 @@ from hw.platform import convert
 from hw.registers import c_header, markdown
 from hw.writeback import Writeback
 
-__all__ = ["export_verilog", "verilog_text", "without_memory_init"]
+__all__ = ["verilog_files", "verilog_text", "without_memory_init"]
 
 
 def verilog_text(params: Params) -> str:
@@ -60,13 +57,10 @@ def memory_map(params: Params) -> dict[str, object]:
     return {"hash": identity(params), "params": params.asdict(), "memories": memories}
 
 
-def export_verilog(params: Params, folder: Path) -> list[Path]:
-    """Write accelerator.v, eie_ram.v, lint.vlt, registers.md, memories.json and eie.h; returns their paths.
-
-    Each file is written whole or not at all.
-    """
+def verilog_files(params: Params) -> dict[str, str]:
+    """Texts of accelerator.v, eie_ram.v, lint.vlt, registers.md, memories.json and eie.h, by these names."""
     shipped = resources.files("hw") / "rtl"
-    contents = {
+    return {
         "accelerator.v": verilog_text(params),
         "eie_ram.v": (shipped / "eie_ram.v").read_text(),
         "lint.vlt": (shipped / "lint.vlt").read_text(),
@@ -74,12 +68,3 @@ def export_verilog(params: Params, folder: Path) -> list[Path]:
         "memories.json": json.dumps(memory_map(params), indent=1) + "\n",
         "eie.h": c_header(params),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, text in contents.items():
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.replace(temporary, folder / name)
-        paths.append(folder / name)
-    return paths

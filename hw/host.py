@@ -6,10 +6,11 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.core import READ_LATENCY, memory_access, memory_write
+from hw.core import READ_LATENCY
 from hw.layouts import Error, Memory, identity, memory_shape
 from hw.params import Params
 from hw.registers import ID, offset
+from hw.streams import memory_access, memory_write
 
 __all__ = ["Host", "axi_lite", "axi_stream"]
 

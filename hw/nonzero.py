@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from amaranth import Cat, Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import ACT_BITS
 from hw.params import LANES, Params
 from hw.population import ones
-from hw.streams import broadcast, tag
+from hw.streams import broadcast, octet
 
-__all__ = ["LeadingNonzero", "octet"]
-
-
-def octet(params: Params) -> data.StructLayout:
-    """Eight activations of successive columns, the pointer block that describes them, and what they belong to.
-
-    Folded, the octet has four columns of two activations; `half` says which half of the pointer block they are.
-    """
-    return data.StructLayout({
-        "acts": data.ArrayLayout(ACT_BITS, LANES), "block": broadcast(params)["block"].width, "tag": tag(params),
-        **({"fold": 1, "half": 1} if params.fold > 1 else {}), "last": 1,
-    })  # fmt: skip
+__all__ = ["LeadingNonzero"]
 
 
 class LeadingNonzero(wiring.Component):

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from amaranth import Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.layouts import REFILL_BITS, refill_header
 from hw.params import Params
+from hw.streams import refill_write
 
-__all__ = ["Refill", "refill_write"]
-
-
-def refill_write(params: Params) -> data.StructLayout:
-    """A word of the stream on its way to a memory of a PE."""
-    return data.StructLayout({"memory": 4, "unit": 8, "address": 20, "data": REFILL_BITS})
+__all__ = ["Refill"]
 
 
 class Refill(wiring.Component):

@@ -9,16 +9,9 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.layouts import ACT_BITS, descriptor
 from hw.nonzero import LeadingNonzero
 from hw.params import LANES, Params
-from hw.streams import broadcast, tag
+from hw.streams import broadcast, scan_request, tag
 
-__all__ = ["Scan", "scan_request"]
-
-
-def scan_request(params: Params) -> data.StructLayout:
-    """One layer or tile to scan: first line, octets, first pointer block, what its columns belong to."""
-    return data.StructLayout({
-        "source": 16, "octets": 16, "pointers": 16, "tag": tag(params), **({"fold": 1} if params.fold > 1 else {}),
-    })  # fmt: skip
+__all__ = ["Scan"]
 
 
 class Scan(wiring.Component):

@@ -1,15 +1,15 @@
-"""Payloads of the streams between the blocks of the array."""
+"""What travels between the blocks of the array, in its order: payloads of streams, and requests beside them."""
 
 from __future__ import annotations
 
 from amaranth.lib import data
 
-from hw.layouts import ACT_BITS, WEIGHT_BITS, descriptor, memory_shape
-from hw.layouts import Memory as MemoryId
+from hw.layouts import ACT_BITS, REFILL_BITS, WEIGHT_BITS, Function, Memory, descriptor, memory_shape
 from hw.params import LANES, Params
 
 __all__ = [
-    "activations", "broadcast", "drain_request", "event", "host_write", "job", "product_operands", "selected_entry",
+    "activations", "broadcast", "drain_request", "drain_step", "event", "host_write", "job", "layer_output",
+    "memory_access", "memory_write", "octet", "product_operands", "refill_write", "scan_request", "selected_entry",
     "tag",
 ]  # fmt: skip
 
@@ -22,6 +22,24 @@ def tag(params: Params) -> data.StructLayout:
 def activations(params: Params) -> data.ArrayLayout:
     """The activations of a column: one, or two if it is folded."""
     return data.ArrayLayout(ACT_BITS, params.fold)
+
+
+def scan_request(params: Params) -> data.StructLayout:
+    """One layer or tile to scan: first line, octets, first pointer block, what its columns belong to."""
+    return data.StructLayout({
+        "source": 16, "octets": 16, "pointers": 16, "tag": tag(params), **({"fold": 1} if params.fold > 1 else {}),
+    })  # fmt: skip
+
+
+def octet(params: Params) -> data.StructLayout:
+    """Eight activations of successive columns, the pointer block that describes them, and what they belong to.
+
+    Folded, the octet has four columns of two activations; `half` says which half of the pointer block they are.
+    """
+    return data.StructLayout({
+        "acts": data.ArrayLayout(ACT_BITS, LANES), "block": broadcast(params)["block"].width, "tag": tag(params),
+        **({"fold": 1, "half": 1} if params.fold > 1 else {}), "last": 1,
+    })  # fmt: skip
 
 
 def broadcast(params: Params) -> data.StructLayout:
@@ -59,6 +77,14 @@ def event(params: Params) -> data.StructLayout:
     return data.StructLayout({"entry": 1, "padding": 1, "bank": 1})
 
 
+def layer_output(params: Params) -> data.StructLayout:
+    """What write-back needs to know about a layer."""
+    return data.StructLayout({
+        "destination": 16, "slots": 16, "fragment_slots": 16, "fragment_log2": 2, "bias": 16, "shift": 5,
+        "function": Function,
+    })  # fmt: skip
+
+
 def drain_request(params: Params) -> data.StructLayout:
     """Write-back's access to the accumulators: read `slot` of `bank`, and clear `clear_slot` of the same bank."""
     return data.StructLayout({
@@ -66,9 +92,32 @@ def drain_request(params: Params) -> data.StructLayout:
     })  # fmt: skip
 
 
+def drain_step(params: Params) -> data.StructLayout:
+    """One accumulator to write back: which PE of the group, whether it begins and ends an output, where that goes."""
+    return data.StructLayout({
+        "pe": 3, "first": 1, "last": 1, "lane": 3, "flush": 1, "bias": 16, "shift": 5, "relu": 1,
+    })  # fmt: skip
+
+
+def memory_access(params: Params) -> data.StructLayout:
+    """A word of a memory: `hw.layouts.Memory` number, unit (PE or group), word address."""
+    return data.StructLayout({"memory": 4, "unit": 8, "address": 20})
+
+
+def memory_write(params: Params) -> data.StructLayout:
+    """A word to write. Data as wide as the widest memory that the host writes."""
+    width = max(memory_shape(params, memory)[2] for memory in Memory if memory is not Memory.RECORDS)
+    return data.StructLayout({"to": memory_access(params), "data": width})
+
+
+def refill_write(params: Params) -> data.StructLayout:
+    """A word of the stream on its way to a memory of a PE."""
+    return data.StructLayout({"memory": 4, "unit": 8, "address": 20, "data": REFILL_BITS})
+
+
 def host_write(params: Params) -> data.StructLayout:
     """A word for one of a PE's memories. `memory` is a number of `hw.layouts.Memory` (the first three)."""
-    shapes = [memory_shape(params, m) for m in (MemoryId.WEIGHTS, MemoryId.POINTERS, MemoryId.CODEBOOK)]
+    shapes = [memory_shape(params, m) for m in (Memory.WEIGHTS, Memory.POINTERS, Memory.CODEBOOK)]
     address = max((words - 1).bit_length() for _, words, _ in shapes)
     return data.StructLayout({"memory": 2, "address": address, "data": max(bits for _, _, bits in shapes)})
 

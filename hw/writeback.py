@@ -11,15 +11,9 @@ from amaranth.lib.wiring import In, Out
 from hw.layouts import ACT_BITS
 from hw.params import LANES, Params
 from hw.sram import Sram
+from hw.streams import drain_step
 
-__all__ = ["Writeback", "drain_step"]
-
-
-def drain_step(params: Params) -> data.StructLayout:
-    """One accumulator to write back: which PE of the group, whether it begins and ends an output, where that goes."""
-    return data.StructLayout({
-        "pe": 3, "first": 1, "last": 1, "lane": 3, "flush": 1, "bias": 16, "shift": 5, "relu": 1,
-    })  # fmt: skip
+__all__ = ["Writeback"]
 
 
 class Writeback(wiring.Component):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.errors import InputError
 from sim.network import NetworkResult
 from sim.run import Result
 
@@ -104,7 +105,17 @@ def compare(a: Result, b: Result) -> Comparison:
 
 
 def compare_networks(a: NetworkResult, b: NetworkResult) -> Comparison:
-    """Compare two results of the same network and batch: every value of the graph, in order of computation."""
+    """Compare two results of the same network and batch: every value of the graph, in order of computation.
+
+    Raises
+    ------
+    InputError
+        They are not: one has values that the other lacks, or of another shape.
+    """
+    shapes = [{name: raw.shape for name, raw in result.values.items()} for result in (a, b)]
+    if shapes[0] != shapes[1]:
+        names = ", ".join(sorted(name for name, _ in shapes[0].items() ^ shapes[1].items()))
+        raise InputError(f"results of different networks or batches: {names} are not in both, or of other shapes")
     pairs = {name: (raw, b.values[name]) for name, raw in a.values.items()}
     layouts = {name: kind.layout for name, kind in a.types.items()}
     runs = [([layer.name for layer in one.layers], one, other) for one, other in zip(a.runs, b.runs, strict=True)]

@@ -16,8 +16,8 @@ from amaranth.lib import data
 from numpy.typing import NDArray
 
 from compiler.errors import ImageError
-from compiler.image.image import Image
-from compiler.image.memory import row_orders
+from compiler.image.check import check
+from compiler.image.image import Image, row_orders
 from compiler.image.refilled import Refilled
 from compiler.image.steps import Step
 from hw.layouts import Function, entry, fields, pointer_block
@@ -87,7 +87,7 @@ def codes(image: Image) -> list[scipy.sparse.csr_array]:
     ImageError
         As `decode`.
     """
-    image.verify()
+    check(image)
     params = image.params
     stored = _all_columns(image)
     matrices = []
@@ -107,7 +107,7 @@ def codes(image: Image) -> list[scipy.sparse.csr_array]:
 
 def columns(image: Image) -> list[StepColumns]:
     """For each descriptor but END, what the cycle model needs of its columns."""
-    image.verify()
+    check(image)
     result = []
     for stored in _all_columns(image):
         zeros = np.concatenate([[0], np.cumsum(stored.codes == 0)])

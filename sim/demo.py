@@ -121,10 +121,11 @@ def demonstrate(
     EieError
         There is no recipe here, the data are missing, or a tool is.
     """
+    from compiler.files import write_files
     from compiler.lower.pipeline import compile_graph
     from compiler.network_file import load, save
     from compiler.source import load as load_source
-    from hw.export import export_verilog
+    from hw.export import verilog_files
 
     folder.mkdir(parents=True, exist_ok=True)
     run = _train(data, seed, folder, mnist_dir, clock)
@@ -134,7 +135,7 @@ def demonstrate(
         save(compile_graph(source.graph, params, source.calibration), image_path)
         image = load(image_path).images[0]  # the file is what is verified
     with clock.step("verilog", "Writing the Verilog"):
-        export_verilog(params, folder / "rtl")
+        write_files(folder / "rtl", verilog_files(params))
     picked, left_out = _choose(run, samples, seed, engine)
     files = {
         "report": folder / "report.json",

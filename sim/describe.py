@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.image.image import Image
-from compiler.image.memory import LayerInfo, row_orders
+from compiler.image.image import Image, LayerInfo, row_orders
 from compiler.image.steps import Step
 from compiler.network import Network
 from hw.layouts import ACT_BITS, MEMORIES, WEIGHT_BITS, Memory, descriptor, memory_shape, pointer_block

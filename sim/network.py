@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from compiler.errors import InputError
 from compiler.graph.ir import Node, Type
-from compiler.network import Network
+from compiler.network import MOVES, Network
 from sim import golden
 from sim.run import ENGINES, LayerStats, Result, run
 
@@ -32,7 +32,8 @@ class NetworkResult:
     Attributes
     ----------
     engine, pes : which one, and the processing elements of the array.
-    values : name → raw int16 (batch, *shape): each value of the graph, and each layer of an image.
+    values : name → raw int16 (batch, *shape): each value that something computed, also within images and loops, and
+        each output.
     types : name → what one sample of it is.
     names : the outputs, in order; `raw`, `exponent` and `value` are those of the first.
     input_saturated : input values that did not fit int16 after quantization.
@@ -222,8 +223,10 @@ def run_network(
             if node in host:
                 counts = {"saturated": int(sum(value.saturated.sum() for value in made.values()))}
                 layers.append(LayerStats(node.name, None, None, counts, "host"))
+    names = tuple(node.inputs[0] for node in network.graph.outputs)
+    moved = {name for node in network.graph if node.op in MOVES for name in node.outputs} - set(names)
+    values = {name: value.raw for name, value in found.items() if name not in moved}
     return NetworkResult(
-        engine, network.params.pes, {name: value.raw for name, value in found.items()}, types,
-        tuple(node.inputs[0] for node in network.graph.outputs), saturated, tuple(layers), tuple(runs),
+        engine, network.params.pes, values, types, names, saturated, tuple(layers), tuple(runs),
         next((ran.waves for ran in runs), None),
     )  # fmt: skip

@@ -90,6 +90,7 @@ def check_input(image: Image, x: ArrayLike) -> tuple[NDArray[np.int16], int]:
         Wrong dtype, width or rank, an empty batch, NaN or infinity.
     """
     array = np.asarray(x)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype != np.int16 and array.dtype.kind != "f":
         raise InputError(f"the input has dtype {array.dtype}; expected int16 (raw) or a float type")
     if array.ndim == 1 and array.shape == (image.inputs,):

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.image.image import Image
-from compiler.image.memory import row_orders
+from compiler.image.image import Image, row_orders
 from hw.params import LANES
 from sim.cycles import Work
 from sim.decode import columns

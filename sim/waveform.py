@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from compiler.files import write_file
 from compiler.graph.dense import Dense, dense_graph
 from compiler.image.image import Image
 from compiler.lower.pipeline import compile_graph
@@ -108,8 +109,8 @@ def draw(waves: dict[str, list[int]]) -> bytes:
 def main(folder: Path) -> None:
     waves = record()
     lines = (f" {json.dumps(name, ensure_ascii=False)}: {json.dumps(values)}" for name, values in waves.items())
-    (folder / "waveform.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    (folder / "waveform.svg").write_bytes(draw(waves))
+    write_file(folder / "waveform.json", ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    write_file(folder / "waveform.svg", draw(waves))
     print(f"{folder}/waveform.json and {folder}/waveform.svg written")
 
 

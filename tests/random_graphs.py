@@ -29,6 +29,8 @@ def random_graph(seed: int, *, loops: bool = True) -> tuple[Graph, list[Array]]:
 def _data(rng: np.random.Generator, node: Node) -> Array:
     if node["kind"] == "index":
         return rng.integers(0, 7, (SAMPLES, *node["shape"]))
+    if rng.random() < 0.15:  # raw values, whose exponent is not free
+        return rng.integers(-300, 300, (SAMPLES, *node["shape"])).astype(np.int16)
     data: Array = rng.normal(size=(SAMPLES, *node["shape"])) * 2.0 ** rng.integers(-6, 6)
     return data
 

@@ -30,8 +30,7 @@ __all__ = [
 Coder = Literal["huffman", "context"]
 CODERS: tuple[Coder, ...] = ("huffman", "context")
 
-_VERSION = 3
-_READ = (2, 3)  # in 2, the image's checksum is of a file that this kit does not write any more
+_FLOAT_VERSION, _FIXED_VERSION = 2, 3  # each kind counts its own changes, from a common 2 on
 _CRC_BYTES = 4
 _CODER, _FIXED, _DESCRIBED = 1, 2, 4  # bits of the byte behind the magic; the version stands above them
 
@@ -52,7 +51,7 @@ class FixedContent:
     ----------
     around : JSON text of the graph in which the network is the only part that computes; empty: input, network, output.
     options : with which it packs to the `.eie` file that was compressed.
-    image_crc : the CRC-32 of that file; None if it was of a format that this kit does not write any more.
+    image_crc : the CRC-32 of that file; None in format 2, because this kit writes such a file differently.
     """
 
     network: Chain
@@ -130,19 +129,19 @@ def decompress_any(data: bytes) -> Content | FixedContent:
     reader = Reader(data[:-_CRC_BYTES])
     reader.at = len(MAGIC)
     head = reader.byte("version")
-    version = head >> 3
-    if version not in _READ:
-        known = " and ".join(map(str, _READ))
+    version, fixed = head >> 3, bool(head & _FIXED)
+    if not _FLOAT_VERSION <= version <= (_FIXED_VERSION if fixed else _FLOAT_VERSION):
+        known = f"{_FLOAT_VERSION} and {_FIXED_VERSION}" if fixed else f"{_FLOAT_VERSION}"
         raise CodingError(f"format version {version}; this kit reads {known}: compress the network again")
     stored, crc = int.from_bytes(data[-_CRC_BYTES:], "little"), zlib.crc32(data[:-_CRC_BYTES])
     if crc != stored:
         raise CodingError(f"the file is damaged: CRC-32 {crc:08x}, it states {stored:08x}")
     coder = CODERS[head & _CODER]
     content: Content | FixedContent
-    if head & _FIXED:
-        graph, options, around, tensors, image_crc = fixed_form.read(reader, coder, version > 2)
+    if fixed:
+        graph, options, around, tensors, image_crc = fixed_form.read(reader, coder, version >= _FIXED_VERSION)
         sizes = Sizes("fixed", coder, len(data), tensors)
-        content = FixedContent(graph, around, options, sizes, image_crc if version == _VERSION else None)
+        content = FixedContent(graph, around, options, sizes, image_crc if version >= _FIXED_VERSION else None)
     else:
         model, tensors = float_form.read(reader, coder, bool(head & _DESCRIBED))
         content = Content(model, Sizes("float", coder, len(data), tensors))
@@ -154,7 +153,8 @@ def decompress_any(data: bytes) -> Content | FixedContent:
 def _begin(coder: Coder, flags: int) -> Writer:
     writer = Writer()
     writer.raw(MAGIC)
-    writer.byte(_VERSION << 3 | flags | CODERS.index(coder))
+    version = _FIXED_VERSION if flags & _FIXED else _FLOAT_VERSION
+    writer.byte(version << 3 | flags | CODERS.index(coder))
     return writer
 
 

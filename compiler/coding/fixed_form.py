@@ -1,9 +1,9 @@
 """The content of an `.eiez` file whose network is fixed point for one array: `Chain`.
 
 Packing such a network again gives the `.eie` image that it came from, byte for byte; the CRC-32 of that file stands
-in this one, so that a kit that packs otherwise cannot pass its image off as the same. The parameters of the array and the
-options of the compiler stand in one text, as they did when they were one. From version 3 on, the graph around the chain
-(names, shapes, what moves numbers) follows as JSON, if it says more than that there is an input and an output.
+in this one, so that a kit that packs otherwise cannot pass its image off as the same. The parameters of the array and
+the options of the compiler stand in one text, as they did when they were one. From version 3 on, the graph around the
+chain (names, shapes, what moves numbers) follows as JSON, if it says more than that there is an input and an output.
 """
 
 from __future__ import annotations
@@ -31,11 +31,19 @@ _MAX_BIAS = 1 << 47
 MAX_AROUND = 1 << 20
 """Bytes of the text of the graph around the layers."""
 
-# Makes the text of the parameters short. Part of the format: never change it.
+# Make the texts short. Part of the format: never change them.
 _DICTIONARY = (
     b"skip_empty=true;rows=256;refill=true;queue_depth=64;pointer_blocks=4096;pes=64;index_bits=6;fragments=8;fold=2;"
     b"descriptors=256;codebooks=16;code_bits=4;bias_words=2048;balanced=true;act_lines=2048;acc_bits=40;"
     b"weight_words=16384;false"
+)
+_GRAPH_DICTIONARY = (
+    b'"op":"Reshape",argmaxlog_softmax"inputs":["x"],"name":"x","kind":"real","layout":"C","source":"linear at '
+    b'[{"attributes":{"exponent":0,"kind":"real","layout":"","shape":[784]},"body":null,"inputs":[],"name":"input",'
+    b'"op":"Input","outputs":["input"],"source":"","tensors":[]},{"attributes":{"exponent":-14,"image":0,"layers":2,'
+    b'"width":10},"body":null,"inputs":["input"],"name":"fc1\\u2026fc2","op":"Array","outputs":["fc2"],"source":"",'
+    b'"tensors":[]},{"attributes":{"axis":0,"then":"softmax"},"body":null,"inputs":["fc2"],"name":"output",'
+    b'"op":"Output","outputs":["output"],"source":"","tensors":[]}]'
 )
 
 
@@ -50,7 +58,7 @@ def write(writer: Writer, graph: Chain, options: Options, around: bytes, coder: 
     if len(around) > MAX_AROUND:
         raise ModelError(f"the graph around the layers takes {len(around)} bytes; a file holds at most {MAX_AROUND}")
     _write_params(writer, graph.params, options)
-    packed = zlib.compress(around, 9) if around else b""
+    packed = _deflated(around, _GRAPH_DICTIONARY) if around else b""
     writer.varint(len(packed))
     writer.raw(packed)
     first = graph.layers[0]
@@ -137,20 +145,24 @@ def _sizes(
 
 
 def _write_params(writer: Writer, params: Params, options: Options) -> None:
-    """As text, so that parameters may be added; deflated against what it usually is."""
+    """As text, so that parameters may be added."""
     both = {**params.asdict(), **options.asdict()}
     text = ";".join(f"{name}={str(value).lower()}" for name, value in sorted(both.items(), reverse=True))
-    stream = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=_DICTIONARY)
-    packed = stream.compress(text.encode()) + stream.flush()
+    packed = _deflated(text.encode(), _DICTIONARY)
     writer.varint(len(packed))
     writer.raw(packed)
+
+
+def _deflated(text: bytes, dictionary: bytes) -> bytes:
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=dictionary)
+    return stream.compress(text) + stream.flush()
 
 
 def _read_around(reader: Reader) -> bytes:
     packed = reader.raw(reader.varint("size of the graph", MAX_AROUND), "the graph")
     if not packed:
         return b""
-    stream = zlib.decompressobj()
+    stream = zlib.decompressobj(-15, zdict=_GRAPH_DICTIONARY)
     try:
         text = stream.decompress(packed, MAX_AROUND)
     except zlib.error as error:

@@ -1,7 +1,8 @@
 """The content of an `.eiez` file whose network is floats: `CompressedModel`.
 
 Of a tensor without a codebook that is mostly zeros (pruned, its weights not shared) the file holds where the others
-are, coded like a matrix of one value, and those one by one.
+are, coded like a matrix of one value, and those one by one. Whole numbers (form 2, which files of earlier kits do not
+have) are deflated.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from compiler.coding.matrices import MatrixReader, MatrixWriter, matrix_reader, 
 from compiler.coding.names import read_name, write_name
 from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS, TensorSize
 from compiler.coding.wire import Reader, Writer
-from compiler.compressed import CompressedModel, CompressedTensor
+from compiler.compressed import INTEGERS, CompressedModel, CompressedTensor
 from compiler.errors import CodingError, ModelError
 
 __all__ = ["read", "write"]
@@ -27,6 +29,7 @@ Shape = tuple[int, ...]
 
 _MAX_TENSORS = 1 << 16
 _MAX_DIMENSIONS = 15
+_INTEGERS = 2  # form of what is whole numbers; 0 is floats, 1 floats that are mostly zeros
 _PLACES = np.array([0, 1], np.float32)  # codebook of a matrix that says where values are
 _MAX_METADATA = 1 << 20  # bytes of its JSON text
 
@@ -34,15 +37,17 @@ _MAX_METADATA = 1 << 20  # bytes of its JSON text
 def write(writer: Writer, model: CompressedModel, coder: str) -> None:
     """Append a verified model."""
     elements = sum(tensor.codes.size for tensor in model.tensors)
-    dense = sum(array.size for array in model.dense.values())
+    dense = sum(array.size for array in (*model.dense.values(), *model.integers.values()))
     if elements > MAX_ELEMENTS or dense > MAX_DENSE:
         raise ModelError(
             f"{elements} shared and {dense} other values; a file holds at most {MAX_ELEMENTS} and {MAX_DENSE}"
         )
     writer.varint(len(model.tensors))
-    writer.varint(len(model.dense))
-    shared = [(tensor.name, tensor.shape, tensor.bits - 1) for tensor in model.tensors]
-    _write_heads(writer, [*shared, *((name, array.shape, _is_sparse(array)) for name, array in model.dense.items())])
+    writer.varint(len(model.dense) + len(model.integers))
+    heads = [(tensor.name, tensor.shape, tensor.bits - 1) for tensor in model.tensors]
+    heads += [(name, array.shape, _is_sparse(array)) for name, array in model.dense.items()]
+    heads += [(name, array.shape, _INTEGERS) for name, array in model.integers.items()]
+    _write_heads(writer, heads)
     _write_metadata(writer, model.metadata)
     plain, matrices = Writer(), matrix_writer(coder)
     for tensor in model.tensors:
@@ -55,6 +60,8 @@ def write(writer: Writer, model: CompressedModel, coder: str) -> None:
             matrices.write(plain, places.reshape(array.shape[0], -1).view(np.uint8), _PLACES)
             values = values[places]
         matrices.floats(plain, values)
+    for array in model.integers.values():
+        _write_integers(plain, array)
     writer.raw(matrices.stream())
     writer.raw(bytes(plain.data))
 
@@ -72,7 +79,7 @@ def read(reader: Reader, coder: str, described: bool) -> tuple[CompressedModel, 
         heads.append(head)
     metadata = _read_metadata(reader) if described else {}
     matrices = matrix_reader(coder, reader)
-    tensors, arrays, sizes = [], {}, []
+    tensors, arrays, integers, sizes = [], dict[str, NDArray[np.float32]](), dict[str, NDArray[Any]](), []
     for name, shape, bits in heads[:shared]:
         codebook, book_bits = _read_codebook(reader, matrices, bits + 1, name)
         rows = shape[0] if shape else 0
@@ -87,6 +94,12 @@ def read(reader: Reader, coder: str, described: bool) -> tuple[CompressedModel, 
             )
         )  # fmt: skip
     for name, shape, sparse in heads[shared:]:
+        if sparse == _INTEGERS:
+            before = reader.at
+            integers[name] = _read_integers(reader, shape, name)
+            whole = int(np.count_nonzero(integers[name]))
+            sizes.append(TensorSize(name, shape, whole, values=8.0 * (reader.at - before)))
+            continue
         positions = 0.0
         places = np.ones(math.prod(shape), bool)
         if sparse:
@@ -99,12 +112,36 @@ def read(reader: Reader, coder: str, described: bool) -> tuple[CompressedModel, 
         arrays[name] = values.reshape(shape)
         nonzeros = int(np.count_nonzero(values))
         sizes.append(TensorSize(name, shape, nonzeros, positions=positions, values=value_bits))
-    model = CompressedModel(tuple(tensors), arrays, metadata)
+    model = CompressedModel(tuple(tensors), arrays, metadata, integers)
     try:
         model.verify()
     except ModelError as error:
         raise CodingError(str(error)) from None
     return model, tuple(sizes)
+
+
+def _write_integers(writer: Writer, array: NDArray[Any]) -> None:
+    """Number of the type, then the values, little-endian and deflated."""
+    writer.byte(INTEGERS.index(array.dtype.name))
+    packed = zlib.compress(array.astype(array.dtype.newbyteorder("<")).tobytes(), 9)
+    writer.varint(len(packed))
+    writer.raw(packed)
+
+
+def _read_integers(reader: Reader, shape: Shape, name: str) -> NDArray[Any]:
+    kind = np.dtype(INTEGERS[reader.byte(f"{name}: type of its numbers", len(INTEGERS) - 1)])
+    packed = reader.raw(reader.varint(f"{name}: size of its numbers", MAX_DENSE * 16), f"{name}: numbers")
+    size = kind.itemsize * math.prod(shape)
+    try:
+        stream = zlib.decompressobj()
+        data = stream.decompress(packed, size + 1)
+    except zlib.error as error:
+        raise CodingError(f"{name}: its numbers cannot be inflated: {error}") from None
+    if len(data) != size or not stream.eof:
+        raise CodingError(f"{name}: its numbers are not {size} bytes")
+    if kind == np.bool_ and size and max(data) > 1:
+        raise CodingError(f"{name}: a truth value is {max(data)}")
+    return np.frombuffer(data, kind.newbyteorder("<")).astype(kind).reshape(shape)
 
 
 def _is_sparse(array: NDArray[np.float32]) -> int:

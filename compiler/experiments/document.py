@@ -24,7 +24,7 @@ def text(report: Mapping[str, Any], plots: Sequence[str]) -> str:
         lines.append("|" + "---|" * len(table["columns"]))
         lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table["rows"]]
     for name in plots:
-        lines += ["", f"![{name}]({name}.png)"]
+        lines += ["", f"![{name}]({name}.svg)"]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     seeds = ", ".join(str(seed) for seed in settings["seeds"])
     lines += [

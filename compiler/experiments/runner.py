@@ -46,7 +46,10 @@ def run_experiment(
     progress: Told | None = None,
     data_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Run what is not finished yet; returns the report that ``out/report.json`` and ``.md`` also hold.
+    """Run what is not finished yet; returns the report.
+
+    ``out/report.md`` and ``out/report.json`` hold it too, the latter with the names of the trials only: what each found
+    is in ``out/trials``.
 
     Trials are independent and on one thread each, so `jobs` and interruptions do not change their results, times
     excepted.
@@ -99,7 +102,7 @@ def run_experiment(
         for form in FORMATS:
             write_atomic(out / f"{name}.{form}", picture(figure, form))
     write_atomic(out / "report.md", text(report, list(summary.plots)).encode())
-    write_atomic(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
+    write_atomic(out / REPORT, (json.dumps({**report, "trials": list(ordered)}, indent=2) + "\n").encode())
     return report
 
 

@@ -7,28 +7,32 @@ with the bytes that are there.
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from compiler.errors import ModelError
+from compiler.frontend import npz_sparse
 from compiler.graph.dense import Dense, dense_graph
 from compiler.graph.ir import Graph
 
-__all__ = ["MAX_ELEMENTS", "load_layer"]
+__all__ = ["MAX_ELEMENTS", "UNREADABLE", "load_layer"]
 
 MAX_ELEMENTS = 1 << 29
 """Weights a layer may have, zeros included: a small file can claim any shape, and the dense form must fit memory."""
 
-_UNREADABLE = (
+UNREADABLE = (
     OSError, EOFError, ValueError, MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
+    tokenize.TokenError,
 )  # fmt: skip
-_SPARSE = frozenset({"data", "indices", "indptr", "shape", "format"})
+"""What numpy and zipfile raise at a damaged `.npy` or `.npz` file."""
+
+_SPARSE = npz_sparse.FIELDS
 _TEXTS = frozenset({"activation", "format"})
 _KNOWN = _SPARSE | {"weight", "bias", "activation", "_is_array"}
 
@@ -36,7 +40,8 @@ _KNOWN = _SPARSE | {"weight", "bias", "activation", "_is_array"}
 def load_layer(path: str | Path) -> Graph:
     """A network of one layer, named "layer".
 
-    The file holds ``weight`` (out, in), or ``data indices indptr shape format`` of a CSR or CSC matrix;
+    The file holds ``weight`` (out, in), of any type and byte order of real numbers, or what `scipy.sparse.save_npz`
+    writes of a csr, csc, coo or bsr matrix (``data indices indptr shape format``, coo ``data row col shape format``);
     optionally ``bias`` (out,) and ``activation`` "none" or "relu" (default "none").
 
     Raises
@@ -50,7 +55,7 @@ def load_layer(path: str | Path) -> Graph:
             arrays = {name: _read(archive, member, name) for member, name in _members(archive)}
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
-    except _UNREADABLE as e:
+    except UNREADABLE as e:
         raise ModelError(f"{path}: not a readable .npz file ({e})") from None
     try:
         graph = dense_graph([_layer(arrays)])
@@ -61,6 +66,9 @@ def load_layer(path: str | Path) -> Graph:
 
 def _members(archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, str]]:
     members = [(member, member.filename.removesuffix(".npy")) for member in archive.infolist()]
+    names = [name for _, name in members]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"holds {', '.join(twice)} more than once; expected each array once")
     if unknown := sorted({name for _, name in members} - _KNOWN):
         raise ValueError(f"unknown arrays {', '.join(unknown)}; expected {', '.join(sorted(_KNOWN - {'_is_array'}))}")
     return members
@@ -91,13 +99,17 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
 
 
 def _layer(arrays: dict[str, NDArray[Any]]) -> Dense:
-    if "weight" in arrays and not _SPARSE & set(arrays):
+    sparse = _SPARSE & set(arrays)
+    if "weight" in arrays and not sparse:
         weight = arrays["weight"]
-    elif set(arrays) >= _SPARSE and "weight" not in arrays:
-        weight = _dense(arrays)
+    elif sparse >= {"data", "shape", "format"} and "weight" not in arrays:
+        weight = npz_sparse.to_dense(arrays, _text(arrays["format"]), MAX_ELEMENTS)
     else:
         found = ", ".join(sorted(arrays)) or "nothing"
-        raise ModelError(f"holds {found}; expected either weight, or {', '.join(sorted(_SPARSE))}")
+        raise ModelError(
+            f"holds {found}; expected either weight, or data, shape, format and the indices of a sparse matrix, as "
+            "scipy.sparse.save_npz writes them"
+        )
     bias = arrays.get("bias")
     text = _text(arrays.get("activation", np.array("none")))
     if text not in ("none", "relu"):
@@ -114,25 +126,3 @@ def _layer(arrays: dict[str, NDArray[Any]]) -> Dense:
 def _text(array: NDArray[Any]) -> str:
     value = array.item() if array.size == 1 else array.tolist()
     return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _dense(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
-    """The dense form of a stored sparse matrix."""
-    shape, layout = arrays["shape"], _text(arrays["format"])
-    if layout not in ("csr", "csc"):
-        raise ModelError(f"sparse format is {layout!r}; expected csr or csc (save `matrix.tocsr()`)")
-    if shape.shape != (2,) or shape.dtype.kind not in "iu":
-        raise ModelError(f"shape is {shape.dtype} {shape.shape}; expected two integers")
-    rows, columns = (int(n) for n in shape)
-    if rows < 1 or columns < 1 or rows * columns > MAX_ELEMENTS:
-        raise ModelError(f"shape is ({rows}, {columns}); expected at least (1, 1) and at most {MAX_ELEMENTS} weights")
-    if any(arrays[name].ndim != 1 or arrays[name].dtype.kind not in "iu" for name in ("indices", "indptr")):
-        raise ModelError("indices and indptr must be one-dimensional integers")
-    make = scipy.sparse.csr_array if layout == "csr" else scipy.sparse.csc_array
-    try:
-        matrix = make((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(rows, columns))
-        matrix.check_format(full_check=True)
-    except (ValueError, TypeError, OverflowError) as e:
-        raise ModelError(f"inconsistent sparse matrix ({e})") from None
-    dense: NDArray[Any] = matrix.toarray()
-    return dense

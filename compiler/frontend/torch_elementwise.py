@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.frontend.torch_call import Call, Refused, Translation, Value, array, number, same_for_all
+from compiler.frontend.torch_products import expanded
 
 __all__ = ["ELEMENTWISE"]
 
@@ -32,9 +33,10 @@ def _aligned(x: Value, constant: Any) -> NDArray[np.float64]:
 
 
 def _combine(call: Call, op: str, x: Value, other: Value, factor: float) -> Value:
-    """Add or Multiply two values of one shape; the second one scaled."""
-    if x.shape != other.shape or x.samples != other.samples:
-        raise Refused(f"it combines shapes {x.shape} and {other.shape}; expected equal shapes, samples at one axis")
+    """Add or Multiply two values; the second one scaled."""
+    if x.rank != other.rank or x.samples != other.samples:
+        raise Refused(f"it combines shapes {x.shape} and {other.shape}; expected equal ranks, samples at one axis")
+    x, other = expanded(call, x, call.shape), expanded(call, other, call.shape)
     second = other.name if factor == 1 else _affine(call, other, factor, 0.0, ".scaled")
     return call.value(call.emit(op, x.name, second), x.samples)
 

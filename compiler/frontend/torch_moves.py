@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.frontend.torch_call import Call, Refused, Result, Translation, Value
@@ -47,12 +48,6 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _dropout(call: Call) -> Value:
-    if call["train"]:
-        raise Refused("not supported: pass training=self.training, so that evaluation switches it off")
-    return _same(call)
-
-
 def _reshape(call: Call) -> Value:
     x, shape = call.x, call.shape
     samples = _samples_after(call, x, shape)
@@ -68,7 +63,9 @@ def _samples_after(call: Call, x: Value, shape: tuple[int, ...]) -> int:
         named = [dims] if isinstance(dims, int) else range(x.rank) if dims is None else dims
         gone: list[int] = [dim % x.rank for dim in named if x.shape[dim] == 1]
         if x.samples in gone:
-            raise Refused("it would drop the axis of the samples with a batch of one; name the axes to squeeze")
+            raise Refused(
+                "it would drop the axis of the samples with a batch of one; name the axes, or give two samples"
+            )
         return x.samples - sum(dim < x.samples for dim in gone)
     size, ahead = x.shape[x.samples], math.prod(x.shape[: x.samples])
     fits = [n for n, length in enumerate(shape) if length == size and math.prod(shape[:n]) == ahead]
@@ -98,14 +95,6 @@ def _transpose(call: Call) -> Value:
 
 def _t(call: Call) -> Value:
     return _permuted(call, range(call.x.rank - 1, -1, -1))
-
-
-def _expand(call: Call) -> Value:
-    """Nothing where no axis grows."""
-    x = call.x
-    if x.shape != call.shape:
-        raise Refused(f"not supported: it repeats a value of shape {x.shape} to {call.shape}")
-    return _same(call)
 
 
 def _part(call: Call, dim: int, begin: int, end: int, step: int = 1, *, drop: bool = False, suffix: str = "") -> str:
@@ -180,7 +169,13 @@ def _index_select(call: Call) -> Value:
 
 
 def _index(call: Call) -> Value:
-    used = [(dim, index) for dim, index in enumerate(call["indices"]) if index is not None]
+    table, used = call["self"], [(dim, index) for dim, index in enumerate(call["indices"]) if index is not None]
+    if isinstance(table, Tensor) and len(used) == 1 and used[0][0] == 0 and isinstance(used[0][1], Value):
+        indices = used[0][1]  # the rows of a constant, picked by the input: an embedding
+        rows = call.emit("Gather", indices.name, tensors={"table": _rows(table)})
+        shape = list(call.shape)
+        del shape[indices.samples]
+        return call.value(reshaped(call, rows, shape, ".rows"), indices.samples)
     if len(used) != 1 or not isinstance(used[0][1], Tensor) or used[0][1].dim() != 1 or used[0][1].dtype == torch.bool:
         raise Refused("not supported: only one list of places, which is constant, along one axis")
     return _places(call, *used[0])
@@ -240,12 +235,18 @@ def _pad(call: Call) -> Value:
     return call.value(call.emit("Pad", x.name, before=tuple(before), after=tuple(after)), x.samples)
 
 
+def _rows(table: Tensor) -> NDArray[Any]:
+    """A table of rows, whatever shape a row has."""
+    rows = table.detach().cpu()
+    return (rows if rows.is_floating_point() else rows.float()).reshape(len(rows), -1).numpy()
+
+
 def _embedding(call: Call) -> Value:
     table, indices = call["weight"], call["indices"]
     if isinstance(table, Value) or not isinstance(indices, Value):
         raise Refused("not supported: a table that depends on the input")
-    rows = table.detach().cpu().numpy()
-    return call.value(call.emit("Gather", indices.name, tensors={"table": rows}), indices.samples)
+    made = call.emit("Gather", indices.name, tensors={"table": _rows(table)})
+    return call.value(made, indices.samples)
 
 
 def _one_hot(call: Call) -> Value:
@@ -261,20 +262,16 @@ def _repeat(call: Call) -> Result:
     return call.value(call.emit("Concat", *[x.name] * counts[dim], axis=x.axis(dim)), x.samples)
 
 
-_SAME: Sequence[str] = ("clone", "detach", "alias", "contiguous", "lift_fresh_copy", "_conj", "resolve_conj")
-_RESHAPES: Sequence[str] = ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze")
-_DROPOUTS: Sequence[str] = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+_SAME = ("clone", "detach", "alias")
+_RESHAPES = ("view", "_unsafe_view", "squeeze", "unsqueeze")
 
 MOVES: dict[str, Translation] = {
     **dict.fromkeys(_SAME, _same),
     **dict.fromkeys(_RESHAPES, _reshape),
-    **dict.fromkeys(_DROPOUTS, _dropout),
     "_to_copy": _cast,
     "permute": _permute,
     "transpose": _transpose,
     "t": _t,
-    "numpy_T": _t,
-    "expand": _expand,
     "repeat": _repeat,
     "slice": _slice,
     "select": _select,

@@ -18,7 +18,7 @@ __all__ = ["ATTENTION", "KEEP_TAIL", "SUPPORTED", "TRANSLATIONS", "hint"]
 
 ATTENTION = "products of two values that both depend on the input, as in attention"
 
-KEEP_TAIL = frozenset({"clone", "detach", "alias", "contiguous", "_to_copy", "argmax"})
+KEEP_TAIL = frozenset({"clone", "detach", "alias", "_to_copy", "argmax"})
 """What may follow a softmax that is left to the host."""
 
 
@@ -112,6 +112,7 @@ _HINTS = {
     "lerp": "write it as multiplication and addition",
     "min": "use clamp, or the largest of the negated values",
     "amin": "use the largest of the negated values",
+    "dropout": "pass training=self.training, so that evaluation switches it off",
     "native_dropout": "pass training=self.training, so that evaluation switches it off",
     "bernoulli": "pass training=self.training, so that evaluation switches it off",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from compiler.frontend.torch_call import Call, Refused, Translation, Value, array, number
 from compiler.frontend.torch_moves import reshaped, transposed
 
-__all__ = ["PRODUCTS", "tensors_of", "weight_of"]
+__all__ = ["PRODUCTS", "expanded", "tensors_of", "weight_of"]
 
 _BOTH = "not supported: a product of two values that both depend on the input, as in attention"
 
@@ -39,14 +40,32 @@ def tensors_of(weight: Any, bias: Any) -> dict[str, NDArray[Any]]:
     return tensors
 
 
-def _linear_along(call: Call, x: Value, dim: int, weight: NDArray[Any], bias: NDArray[Any] | None = None) -> str:
+def _linear_along(
+    call: Call, x: Value, dim: int, weight: NDArray[Any], bias: NDArray[Any] | None = None, suffix: str = ""
+) -> str:
     """Replace axis `dim` of a tensor by its product with ``weight`` (out, in)."""
     axis, rank = x.axis(dim), x.rank - 1
     others = [n for n in range(rank) if n != axis]
-    ahead = transposed(call, x.name, [*others, axis], ".before")
+    ahead = transposed(call, x.name, [*others, axis], f"{suffix}.before")
     tensors = {"weight": np.ascontiguousarray(weight)} | ({} if bias is None else {"bias": bias})
-    made = call.emit("Linear", ahead, tensors=tensors)
-    return transposed(call, made, [*range(axis), rank - 1, *range(axis, rank - 1)], ".after")
+    made = call.emit("Linear", ahead, tensors=tensors, suffix=suffix)
+    return transposed(call, made, [*range(axis), rank - 1, *range(axis, rank - 1)], f"{suffix}.after")
+
+
+def expanded(call: Call, x: Value, shape: Sequence[int], suffix: str = ".wide") -> Value:
+    """Repeat a tensor along its axes of one place: each is a Linear whose weights are ones."""
+    if len(shape) != x.rank:
+        raise Refused(f"it widens a value of shape {x.shape} to {tuple(shape)}; expected as many axes")
+    for dim, (size, wanted) in enumerate(zip(x.shape, shape, strict=True)):
+        if size != wanted:
+            name = _linear_along(call, x, dim, np.ones((wanted, 1), np.float32), suffix=suffix)
+            x = Value(name, x.samples, (*x.shape[:dim], wanted, *x.shape[dim + 1 :]))
+    return x
+
+
+def _expand(call: Call) -> Value:
+    wide = expanded(call, call.x, call.shape)
+    return call.value(wide.name, wide.samples)
 
 
 def _linear(call: Call) -> Value:
@@ -97,10 +116,9 @@ def _addmm(call: Call) -> Value:
     if (number(call["beta"]), number(call["alpha"])) != (1, 1):
         raise Refused("beta and alpha must be 1")
     bias = array(call["self"])
-    second = call.get("mat2") if "mat2" in call.arguments else call["vec"]
-    first = call.get("mat1") if "mat1" in call.arguments else call["mat"]
+    first = call["mat1"]
     if isinstance(first, Value) and bias.ndim and bias.shape[-1] == call.shape[-1] and bias.size == bias.shape[-1]:
-        return _product(call, first, second, bias.reshape(-1))
+        return _product(call, first, call["mat2"], bias.reshape(-1))
     raise Refused(f"not supported: a bias of shape {bias.shape} for a product of shape {call.shape}")
 
 
@@ -177,10 +195,9 @@ PRODUCTS: dict[str, Translation] = {
     "mm": _matmul,
     "bmm": _matmul,
     "mv": _matmul,
-    "dot": _matmul,
     "matmul": _matmul,
     "addmm": _addmm,
-    "addmv": _addmm,
+    "expand": _expand,
     "inner": _inner,
     "tensordot": _tensordot,
     "einsum": _einsum,

@@ -10,7 +10,7 @@ from amaranth.lib import data
 from numpy.typing import NDArray
 
 from compiler.errors import ImageError
-from compiler.image.memory import MemoryImage
+from compiler.image.image import Image
 from compiler.image.refilled import Refilled, pointer_fields
 from compiler.image.steps import Step
 from compiler.lower.chain import ACTIVATIONS, MAX_SHIFT
@@ -25,7 +25,7 @@ MAX_EXPONENT = 4096
 """Far beyond any exponent of a float; keeps later arithmetic with exponents within machine integers."""
 
 
-def check(image: MemoryImage) -> None:
+def check(image: Image) -> None:
     """Raise `ImageError` for the first thing that is wrong; cheap checks of sizes first."""
     _check_layers(image)
     _check_shapes(image)
@@ -41,7 +41,7 @@ def _require(good: bool, message: str) -> None:
         raise ImageError(message)
 
 
-def _check_layers(image: MemoryImage) -> None:
+def _check_layers(image: Image) -> None:
     _require(bool(image.layers), "it has no layers")
     _require(len({layer.name for layer in image.layers}) == len(image.layers), "a layer name is used twice")
     before = None
@@ -66,7 +66,7 @@ def _check_layers(image: MemoryImage) -> None:
         before = layer
 
 
-def _check_shapes(image: MemoryImage) -> None:
+def _check_shapes(image: Image) -> None:
     """Shapes as far as the layers decide them; what descriptors decide is checked with these."""
     params, layers = image.params, image.layers
     expected = {
@@ -95,7 +95,7 @@ def _check_shapes(image: MemoryImage) -> None:
     _require(image.entries.shape[1] > 0, "entries are empty; expected at least one word")
 
 
-def _check_steps(image: MemoryImage) -> None:
+def _check_steps(image: Image) -> None:
     """Descriptors chain layers, blocks and tiles over the memories without a gap, as the packer lays them out."""
     params = image.params
     ends = _fields(descriptor(params), image.descriptors[-1])
@@ -181,7 +181,7 @@ def _fields(layout: data.Layout, word: NDArray[np.uint8]) -> dict[str, int]:
     return {name: value >> first & ((1 << width) - 1) for name, first, width in fields(layout)}
 
 
-def _check_row_order(image: MemoryImage) -> None:
+def _check_row_order(image: Image) -> None:
     begin = 0
     for layer, steps in zip(image.layers, image.steps, strict=True):
         size = sum(image.params.positions(step.outputs(image.params)) for step in steps if not step.keep)
@@ -192,13 +192,13 @@ def _check_row_order(image: MemoryImage) -> None:
         begin += size
 
 
-def _check_bias(image: MemoryImage) -> None:
+def _check_bias(image: Image) -> None:
     limit = 1 << (image.params.acc_bits - 1)
     good = not image.bias.size or (int(image.bias.min()) >= -limit and int(image.bias.max()) < limit)
     _require(good, f"a bias does not fit {image.params.acc_bits} bits")
 
 
-def _check_pointers(image: MemoryImage) -> None:
+def _check_pointers(image: Image) -> None:
     """Every column lies within the entries, none overlaps another, none is longer than the layer has rows in a PE."""
     params = image.params
     stay = [step for steps in image.steps for step in steps if not step.refill]
@@ -218,7 +218,7 @@ def _check_pointers(image: MemoryImage) -> None:
         _require(stored == stated, f"{stored} entries are pointed to, the layers state {stated}")
 
 
-def _check_stream(image: MemoryImage) -> None:
+def _check_stream(image: Image) -> None:
     """The packets of the stream bring each tile's words, and its pointers lead only to these."""
     params = image.params
     streamed = [step for steps in image.steps for step in steps if step.refill]

@@ -8,10 +8,14 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from compiler.graph.ir import Graph, Node
 
-__all__ = ["KEEPS", "agreed"]
+__all__ = ["agreed", "keeps"]
 
 KEEPS = frozenset({"Clamp", "MaxPool", "Output", "Pad", "Reshape", "Slice", "Transpose"})
 """Operators of one value whose result has the exponent of what they read."""
+
+
+NEAR = 3
+"""Bits that a value gives up at most to agree; beyond, it keeps its exponent and is shifted where it meets others."""
 
 
 def keeps(node: Node) -> bool:
@@ -21,6 +25,8 @@ def keeps(node: Node) -> bool:
 
 def agreed(graph: Graph, exponents: Mapping[str, int | None]) -> dict[str, int]:
     """The common exponent of the values that must agree and do not: the largest of those that they would choose.
+
+    Values that would lose more than `NEAR` bits by it are left out.
 
     Parameters
     ----------
@@ -34,8 +40,14 @@ def agreed(graph: Graph, exponents: Mapping[str, int | None]) -> dict[str, int]:
         chosen = {exponents[name] for name in group}
         known = [exponent for exponent in chosen if exponent is not None]
         if len(chosen) > 1 and known:
-            targets.update(dict.fromkeys(group, max(known)))
+            common = max(known)
+            near = [name for name in group if common - _known(exponents[name], common) <= NEAR]
+            targets.update(dict.fromkeys(near, common))
     return targets
+
+
+def _known(exponent: int | None, otherwise: int) -> int:
+    return otherwise if exponent is None else exponent
 
 
 def _join(graph: Graph, found: DisjointSet, prefix: str) -> None:

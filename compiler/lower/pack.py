@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import ImageError
-from compiler.image.image import Image
-from compiler.image.memory import LayerInfo
+from compiler.image.image import Image, LayerInfo
 from compiler.lower.chain import Chain, QuantizedLayer
 from compiler.lower.encode import Block, EncodedLayer
 from compiler.lower.stream import pack_stream

@@ -14,7 +14,7 @@ from compiler.graph import meaning, windows
 from compiler.graph.ir import Node
 from compiler.lower.formats import write_back
 from compiler.lower.value import Context, Made, Value
-from compiler.lower.weights import Attempt, Settled, Shared, finest, fixed_bias, settle, share_weights
+from compiler.lower.weights import Attempt, Settled, Shared, Target, finest, fixed_bias, settle, share_weights
 from hw.params import Params
 
 __all__ = ["conv", "linear"]
@@ -32,7 +32,7 @@ _CHUNK = 1 << 24
 """Numbers in windows that are held at once."""
 
 
-def linear(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
+def linear(node: Node, reads: Sequence[Value], context: Context, target: Target | None) -> Made:
     """Shared weights over the last axis."""
     (x,) = reads
     if node not in context.shared:
@@ -63,7 +63,7 @@ def linear(node: Node, reads: Sequence[Value], context: Context, target: int | N
     return dataclasses.replace(made, node=made.node.replace(attributes=attributes))
 
 
-def conv(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
+def conv(node: Node, reads: Sequence[Value], context: Context, target: Target | None) -> Made:
     """Shared weights under a window; with scales for each output channel where that helps."""
     (x,) = reads
     choices = context.shared.get(node)
@@ -94,7 +94,7 @@ def _lift(weight: NDArray[np.float32]) -> Int:
     return np.minimum(lift, _MOST_LIFT)
 
 
-def _conv(node: Node, x: Value, shared: Shared, context: Context, target: int | None) -> Made:
+def _conv(node: Node, x: Value, shared: Shared, context: Context, target: Target | None) -> Made:
     shape = node.tensors["weight"].shape
 
     def weights(codebook: Int) -> NDArray[np.float64]:
@@ -142,7 +142,7 @@ def _weighted(
     x: Value,
     shared: Shared,
     context: Context,
-    target: int | None,
+    target: Target | None,
     weights: Callable[[Int], Any],
     sums: Sums,
     signs: Callable[[Any], tuple[Any, Any]],

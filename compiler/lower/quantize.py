@@ -23,6 +23,7 @@ from compiler.lower.formats import exponent_of, input_exponent, peak_of, to_raw
 from compiler.lower.rules import RULES, clamp_exponent, rescale
 from compiler.lower.scan import float_states
 from compiler.lower.value import Context, Made, PerChannel, Value
+from compiler.lower.weights import Target
 from hw.params import Params
 
 __all__ = ["NodeReport", "Quantized", "quantize_graph"]
@@ -109,8 +110,15 @@ def quantize_graph(
         run = _Run(context, targets)
         made, ends = run.graph(graph, "", given)
     verify_integer(made, params.acc_bits)
-    results = tuple(end.floats() for end in ends if end.samples is not None and end.exponent is not None)
-    return Quantized(made, tuple(run.report), results if calibration is not None else ())
+    if calibration is None:
+        return Quantized(made, tuple(run.report), ())
+    results = [end.floats() for end in ends if end.exponent is not None]
+    return Quantized(made, tuple(run.report), tuple(_repeated(result, len(calibration[0])) for result in results))
+
+
+def _repeated(result: NDArray[np.float64], batch: int) -> NDArray[np.float64]:
+    """A result for every sample; one that does not depend on the inputs is there once."""
+    return np.broadcast_to(result, (batch, *result.shape[1:]))
 
 
 Given = Mapping[str, NDArray[Any] | Value | None]
@@ -203,8 +211,11 @@ class _Scope:
             if not self.readers[name]:
                 self.values.pop(name, None)
 
-    def target(self, value: str) -> int | None:
-        return self.fixed.get(value, self.run.targets.get(self.prefix + value))
+    def target(self, value: str) -> Target | None:
+        if value in self.fixed:
+            return Target(self.fixed[value], True)
+        wanted = self.run.targets.get(self.prefix + value)
+        return None if wanted is None else Target(wanted, False)
 
     def _keep(self, value: str, made: Value) -> None:
         self.values[value] = made
@@ -246,7 +257,7 @@ class _Scope:
                 samples = given.astype(np.int64)
             elif given is not None:
                 target = self.target(node.output)
-                exponent = input_exponent(given, self.context.percentile) if target is None else target
+                exponent = input_exponent(given, self.context.percentile) if target is None else target.exponent
                 samples = to_raw(given, exponent)
             value = Value(exponent, np.full(shape, LOW, np.int64), np.full(shape, HIGH, np.int64), samples)
         self.nodes.append(node.replace(attributes={**node.attributes, "exponent": value.exponent or 0}))
@@ -268,7 +279,9 @@ class _Scope:
         self._keep(node.output, value)
         self._note(node, made)
         wanted = None if node.op == "Output" else self.target(node.output)
-        self.names[node.output], self.values[node.output] = self._at(name, value, wanted)
+        if wanted is not None and (wanted.strict or value.scale < wanted.exponent):
+            name, value = self._at(name, value, wanted.exponent)
+        self.names[node.output], self.values[node.output] = name, value
 
     def _note(self, node: Node, made: Made) -> None:
         name = self.prefix + node.name
@@ -288,6 +301,7 @@ class _Scope:
         batch, steps = max(len(read.samples) for read in reads if read.samples is not None), reads[0].low.shape[0]
         begins, finals = float_states(node, [read.floats() for read in reads])
         given: dict[str, Value] = {}
+        votes: dict[str, int | None] = {}
         for number, (begin, read) in enumerate(zip(node.body.inputs, reads, strict=True)):
             if number < count:
                 given[begin.output] = _unstacked(read, batch)
@@ -300,7 +314,9 @@ class _Scope:
             names[number], _ = self._at(names[number], read, exponent)
             low, high = np.full(read.low.shape, LOW, np.int64), np.full(read.low.shape, HIGH, np.int64)
             given[begin.output] = Value(exponent, low, high, to_raw(states, exponent))
+            votes[inner + begin.output] = exponent if peak else None
         body, ends = self.run.graph(node.body, inner, given)
+        self.run.chosen.update(votes)
         carried = [given[begin.output] for begin in node.body.inputs[count:]]
         body, ends = _returned(body, ends, carried)
         self.nodes.append(node.replace(inputs=tuple(names), body=body))

@@ -23,12 +23,12 @@ from compiler.lower.formats import exponent_of, peak_of, to_raw, write_back
 from compiler.lower.products import conv, linear
 from compiler.lower.tables import best_table, look_up
 from compiler.lower.value import Context, Made, Value
-from compiler.lower.weights import Attempt, finest, fixed_bias, settle
+from compiler.lower.weights import Attempt, Target, finest, fixed_bias, settle
 
 __all__ = ["RULES", "Rule", "clamp_exponent", "rescale"]
 
 Int = NDArray[np.int64]
-Rule = Callable[[Node, Sequence[Value], Context, int | None], Made]
+Rule = Callable[[Node, Sequence[Value], Context, Target | None], Made]
 
 _GATES = frozenset({"sigmoid", "tanh", "hardsigmoid"})
 """Functions with results from -1 to 1: 2**-15 is their unit, whatever the data."""
@@ -58,7 +58,7 @@ def _rounded(
     unit: int,
     sums: tuple[Int, Int, Int | None],
     context: Context,
-    target: int | None,
+    target: Target | None,
     attributes: Mapping[str, Any],
 ) -> Made:
     """Exact sums at 2**unit of an operator without weights, written back with a shift."""
@@ -75,7 +75,7 @@ def _rounded(
     return Made(made, Value(unit + shift, ends[0], ends[1], samples), clipped=_clipped(sums[2], shift))
 
 
-def _affine(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
+def _affine(node: Node, reads: Sequence[Value], context: Context, target: Target | None) -> Made:
     (x,) = reads
     scale, offset = (node.tensors[name].astype(np.float64) for name in ("scale", "offset"))
 
@@ -118,18 +118,18 @@ def _both(function: Callable[[Int, Int], Int], a: Value, b: Value) -> tuple[Int,
     return corners.min(axis=0), corners.max(axis=0), samples
 
 
-def _add(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
+def _add(node: Node, reads: Sequence[Value], context: Context, target: Target | None) -> Made:
     low, high, samples = _activated(node, *_both(lambda x, y: x + y, *reads))
     return _rounded(node, "Add", reads[0].scale, (low, high, samples), context, target, node.attributes)
 
 
-def _multiply(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
+def _multiply(node: Node, reads: Sequence[Value], context: Context, target: Target | None) -> Made:
     low, high, samples = _activated(node, *_both(lambda x, y: x * y, *reads))
     unit = reads[0].scale + reads[1].scale
     return _rounded(node, "Multiply", unit, (low, high, samples), context, target, node.attributes)
 
 
-def _average_pool(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
+def _average_pool(node: Node, reads: Sequence[Value], context: Context, target: Target | None) -> Made:
     (x,) = reads
     count = math.prod(node["kernel"])
     windows = _each(lambda raw: meaning.pool(np.sum, 0)(node, [raw])[0], x)
@@ -159,7 +159,7 @@ def _average_pool(node: Node, reads: Sequence[Value], context: Context, target: 
     )  # fmt: skip
 
 
-def _moved(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
+def _moved(node: Node, reads: Sequence[Value], context: Context, target: Target | None) -> Made:
     """Operators that only move numbers do with raw ones what they do with floats."""
 
     def run(arrays: list[Int]) -> Int:
@@ -171,7 +171,7 @@ def _moved(node: Node, reads: Sequence[Value], context: Context, target: int | N
     return Made(node, Value(reads[0].exponent, low, high, samples))
 
 
-def _max_pool(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
+def _max_pool(node: Node, reads: Sequence[Value], context: Context, target: Target | None) -> Made:
     low, high, samples = _each(lambda raw: meaning.pool(np.max, LOW)(node, [raw])[0], reads[0])
     return Made(node, Value(reads[0].exponent, low, high, samples))
 
@@ -182,7 +182,7 @@ def _limited(node: Node, x: Value, low: int, high: int) -> Made:
     return Made(made, Value(x.exponent, *ends))
 
 
-def _clamp(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
+def _clamp(node: Node, reads: Sequence[Value], context: Context, target: Target | None) -> Made:
     low, high = (int(to_raw(np.array(node[name]), reads[0].scale)) for name in ("low", "high"))
     return _limited(node, reads[0], low, high)
 
@@ -193,12 +193,12 @@ def clamp_exponent(node: Node, x: Value) -> int:
     return max(x.scale, *(exponent_of(limit) for limit in beyond)) if beyond else x.scale
 
 
-def _fake_quantize(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
+def _fake_quantize(node: Node, reads: Sequence[Value], context: Context, target: Target | None) -> Made:
     """What was trained with its own scale and bits has them; `quantize_graph` has brought it to that scale."""
     return _limited(node, reads[0], max(node["low"], LOW), min(node["high"], HIGH))
 
 
-def _activation(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
+def _activation(node: Node, reads: Sequence[Value], context: Context, target: Target | None) -> Made:
     (x,) = reads
     function = node["function"]
     if function == "none":
@@ -206,7 +206,7 @@ def _activation(node: Node, reads: Sequence[Value], context: Context, target: in
     if function == "relu":
         return _limited(node, x, 0, HIGH)
     low, high = int(x.low.min()), int(x.high.max())
-    exponent = _function_exponent(function, x, context) if target is None else target
+    exponent = _function_exponent(function, x, context) if target is None else target.exponent
     table, left = best_table(function, x.scale, exponent, low, high)
     ends = look_up(table, left, np.arange(low, high + 1))
     made = node.replace(
@@ -229,10 +229,10 @@ def _function_exponent(function: str, x: Value, context: Context) -> int:
     return min((exponent_of(peak) for peak in peaks if peak), default=0)
 
 
-def _constant(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
+def _constant(node: Node, reads: Sequence[Value], context: Context, target: Target | None) -> Made:
     value = node.tensors["value"]
     peak = peak_of(value) if value.size else 0.0
-    exponent = target if target is not None else exponent_of(peak) if peak else 0
+    exponent = target.exponent if target is not None else exponent_of(peak) if peak else 0
     raw = to_raw(value, exponent)
     exact = bool(np.array_equal(np.ldexp(raw * 1.0, exponent), value.astype(np.float64)))
     made = node.replace(
@@ -241,11 +241,11 @@ def _constant(node: Node, reads: Sequence[Value], context: Context, target: int 
     return Made(made, Value(exponent, raw, raw, raw[None]), exact)
 
 
-def _gather(node: Node, reads: Sequence[Value], context: Context, target: int | None) -> Made:
+def _gather(node: Node, reads: Sequence[Value], context: Context, target: Target | None) -> Made:
     (x,) = reads
     table = node.tensors["table"].astype(np.float64)
     peak = peak_of(table)
-    exponent = target if target is not None else exponent_of(peak) if peak else 0
+    exponent = target.exponent if target is not None else exponent_of(peak) if peak else 0
     raw = to_raw(table, exponent)
     if x.samples is not None and not 0 <= int(x.samples.min()) <= int(x.samples.max()) < len(raw):
         given = f"{int(x.samples.min())} to {int(x.samples.max())}"

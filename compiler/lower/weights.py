@@ -13,12 +13,26 @@ from compiler.graph.integer import HIGH, LOW, MAX_SHIFT
 from compiler.lower.formats import exponent_of, extremes, least_shift
 from compiler.lower.share import share
 
-__all__ = ["Attempt", "Settled", "Shared", "finest", "fixed_bias", "settle", "share_weights"]
+__all__ = ["Attempt", "Settled", "Shared", "Target", "finest", "fixed_bias", "settle", "share_weights"]
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
 
 _PEAK = 1 << 15  # largest magnitude of an activation
+
+
+@dataclass(frozen=True)
+class Target:
+    """The exponent that a result should have.
+
+    Attributes
+    ----------
+    exponent : as it is in `Type`.
+    strict : what does not fit saturates; otherwise a coarser exponent is taken.
+    """
+
+    exponent: int
+    strict: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +46,7 @@ class Shared:
     histogram : (rows, 2**code_bits), how often each row uses each code; column 0 is not counted.
     lift : int64 (rows,), by how many bits each row was scaled up before weights were shared.
     exact : no weight was changed by the clustering.
+    places : where codes are not zero, in row-major order.
     """
 
     codes: NDArray[np.uint8]
@@ -39,11 +54,11 @@ class Shared:
     histogram: Int
     lift: Int
     exact: bool
+    places: Int
 
     def matrix(self) -> scipy.sparse.csr_array:
-        """Codes as CSR; from the flat positions, which is several times faster than through `nonzero`."""
-        flat = np.flatnonzero(self.codes)
-        counts = _row_counts(flat, self.codes.shape)
+        """Codes as CSR."""
+        flat, counts = self.places, _row_counts(self.places, self.codes.shape)
         indptr = np.concatenate([[0], np.cumsum(counts)])
         indices = flat - np.repeat(np.arange(len(self.codes)) * self.codes.shape[1], counts)
         return scipy.sparse.csr_array((self.codes.reshape(-1)[flat], indices, indptr), shape=self.codes.shape)
@@ -59,11 +74,14 @@ def share_weights(weight: NDArray[np.float32], code_bits: int, lift: Int | None 
     if lift is not None:
         weight = np.ldexp(weight, lift[:, None]).astype(np.float32)
     codes, centroids = share(weight, code_bits)
-    used = codes != 0
+    flat = np.flatnonzero(codes)
+    used = codes.reshape(-1)[flat]
     # Only the clustering can have changed a weight by more than the rounding of its centroid.
-    exact = bool(np.array_equal(centroids[codes[used]], weight[used]))
+    exact = bool(np.array_equal(centroids[used], weight.reshape(-1)[flat]))
     rows = np.zeros(len(codes), np.int64) if lift is None else lift
-    return Shared(codes, centroids, _histogram(codes, len(centroids)), rows, exact)
+    counts = np.repeat(np.arange(len(codes)), _row_counts(flat, codes.shape)) * len(centroids) + used
+    histogram = np.bincount(counts, minlength=len(codes) * len(centroids)).astype(np.int64)
+    return Shared(codes, centroids, histogram.reshape(len(codes), -1), rows, exact, flat)
 
 
 def finest(centroids: Float, bias: Float, exponent: int) -> int:
@@ -125,7 +143,7 @@ def settle(
     unit: int,
     acc_bits: int,
     percentile: float,
-    target: int | None = None,
+    target: Target | None = None,
     lift: Int | None = None,
     rows: tuple[int, ...] = (),
 ) -> Settled:
@@ -136,7 +154,7 @@ def settle(
     first : exponent to begin with.
     attempt : integers at a weight exponent, None if the bias is beyond all accumulators.
     unit : exponent of the inputs.
-    target : exponent that the results must have; where it cannot be reached, the results have a coarser one.
+    target : exponent that the results should have; where it cannot be reached, they have a coarser one.
     lift : rows are scaled up by so many bits, and their shift is larger by as many.
     rows : shape in which `lift` broadcasts to sums.
     """
@@ -150,8 +168,9 @@ def settle(
             continue
         bottom, top, sums = tried.sums()
         shift = _shift(bottom, top, sums, percentile, None if lift is None else lift.reshape(rows))
-        if target is not None and target >= unit + exponent:
-            shift = target - unit - exponent
+        if target is not None and target.exponent >= unit + exponent:
+            asked = target.exponent - unit - exponent
+            shift = asked if target.strict else max(shift, asked)
         if shift + raised > MAX_SHIFT:
             exponent += 1
             continue
@@ -170,13 +189,6 @@ def _shift(bottom: Int, top: Int, sums: Int | None, percentile: float, lift: Int
     if sums is not None and sums.any():
         shift = min(shift, least_shift(*extremes(sums, percentile)))
     return shift
-
-
-def _histogram(codes: NDArray[np.uint8], size: int) -> Int:
-    flat = np.flatnonzero(codes)
-    rows = np.repeat(np.arange(len(codes)), _row_counts(flat, codes.shape))
-    counts = np.bincount(rows * size + codes.reshape(-1)[flat], minlength=len(codes) * size)
-    return counts.astype(np.int64).reshape(len(codes), size)
 
 
 def _row_counts(flat: Int, shape: tuple[int, ...]) -> Int:

@@ -36,6 +36,10 @@ class Bypassed(nn.Module):
         super().__init__()
         self.shortcut = shortcut
 
+    def describe(self) -> dict[str, str]:
+        """What `structure.rebuild` needs to make the same module."""
+        return {"kind": self.kind}
+
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of the block."""
         return torch.relu(self.shortcut(x))

@@ -86,10 +86,11 @@ def find(module: nn.Module, inputs: Tensor) -> list[Channels]:
         except Exception as error:  # the library raises what happens to come
             raise ModelError(f"the dependencies of {type(module).__name__} cannot be traced: {error}") from error
     names = {layer: name for name, layer in module.named_modules()}
+    tied = _tied(module)
     seen: set[nn.Module] = set()
     found = []
     for layer in graph.module2node:
-        if not isinstance(layer, LAYERS) or layer in seen or _grouped(layer):
+        if not isinstance(layer, LAYERS) or layer in seen or _grouped(layer) or layer not in names:
             continue
         count = len(layer.weight)
         group = graph.get_pruning_group(layer, _cut(graph, layer), list(range(count)))
@@ -104,7 +105,7 @@ def find(module: nn.Module, inputs: Tensor) -> list[Channels]:
                 channels = torch.full((size,), -1)
                 channels[torch.tensor(item.idxs)] = torch.tensor(item.root_idxs)
                 (makers if cut else takers).append(End(target, channels))
-                leaves |= _grouped(target)
+                leaves |= _grouped(target) or target in tied
                 if cut:
                     seen.add(target)
             leaves |= type(target).__name__ == "_OutputOp" or _unknown(target)
@@ -138,6 +139,15 @@ def _unknown(target: Any) -> bool:
     if isinstance(target, (*LAYERS, nn.BatchNorm1d, nn.BatchNorm2d)):
         return False
     return isinstance(target, nn.Parameter) or any(True for _ in target.parameters())
+
+
+def _tied(module: nn.Module) -> set[nn.Module]:
+    """Layers that have a parameter in common with another: the graph knows nothing of that."""
+    holders: dict[int, set[nn.Module]] = {}
+    for layer in module.modules():
+        for parameter in layer.parameters(recurse=False):
+            holders.setdefault(id(parameter), set()).add(layer)
+    return {layer for each in holders.values() if len(each) > 1 for layer in each}
 
 
 def _grouped(layer: nn.Module) -> bool:

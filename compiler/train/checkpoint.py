@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from compiler.errors import InputError
+from compiler.files import write_file
 
 __all__ = ["load", "save", "write_atomic"]
 
@@ -22,13 +21,23 @@ _FORMAT = 1
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
-    """Write tensors and JSON content to `path`; a file that stands there is replaced in one step."""
+    """Write tensors and JSON content to `path`; a file that stands there is replaced in one step.
+
+    Tensors of tied layers are stored once, as safetensors' own `save_model` does, which `load_model` undoes: the
+    metadata says under which name another one is found.
+    """
+    first: dict[Any, str] = {}
     header = {_KEY: json.dumps({"format": _FORMAT, **content})}
-    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    flat: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) if tensor.numel() else name
+        if place in first:
+            header[name] = first[place]
+        else:
+            first[place] = name
+            flat[name] = tensor.detach().cpu().contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
-        save_file(flat, Path(scratch) / path.name, metadata=header)
-        os.replace(Path(scratch) / path.name, path)
+    write_file(path, to_bytes(flat, metadata=header))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -41,8 +50,10 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as stream:
-            content = json.loads((stream.metadata() or {})[_KEY])
+            header = stream.metadata() or {}
+            content = json.loads(header.pop(_KEY))
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+            tensors.update({name: tensors[kept] for name, kept in header.items() if kept in tensors})
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (SafetensorError, OSError, KeyError, ValueError) as error:
@@ -54,8 +65,6 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all, into a folder that may be new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
-        (Path(scratch) / path.name).write_bytes(data)
-        os.replace(Path(scratch) / path.name, path)
+    write_file(path, data)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import RecipeError, ToolError
-from compiler.train import fashion, mnist
+from compiler.train import fashion, mnist, own_data
 
-__all__ = ["DATASETS", "Dataset", "Source", "Split", "load"]
+__all__ = ["DATASETS", "Dataset", "Source", "Split", "is_own", "load"]
 
 # The test set, and which training samples validate, must not move with a recipe's seed: figures of different
 # seeds would not be comparable.
@@ -38,7 +38,7 @@ class Split:
 class Dataset:
     """A data set in three parts. Choices are made on `validation`; `test` is only ever reported.
 
-    shape : (channels, height, width) of a sample, whose inputs are flat.
+    shape : (channels, height, width) of a sample, or that of the user's own samples; inputs are flat.
     refit : whether `train` holds the samples of `validation` as well: all choices are made, none follow from it.
     """
 
@@ -78,7 +78,7 @@ def load(
 
     Parameters
     ----------
-    name : one of `DATASETS`.
+    name : one of `DATASETS`, or ``module:function`` of the user's own code, which is run: see `own_data`.
     validation : share of the training samples that is held back, 0 < validation < 1.
     folder : where the files of the data set lie; for data sets that are files.
     samples : how many of the training samples are used (the first of a fixed random order, validation ones
@@ -92,12 +92,17 @@ def load(
     ToolError
         The data is not there, and something must be installed to get it.
     InputError
-        A file is damaged or is not what its name says.
+        A file is damaged or is not what its name says; the user's own function is not there, fails, or returns
+        something else.
     """
-    if name not in DATASETS:
-        raise RecipeError(f"data.name is {name!r}; expected one of {', '.join(DATASETS)}")
-    source = DATASETS[name]
-    training, test = source.read(folder)
+    if is_own(name):
+        own = own_data.read(name)
+        training, test, shape, classes = Split(*own.train), Split(*own.test), own.shape, own.classes
+    elif name in DATASETS:
+        training, test = DATASETS[name].read(folder)
+        shape, classes = DATASETS[name].shape, DATASETS[name].classes
+    else:
+        raise RecipeError(f"data.name is {name!r}; expected one of {', '.join(DATASETS)}, or module:function")
     order = _permutation(len(training))
     if samples is not None:
         if samples > len(training):
@@ -108,13 +113,18 @@ def load(
         raise RecipeError(f"data.validation is {validation!r}, which is {held} of {len(order)} samples; expected some")
     return Dataset(
         name=name,
-        classes=source.classes,
-        shape=source.shape,
+        classes=classes,
+        shape=shape,
         train=training.take(np.sort(order if refit else order[held:])),
         validation=training.take(np.sort(order[:held])),
         test=test,
         refit=refit,
     )
+
+
+def is_own(name: str) -> bool:
+    """Whether a name in a recipe stands for the user's own code."""
+    return ":" in name
 
 
 def _permutation(count: int) -> NDArray[np.intp]:

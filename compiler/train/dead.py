@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from compiler.errors import ModelError
+from compiler.train import removal
 from compiler.train.layers import make_plain
+from compiler.train.optimizers import changed
 from compiler.train.prune import attach, find
 from compiler.train.structure import fit_sizes
 
@@ -54,7 +56,10 @@ def links(module: nn.Module) -> list[Link]:
         The module is no such chain; says which part is not supported.
     """
     if not isinstance(module, nn.Sequential):
-        raise ModelError(f"removing neurons needs an nn.Sequential; the network is a {type(module).__name__}")
+        raise ModelError(
+            f"removing neurons without samples needs an nn.Sequential; the network is a {type(module).__name__}: give "
+            "dead.remove a few samples to trace it with"
+        )
     found: list[Link] = []
     above: nn.Linear | nn.Conv2d | None = None
     between: list[nn.Module] = []
@@ -71,17 +76,34 @@ def links(module: nn.Module) -> list[Link]:
             between.append(layer)
         else:
             raise ModelError(
-                f"removing neurons does not know how {name} ({type(layer).__name__}) treats channels; "
-                "expected Linear, Conv2d, ReLU, pooling, Dropout, Flatten"
+                f"removing neurons without samples does not know how {name} ({type(layer).__name__}) treats channels; "
+                "expected Linear, Conv2d, ReLU, pooling, Dropout, Flatten, or a few samples to trace the network with"
             )
     return found
 
 
-def remove(module: nn.Module) -> int:
-    """Remove dead neurons and filters of a chain in place; how many went.
+def remove(module: nn.Module, inputs: Tensor | None = None) -> int:
+    """Remove dead neurons and filters in place; how many went.
 
-    Parametrized weights are written out; what was masked is masked again, in the smaller shape.
+    Parametrized weights are written out; what was masked is masked again, in the smaller shape. The parameter objects
+    stay, so optimizers that hold them go on.
+
+    Parameters
+    ----------
+    inputs : some samples, for a module that is no chain: `removal.remove` traces it with them.
+
+    Raises
+    ------
+    ModelError
+        It is no chain and there are no samples, or as `removal.remove`.
+    ToolError
+        As `removal.remove`.
     """
+    if inputs is not None:
+        try:
+            links(module)
+        except ModelError:
+            return removal.remove(module, inputs).channels
     chain = links(module)
     layers: list[nn.Module] = list(dict.fromkeys(layer for link in chain for layer in (link.above, link.below)))
     masked = [layer for layer in layers if find(layer) is not None]
@@ -139,6 +161,6 @@ def _constants(link: Link) -> Tensor | None:
 
 
 def _replace(layer: nn.Module, name: str, value: Tensor) -> None:
-    setattr(layer, name, nn.Parameter(value.detach().clone()))
+    changed(cast(nn.Parameter, getattr(layer, name)), value.detach().clone())
     if name == "weight":
         fit_sizes(layer)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from compiler.train import prune
 from compiler.train.layers import weights
+from compiler.train.select import Patterns
 
 __all__ = ["DROP", "SPARSITY", "dense_sparse_dense", "factors", "lift", "sparsify"]
 
@@ -35,17 +36,29 @@ DROP = 10.0
 """By how much the learning rate is lower in the dense phase than in the sparse one."""
 
 
-def sparsify(module: nn.Module, sparsity: float | Mapping[str, float] = SPARSITY) -> None:
+def sparsify(
+    module: nn.Module,
+    sparsity: float | Mapping[str, float] = SPARSITY,
+    only: Patterns | None = None,
+    ignore: Patterns = (),
+) -> None:
     """Mask the smallest magnitudes of every layer's weights.
 
     Parameters
     ----------
     sparsity : share of a layer's weights that is masked, 0 <= sparsity < 1; one for all layers or, by the keys of
         `layers.weights`, one for each.
+    only, ignore : patterns of the weights that are masked, or left as they are, see `select.chosen`.
+
+    Raises
+    ------
+    ModelError
+        As `prune.prune`.
     """
-    sites = list(weights(module))
-    wanted = sparsity if isinstance(sparsity, Mapping) else dict.fromkeys((site.key for site in sites), sparsity)
-    prune.prune_sites(sites, {key: 1.0 - share for key, share in wanted.items()})
+    if isinstance(sparsity, Mapping):
+        prune.prune(module, {key: 1.0 - share for key, share in sparsity.items()}, only, ignore)
+    else:
+        prune.prune(module, 1.0 - sparsity, only, ignore)
 
 
 def lift(module: nn.Module) -> int:
@@ -80,18 +93,20 @@ def dense_sparse_dense(
     sparsity: float | Mapping[str, float] = SPARSITY,
     drop: float = DROP,
     rounds: int = 1,
+    only: Patterns | None = None,
+    ignore: Patterns = (),
 ) -> nn.Module:
     """Train a module that was trained densely before through a sparse and a dense phase, `rounds` times, in place.
 
     Parameters
     ----------
     train : trains `module` for one phase, its learning rate multiplied by the number that it is given.
-    sparsity : see `sparsify`.
+    sparsity, only, ignore : see `sparsify`.
     drop : by how much the learning rate is lower in the dense phases.
     """
     for number, factor in enumerate(factors(drop, rounds)):
         if number % 2 == 0:
-            sparsify(module, sparsity)
+            sparsify(module, sparsity, only, ignore)
         else:
             lift(module)
         train(factor)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from compiler.errors import InputError, ModelError
 
-__all__ = ["all_outputs", "call", "from_exported", "from_function", "outputs", "tensors"]
+__all__ = ["all_outputs", "call", "find", "from_exported", "from_function", "outputs", "tensors"]
 
 
 def from_function(text: str, weights: Path | None = None) -> tuple[nn.Module, tuple[Tensor, ...]]:
@@ -55,7 +55,7 @@ def call(text: str) -> tuple[nn.Module, Any]:
     InputError
         There is no such function, it fails, or it returns something else.
     """
-    function = _find(text)
+    function = find(text)
     try:
         made = function()
     except Exception as error:  # the user's own code, which may raise anything
@@ -101,7 +101,8 @@ def outputs(module: nn.Module, inputs: NDArray[Any], sample_shape: tuple[int, ..
     return array
 
 
-def _find(text: str) -> Callable[[], Any]:
+def find(text: str) -> Callable[[], Any]:
+    """The function that ``module:function`` names; importing its module runs it. Raises `InputError`."""
     module_name, _, function_name = text.rpartition(":")
     here = os.getcwd()
     if here not in sys.path:  # an installed command does not look in the current folder by itself
@@ -119,18 +120,30 @@ def _find(text: str) -> Callable[[], Any]:
     except Exception as error:
         raise InputError(f"{text}: importing {module_name} failed: {type(error).__name__}: {error}") from error
     if not callable(function):
-        raise InputError(f"{text} is a {type(function).__name__}; expected a function that returns a torch.nn.Module")
+        raise InputError(f"{text} is a {type(function).__name__}; expected a function")
     found: Callable[[], Any] = function
     return found
 
 
 def _load_state(module: nn.Module, path: Path) -> None:
     try:
-        module.load_state_dict(load_file(path), strict=True)
+        module.load_state_dict(_with_ties(module, load_file(path)), strict=True)
     except SafetensorError as error:
         raise InputError(f"{path}: not a safetensors file ({error})") from None
     except RuntimeError as error:  # torch lists missing, unexpected and misshapen tensors, one a line
         raise InputError(f"{path} does not fit the module: {error}") from None
+
+
+def _with_ties(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state in which each tensor of tied layers has all of its names: safetensors' `save_model` stores one."""
+    names: dict[int, list[str]] = {}
+    for name, value in module.state_dict(keep_vars=True).items():
+        names.setdefault(id(value), []).append(name)
+    for tied in names.values():
+        stored = next((name for name in tied if name in state), None)
+        if stored is not None:
+            state.update({name: state[stored] for name in tied if name not in state})
+    return state
 
 
 def _guess_inputs(text: str, module: nn.Module) -> Tensor:

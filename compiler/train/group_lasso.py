@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from compiler.train import prune
-from compiler.train.groups import Partition, by_filter
-from compiler.train.layers import Site
+from compiler.train.groups import SHAPES, Partition, by_filter
+from compiler.train.layers import Site, weights
 from compiler.train.loop import Hook
+from compiler.train.select import Patterns
 
 __all__ = [
     "NORMS",
@@ -33,16 +34,23 @@ __all__ = [
     "Term",
     "coverage",
     "freeze",
+    "freeze_in",
     "norms_after",
+    "original",
+    "partition",
     "penalty",
     "prepare",
     "sites_of",
     "switch_off",
     "term",
+    "terms",
     "threshold",
 ]
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_BEFORE_NORMS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 THRESHOLD = 1e-4
 """Magnitude below which a weight is set to zero after a step, as the authors' code has it."""
@@ -126,6 +134,33 @@ def term(site: Site, partition: Partition, strength: float | Tensor, norm: nn.Mo
     return Term(((site, partition), (scale, by_filter(scale.value.shape))), strength, series=True, name=site.key)
 
 
+def terms(
+    module: nn.Module, by: str, strength: float, only: Patterns | None = None, ignore: Patterns = ()
+) -> list[Term]:
+    """A term for each of a module's weights.
+
+    Parameters
+    ----------
+    by : one of `groups.SHAPES`: "filter", "channel", "shape", "element", "whole".
+    only, ignore : patterns of the weights that have one, or have none, see `select.chosen`.
+
+    Raises
+    ------
+    ModelError
+        A pattern matches no weight.
+    """
+    return [term(site, partition(site, by), strength) for site in weights(module, only, ignore)]
+
+
+def partition(site: Site, by: str) -> Partition:
+    """Groups of a weight by their name in `groups.SHAPES`; transposed convolutions have inputs before outputs."""
+    if isinstance(site.module, _TRANSPOSED):
+        by = {"filter": "channel", "channel": "filter"}.get(by, by)
+    if by not in SHAPES:
+        raise ValueError(f"by is {by!r}; expected one of {', '.join(SHAPES)}")
+    return SHAPES[by](site.value.shape)
+
+
 def penalty(terms: Iterable[Term]) -> Tensor:
     """What the terms add to the loss: sum of lambda_g · ||w_g||."""
     with parametrize.cached():  # masks are applied once, however many terms a parameter has
@@ -152,7 +187,7 @@ def threshold(terms: Iterable[Term], least: float = THRESHOLD) -> None:
     """Set weights of a magnitude below `least` to zero, in place."""
     with torch.no_grad():
         for site in sites_of(terms):
-            value = _original(site.module, site.name)
+            value = original(site.module, site.name)
             value.mul_(value.abs() >= least)
 
 
@@ -169,7 +204,8 @@ def freeze(terms: Sequence[Term], norms: Mapping[nn.Module, nn.Module] | None = 
 
     Parameters
     ----------
-    norms : layer → the batch normalization of its output, see `norms_after`.
+    norms : layer → the batch normalization of its output. Without it an output under one is left a constant, which
+        `removal` cannot take away below a convolution that pads: see `freeze_in`.
     """
     for each in terms:
         dead = each.dead()
@@ -177,8 +213,14 @@ def freeze(terms: Sequence[Term], norms: Mapping[nn.Module, nn.Module] | None = 
             for site, partition in each.parts:
                 _mask(site.module, site.name, ~partition.spread(dead, False))
     for site in sites_of(terms):
-        if site.name == "weight" and not isinstance(site.module, NORMS):
+        if site.name == "weight" and not isinstance(site.module, (*NORMS, *_TRANSPOSED)):
             switch_off(site.module, (norms or {}).get(site.module))
+
+
+def freeze_in(module: nn.Module, terms: Sequence[Term], inputs: Tensor) -> None:
+    """As `freeze`, with the batch normalizations found by running `module` on a few samples."""
+    found = norms_after(module, inputs)
+    freeze(terms, {module.get_submodule(layer): module.get_submodule(norm) for layer, norm in found.items()})
 
 
 def switch_off(layer: nn.Module, norm: nn.Module | None = None) -> Tensor:
@@ -202,7 +244,7 @@ def norms_after(module: nn.Module, inputs: Tensor) -> dict[str, str]:
     """
     made: list[tuple[Tensor, str]] = []  # holds the tensors, so that no other one gets their place
     found: dict[str, str] = {}
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, *NORMS)
+    kinds = (*_BEFORE_NORMS, *NORMS)
     handles = []
     for path, layer in module.named_modules():
         if not isinstance(layer, kinds):
@@ -235,6 +277,8 @@ class Regularizer(Hook):
     norms : see `freeze`.
     dead : is told after each epoch, name of the term → dead groups.
     """
+
+    clipped = False  # as the authors' code: the penalty's pull is the same however steep the loss is
 
     def __init__(
         self,
@@ -272,10 +316,10 @@ def _mask(module: nn.Module, name: str, keep: Tensor) -> None:
     """Mask all but `keep`, and let what lies under the mask be zero."""
     prune.attach(module, name).mask &= keep
     with torch.no_grad():
-        _original(module, name).mul_(keep)
+        original(module, name).mul_(keep)
 
 
-def _original(module: nn.Module, name: str) -> Tensor:
+def original(module: nn.Module, name: str) -> Tensor:
     """The tensor that is trained, below a mask if there is one."""
     if parametrize.is_parametrized(module, name):
         found: Tensor = getattr(module.parametrizations, name).original

@@ -15,7 +15,8 @@ The groups, in torch's layout and in the published one
 ------------------------------------------------------
 The authors' LSTM has one matrix (in + hidden, 4 hidden) a layer with the gates i, j, f, o; torch has two, transposed:
 ``weight_ih`` (4 hidden, in) and ``weight_hh`` (4 hidden, hidden) with the gates i, f, g, o, of a GRU (3 hidden, …) with
-r, z, n. The order of gates does not matter here. A group of unit k of layer l with H units has
+r, z, n, of a plain RNN (hidden, …). The order of gates does not matter here. A group of unit k of layer l with H units
+has
 
 ======================================================  ==========================================================
 published (TensorFlow)                                  torch
@@ -46,15 +47,27 @@ from torch import Tensor, nn
 
 from compiler.errors import ModelError
 from compiler.train.loop import Hook
+from compiler.train.narrowed import Narrowed
 from compiler.train.rhn import RHN
 from compiler.train.stack import Stack, refuse_unsupported
 
-__all__ = ["EPSILON", "ISS", "Part", "Units", "dead", "embedding_units", "hidden_units", "penalty", "threshold"]
+__all__ = [
+    "EPSILON",
+    "ISS",
+    "Part",
+    "Units",
+    "dead",
+    "embedding_units",
+    "gates_of",
+    "hidden_units",
+    "penalty",
+    "threshold",
+]
 
 EPSILON = 1e-8
 """Under every root, so that the gradient at zero is finite (published)."""
 
-Recurrent = nn.LSTM | nn.GRU | RHN | Stack
+Recurrent = nn.RNN | nn.LSTM | nn.GRU | RHN | Stack | Narrowed
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +129,7 @@ def hidden_units(rnn: Recurrent, outputs: Sequence[nn.Linear], tied: nn.Embeddin
 
     Parameters
     ----------
-    rnn : torch's LSTM or GRU of one direction with any number of layers, an RHN, or a stack of such.
+    rnn : torch's RNN, LSTM or GRU of one direction with any number of layers, an RHN, or what `iss_shrink` made of it.
     outputs : every layer that reads the last recurrent layer.
     tied : the embedding, if one of `outputs` has its matrix and `rnn` is one RHN.
 
@@ -212,8 +225,8 @@ class _Layer:
 
 
 def _layers(rnn: Recurrent) -> Iterator[_Layer]:
-    if isinstance(rnn, Stack):
-        for cell in rnn:
+    if isinstance(rnn, Stack | Narrowed):
+        for cell in rnn.stack if isinstance(rnn, Narrowed) else rnn:
             yield from _layers(cell)
         return
     refuse_unsupported(rnn)
@@ -222,10 +235,15 @@ def _layers(rnn: Recurrent) -> Iterator[_Layer]:
         depths = range(rnn.depth)
         yield _layer(rnn, size, 2, "weight_ih", [f"weight_hh_{d}" for d in depths], [f"bias_{d}" for d in depths])
         return
-    gates = 4 if isinstance(rnn, nn.LSTM) else 3
+    gates = gates_of(rnn)
     for number in range(rnn.num_layers):
         biases = [f"bias_ih_l{number}", f"bias_hh_l{number}"] if rnn.bias else []
         yield _layer(rnn, size, gates, f"weight_ih_l{number}", [f"weight_hh_l{number}"], biases)
+
+
+def gates_of(rnn: nn.RNN | nn.LSTM | nn.GRU) -> int:
+    """How many gates a unit has, each a row of every matrix: 4 of an LSTM, 3 of a GRU, 1 of a plain RNN."""
+    return 4 if isinstance(rnn, nn.LSTM) else 3 if isinstance(rnn, nn.GRU) else 1
 
 
 def _layer(

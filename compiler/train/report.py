@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from compiler.coding.container import decompress
 from compiler.train import checkpoint, quantize, structure
-from compiler.train.data import Dataset
-from compiler.train.layers import weights
+from compiler.train.data import Dataset, is_own
+from compiler.train.layers import uncovered, weights
 from compiler.train.packing import compressed_files
 from compiler.train.progress import fresh
 from compiler.train.recipe import Recipe
@@ -40,6 +40,8 @@ def finish(
     plain : the same network as `module`, masks applied and shared weights written out.
     """
     content = {"recipe": recipe.asdict(), "structure": structure.describe(plain)}
+    if is_own(dataset.name):  # which reading the file does not run
+        content["data"] = {"shape": list(dataset.shape), "classes": dataset.classes}
     checkpoint.save(out / MODEL, plain.state_dict(), content)
     buffer = io.BytesIO()
     spread = np.linspace(0, len(dataset.train) - 1, min(_CALIBRATION_SAMPLES, len(dataset.train))).astype(np.intp)
@@ -118,6 +120,7 @@ def _sizes(plain: nn.Module, records: list[dict[str, Any]], dense: int, out: Pat
     sums: Mapping[str, int] = {key: sum(layer[key] for layer in layers) for key in _SUMMED}
     return {
         **sums,
+        "not_counted": uncovered(plain),
         "density": sums["nonzeros"] / max(1, sums["weights"]),
         "dense_bytes": dense,
         "file_bytes": len(data),

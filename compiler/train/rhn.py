@@ -74,7 +74,7 @@ class RHN(nn.Module):
             noise = self._noise(inputs, hidden)
         # The part of the inputs is the same product for all steps: one call instead of one a step.
         driven = nn.functional.linear(inputs, self.weight_ih).unbind(1)
-        layers = [(self.get_parameter(f"weight_hh_{d}"), self.get_parameter(f"bias_{d}")) for d in range(self.depth)]
+        layers = [(getattr(self, f"weight_hh_{d}"), getattr(self, f"bias_{d}")) for d in range(self.depth)]
         outputs = []
         for step in range(steps):
             for d, (weight, bias) in enumerate(layers):

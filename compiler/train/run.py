@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from compiler.errors import InputError
+from compiler.errors import InputError, RecipeError
 from compiler.train import progress as checkpoints
 from compiler.train.augment import Copies
+from compiler.train.claim import claimed
 from compiler.train.data import Dataset
 from compiler.train.data import load as load_data
 from compiler.train.distill import Teacher
@@ -26,6 +27,7 @@ from compiler.train.recipe import load as load_recipe
 from compiler.train.report import finish, layers_of
 from compiler.train.runfolder import CALIBRATION, COMPRESSED, MODEL, REPORT, LoadedRun, load_run, read_report
 from compiler.train.stages import Context, Stage, Teach
+from compiler.train.trainable import check_outputs
 
 __all__ = ["LoadedRun", "Progress", "load_run", "train_recipe"]
 
@@ -66,7 +68,8 @@ def train_recipe(
     RecipeError, ToolError
         As `recipe.load` and `data.load`.
     InputError
-        `out` is a file, or holds a run already and `resume` is not set, or it is a run of another recipe.
+        `out` is a file, or holds a run already and `resume` is not set, or it is a run of another recipe, or another
+        process is training in it. The user's own data or network is not what a recipe can train.
     """
     wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     if seed is not None:
@@ -76,22 +79,33 @@ def train_recipe(
     if not resume and (out / CHECKPOINTS).exists():
         raise InputError(f"{out} holds a run already; continue it with --resume or choose another folder")
     tell: Progress = progress or (lambda stage, done, total, text: None)
-    with reproducible(wanted.threads):
-        tell("data", 0, 1, wanted.dataset)
-        dataset = load_data(wanted.dataset, wanted.validation, data_dir, wanted.samples, wanted.refit)
-        tell("data", 1, 1, f"{len(dataset.train)} samples to train on")
-        position = _position(wanted, dataset, out)
-        if position.stage == len(wanted.stages) and all(
-            (out / name).is_file() for name in (MODEL, COMPRESSED, REPORT, CALIBRATION)
-        ):
-            return read_report(out / REPORT)
-        runner = _Runner(wanted, dataset, out, tell)
-        while position.stage < len(wanted.stages):
-            position = runner.run_stage(position)
-        # Two copies from the file: a copied module would share torch's parametrized class with the first.
-        module, plain = (runner.network(len(wanted.stages)) for _ in range(2))
-        make_plain(plain)
-        return finish(wanted, module, plain.eval(), dataset, position.records, out)
+    with claimed(out), reproducible(wanted.threads):
+        if not resume and (out / CHECKPOINTS).exists():  # by a process that was faster
+            raise InputError(f"{out} holds a run already; continue it with --resume or choose another folder")
+        return _train(wanted, out, tell, data_dir)
+
+
+def _train(wanted: Recipe, out: Path, tell: Progress, data_dir: Path | None) -> dict[str, Any]:
+    tell("data", 0, 1, wanted.dataset)
+    dataset = load_data(wanted.dataset, wanted.validation, data_dir, wanted.samples, wanted.refit)
+    tell("data", 1, 1, f"{len(dataset.train)} samples to train on")
+    if wanted.augment is not None and len(dataset.shape) != 3:
+        raise RecipeError(
+            f"data.augment warps images (channels, height, width); the samples have shape {dataset.shape}"
+        )
+    position = _position(wanted, dataset, out)
+    if position.stage == len(wanted.stages) and all(
+        (out / name).is_file() for name in (MODEL, COMPRESSED, REPORT, CALIBRATION)
+    ):
+        return read_report(out / REPORT)
+    runner = _Runner(wanted, dataset, out, tell)
+    for spec in (wanted.model, *(stage.model for stage in wanted.stages if isinstance(stage, Teach))):
+        check_outputs(spec, dataset)
+    while position.stage < len(wanted.stages):
+        position = runner.run_stage(position)
+    module, plain = (runner.network(len(wanted.stages)) for _ in range(2))
+    make_plain(plain)
+    return finish(wanted, module, plain.eval(), dataset, position.records, out)
 
 
 def _position(recipe: Recipe, dataset: Dataset, out: Path) -> Position:

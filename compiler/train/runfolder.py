@@ -8,6 +8,7 @@ compressed), ``calibration.npy`` (inputs to choose fixed-point ranges with), ``r
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from compiler.errors import InputError
 from compiler.train import checkpoint, layers, progress, structure
-from compiler.train.data import DATASETS, Dataset, Split
+from compiler.train.data import DATASETS, Dataset, Split, is_own
 from compiler.train.data import load as load_data
 from compiler.train.images import Images, accuracy
 from compiler.train.models import build
@@ -31,6 +32,8 @@ from compiler.train.stages import Share, Teach
 __all__ = ["CALIBRATION", "COMPRESSED", "MODEL", "REPORT", "LoadedRun", "load_run", "read_report"]
 
 MODEL, COMPRESSED, REPORT, CALIBRATION = "model.safetensors", "model.eiez", "report.json", "calibration.npy"
+
+_MOST = 1 << 28  # values of a sample, times classes: what a file says must not cost memory without end
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +62,11 @@ class LoadedRun:
     def dataset(self) -> Dataset:
         """The data of the run; read when first asked for."""
         recipe = self.recipe
+        if is_own(recipe.dataset):
+            raise InputError(
+                f"{self.folder}: its samples are made by {recipe.dataset}, and reading a file runs no code; give "
+                "inputs of your own"
+            )
         return load_data(recipe.dataset, recipe.validation, self.data_dir, recipe.samples, recipe.refit)
 
     @property
@@ -124,8 +132,9 @@ def load_run(folder: Path, data_dir: Path | None = None) -> LoadedRun:
             f"{folder}: its network is made by {recipe.model.name}, and reading a file runs no code; give the code "
             f"yourself: eie compile {recipe.model.name} --weights {folder / MODEL}"
         )
-    module = _module(recipe, state, content.get("structure", {}), folder / MODEL)
-    features = int(np.prod(DATASETS[recipe.dataset].shape))
+    shape, classes = _samples(recipe, content, folder / MODEL)
+    module = _module(recipe, state, content.get("structure", {}), shape, classes, folder / MODEL)
+    features = math.prod(shape)
     return LoadedRun(
         module=module.eval(),
         example_inputs=(torch.zeros(1, features),),
@@ -137,14 +146,27 @@ def load_run(folder: Path, data_dir: Path | None = None) -> LoadedRun:
     )
 
 
-def _module(recipe: Recipe, state: dict[str, Tensor], described: Any, path: Path) -> nn.Module:
+def _samples(recipe: Recipe, content: Mapping[str, Any], path: Path) -> tuple[tuple[int, ...], int]:
+    """Shape of a sample, and number of classes."""
+    if not is_own(recipe.dataset):
+        return DATASETS[recipe.dataset].shape, DATASETS[recipe.dataset].classes
+    data = content.get("data")
+    shape, classes = (data.get("shape"), data.get("classes")) if isinstance(data, dict) else (None, None)
+    sizes = [*shape, classes] if isinstance(shape, list) else []
+    if not sizes or not all(type(size) is int and 1 <= size <= _MOST for size in sizes) or math.prod(sizes) > _MOST:
+        raise InputError(f"{path} does not say which samples its network takes; its data are {data!r}")
+    return tuple(sizes[:-1]), sizes[-1]
+
+
+def _module(
+    recipe: Recipe, state: dict[str, Tensor], described: Any, shape: tuple[int, ...], classes: int, path: Path
+) -> nn.Module:
     """The network with a plain state, whose layers may be smaller than the recipe's, and blocks bypassed."""
-    source = DATASETS[recipe.dataset]
     if not isinstance(described, dict):
         raise InputError(f"{path}: its structure is {described!r}; expected a table")
     with torch.device("meta"):  # what the file is compared with costs no memory, whatever its recipe says
-        expected = build(recipe.model, source.shape, source.classes)
-        structure.bypass(expected, described, str(path))
+        expected = build(recipe.model, shape, classes)
+        structure.narrow(expected, structure.bypass(expected, described, str(path)), str(path))
     shapes = {name: tuple(value.shape) for name, value in expected.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     fits = found.keys() == shapes.keys() and all(
@@ -155,15 +177,15 @@ def _module(recipe: Recipe, state: dict[str, Tensor], described: Any, path: Path
     )
     if not fits or any(value.dtype not in (torch.float32, torch.int64) for value in state.values()):
         raise InputError(f"{path} holds {found}; its recipe makes float32 {shapes}, or smaller")
-    module = build(recipe.model, source.shape, source.classes)
+    module = build(recipe.model, shape, classes)
     structure.rebuild(module, described, state, str(path))
     try:
         with torch.no_grad():
-            outputs = module.eval()(torch.zeros(1, int(np.prod(source.shape))))
+            outputs = module.eval()(torch.zeros(1, math.prod(shape)))
     except RuntimeError as error:
         raise InputError(f"{path}: its layers do not fit each other: {error}") from error
-    if outputs.shape != (1, source.classes):
-        raise InputError(f"{path}: its network gives {tuple(outputs.shape)}; expected (1, {source.classes})")
+    if outputs.shape != (1, classes):
+        raise InputError(f"{path}: its network gives {tuple(outputs.shape)}; expected (1, {classes})")
     return module
 
 

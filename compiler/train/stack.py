@@ -1,9 +1,9 @@
-"""Recurrent layers of different widths, one module each: torch's own LSTM and GRU have one width for all layers."""
+"""Recurrent layers of different widths, one module each: torch's own have one width for all layers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from compiler.train.rhn import RHN
 
 __all__ = ["Cell", "Stack", "State", "split_layers"]
 
-Cell = nn.LSTM | nn.GRU | RHN
+Cell = nn.RNN | nn.LSTM | nn.GRU | RHN
 """One recurrent layer: batch_first, one direction, num_layers = 1."""
 
 State = list[Tensor]
@@ -81,7 +81,7 @@ class Stack(nn.Module):
         return inputs, after
 
 
-def split_layers(rnn: nn.LSTM | nn.GRU) -> Stack:
+def split_layers(rnn: nn.RNN | nn.LSTM | nn.GRU) -> Stack:
     """The same function as a stack: one module for each layer, with the values of `rnn`.
 
     Inputs are (batch, time, in) whether `rnn` has batch_first or not, and the state is a list, layer by layer, instead
@@ -93,20 +93,24 @@ def split_layers(rnn: nn.LSTM | nn.GRU) -> Stack:
         `rnn` has two directions or a projection.
     """
     refuse_unsupported(rnn)
-    kind = type(rnn)
+    kind: Any = type(rnn)
+    options = {"nonlinearity": rnn.nonlinearity} if isinstance(rnn, nn.RNN) else {}
     cells: list[Cell] = []
     for layer in range(rnn.num_layers):
         width = rnn.input_size if layer == 0 else rnn.hidden_size
-        cell = kind(width, rnn.hidden_size, bias=rnn.bias, batch_first=True)
+        cell = kind(width, rnn.hidden_size, bias=rnn.bias, batch_first=True, **options)
         with torch.no_grad():
             for name, parameter in cell.named_parameters():
-                parameter.copy_(rnn.get_parameter(name.replace("_l0", f"_l{layer}")))
+                old = rnn.get_parameter(name.replace("_l0", f"_l{layer}"))
+                parameter.requires_grad_(old.requires_grad).copy_(old)
         cells.append(cell)
     return Stack(cells, rnn.dropout).to(next(rnn.parameters()).dtype).train(rnn.training)
 
 
 def refuse_unsupported(rnn: Cell) -> None:
-    """Raise `ModelError` for two directions or a projection."""
+    """Raise `ModelError` for two directions or a projection, and for what is no such layer."""
+    if not isinstance(rnn, Cell):
+        raise ModelError(f"a {type(rnn).__name__}; expected an nn.RNN, nn.LSTM, nn.GRU or an RHN")
     if not isinstance(rnn, RHN) and (rnn.bidirectional or rnn.proj_size):
         raise ModelError(
             f"{type(rnn).__name__} with bidirectional = {rnn.bidirectional} and proj_size = {rnn.proj_size}; expected "

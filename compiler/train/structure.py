@@ -1,8 +1,8 @@
 """The structure of a compressed module beside its numbers, so that a saved state becomes the same module again.
 
-`describe` says which parameters are masked or shared, and which residual blocks are their shortcut; `rebuild` gives
-that structure, and the shapes of a state, to a fresh module and loads the state. Shapes may be smaller than the fresh
-module's: neurons may have been removed.
+`describe` says which parameters are masked or shared, which residual blocks are their shortcut, and which recurrent
+layers lost units; `rebuild` gives that structure, and the shapes of a state, to a fresh module and loads the state.
+Shapes may be smaller than the fresh module's: neurons may have been removed.
 """
 
 from __future__ import annotations
@@ -14,25 +14,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compiler.errors import InputError
+from compiler.errors import InputError, ModelError
 from compiler.train.bypass import Bypassed, blocks, replace
 from compiler.train.layers import make_plain
+from compiler.train.narrowed import Narrowed
+from compiler.train.parametrized import register
 from compiler.train.prune import Mask
 from compiler.train.quantize import SharedWeight
 
-__all__ = ["bypass", "describe", "fit_sizes", "rebuild"]
+__all__ = ["bypass", "describe", "fit_sizes", "narrow", "rebuild"]
 
 
 def describe(module: nn.Module) -> dict[str, dict[str, Any]]:
     """Full name of every parametrized parameter → what parametrizes it, of every bypassed block → that; for JSON."""
     found: dict[str, dict[str, Any]] = {}
     for path, layer in module.named_modules():
-        if isinstance(layer, Bypassed):
-            found[path] = {"kind": Bypassed.kind}
+        if isinstance(layer, Bypassed | Narrowed):
+            found[path] = layer.describe()
         if parametrize.is_parametrized(layer):
             for name, chain in cast(Any, layer.parametrizations).items():
-                (only,) = chain  # this kit never puts one on the other
-                found[f"{path}.{name}" if path else name] = only.describe()
+                full = f"{path}.{name}" if path else name
+                if not isinstance(chain[0], Mask | SharedWeight) or len(chain) > 1:
+                    kinds = ", ".join(type(step).__name__ for step in chain)
+                    raise ModelError(
+                        f"{full} is parametrized by {kinds}; expected plain weights, or the masks and shared weights "
+                        "of this kit: write it out first, as torch.nn.utils.parametrize.remove_parametrizations does"
+                    )
+                found[full] = chain[0].describe()
     return found
 
 
@@ -50,8 +58,10 @@ def rebuild(module: nn.Module, description: Mapping[str, Any], state: Mapping[st
     """
     with torch.no_grad():
         make_plain(module)
-        description = bypass(module, description, source)
-        shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+        description = narrow(module, bypass(module, description, source), source)
+        # Tied parameters under each of their names, as the state has them.
+        named = module.named_parameters(remove_duplicate=False)
+        shapes = {name: tuple(parameter.shape) for name, parameter in named}
         for full, entry in description.items():
             if full not in shapes or not isinstance(entry, Mapping):
                 raise InputError(f"{source} describes {full}, which is no parameter of this network")
@@ -75,6 +85,21 @@ def bypass(module: nn.Module, description: Mapping[str, Any], source: str) -> di
             if path not in residual:
                 raise InputError(f"{source} describes {path}, which is no residual block of this network")
             replace(module, path)
+            del rest[path]
+    return rest
+
+
+def narrow(module: nn.Module, description: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Put narrowed layers where recurrent ones are described as such; what is left of the description."""
+    rest = dict(description)
+    for path, entry in description.items():
+        if isinstance(entry, Mapping) and entry.get("kind") == Narrowed.kind:
+            parent, _, name = path.rpartition(".")
+            try:
+                owner = module.get_submodule(parent)
+                setattr(owner, name, Narrowed.described(getattr(owner, name), entry))
+            except (AttributeError, ModelError, TypeError, ValueError, KeyError) as error:
+                raise InputError(f"{source} describes {path} as narrowed, which does not fit: {error}") from error
             del rest[path]
     return rest
 
@@ -107,8 +132,9 @@ def _resize(module: nn.Module, full: str, fresh: tuple[int, ...], stored: tuple[
     if len(stored) != len(fresh) or any(not 1 <= s <= f for s, f in zip(stored, fresh, strict=True)):
         raise InputError(f"{source} does not hold this network: {full} has shape {stored}; at most {fresh} is expected")
     layer, name = _split(module, full)
-    old = cast(Tensor, getattr(layer, name))
-    setattr(layer, name, nn.Parameter(old.new_zeros(stored)))
+    old = cast(nn.Parameter, getattr(layer, name))
+    if old.shape != stored:  # not yet, as one that is tied to it
+        old.data = old.new_zeros(stored)
     if name == "weight":
         fit_sizes(layer)
 
@@ -118,9 +144,11 @@ def fit_sizes(layer: nn.Module) -> None:
     weight = cast(Tensor, layer.weight)
     if isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = weight.shape
-    elif isinstance(layer, nn.Conv1d | nn.Conv2d):
+    elif isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         layer.out_channels, layer.in_channels = weight.shape[0], weight.shape[1] * layer.groups
-    elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+    elif isinstance(layer, nn.Embedding):
+        layer.num_embeddings, layer.embedding_dim = weight.shape
+    elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
         layer.num_features = len(weight)
         for buffer in (layer.running_mean, layer.running_var):
             if buffer is not None:
@@ -129,9 +157,11 @@ def fit_sizes(layer: nn.Module) -> None:
 
 def _attach(module: nn.Module, full: str, entry: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> None:
     layer, name = _split(module, full)
+    if parametrize.is_parametrized(layer, name):
+        return  # by way of a layer that is tied to it
     weight = cast(Tensor, getattr(layer, name)).detach()
     if entry["kind"] == Mask.kind:
-        parametrize.register_parametrization(layer, name, Mask(weight))
+        register(layer, name, Mask(weight))
         return
     free, uniform = bool(entry.get("free")), bool(entry.get("reach"))
     values = state.get(_key(full, "original1" if free else "original"))
@@ -149,4 +179,4 @@ def _attach(module: nn.Module, full: str, entry: Mapping[str, Any], state: Mappi
         torch.zeros_like(clusters) if uniform else None,
         weight.clone() if free else None,
     )
-    parametrize.register_parametrization(layer, name, shared, unsafe=True)
+    register(layer, name, shared, beside=free)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compiler.errors import InputError, RecipeError
-from compiler.train import bypass, channels
+from compiler.train import bypass, channels, group_lasso
 from compiler.train.group_lasso import Term, norms_after, term
 from compiler.train.groups import SHAPES, Partition, along, blocks, by_labels, whole
 from compiler.train.layers import Site, weights
@@ -21,6 +21,11 @@ from compiler.train.table import Table
 __all__ = ["KINDS", "Groups", "Plan", "make_terms", "plan"]
 
 KINDS = (*SHAPES, "block", "depth", "coupled", "labels")
+
+_BLOCK = (
+    "a block is a module with the methods branch(), which returns its layers under the shortcut, and bypassed(), which "
+    "returns what is left without them, as compiler.train.bypass.Residual says"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +135,8 @@ def make_terms(module: nn.Module, groups: Sequence[Groups], known: Plan) -> list
         else:
             made = [_plain(module, each, _named(key, sites, each.by), known) for key in each.layers]
         if not made:
-            raise RecipeError(f"groups by {each.by} find nothing in this network; give layers, or leave them out")
+            advice = _BLOCK if each.by == "depth" else "give layers, or leave them out"
+            raise RecipeError(f"groups by {each.by} find nothing in this network; {advice}")
         terms += [_sized(one, each) for one in made]
     return terms
 
@@ -144,7 +150,7 @@ def _plain(module: nn.Module, groups: Groups, site: Site, known: Plan) -> Term:
     elif groups.by == "labels":
         partition = _from_file(Path(cast(str, groups.file)), tuple(shape))
     else:
-        partition = SHAPES[groups.by](shape)
+        partition = group_lasso.partition(site, groups.by)
     return term(site, partition, groups.strength, None if norm is None else module.get_submodule(norm))
 
 
@@ -153,7 +159,11 @@ def _depth(module: nn.Module, groups: Groups, sites: Mapping[str, Site], known: 
     paths = {layer: path for path, layer in module.named_modules()}
     terms = []
     for path in groups.layers or residual:
-        block = _named(path, residual, groups.by)
+        if path not in residual:
+            raise RecipeError(
+                f"groups by depth name {path}; this network has {', '.join(residual) or 'none'}: {_BLOCK}"
+            )
+        block = residual[path]
         parts = [sites[paths[layer]] for layer in block.branch()]
         if groups.norms:
             norms = [known.norms[site.key] for site in parts if site.key in known.norms]

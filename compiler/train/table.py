@@ -20,7 +20,7 @@ _MISSING: Any = object()
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a recipe. Raises `RecipeError` if the file cannot be read or is not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

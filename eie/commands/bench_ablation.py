@@ -9,7 +9,7 @@ import click
 
 from eie.commands.bench_eie import layers_option, matrices_option, numbers, scale_option, seeds_option, shapes
 from eie.options import example, json_option
-from eie.output import Output, check_writable_folder, write_whole
+from eie.output import Output, check_writable_folder
 
 __all__ = ["ablation"]
 
@@ -52,6 +52,7 @@ def ablation(
     if folder is not None:
         check_writable_folder(folder, "--output")
 
+    from compiler.files import write_file
     from sim.benchmarks.ablation import STEPS, ablate, markdown
     from sim.benchmarks.versions import versions
 
@@ -91,7 +92,9 @@ def ablation(
     }
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "ablation.md", markdown(steps, command).encode())
-        write_whole(folder / "ablation.json", (json.dumps(answer, allow_nan=False) + "\n").encode())
+        write_file(folder / "ablation.md", markdown(steps, command).encode())
+        # The rows of each layer and seed are for --json: the means of them stand in ablation.md.
+        short = {**answer, "steps": [{**step.asdict(), "rows": len(step.measurement.rows)} for step in steps]}
+        write_file(folder / "ablation.json", (json.dumps(short, indent=1, allow_nan=False) + "\n").encode())
     output.result(answer)
     ctx.exit(1 if differences else 0)

@@ -9,7 +9,7 @@ import click
 
 from eie.commands.bench_eie import layers_option, numbers, scale_option, shapes
 from eie.options import example
-from eie.output import Output, check_writable_folder, write_whole
+from eie.output import Output, check_writable_folder
 
 __all__ = ["studies"]
 
@@ -25,7 +25,7 @@ DEFAULT_LAYERS = "Alex-7,VGG-7,NT-We"
     short_help="Plots over PE count, queue depth, index width, memory width.",
 )
 @click.option("-o", "--output", "folder", metavar="DIR", required=True, type=click.Path(path_type=Path),
-              help="Folder of the PNG and JSON files; may be new.")  # fmt: skip
+              help="Folder of the SVG and JSON files; may be new.")  # fmt: skip
 @click.option("--study", "chosen", multiple=True, type=click.Choice(STUDIES), help="Only this; may be repeated.")
 @layers_option
 @click.option("--full", is_flag=True, help=f"All nine layers instead of {DEFAULT_LAYERS}.")
@@ -42,7 +42,7 @@ def studies(
     rtl: tuple[int, ...],
     scale: int,
 ) -> None:
-    """Vary PE count, queue depth, index width and width of the weight memory; write one PNG and one JSON for each.
+    """Vary PE count, queue depth, index width and width of the weight memory; write one SVG and one JSON for each.
 
     By the cycle model, on the balanced array and on the published one. At the PE counts of --rtl the hardware runs as
     well; ends with 1 if it differs from a model.
@@ -53,6 +53,7 @@ def studies(
         raise click.UsageError("--layers none leaves nothing to run; expected at least one layer")
     check_writable_folder(folder, "--output")
 
+    from compiler.files import write_file
     from hw.params import ParamsError
     from sim.benchmarks.plots import plot
     from sim.benchmarks.studies import ARRAYS, PES, means, run_study
@@ -74,8 +75,8 @@ def studies(
             "points": [point.asdict() for point in points],
             "versions": versions(),
         }
-        write_whole(folder / f"{study}.json", (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
-        write_whole(folder / f"{study}.png", plot(study, points))
+        write_file(folder / f"{study}.json", (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+        write_file(folder / f"{study}.svg", plot(study, points))
         figures = ("reads", "bits_read") if study == "width" else ("speedup", "efficiency", "load_balance", "padding")
         rows = []
         for array in ARRAYS:
@@ -89,4 +90,4 @@ def studies(
         output.table(("array", study, *figures), rows, title=title)
         if checked:
             output.text(f"hardware = models in every bit, cycle and counter at {', '.join(map(str, checked))} PEs")
-        output.text(f"{folder / study}.png, {folder / study}.json")
+        output.text(f"{folder / study}.svg, {folder / study}.json")

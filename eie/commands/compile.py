@@ -74,7 +74,8 @@ def compile_command(
     def after(name: str, graph: Graph) -> None:
         output.note(f"--- {name}\n{show(graph)}\n")
 
-    source = load(given, weights, trust, after if show_passes else None)
+    with output.patience(f"reading {given}"):
+        source = load(given, weights, trust, after if show_passes else None)
     calibration = source.calibration
     if calibrate is not None:
         calibration = fit(source.graph, read_inputs(calibrate, [node.name for node in source.graph.inputs]))
@@ -83,7 +84,8 @@ def compile_command(
             "eie: no --calibrate: inputs are taken as integers (exponent 0), and each shift is the smallest that "
             "cannot saturate"
         )
-    network, reports = lower(source.graph, params, calibration, options)
+    with output.patience("choosing number formats, encoding and packing"):
+        network, reports = lower(source.graph, params, calibration, options)
     save(network, target)
     facts = describe(network)
     show_compiled(output, target, facts, reports)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from eie.options import example, json_option, layers_option
-from eie.output import Output, check_writable, write_whole
+from eie.output import Output, check_writable
 
 if TYPE_CHECKING:
     from compiler.coding.container import Coder
@@ -44,11 +44,12 @@ def compress(source: Path, target: Path, coder: Coder, layers: tuple[str, ...], 
 
     from compiler.compressible import check_layers, compress_network, load_network
     from compiler.dcnet import write_net
+    from compiler.files import write_file
 
     check_layers(source, layers)
     if target.suffix == ".net":
         data, forms = write_net(load_network(source, layers))
-        write_whole(target, data)
+        write_file(target, data)
         described = [f"{form.name}={'x'.join(map(str, form.shape))}:{form.bits}" for form in forms]
         output.text(f"{target}: {len(data):,} bytes; to read it: " + " ".join(f"--layer {text}" for text in described))
         output.result({"file": str(target), "file_bytes": len(data), "layers": described})
@@ -59,7 +60,7 @@ def compress(source: Path, target: Path, coder: Coder, layers: tuple[str, ...], 
         data, sizes = compress_image(source, coder)
     else:
         data, sizes = compress_network(load_network(source, layers), coder)
-    write_whole(target, data)
+    write_file(target, data)
     given = source.stat().st_size if source.is_file() else None
     was = f"{given:,} → " if given is not None else ""
     output.text(f"{target}: {was}{len(data):,} bytes, {sizes.ratio:.1f} times smaller than float32 ({coder})")

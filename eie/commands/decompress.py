@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from eie.options import example, json_option, layers_option
-from eie.output import Output, check_writable, write_whole
+from eie.output import Output, check_writable
 
 
 @click.command(
@@ -35,6 +35,7 @@ def decompress(file: Path, target: Path, layers: tuple[str, ...], json_to: str |
 
     from compiler.coding.container import FixedContent, decompress_any
     from compiler.compressible import check_layers, load_network, naming, read_file
+    from compiler.files import write_file
     from hw.layouts import FORMAT_VERSION
     from sim.packed import restore_image
 
@@ -50,7 +51,7 @@ def decompress(file: Path, target: Path, layers: tuple[str, ...], json_to: str |
                 data, old = restore_image(found), found.image_crc is None
             else:
                 data = save(found.network.state())
-    write_whole(target, data)
+    write_file(target, data)
     if old:
         output.note(f"eie: {file} was made by format 2: the image is packed anew for format {FORMAT_VERSION}")
     what = "image" if kind == "fixed" else "trained network"

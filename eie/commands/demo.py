@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from eie.failure import ReportingCommand
-from eie.output import Output, check_writable_folder, write_whole
+from eie.output import Output, check_writable_folder
 
 __all__ = ["demo"]
 
@@ -39,6 +39,7 @@ def demo(
     out: Path,
 ) -> None:
     """Train, compress, compile, simulate and compare a classifier of handwritten digits."""
+    from compiler.files import write_file
     from hw.params import Params
 
     folder = out / data
@@ -52,7 +53,7 @@ def demo(
 
     output = Output()
     report = demonstrate(data, params, samples, seed, engine, folder, Clock(output), waves, mnist_dir)
-    write_whole(folder / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    write_file(folder / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     output.text(summary(report))
     ctx.exit(0 if report["equal"] and report["fixed_point"]["good"] else 1)
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from eie.options import example, json_option
-from eie.output import Output, check_writable, check_writable_folder, write_whole
+from eie.output import Output, check_writable, check_writable_folder
 
 ENGINES = ("golden", "cycles", "rtl", "amaranth")
 
@@ -27,7 +27,7 @@ ENGINES = ("golden", "cycles", "rtl", "amaranth")
     metavar="X.npy",
     required=True,
     type=click.Path(path_type=Path),
-    help="(batch, …): int16 is taken raw, float is quantized; one sample is a batch of one. "
+    help="(batch, …): int16 is taken raw, float is quantized; one sample is a batch of one; - is standard input. "
     "Several inputs: an .npz with an array for each, by name.",
 )
 @click.option(
@@ -72,8 +72,10 @@ def run(
 
     import numpy as np
 
+    from compiler.files import write_file
     from compiler.network_file import load
     from eie.inputs import read_inputs
+    from eie.preview import show_outputs
     from eie.trace import write_trace
     from sim.network import run_network
 
@@ -92,15 +94,16 @@ def run(
         for node, name in list(zip(network.graph.outputs, result.names, strict=True))[1:]:
             arrays |= {f"{node.name}.raw": result.values[name], f"{node.name}.value": result.real(name)}
         np.savez(buffer, **arrays)
-        write_whole(target, buffer.getvalue())
+        write_file(target, buffer.getvalue())
     if trace is not None:
         write_trace(result, trace)
     counters = list(dict.fromkeys(name for layer in result.layers for name in layer.counters))
     batch = len(result.raw)
+    times = () if result.cycles is None else ("cycles", "latency")
     output.table(
-        ("layer", "on", "cycles", "latency", *counters),
+        ("layer", "on", *times, *counters),
         [
-            (layer.name, layer.on, layer.cycles, layer.latency, *(layer.counters.get(name) for name in counters))
+            (layer.name, layer.on, *(getattr(layer, time) for time in times), *map(layer.counters.get, counters))
             for layer in result.layers
         ],
         title=f"{engine}, {result.pes} PEs, batch of {batch}",
@@ -110,6 +113,9 @@ def run(
             f"{result.cycles:,} cycles, {result.cycles / batch:,.1f} a sample; "
             f"{result.drain_cycles:,} of them write back at the end"
         )
+    if target is None:
+        show_outputs(output, result, {node.inputs[0]: node.name for node in network.graph.outputs})
+        output.text("All outputs as numbers: --output y.npz")
     for what, path in (("outputs", target), ("waveform", result.waves), ("trace", trace)):
         if path is not None:
             output.text(f"{what}: {path}")

@@ -20,10 +20,11 @@ def verilog(preset: str, settings: tuple[str, ...], folder: Path, json_to: str |
     params, _ = make_params(preset, settings)
     check_writable_folder(folder, "--output")
 
-    from hw.export import export_verilog
+    from compiler.files import write_files
+    from hw.export import verilog_files
     from hw.layouts import identity
 
-    files = export_verilog(params, folder)
+    files = write_files(folder, verilog_files(params))
     for path in files:
         output.text(f"{path}  {path.stat().st_size:,} bytes")
     output.text(f"{params.pes} PEs, hash {identity(params)}")

@@ -1,4 +1,4 @@
-"""Plots of the studies, as PNG bytes."""
+"""Plots of the studies, as the bytes of an SVG."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+import matplotlib as mpl
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from sim.benchmarks.studies import ARRAYS, Point, means
@@ -31,7 +32,7 @@ def plot(study: str, points: Sequence[Point]) -> bytes:
     """A panel for each figure of the study: thin lines for layers, a thick one for the geometric mean."""
     label, panels = _PANELS[study]
     figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    FigureCanvasSVG(figure)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (name, title) in zip(axes, panels, strict=True):
         for number, array in enumerate(ARRAYS):
@@ -51,8 +52,9 @@ def plot(study: str, points: Sequence[Point]) -> bytes:
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize="small")
     buffer = io.BytesIO()
-    # No date and no version in the file: the same figures give the same bytes.
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    # Neither date nor random names: the same figures give the same bytes.
+    with mpl.rc_context({"svg.hashsalt": "studies"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 

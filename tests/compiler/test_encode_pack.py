@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from compiler.errors import ImageError
-from compiler.image.image import Image
-from compiler.image.memory import row_orders
+from compiler.image.check import check
+from compiler.image.image import Image, row_orders
 from compiler.image.words import memory_words
 from compiler.lower import stream, tiles
 from compiler.lower.chain import Chain
@@ -22,6 +22,7 @@ from compiler.lower.encode import EncodedLayer, encode
 from compiler.lower.pack import pack
 from compiler.lower.rows import assign_rows
 from compiler.lower.words import pack_words
+from compiler.options import DEFAULT, Options
 from hw.layouts import Memory, Op, descriptor, entry, fields, pointer_block, weight_word
 from hw.params import LANES, Params
 from sim import golden
@@ -30,9 +31,9 @@ from sim.decode import columns, decode
 from tests.compiler.networks import SMALL, distinct_codebook, expected, layer_of, network
 
 
-def build(graph: Chain) -> Image:
-    image = pack(graph, encode(graph))
-    image.verify()
+def build(graph: Chain, options: Options = DEFAULT) -> Image:
+    image = pack(graph, encode(graph, options), options)
+    check(image)
     return image
 
 
@@ -68,33 +69,32 @@ def assert_comes_back(graph: Chain, image: Image) -> None:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Params, list[int], float, int]:
+def cases(draw: st.DrawFn) -> tuple[Params, Options, list[int], float, int]:
     params = Params(
         pes=1 << draw(st.integers(0, 6)),
         index_bits=draw(st.integers(4, 8)),
         code_bits=draw(st.integers(2, 8)),
         rows=draw(st.sampled_from([2, 8, 1024])),
-        balanced=draw(st.booleans()),
         fragments=1 << draw(st.integers(0, 3)),
         fold=draw(st.integers(1, 2)),
-        skip_empty=draw(st.booleans()),
         descriptors=1024,
         bias_words=8192,
         weight_words=1 << 14,
     )
     widths = draw(st.lists(st.integers(1, 150), min_size=2, max_size=4))
-    return params, widths, draw(st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0])), draw(st.integers(0, 1 << 32))
+    options = Options(balanced=draw(st.booleans()), skip_empty=draw(st.booleans()))
+    return params, options, widths, draw(st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0])), draw(st.integers(0, 1 << 32))
 
 
 @given(cases())
-@example((Params(pes=64, rows=1024), [1, 1, 1], 1.0, 0))
-@example((Params(pes=1, index_bits=4, rows=1024), [3, 1000], 0.004, 0))
-@example((Params(pes=8, balanced=False), [17, 9, 16], 0.2, 0))
-def test_encode_and_decode_give_the_matrix_back(case: tuple[Params, list[int], float, int]) -> None:
-    params, widths, density, seed = case
+@example((Params(pes=64, rows=1024), DEFAULT, [1, 1, 1], 1.0, 0))
+@example((Params(pes=1, index_bits=4, rows=1024), DEFAULT, [3, 1000], 0.004, 0))
+@example((Params(pes=8), Options(balanced=False), [17, 9, 16], 0.2, 0))
+def test_encode_and_decode_give_the_matrix_back(case: tuple[Params, Options, list[int], float, int]) -> None:
+    params, options, widths, density, seed = case
     rng = np.random.default_rng(seed)
     graph = folded(network(rng, params, widths, density), rng)
-    assert_comes_back(graph, build(graph))
+    assert_comes_back(graph, build(graph, options))
 
 
 def corner_cases() -> dict[str, NDArray[np.uint8]]:
@@ -134,10 +134,10 @@ def corner_cases() -> dict[str, NDArray[np.uint8]]:
 def test_corner_cases_come_back(
     name: str, codes: NDArray[np.uint8], balanced: bool, fold: bool, pes: int, rng: np.random.Generator
 ) -> None:
-    params = SMALL.replace(pes=pes, index_bits=4, balanced=balanced, rows=256, weight_words=2048)
+    params = SMALL.replace(pes=pes, index_bits=4, rows=256, weight_words=2048)
     layer = dataclasses.replace(layer_of(codes, distinct_codebook(rng, 4), rng), fold=fold)
     graph = Chain((layer,), params)
-    image = build(graph)
+    image = build(graph, Options(balanced=balanced))
     assert_comes_back(graph, image)
     if name == "gap longer than the index" and pes == 1 and not fold:
         # 198 zeros between two entries, 150 before the only one: 12 and 9 full reaches of 16.
@@ -148,9 +148,9 @@ def test_column_of_the_publication() -> None:
     # EIE, section III: 0,0,1,2, eighteen zeros, 3 is stored as v = [1,2,0,3], z = [2,0,15,2].
     codes = np.zeros((23, 1), np.uint8)
     codes[[2, 3, 22], 0] = [1, 2, 3]
-    params = SMALL.replace(pes=1, index_bits=4, balanced=False)
+    params = SMALL.replace(pes=1, index_bits=4)
     rng = np.random.default_rng(0)
-    [encoded] = encode(Chain((layer_of(codes, distinct_codebook(rng, 4), rng),), params))
+    [encoded] = encode(Chain((layer_of(codes, distinct_codebook(rng, 4), rng),), params), Options(balanced=False))
     [block] = encoded.blocks
     assert block.codes.tolist() == [1, 2, 0, 3]
     assert block.indices.tolist() == [2, 0, 15, 2]
@@ -192,10 +192,10 @@ def plain_entries(
 @pytest.mark.parametrize("fold", [False, True])
 @pytest.mark.parametrize("balanced", [False, True])
 def test_entries_are_those_of_the_specification(balanced: bool, fold: bool, rng: np.random.Generator) -> None:
-    params = SMALL.replace(pes=2, index_bits=4, balanced=balanced, fragments=1)
+    params = SMALL.replace(pes=2, index_bits=4, fragments=1)
     graph = network(rng, params, [11, 90, 7], 0.03)
     graph = dataclasses.replace(graph, layers=tuple(dataclasses.replace(n, fold=fold) for n in graph.layers))
-    encoded = encode(graph)
+    encoded = encode(graph, Options(balanced=balanced))
     sources = list(range(11))
     for layer, form in zip(graph.layers, encoded, strict=True):
         [block] = form.blocks
@@ -208,32 +208,33 @@ def test_entries_are_those_of_the_specification(balanced: bool, fold: bool, rng:
 
 
 def test_a_column_that_is_empty_in_a_pe_may_cost_an_entry(rng: np.random.Generator) -> None:
-    params = SMALL.replace(pes=4, skip_empty=False, balanced=False, fragments=1)
+    params = SMALL.replace(pes=4, fragments=1)
+    options = Options(skip_empty=False, balanced=False)
     graph = network(rng, params, [21, 40], 0.05)
-    [form] = encode(graph)
+    [form] = encode(graph, options)
     [block] = form.blocks
-    plain = encode(dataclasses.replace(graph, params=params.replace(skip_empty=True)))[0].blocks[0].counts
+    plain = encode(graph, options.replace(skip_empty=True))[0].blocks[0].counts
     assert (block.counts[:, :21] == np.maximum(plain[:, :21], 1)).all()
     assert (block.counts[:, :21] == 1).sum() > (plain[:, :21] == 1).sum() > 0
     assert not block.counts[:, 21:].any()  # beyond the inputs nothing is ever sent
-    assert_comes_back(graph, build(graph))
+    assert_comes_back(graph, build(graph, options))
 
 
 def test_rows_are_dealt_evenly_and_by_work(rng: np.random.Generator) -> None:
     work = (rng.lognormal(3, 1, 203)).astype(np.int64)
     for pes in (1, 4, 16, 64):
         params = Params(pes=pes, fragments=1)
-        assignment = assign_rows(work, params)
+        assignment = assign_rows(work, params, DEFAULT)
         assert (assignment.slots, assignment.fragment_slots, assignment.split) == (-(-203 // pes), 0, 1)
         loads = np.bincount(assignment.pe, weights=work, minlength=pes)
-        interleaved = assign_rows(work, params.replace(balanced=False))
+        interleaved = assign_rows(work, params, Options(balanced=False))
         assert interleaved.pe.tolist() == [n % pes for n in range(203)]
         assert interleaved.slot.tolist() == [n // pes for n in range(203)]
         assert loads.max() <= np.bincount(interleaved.pe, weights=work, minlength=pes).max()
         for pe in range(pes):  # neurons ascend, from slot 0 on
             mine = np.flatnonzero(assignment.pe == pe)
             assert np.array_equal(assignment.slot[mine], np.arange(len(mine)))
-        again = assign_rows(work, params)
+        again = assign_rows(work, params, DEFAULT)
         assert np.array_equal(assignment.pe, again.pe)
         assert np.array_equal(assignment.slot, again.slot)
         order = assignment.positions(params)
@@ -245,7 +246,7 @@ def test_rows_are_dealt_evenly_and_by_work(rng: np.random.Generator) -> None:
 def test_split_rows_even_out_the_work(pes: int, rng: np.random.Generator) -> None:
     work = rng.integers(400, 600, 5 * pes + (pes + 1) // 2)
     params = Params(pes=pes)
-    assignment = assign_rows(work, params)
+    assignment = assign_rows(work, params, DEFAULT)
     assert assignment.fragments
     assert assignment.split <= params.max_split
     loads = np.zeros(pes, np.int64)
@@ -264,7 +265,7 @@ def test_split_rows_even_out_the_work(pes: int, rng: np.random.Generator) -> Non
             loads[assignment.pe[row]] += amount
     runs = loads.reshape(-1, assignment.split)
     assert (runs.max(axis=1) - runs.min(axis=1) <= 1).all()
-    whole = assign_rows(work, params.replace(fragments=1))
+    whole = assign_rows(work, params.replace(fragments=1), DEFAULT)
     assert loads.max() < np.bincount(whole.pe, weights=work, minlength=pes).max()
     order = assignment.positions(params)
     assert np.array_equal(np.sort(order[order >= 0]), np.arange(len(work)))
@@ -378,10 +379,10 @@ def test_memories_hold_what_the_specification_says(rng: np.random.Generator) -> 
 
 def test_networks_compute_what_they_should(rng: np.random.Generator) -> None:
     for balanced in (False, True):
-        params = SMALL.replace(pes=8, balanced=balanced)
+        params = SMALL.replace(pes=8)
         graph = network(rng, params, [40, 33, 17, 5], 0.3)
         x = rng.integers(-32768, 32768, (6, 40)).astype(np.int16)
-        results = golden.run(decode(build(graph)), x, params.acc_bits)
+        results = golden.run(decode(build(graph, Options(balanced=balanced))), x, params.acc_bits)
         for result, right in zip(results, expected(graph, x), strict=True):
             np.testing.assert_array_equal(result.raw, right)
 

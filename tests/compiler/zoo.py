@@ -99,6 +99,10 @@ def _tanh_gelu(m: Body, x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+def _fake_channels(m: Body, x: Tensor) -> Tensor:
+    return torch.fake_quantize_per_channel_affine(x, torch.full((2,), 0.5), torch.zeros(2, dtype=torch.int32), 1, -3, 4)
+
+
 PRODUCTS = [
     _layer("linear", lambda: nn.Linear(8, 4), (8,)),
     _layer("linear without bias", lambda: nn.Linear(8, 4, bias=False), (8,)),
@@ -109,6 +113,7 @@ PRODUCTS = [
     _of("W @ x.T", lambda m, x: (m.w @ x.t()).t(), (8,), parts=_w(3, 8)),
     _of("matrix times vector", lambda m, x: x @ m.w, parts=_w(8)),
     _of("addmm", lambda m, x: torch.addmm(torch.ones(3), x, m.w), (8,), parts=_w(8, 3)),
+    _of("mm and mv", lambda m, x: torch.mv(torch.mm(x, m.w), m.w[0]), (3,), parts=_w(3, 3)),
     _of("inner", lambda m, x: torch.inner(x, m.w), parts=_w(3, 8)),
     _of("tensordot", lambda m, x: torch.tensordot(x, m.w, dims=([2], [1])), parts=_w(5, 6)),
     _of("einsum last", lambda m, x: torch.einsum("bi,oi->bo", x, m.w), (8,), parts=_w(3, 8)),
@@ -129,9 +134,12 @@ ELEMENTWISE = [
     _of("add two", lambda m, x, y: torch.add(x, y, alpha=-0.5), (4, 5), (4, 5)),
     _of("subtract two", lambda m, x, y: x - y, (4, 5), (4, 5)),
     _of("multiply two", lambda m, x, y: x * y, (4, 5), (4, 5)),
-    _of("square", lambda m, x: x**2),
+    _of("square", lambda m, x: x**2 + torch.ops.aten.square.default(x)),
     _of("gate by itself", lambda m, x: x * torch.sigmoid(x)),
     _of("in place", lambda m, x: (x + 0).mul_(2).add_(1).relu_()),
+    _of("channels scaled by their mean", lambda m, x: x * torch.sigmoid(x.mean((2, 3), keepdim=True))),
+    _of("fake quantize", lambda m, x: torch.fake_quantize_per_tensor_affine(x, 0.25, 0, -3, 4)),
+    _of("fake quantize channels", _fake_channels),
     _layer("relu", nn.ReLU),
     _of("relu6", lambda m, x: F.relu6(5 * x)),
     _layer("hardtanh", lambda: nn.Hardtanh(-0.5, 0.7)),
@@ -159,12 +167,18 @@ MAPS = [
     _layer("conv2d valid", lambda: nn.Conv2d(2, 3, 3, padding="valid")),
     _layer("depthwise", lambda: nn.Conv2d(2, 4, 3, padding=1, groups=2, bias=False)),
     _layer("asymmetric", lambda: nn.Sequential(nn.ZeroPad2d((0, 1, 2, 0)), nn.Conv2d(2, 3, 3, 2))),
+    _of(
+        "convolution",
+        lambda m, x: torch.convolution(x, m.w, None, [1, 1], [1, 0], [1, 1], False, [0, 0], 1),
+        parts=_w(3, 2, 3, 3),
+    ),
     _layer("conv1d", lambda: nn.Conv1d(4, 3, 3, 2, 1), (4, 9)),
     _layer("conv1d same", lambda: nn.Conv1d(4, 3, 4, padding="same"), (4, 9)),
     _layer("max pool", lambda: nn.MaxPool2d(3, 2, 1)),
     _layer("max pool ceil", lambda: nn.MaxPool2d((2, 3), 2, ceil_mode=True), (2, 7, 8)),
     _layer("max pool dilated", lambda: nn.MaxPool2d(2, 1, dilation=2)),
     _of("max pool with indices", lambda m, x: F.max_pool2d(x, 2, return_indices=True)[0]),
+    _of("max pool 1d with indices", lambda m, x: F.max_pool1d(x, 2, return_indices=True)[0], (4, 9)),
     _layer("max pool 1d", lambda: nn.MaxPool1d(2), (4, 9)),
     _layer("average pool", lambda: nn.AvgPool2d((2, 4))),
     _layer("average pool padded", lambda: nn.AvgPool2d(3, 2, 1)),
@@ -208,9 +222,12 @@ MOVES = [
     _of("flatten and unflatten", lambda m, x: x.flatten(1).unflatten(1, (12, 8))),
     _of("squeeze", lambda m, x: x.unsqueeze(1).squeeze(1).unsqueeze(-1).squeeze()),
     _of("samples moved and reshaped", lambda m, x: x.transpose(0, 1).flatten(2).transpose(0, 1)),
+    _of("expand", lambda m, x: x.unsqueeze(2).expand(-1, -1, 3, -1, -1)),
     _of("repeat", lambda m, x: x.repeat(1, 2, 1, 1)),
     _of("pad", lambda m, x: F.pad(x, (1, 2, 0, 3))),
+    _of("pad twice", lambda m, x: torch.constant_pad_nd(torch.ops.aten.alias.default(x), (1, 2))),
     _layer("embedding", lambda: nn.Embedding(5, 3), (4, "index")),
+    _of("rows of a table", lambda m, x: m.w[x], (4, "index"), parts=_w(5, 3, 2)),
     _of("one hot", lambda m, x: F.one_hot(x, 5).float() @ m.w, (4, "index"), parts=_w(5, 3)),
     _of("positions added", lambda m, x: x + m.e(torch.arange(4)), (4, 8), parts=lambda: {"e": nn.Embedding(4, 8)}),
     _of("integers as numbers", lambda m, x: m.fc(x.float() / 4), (8, "index"), parts=_fc()),
@@ -220,6 +237,8 @@ MOVES = [
 OUTPUTS = [
     _of("softmax", lambda m, x: m.fc(x).softmax(-1), (8,), parts=_fc()),
     _of("log softmax of channels", lambda m, x: F.log_softmax(x, 1)),
+    _of("softmax without checks", lambda m, x: torch.ops.aten._softmax.default(x, 3, False)),
+    _of("log softmax without checks", lambda m, x: torch.ops.aten._log_softmax.default(x, 3, False)),
     _of("argmax", lambda m, x: m.fc(x).argmax(1), (8,), parts=_fc()),
     _of("argmax of softmax", lambda m, x: x.softmax(2).argmax(2)),
     _of("two outputs", lambda m, x: (m.fc(x), m.fc(x).relu()), (8,), parts=_fc()),
@@ -249,6 +268,7 @@ RECURRENT = [
     _of("lstm cell in a loop", lambda m, x: _loop(m.cell, x), (4, 6), parts=lambda: {"cell": nn.LSTMCell(6, 5)}),
     _of("gru cell in a loop", lambda m, x: _loop(m.cell, x), (4, 6), parts=lambda: {"cell": nn.GRUCell(6, 5)}),
     _of("rnn cell in a loop", lambda m, x: _loop(m.cell, x), (4, 6), parts=lambda: {"cell": nn.RNNCell(6, 5)}),
+    _of("rnn relu cell", lambda m, x: m.cell(x), (6,), parts=lambda: {"cell": nn.RNNCell(6, 5, nonlinearity="relu")}),
 ]  # fmt: skip
 
 

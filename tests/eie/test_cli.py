@@ -68,11 +68,11 @@ def test_import_of_the_package_is_light_and_complete() -> None:
     code = (
         "import sys, eie\n"
         f"print([name for name in {HEAVY} if name in sys.modules])\n"
-        "from eie import Image, compile, run\n"
-        "print(Image.__name__, callable(compile), callable(run))"
+        "from eie import compile, load, run, save\n"
+        "print(*map(callable, (compile, load, run, save)))"
     )
     result = run_python("-c", code)
-    assert result.stdout.splitlines() == ["[]", "Image True True"], result.stderr
+    assert result.stdout.splitlines() == ["[]", "True True True True"], result.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -129,7 +129,7 @@ def fail(*arguments: object, **named: object) -> NoReturn:
 def test_an_internal_error_is_short_and_tells_how_to_see_more(invoke, tmp_path, monkeypatch) -> None:
     import hw.export
 
-    monkeypatch.setattr(hw.export, "export_verilog", fail)
+    monkeypatch.setattr(hw.export, "verilog_files", fail)
     result = invoke("verilog", "-o", tmp_path / "rtl")
     assert result.exit_code == 70
     assert "RuntimeError: the sky fell" in result.stderr
@@ -148,7 +148,7 @@ def test_an_interrupt_is_no_failed_comparison(invoke, tmp_path, monkeypatch) -> 
     def interrupt(*arguments: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(hw.export, "export_verilog", interrupt)
+    monkeypatch.setattr(hw.export, "verilog_files", interrupt)
     assert invoke("verilog", "-o", tmp_path / "rtl").exit_code == 130
 
 

@@ -104,13 +104,13 @@ def test_bench_studies_writes_plots_and_json(invoke, tmp_path) -> None:
                  "--layers", "NT-We", "--rtl", "none")  # fmt: skip
     result = invoke(*arguments)
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["depth.json", "depth.png", "width.json", "width.png"]
-    plot = (tmp_path / "depth.png").read_bytes()
-    assert plot.startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["depth.json", "depth.svg", "width.json", "width.svg"]
+    plot = (tmp_path / "depth.svg").read_bytes()
+    assert b"</svg>" in plot
     points = json.loads((tmp_path / "depth.json").read_text())["points"]
     assert {point["array"] for point in points} == {"BALANCED_64", "EIE_64"}
     invoke(*arguments)
-    assert (tmp_path / "depth.png").read_bytes() == plot
+    assert (tmp_path / "depth.svg").read_bytes() == plot
 
 
 def test_bench_speed_writes_its_rows(invoke) -> None:

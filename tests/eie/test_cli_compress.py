@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from compiler.coding.container import compress_fixed
+from compiler.network_file import load
+from compiler.options import preset_options
 from eie.commands import bench_compress
+from hw.layouts import FORMAT_VERSION
+from hw.params import preset
+from sim.packed import graph_of
+from tests.compiler.coding.fixed import chain
 from tests.compiler.coding.models import floats, tensor
+
+FORMATS = Path(__file__).parents[1] / "compiler" / "coding" / "data"
 
 
 @pytest.fixture
@@ -92,7 +102,7 @@ def test_a_compressor_that_loses_something_writes_nothing(invoke, layer, trained
     target = tmp_path / "x.eiez"
     made = sim.packed.image_file
     with monkeypatch.context() as patch:
-        patch.setattr(sim.packed, "image_file", lambda graph: made(graph)[:-1] + b"?")
+        patch.setattr(sim.packed, "image_file", lambda *network: made(*network)[:-1] + b"?")
         result = invoke("compress", layer.image, "-o", target)
     assert result.exit_code == 2
     assert "gives another file" in result.output
@@ -113,7 +123,7 @@ def test_another_kits_image_is_not_passed_off_as_the_same(invoke, layer, tmp_pat
 
     packed, target = tmp_path / "x.eiez", tmp_path / "x.eie"
     assert invoke("compress", layer.image, "-o", packed).exit_code == 0
-    monkeypatch.setattr(sim.packed, "image_file", lambda graph: b"another")
+    monkeypatch.setattr(sim.packed, "image_file", lambda *network: b"another")
     result = invoke("decompress", packed, "-o", target)
     assert result.exit_code == 2
     assert "use the version of the kit that compressed it" in result.output
@@ -205,3 +215,52 @@ def test_bench_compress_counts_all_bytes_beside_nncodec(invoke, trained, monkeyp
     assert rows[2]["file_bytes"] == round(1000 + side)
     assert rows[1]["smaller_than_nncodec"] == pytest.approx(1 - rows[1]["file_bytes"] / (1000 + side))
     assert bench_compress.compress.name == "compress"
+
+
+@pytest.mark.parametrize("name", ["EIE_64", "BALANCED_4"])
+def test_decompress_packs_it_anew_and_says_so(invoke, name, tmp_path) -> None:
+    target = tmp_path / "n.eie"
+    result = invoke("decompress", FORMATS / f"format2-fixed-{name}.eiez", "-o", target)
+    assert result.exit_code == 0, result.output
+    assert f"made by format 2: the image is packed anew for format {FORMAT_VERSION}" in result.stderr
+    image = load(target).images[0]
+    assert image.options == preset_options(name)
+    assert image.params == preset(name)
+    for layer, right in zip(graph_of(image).layers, chain(preset(name)).layers, strict=True):
+        assert (layer.codes == right.codes).all()
+        assert (layer.codebook == right.codebook).all()
+        assert (layer.bias == right.bias).all()
+
+
+def test_a_file_of_today_is_held_to_its_checksum(invoke, tmp_path) -> None:
+    made, options = chain(preset("BALANCED_4")), preset_options("BALANCED_4")
+    path = tmp_path / "n.eiez"
+    path.write_bytes(compress_fixed(made, options, 1))
+    result = invoke("decompress", path, "-o", tmp_path / "n.eie")
+    assert result.exit_code == 2
+    assert "use the version of the kit that compressed it" in result.stderr
+    assert not (tmp_path / "n.eie").exists()
+
+
+def test_floats_of_format_2_need_no_note(invoke, tmp_path) -> None:
+    result = invoke("decompress", FORMATS / "format2-float.eiez", "-o", tmp_path / "m.safetensors")
+    assert result.exit_code == 0, result.output
+    assert "anew" not in result.stderr
+    assert load_file(tmp_path / "m.safetensors")["fc1.bias"][1] == np.float32(1) / 3
+
+
+def test_what_the_host_computes_with_tensors_is_not_compressed(invoke, layer, tmp_path) -> None:
+    from compiler.graph.ir import Graph, Node
+    from compiler.network import Network
+    from compiler.network_file import save
+
+    network = load(layer.image)
+    source, *rest = network.graph
+    constant = Node("c", "Constant", (), {"exponent": 0}, {"value": np.zeros((2,), np.int16)})
+    with pytest.MonkeyPatch.context() as patch:  # such a constant is of no use, but a file may have it
+        patch.setattr("compiler.network_file.check_network", lambda network: None)
+        save(Network(network.params, Graph((source, constant, *rest)), network.images), tmp_path / "c.eie")
+        result = invoke("compress", tmp_path / "c.eie", "-o", tmp_path / "c.eiez")
+    assert result.exit_code == 2
+    assert "the host computes c (Constant)" in result.stderr
+    assert not (tmp_path / "c.eiez").exists()

@@ -28,7 +28,7 @@ def with_inputs():
 class Unsupported(nn.Module):
     def __init__(self):
         super().__init__()
-        self.stem = nn.Sequential(nn.Linear(12, 9), nn.Sigmoid())
+        self.stem = nn.Sequential(nn.Linear(12, 9), nn.Softsign())
         self.head = nn.Sequential(nn.Linear(9, 4), nn.LayerNorm(4))
 
     def forward(self, x):
@@ -106,7 +106,7 @@ def test_example_inputs_of_the_function_give_the_shape(models, invoke) -> None:
 def test_unsupported_operations_are_all_listed_with_their_paths(models, invoke) -> None:
     result = invoke("compile", "own_models:unsupported", "-o", "n.eie")
     assert result.exit_code == 2
-    for word in ("sigmoid", "layer_norm", "stem.1", "head.1"):
+    for word in ("layer_norm", "stem.1", "head.1"):
         assert word in result.stderr
     assert not Path("n.eie").exists()
 

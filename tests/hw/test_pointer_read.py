@@ -61,7 +61,7 @@ def test_start_count_take_and_dropped_columns_three_cycles_later(simulate, rng):
     ("field", "value", "legal"),
     [
         ("pes", 3, "power of two"), ("pes", 512, "256"), ("index_bits", 3, "4 to 8"), ("code_bits", 9, "2 to 8"),
-        ("queue_depth", 5, "6 to"), ("acc_bits", 50, "33 to 48"), ("rows", True, "integer"), ("balanced", 1, "true or"),
+        ("queue_depth", 5, "6 to"), ("acc_bits", 50, "33 to 48"), ("rows", True, "integer"), ("refill", 1, "true or"),
     ],
 )  # fmt: skip
 def test_params_name_field_value_and_range(field, value, legal):

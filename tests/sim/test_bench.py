@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from compiler.errors import InputError
 from compiler.lower.pipeline import compile_graph
+from compiler.options import preset_options
 from hw.params import preset
 from sim import run as engines
 from sim.benchmarks import efficiency, speed, studies
@@ -134,10 +135,10 @@ def test_fault_in_a_spot_check_of_a_study_is_caught(monkeypatch, seed) -> None:
 
 
 def test_ablation_ends_at_the_balanced_array_one_change_a_row(seed) -> None:
-    chain = [params for _, _, params in arrays()]
-    assert chain[-1] == preset(END)
+    chain = [{**params.asdict(), **options.asdict()} for _, _, params, options in arrays()]
+    assert chain[-1] == {**preset(END).asdict(), **preset_options(END).asdict()}
     for before, after in itertools.pairwise(chain):
-        assert sum(before.asdict()[name] != after.asdict()[name] for name in before.asdict()) == 1
+        assert sum(before[name] != after[name] for name in before) == 1
     steps = ablate(choose(["VGG-6", "NT-We"]), [seed], pes=8, scale=SCALE)
     means = [step.measurement.geomean for step in steps]
     assert means[-1] > 1.2 * means[0]

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from compiler.errors import ImageError
-from compiler.image.image import Image
-from compiler.image.memory import LayerInfo
+from compiler.image.image import Image, LayerInfo
 from hw.layouts import Function, Op
 from hw.params import Params
 from sim import golden

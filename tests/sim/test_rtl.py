@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from compiler.errors import EieError
+from compiler.files import write_files
 from compiler.lower.chain import Chain, QuantizedLayer
 from compiler.lower.encode import encode
 from compiler.lower.pack import pack
+from compiler.options import Options
 from hw.accelerator import TOP_MODULE
-from hw.export import export_verilog, verilog_text
+from hw.export import verilog_files, verilog_text
 from hw.layouts import Memory, descriptor, fields, pointer_block, refill_header
 from hw.params import Params, preset
 from sim import cycles
@@ -249,7 +251,7 @@ def test_fault_room_rule_in_the_model_is_caught_by_the_hardware(monkeypatch):
 
 def test_a_last_tile_is_done_while_a_pe_is_at_the_one_before():
     """PE 0 works in the second tile alone, PE 1 a little in the third: the layer is finished when PE 0 is."""
-    params = Params(pes=2, rows=32, queue_depth=64, balanced=False, weight_words=22, pointer_blocks=12, act_lines=512,
+    params = Params(pes=2, rows=32, queue_depth=64, weight_words=22, pointer_blocks=12, act_lines=512,
                     bias_words=512, codebooks=4, descriptors=64)  # fmt: skip
     codes = np.zeros((40, 24), np.uint8)
     codes[0::2, 8:12] = 1
@@ -260,8 +262,8 @@ def test_a_last_tile_is_done_while_a_pe_is_at_the_one_before():
         name="layer", codes=codes, codebook=codebook, weight_exponent=0, bias=np.zeros(40, np.int64), shift=0,
         activation="none", input_exponent=0, output_exponent=0, exact=True,
     )  # fmt: skip
-    graph = Chain((layer,), params)
-    image = pack(graph, encode(graph))
+    graph, options = Chain((layer,), params), Options(balanced=False)
+    image = pack(graph, encode(graph, options), options)
     assert [step.keep for steps in image.steps for step in steps] == [1, 1, 0]
     x = np.zeros((2, 24), np.int16)
     x[:, [8, 9, 10, 11, 16]] = 1
@@ -344,7 +346,7 @@ def headers(tiles):
 @pytest.mark.parametrize("name", ["BALANCED_1", "BALANCED_4", "BALANCED_64", "EIE_64", "ECP5_PE"])
 def test_verilog_is_lint_clean_and_emits_one_pe(tmp_path, name):
     params = preset(name)
-    export_verilog(params, tmp_path)
+    write_files(tmp_path, verilog_files(params))
     text = (tmp_path / "accelerator.v").read_text()
     assert text.count("module eie_pe(") == 1
     assert len(re.findall(r"eie_pe \S*pe_\d+ \(", text)) == params.pes
@@ -360,7 +362,7 @@ def test_verilog_is_lint_clean_and_emits_one_pe(tmp_path, name):
 @pytest.mark.rtl
 def test_c_header_compiles_and_agrees(tmp_path):
     params = preset("BALANCED_4")
-    export_verilog(params, tmp_path)
+    write_files(tmp_path, verilog_files(params))
     printing = 'int main(void){printf("%x %x %d", EIE_DATA, EIE_STATUS_ERROR_MASK, EIE_PARAM_PES);}'
     source = '#include <stdio.h>\n#include "eie.h"\n' + printing
     (tmp_path / "main.cpp").write_text(source)

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from compiler.train.stages import dsd
 from compiler.train.stages.base import Context, Distill, Stage, parse_stage
 from compiler.train.stages.group_lasso import GroupLasso
+from compiler.train.stages.iss import Iss
 from compiler.train.stages.lift import Lift
 from compiler.train.stages.prune import Prune
 from compiler.train.stages.scan import Scan
 from compiler.train.stages.share import Share
 from compiler.train.stages.shrink import Shrink
 from compiler.train.stages.teach import Teach
+from compiler.train.stages.terngrad import TernGrad
 from compiler.train.stages.train import Train
 from compiler.train.table import Table
 
@@ -26,6 +28,7 @@ __all__ = [
     "Context",
     "Distill",
     "GroupLasso",
+    "Iss",
     "Lift",
     "Prune",
     "Scan",
@@ -33,6 +36,7 @@ __all__ = [
     "Shrink",
     "Stage",
     "Teach",
+    "TernGrad",
     "Train",
     "parse",
 ]
@@ -41,9 +45,11 @@ KINDS: dict[str, type[Stage]] = {
     "teacher": Teach,
     "dense": Train,
     "finetune": Train,
+    "terngrad": TernGrad,
     "prune": Prune,
     "lift": Lift,
     "group_lasso": GroupLasso,
+    "iss": Iss,
     "shrink": Shrink,
     "sensitivity": Scan,
     "share": Share,

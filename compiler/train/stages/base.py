@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from compiler.errors import RecipeError
+from compiler.errors import ModelError, RecipeError
 from compiler.train.images import Images
 from compiler.train.loop import Hook, Lesson
 from compiler.train.schedule import Schedule
+from compiler.train.select import chosen
 from compiler.train.table import Table
 
-__all__ = ["Context", "Distill", "Stage", "parse_stage"]
+__all__ = ["Context", "Distill", "Stage", "parse_stage", "selection"]
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,22 @@ class Stage:
         """As a recipe says it, defaults filled in."""
         table = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
         table.pop("schedule", None)
+        for key in ("only", "ignore"):  # patterns, where a kind of stage has them
+            if key in table:
+                patterns = list(table.pop(key))
+                table |= {key: patterns} if patterns else {}
         return table if self.schedule is None else {**table, **self.schedule.asdict()}
+
+
+def selection(table: Table, layers: list[str] | None) -> tuple[dict[str, tuple[str, ...]], list[str] | None]:
+    """The keys ``only`` and ``ignore`` of a table, and the weights that they leave; see `select.chosen`."""
+    found = {"only": table.texts("only", default=[]), "ignore": table.texts("ignore", default=[])}
+    if layers is None:
+        return found, None
+    try:
+        return found, chosen(layers, found["only"] or None, found["ignore"])
+    except ModelError as error:
+        raise RecipeError(f"{table.source}: {table.where}: {error}") from None
 
 
 def parse_stage(

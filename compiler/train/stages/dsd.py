@@ -5,6 +5,7 @@
     epochs = 10             # of the sparse phase, and of the dense one unless dense_epochs says otherwise
     learning_rate = 1e-3    # of the sparse phase
     sparsity = 0.3          # one number, or a table with a number for each layer
+    ignore = ["head"]       # patterns of weights that stay dense; or only = [...], those that do not
     drop = 10               # the dense phase trains with learning_rate / drop
     rounds = 1              # how many times, one after the other
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 from typing import Any
 
 from compiler.train.dsd import DROP, SPARSITY, factors
+from compiler.train.stages.base import selection
 from compiler.train.table import Table
 
 __all__ = ["phases"]
@@ -36,6 +38,7 @@ def phases(table: Table, layers: list[str] | None) -> list[Table]:
     learning_rate = table.number("learning_rate", 0, 100)
     drop = table.number("drop", 1, _MOST_DROP, default=DROP, low_included=True)
     rounds = table.integer("rounds", 1, 100, default=1)
+    patterns, layers = selection(table, layers)
     density = _density(table, layers)
     both = dict(table.content)  # whatever else a training stage may be told
     found: list[Table] = []
@@ -43,7 +46,7 @@ def phases(table: Table, layers: list[str] | None) -> list[Table]:
         suffix = f"-{number // 2 + 1}" if rounds > 1 else ""
         sparse: dict[str, Any] = {
             "kind": "prune", "name": f"{name}-sparse{suffix}", "method": "oneshot", "density": density,
-            "epochs": epochs,
+            "epochs": epochs, **{key: list(value) for key, value in patterns.items() if value},
         }  # fmt: skip
         dense: dict[str, Any] = {"kind": "lift", "name": f"{name}-dense{suffix}", "epochs": dense_epochs}
         content = {**both, **(dense if number % 2 else sparse), "learning_rate": learning_rate * factor}

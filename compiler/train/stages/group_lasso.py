@@ -13,8 +13,10 @@ from torch import nn
 
 from compiler.errors import RecipeError
 from compiler.train import group_lasso, prune, structure
+from compiler.train.bypass import Bypassed
 from compiler.train.layers import make_plain
 from compiler.train.loop import Hook
+from compiler.train.narrowed import Narrowed
 from compiler.train.stages.base import Context, Stage
 from compiler.train.structured import Groups, Plan, make_terms, plan
 from compiler.train.table import Table
@@ -53,7 +55,7 @@ class GroupLasso(Stage):
     def begin(self, module: nn.Module, context: Context) -> dict[str, Any]:
         """Trace the network, and put masks on everything that may be frozen."""
         masked = structure.describe(module)
-        if any(entry["kind"] not in (prune.Mask.kind, "bypassed") for entry in masked.values()):
+        if any(entry["kind"] not in (prune.Mask.kind, Bypassed.kind, Narrowed.kind) for entry in masked.values()):
             raise RecipeError(f"stage {self.name}: the network has shared weights; a group lasso comes before sharing")
         make_plain(module)
         known = plan(module, self.groups, context.example(_SAMPLES))

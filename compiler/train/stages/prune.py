@@ -17,7 +17,7 @@ from compiler.errors import RecipeError
 from compiler.train import prune
 from compiler.train.layers import Site, density, weights
 from compiler.train.loop import Hook
-from compiler.train.stages.base import Context, Stage
+from compiler.train.stages.base import Context, Stage, selection
 from compiler.train.table import Table
 
 __all__ = ["METHODS", "Prune", "density_at"]
@@ -44,6 +44,7 @@ class Prune(Stage):
         learning rate falls anew.
     ramp : 0 … 1.
     rounds : how many.
+    only, ignore : patterns of the weights that are pruned (empty: all), or left as they are, see `select.chosen`.
     """
 
     density: float | str | Mapping[str, float]
@@ -51,10 +52,13 @@ class Prune(Stage):
     method: str
     ramp: float
     rounds: int
+    only: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
 
     @classmethod
     def options(cls, table: Table, layers: list[str] | None) -> dict[str, Any]:
         """Densities and how they are reached."""
+        patterns, layers = selection(table, layers)
         density: Any
         if table.content.get("density") == SENSITIVITY:
             density = table.text("density")
@@ -66,7 +70,8 @@ class Prune(Stage):
         method = table.choice("method", METHODS, default="gradual")
         rounds = table.integer("rounds", 1, 1000, default=1) if method == "iterative" else 1
         ramp = table.number("ramp", 0, 1, default=0.6, low_included=True, high_included=True)
-        options = {"density": density, "scope": scope, "method": method, "ramp": ramp, "rounds": rounds}
+        options: dict[str, Any] = {"density": density, "scope": scope, "method": method, "ramp": ramp, "rounds": rounds}
+        options |= patterns
         return {**options, "cycles": rounds}
 
     def asdict(self) -> dict[str, Any]:
@@ -78,7 +83,7 @@ class Prune(Stage):
 
     def begin(self, module: nn.Module, context: Context) -> dict[str, Any]:
         """Put every weight under a mask; record the densities at the start and those aimed at."""
-        sites = list(weights(module))
+        sites = self._sites(module)
         if not sites:
             raise RecipeError(f"stage {self.name}: the network has no layer that can be pruned")
         for site in sites:
@@ -90,7 +95,10 @@ class Prune(Stage):
 
     def hooks(self, module: nn.Module, context: Context, record: Mapping[str, Any]) -> list[Hook]:
         """Prune before steps."""
-        return [_Pruner(self, list(weights(module)), record["start"], record["goal"])]
+        return [_Pruner(self, self._sites(module), record["start"], record["goal"])]
+
+    def _sites(self, module: nn.Module) -> list[Site]:
+        return list(weights(module, self.only or None, self.ignore))
 
     def _goal(self, sites: list[Site], context: Context) -> float | Mapping[str, float]:
         keys = [site.key for site in sites]

@@ -13,7 +13,7 @@ from compiler.train import quantize
 from compiler.train.cluster import STARTS
 from compiler.train.layers import Site, biases, weights
 from compiler.train.loop import Hook, seed_of
-from compiler.train.stages.base import Context, Stage
+from compiler.train.stages.base import Context, Stage, selection
 from compiler.train.table import Table
 
 __all__ = ["Share"]
@@ -33,6 +33,7 @@ class Share(Stage):
     start : how the first values are found, see `cluster.STARTS`.
     grid : "free": any values; "uniform": multiples of one step, whose greatest is trained.
     labels : "fixed": a weight keeps its value's number (the thesis' -c); "free": it may change (-c+1).
+    only, ignore : patterns of the weights that are shared (empty: all), or left as they are, see `select.chosen`.
     """
 
     code_bits: int | Mapping[str, int]
@@ -40,12 +41,16 @@ class Share(Stage):
     start: str
     grid: str
     labels: str
+    only: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
     least_epochs: ClassVar[int | None] = 0
 
     @classmethod
     def options(cls, table: Table, layers: list[str] | None) -> dict[str, Any]:
         """Widths, and how values are found and trained."""
+        patterns, layers = selection(table, layers)
         return {
+            **patterns,
             "code_bits": table.per_layer("code_bits", layers, lambda t, key: t.integer(key, 1, 8, default=4)),
             "bias_bits": table.integer("bias_bits", 1, 8) if table.has("bias_bits") else None,
             "start": table.choice("start", STARTS, default="exact"),
@@ -55,14 +60,15 @@ class Share(Stage):
 
     def begin(self, module: nn.Module, context: Context) -> dict[str, Any]:
         """Cluster the weights, and the biases if that is asked for."""
-        sites = list(weights(module))
+        sites = list(weights(module, self.only or None, self.ignore))
         bits = self.code_bits if isinstance(self.code_bits, Mapping) else {site.key: self.code_bits for site in sites}
         if set(bits) != {site.key for site in sites}:
             keys = ", ".join(site.key for site in sites)
             raise RecipeError(f"stage {self.name}: code_bits names {', '.join(bits)}; the layers are {keys}")
         chosen = [(site, bits[site.key]) for site in sites]
         if self.bias_bits is not None:
-            chosen += [(site, self.bias_bits) for site in biases(module)]
+            layers = {site.module for site in sites}
+            chosen += [(site, self.bias_bits) for site in biases(module) if site.module in layers]
         before = {site.key: site.value.detach().clone() for site, _ in chosen}
         for number, (site, width) in enumerate(chosen):
             quantize.attach(
@@ -73,6 +79,7 @@ class Share(Stage):
                 uniform=self.grid == "uniform",
                 free=self.labels == "free",
                 seed=seed_of(context.seed, context.number, number),
+                key=site.key,
             )
         errors = {site.key: float(((site.value.detach() - before[site.key]) ** 2).sum()) for site, _ in chosen}
         return {"squared_error": errors, "validation_before_training": context.measure(module)}

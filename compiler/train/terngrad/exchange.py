@@ -12,10 +12,13 @@ Source: TernGrad (Wen et al., NIPS 2017), algorithm 1 and section 3.2 (scaler sh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from compiler.errors import ModelError
 from compiler.train.loop import Hook
 from compiler.train.terngrad.channel import Channel
 from compiler.train.terngrad.settings import Plan, Settings, plan_for
@@ -30,25 +33,65 @@ class Exchange:
     Attributes
     ----------
     settings : as they were given.
-    plan : which tensors are ternary.
     channel : where the workers meet.
     step, epoch : from 0; the step decides the random numbers. `set_epoch`, `Clock` and the communication hook set them.
     """
 
     def __init__(self, module: nn.Module, settings: Settings, channel: Channel) -> None:
-        self.settings, self.channel = settings, channel
-        self.plan: Plan = plan_for(module, settings)
+        self.settings, self.channel, self.module = settings, channel, module
         self.step = self.epoch = 0
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self._numbers = {id(parameter): number for number, parameter in enumerate(trained)}
-        self._trained = trained  # keeps them alive, so that the ids stay theirs
+        # All, so that one that is unfrozen later has its number; held, so that the ids stay theirs.
+        self._known = dict(module.named_parameters())
+        self._numbers = {id(parameter): number for number, parameter in enumerate(self._known.values())}
+        everything = plan_for(module, replace(settings, last=True))  # refuses a network of which nothing is ternary
+        self._plan: Plan | None = everything if settings.last else None
+        self._last: str | None = None
+        self._handles = [self._watched(*each) for each in self._known.items() if each[1].requires_grad]
+
+    @property
+    def plan(self) -> Plan:
+        """Which tensors are ternary.
+
+        The last layer is the one whose gradient comes first in the first backward pass: the one that the network used
+        last. Until then it is taken to be the one registered last.
+
+        Raises
+        ------
+        RecipeError
+            Nothing would be ternary.
+        """
+        if self._plan is not None:
+            return self._plan
+        plan = plan_for(self.module, self.settings, self._last)
+        if self._last is not None:
+            self._plan = plan
+        return plan
+
+    def _watched(self, name: str, parameter: nn.Parameter) -> RemovableHandle:
+        def note(_: Tensor) -> None:
+            self._last = self._last or name
+
+        handle: RemovableHandle = parameter.register_post_accumulate_grad_hook(note)  # type: ignore[no-untyped-call]
+        return handle
 
     def set_epoch(self, epoch: int) -> None:
         """Say that an epoch begins, counted from 0; needed only if every n-th one is float."""
         self.epoch = epoch
 
     def numbers(self, parameters: Sequence[Tensor]) -> list[int]:
-        """The places of parameters in the plan."""
+        """The places of parameters in the plan.
+
+        Raises
+        ------
+        ModelError
+            One was put into the module after the exchange was made.
+        """
+        unknown = [tuple(parameter.shape) for parameter in parameters if id(parameter) not in self._numbers]
+        if unknown:
+            raise ModelError(
+                f"parameters of shape {', '.join(map(str, unknown))} were not in the module when the exchange was "
+                "made; make it anew after whatever replaces parameters"
+            )
         return [self._numbers[id(parameter)] for parameter in parameters]
 
     def average(self, gradients: Sequence[Sequence[Tensor]], numbers: Sequence[int]) -> list[Tensor]:
@@ -59,6 +102,9 @@ class Exchange:
         gradients : for each worker of this process, its gradients of the same tensors.
         numbers : the tensors' places in the plan.
         """
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
         kinds = list(self.plan.ternary.values())
         everything_float = self.settings.float_epoch(self.epoch)
         ternary = [place for place, number in enumerate(numbers) if kinds[number] and not everything_float]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.errors import RecipeError
-from compiler.train.data import DATASETS, Dataset
+from compiler.train.data import DATASETS, Dataset, is_own
 from compiler.train.data import load as load_data
 from compiler.train.models import ModelSpec
 from compiler.train.schedule import Schedule
@@ -86,13 +86,12 @@ def parse(content: Mapping[str, Any], source: str) -> Job:
     name = top.text("name")
     seed = top.integer("seed", 0, SEED_LIMIT, default=1)
     data = top.table("data")
-    dataset = data.choice("name", DATASETS)
+    own = is_own(str(data.content.get("name")))
+    dataset = data.text("name") if own else data.choice("name", DATASETS)
     validation = data.number("validation", 0, 1, default=0.15)
     samples = data.integer("samples", 2, 1 << 30) if data.has("samples") else None
     data.finish()
     model = ModelSpec.parse(top.table("model"))
-    if model.foreign or not model.flat:
-        raise RecipeError(f"{source}: model.name is {model.name!r}; a distributed training takes one of the kit's own")
     times = top.table("schedule")
     schedule = Schedule.parse(times, 1)
     times.finish()

@@ -37,11 +37,11 @@ def ternarized(
     if channel is None:
         channel = Wire(scheme=settings.scheme) if dist.is_available() and dist.is_initialized() else Local(1)
     exchange = Exchange(module, settings, channel)
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
 
     def before_step(_: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
-        means = exchange.average([gradients], range(len(trained)))
+        means = exchange.average([gradients], exchange.numbers(trained))
         for parameter, mean in zip(trained, means, strict=True):
             parameter.grad = torch.empty_like(parameter).copy_(mean)
         exchange.step += 1

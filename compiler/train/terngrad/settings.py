@@ -11,7 +11,7 @@ from torch import nn
 from compiler.errors import RecipeError
 from compiler.train.table import Table
 
-__all__ = ["SCHEMES", "Plan", "Settings", "plan_for"]
+__all__ = ["SCHEMES", "Plan", "Settings", "layer_of", "plan_for"]
 
 SCHEMES = ("auto", "gather", "sums")
 """How ternary values meet: see `wire`. "auto" takes the one that sends fewest bytes."""
@@ -90,22 +90,24 @@ class Plan:
         return list(self.ternary)
 
 
-def plan_for(module: nn.Module, settings: Settings) -> Plan:
-    """The plan of a network.
+def plan_for(module: nn.Module, settings: Settings, last: str | None = None) -> Plan:
+    """The plan of a network; parameters that are frozen yet are in it as well.
 
-    The last layer is the last submodule with parameters of its own, in the order in which they were registered, which
-    is the order of the network in all of this kit's models.
+    Parameters
+    ----------
+    last : name of a parameter of the last layer. None: that of the last submodule with parameters of its own, in the
+        order in which they were registered, which is the order of the network in all of this kit's models.
 
     Raises
     ------
     RecipeError
         Nothing would be ternary.
     """
-    named = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-    holders = [name.rpartition(".")[0] for name in named]
+    named = dict(module.named_parameters())
+    layer = layer_of(last or next(reversed(named), ""))
     ternary = {
-        name: parameter.numel() >= settings.smallest and (settings.last or holder != holders[-1])
-        for (name, parameter), holder in zip(named.items(), holders, strict=True)
+        name: parameter.numel() >= settings.smallest and (settings.last or layer_of(name) != layer)
+        for name, parameter in named.items()
     }
     if not any(ternary.values()):
         sizes = ", ".join(f"{name} {parameter.numel()}" for name, parameter in named.items())
@@ -114,3 +116,8 @@ def plan_for(module: nn.Module, settings: Settings) -> Plan:
             f"and last is {str(settings.last).lower()}: lower the one or set the other"
         )
     return Plan(ternary)
+
+
+def layer_of(name: str) -> str:
+    """Path of the layer that a parameter belongs to, masks and shared weights of it included."""
+    return name.split("parametrizations.")[0].rstrip(".") if "parametrizations." in name else name.rpartition(".")[0]

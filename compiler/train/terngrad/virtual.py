@@ -78,7 +78,7 @@ class VirtualWorkers:
             losses += loss.item()
             after = after or [buffer.clone() for buffer in module.buffers()]
         _set(module, after)
-        means = self.exchange.average(gradients, range(len(trained)))
+        means = self.exchange.average(gradients, self.exchange.numbers(trained))
         for parameter, mean in zip(trained, means, strict=True):
             parameter.grad = torch.empty_like(parameter).copy_(mean)
         return losses / workers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.lower.chain import Chain, QuantizedLayer
 from hw.params import Params, preset
@@ -32,3 +33,22 @@ def graph(rng: np.random.Generator, widths: tuple[int, ...] = (30, 24, 5), param
     made = Chain(tuple(layers), params)
     made.verify()
     return made
+
+
+def codes(outputs: int, inputs: int, size: int) -> NDArray[np.uint8]:
+    number = np.arange(outputs * inputs)
+    return np.where(number % 3 == 0, number % size, 0).astype(np.uint8).reshape(outputs, inputs)
+
+
+def chain(params: Params) -> Chain:
+    """What the files of earlier formats in `data/` hold."""
+    size = 1 << params.code_bits
+    book = (np.arange(size) * 37 - 200).astype(np.int16)
+    book[0] = 0
+    first = QuantizedLayer(
+        "fc1", codes(12, 20, size), book, -8, np.arange(12) * 1000 - 5000, 9, "relu", -4, -3, True, True
+    )
+    second = QuantizedLayer(
+        "fc2", codes(5, 12, size), -book, -7, np.arange(5, dtype=np.int64) - 2, 10, "none", -3, 0, False, False
+    )
+    return Chain((first, second), params)

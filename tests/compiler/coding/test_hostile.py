@@ -18,6 +18,7 @@ from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS
 from compiler.coding.wire import Writer
 from compiler.compressed import CompressedModel
 from compiler.errors import CodingError
+from compiler.options import DEFAULT
 from tests.compiler.coding.fixed import graph
 from tests.compiler.coding.models import assert_equal, floats, tensor
 
@@ -58,7 +59,8 @@ def mutant(rng: np.random.Generator, data: bytes) -> bytes:
 @pytest.mark.parametrize("kind", ["float", "fixed"])
 @pytest.mark.parametrize("coder", CODERS)
 def test_thousands_of_hostile_files_are_refused_or_harmless(rng: np.random.Generator, coder: Coder, kind: str) -> None:
-    data = compress(network(rng), coder) if kind == "float" else compress_fixed(graph(rng), 1, coder)
+    fixed = compress_fixed(graph(rng), DEFAULT, 1, coder, b'[{"op":"Input"}]')
+    data = compress(network(rng), coder) if kind == "float" else fixed
     reasons: list[str] = []
     begin = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

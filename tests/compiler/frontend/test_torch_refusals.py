@@ -74,7 +74,8 @@ REFUSED: dict[str, tuple[Callable[[Body, Tensor], Any], list[str]]] = {
     "scaled addmm": (lambda m, x: torch.addmm(m.fc.bias, x, m.fc.weight, beta=2), ["beta and alpha"]),
     "batch flattened": (lambda m, x: m.fc(x).flatten(0), ["(2, 4) into (8,)", "batch must stay"]),
     "batch moved": (lambda m, x: m.fc(x).reshape(4, 2), ["(2, 4) into (4, 2)"]),
-    "broadcast": (lambda m, x: m.fc(x) * x[:, :1], ["(2, 4) and (2, 1)", "equal shapes"]),
+    "other ranks": (lambda m, x: m.fc(x) * x[:, None], ["(2, 4) and (2, 1, 4)", "equal ranks"]),
+    "samples repeated": (lambda m, x: m.fc(x[:, None]).expand(3, 2, 1, 4), ["(2, 1, 4) to (3, 2, 1, 4)"]),
     "widened by a constant": (lambda m, x: x + torch.ones(3, 1, 4), ["from shape (2, 4) to (3, 2, 4)"]),
     "constant for each sample": (lambda m, x: x + torch.arange(2.0)[:, None], ["other numbers for each sample"]),
     "softmax within": (lambda m, x: m.fc(x.softmax(-1)), ["softmax within the network"]),
@@ -163,7 +164,7 @@ def test_wrong_arguments(module: Any, example: Any, text: str) -> None:
 
 
 def test_refusal_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    for case in ("control flow", "broadcast"):
+    for case in ("control flow", "other ranks"):
         with pytest.raises(ModelError):
             from_torch(Body(REFUSED[case][0], fc=nn.Linear(4, 4)), torch.ones(2, 4))
     assert capfd.readouterr() == ("", "")

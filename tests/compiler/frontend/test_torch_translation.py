@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch.utils import _pytree as pytree
 
+from compiler.frontend.torch_call import Translation
 from compiler.frontend.torch_export import from_torch
+from compiler.frontend.torch_ops import TRANSLATIONS
 from compiler.graph.evaluate import outputs, tails
 from tests.compiler.zoo import ZOO, Case
 
@@ -17,6 +19,21 @@ from tests.compiler.zoo import ZOO, Case
 def test_zoo_is_large_and_its_names_are_unique() -> None:
     counted = Counter(case.name for case in ZOO)
     assert len(counted) == len(ZOO) >= 60
+
+
+@pytest.mark.slow
+def test_every_row_of_the_table_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, used = dict(TRANSLATIONS), set()
+
+    def noting(name: str) -> Translation:
+        return lambda call: used.add(name) or rows[name](call)  # type: ignore[func-returns-value]
+
+    for name in rows:
+        monkeypatch.setitem(TRANSLATIONS, name, noting(name))
+    for case in ZOO:
+        if not used.issuperset(rows):
+            from_torch(*case.make())
+    assert rows.keys() - used == {"bmm"}  # a product by a batch of matrices is refused by its row
 
 
 @pytest.mark.parametrize("case", ZOO, ids=str)

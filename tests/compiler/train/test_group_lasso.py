@@ -323,7 +323,7 @@ def test_a_group_lasso_after_sharing_is_refused(tmp_path: Path) -> None:
     table = {**RECIPE, "model": {"name": "mlp", "hidden": [8]}}
     lasso = {**RECIPE["stages"][1], "groups": [{"by": "filter", "strength": 0.1, "layers": ["fc1"]}]}
     table["stages"] = [RECIPE["stages"][0], {"kind": "share", "epochs": 0, "learning_rate": 0.1}, lasso]
-    with pytest.raises(RecipeError, match="before sharing"):
+    with pytest.raises(RecipeError, match="expected it before kind share"):
         train_recipe(recipe.parse(table, "x"), tmp_path / "run")
 
 

@@ -54,7 +54,7 @@ def check_survives(seed: int, folder: Path) -> None:
     assert not torch.equal(again[0].weight, module[0].weight)
     assert (again[0].weight.detach().numpy()[pruned] == 0).all()
 
-    exported = from_torch(again, torch.ones(1, 12)).layers[0].weight
+    exported = next(n for n in from_torch(again, torch.ones(1, 12)) if n.op == "Linear").tensors["weight"]
     assert (exported[pruned] == 0).all()
     assert np.count_nonzero(exported) == 36
 

@@ -1,0 +1,153 @@
+"""What ``eie info`` says of a compiled network: one table and its totals, or everything."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from eie.compiled import host_lines
+from eie.output import Output
+from eie.tables import width
+
+__all__ = ["show_all", "show_short"]
+
+Facts = dict[str, Any]
+
+
+def show_short(output: Output, file: Path, facts: Facts) -> None:
+    """One table of layers, what all of them take, and where there is more; `facts` as `sim.describe.describe`."""
+    layers = facts["layers"]
+    _heading(output, file, facts)
+    if layers:
+        rows: list[tuple[object, ...]] = [
+            (
+                layer["name"], f"{layer['inputs']}x{layer['outputs']}", layer["activation"], layer["nonzeros"],
+                100 * layer["density"], -(-sum(layer["bits"].values()) // 8), layer["cycles"]["model"],
+            )
+            for layer in layers
+        ]  # fmt: skip
+        if len(layers) > 1:
+            nonzeros = sum(layer["nonzeros"] for layer in layers)
+            weights = sum(layer["inputs"] * layer["outputs"] for layer in layers)
+            size = -(-sum(facts["bits"].values()) // 8)
+            rows.append(("all", "", "", nonzeros, 100 * nonzeros / weights, size, facts["cycles"]["model"]))
+        output.table(("layer", "shape", "activation", "nonzeros", "density %", "bytes", "cycles"), rows)
+        fullest = max(facts["memories"], key=lambda memory: memory["used"] / memory["words"])
+        _paragraph(
+            output,
+            f"{facts['ratio']:.1f} times smaller than dense float32. Cycles are those of one vector without zeros; "
+            f"zeros among the activations take none. Fullest memory: {fullest['name']}, "
+            f"{100 * fullest['used'] / fullest['words']:.0f}% used.",
+        )
+    _tiles(output, facts)
+    _paragraph(output, "Formats, bits by part, memory map, bounds and break-even densities: --all. As JSON: --json.")
+
+
+def show_all(output: Output, file: Path, facts: Facts) -> None:
+    """Every table."""
+    _heading(output, file, facts)
+    for name in ("params", "options"):
+        if name in facts:
+            _paragraph(output, f"{name}: " + ", ".join(f"{key} {value}" for key, value in facts[name].items()))
+    output.text()
+    if not facts["layers"]:
+        return
+    _layers(output, facts)
+    _bits(output, facts)
+    output.table(
+        ("memory", "units", "words a unit", "used", "used %", "bits a word"),
+        [
+            (m["name"], m["units"], m["words"], m["used"], 100 * m["used"] / m["words"], m["word_bits"])
+            for m in facts["memories"]
+        ],
+        title="Memory map",
+    )
+    _bounds(output, facts)
+    _paragraph(
+        output,
+        f"One vector without zeros takes {facts['cycles']['model']:,} cycles (entries / PEs: "
+        f"{facts['cycles']['ideal']:,}); zeros among the activations take none.",
+    )
+    _tiles(output, facts)
+
+
+def _heading(output: Output, file: Path, facts: Facts) -> None:
+    _paragraph(
+        output,
+        f"{file}: {facts['inputs']} inputs, {facts['outputs']} outputs, {facts['params']['pes']} PEs, "
+        f"hash {facts['hash']}",
+    )
+    for line in host_lines(facts):
+        output.text(line)
+    output.text()
+
+
+def _layers(output: Output, facts: Facts) -> None:
+    output.table(
+        (
+            "layer", "in", "out", "activation", "nonzeros", "density", "padding", "in 2^", "weight 2^", "shift",
+            "out 2^", "exact", "folded", "rows split", "tiles",
+        ),
+        [
+            (
+                layer["name"], layer["inputs"], layer["outputs"], layer["activation"], layer["nonzeros"],
+                layer["density"], layer["padding"], layer["input_exponent"], layer["weight_exponent"], layer["shift"],
+                layer["output_exponent"], layer["exact"], layer["fold"], layer["split_rows"], layer["tiles"],
+            )
+            for layer in facts["layers"]
+        ],
+        title="Layers",
+    )  # fmt: skip
+
+
+def _bits(output: Output, facts: Facts) -> None:
+    parts = list(facts["bits"])
+    output.table(
+        ("layer", *parts, "all", "dense float32"),
+        [
+            (
+                layer["name"], *(layer["bits"][part] for part in parts), sum(layer["bits"].values()),
+                (layer["inputs"] + 1) * layer["outputs"] * 32,
+            )
+            for layer in facts["layers"]
+        ]
+        + [("all", *facts["bits"].values(), sum(facts["bits"].values()), facts["dense_float32_bits"])],
+        title=f"Bits by part ({facts['ratio']:.1f} times smaller than dense float32)",
+    )  # fmt: skip
+
+
+def _bounds(output: Output, facts: Facts) -> None:
+    layers = facts["layers"]
+    output.table(
+        (
+            "layer", "bits of largest sum", "accumulator bits", "entries / PEs", "busiest PE", "cycles",
+            "cycles, all resident",
+        ),
+        [(layer["name"], layer["bound_bits"], layer["acc_bits"], *layer["cycles"].values()) for layer in layers],
+        title="Bounds: sums on any input, cycles of one vector without zeros",
+    )  # fmt: skip
+    output.table(
+        (
+            "layer",
+            "density",
+            "fewer cycles than dense below",
+            "smaller than dense codes below",
+            "than dense int16 below",
+        ),
+        [(layer["name"], layer["density"], *layer["break_even"].values()) for layer in layers],
+        title="Break-even weight densities",
+    )
+
+
+def _tiles(output: Output, facts: Facts) -> None:
+    if facts["tile_bytes"]:
+        _paragraph(
+            output,
+            f"{facts['tile_bytes']:,} bytes of tiles are streamed in for each vector; with all weights in the memories "
+            f"it would take {facts['cycles']['resident']:,} cycles.",
+        )
+
+
+def _paragraph(output: Output, text: str) -> None:
+    output.text(textwrap.fill(text, width(), break_long_words=False, break_on_hyphens=False))

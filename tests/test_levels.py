@@ -1,0 +1,93 @@
+"""One suite of small modules at every level: torch, float graph, passes, integers, file, cycle model, Verilog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from compiler.graph import evaluate
+from compiler.lower.pipeline import lower
+from compiler.network_file import load, save
+from compiler.source import Source, fit, from_module
+from hw.params import Params
+from sim import golden_ops
+from sim.compare import compare_networks
+from sim.network import run_network
+from tests.compiler.zoo import NETWORKS, PATTERNS, ZOO, Case
+
+PARAMS = Params(
+    pes=4, code_bits=8, rows=256, weight_words=32768, pointer_blocks=2048, act_lines=512, bias_words=2048,
+    descriptors=64, refill=False,
+)  # fmt: skip
+"""One build for all; codes of eight bits, so that sharing without retraining costs little."""
+
+CALIBRATION = 16
+ERROR = 0.02
+"""Largest root mean square error of an output against float, as a part of its root mean square."""
+
+
+def read(case: Case, seed: int) -> tuple[Source, list[NDArray[Any]]]:
+    """The module's graph behind all passes, and inputs that it never saw, the calibration's first."""
+    module, example = case.make(seed)
+    drawn = [case.make(seed + 1 + n)[1] for n in range(CALIBRATION // 2)]
+    inputs = [torch.cat(parts).numpy() for parts in zip(*drawn, strict=True)]
+    source = from_module(module, example)
+    return source, list(fit(source.graph, tuple(inputs)))
+
+
+def relative(found: NDArray[Any], wanted: NDArray[Any]) -> float:
+    size = float(np.sqrt(np.mean(np.square(wanted))))
+    return float(np.sqrt(np.mean(np.square(found - wanted)))) / (size or 1.0)
+
+
+@pytest.mark.parametrize("case", ZOO, ids=str)
+def test_integers_are_close_to_floats(case: Case, seed: int, tmp_path: Path) -> None:
+    source, inputs = read(case, seed)
+    network, _ = lower(source.graph, PARAMS, inputs)
+    save(network, tmp_path / "net.eie")
+    result = run_network(load(tmp_path / "net.eie"), tuple(inputs) if len(inputs) > 1 else inputs[0])
+    wanted = evaluate.outputs(source.graph, inputs)
+    for name, values in zip(result.names, wanted, strict=True):
+        if result.types[name].kind == "real":
+            assert relative(result.real(name), values) < ERROR, name
+
+
+@pytest.mark.rtl
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [*NETWORKS, *PATTERNS], ids=str)
+def test_verilog_equals_the_models(case: Case, seed: int) -> None:
+    source, inputs = read(case, seed)
+    network, _ = lower(source.graph, PARAMS, inputs)
+    if not network.images:
+        pytest.skip("nothing of it runs on the array")
+    few = tuple(array[:2] for array in inputs)
+    given: Any = few if len(few) > 1 else few[0]
+    compared = compare_networks(run_network(network, given, engine="rtl"), run_network(network, given, engine="cycles"))
+    assert compared.equal, compared.explain()
+    assert compared.values > 0
+    assert compared.records > 0
+
+
+def test_a_fault_in_one_operator_is_found_and_placed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = next(case for case in NETWORKS if case.name == "lenet-5")
+    source, inputs = read(case, seed)
+    network, _ = lower(source.graph, PARAMS, inputs)
+    right = run_network(network, inputs[0][:2])
+    pool = golden_ops.OPERATORS["MaxPool"]
+
+    def wrong(node: Any, reads: Any, acc_bits: int) -> Any:
+        made, clipped = pool(node, reads, acc_bits)
+        made = made.copy()
+        made[1, 3, 2, 1] ^= 8
+        return made, clipped
+
+    monkeypatch.setitem(golden_ops.OPERATORS, "MaxPool", wrong)  # type: ignore[arg-type]
+    compared = compare_networks(run_network(network, inputs[0][:2]), right)
+    assert compared.first is not None
+    assert (compared.first.layer, compared.first.sample, compared.first.bit) == ("pool1", 1, 3)
+    assert "sample 1, channel 3, row 2, column 1, bit 3" in compared.explain()[0]
