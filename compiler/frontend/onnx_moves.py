@@ -176,12 +176,14 @@ def _split(call: Call) -> Result:
 def _gather(call: Call) -> Result:
     data, places, dim = call.get(0), call.get(1), call.attributes.get("axis", 0)
     if isinstance(places, Value):
-        table = call.weight(0, 2)
-        if dim not in (0, -2):
+        table = call.weight(0)
+        if table.ndim == 0 or dim not in (0, -table.ndim):
             raise Refused("not supported: indices into another axis of a table than its rows")
         if call.builder.types[places.name].kind != "index":
             raise Refused("its indices are computed; expected an integer input of the model")
-        return Value(call.emit("Gather", places.name, tensors={"table": table}), places.samples)
+        flat = {"table": table.reshape(len(table), -1)}
+        made = call.emit("Gather", places.name, tensors=flat)
+        return Value(reshaped(call, made, (*call.builder.shape(made)[:-1], *table.shape[1:])), places.samples)
     x = call.value()
     if places is None or places.dtype.kind not in "iu" or isinstance(data, np.ndarray):
         raise Refused("its indices are not integers")

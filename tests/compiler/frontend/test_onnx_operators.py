@@ -228,6 +228,12 @@ MODELS: dict[str, Make] = {
         [node("Split", "x", "a b", axis=1, num_outputs=2), node("Sub", "a b")], {"x": [N, 4]}
     ),
     "Gather of a table": lookup,
+    "Gather of a table of matrices": lambda rng: model(
+        [node("Gather", "table x")], {"x": [N, 5]}, {"table": floats(rng, 3, 4, 2)}, kinds={"x": TensorProto.INT64}
+    ),
+    "Gather of numbers": lambda rng: model(
+        [node("Gather", "table x")], {"x": [N, 5]}, {"table": floats(rng, 3)}, kinds={"x": TensorProto.INT64}
+    ),
     "Gather one place": single("Gather", 4, 3, extra={"place": np.array(-1)}, axis=1),
     "Gather several places": single("Gather", 4, 3, extra={"places": ints(3, 0, 2)}, axis=1),
     "Reshape": single("Reshape", 4, 3, extra={"shape": ints(0, -1)}),
