@@ -6,6 +6,8 @@ becomes operators of the graph. Everything that cannot be is collected and repor
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,9 @@ SYMBOLIC_BATCH = 1009
 
 OLDEST = 7
 """Version of the operator set from which on arithmetic broadcasts as numpy does."""
+
+MAX_NODES, MAX_DEPTH = 1 << 20, 64
+"""Of a model whose own functions are written out, and how deep these call each other."""
 
 LISTED = 20
 """Problems that a message lists."""
@@ -65,10 +70,25 @@ def _inlined(model: Any) -> Any:
         return model
     import onnx.inliner
 
+    bodies = {(function.domain, function.name): function.node for function in model.functions}
+    if _count(model.graph.node, bodies, {}, 0) > MAX_NODES:
+        raise ModelError(f"the model's own functions make more than {MAX_NODES} nodes, or call themselves")
     try:
         return onnx.inliner.inline_local_functions(model)
     except Exception as error:  # whatever onnx raises here is about the user's model
         raise ModelError(f"the model's own functions cannot be written out: {error}") from error
+
+
+def _count(nodes: Any, bodies: Mapping[Any, Any], found: dict[Any, int], depth: int) -> int:
+    """Nodes that there are when functions are written out."""
+    total = 0
+    for node in nodes:
+        key = (node.domain, node.op_type)
+        if key in bodies and key not in found:
+            deep = depth >= MAX_DEPTH
+            found[key] = MAX_NODES + 1 if deep else _count(bodies[key], bodies, found, depth + 1)
+        total += found.get(key, 1)
+    return total
 
 
 class _Reader:
@@ -137,12 +157,9 @@ class _Reader:
         graph = self.model.graph
         makers: dict[str, int] = {}
         given = {item.name for item in (*graph.initializer, *graph.input)}
-        names = [item.name for item in graph.initializer]
-        self.problems += [
-            f"initializer {name!r} is there twice" for name in sorted({n for n in names if names.count(n) > 1})
-        ]
-        names = [item.name for item in graph.input]
-        self.problems += [f"input {name!r} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
+        for what, items in (("initializer", graph.initializer), ("input", graph.input)):
+            counted = Counter(item.name for item in items)
+            self.problems += [f"{what} {name!r} is there {count} times" for name, count in counted.items() if count > 1]
         if graph.sparse_initializer:
             self.problems.append("the model has sparse initializers; expected dense ones")
         for number, node in enumerate(graph.node):
@@ -258,10 +275,12 @@ class _Reader:
                 self.lost.update(node.output)
                 return
             made = self._made(node)
-        except (Refused, Wrong) as error:
+        except Exception as error:  # a damaged model can have anything where a number is expected
             self.lost.update(node.output)
-            problem = f"{label} ({node.op_type}): {error}"
-            (self.quantization if getattr(error, "quantization", False) else self.problems).append(problem)
+            known = isinstance(error, Refused | Wrong)
+            text = str(error) if known else f"its attributes or inputs are malformed: {type(error).__name__}: {error}"
+            quantized = isinstance(error, Refused) and error.quantization
+            (self.quantization if quantized else self.problems).append(f"{label} ({node.op_type}): {text}")
             return
         for name, result in zip(node.output, made, strict=False):
             if name and result is not None:

@@ -25,11 +25,11 @@ _BROADCAST = {
 }  # fmt: skip
 _NO_LARGER = {
     "Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Floor", "Ceil", "Round", "Not", "Cast", "Clip", "Relu",
-    "Sigmoid", "Tanh", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Concat", "Slice", "Split",
-    "ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceMean", "Shape", "Size", "QuantizeLinear",
+    "Sigmoid", "Tanh", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Concat", "Slice",
+    "Split", "ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceMean", "Shape", "Size", "QuantizeLinear",
     "DequantizeLinear",
 }  # fmt: skip
-FOLDED = _BROADCAST | _NO_LARGER | {"MatMul", "Gather", "Constant", "ConstantOfShape", "Expand", "Range"}
+FOLDED = _BROADCAST | _NO_LARGER | {"MatMul", "Gemm", "Gather", "Constant", "ConstantOfShape", "Expand", "Range"}
 """Operations that are worked out when all that they read is known."""
 
 
@@ -59,6 +59,8 @@ def _size(op: str, inputs: Sequence[Array]) -> int:
         return int(math.prod(np.broadcast_shapes(*shapes)))
     if op == "MatMul":
         return math.prod(shapes[0][:-1]) * math.prod(shapes[1][:-2]) * int((shapes[1] or (1,))[-1])
+    if op == "Gemm":
+        return math.prod(shapes[0]) * math.prod(shapes[1])
     if op == "Gather":
         return inputs[1].size * inputs[0].size
     if op == "ConstantOfShape":

@@ -101,6 +101,22 @@ def _apply(function: str) -> Translation:
     return translate
 
 
+def _slopes(call: Call, x: Value, negative: Any) -> Value:
+    """``max(x, 0) + negative · min(x, 0)``."""
+    positive = call.emit("Activation", x.name, function="relu")
+    turned = affine(call, x, -1.0, 0.0)
+    below = Value(call.emit("Activation", turned.name, function="relu"), x.samples)
+    return _combine(call, "Add", Value(positive, x.samples), affine(call, below, -negative, 0.0))
+
+
+def _leaky_relu(call: Call) -> Result:
+    return _slopes(call, call.value(), call.attributes.get("alpha", 0.01))
+
+
+def _prelu(call: Call) -> Result:
+    return _slopes(call, call.value(), call.weight(1).astype(np.float64))
+
+
 def _gelu(call: Call) -> Result:
     return _apply("gelu_tanh" if call.attributes.get("approximate", "none") == "tanh" else "gelu")(call)
 
@@ -255,6 +271,9 @@ ELEMENTWISE: dict[str, Translation] = {
     "Pow": _power,
     "Neg": lambda call: affine(call, call.value(), -1.0, 0.0),
     "Relu": _apply("relu"),
+    "LeakyRelu": _leaky_relu,
+    "PRelu": _prelu,
+    "Abs": lambda call: _slopes(call, call.value(), -1.0),
     "Sigmoid": _apply("sigmoid"),
     "Tanh": _apply("tanh"),
     "HardSwish": _apply("hardswish"),

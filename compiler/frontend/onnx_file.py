@@ -61,7 +61,23 @@ def load(given: str | Path | bytes) -> tuple[Any, Path | None]:
         raise ModelError(f"{name} is not an ONNX model: it does not parse") from error
     if not model.HasField("graph") or not model.graph.output:
         raise ModelError(f"{name} is not an ONNX model: it has no graph with outputs")
+    if not _readable(model):
+        raise ModelError(f"{name} is damaged: a name in it is not text")
     return model, folder
+
+
+def _readable(message: Any) -> bool:
+    """Whether every text is one; protobuf hands out bytes where it is not."""
+    for kind, value in message.ListFields():
+        if kind.type == kind.TYPE_STRING:
+            texts = [value] if isinstance(value, str | bytes) else value
+            if not all(isinstance(text, str) for text in texts):
+                return False
+        elif kind.type == kind.TYPE_MESSAGE:
+            inner = [value] if hasattr(value, "ListFields") else value
+            if not all(_readable(item) for item in inner):
+                return False
+    return True
 
 
 def decode(tensor: Any, folder: Path | None) -> NDArray[Any]:

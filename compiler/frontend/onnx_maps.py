@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.frontend.onnx_call import Call, Refused, Result, Translation, Value
 from compiler.frontend.onnx_elementwise import affine
+from compiler.frontend.onnx_file import MAX_NUMBERS
 from compiler.frontend.onnx_moves import ordered, reshaped
-from compiler.graph.windows import windows
 
 __all__ = ["MAPS"]
+
+Array = NDArray[Any]
 
 
 def _map(call: Call) -> tuple[Value, tuple[int, ...]]:
@@ -82,19 +86,27 @@ def _pool(op: str) -> Translation:
         made = call.emit(op, x.name, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
         if op == "MaxPool" or not any(padding):
             return Value(made)
-        # What counts: the map, and what is padded if asked for, but never what is beyond both.
-        inside = np.ones((1, 1, *sizes))
-        known = (0,) * (2 * axes)
-        if call.attributes.get("count_include_pad", 0):
-            inside = np.pad(inside, [(0, 0), (0, 0), *((given[n], given[n + axes]) for n in range(axes))],
-                            constant_values=1.0)  # fmt: skip
-            known = given
-        beyond = [most - counted for most, counted in zip(padding, known, strict=True)]
-        count = windows(inside, kernel, stride, beyond, dilation, 0.0).sum(axis=tuple(range(-axes, 0)))[0]
-        scale = math.prod(kernel) / count
+        known = given if call.attributes.get("count_include_pad", 0) else (0,) * (2 * axes)
+        counts = [
+            _counted(sizes[n], (known[n], known[n + axes]), padding[n], kernel[n], stride[n], dilation[n], windows)
+            for n, windows in enumerate(call.builder.shape(made)[1:])
+        ]
+        count = counts[0] if axes == 1 else np.outer(*counts)
+        scale = math.prod(kernel) / count[np.newaxis]
         return Value(made) if bool((scale == 1).all()) else affine(call, Value(made), scale, 0.0)
 
     return translate
+
+
+def _counted(
+    size: int, known: tuple[int, int], before: int, kernel: int, stride: int, dilation: int, windows: int
+) -> Array:
+    """How many places of each window along one axis count: those of the map, and padding if that is `known`."""
+    if windows * kernel > MAX_NUMBERS:
+        raise Refused(f"{windows} windows of {kernel} places are too many")
+    at = np.arange(windows)[:, None] * stride + np.arange(kernel) * dilation - before
+    inside: Array = ((at >= -known[0]) & (at < size + known[1])).sum(axis=1)
+    return inside
 
 
 def _after(

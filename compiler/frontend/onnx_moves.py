@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from compiler.frontend.onnx_call import Call, Refused, Result, Translation, Value
+from compiler.frontend.onnx_file import MAX_NUMBERS
 
 __all__ = ["MOVES", "expanded", "ordered", "regrouped", "reshaped"]
 
@@ -56,6 +57,8 @@ def expanded(call: Call, x: Value, target: Sequence[int]) -> Value:
         raise Refused(f"shapes {_named(call, shape)} and {_named(call, target)} do not fit each other")
     if not wide:
         return x
+    if math.prod(target) > MAX_NUMBERS * call.batch:
+        raise Refused(f"it repeats its input to {_named(call, target)}: too many numbers")
     axes = [call.axis(x, n) for n in wide]
     sample = call.builder.shape(x.name)
     others = [n for n in range(len(sample)) if n not in axes]
@@ -141,15 +144,16 @@ def _slice(call: Call) -> Result:
     shape, value = call.shape(x), x.name
     for begin, end, dim, step in zip(begins, ends, dims, steps, strict=True):
         size = shape[call.dim(dim, len(shape))]
-        if step < 1:
-            raise Refused(f"not supported: a step of {step}; expected a positive one")
+        if step == 0:
+            raise Refused("its step is 0")
         first, last, step = slice(begin, end, step).indices(size)
         if (first, last, step) == (0, size, 1):
             continue
         axis = call.axis(x, dim)
-        if first >= last:
+        places = range(first, last, step)
+        if not places:
             raise Refused(f"nothing is left of axis {dim}")
-        value = call.emit("Slice", value, axis=axis, begin=first, end=last, step=step)
+        value = _picked(call, value, axis, list(places))
     return Value(value, x.samples)
 
 
@@ -172,12 +176,14 @@ def _split(call: Call) -> Result:
 def _gather(call: Call) -> Result:
     data, places, dim = call.get(0), call.get(1), call.attributes.get("axis", 0)
     if isinstance(places, Value):
-        table = call.weight(0, 2)
-        if dim not in (0, -2):
+        table = call.weight(0)
+        if table.ndim == 0 or dim not in (0, -table.ndim):
             raise Refused("not supported: indices into another axis of a table than its rows")
         if call.builder.types[places.name].kind != "index":
             raise Refused("its indices are computed; expected an integer input of the model")
-        return Value(call.emit("Gather", places.name, tensors={"table": table}), places.samples)
+        flat = {"table": table.reshape(len(table), -1)}
+        made = call.emit("Gather", places.name, tensors=flat)
+        return Value(reshaped(call, made, (*call.builder.shape(made)[:-1], *table.shape[1:])), places.samples)
     x = call.value()
     if places is None or places.dtype.kind not in "iu" or isinstance(data, np.ndarray):
         raise Refused("its indices are not integers")
@@ -204,6 +210,30 @@ def _picked(call: Call, name: str, axis: int, wanted: list[int]) -> str:
         raise Refused(f"not supported: {len(wanted)} places in no regular order")
     pieces = [call.emit("Slice", name, axis=axis, begin=place, end=place + 1) for place in wanted]
     return call.emit("Concat", *pieces, axis=axis)
+
+
+def _one_hot(call: Call) -> Result:
+    places, depth, values = call.value(), call.integers("depth", 1), call.weight(2, 1)
+    if call.builder.types[places.name].kind != "index" or call.attributes.get("axis", -1) not in (
+        -1,
+        call.rank(places),
+    ):
+        raise Refused("not supported: expected an integer input of the model, and the last axis")
+    if not depth or not 0 < depth[0] <= 1 << 12 or values.shape != (2,):
+        raise Refused(f"its depth is {depth}, its values have shape {values.shape}")
+    table = np.where(np.eye(depth[0], dtype=bool), values[1], values[0]).astype(np.float32)
+    return Value(call.emit("Gather", places.name, tensors={"table": table}), places.samples)
+
+
+def _tile(call: Call) -> Result:
+    x, counts = call.value(), call.integers("repeats", 1) or []
+    value = x.name
+    if len(counts) != call.rank(x) or not all(0 < count <= MAX_PIECES for count in counts):
+        raise Refused(f"its repeats are {counts}; expected {call.rank(x)} numbers from 1 to {MAX_PIECES}")
+    for dim, count in enumerate(counts):
+        if count > 1:
+            value = call.emit("Concat", *[value] * count, axis=call.axis(x, dim))
+    return Value(value, x.samples)
 
 
 def _concat(call: Call) -> Result:
@@ -264,6 +294,8 @@ MOVES: dict[str, Translation] = {
     "Slice": _slice,
     "Split": _split,
     "Gather": _gather,
+    "OneHot": _one_hot,
+    "Tile": _tile,
     "Concat": _concat,
     "Pad": _pad,
     "Expand": _expand,

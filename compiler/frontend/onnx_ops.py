@@ -18,8 +18,6 @@ SUPPORTED = ", ".join(sorted(TRANSLATIONS))
 
 _RETRAIN = "use ReLU and retrain"
 _HINTS = {
-    "LeakyRelu": _RETRAIN,
-    "PRelu": _RETRAIN,
     "Elu": _RETRAIN,
     "Selu": _RETRAIN,
     "Mish": "use HardSwish and retrain",

@@ -77,10 +77,19 @@ def _einsum(call: Call) -> Result:
     terms, arrow, result = equation.partition("->")
     names = terms.split(",")
     values = [n for n, item in enumerate(call.inputs) if isinstance(item, Value)]
-    if len(names) != 2 or len(call.inputs) != 2 or len(values) != 1 or not arrow or "." in equation:
+    if len(names) != 2 or len(call.inputs) != 2 or len(values) != 1 or "..." in names[1 - values[0]]:
         raise Refused(f"not supported: {equation!r}; expected one value and one constant matrix")
+    x, matrix = call.value(values[0]), call.weight(1 - values[0], 1, 2)
     letters, constant = names[values[0]], names[1 - values[0]]
-    x, matrix = call.value(values[0]), call.weight(1 - values[0], 2)
+    spare = "".join(chr(code) for code in range(ord("A"), ord("Z") + 1) if chr(code) not in equation)
+    dots = spare[: max(0, call.rank(x) - len(letters.replace("...", "")))]
+    if not arrow:
+        result = "..." * ("..." in letters) + "".join(
+            sorted(letter for letter in set(terms) - set(",.") if terms.count(letter) == 1)
+        )
+    letters, result = letters.replace("...", dots), result.replace("...", dots)
+    if matrix.ndim == 1:  # a matrix of one row, whose result is dropped in the end
+        matrix, constant, result = matrix[None], f"{spare[-1]}{constant}", f"{result}{spare[-1]}"
     shared = [letter for letter in constant if letter in letters and letter not in result]
     made = [letter for letter in constant if letter not in letters and letter in result]
     after = [made[0] if letter in shared and made else letter for letter in letters]
@@ -92,7 +101,10 @@ def _einsum(call: Call) -> Result:
     keep = [letter for n, letter in enumerate(after) if n != x.samples]
     samples = after[x.samples]
     order = [keep.index(letter) for letter in result if letter != samples]
-    return Value(ordered(call, product.name, order), result.index(samples))
+    value = ordered(call, product.name, order)
+    if call.weight(1 - values[0]).ndim == 1:
+        value = reshaped(call, value, call.builder.shape(value)[:-1])
+    return Value(value, result.index(samples))
 
 
 PRODUCTS: dict[str, Translation] = {"Gemm": _gemm, "MatMul": _matmul, "Einsum": _einsum}

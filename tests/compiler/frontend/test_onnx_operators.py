@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ pytest.importorskip("onnx")
 import onnx
 from onnx import TensorProto
 
+from compiler.errors import ModelError
+from compiler.frontend import onnx_ops
 from tests.compiler.frontend.onnx_models import check, model, node
 
 Rng = np.random.Generator
@@ -26,6 +30,10 @@ def floats(rng: Rng, *shape: int) -> Any:
 
 def ints(*numbers: int) -> Any:
     return np.array(numbers, np.int64)
+
+
+def slices(*given: tuple[int, ...]) -> dict[str, Any]:
+    return {name: ints(*numbers) for name, numbers in zip(("starts", "ends", "axes", "steps"), given, strict=True)}
 
 
 def single(op: str, *shape: int, opset: int = 20, extra: dict[str, Any] | None = None, **attributes: Any) -> Make:
@@ -168,6 +176,9 @@ MODELS: dict[str, Make] = {
     "Neg": single("Neg", 4),
     "Relu": single("Relu", 4),
     "Sigmoid": single("Sigmoid", 4),
+    "LeakyRelu": single("LeakyRelu", 4, alpha=0.1),
+    "PRelu": single("PRelu", 3, 4, extra={"slope": np.float32([[0.5], [0.1], [-1]])}),
+    "Abs": single("Abs", 4),
     "Tanh": single("Tanh", 4),
     "Softplus": single("Softplus", 4),
     "HardSwish": single("HardSwish", 4),
@@ -199,7 +210,15 @@ MODELS: dict[str, Make] = {
     "Concat": lambda rng: model(
         [node("Concat", "x z c", axis=1)], {"x": [1, 2, 3], "z": [1, 4, 3]}, {"c": floats(rng, 1, 2, 3)}
     ),
-    "Slice": single("Slice", 6, 5, extra={"starts": ints(1, -4), "ends": ints(99, -1), "axes": ints(1, 2), "steps": ints(2, 1)}),
+    "Slice": single("Slice", 6, 5, extra=slices((1, -4), (99, -1), (1, 2), (2, 1))),
+    "Slice backwards": single("Slice", 6, extra=slices((-1,), (-99,), (1,), (-1,))),
+    "Tile": single("Tile", 2, 3, extra={"repeats": ints(1, 2, 3)}),
+    "OneHot": lambda rng: model(
+        [node("OneHot", "x depth values")], {"x": [N, 5]}, {"depth": np.array(4), "values": np.float32([-1, 2])},
+        kinds={"x": TensorProto.INT64},
+    ),
+    "Einsum with dots": weighted("Einsum", (5, 4), (4, 3), equation="...i,io->...o"),
+    "Einsum of a vector": weighted("Einsum", (5, 4), (5,), equation="bti,t->ib"),
     "Slice of old": single("Slice", 6, 5, opset=9, starts=[1], ends=[3], axes=[2]),
     "Split": split,
     "Split of old": lambda rng: model(
@@ -209,6 +228,12 @@ MODELS: dict[str, Make] = {
         [node("Split", "x", "a b", axis=1, num_outputs=2), node("Sub", "a b")], {"x": [N, 4]}
     ),
     "Gather of a table": lookup,
+    "Gather of a table of matrices": lambda rng: model(
+        [node("Gather", "table x")], {"x": [N, 5]}, {"table": floats(rng, 3, 4, 2)}, kinds={"x": TensorProto.INT64}
+    ),
+    "Gather of numbers": lambda rng: model(
+        [node("Gather", "table x")], {"x": [N, 5]}, {"table": floats(rng, 3)}, kinds={"x": TensorProto.INT64}
+    ),
     "Gather one place": single("Gather", 4, 3, extra={"place": np.array(-1)}, axis=1),
     "Gather several places": single("Gather", 4, 3, extra={"places": ints(3, 0, 2)}, axis=1),
     "Reshape": single("Reshape", 4, 3, extra={"shape": ints(0, -1)}),
@@ -254,3 +279,54 @@ ONE_SAMPLE = {"Concat", "LSTM with states"}
 @pytest.mark.parametrize("name", MODELS)
 def test_operation_computes_what_the_reference_does(name: str, rng: Rng) -> None:
     check(MODELS[name](rng), rng, batch=1 if name in ONE_SAMPLE else 3)
+
+
+FAULTS: list[tuple[str, str, str, str]] = [
+    # module, what stands there, the fault, a model that shows it
+    ("onnx_recurrent", '"LSTM": (0, 2, 3, 1)', '"LSTM": (0, 1, 2, 3)', "LSTM"),
+    ("onnx_recurrent", '"GRU": (1, 0, 2)', '"GRU": (0, 1, 2)', "GRU"),
+    ("onnx_recurrent", "both[place, len(rows) :]", "both[place, : len(rows)]", "GRU"),
+    ("onnx_recurrent", '"bidirectional": (False, True)', '"bidirectional": (True, False)', "LSTM both ways"),
+    ("onnx_recurrent", 'if call.attributes.get("linear_before_reset", 0)', "if True", "GRU, reset first"),
+    ("onnx_maps", 'if auto == "SAME_UPPER" else', 'if auto == "SAME_LOWER" else', "Conv same upper"),
+    ("onnx_maps", 'if auto == "SAME_UPPER" else', "if True else", "Conv same lower"),
+    ("onnx_maps", 'given if call.attributes.get("count_include_pad", 0) else', "given if True else",
+     "AveragePool with padding"),
+    ("onnx_maps", '(at < size + known[1])', "(at < size + 99)", "AveragePool rounded up"),
+    ("onnx_maps", 'groups=call.attributes.get("group", 1)', "groups=1", "Conv"),
+    ("onnx_maps", 'call.attributes.get("ceil_mode", 0)', "0", "MaxPool rounded up"),
+    ("onnx_maps", "if total:", "if False:", "ReduceSum"),
+    ("onnx_products", "* beta", "", "Gemm with factors"),
+    ("onnx_products", "if alpha != 1", "if False", "Gemm with factors"),
+    ("onnx_products", 'call.attributes.get("transB", 0)', "0", "Gemm without bias"),
+    ("onnx_products", "else 2", "else 1", "MatMul from the left"),
+    ("onnx_products", "if constant[0] == shared[0] else matrix", "", "Einsum turned"),
+    ("onnx_elementwise", "(bias - mean * scale)", "(bias - mean)", "BatchNormalization"),
+    ("onnx_elementwise", "1.0, sign * np.asarray", "1.0, np.asarray", "Sub"),
+    ("onnx_elementwise", "affine(call, second, sign, first)", "affine(call, second, 1.0, first)",
+     "Sub from a constant"),
+    ("onnx_elementwise", 'get("alpha", 0.2)', 'get("alpha", 1 / 6)', "HardSigmoid"),
+    ("onnx_elementwise", "low=low - zero, high=high - zero", "low=low, high=high", "quantized"),
+    ("onnx_elementwise", 'else "gelu")', 'else "gelu_tanh")', "Gelu"),
+    ("onnx_elementwise", "-negative, 0.0", "negative, 0.0", "LeakyRelu"),
+    ("onnx_moves", "order.index(x.samples))", "x.samples)", "LSTM"),
+    ("onnx_moves", "n % size for n in wanted", "abs(n) for n in wanted", "Gather one place"),
+    ("onnx_moves", "begin=a, end=b", "begin=a, end=a + 1", "Split"),
+    ("onnx_moves", "first or last", "first", "Pad"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(FAULTS)), ids=[f"{fault[3]}:{fault[2]}" for fault in FAULTS])
+def test_planted_fault_is_caught(number: int, rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, right, wrong, name = FAULTS[number]
+    source = Path(onnx_ops.__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
+    assert right in source, "the fault cannot be planted any more"
+    planted = types.ModuleType("planted")
+    exec(compile(source.replace(right, wrong), f"{module}.py with a fault", "exec"), planted.__dict__)
+    table = planted.__dict__[module.removeprefix("onnx_").upper()]
+    given = MODELS[name](rng)
+    check(given, rng)
+    for key, translation in table.items():
+        monkeypatch.setitem(onnx_ops.TRANSLATIONS, key, translation)
+    with pytest.raises((AssertionError, ModelError)):
+        check(given, rng)
