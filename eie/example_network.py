@@ -71,7 +71,8 @@ def weights(rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
     goal = 2.0 * np.eye(DIGITS)[digits] - 1
     second = np.linalg.solve(known.T @ known + _RIDGE * np.eye(HIDDEN + 1), known.T @ goal).T
     state = {
-        "features.weight": first, "features.bias": bias, "classes.weight": second[:, :-1], "classes.bias": second[:, -1],
+        "features.weight": first, "features.bias": bias, "classes.weight": second[:, :-1],
+        "classes.bias": second[:, -1],
     }  # fmt: skip
     return {name: np.ascontiguousarray(value, np.float32) for name, value in state.items()}
 
