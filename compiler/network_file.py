@@ -24,8 +24,7 @@ from safetensors.numpy import save as to_bytes
 from compiler.errors import ImageError, OptionsError
 from compiler.files import write_file
 from compiler.graph.ir import Graph, Node
-from compiler.image.image import Image
-from compiler.image.memory import TENSORS, LayerInfo
+from compiler.image.image import TENSORS, Image, LayerInfo
 from compiler.network import Network
 from compiler.network_check import check_network
 from compiler.options import Options

@@ -16,8 +16,8 @@ from amaranth.lib import data
 from numpy.typing import NDArray
 
 from compiler.errors import ImageError
-from compiler.image.image import Image
-from compiler.image.memory import row_orders
+from compiler.image.check import check
+from compiler.image.image import Image, row_orders
 from compiler.image.refilled import Refilled
 from compiler.image.steps import Step
 from hw.layouts import Function, entry, fields, pointer_block
@@ -65,7 +65,8 @@ def decode(image: Image) -> list[Layer]:
     Raises
     ------
     ImageError
-        An entry stands beyond the rows of its layer, at a hole, or in a column without a neuron; a hole has a bias.
+        An entry stands beyond the rows of its layer, at an unused position, or in a column without a neuron; an
+        unused position has a bias.
     """
     layers: list[Layer] = []
     for info, steps, matrix in zip(image.layers, image.steps, codes(image), strict=True):
@@ -87,7 +88,7 @@ def codes(image: Image) -> list[scipy.sparse.csr_array]:
     ImageError
         As `decode`.
     """
-    image.verify()
+    check(image)
     params = image.params
     stored = _all_columns(image)
     matrices = []
@@ -97,7 +98,7 @@ def codes(image: Image) -> list[scipy.sparse.csr_array]:
         first = block = 0
         for step in steps:
             parts.append(_entries(next(stored), step, first, orders[block], sources, params, info.name))
-            first = first + step.octets * LANES if step.keep else 0
+            first = first + step.act_vectors * LANES if step.keep else 0
             block += not step.keep
         neuron, source, code = (np.concatenate(values) for values in zip(*parts, strict=True))
         matrices.append(scipy.sparse.coo_array((code, (neuron, source)), shape=(info.outputs, info.inputs)).tocsr())
@@ -107,7 +108,7 @@ def codes(image: Image) -> list[scipy.sparse.csr_array]:
 
 def columns(image: Image) -> list[StepColumns]:
     """For each descriptor but END, what the cycle model needs of its columns."""
-    image.verify()
+    check(image)
     result = []
     for stored in _all_columns(image):
         zeros = np.concatenate([[0], np.cumsum(stored.codes == 0)])

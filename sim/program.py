@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import InputError
-from compiler.image.image import Image
-from compiler.image.memory import row_orders
+from compiler.image.image import Image, row_orders
 from hw.layouts import ACT_BITS, descriptor, fields
 from hw.params import LANES, Params
 

@@ -104,10 +104,30 @@ def gru(builder: Builder, name: str, x: str, states: Sequence[str], weights: Wei
     r, z = _apply(builder, "sigmoid", r), _apply(builder, "sigmoid", z)
     part = builder.add("Multiply", f"{name}reset_state", r, from_state)
     n = _apply(builder, "tanh", builder.add("Add", f"{name}new", from_input, part))
+    return [_blended(builder, name, z, n, h)]
+
+
+def gru_reset_first(builder: Builder, name: str, x: str, states: Sequence[str], weights: Weights) -> list[str]:
+    """``n = tanh(Wx + U(r·h))``: the GRU as it was published, and ONNX's unless it says `linear_before_reset`."""
+    (h,) = states
+    size = weights.state.shape[1]
+    joint = weights.joint
+    both, new = (
+        {key: tensor[part] for key, tensor in joint.items()} for part in (slice(2 * size), slice(2 * size, None))
+    )
+    r, z = _gates(builder, name, _linear(builder, name, x, h, both), ["reset", "update"])
+    r, z = _apply(builder, "sigmoid", r), _apply(builder, "sigmoid", z)
+    beside = builder.add("Concat", f"{name}new_inputs", x, builder.add("Multiply", f"{name}reset_state", r, h))
+    n = _apply(builder, "tanh", builder.add("Linear", f"{name}new", beside, tensors=new))
+    return [_blended(builder, name, z, n, h)]
+
+
+def _blended(builder: Builder, name: str, z: str, n: str, h: str) -> str:
+    """``(1 − z)·n + z·h``."""
     rest = builder.add("Affine", f"{name}rest", z, tensors={"scale": np.array(-1.0), "offset": np.array(1.0)})
     fresh = builder.add("Multiply", f"{name}fresh", rest, n)
     kept = builder.add("Multiply", f"{name}kept", z, h)
-    return [builder.add("Add", f"{name}h", fresh, kept)]
+    return builder.add("Add", f"{name}h", fresh, kept)
 
 
 def _rnn(function: str) -> Cell:
@@ -121,6 +141,7 @@ def _rnn(function: str) -> Cell:
 CELLS: dict[str, tuple[Cell, tuple[str, ...]]] = {
     "lstm": (lstm, ("h", "c")),
     "gru": (gru, ("h",)),
+    "gru_reset_first": (gru_reset_first, ("h",)),
     "rnn_tanh": (_rnn("tanh"), ("h",)),
     "rnn_relu": (_rnn("relu"), ("h",)),
 }

@@ -56,20 +56,22 @@ def from_torch(module: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> G
             program = torch_module.export(ready, inputs, SUPPORTED)
             graph = _Translator(program, _output_names(expected)).graph()
         verify(graph)
-        wide = torch_module.double(ready, inputs) if _sharp(graph) else None
-    check_against(graph, expected, inputs, wide)
+        probed = torch_module.probe(ready, inputs) if _sharp(graph) else None
+    check_against(graph, expected, inputs)
+    if probed is not None:
+        check_against(graph, probed[1], probed[0], 1e-5)
     return graph
 
 
 def check_against(
-    graph: Graph, module_outputs: Any, example_inputs: Tensor | tuple[Any, ...], in_double: Any = None
+    graph: Graph, module_outputs: Any, example_inputs: Tensor | tuple[Any, ...], bound: float | None = None
 ) -> None:
     """Refuse a graph that does not compute what the module computes: a misread model must never get further.
 
     Parameters
     ----------
     module_outputs : what the module returned for the example inputs: tensors, also in tuples or dictionaries.
-    in_double : the same as a copy of the module in float64 computes it, where there is one: a sharper comparison.
+    bound : largest difference, as a part of an output's largest number; without it, what float32 needs.
 
     Raises
     ------
@@ -77,13 +79,9 @@ def check_against(
         Saying which output is NaN, infinite or different, and how far.
     """
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    given = [(module_outputs, 1e-3 if _sharp(graph) else 5e-2)]
-    given += [] if in_double is None else [(in_double, 1e-5)]
-    references = [
-        ([_array(leaf) for leaf in pytree.tree_leaves(made) if isinstance(leaf, Tensor)], bound)
-        for made, bound in given
-    ]
-    check_outputs(graph, [_array(tensor) for tensor in inputs], references)
+    expected = [_array(leaf) for leaf in pytree.tree_leaves(module_outputs) if isinstance(leaf, Tensor)]
+    bound = bound if bound is not None else 1e-3 if _sharp(graph) else 5e-2
+    check_outputs(graph, [_array(tensor) for tensor in inputs], [(expected, bound)])
 
 
 def _sharp(graph: Graph) -> bool:

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from compiler.errors import ModelError
 
-__all__ = ["call", "check_inputs", "double", "evaluation", "export", "prepare", "quiet"]
+__all__ = ["call", "check_inputs", "evaluation", "export", "prepare", "probe", "quiet"]
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -88,16 +89,30 @@ def prepare(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[nn.Module, t
     return ready, tuple(value.detach().cpu() for value in inputs)
 
 
-def double(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
-    """What the module computes in float64; None if it cannot, or is large."""
+def probe(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Any] | None:
+    """Random inputs, and what the module computes from them in float64; None if it cannot, or is large.
+
+    Examples may be zeros, or stay within the bounds of every clamp; these numbers are small and large.
+    Integers stay as they are: which of them make sense is not known.
+    """
     if sum(parameter.numel() for parameter in module.parameters()) > _DOUBLE:
         return None
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(value: Tensor) -> Tensor:
+        if not value.is_floating_point():
+            return value
+        scale = torch.exp2(5 * torch.rand(value.shape, generator=generator, dtype=torch.float64) - 1)
+        return scale * torch.randn(value.shape, generator=generator, dtype=torch.float64)
+
+    drawn = tuple(map(draw, inputs))
     try:
         with quiet(), torch.no_grad():
-            wide = copy.deepcopy(module).double()
-            return wide(*(value.double() if value.is_floating_point() else value.clone() for value in inputs))
-    except Exception:  # it names float32 in its code, or cannot be copied; the float32 outputs do as well
+            made = copy.deepcopy(module).double()(*(value.clone() for value in drawn))
+    except Exception:  # it names float32 in its code, or cannot be copied; the float32 outputs must do
         return None
+    leaves = [leaf for leaf in pytree.tree_leaves(made) if isinstance(leaf, Tensor)]
+    return (drawn, made) if all(bool(torch.isfinite(leaf).all()) for leaf in leaves) else None
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

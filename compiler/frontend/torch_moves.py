@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from compiler.frontend.torch_call import Call, Refused, Result, Translation, Value
@@ -168,7 +169,13 @@ def _index_select(call: Call) -> Value:
 
 
 def _index(call: Call) -> Value:
-    used = [(dim, index) for dim, index in enumerate(call["indices"]) if index is not None]
+    table, used = call["self"], [(dim, index) for dim, index in enumerate(call["indices"]) if index is not None]
+    if isinstance(table, Tensor) and len(used) == 1 and used[0][0] == 0 and isinstance(used[0][1], Value):
+        indices = used[0][1]  # the rows of a constant, picked by the input: an embedding
+        rows = call.emit("Gather", indices.name, tensors={"table": _rows(table)})
+        shape = list(call.shape)
+        del shape[indices.samples]
+        return call.value(reshaped(call, rows, shape, ".rows"), indices.samples)
     if len(used) != 1 or not isinstance(used[0][1], Tensor) or used[0][1].dim() != 1 or used[0][1].dtype == torch.bool:
         raise Refused("not supported: only one list of places, which is constant, along one axis")
     return _places(call, *used[0])
@@ -228,12 +235,18 @@ def _pad(call: Call) -> Value:
     return call.value(call.emit("Pad", x.name, before=tuple(before), after=tuple(after)), x.samples)
 
 
+def _rows(table: Tensor) -> NDArray[Any]:
+    """A table of rows, whatever shape a row has."""
+    rows = table.detach().cpu()
+    return (rows if rows.is_floating_point() else rows.float()).reshape(len(rows), -1).numpy()
+
+
 def _embedding(call: Call) -> Value:
     table, indices = call["weight"], call["indices"]
     if isinstance(table, Value) or not isinstance(indices, Value):
         raise Refused("not supported: a table that depends on the input")
-    rows = table.detach().cpu().numpy()
-    return call.value(call.emit("Gather", indices.name, tensors={"table": rows}), indices.samples)
+    made = call.emit("Gather", indices.name, tensors={"table": _rows(table)})
+    return call.value(made, indices.samples)
 
 
 def _one_hot(call: Call) -> Value:

@@ -59,8 +59,7 @@ def verify_integer(graph: Graph, acc_bits: int) -> None:
         Listing every violation: what `compiler.graph.operators.verify` checks, exponents that do not fit each other,
         a number outside its format.
     """
-    found, wrong = infer(graph, INTEGER)
-    del found
+    _, wrong = infer(graph, INTEGER)
     wrong += [f"{node.name}: {problem}" for node in _everywhere(graph) for problem in _too_wide(node, acc_bits)]
     if wrong:
         raise ModelError("; ".join(wrong))

@@ -10,7 +10,7 @@ from amaranth.lib import data
 from numpy.typing import NDArray
 
 from compiler.errors import ImageError
-from compiler.image.memory import MemoryImage
+from compiler.image.image import Image
 from compiler.image.refilled import Refilled, pointer_fields
 from compiler.image.steps import Step
 from compiler.lower.chain import ACTIVATIONS, MAX_SHIFT
@@ -25,7 +25,7 @@ MAX_EXPONENT = 4096
 """Far beyond any exponent of a float; keeps later arithmetic with exponents within machine integers."""
 
 
-def check(image: MemoryImage) -> None:
+def check(image: Image) -> None:
     """Raise `ImageError` for the first thing that is wrong; cheap checks of sizes first."""
     _check_layers(image)
     _check_shapes(image)
@@ -41,7 +41,7 @@ def _require(good: bool, message: str) -> None:
         raise ImageError(message)
 
 
-def _check_layers(image: MemoryImage) -> None:
+def _check_layers(image: Image) -> None:
     _require(bool(image.layers), "it has no layers")
     _require(len({layer.name for layer in image.layers}) == len(image.layers), "a layer name is used twice")
     before = None
@@ -66,7 +66,7 @@ def _check_layers(image: MemoryImage) -> None:
         before = layer
 
 
-def _check_shapes(image: MemoryImage) -> None:
+def _check_shapes(image: Image) -> None:
     """Shapes as far as the layers decide them; what descriptors decide is checked with these."""
     params, layers = image.params, image.layers
     expected = {
@@ -95,7 +95,7 @@ def _check_shapes(image: MemoryImage) -> None:
     _require(image.entries.shape[1] > 0, "entries are empty; expected at least one word")
 
 
-def _check_steps(image: MemoryImage) -> None:
+def _check_steps(image: Image) -> None:
     """Descriptors chain layers, blocks and tiles over the memories without a gap, as the packer lays them out."""
     params = image.params
     ends = _fields(descriptor(params), image.descriptors[-1])
@@ -105,7 +105,7 @@ def _check_steps(image: MemoryImage) -> None:
     source, columns, free = 0, image.layers[0].columns, params.lines(image.layers[0].columns)
     for n, (layer, steps) in enumerate(zip(image.layers, image.steps, strict=True)):
         function = Function.RELU if layer.activation == "relu" else Function.NONE
-        octets = params.octets(columns)
+        act_vectors = params.act_vectors(columns)
         _require(layer.columns == columns, f"{layer.name}: {layer.columns} columns; expected {columns}")
         first = block = rows = 0
         begin = free
@@ -113,7 +113,7 @@ def _check_steps(image: MemoryImage) -> None:
             exact = {
                 "op": Op.MATVEC.value, "function": function.value, "codebook": n, "shift": layer.shift,
                 "chained": int(n > 0 and block == 0), "source": source + first // params.groups, "bias": bias,
-                "keep": int(first + step.octets < octets), "fold": steps[0].fold,
+                "keep": int(first + step.act_vectors < act_vectors), "fold": steps[0].fold,
             }  # fmt: skip
             if step.refill:
                 _require(params.refill, f"descriptor {number}: refill, which the array does not have")
@@ -127,8 +127,8 @@ def _check_steps(image: MemoryImage) -> None:
             for name, value in exact.items():
                 found = getattr(step, name)
                 _require(found == value, f"descriptor {number}: {name} is {found}; expected {value}")
-            _check_size(step, number, params, octets - first)
-            first += step.octets
+            _check_size(step, number, params, act_vectors - first)
+            first += step.act_vectors
             if not step.keep:
                 lines = step.lines(params)
                 # A result may lie anywhere behind its source; where, only the descriptor says.
@@ -155,16 +155,16 @@ def _check_steps(image: MemoryImage) -> None:
     _require(len(image.row_order) == positions, f"row_order has shape {image.row_order.shape}; expected ({positions},)")
 
 
-def _check_size(step: Step, number: int, params: Params, octets: int) -> None:
+def _check_size(step: Step, number: int, params: Params, act_vectors: int) -> None:
     """Sizes of one descriptor within what the array has."""
     limits = {
-        "octets": (1, octets), "slots": (1, params.rows), "fragment_slots": (0, step.slots),
+        "act_vectors": (1, act_vectors), "slots": (1, params.rows), "fragment_slots": (0, step.slots),
         "fragment_log2": (0, params.max_split.bit_length() - 1), "fold": (0, params.fold - 1),
     }  # fmt: skip
     for name, (low, high) in limits.items():
         value = getattr(step, name)
         _require(low <= value <= high, f"descriptor {number}: {name} is {value}; expected {low} to {high}")
-    whole = step.octets % max(params.groups, 1 << step.fold) == 0
+    whole = step.act_vectors % max(params.groups, 1 << step.fold) == 0
     _require(whole or not step.keep, f"descriptor {number}: the next tile does not begin with a line")
 
 
@@ -181,7 +181,7 @@ def _fields(layout: data.Layout, word: NDArray[np.uint8]) -> dict[str, int]:
     return {name: value >> first & ((1 << width) - 1) for name, first, width in fields(layout)}
 
 
-def _check_row_order(image: MemoryImage) -> None:
+def _check_row_order(image: Image) -> None:
     begin = 0
     for layer, steps in zip(image.layers, image.steps, strict=True):
         size = sum(image.params.positions(step.outputs(image.params)) for step in steps if not step.keep)
@@ -192,13 +192,13 @@ def _check_row_order(image: MemoryImage) -> None:
         begin += size
 
 
-def _check_bias(image: MemoryImage) -> None:
+def _check_bias(image: Image) -> None:
     limit = 1 << (image.params.acc_bits - 1)
     good = not image.bias.size or (int(image.bias.min()) >= -limit and int(image.bias.max()) < limit)
     _require(good, f"a bias does not fit {image.params.acc_bits} bits")
 
 
-def _check_pointers(image: MemoryImage) -> None:
+def _check_pointers(image: Image) -> None:
     """Every column lies within the entries, none overlaps another, none is longer than the layer has rows in a PE."""
     params = image.params
     stay = [step for steps in image.steps for step in steps if not step.refill]
@@ -218,7 +218,7 @@ def _check_pointers(image: MemoryImage) -> None:
         _require(stored == stated, f"{stored} entries are pointed to, the layers state {stated}")
 
 
-def _check_stream(image: MemoryImage) -> None:
+def _check_stream(image: Image) -> None:
     """The packets of the stream bring each tile's words, and its pointers lead only to these."""
     params = image.params
     streamed = [step for steps in image.steps for step in steps if step.refill]

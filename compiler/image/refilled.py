@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.image.memory import MemoryImage
+from compiler.image.image import Image
 from hw.layouts import Memory, fields, memory_shape, pointer_block, refill_header
 from hw.params import LANES, Params
 
@@ -32,7 +32,7 @@ class Refilled:
     image : its resident words stand in the memories from the start.
     """
 
-    def __init__(self, image: MemoryImage) -> None:
+    def __init__(self, image: Image) -> None:
         self._params = params = image.params
         self._tiles, self._at = image.tiles, 0
         self.entries = np.zeros((params.pes, params.weight_words, image.entries.shape[2]), np.uint8)

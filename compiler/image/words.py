@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.image.memory import MemoryImage
+from compiler.image.image import Image
 from hw.layouts import Memory, memory_shape
 
 __all__ = ["memory_words", "readmemh"]
 
 
-def memory_words(image: MemoryImage) -> dict[Memory, list[list[int]]]:
+def memory_words(image: Image) -> dict[Memory, list[list[int]]]:
     """Words to load: memory → unit → words from address 0 on, as far as used."""
     return {memory: [_integers(unit) for unit in words] for memory, words in _word_bytes(image).items()}
 
 
-def readmemh(image: MemoryImage, folder: str | Path) -> None:
+def readmemh(image: Image, folder: str | Path) -> None:
     """Write each memory unit as ``$readmemh`` text, ``<memory>_<unit>.hex``.
 
     The names are ``weights_<pe>``, ``pointers_<pe>``, ``codebook_0``, ``bias_<group>``, ``descriptors_0``.
@@ -34,7 +34,7 @@ def readmemh(image: MemoryImage, folder: str | Path) -> None:
             (folder / f"{memory.name.lower()}_{number}.hex").write_bytes(lines.tobytes())
 
 
-def _word_bytes(image: MemoryImage) -> dict[Memory, NDArray[np.uint8]]:
+def _word_bytes(image: Image) -> dict[Memory, NDArray[np.uint8]]:
     """Memory → uint8 (units, words, bytes), the low byte first."""
     mask = np.uint64((1 << image.params.acc_bits) - 1)
     bias = np.ascontiguousarray(image.bias).view(np.uint64) & mask

@@ -12,10 +12,9 @@ from torch import nn
 
 from compiler.errors import InputError, RecipeError
 from compiler.train import progress as checkpoints
-from compiler.train import structure
 from compiler.train.augment import Copies
 from compiler.train.claim import claimed
-from compiler.train.data import Dataset, is_own
+from compiler.train.data import Dataset
 from compiler.train.data import load as load_data
 from compiler.train.distill import Teacher
 from compiler.train.images import Images, accuracy
@@ -28,6 +27,7 @@ from compiler.train.recipe import load as load_recipe
 from compiler.train.report import finish, layers_of
 from compiler.train.runfolder import CALIBRATION, COMPRESSED, MODEL, REPORT, LoadedRun, load_run, read_report
 from compiler.train.stages import Context, Stage, Teach
+from compiler.train.trainable import check_outputs
 
 __all__ = ["LoadedRun", "Progress", "load_run", "train_recipe"]
 
@@ -100,35 +100,12 @@ def _train(wanted: Recipe, out: Path, tell: Progress, data_dir: Path | None) -> 
         return read_report(out / REPORT)
     runner = _Runner(wanted, dataset, out, tell)
     for spec in (wanted.model, *(stage.model for stage in wanted.stages if isinstance(stage, Teach))):
-        _check_outputs(spec, dataset)
+        check_outputs(spec, dataset)
     while position.stage < len(wanted.stages):
         position = runner.run_stage(position)
     module, plain = (runner.network(len(wanted.stages)) for _ in range(2))
     make_plain(plain)
     return finish(wanted, module, plain.eval(), dataset, position.records, out)
-
-
-def _check_outputs(spec: ModelSpec, dataset: Dataset) -> None:
-    """Raise `InputError` if the user's own network is none that can be trained here, before anything is."""
-    if not spec.foreign and not is_own(dataset.name):
-        return
-    module = checkpoints.fresh(spec, dataset, 0).eval()
-    structure.describe(module)  # what others parametrize
-    few = dataset.train.take(slice(0, 2))
-    inputs = Images(few, dataset.shape, spec.flat).arrange(torch.from_numpy(few.inputs))
-    expected = f"a tensor (samples, classes) with {dataset.classes} classes or more"
-    try:
-        with torch.no_grad():
-            outputs = module(inputs)
-    except Exception as error:  # the user's own code, which may raise anything
-        raise InputError(
-            f"{spec.name} fails on inputs of shape {tuple(inputs.shape)}: {type(error).__name__}: {error}; model.flat "
-            f"is {str(spec.flat).lower()}, and samples have shape {dataset.shape}"
-        ) from error
-    if not isinstance(outputs, torch.Tensor):
-        raise InputError(f"{spec.name} returns a {type(outputs).__name__} in its forward; expected {expected}")
-    if outputs.dim() != 2 or len(outputs) != len(few) or outputs.shape[1] < dataset.classes:
-        raise InputError(f"{spec.name} gives {tuple(outputs.shape)} for {len(few)} samples; expected {expected}")
 
 
 def _position(recipe: Recipe, dataset: Dataset, out: Path) -> Position:

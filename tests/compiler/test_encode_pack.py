@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from compiler.errors import ImageError
-from compiler.image.image import Image
-from compiler.image.memory import row_orders
+from compiler.image.check import check
+from compiler.image.image import Image, row_orders
 from compiler.image.words import memory_words
 from compiler.lower import stream, tiles
 from compiler.lower.chain import Chain
@@ -33,7 +33,7 @@ from tests.compiler.networks import SMALL, distinct_codebook, expected, layer_of
 
 def build(graph: Chain, options: Options = DEFAULT) -> Image:
     image = pack(graph, encode(graph, options), options)
-    image.verify()
+    check(image)
     return image
 
 
@@ -64,7 +64,7 @@ def assert_comes_back(graph: Chain, image: Image) -> None:
         for step, form in zip(mine, steps, strict=True):
             assert form.fold == (layer.fold and params.fold > 1)
             assert step.counts.shape == step.starts.shape == step.padding.shape
-            assert step.counts.shape == (params.column_blocks(form.octets, bool(form.fold)) * LANES, params.pes)
+            assert step.counts.shape == (params.column_blocks(form.act_vectors, bool(form.fold)) * LANES, params.pes)
             assert bool(step.packets) == form.refill
 
 
@@ -369,8 +369,8 @@ def test_memories_hold_what_the_specification_says(rng: np.random.Generator) -> 
         assert found["function"] == (layer.activation == "relu")
         assert found["source"] == sum(lines[:number])
         assert found["destination"] == sum(lines[: number + 1])
-    assert (first["octets"], first["slots"], first["pointers"], first["bias"]) == (4, 4, 0, 0)
-    assert (second["octets"], second["slots"], second["pointers"], second["bias"]) == (8, 2, 4, 32)
+    assert (first["act_vectors"], first["slots"], first["pointers"], first["bias"]) == (4, 4, 0, 0)
+    assert (second["act_vectors"], second["slots"], second["pointers"], second["bias"]) == (8, 2, 4, 32)
     assert end == {**dict.fromkeys(end, 0), "op": Op.END.value}
 
     codebook = words[Memory.CODEBOOK][0]

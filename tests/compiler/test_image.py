@@ -17,8 +17,8 @@ from safetensors.numpy import load, save
 
 from compiler import network_file
 from compiler.errors import ImageError
-from compiler.image.image import Image
-from compiler.image.memory import row_orders
+from compiler.image.check import check
+from compiler.image.image import Image, row_orders
 from compiler.image.words import memory_words, readmemh
 from compiler.lower.encode import encode
 from compiler.lower.pack import pack
@@ -286,7 +286,7 @@ def test_contents_that_lie_are_refused(lie: str, image: Image, tmp_path: Path, m
     change, message = LIES[lie]
     bad = dataclasses.replace(image, **change(image))
     with pytest.raises(ImageError, match=message):
-        bad.verify()
+        check(bad)
     save_unchecked(bad, tmp_path / "bad.eie", monkeypatch)
     with pytest.raises(ImageError, match=message):
         read(tmp_path / "bad.eie")
@@ -294,7 +294,7 @@ def test_contents_that_lie_are_refused(lie: str, image: Image, tmp_path: Path, m
 
 @pytest.mark.parametrize(
     ("byte", "name"),
-    [(4, "source"), (6, "destination"), (8, "octets"), (10, "slots"), (12, "pointers"), (14, "bias"),
+    [(4, "source"), (6, "destination"), (8, "act_vectors"), (10, "slots"), (12, "pointers"), (14, "bias"),
      (16, "fragment_slots"), (1, "codebook"), (0, "function")],
 )  # fmt: skip
 def test_offsets_out_of_range_are_refused(byte: int, name: str, image: Image) -> None:
@@ -303,7 +303,7 @@ def test_offsets_out_of_range_are_refused(byte: int, name: str, image: Image) ->
         image, descriptors=altered(image.descriptors, (1, byte), image.descriptors[1, byte] ^ 0xF0)
     )
     with pytest.raises(ImageError, match=f"descriptor 1: {name} is"):
-        bad.verify()
+        check(bad)
 
 
 @pytest.fixture
@@ -313,7 +313,7 @@ def tiled() -> Image:
     graph = network(np.random.default_rng(5), params, [60, 50, 20], 0.3)
     image = pack(graph, encode(graph))
     assert sum(step.refill for steps in image.steps for step in steps) > 3
-    image.verify()
+    check(image)
     return image
 
 
@@ -343,7 +343,7 @@ def test_a_stream_that_lies_is_refused(
 ) -> None:
     bad = dataclasses.replace(tiled, tiles=change(tiled.tiles))
     with pytest.raises(ImageError, match=message):
-        bad.verify()
+        check(bad)
     save_unchecked(bad, tmp_path / "bad.eie", monkeypatch)
     with pytest.raises(ImageError, match=message):
         read(tmp_path / "bad.eie")

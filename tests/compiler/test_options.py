@@ -30,6 +30,7 @@ def images(rng: np.random.Generator, params: Params = SMALL) -> tuple[Image, Ima
 
 def test_images_of_other_options_run_on_the_same_bitstream(rng: np.random.Generator) -> None:
     first, second = images(rng)
+    assert (first.options, second.options) == (DEFAULT, OTHER)
     assert first.row_order.tobytes() != second.row_order.tobytes()  # else this would show nothing
     assert first.identity == second.identity == identity(SMALL)
     assert first.params == second.params

@@ -227,6 +227,7 @@ MOVES = [
     _of("pad", lambda m, x: F.pad(x, (1, 2, 0, 3))),
     _of("pad twice", lambda m, x: torch.constant_pad_nd(torch.ops.aten.alias.default(x), (1, 2))),
     _layer("embedding", lambda: nn.Embedding(5, 3), (4, "index")),
+    _of("rows of a table", lambda m, x: m.w[x], (4, "index"), parts=_w(5, 3, 2)),
     _of("one hot", lambda m, x: F.one_hot(x, 5).float() @ m.w, (4, "index"), parts=_w(5, 3)),
     _of("positions added", lambda m, x: x + m.e(torch.arange(4)), (4, 8), parts=lambda: {"e": nn.Embedding(4, 8)}),
     _of("integers as numbers", lambda m, x: m.fc(x.float() / 4), (8, "index"), parts=_fc()),

@@ -37,6 +37,7 @@ from compiler.train.terngrad.hook import average_bucket
 from compiler.train.terngrad.job import Job, load
 from compiler.train.terngrad.virtual import share_loss, worker_random
 from compiler.train.terngrad.wire import Wire, losing_workers
+from compiler.train.trainable import check_outputs
 
 __all__ = ["CHECKPOINT", "REPORT", "Trainer", "main", "train"]
 
@@ -88,6 +89,7 @@ class Trainer:
         self.rank, self.workers = dist.get_rank(), dist.get_world_size()
         self.dataset: Dataset = job.data(data_dir, self.workers)
         self.lesson = Images(self.dataset.train, self.dataset.shape, job.model.flat)
+        check_outputs(job.model, self.dataset)
         self.module = fresh(job.model, self.dataset, job.seed)
         self.done, self.history = 0, list[dict[str, Any]]()
         self.optimizer: dict[str, dict[str, Tensor]] | None = None

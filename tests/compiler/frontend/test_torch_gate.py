@@ -124,7 +124,14 @@ def test_a_difference_below_float32s_rounding_needs_float64() -> None:
     graph = graph_of(lambda m, x: x * 2, x)
     check_against(graph, x * 2.0002, x)
     with pytest.raises(ModelError, match="differs"):
-        check_against(graph, x * 2, x, x.double() * 2.0002)
+        check_against(graph, x.double() * 2.0002, x.double(), 1e-5)
+
+
+def test_a_misreading_that_the_examples_do_not_reach_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(torch_ops.TRANSLATIONS, "relu6", ORIGINAL["relu"])
+    for examples in (torch.zeros(2, 16), torch.ones(2, 16)):
+        with pytest.raises(ModelError, match="differs"):
+            from_torch(Body(lambda m, x: torch.nn.functional.relu6(x)), examples)
 
 
 def test_modules_that_cannot_run_in_float64_are_compared_in_float32() -> None:

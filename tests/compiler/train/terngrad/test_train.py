@@ -158,7 +158,6 @@ def parsed(change: dict[str, Any]) -> job.Job:
         ({"terngrad": {"clip": -1}}, "terngrad.clip is -1"),
         ({"terngrad": {"scale": 1}}, "unknown key terngrad.scale"),
         ({"schedule": {"epochs": 0, "learning_rate": 0.1}}, "schedule.epochs is 0"),
-        ({"model": {"name": "own:network"}}, "one of the kit's own"),
         ({"stages": []}, "unknown key stages"),
     ],
 )
