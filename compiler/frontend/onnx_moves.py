@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -199,6 +200,20 @@ def _gather(call: Call) -> Result:
     return Value(value, x.samples + (places.ndim - 1) * (dim < x.samples))
 
 
+def _gather_nd(call: Call) -> Result:
+    """With one index for each place: a Gather along the first axis."""
+    places = call.get(1)
+    if isinstance(places, Value):  # each index in a list of its own
+        shape = call.shape(places)
+        if shape[-1] != 1 or places.samples == len(shape) - 1 or call.attributes.get("batch_dims", 0):
+            raise Refused("not supported: indices into several axes at once")
+        alone = Value(reshaped(call, places.name, call.builder.shape(places.name)[:-1]), places.samples)
+        return _gather(replace(call, inputs=[call.get(0), alone], attributes={"axis": 0}))
+    if places is None or places.ndim != 2 or places.shape[1] != 1 or call.attributes.get("batch_dims", 0):
+        raise Refused("not supported: indices into several axes at once")
+    return _gather(replace(call, inputs=[call.get(0), places[:, 0]], attributes={"axis": 0}))
+
+
 def _picked(call: Call, name: str, axis: int, wanted: list[int]) -> str:
     """Some places of an axis, in any order."""
     step = wanted[1] - wanted[0] if len(wanted) > 1 else 1
@@ -294,6 +309,7 @@ MOVES: dict[str, Translation] = {
     "Slice": _slice,
     "Split": _split,
     "Gather": _gather,
+    "GatherND": _gather_nd,
     "OneHot": _one_hot,
     "Tile": _tile,
     "Concat": _concat,

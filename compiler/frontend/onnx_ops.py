@@ -22,6 +22,7 @@ _HINTS = {
     "Selu": _RETRAIN,
     "Mish": "use HardSwish and retrain",
     "Erf": "for GELU export with opset_version=20 or later, which has it as one operation",
+    "Greater": "torch writes softplus as one operation with torch.onnx.export(…, dynamo=False)",
     "If": "control flow must not depend on values; simplify the model before",
     "Loop": "unroll the loop before exporting, or use LSTM, GRU or RNN",
     "Scan": "use LSTM, GRU or RNN",
