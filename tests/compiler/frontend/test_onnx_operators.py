@@ -318,7 +318,7 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("onnx_elementwise", 'else "gelu")', 'else "gelu_tanh")', "Gelu"),
     ("onnx_elementwise", "-negative, 0.0", "negative, 0.0", "LeakyRelu"),
     ("onnx_moves", "order.index(x.samples))", "x.samples)", "LSTM"),
-    ("onnx_moves", "n % size for n in wanted", "abs(n) for n in wanted", "Gather one place"),
+    ("onnx_gather", "n % size for n in wanted", "abs(n) for n in wanted", "Gather one place"),
     ("onnx_moves", "begin=a, end=b", "begin=a, end=a + 1", "Split"),
     ("onnx_moves", "first or last", "first", "Pad"),
 ]  # fmt: skip
