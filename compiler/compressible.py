@@ -11,6 +11,7 @@ from compiler.coding.sizes import Sizes
 from compiler.compressed import CompressedModel
 from compiler.dcnet import parse_form, read_net
 from compiler.errors import CodingError, InputError
+from compiler.pickled import refuse_pickled
 from compiler.plain_tensors import read_tensors
 
 __all__ = ["check_layers", "compress_network", "load_network", "naming", "read_file"]
@@ -60,6 +61,8 @@ def load_network(path: Path, layers: Sequence[str] = ()) -> CompressedModel:
         if not compressed.is_file():
             return CompressedModel.from_state(read_tensors(plain))
         path = compressed
+    if path.suffix != ".net":
+        refuse_pickled(path)
     with naming(path):
         if path.suffix == ".net":
             return read_net(read_file(path), [parse_form(layer) for layer in layers])

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from compiler.errors import InputError
 from compiler.frontend.gate import check_outputs
+from compiler.function_name import check_function_name
 from compiler.graph.evaluate import outputs, tails
 from compiler.graph.ir import Graph
 from compiler.graph.operators import types
 from compiler.graph.passes import run_passes
+from compiler.pickled import refuse_pickled
 
 __all__ = ["FORMS", "Source", "fit", "from_module", "load", "rewrite"]
 
@@ -62,6 +64,8 @@ def load(text: str, weights: Path | None = None, trust: bool = False, show: Show
     is_function = ":" in text and not path.exists()
     if weights is not None and not is_function:
         raise InputError(f"--weights belongs to module:function; {text} brings its own weights")
+    if is_function:
+        check_function_name(text)
     if path.suffix == ".npz":
         from compiler.frontend.npz import load_layer
 
@@ -76,6 +80,9 @@ def load(text: str, weights: Path | None = None, trust: bool = False, show: Show
             "give --trust if you trust where it comes from, or use module:function with --weights"
         )
     if not path.is_dir() and path.suffix != ".pt2" and not is_function:
+        refuse_pickled(path)
+        if path.suffix == ".py" and path.exists():
+            raise InputError(f"{text} is Python; name the function in it that returns the module: {path.stem}:FUNCTION")
         there = "is none of these" if path.exists() else "does not exist"
         raise InputError(f"{text} {there}: {FORMS}")
     return _torch_source(text, path, weights, show)

@@ -26,7 +26,8 @@ _FONT = (
     "01110 10001 10001 01110 10001 10001 01110", "01110 10001 10001 01111 00001 00010 01100",
 )  # fmt: skip
 
-MODULE = f'''"""A network that reads digits of {SIDE}x{SIDE} pixels. `eie compile my_module:make_model` calls the function below."""
+MODULE = f'''"""A network that reads digits of {SIDE}x{SIDE} pixels. `eie compile my_module:make_model` calls the
+function below."""
 
 import torch
 from torch import nn
@@ -70,7 +71,8 @@ def weights(rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
     goal = 2.0 * np.eye(DIGITS)[digits] - 1
     second = np.linalg.solve(known.T @ known + _RIDGE * np.eye(HIDDEN + 1), known.T @ goal).T
     state = {
-        "features.weight": first, "features.bias": bias, "classes.weight": second[:, :-1], "classes.bias": second[:, -1],
+        "features.weight": first, "features.bias": bias, "classes.weight": second[:, :-1],
+        "classes.bias": second[:, -1],
     }  # fmt: skip
     return {name: np.ascontiguousarray(value, np.float32) for name, value in state.items()}
 

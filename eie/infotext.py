@@ -56,7 +56,7 @@ def show_all(output: Output, file: Path, facts: Facts) -> None:
     _layers(output, facts)
     _bits(output, facts)
     output.table(
-        ("memory", "units", "words a unit", "used", "used %", "bits a word"),
+        ("memory", "units", "words per unit", "used", "used %", "bits a word"),
         [
             (m["name"], m["units"], m["words"], m["used"], 100 * m["used"] / m["words"], m["word_bits"])
             for m in facts["memories"]

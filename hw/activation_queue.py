@@ -14,9 +14,9 @@ __all__ = ["ActivationQueue"]
 
 
 class ActivationQueue(wiring.Component):
-    """First-in first-out queue of jobs with a registered room flag.
+    """First-in first-out queue of jobs with a registered credit flag.
 
-    Room rule: ``room <= (level + ROUND_TRIP + 1 <= depth)``. A broadcast reaches the queue 4 cycles after
+    Credit rule: ``credit <= (level + ROUND_TRIP + 1 <= depth)``. A broadcast reaches the queue 4 cycles after
     it fires and the flag is one cycle old, so at most ``ROUND_TRIP`` columns are on their way that ``level``
     does not count, plus the one that fires now: the queue cannot overflow, whatever is sent.
 
@@ -25,9 +25,9 @@ class ActivationQueue(wiring.Component):
 
     Members
     -------
-    i : jobs (always ready: the room rule guarantees it).
+    i : jobs (always ready: the credit rule guarantees it).
     o : jobs in the same order.
-    room : a column may be broadcast.
+    credit : a column may be broadcast.
 
     Source: EIE section IV, "Activation Queue and Load Balancing".
     """
@@ -39,7 +39,7 @@ class ActivationQueue(wiring.Component):
             "i": In(stream.Signature(job(params), always_ready=True)),
             "o": Out(stream.Signature(job(params))),
             "level": Out(range(self.depth + 1)),
-            "room": Out(1),
+            "credit": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -70,7 +70,7 @@ class ActivationQueue(wiring.Component):
             advance(head)
         m.d.sync += [
             self.level.eq(self.level + pushed - popped),
-            self.room.eq(self.level + (ROUND_TRIP + 1) <= self.depth),
+            self.credit.eq(self.level + (ROUND_TRIP + 1) <= self.depth),
             Assert(~(pushed & (self.level == self.depth)), "activation queue overflow"),
         ]
         return m

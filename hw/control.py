@@ -63,19 +63,19 @@ class Control(wiring.Component):
         """The error of the descriptor at the output of the memory, `Error.NONE` if it is legal."""
         params = self.params
         error = Signal(Error)
-        lines_read = (layer.octets + (params.groups - 1)) >> (params.groups - 1).bit_length()
+        lines_read = (layer.act_vectors + (params.groups - 1)) >> (params.groups - 1).bit_length()
         outputs = Signal(32)
         whole, split = (layer.slots - layer.fragment_slots)[:16], layer.fragment_slots * params.group
         m.d.comb += outputs.eq(whole * params.group + (split >> layer.fragment_log2))
         most = params.max_split.bit_length() - 1  # with splits of eight, every value of the field is legal
-        blocks = Mux(layer.fold, (layer.octets + 1) >> 1, layer.octets)
+        blocks = Mux(layer.fold, (layer.act_vectors + 1) >> 1, layer.act_vectors)
         unfit = [
             layer.fragment_slots > layer.slots,
             *([layer.fragment_log2 > most] if most < (1 << len(layer.fragment_log2)) - 1 else []),
             layer.fold & (params.fold == 1),
             layer.refill & (not params.refill),
             index >= params.descriptors,
-            layer.octets == 0,
+            layer.act_vectors == 0,
             layer.slots == 0,
             layer.slots > params.rows,
             layer.source + lines_read > params.act_lines,
@@ -111,7 +111,7 @@ class Control(wiring.Component):
         ended = self.computed | self.finished
 
         m.d.comb += [
-            self.scan.source.eq(layer.source), self.scan.octets.eq(layer.octets),
+            self.scan.source.eq(layer.source), self.scan.act_vectors.eq(layer.act_vectors),
             self.scan.pointers.eq(layer.pointers), self.scan.tag.bank.eq(bank),
             self.scan_start.eq(self.accept), self.index.eq(index),
             # A chained layer may read a line as soon as it is written, anything once the bank is free again.

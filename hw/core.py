@@ -30,7 +30,7 @@ READ_LATENCY = 2
 class Core(wiring.Component):
     """Everything between the host port and the multipliers.
 
-    Timing: a run of layers takes the cycles that `sim.cycles` computes, exactly. The room flags of all PEs
+    Timing: a run of layers takes the cycles that `sim.cycles` computes, exactly. The credit flags of all PEs
     are one register deep and combine in the cycle of the broadcast; the broadcast is registered once on
     its way to the PEs.
 
@@ -126,10 +126,10 @@ class Core(wiring.Component):
         ]  # fmt: skip
 
     def _broadcast(self, m: Module) -> None:
-        """Scan to all PEs, through one register; a column fires when every queue has room."""
+        """Scan to all PEs, through one register; a column fires when every queue has credit."""
         column = Signal(broadcast(self.params))
         valid = Signal()
-        m.d.comb += self.scan.o.ready.eq(Cat(pe.room for pe in self.pes).all())
+        m.d.comb += self.scan.o.ready.eq(Cat(pe.credit for pe in self.pes).all())
         m.d.sync += [valid.eq(self.scan.o.valid & self.scan.o.ready), column.eq(self.scan.o.payload)]
         busy = [Cat(pe.busy[bank] for pe in self.pes).any() for bank in range(2)]
         m.d.comb += self.control.pe_busy.eq(Cat(*busy))

@@ -21,7 +21,7 @@ class Drain(wiring.Component):
     In the last ``fragment_slots`` slots ``2**fragment_log2`` neighbours make one output.
     A slot is cleared behind the reader, so the bank is zero when it is released.
 
-    Timing: the first accumulator is read 1 cycle after ``computed`` is seen; the last octet of a layer is
+    Timing: the first accumulator is read 1 cycle after ``computed`` is seen; the last activation vector of a layer is
     written `FLUSH` cycles after its last accumulator is read, in the cycle of ``written``.
 
     Members
@@ -29,9 +29,9 @@ class Drain(wiring.Component):
     computed : for each bank, its layer's sums are complete (stays high until ``written``).
     layer : for each bank, where its outputs go and how.
     request : to the accumulators of all PEs. step : to the write-back groups (one cycle after).
-    write : an octet is written in this cycle by every group, at `line`.
+    write : an activation vector is written in this cycle by every group, at `line`.
     draining : write-back is under way: all lines of the layer in `bank` before `line` are written.
-    written, bank : the last octet of the layer in `bank` is written in this cycle.
+    written, bank : the last activation vector of the layer in `bank` is written in this cycle.
     """
 
     FLUSH = 1 + Writeback.LATENCY

@@ -99,7 +99,7 @@ def pointer_block(params: Params) -> data.StructLayout:
 def descriptor(params: Params) -> data.StructLayout:
     """One layer or one tile of a layer (32 bytes). The same for every parameter set; reserved fields must be zero.
 
-    ``source`` and ``destination`` are lines of activation memory, ``octets`` the octets to scan,
+    ``source`` and ``destination`` are lines of activation memory, ``act_vectors`` the activation vectors to scan,
     ``slots`` the accumulators of each PE to write back, of which the last ``fragment_slots`` hold rows that are split
     over ``2**fragment_log2`` neighbouring PEs; ``pointers`` the first pointer block, ``bias`` the first bias word,
     ``chained`` says that the source is the previous layer's result, ``fold`` that a column carries two activations.
@@ -111,7 +111,7 @@ def descriptor(params: Params) -> data.StructLayout:
         "op": Op, "function": Function, "chained": 1, "codebook": 4, "shift": 5,
         "fold": 1, "fragment_log2": 2, "keep": 1, "refill": 1, "buffer": 1, "reserved0": 8,
         "source": 16, "destination": 16,
-        "octets": 16, "slots": 16,
+        "act_vectors": 16, "slots": 16,
         "pointers": 16, "bias": 16,
         "fragment_slots": 16, "reserved1": 16,
         "reserved2": 32, "reserved3": 32, "reserved4": 32,
@@ -138,7 +138,7 @@ def record(params: Params) -> data.StructLayout:
 
 
 def memory_shape(params: Params, memory: Memory) -> tuple[int, int, int]:
-    """Units, words a unit and bits a word of one memory."""
+    """Units, words per unit and bits a word of one memory."""
     match memory:
         case Memory.WEIGHTS:
             return params.pes, params.weight_words, weight_word(params).size

@@ -1,4 +1,4 @@
-"""Leading-nonzero detection: one octet of activations in, its nonzero columns out, one a cycle."""
+"""Leading-nonzero detection: one activation vector in, its nonzero columns out, one a cycle."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from amaranth.lib.wiring import In, Out
 
 from hw.params import LANES, Params
 from hw.population import ones
-from hw.streams import broadcast, octet
+from hw.streams import act_vector, broadcast
 
 __all__ = ["LeadingNonzero"]
 
 
 class LeadingNonzero(wiring.Component):
-    """Send the columns of an octet that have a nonzero activation, in order.
+    """Send the columns of an activation vector that have a nonzero activation, in order.
 
-    Timing: the first is valid 1 cycle after the octet is taken; one a cycle; an octet without any costs
-    one cycle. The next octet is taken in the cycle in which the last one leaves.
+    Timing: the first is valid 1 cycle after the activation vector is taken; one a cycle; an activation vector without
+    any costs one cycle. The next activation vector is taken in the cycle in which the last one leaves.
 
     Members
     -------
-    i : octets.
+    i : activation vectors.
     o : nonzero columns.
-    finished : the octet marked `last` is used up in this cycle.
-    skipped : columns without a nonzero activation in the octet taken in this cycle.
+    finished : the activation vector marked `last` is used up in this cycle.
+    skipped : columns without a nonzero activation in the activation vector taken in this cycle.
 
     Source: EIE section IV, "Distributed Leading Non-Zero Detection"; one central detector here.
     """
@@ -32,7 +32,7 @@ class LeadingNonzero(wiring.Component):
     def __init__(self, params: Params) -> None:
         self.params = params
         super().__init__({
-            "i": In(stream.Signature(octet(params))),
+            "i": In(stream.Signature(act_vector(params))),
             "o": Out(stream.Signature(broadcast(params))),
             "finished": Out(1),
             "skipped": Out(range(LANES + 1)),
@@ -41,7 +41,7 @@ class LeadingNonzero(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         valid = Signal()
-        held = Signal(octet(self.params))
+        held = Signal(act_vector(self.params))
         remaining = Signal(LANES)
         lowest = Signal(LANES)
         used_up = Signal()
@@ -50,7 +50,7 @@ class LeadingNonzero(wiring.Component):
         columns = Signal(range(LANES + 1))
         m.d.comb += [arriving.eq(nonzero), columns.eq(LANES)]
 
-        # Held in the order of columns: of a folded octet the even activations, then the odd ones.
+        # Held in the order of columns: of a folded activation vector the even activations, then the odd ones.
         sorted_acts = Signal(self.i.p.acts.shape())
         m.d.comb += sorted_acts.eq(self.i.p.acts)
         if self.params.fold > 1:

@@ -13,10 +13,10 @@ from typing import Any
 __all__ = ["LANES", "PRESETS", "ROUND_TRIP", "Params", "ParamsError", "preset"]
 
 LANES = 8
-"""Activations in an octet, entries in a weight word, columns in a pointer block, PEs in a write-back group."""
+"""Activations in a vector, entries in a weight word, columns in a pointer block, PEs in a write-back group."""
 
 ROUND_TRIP = 5
-"""Cycles from a broadcast until the room it takes is seen: 4 to the queue write, 1 for the room register."""
+"""Cycles from a broadcast until its credit is seen: 4 to the queue write, 1 for the credit register."""
 
 _LIMITS: dict[str, tuple[int, int]] = {
     "pes": (1, 256),
@@ -110,7 +110,7 @@ class Params:
 
     @property
     def line(self) -> int:
-        """Activations in one line of the activation memory (one octet from each bank)."""
+        """Activations in one line of the activation memory (one activation vector from each bank)."""
         return LANES * self.groups
 
     @property
@@ -152,12 +152,12 @@ class Params:
         """Positions in whole lines of activation memory that `outputs` results of every group take."""
         return -(-outputs // LANES) * self.line
 
-    def column_blocks(self, octets: int, folded: bool) -> int:
-        """Pointer blocks that describe the columns of `octets`; a folded octet has four columns."""
-        return -(-octets // 2) if folded else octets
+    def column_blocks(self, act_vectors: int, folded: bool) -> int:
+        """Pointer blocks that describe the columns of `act_vectors`; a folded activation vector has four columns."""
+        return -(-act_vectors // 2) if folded else act_vectors
 
-    def octets(self, values: int) -> int:
-        """Octets that hold `values` activations."""
+    def act_vectors(self, values: int) -> int:
+        """Activation vectors that hold `values` activations."""
         return -(-values // LANES)
 
     def lines(self, values: int) -> int:

@@ -27,8 +27,8 @@ class ProcessingElement(wiring.Component):
 
     Members
     -------
-    i : broadcast columns (always ready; send only while ``room``).
-    room : registered room flag of the queue.
+    i : broadcast columns (always ready; send only while ``credit``).
+    credit : registered credit flag of the queue.
     busy : for each bank, a column is anywhere between ``i`` and the accumulators. tile_busy : for each tile buffer.
     activity : what was selected in the cycle before.
     drain, sum : write-back's port to the accumulators.
@@ -47,7 +47,7 @@ class ProcessingElement(wiring.Component):
     def ports(params: Params) -> wiring.Signature:
         return wiring.Signature({
             "i": In(stream.Signature(broadcast(params), always_ready=True)),
-            "room": Out(1),
+            "credit": Out(1),
             "busy": Out(2),
             **({"tile_busy": Out(2)} if params.refill else {}),
             "activity": Out(event(params)),
@@ -72,7 +72,7 @@ class ProcessingElement(wiring.Component):
         connect(m, weights.o, decode.i)
         connect(m, decode.o, mac.i)
         m.d.comb += [
-            self.room.eq(queue.room),
+            self.credit.eq(queue.credit),
             mac.drain.eq(self.drain), self.sum.eq(mac.sum),
             decode.codebook[0].eq(self.codebook[0]), decode.codebook[1].eq(self.codebook[1]),
             decode.fold.eq(self.fold),

@@ -26,7 +26,7 @@ class PointerRead(wiring.Component):
     Members
     -------
     i : broadcast column (always ready).
-    o : job (always ready: the room rule of the queue guarantees it).
+    o : job (always ready: the credit rule of the queue guarantees it).
     dropped, dropped_tag : an empty column left the pipeline, and what it belonged to.
     w_en, w_addr, w_data : host write port of the pointer memory.
 

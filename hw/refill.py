@@ -21,7 +21,7 @@ class Refill(wiring.Component):
 
     Timing: a packet of n words takes n + 2 cycles if the stream never waits: one for its header, one in which its
     buffer is found free. A tile shows as loaded 1 cycle after its last word was taken; its buffer is free again
-    1 cycle after its tile was found used up; that is 3 cycles after ``scanned`` at the earliest, and 1 cycle after
+    1 cycle after its tile is retired; that is 3 cycles after ``scanned`` at the earliest, and 1 cycle after
     all PEs show that they are done with it.
 
     Members

@@ -45,7 +45,7 @@ REGISTERS: tuple[Register, ...] = (
     )),
     Register("STATUS", 0x14, "RO", "State of the array.", (
         Field("BUSY", 0, 1, "A run is under way, or accumulators are being cleared after reset."),
-        Field("DONE", 1, 1, "A run has ended, well or with an error."),
+        Field("DONE", 1, 1, "A run has ended, successfully or with an error."),
         Field("REFUSED", 2, 1, "A start or a memory access came while busy and had no effect."),
         Field("ERROR", 4, 4, "Why the last run ended early: " + ", ".join(f"{e.value} {e.name}" for e in Error) + "."),
         Field("INDEX", 16, 16, "Descriptor at which the run stands or ended."),
@@ -82,7 +82,7 @@ def markdown(params: Params) -> str:
             lines.append(f"| | `{bits.name}` [{span}] | | {bits.text} |")
     lines += [
         "",
-        "| number | memory | units | words a unit | bits a word | 32-bit parts |",
+        "| number | memory | units | words per unit | bits a word | 32-bit parts |",
         "|---|---|---|---|---|---|",
     ]
     for memory in Memory:

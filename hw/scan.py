@@ -15,13 +15,14 @@ __all__ = ["Scan"]
 
 
 class Scan(wiring.Component):
-    """Read octets in order, ahead of the detector by one, and stream the nonzero columns.
+    """Read activation vectors in order, ahead of the detector by one, and stream the nonzero columns.
 
-    Octet `w` lies in bank ``w % groups`` at line ``source + w // groups``. It is read only when its line is
+    Activation vector `w` lies in bank ``w % groups`` at line ``source + w // groups``. It is read only when its line is
     there: `open` says that all are, otherwise the lines before `limit`. A tile is read only when it is loaded.
 
-    Timing: the first octet is requested 1 cycle after ``start``; its first nonzero column is valid 2 cycles
-    after the request. One nonzero a cycle, one cycle for an octet of zeros, none between octets.
+    Timing: the first activation vector is requested 1 cycle after ``start``; its first nonzero column is valid 2 cycles
+    after the request. One nonzero a cycle, one cycle for an activation vector of zeros, none between activation
+    vectors.
 
     Members
     -------
@@ -54,7 +55,7 @@ class Scan(wiring.Component):
         address_bits = (self.params.groups - 1).bit_length()
         active = Signal()
         number = Signal(16)
-        octets = Signal(16)
+        act_vectors = Signal(16)
         source = Signal(16)
         block = Signal(descriptor(self.params)["pointers"].width)
         belongs = Signal(tag(self.params))
@@ -65,12 +66,12 @@ class Scan(wiring.Component):
         if self.params.refill:
             m.d.comb += [waiting.eq(active & (belongs.tile & ~self.loaded).any()), self.waiting.eq(waiting)]
 
-        # The octet that stands at the output of the memory.
+        # The activation vector that stands at the output of the memory.
         read = Signal()
         at = Signal(data.StructLayout({"group": max(1, address_bits), "block": 16, "half": 1, "last": 1}))
         last = Signal()
         m.d.comb += [
-            last.eq(number + 1 == octets),
+            last.eq(number + 1 == act_vectors),
             self.r_en.eq(active & ~waiting & (~read | detector.i.ready) & (self.open | (address < self.limit))),
             self.r_addr.eq(address),
             detector.i.valid.eq(read),
@@ -92,7 +93,7 @@ class Scan(wiring.Component):
         m.d.sync += read.eq(Mux(self.r_en, 1, read & ~detector.i.ready))
         with m.If(self.start):
             m.d.sync += [
-                active.eq(1), number.eq(0), octets.eq(self.request.octets), source.eq(self.request.source),
+                active.eq(1), number.eq(0), act_vectors.eq(self.request.act_vectors), source.eq(self.request.source),
                 block.eq(self.request.pointers), belongs.eq(self.request.tag),
             ]  # fmt: skip
         if self.params.fold > 1:

@@ -8,8 +8,21 @@ from hw.layouts import ACT_BITS, REFILL_BITS, WEIGHT_BITS, Function, Memory, des
 from hw.params import LANES, Params
 
 __all__ = [
-    "activations", "broadcast", "drain_request", "drain_step", "event", "host_write", "job", "layer_output",
-    "memory_access", "memory_write", "octet", "product_operands", "refill_write", "scan_request", "selected_entry",
+    "act_vector",
+    "activations",
+    "broadcast",
+    "drain_request",
+    "drain_step",
+    "event",
+    "host_write",
+    "job",
+    "layer_output",
+    "memory_access",
+    "memory_write",
+    "product_operands",
+    "refill_write",
+    "scan_request",
+    "selected_entry",
     "tag",
 ]  # fmt: skip
 
@@ -25,16 +38,17 @@ def activations(params: Params) -> data.ArrayLayout:
 
 
 def scan_request(params: Params) -> data.StructLayout:
-    """One layer or tile to scan: first line, octets, first pointer block, what its columns belong to."""
+    """One layer or tile to scan: first line, activation vectors, first pointer block, what its columns belong to."""
     return data.StructLayout({
-        "source": 16, "octets": 16, "pointers": 16, "tag": tag(params), **({"fold": 1} if params.fold > 1 else {}),
+        "source": 16, "act_vectors": 16, "pointers": 16, "tag": tag(params), **({"fold": 1} if params.fold > 1 else {}),
     })  # fmt: skip
 
 
-def octet(params: Params) -> data.StructLayout:
+def act_vector(params: Params) -> data.StructLayout:
     """Eight activations of successive columns, the pointer block that describes them, and what they belong to.
 
-    Folded, the octet has four columns of two activations; `half` says which half of the pointer block they are.
+    Folded, the activation vector has four columns of two activations; `half` says which half of the pointer block they
+    are.
     """
     return data.StructLayout({
         "acts": data.ArrayLayout(ACT_BITS, LANES), "block": broadcast(params)["block"].width, "tag": tag(params),

@@ -25,16 +25,16 @@ class Writeback(wiring.Component):
     shift 0) without overflow; arithmetic shift right; saturate to int16. Adding the bias here instead of
     starting the accumulator at it gives the same bits, since sums wrap, and saves a pass over the bank.
 
-    Timing: an octet is written 4 cycles after the step that completes it (`flush`).
+    Timing: an activation vector is written 4 cycles after the step that completes it (`flush`).
 
     Members
     -------
     i : steps (always ready); ``sums`` belongs to the same cycle.
     sums : accumulator of each PE of the group.
-    o : a finished octet (always ready), lanes not written are zero.
+    o : a finished activation vector (always ready), lanes not written are zero.
     saturated : an output of this cycle did not fit int16.
     w_en, w_addr, w_data : host write port of the bias memory.
-    restart : synchronous reset; an octet on its way would otherwise be written over the next run's input.
+    restart : synchronous reset; an activation vector on its way would otherwise be written over the next run's input.
     """
 
     LATENCY = 4

@@ -30,7 +30,7 @@ class Case:
 
 
 def random_params(rng: np.random.Generator, max_pes: int = 16) -> Params:
-    """A small array. Queue depths near the minimum come often: only a full queue shows the room rule."""
+    """A small array. Queue depths near the minimum come often: only a full queue shows the credit rule."""
     pes = 1 << int(rng.integers(0, max_pes.bit_length()))
     return Params(
         pes=pes,

@@ -25,15 +25,15 @@ Int = NDArray[np.int64]
 
 # Distances between stages, in cycles; each is stated (and tested) by the hardware block it belongs to.
 FIRST_ACCEPT = 1  # start → accept of the first layer, on the record's clock
-SCAN_REQUEST = 1  # accept → first octet requested
+SCAN_REQUEST = 1  # accept → first activation vector requested
 FIRE_TO_QUEUE = 4  # fire → written into the queues
 QUEUE_TO_SELECT = 3  # written into an idle PE's queue → first entry selected
 SELECT_TO_DONE = 4  # last entry selected → the PE shows that it is done
 DROP_TO_DONE = 5  # fire of a column that is empty in all PEs → the PEs show that they are done
-SCANNED_TO_FINISHED = 2  # last octet used up → the layer may be found finished
+SCANNED_TO_FINISHED = 2  # last activation vector used up → the layer may be found finished
 FINISHED_TO_FREE = 2  # a tile would be found finished → its buffer shows free
 FINISHED_TO_DRAIN = 3  # finished → first accumulator read
-READ_TO_WRITE = 5  # accumulator read → its octet written
+READ_TO_WRITE = 5  # accumulator read → its activation vector written
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Work:
     counts : (columns, pes) entries of each column in each PE, padding entries included.
     starts : (columns, pes) place of the first of them in its weight word.
     entries, padding : (columns,) entries of each column in all PEs, and the padding entries among them.
-    octets, fold : octets to scan, and whether two activations make a column.
+    activation vectors, fold : activation vectors to scan, and whether two activations make a column.
     slots, fragment_slots, split : accumulators of each PE to write back; the last few of them hold rows that are split.
     chained : the input is the previous layer's output.
     first_line : line of that output at which the columns begin.
@@ -55,7 +55,7 @@ class Work:
     starts: NDArray[np.uint8]
     entries: Int
     padding: Int
-    octets: int
+    act_vectors: int
     fold: bool
     slots: int
     fragment_slots: int
@@ -68,8 +68,8 @@ class Work:
 
     @property
     def columns(self) -> int:
-        """Columns in the octets, those of the last octet's padding included."""
-        return self.octets * LANES >> self.fold
+        """Columns in the activation vectors, those of the last activation vector's padding included."""
+        return self.act_vectors * LANES >> self.fold
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class _Pes:
     last: Int  # selection of the last entry so far
     release: Int  # from when on the word after the last job's may be requested
     pushed: Int  # jobs so far
-    room: Int  # when there is room if all columns on their way are already in the queue
+    credit: Int  # when there is credit if all columns on their way are already in the queue
     pops: Int
     jobs: Int
     recent: Int = field(default_factory=lambda: np.full(ROUND_TRIP + 1, -(1 << 40), np.int64))
@@ -103,25 +103,25 @@ class _Pes:
     @classmethod
     def idle(cls, params: Params) -> _Pes:
         ring = 1 << (params.queue_depth + 2 * ROUND_TRIP + 2).bit_length()  # more than can be on their way
-        last, release, pushed, room = (np.full(params.pes, start, np.int64) for start in (-1, -1, 0, 0))
+        last, release, pushed, credit = (np.full(params.pes, start, np.int64) for start in (-1, -1, 0, 0))
         pops, jobs = (np.full((params.pes, ring), start, np.int64) for start in (-(1 << 40), 0))
-        return cls(last, release, pushed, room, pops, jobs, nonempty=np.zeros((ROUND_TRIP + 1, params.pes), np.bool_))
+        return cls(last, release, pushed, credit, pops, jobs, nonempty=np.zeros((ROUND_TRIP + 1, params.pes), np.bool_))
 
 
 @njit(cache=True)
-def _room(
+def _credit(
     time: int,
     threshold: int,
     fullest: Int,
     pushed: Int,
-    room: Int,
+    credit: Int,
     pops: Int,
     recent: Int,
     nonempty: NDArray[np.bool_],
 ) -> int:
-    """Earliest cycle from `time` on in which every queue shows room; only those of the PEs `fullest` may not.
+    """Earliest cycle from `time` on in which every queue shows credit; only those of the PEs `fullest` may not.
 
-    At cycle t a queue shows room if jobs written by t - 2 less jobs taken by t - 2 are at most `threshold`.
+    At cycle t a queue shows credit if jobs written by t - 2 less jobs taken by t - 2 are at most `threshold`.
     Jobs still on their way make the condition move with t, so it is iterated to its fixed point.
     """
     ring = pops.shape[1]
@@ -129,7 +129,7 @@ def _room(
     while moved:
         moved = False
         for pe in fullest:
-            if room[pe] > time:
+            if credit[pe] > time:
                 level = pushed[pe]
                 for n in range(recent.shape[0]):
                     if recent[n] > time - ROUND_TRIP - 1 and nonempty[n, pe]:
@@ -146,24 +146,24 @@ def _room(
 def _scan(
     accepted: int,
     loaded: int,
-    octets: int,
-    an_octet: int,
+    act_vectors: int,
+    an_act_vector: int,
     active: Int,
     counts: NDArray[np.uint16],
     starts: NDArray[np.uint8],
     gates: Int,
-    octets_a_line: int,
+    act_vectors_a_line: int,
     threshold: int,
     last: Int,
     release: Int,
     pushed: Int,
-    room: Int,
+    credit: Int,
     pops: Int,
     jobs: Int,
     recent: Int,
     nonempty: NDArray[np.bool_],
 ) -> tuple[int, int, int]:
-    """Fire the active columns of one descriptor; returns (last octet used up, last fire or -1, cycles blocked).
+    """Fire the active columns of one descriptor: (last activation vector used up, last fire or -1, cycles blocked).
 
     `loaded` : when its weights are there. `gates` : when each line of its input is there. The arrays from `last` on are
     the state of the PEs (`_Pes`) and are updated in place.
@@ -173,21 +173,21 @@ def _scan(
     blocked, fired, position = 0, -1, 0
     request, used = max(accepted + SCAN_REQUEST, loaded), accepted
     oldest = int(np.argmin(recent))
-    # PEs that have no room for the next column if all columns on their way are already in the queues.
+    # PEs that have no credit for the next column if all columns on their way are already in the queues.
     fullest = np.arange(pes)
     full = pes
-    for octet in range(octets):
+    for act_vector in range(act_vectors):
         if gates.shape[0] > 0:
-            request = max(request, gates[octet // octets_a_line])
+            request = max(request, gates[act_vector // act_vectors_a_line])
         there = max(request + 1, used)
         request, used = there, there + 1
         ready = there + 1
-        end = (octet + 1) * an_octet
+        end = (act_vector + 1) * an_act_vector
         while position < active.shape[0] and active[position] < end:
             column = active[position]
             fire = ready
             if full:
-                fire = _room(ready, threshold, fullest[:full], pushed, room, pops, recent, nonempty)
+                fire = _credit(ready, threshold, fullest[:full], pushed, credit, pops, recent, nonempty)
             blocked += fire - ready
             recent[oldest] = fire
             written = fire + FIRE_TO_QUEUE
@@ -208,7 +208,7 @@ def _scan(
                 job += some
                 pushed[pe] = job
                 limit = pops[pe, (job - 1 - threshold) & mask] + 2
-                room[pe] = limit
+                credit[pe] = limit
                 fullest[full] = pe
                 full += limit > fire + 1
             oldest = oldest + 1 if oldest < recent.shape[0] - 1 else 0
@@ -286,7 +286,7 @@ def run(params: Params, works: Sequence[Work], active: Sequence[Sequence[Int]]) 
 
     records: list[list[BlockTimes]] = []
     accepted, carried = FIRST_ACCEPT, 0
-    written_before = written = -1  # last octet of the block before the present one, and of the present one
+    written_before = written = -1  # last activation vector of the block before the present one, and of the present one
     lines_before: Int = no_gates
     result: list[Int] = []  # the lines of the present layer's blocks so far
     program = [(vector, n) for vector in range(len(active)) for n in range(len(works))]
@@ -301,9 +301,9 @@ def run(params: Params, works: Sequence[Work], active: Sequence[Sequence[Int]]) 
         waited += max(0, loaded - accepted - SCAN_REQUEST)
         pushed = pes.pushed.copy()
         used, fired, stalled = _scan(
-            accepted, loaded, work.octets, LANES >> work.fold, columns, work.counts, work.starts,
+            accepted, loaded, work.act_vectors, LANES >> work.fold, columns, work.counts, work.starts,
             lines_before[work.first_line :] if work.chained else no_gates, params.groups, threshold,
-            pes.last, pes.release, pes.pushed, pes.room, pes.pops, pes.jobs, pes.recent, pes.nonempty,
+            pes.last, pes.release, pes.pushed, pes.credit, pes.pops, pes.jobs, pes.recent, pes.nonempty,
         )  # fmt: skip
         worked = pes.pushed != pushed
         entries += int(work.entries[columns].sum())

@@ -65,7 +65,8 @@ def decode(image: Image) -> list[Layer]:
     Raises
     ------
     ImageError
-        An entry stands beyond the rows of its layer, at a hole, or in a column without a neuron; a hole has a bias.
+        An entry stands beyond the rows of its layer, at an unused position, or in a column without a neuron; an
+        unused position has a bias.
     """
     layers: list[Layer] = []
     for info, steps, matrix in zip(image.layers, image.steps, codes(image), strict=True):
@@ -97,7 +98,7 @@ def codes(image: Image) -> list[scipy.sparse.csr_array]:
         first = block = 0
         for step in steps:
             parts.append(_entries(next(stored), step, first, orders[block], sources, params, info.name))
-            first = first + step.octets * LANES if step.keep else 0
+            first = first + step.act_vectors * LANES if step.keep else 0
             block += not step.keep
         neuron, source, code = (np.concatenate(values) for values in zip(*parts, strict=True))
         matrices.append(scipy.sparse.coo_array((code, (neuron, source)), shape=(info.outputs, info.inputs)).tocsr())

@@ -201,7 +201,7 @@ def _bound_bits(layer: golden.Layer) -> int:
 
 def _times(image: Image, program: Sequence[cycles.Work]) -> list[int]:
     """Cycles of each layer for a vector that has no zero anywhere."""
-    # A hole holds a zero, and the scan skips it.
+    # An unused position holds a zero, and the scan skips it.
     inputs = [np.ones(image.inputs, np.int16), *((order >= 0).astype(np.int16) for order in row_orders(image))]
     active = timing.active_columns(image, inputs[: len(image.layers)])
     (blocks,) = cycles.run(image.params, program, [active])

@@ -25,8 +25,8 @@ def works(image: Image) -> list[Work]:
             line = step.source - steps[0].source
             program.append(Work(
                 own.counts, own.starts, own.counts.sum(axis=1, dtype=np.int64), own.padding.sum(axis=1, dtype=np.int64),
-                step.octets, bool(step.fold), step.slots, step.fragment_slots, step.split, bool(step.chained), line,
-                bool(step.keep), step.buffer, own.packets,
+                step.act_vectors, bool(step.fold), step.slots, step.fragment_slots, step.split, bool(step.chained),
+                line, bool(step.keep), step.buffer, own.packets,
             ))  # fmt: skip
     return program
 
@@ -43,11 +43,11 @@ def active_columns(image: Image, inputs: Sequence[NDArray[np.int16]]) -> list[ND
     """For each descriptor, the columns of a vector with a nonzero activation; `inputs`: what each layer reads."""
     active = []
     for steps, values in zip(image.steps, inputs, strict=True):
-        padded = np.zeros(image.params.octets(len(values)) * LANES, np.bool_)
+        padded = np.zeros(image.params.act_vectors(len(values)) * LANES, np.bool_)
         padded[: len(values)] = values != 0
         first = 0
         for step in steps:
-            here = padded[first : first + step.octets * LANES]
+            here = padded[first : first + step.act_vectors * LANES]
             active.append(np.flatnonzero(here.reshape(-1, 1 << step.fold).any(axis=1)).astype(np.int64))
-            first = first + step.octets * LANES if step.keep else 0
+            first = first + step.act_vectors * LANES if step.keep else 0
     return active

@@ -88,8 +88,8 @@ class Report:
     """Result of a regression: what was compared, and every case that failed.
 
     values, cycles, records : compared with the models. full_queues, starved, refill_waits : records of layers in which
-    a column waited for room, a PE for an entry, the scan for a tile. folded, split, chained : layers with dense inputs
-    two at once, with rows split over PEs, with the layer before as input. blocks, tiles : descriptors that take
+    a column waited for credit, a PE for an entry, the scan for a tile. folded, split, chained : layers with dense
+    inputs two at once, with rows split over PEs, with the layer before as input. blocks, tiles : descriptors that take
     further rows of a layer, and those whose weights are streamed in.
     """
 

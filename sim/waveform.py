@@ -44,7 +44,7 @@ STAGES: dict[str, Callable[[Core, Get], int]] = {
 
 
 def network(params: Params, options: Options) -> tuple[Image, Any]:
-    """An octet of inputs of which three are not zero, and its batch of one.
+    """An activation vector of inputs of which three are not zero, and its batch of one.
 
     The first column has three weights in the PE, the second none, the third ten: more than a word holds.
     """

@@ -96,6 +96,7 @@ def test_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: Path) ->
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".vcd", ".fst")
     }
+    kept |= {f"eie/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "recipes").rglob("*.toml")}
     assert packed == kept
     assert {f"{package}/py.typed" for package in PACKAGES} <= packed
     assert any(name.endswith(".v") for name in packed)
@@ -127,3 +128,14 @@ def test_kit_works_without_a_clone_and_without_torch(
     expected = np.clip(np.floor(exact / 2.0**exponent + 0.5), -32768, 32767)
     np.testing.assert_array_equal(raw, expected.astype(np.int64))
     assert np.count_nonzero(raw) > 0
+
+
+def test_init_works_without_a_clone_and_without_torch(environment: Path, tmp_path: Path) -> None:
+    eie = environment / "eie"
+    run(eie, "init", "my", "--recipes", cwd=tmp_path)
+    recipes = {path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.toml")}
+    written = {path.relative_to(tmp_path / "my").as_posix() for path in (tmp_path / "my" / "recipes").rglob("*")}
+    assert recipes <= written
+    options = ("--preset", "BALANCED_4", "--calibrate", "x.npy")
+    run(eie, "compile", "layer.npz", "-o", "layer.eie", *options, cwd=tmp_path / "my")
+    assert "largest" in run(eie, "run", "layer.eie", "--input", "x.npy", cwd=tmp_path / "my")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.rtl
@@ -20,6 +22,26 @@ def test_python_example_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.match(r"\[\d( \d){7}\] \d+\n", done.stdout)
     assert (tmp_path / "net.eie").exists()
+
+
+@pytest.mark.rtl
+@pytest.mark.slow
+def test_commands_of_your_own_network_run_as_they_stand(tmp_path):
+    section = README.split("## Your own network")[1]
+    block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
+    assert block is not None
+    lines = block[1].splitlines()
+    assert lines[0].startswith("eie init ")
+    script = "\n".join(["set -e", f'eie() {{ "{sys.executable}" -m eie "$@"; }}', *lines])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = re.findall(r"^ +(\d+) +(\d+): ", done.stdout, re.MULTILINE)
+    assert [digit for _, digit in rows[:8]] == list("01234567")  # what is drawn is what is read
+    made = {path.name for path in (tmp_path / "my").iterdir()}
+    assert {"net.eie", "y.npz", "net.eiez", "rtl", "layer.eie", "run", "trained.eie"} <= made
 
 
 def test_commands_shown_exist():

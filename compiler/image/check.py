@@ -105,7 +105,7 @@ def _check_steps(image: Image) -> None:
     source, columns, free = 0, image.layers[0].columns, params.lines(image.layers[0].columns)
     for n, (layer, steps) in enumerate(zip(image.layers, image.steps, strict=True)):
         function = Function.RELU if layer.activation == "relu" else Function.NONE
-        octets = params.octets(columns)
+        act_vectors = params.act_vectors(columns)
         _require(layer.columns == columns, f"{layer.name}: {layer.columns} columns; expected {columns}")
         first = block = rows = 0
         begin = free
@@ -113,7 +113,7 @@ def _check_steps(image: Image) -> None:
             exact = {
                 "op": Op.MATVEC.value, "function": function.value, "codebook": n, "shift": layer.shift,
                 "chained": int(n > 0 and block == 0), "source": source + first // params.groups, "bias": bias,
-                "keep": int(first + step.octets < octets), "fold": steps[0].fold,
+                "keep": int(first + step.act_vectors < act_vectors), "fold": steps[0].fold,
             }  # fmt: skip
             if step.refill:
                 _require(params.refill, f"descriptor {number}: refill, which the array does not have")
@@ -127,8 +127,8 @@ def _check_steps(image: Image) -> None:
             for name, value in exact.items():
                 found = getattr(step, name)
                 _require(found == value, f"descriptor {number}: {name} is {found}; expected {value}")
-            _check_size(step, number, params, octets - first)
-            first += step.octets
+            _check_size(step, number, params, act_vectors - first)
+            first += step.act_vectors
             if not step.keep:
                 lines = step.lines(params)
                 # A result may lie anywhere behind its source; where, only the descriptor says.
@@ -155,16 +155,16 @@ def _check_steps(image: Image) -> None:
     _require(len(image.row_order) == positions, f"row_order has shape {image.row_order.shape}; expected ({positions},)")
 
 
-def _check_size(step: Step, number: int, params: Params, octets: int) -> None:
+def _check_size(step: Step, number: int, params: Params, act_vectors: int) -> None:
     """Sizes of one descriptor within what the array has."""
     limits = {
-        "octets": (1, octets), "slots": (1, params.rows), "fragment_slots": (0, step.slots),
+        "act_vectors": (1, act_vectors), "slots": (1, params.rows), "fragment_slots": (0, step.slots),
         "fragment_log2": (0, params.max_split.bit_length() - 1), "fold": (0, params.fold - 1),
     }  # fmt: skip
     for name, (low, high) in limits.items():
         value = getattr(step, name)
         _require(low <= value <= high, f"descriptor {number}: {name} is {value}; expected {low} to {high}")
-    whole = step.octets % max(params.groups, 1 << step.fold) == 0
+    whole = step.act_vectors % max(params.groups, 1 << step.fold) == 0
     _require(whole or not step.keep, f"descriptor {number}: the next tile does not begin with a line")
 
 

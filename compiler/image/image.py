@@ -121,7 +121,7 @@ class Image:
 
 
 def row_orders(image: Image) -> list[NDArray[np.int32]]:
-    """For each layer, position → neuron (-1 for a hole)."""
+    """For each layer, position → neuron (-1 for an unused position)."""
     params = image.params
     sizes = [sum(params.positions(step.outputs(params)) for step in steps if not step.keep) for steps in image.steps]
     return np.split(image.row_order, np.cumsum(sizes)[:-1])

@@ -31,7 +31,7 @@ class Step:
     buffer: int
     source: int
     destination: int
-    octets: int
+    act_vectors: int
     slots: int
     pointers: int
     bias: int
@@ -57,7 +57,7 @@ class Step:
 
     def pointer_blocks(self, params: Params) -> int:
         """Words of pointer memory that describe the columns."""
-        return params.column_blocks(self.octets, bool(self.fold))
+        return params.column_blocks(self.act_vectors, bool(self.fold))
 
 
 def parse_steps(params: Params, descriptors: NDArray[np.uint8], counts: Sequence[int]) -> list[list[Step]]:

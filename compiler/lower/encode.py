@@ -47,8 +47,8 @@ class EncodedLayer:
 
     Attributes
     ----------
-    row_order : int32 (positions,), position → neuron, or -1 for a hole; block after block.
-    columns : activations that the layer reads, holes of the layer before included.
+    row_order : int32 (positions,), position → neuron, or -1 for an unused position; block after block.
+    columns : activations that the layer reads, unused positions of the layer before included.
     fold : two activations make one column of `counts`.
     blocks : one, or more if the layer has more rows than the array has accumulators.
     nonzeros, padding : entries of either kind.
@@ -110,7 +110,7 @@ def _encode_block(
     inputs = codes.shape[1]
     begins, sizes = bounds[rows[0] : rows[1]], np.diff(bounds[rows[0] : rows[1] + 1])
     assignment = assign_rows(sizes, params, options)
-    padded = params.column_blocks(params.octets(columns), fold) * LANES
+    padded = params.column_blocks(params.act_vectors(columns), fold) * LANES
 
     # Nonzeros in the order of slots: seen as (slots, pes * padded), a row of this matrix is one slot of all PEs.
     by_slot = np.argsort(assignment.slot, kind="stable")

@@ -78,7 +78,7 @@ def _outputs(block: Block, params: Params) -> int:
 
 
 def _check_fit(encoded: tuple[EncodedLayer, ...], plan: Plan, params: Params) -> None:
-    octets = [params.octets(layer.columns) for layer in encoded]
+    act_vectors = [params.act_vectors(layer.columns) for layer in encoded]
     lines = params.lines(encoded[0].columns) + sum(params.lines(len(layer.row_order)) for layer in encoded)
     biases = sum(_outputs(block, params) for layer in encoded for block in layer.blocks)
     needs = [
@@ -92,8 +92,11 @@ def _check_fit(encoded: tuple[EncodedLayer, ...], plan: Plan, params: Params) ->
         for memory, name, needed, available in needs
         if needed > available
     ]
-    if max(octets) >= 1 << 16:
-        small.append(f"a layer has {max(octets)} octets of inputs, a descriptor holds {(1 << 16) - 1}: split the layer")
+    if max(act_vectors) >= 1 << 16:
+        small.append(
+            f"a layer has {max(act_vectors)} activation vectors of inputs, a descriptor holds {(1 << 16) - 1}: "
+            "split the layer"
+        )
     if small:
         raise ImageError("the network does not fit: " + "; ".join(small))
 
@@ -125,7 +128,7 @@ def _pack_pointers(blocks: Sequence[Block], params: Params) -> NDArray[np.uint8]
 
 
 def _arrange_bias(layers: tuple[QuantizedLayer, ...], encoded: tuple[EncodedLayer, ...], params: Params) -> Int:
-    """(groups, words): the biases of each block's outputs, in the order in which a group puts them out; 0 for holes."""
+    """(groups, words): the biases of each block's outputs, as a group puts them out; 0 for unused positions."""
     parts = []
     for layer, form in zip(layers, encoded, strict=True):
         order = form.row_order
@@ -155,7 +158,7 @@ def _pack_descriptors(
             "op": Op.MATVEC.value, "function": function.value, "codebook": tile.layer, "shift": layer.shift,
             # Further blocks of a layer begin when the bank, and with it all of the source, is written.
             "chained": tile.layer > 0 and tile.block == 0,
-            "source": source + tile.first // params.groups, "destination": destination, "octets": tile.octets,
+            "source": source + tile.first // params.groups, "destination": destination, "act_vectors": tile.act_vectors,
             "fold": form.fold, "keep": tile.keep, "refill": tile.refill, "buffer": tile.buffer,
             "slots": block.assignment.slots, "fragment_slots": block.assignment.fragment_slots,
             "fragment_log2": block.assignment.split.bit_length() - 1,

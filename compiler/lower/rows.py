@@ -38,7 +38,7 @@ class RowAssignment:
     fragments: dict[int, NDArray[np.uint8]]
 
     def positions(self, params: Params) -> NDArray[np.int32]:
-        """Row at each position of the result in activation memory, -1 for a hole."""
+        """Row at each position of the result in activation memory, -1 for an unused position."""
         whole = self.slots - self.fragment_slots
         group, member = self.pe // params.group, self.pe % params.group
         output = self.slot * params.group + member

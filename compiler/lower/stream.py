@@ -35,9 +35,9 @@ def pack_stream(encoded: Sequence[EncodedLayer], plan: Plan, params: Params) -> 
 
 def _tile(layer: EncodedLayer, tile: Tile, plan: Plan, params: Params) -> list[Beats]:
     block = layer.blocks[tile.block]
-    per_block = 2 if layer.fold else 1  # octets that a pointer block describes
+    per_block = 2 if layer.fold else 1  # activation vectors that a pointer block describes
     first = tile.first // per_block * LANES
-    counts = block.counts[:, first : first + params.column_blocks(tile.octets, layer.fold) * LANES]
+    counts = block.counts[:, first : first + params.column_blocks(tile.act_vectors, layer.fold) * LANES]
     word_base = plan.words + tile.buffer * plan.buffer_words
     block_base = plan.blocks + tile.buffer * plan.buffer_blocks
     of_pe = block.counts.sum(axis=1)

@@ -23,12 +23,12 @@ Int = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Tile:
-    """Octets ``first … first + octets - 1`` of the columns of a block; `refill`: streamed, into `buffer`."""
+    """Some columns of a block, from activation vector `first` on; `refill`: streamed, into `buffer`."""
 
     layer: int
     block: int
     first: int
-    octets: int
+    act_vectors: int
     refill: bool
     buffer: int
     keep: bool
@@ -80,10 +80,10 @@ def plan_tiles(encoded: Sequence[EncodedLayer], params: Params) -> Plan:
     tiles: list[Tile] = []
     streamed = 0
     for (layer, number, block, fold), stays in zip(blocks, stay, strict=True):
-        octets = params.octets(encoded[layer].columns)
-        cuts = [(0, octets)] if stays else _cut(block, fold, octets, params, buffer_words, buffer_blocks)
+        act_vectors = params.act_vectors(encoded[layer].columns)
+        cuts = [(0, act_vectors)] if stays else _cut(block, fold, act_vectors, params, buffer_words, buffer_blocks)
         for first, count in cuts:
-            keep = first + count < octets
+            keep = first + count < act_vectors
             tiles.append(Tile(layer, number, first, count, not stays, streamed % 2 if not stays else 0, keep))
             streamed += not stays
     return Plan(tuple(tiles), words, used_blocks, buffer_words, buffer_blocks)
@@ -97,7 +97,7 @@ def _used(sizes: list[Int], pointer_blocks: list[int], stay: list[bool]) -> tupl
 
 
 def _step(fold: bool, params: Params) -> int:
-    """Octets after which a tile may begin: a line of activations, and a whole pointer block."""
+    """Activation vectors after which a tile may begin: a line of activations, and a whole pointer block."""
     return max(params.groups, 2 if fold else 1)
 
 
@@ -115,9 +115,9 @@ def _granule(block: Block, fold: bool, params: Params) -> tuple[int, int]:
 
 
 def _cut(
-    block: Block, fold: bool, octets: int, params: Params, buffer_words: int, buffer_blocks: int
+    block: Block, fold: bool, act_vectors: int, params: Params, buffer_words: int, buffer_blocks: int
 ) -> list[tuple[int, int]]:
-    """Ranges of octets, each as long as a buffer allows."""
+    """Ranges of activation vectors, each as long as a buffer allows."""
     loads, blocks = _loads(block, fold, params)
     step = _step(fold, params)
     ends = np.concatenate([np.zeros((1, params.pes), np.int64), np.cumsum(loads, axis=0)])
@@ -126,7 +126,7 @@ def _cut(
         most = min(len(loads) - first, buffer_blocks // blocks)
         fits = (ends[first + 1 : first + most + 1] - ends[first]).max(axis=1) <= buffer_words * LANES
         count = int(fits.sum())
-        cuts.append((first * step, min(count * step, octets - first * step)))
+        cuts.append((first * step, min(count * step, act_vectors - first * step)))
         first += count
     return cuts
 

@@ -18,6 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from compiler.errors import InputError, ModelError
+from compiler.function_name import check_function_name
+from compiler.pickled import refuse_pickled
+from compiler.train.state_names import unwrapped
 
 __all__ = ["all_outputs", "call", "find", "from_exported", "from_function", "outputs", "tensors"]
 
@@ -30,7 +33,8 @@ def from_function(text: str, weights: Path | None = None) -> tuple[nn.Module, tu
 
     Parameters
     ----------
-    weights : safetensors file with the state of the module; without it the module is taken as it comes.
+    weights : safetensors file with the state of the module; without it the module is taken as it comes. Prefixes of
+        torch.compile and DataParallel are dropped (`state_names`).
 
     Raises
     ------
@@ -103,6 +107,7 @@ def outputs(module: nn.Module, inputs: NDArray[Any], sample_shape: tuple[int, ..
 
 def find(text: str) -> Callable[[], Any]:
     """The function that ``module:function`` names; importing its module runs it. Raises `InputError`."""
+    check_function_name(text)
     module_name, _, function_name = text.rpartition(":")
     here = os.getcwd()
     if here not in sys.path:  # an installed command does not look in the current folder by itself
@@ -126,10 +131,14 @@ def find(text: str) -> Callable[[], Any]:
 
 
 def _load_state(module: nn.Module, path: Path) -> None:
+    refuse_pickled(path)
     try:
-        module.load_state_dict(_with_ties(module, load_file(path)), strict=True)
+        state = unwrapped(load_file(path), module.state_dict().keys())
+        module.load_state_dict(_with_ties(module, state), strict=True)
     except SafetensorError as error:
         raise InputError(f"{path}: not a safetensors file ({error})") from None
+    except InputError as error:
+        raise InputError(f"{path} does not fit the module: {error}") from None
     except RuntimeError as error:  # torch lists missing, unexpected and misshapen tensors, one a line
         raise InputError(f"{path} does not fit the module: {error}") from None
 

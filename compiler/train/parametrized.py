@@ -18,7 +18,7 @@ from compiler.errors import ModelError
 from compiler.train.optimizers import changed, forget_shape
 from compiler.train.ties import places
 
-__all__ = ["finite", "register", "write_out"]
+__all__ = ["finite", "refuse_parametrized", "register", "write_out"]
 
 
 def finite(module: nn.Module, name: str, key: str | None = None) -> None:
@@ -29,6 +29,17 @@ def finite(module: nn.Module, name: str, key: str | None = None) -> None:
         raise ModelError(
             f"{key or name} of {type(module).__name__} has {wrong} of {value.numel()} values that are not finite; "
             "expected numbers: train it anew, or from a state before it diverged"
+        )
+
+
+def refuse_parametrized(module: nn.Module, name: str) -> None:
+    """Raise `ModelError` if anything parametrizes parameter `name`."""
+    if parametrize.is_parametrized(module, name):
+        chain = module.get_submodule(f"parametrizations.{name}")
+        kinds = ", ".join(type(each).__name__ for each in cast(Any, chain))
+        raise ModelError(
+            f"{name} of {type(module).__name__} is parametrized by {kinds} already; write it out first, "
+            "with layers.make_plain"
         )
 
 
@@ -45,13 +56,7 @@ def register(module: nn.Module, name: str, step: nn.Module, beside: bool = False
     ModelError
         Something else parametrizes it.
     """
-    if parametrize.is_parametrized(module, name):
-        chain = module.get_submodule(f"parametrizations.{name}")
-        kinds = ", ".join(type(each).__name__ for each in cast(Any, chain))
-        raise ModelError(
-            f"{name} of {type(module).__name__} is parametrized by {kinds} already; write it out first, "
-            "with layers.make_plain"
-        )
+    refuse_parametrized(module, name)
     parameter = cast(nn.Parameter, getattr(module, name))
     tied = places(module, name)
     before = parameter.shape

@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 
 from compiler.errors import ModelError
 from compiler.train.layers import Site, named_values, weights
-from compiler.train.parametrized import finite, register
+from compiler.train.parametrized import finite, refuse_parametrized, register
 from compiler.train.select import Patterns
 
 __all__ = ["Mask", "attach", "find", "prune", "prune_sites"]
@@ -128,6 +128,8 @@ def prune_sites(sites: Sequence[Site], density: float | Mapping[str, float]) -> 
         named_values(sites, density, "density")
     for site in sites:
         finite(site.module, site.name, site.key)
+        if find(site.module, site.name) is None:
+            refuse_parametrized(site.module, site.name)
     with torch.no_grad():
         if isinstance(density, Mapping):
             for site in sites:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compiler.errors import ToolError
+from compiler.frontend.torch_module import quiet
 from compiler.train import data
 
 __all__ = [
@@ -278,10 +279,7 @@ def export_onnx(module: nn.Module, inputs: NDArray[Any]) -> bytes:
         raise ToolError(
             "torch exports ONNX with the package onnxscript; pip install 'eie-kit[onnx]' onnxscript"
         ) from None
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+    with quiet():  # the exporter warns of its own internals
         program = torch.onnx.export(module, (torch.from_numpy(inputs),), dynamo=True, verbose=False)
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()

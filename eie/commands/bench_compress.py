@@ -41,7 +41,7 @@ def compress(
     stream, count for it with the bytes that they take in the kit's file.
 
     Of a run it also gets the pruned float network as it was before weights were shared, quantizes that itself by
-    hundreds of settings, and is compared at equal error: by its smallest file that gets no more validation samples
+    hundreds of settings, and is compared at matched accuracy: by its smallest file that gets no more validation samples
     wrong than the kit's. It is installed in an environment of its own in the user's cache folder (1.5 GB); where that
     is not possible its figures are null.
     """
@@ -130,7 +130,7 @@ def _equal_error(
     for path in runs:
         name = str(path)
         for distorting in (False, True):
-            output.note(f"  at equal error{', NNCodec may distort' if distorting else ''}: {name}")
+            output.note(f"  at matched accuracy{', NNCodec may distort' if distorting else ''}: {name}")
             try:
                 run = load_run(path)
                 row = measure_equal_error(
@@ -140,7 +140,7 @@ def _equal_error(
                 row = EqualErrorRow(name, distorting, note=str(error))
             rows.append(row)
             if row.note:
-                output.note(f"{name}: no comparison at equal error: {row.note}")
+                output.note(f"{name}: no comparison at matched accuracy: {row.note}")
             if row.kit_bytes is None:
                 break
     output.table(
@@ -155,7 +155,7 @@ def _equal_error(
             )
             for row in rows
         ],
-        title="At equal error: NNCodec quantizes the pruned float network of the same run itself",
+        title="At matched accuracy: NNCodec quantizes the pruned float network of the same run itself",
     )  # fmt: skip
     return rows
 

@@ -1,4 +1,4 @@
-"""The kit against NNCodec at equal error, from the same pruned float network on.
+"""The kit against NNCodec at matched accuracy, from the same pruned float network on.
 
 The kit's file is that of the finished run. NNCodec gets the network of the checkpoint before weights were shared,
 biases included, and quantizes it as its users would: every step size that matters for weights and for the rest, its

@@ -7,7 +7,7 @@ what its contexts are made for. It does so losslessly (integers are not quantize
 of twenty settings; what it gives back is compared. Codebooks and unshared values are not in its stream: they are
 counted with the bytes that they take in the kit's own file.
 
-For a comparison at equal error it gets float tensors instead and quantizes them itself (`NNCodec.quantizer`).
+For a comparison at matched accuracy it gets float tensors instead and quantizes them itself (`NNCodec.quantizer`).
 """
 
 from __future__ import annotations

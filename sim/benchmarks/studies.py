@@ -26,7 +26,7 @@ from sim.compare import compare
 __all__ = ["DEPTHS", "INDEX_BITS", "PES", "STUDIES", "WIDTHS", "Point", "StudyError", "means", "row_reads", "run_study"]
 
 PES = tuple(1 << n for n in range(9))
-DEPTHS = (6, 8, 16, 32, 64, 128, 256)  # 6 is the least that the room rule admits
+DEPTHS = (6, 8, 16, 32, 64, 128, 256)  # 6 is the least that the credit rule admits
 INDEX_BITS = (4, 5, 6, 7, 8)
 WIDTHS = (4, 8, 16, 32)
 ARRAYS = ("BALANCED_64", "EIE_64")

@@ -239,5 +239,5 @@ def _generous(image: Image, parts: list[Chunk]) -> int:
     """Cycles that no run of this size can need: every entry of every PE one after the other, and more."""
     entries = sum(layer.nonzeros + layer.padding for layer in image.layers)
     drain = sum(step.slots * LANES + 100 for steps in image.steps for step in steps)
-    columns = sum(step.octets * LANES for steps in image.steps for step in steps)
+    columns = sum(step.act_vectors * LANES for steps in image.steps for step in steps)
     return int(10_000 + 4 * max(chunk.count for chunk in parts) * (entries + drain + columns + 4 * len(image.tiles)))

@@ -64,7 +64,7 @@ def assert_comes_back(graph: Chain, image: Image) -> None:
         for step, form in zip(mine, steps, strict=True):
             assert form.fold == (layer.fold and params.fold > 1)
             assert step.counts.shape == step.starts.shape == step.padding.shape
-            assert step.counts.shape == (params.column_blocks(form.octets, bool(form.fold)) * LANES, params.pes)
+            assert step.counts.shape == (params.column_blocks(form.act_vectors, bool(form.fold)) * LANES, params.pes)
             assert bool(step.packets) == form.refill
 
 
@@ -369,8 +369,8 @@ def test_memories_hold_what_the_specification_says(rng: np.random.Generator) -> 
         assert found["function"] == (layer.activation == "relu")
         assert found["source"] == sum(lines[:number])
         assert found["destination"] == sum(lines[: number + 1])
-    assert (first["octets"], first["slots"], first["pointers"], first["bias"]) == (4, 4, 0, 0)
-    assert (second["octets"], second["slots"], second["pointers"], second["bias"]) == (8, 2, 4, 32)
+    assert (first["act_vectors"], first["slots"], first["pointers"], first["bias"]) == (4, 4, 0, 0)
+    assert (second["act_vectors"], second["slots"], second["pointers"], second["bias"]) == (8, 2, 4, 32)
     assert end == {**dict.fromkeys(end, 0), "op": Op.END.value}
 
     codebook = words[Memory.CODEBOOK][0]

@@ -294,7 +294,7 @@ def test_contents_that_lie_are_refused(lie: str, image: Image, tmp_path: Path, m
 
 @pytest.mark.parametrize(
     ("byte", "name"),
-    [(4, "source"), (6, "destination"), (8, "octets"), (10, "slots"), (12, "pointers"), (14, "bias"),
+    [(4, "source"), (6, "destination"), (8, "act_vectors"), (10, "slots"), (12, "pointers"), (14, "bias"),
      (16, "fragment_slots"), (1, "codebook"), (0, "function")],
 )  # fmt: skip
 def test_offsets_out_of_range_are_refused(byte: int, name: str, image: Image) -> None:

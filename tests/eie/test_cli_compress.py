@@ -196,7 +196,7 @@ def test_bench_compress_says_why_a_run_has_no_row_at_equal_error(invoke, trained
     (row,) = answer["equal_error"]
     assert row["kit_bytes"] is None
     assert "not written by this kit" in row["note"]
-    assert "no comparison at equal error" in result.stderr
+    assert "no comparison at matched accuracy" in result.stderr
 
 
 def test_bench_compress_counts_all_bytes_beside_nncodec(invoke, trained, monkeypatch) -> None:

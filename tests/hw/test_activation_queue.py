@@ -25,8 +25,8 @@ def test_a_job_comes_out_one_cycle_later(simulate):
     simulate(dut, bench)
 
 
-def drive_by_room_rule(simulate, rng, depth, *, lag, jobs=400):
-    """Fire columns by the room flag through a pipe of `lag` cycles; returns the highest level seen."""
+def drive_by_credit_rule(simulate, rng, depth, *, lag, jobs=400):
+    """Fire columns by the credit flag through a pipe of `lag` cycles; returns the highest level seen."""
     dut = ActivationQueue(Params(pes=1, queue_depth=depth))
     sent, expected = 0, deque()
     highest = received = 0
@@ -36,7 +36,7 @@ def drive_by_room_rule(simulate, rng, depth, *, lag, jobs=400):
         await ctx.tick()
         pipe = deque([None] * lag)
         while sent < jobs or any(job is not None for job in pipe):
-            fire = sent < jobs and ctx.get(dut.room) and (sent < 200 or rng.random() < 0.95)
+            fire = sent < jobs and ctx.get(dut.credit) and (sent < 200 or rng.random() < 0.95)
             arriving = pipe.popleft()
             pipe.append(sent if fire else None)
             sent += fire
@@ -68,12 +68,12 @@ def drive_by_room_rule(simulate, rng, depth, *, lag, jobs=400):
 
 
 @pytest.mark.parametrize("depth", [6, 7, 8, 13, 64])
-def test_room_rule_never_overflows_and_is_tight(simulate, rng, depth):
-    highest = drive_by_room_rule(simulate, rng, depth, lag=ROUND_TRIP - 1)
+def test_credit_rule_never_overflows_and_is_tight(simulate, rng, depth):
+    highest = drive_by_credit_rule(simulate, rng, depth, lag=ROUND_TRIP - 1)
     assert highest == depth  # the bound is reached, so the rule gives nothing away
 
 
-def test_fault_room_rule_one_late_overflows(simulate, rng):
+def test_fault_credit_rule_one_late_overflows(simulate, rng):
     """A broadcast that takes one cycle longer than the rule assumes is caught by the queue's own assertion."""
     with pytest.raises(AssertionError, match="overflow"):
-        drive_by_room_rule(simulate, rng, 8, lag=ROUND_TRIP)
+        drive_by_credit_rule(simulate, rng, 8, lag=ROUND_TRIP)

@@ -15,7 +15,7 @@ END = {"op": Op.END}
 
 
 def matvec(**values):
-    return {"op": Op.MATVEC, "octets": 1, "slots": 1, **values}
+    return {"op": Op.MATVEC, "act_vectors": 1, "slots": 1, **values}
 
 
 class Surroundings:
@@ -86,7 +86,7 @@ class Surroundings:
                 assert ctx.get(dut.scan_start)
                 assert not scans, "a layer is accepted while one is scanned"
                 scan = ctx.get(dut.scan)
-                request = (scan.source, scan.octets, scan.pointers, scan.fold if dut.params.fold > 1 else 0,
+                request = (scan.source, scan.act_vectors, scan.pointers, scan.fold if dut.params.fold > 1 else 0,
                            scan.tag.tile if dut.params.refill else 0)  # fmt: skip
                 accepted = (cycle, ctx.get(dut.continues), scan.tag.bank, request)
                 scans.append(cycle + 1 + self.wait(0))
@@ -146,7 +146,7 @@ def random_program(rng, params, length):
             codebook=int(rng.integers(0, params.codebooks)), shift=int(rng.integers(0, 32)),
             fold=int(rng.integers(0, params.fold)), fragment_log2=fragment_log2, keep=int(rng.random() < 0.35),
             refill=refill, buffer=int(rng.integers(0, 2)), source=int(rng.integers(0, 16)),
-            destination=int(rng.integers(0, 16)), octets=int(rng.integers(1, 9)), slots=slots,
+            destination=int(rng.integers(0, 16)), act_vectors=int(rng.integers(1, 9)), slots=slots,
             pointers=int(rng.integers(0, 16)), bias=int(rng.integers(0, 16)),
             fragment_slots=int(rng.integers(0, slots + 1)),
         ))  # fmt: skip
@@ -186,7 +186,7 @@ def test_layers_and_tiles_are_accepted_in_the_stated_cycles(simulate, rng, slowe
             for one, (_, continues, tag, request, front) in zip(program, around.accepts, strict=True):
                 assert (continues, tag, front) == (keeps, bank, bank)
                 tile = one["refill"] << one["buffer"]
-                assert request == (one["source"], one["octets"], one["pointers"], one["fold"], tile)
+                assert request == (one["source"], one["act_vectors"], one["pointers"], one["fold"], tile)
                 continued += keeps
                 keeps = bool(one["keep"])
                 bank ^= not keeps
@@ -209,7 +209,7 @@ def test_layers_and_tiles_are_accepted_in_the_stated_cycles(simulate, rng, slowe
 def test_end_after_keep_and_an_error_after_keep_write_the_sums_back(simulate):
     params = Params(pes=4, **SMALL)
     dut = Control(params)
-    ends = [END, matvec(octets=0), {"op": Op.ELEMENTWISE}, matvec(reserved1=1)]
+    ends = [END, matvec(act_vectors=0), {"op": Op.ELEMENTWISE}, matvec(reserved1=1)]
 
     async def bench(ctx):
         around = Surroundings(dut, [])
@@ -260,21 +260,22 @@ def test_the_record_counts_until_the_youngest_layer_is_finished(simulate):
 
 # Four PEs: 4 accumulators, so 16 outputs a group. Each field at its largest legal value, and one beyond.
 LEGAL = [
-    matvec(slots=4), matvec(octets=32), matvec(octets=64, fold=1), matvec(octets=63, fold=1, pointers=0),
-    matvec(octets=2, fold=1, pointers=31), matvec(source=63), matvec(source=60, octets=4),
+    matvec(slots=4), matvec(act_vectors=32), matvec(act_vectors=64, fold=1), matvec(act_vectors=63, fold=1, pointers=0),
+    matvec(act_vectors=2, fold=1, pointers=31), matvec(source=63), matvec(source=60, act_vectors=4),
     matvec(slots=4, destination=62), matvec(slots=4, fragment_slots=4, fragment_log2=2, destination=63),
     matvec(slots=4, bias=48), matvec(slots=4, fragment_slots=4, fragment_log2=2, bias=60),
     matvec(slots=4, fragment_slots=2, fragment_log2=1, bias=52), matvec(fragment_log2=2), matvec(codebook=3),
     matvec(refill=1, buffer=1), matvec(keep=1), matvec(pointers=31), matvec(shift=31, function=Function.RELU),
 ]  # fmt: skip
 OUT_OF_RANGE = [
-    matvec(slots=5), matvec(slots=0), matvec(octets=0), matvec(octets=33), matvec(octets=65, source=0, fold=1),
-    matvec(octets=3, fold=1, pointers=31), matvec(source=64), matvec(source=61, octets=4), matvec(source=0xFFFF),
-    matvec(slots=4, destination=63), matvec(slots=4, fragment_slots=2, fragment_log2=1, destination=63),
-    matvec(slots=4, bias=49), matvec(slots=4, fragment_slots=4, fragment_log2=2, bias=61),
+    matvec(slots=5), matvec(slots=0), matvec(act_vectors=0), matvec(act_vectors=33), matvec(act_vectors=65, source=0,
+    fold=1), matvec(act_vectors=3, fold=1, pointers=31), matvec(source=64), matvec(source=61, act_vectors=4),
+    matvec(source=0xFFFF), matvec(slots=4, destination=63),
+    matvec(slots=4, fragment_slots=2, fragment_log2=1, destination=63), matvec(slots=4, bias=49),
+    matvec(slots=4, fragment_slots=4, fragment_log2=2, bias=61),
     matvec(slots=4, fragment_slots=2, fragment_log2=1, bias=53), matvec(fragment_log2=3), matvec(codebook=4),
     matvec(fragment_slots=2), matvec(fragment_slots=0xFFFF), matvec(keep=1, slots=5), matvec(pointers=32),
-    matvec(refill=1, octets=33), matvec(slots=0xFFFF), matvec(destination=0xFFFF), matvec(bias=0xFFFF),
+    matvec(refill=1, act_vectors=33), matvec(slots=0xFFFF), matvec(destination=0xFFFF), matvec(bias=0xFFFF),
 ]  # fmt: skip
 UNSUPPORTED = [
     ({}, Error.OPCODE), ({"op": Op.ELEMENTWISE}, Error.OPCODE), ({"op": Op.CONVOLUTION}, Error.OPCODE),
@@ -291,7 +292,11 @@ LACKING = [
     ({"fragments": 2}, [matvec(fragment_log2=2)], [matvec(fragment_log2=1, fragment_slots=1)]),
     ({"pes": 1}, [matvec(fragment_log2=1)], [matvec()]),
     ({"pes": 8}, [], [matvec(fragment_log2=3, fragment_slots=1)]),
-    ({"pes": 16}, [matvec(source=64, octets=2), matvec(source=63, octets=3)], [matvec(source=63, octets=2)]),
+    (
+        {"pes": 16},
+        [matvec(source=64, act_vectors=2), matvec(source=63, act_vectors=3)],
+        [matvec(source=63, act_vectors=2)],
+    ),
 ]
 
 

@@ -81,12 +81,12 @@ def random_bias(rng):
 def play(dut, layers, bias, rng):
     """Compute layer after layer in alternate banks, each while the one before is written back.
 
-    Returns lists over the layers: cycles in which `computed` rose, of `written`, [(cycle, line, octet)] and saturated
-    outputs; and the sums left in the accumulators at the end.
+    Returns lists over the layers: cycles in which `computed` rose, of `written`, [(cycle, line, activation vector)]
+    and saturated outputs; and the sums left in the accumulators at the end.
     """
     params = dut.params
     drain, writeback, macs = dut.drain, dut.writeback, dut.macs
-    computed, written, octets, saturated = [], [], [[] for _ in layers], [0] * (len(layers) + 1)
+    computed, written, act_vectors, saturated = [], [], [[] for _ in layers], [0] * (len(layers) + 1)
 
     async def bench(ctx):
         for slot in range(params.rows):
@@ -101,8 +101,8 @@ def play(dut, layers, bias, rng):
             nonlocal cycle
             assert cycle < 20_000, "watchdog"
             if ctx.get(writeback.o.valid):
-                octet = [ctx.get(writeback.o.payload[lane]) for lane in range(8)]
-                octets[len(written)].append((cycle, ctx.get(drain.line), octet))
+                act_vector = [ctx.get(writeback.o.payload[lane]) for lane in range(8)]
+                act_vectors[len(written)].append((cycle, ctx.get(drain.line), act_vector))
             saturated[len(written)] += ctx.get(writeback.saturated)
             bank, over = ctx.get(drain.bank), ctx.get(drain.written)
             await ctx.tick()
@@ -148,7 +148,7 @@ def play(dut, layers, bias, rng):
 
     simulator.add_testbench(whole)
     simulator.run()
-    return computed, written, octets, saturated, left
+    return computed, written, act_vectors, saturated, left
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_layers_are_written_back_while_the_next_is_computed(rng, group, split):
     params = Params(pes=group, rows=6, bias_words=BIAS_WORDS)
     bias = random_bias(rng)
     layers = [random_layer(rng, params, split, bias) for _ in range(8)]
-    computed, written, octets, saturated, left = play(Joined(params), layers, bias, rng)
+    computed, written, act_vectors, saturated, left = play(Joined(params), layers, bias, rng)
     checked = fragments = 0
     for n, (layer, _, results, ends, clipped) in enumerate(layers):
         # The first accumulator is read 1 cycle after `computed` is seen, which is at the earliest one after `written`.
@@ -169,9 +169,9 @@ def test_layers_are_written_back_while_the_next_is_computed(rng, group, split):
             completes = ends[min(8 * line + 7, len(ends) - 1)]
             at = first_read + completes + 1 + Writeback.LATENCY
             expected.append((at, layer["destination"] + line, packed[8 * line : 8 * line + 8]))
-        assert octets[n] == expected
+        assert act_vectors[n] == expected
         assert saturated[n] == clipped
-        assert written[n] == first_read + layer["slots"] * group - 1 + Drain.FLUSH == octets[n][-1][0]
+        assert written[n] == first_read + layer["slots"] * group - 1 + Drain.FLUSH == act_vectors[n][-1][0]
         checked += len(results)
         fragments += layer["fragment_slots"]
     assert checked >= 8
@@ -185,11 +185,11 @@ def test_fault_a_lost_fragment_is_caught(rng):
     params = Params(pes=4, rows=6, bias_words=BIAS_WORDS)
     bias = random_bias(rng)
     layers = [random_layer(rng, params, 4, bias) for _ in range(6)]
-    _, written, octets, *_ = play(Joined(params, lose=True), layers, bias, rng)
+    _, written, act_vectors, *_ = play(Joined(params, lose=True), layers, bias, rng)
     assert len(written) == len(layers)
     wrong = 0
-    for (layer, _, results, *_), got in zip(layers, octets, strict=True):
-        values = [value for _, _, octet in got for value in octet][: len(results)]
+    for (layer, _, results, *_), got in zip(layers, act_vectors, strict=True):
+        values = [value for _, _, act_vector in got for value in act_vector][: len(results)]
         whole = (layer["slots"] - layer["fragment_slots"]) * 4
         assert values[:whole] == [value & 0xFFFF for value in results[:whole]]  # rows that are not split
         wrong += values[whole:] != [value & 0xFFFF for value in results[whole:]]

@@ -34,7 +34,7 @@ def test_a_column_takes_the_stated_cycles_through_the_pe(simulate):
             await ctx.tick()
         ctx.set(dut.drain.clear_all, 0)
         await ctx.tick()
-        assert ctx.get(dut.room)
+        assert ctx.get(dut.credit)
         ctx.set(dut.drain.bank, 0)
         ctx.set(dut.drain.slot, 9)
         ctx.set(dut.i.payload, {"block": 0, "lane": 0, "tag": {"bank": 1}, "acts": [7]})

@@ -12,16 +12,16 @@ from hw.scan import Scan
 def test_scan_streams_every_nonzero_column_in_order(simulate, rng, pes, waits, fold):
     params = Params(pes=pes, act_lines=64)
     dut = Scan(params)
-    octets = 3 * params.groups + 2
+    act_vectors = 3 * params.groups + 2
     acts = [[int(v) for v in rng.integers(1, 1 << 16, 8) * (rng.random(8) < d)]
-            for d in rng.choice([0, 0.1, 0.5, 1], octets)]  # fmt: skip
+            for d in rng.choice([0, 0.1, 0.5, 1], act_vectors)]  # fmt: skip
     if fold:
         expected = [
-            (100 + w // 2, pair + 4 * (w % 2), octet[2 * pair : 2 * pair + 2])
-            for w, octet in enumerate(acts) for pair in range(4) if any(octet[2 * pair : 2 * pair + 2])
+            (100 + w // 2, pair + 4 * (w % 2), act_vector[2 * pair : 2 * pair + 2])
+            for w, act_vector in enumerate(acts) for pair in range(4) if any(act_vector[2 * pair : 2 * pair + 2])
         ]  # fmt: skip
     else:
-        expected = [(100 + w, lane, [a]) for w, octet in enumerate(acts) for lane, a in enumerate(octet) if a]
+        expected = [(100 + w, lane, [a]) for w, act_vector in enumerate(acts) for lane, a in enumerate(act_vector) if a]
     got, finished = [], []
 
     async def memory(ctx):
@@ -31,12 +31,12 @@ def test_scan_streams_every_nonzero_column_in_order(simulate, rng, pes, waits, f
             if enabled:
                 for group in range(params.groups):
                     number = (address - 5) * params.groups + group
-                    word = acts[number] if 0 <= number < octets else [0xDEAD] * 8
+                    word = acts[number] if 0 <= number < act_vectors else [0xDEAD] * 8
                     ctx.set(dut.r_data[group], sum(a << 16 * lane for lane, a in enumerate(word)))
 
     async def bench(ctx):
         ctx.set(dut.request, {
-            "source": 5, "octets": octets, "pointers": 100, "tag": {"bank": 1, "tile": 0}, "fold": fold,
+            "source": 5, "act_vectors": act_vectors, "pointers": 100, "tag": {"bank": 1, "tile": 0}, "fold": fold,
         })  # fmt: skip
         ctx.set(dut.start, 1)
         ctx.set(dut.open, int(not waits))
@@ -50,9 +50,9 @@ def test_scan_streams_every_nonzero_column_in_order(simulate, rng, pes, waits, f
             ctx.set(dut.start, 0)
             if valid and ready:
                 assert o.tag.bank == 1
-                octet = 2 * (o.block - 100) + o.lane // 4 if fold else o.block - 100
+                act_vector = 2 * (o.block - 100) + o.lane // 4 if fold else o.block - 100
                 if waits:
-                    assert octet // params.groups < lines  # nothing is read before it is there
+                    assert act_vector // params.groups < lines  # nothing is read before it is there
                 got.append((cycle, o.block, o.lane, [o.acts[n] for n in range(1 + fold)]))
             if end:
                 finished.append(cycle)
@@ -61,9 +61,9 @@ def test_scan_streams_every_nonzero_column_in_order(simulate, rng, pes, waits, f
     simulate(dut, memory, bench)
     assert [item[1:] for item in got] == expected
     if not waits:
-        # Start in cycle 0: request in 1, first column in 3; then one a cycle, one for an octet of zeros.
+        # Start in cycle 0: request in 1, first column in 3; then one a cycle, one for an activation vector of zeros.
         width = 2 if fold else 1
-        columns = [sum(any(octet[n : n + width]) for n in range(0, 8, width)) for octet in acts]
+        columns = [sum(any(act_vector[n : n + width]) for n in range(0, 8, width)) for act_vector in acts]
         assert finished == [2 + sum(max(1, count) for count in columns)]
 
 
@@ -73,7 +73,7 @@ def test_a_tile_is_scanned_only_when_it_is_loaded(simulate, buffer):
     seen = []
 
     async def bench(ctx):
-        ctx.set(dut.request, {"octets": 2, "tag": {"tile": 1 << buffer}})
+        ctx.set(dut.request, {"act_vectors": 2, "tag": {"tile": 1 << buffer}})
         ctx.set(dut.open, 1)
         ctx.set(dut.o.ready, 1)
         ctx.set(dut.r_data[0], 1)

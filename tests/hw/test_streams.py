@@ -31,7 +31,7 @@ def test_layouts_have_one_place(path: Path) -> None:
 
 
 def test_the_search_finds_a_layout_elsewhere() -> None:
-    assert layouts_made("def octet(params: Params) -> data.StructLayout:\n    return x\n") == ["octet"]
+    assert layouts_made("def act_vector(params: Params) -> data.StructLayout:\n    return x\n") == ["act_vector"]
 
 
 @pytest.mark.parametrize("params", [Params(), Params(pes=1, fold=1, refill=False)], ids=["full", "plain"])

@@ -34,7 +34,7 @@ def test_writeback_rounds_saturates_and_packs(simulate, rng, pes):
         for value in edges(shift):
             bias = int(rng.integers(-(1 << 39), 1 << 39)) if rng.random() < 0.5 else 0
             steps.append((value, bias, shift, bool(rng.random() < 0.4)))
-    while len(steps) % 8 != 5:  # the last octet is not full
+    while len(steps) % 8 != 5:  # the last activation vector is not full
         steps.append((int(rng.integers(-(1 << 39), 1 << 39)), 0, 20, False))
     got, saturated = [], 0
 
@@ -128,7 +128,7 @@ def test_drain_walks_slots_and_pes_and_clears_behind(simulate, pes):
         pending = []
         ctx.set(dut.computed, 1)
         for cycle in range(120):
-            # Writeback's part: an octet is written LATENCY cycles after the step that completes it.
+            # Writeback's part: an activation vector is written LATENCY cycles after the step that completes it.
             ctx.set(dut.write, cycle in pending)
             if cycle in pending:
                 lines.append((cycle, ctx.get(dut.line)))

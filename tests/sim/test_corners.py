@@ -78,7 +78,7 @@ def observed(tmp_path_factory, request):
         ([put(legal, reserved0=1), end], Error.RESERVED, 0),
         ([legal, put(legal, reserved4=1 << 31), end], Error.RESERVED, 1),
         ([put(end, reserved2=5)], Error.RESERVED, 0),
-        ([put(legal, octets=0), end], Error.RANGE, 0),
+        ([put(legal, act_vectors=0), end], Error.RANGE, 0),
         ([put(legal, slots=0), end], Error.RANGE, 0),
         ([put(legal, slots=PARAMS.rows + 1), end], Error.RANGE, 0),
         ([put(legal, source=PARAMS.act_lines), end], Error.RANGE, 0),
@@ -88,14 +88,14 @@ def observed(tmp_path_factory, request):
         ([put(legal, codebook=PARAMS.codebooks), end], Error.RANGE, 0),
         ([put(legal, fragment_log2=3), end], Error.RANGE, 0),
         ([put(legal, slots=2, fragment_slots=3), end], Error.RANGE, 0),
-        ([put(legal, fold=1, octets=3, pointers=PARAMS.pointer_blocks - 1), end], Error.RANGE, 0),
+        ([put(legal, fold=1, act_vectors=3, pointers=PARAMS.pointer_blocks - 1), end], Error.RANGE, 0),
         ([put(legal, reserved1=1), end], Error.RESERVED, 0),
         ([put(legal, op=Op.TILE.value), end], Error.OPCODE, 0),
         # Sums that were kept for a descriptor that does not come: written back, and the next run starts from zero.
         ([put(legal, keep=1), put(legal, slots=0), end], Error.RANGE, 1),
         ([put(legal, keep=1), put(legal, keep=1), put(end, reserved3=1)], Error.RESERVED, 2),
         # A refused tile takes nothing from the stream (which is empty here) and waits for nothing.
-        ([put(legal, refill=1, octets=0), end], Error.RANGE, 0),
+        ([put(legal, refill=1, act_vectors=0), end], Error.RANGE, 0),
         ([put(legal, chained=0)] * PARAMS.descriptors, Error.RANGE, PARAMS.descriptors),  # no END anywhere
     ]
     folder = tmp_path_factory.mktemp("corners")

@@ -35,12 +35,13 @@ def by_hand(**changes: Any) -> Image:
     pointers[0, 0, 0] = 3 << 5
     pointers[1, 0, :3] = [0, 1 << 3, 0]
     descriptors = np.zeros((2, 32), np.uint8)
-    # op 1, function 1; codebook 0, shift 2 (bits 13 …); destination 1; octets 1, slots 19; pointers 0, bias 0.
+    # op 1, function 1; codebook 0, shift 2 (bits 13 …); destination 1; activation vectors 1, slots 19; pointers 0,
+    # bias 0.
     descriptors[0, :16] = [0x11, 0x40, 0, 0, 0, 0, 1, 0, 1, 0, 19, 0, 0, 0, 0, 0]
     descriptors[1, 0] = 15
     bias = np.zeros((1, 38), np.int64)
     bias[0, 36], bias[0, 3] = -5, 7  # slot * 2 + pe
-    order = np.append(np.arange(37), [-1, -1, -1]).astype(np.int32)  # whole octets
+    order = np.append(np.arange(37), [-1, -1, -1]).astype(np.int32)  # whole activation vectors
     codebook = np.zeros((1, 16), np.int16)
     codebook[0, [1, 2, 15]] = [100, -200, 32767]
     info = LayerInfo("a", 2, 37, 2, "relu", 0, -2, 2, 0, True, 3, 1, 1)
@@ -90,7 +91,8 @@ def test_a_hand_written_folded_image_with_a_split_row() -> None:
     pointers[0, 0, 0] = 3 << 5
     pointers[1, 0, 1] = 2 << 4  # second length: bit 12 on
     descriptors = np.zeros((2, 32), np.uint8)
-    # op 1, function 0; fold (bit 18), fragment_log2 1 (bit 19); destination 1; octets 1, slots 2; fragment slots 1.
+    # op 1, function 0; fold (bit 18), fragment_log2 1 (bit 19); destination 1; activation vectors 1, slots 2; fragment
+    # slots 1.
     descriptors[0, :18] = [0x01, 0, 0x04 | 0x08, 0, 0, 0, 1, 0, 1, 0, 2, 0, 0, 0, 0, 0, 1, 0]
     descriptors[1, 0] = 15
     codebook = np.zeros((1, 16), np.int16)

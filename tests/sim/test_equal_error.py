@@ -1,4 +1,4 @@
-"""The comparison with NNCodec at equal error: its smallest file within the limit, by validation alone."""
+"""The comparison with NNCodec at matched accuracy: its smallest file within the limit, by validation alone."""
 
 from __future__ import annotations
 

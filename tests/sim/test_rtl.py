@@ -40,7 +40,7 @@ def test_verilog_equals_golden_and_cycle_model_on_a_sample(seed):
     assert report.trials == SUITES["rtl"].sample
     assert report.values > 1000
     assert report.records > 20
-    assert report.full_queues > 3  # a queue that is never full proves nothing about the room rule
+    assert report.full_queues > 3  # a queue that is never full proves nothing about the credit rule
     assert report.starved > 10
     assert report.chained > 3
     assert report.saturated > 0
@@ -135,7 +135,7 @@ def test_verilog_equals_amaranth(seed):
 FAULTS = {
     # name → (module, assignment, what it becomes while the fault is on, what the network must have, caught by)
     "bypass": (r"\\eie_pe.mac ", r"forward <= (.*?);", "1'h0", "entries", ("values: ",)),
-    "room": (r"\\eie_pe.queue ", r"= level \+ (3'h6);", "3'h5", "full queues", ("cycles: ", "overflow")),
+    "credit": (r"\\eie_pe.queue ", r"= level \+ (3'h6);", "3'h5", "full queues", ("cycles: ", "overflow")),
     "hang": (r"\\eie_pe.queue ", r"= level \+ (.*3'h6\));", "4'h8", "entries", ("watchdog",)),
     "fragment": ("eie_writeback", r"total <= (.*?);", "raw", "fragments", ("values: ",)),
     # The select between a column's two activations, which are two parts of the payload.
@@ -223,8 +223,8 @@ def test_fault_no_bypass_is_caught_by_golden(seed, switched):
 
 
 @pytest.mark.rtl
-def test_fault_room_rule_one_off_is_caught_by_the_cycle_model(seed, switched):
-    is_caught(seed, switched, "room")
+def test_fault_credit_rule_one_off_is_caught_by_the_cycle_model(seed, switched):
+    is_caught(seed, switched, "credit")
 
 
 @pytest.mark.rtl
@@ -239,7 +239,7 @@ def test_faults_of_folds_fragments_banks_and_tiles_are_caught(seed, switched, fa
     is_caught(seed, switched, fault)
 
 
-def test_fault_room_rule_in_the_model_is_caught_by_the_hardware(monkeypatch):
+def test_fault_credit_rule_in_the_model_is_caught_by_the_hardware(monkeypatch):
     """Fails only where a queue fills up, which the sample reaches."""
     monkeypatch.setattr(cycles, "ROUND_TRIP", 4)
     params = Params(pes=2, rows=32, queue_depth=6, weight_words=1024, pointer_blocks=128, act_lines=512,
@@ -297,10 +297,10 @@ def test_faults_in_the_image_are_caught(seed, fault):
     pytest.fail(f"{fault}: twenty damaged images gave the right outputs")
 
 
-@pytest.mark.parametrize("fault", ["pointers", "source", "octets", "base"])
+@pytest.mark.parametrize("fault", ["pointers", "source", "act_vectors", "base"])
 def test_a_tile_boundary_off_by_one_is_caught(seed, fault):
-    """One tile with the pointers or the inputs of the columns one block or line on, without its last octet, or with
-    entries that begin one late in the stream; golden knows the right outputs."""
+    """One tile with the pointers or the inputs of the columns one block or line on, without its last activation
+    vector, or with entries that begin one late in the stream; golden knows the right outputs."""
     params = Params(pes=2, rows=32, queue_depth=8, weight_words=32, pointer_blocks=12, act_lines=512, bias_words=512,
                     codebooks=4, descriptors=64)  # fmt: skip
     tried = 0
@@ -320,7 +320,10 @@ def test_a_tile_boundary_off_by_one_is_caught(seed, fault):
             tiles[at] = np.frombuffer(word.to_bytes(tiles.shape[1], "little"), np.uint8)
         else:
             first = next(first for name, first, _ in fields(descriptor(params)) if name == fault)
-            moved = int.from_bytes(descriptors[late, first // 8 :][:2].tobytes(), "little") + (1, -1)[fault == "octets"]
+            moved = (
+                int.from_bytes(descriptors[late, first // 8 :][:2].tobytes(), "little")
+                + (1, -1)[fault == "act_vectors"]
+            )
             descriptors[late, first // 8 :][:2] = list(moved.to_bytes(2, "little"))
         x = np.full_like(case.x, 77)
         right = engines.run(case.image, x, engine="golden")

@@ -1,7 +1,8 @@
 """Convolutions that are matrix products become Linear, which the array computes.
 
-One window: the map is one vector, and the weights that fall into the padding go. Kernel 1 with stride 1: the channels
-of each place are one vector. Zeros of groups and of places that a window leaves out are written out, but not stored.
+One window: the map is one vector, and the weights that fall into the padding go. Kernel 1: the channels of each place
+are one vector; a stride leaves places out. Zeros of groups and of places that a window leaves out are written out, but
+not stored.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _written_out(node: Node, shape: tuple[int, ...]) -> NDArray[Any]:
 
 
 def pointwise_conv(graph: Graph) -> Graph:
-    """Conv with kernel 1, stride 1 → Transpose(Linear(Transpose))."""
+    """Conv with kernel 1 → Transpose(Linear(Transpose)), behind a Slice along each axis with a stride."""
     return rewrite(graph, _pointwise)
 
 
@@ -76,13 +77,20 @@ def _pointwise(editor: Editor, node: Node) -> bool:
     if node.op != "Conv" or node["groups"] != 1 or any(node["padding"]):
         return False
     weight = node.tensors["weight"]
-    if set(weight.shape[2:]) | set(node["stride"]) != {1}:
+    if set(weight.shape[2:]) != {1}:
         return False
     axes = weight.ndim - 2
+    read, taken = node.inputs[0], []
+    for axis, (size, step) in enumerate(zip(editor.shape(read)[1:], node["stride"], strict=True), start=1):
+        if step > 1:
+            name = editor.name(f"{node.name}.every{step}.{axis}")
+            taken.append(make("Slice", name, read, axis=axis, end=size, step=step, source=node.source))
+            read = name
     last, value = editor.name(f"{node.name}.places"), editor.name(f"{node.name}.map")
     tensors = {**node.tensors, "weight": weight.reshape(weight.shape[:2])}
     new = [
-        make("Transpose", last, *node.inputs, order=(*range(1, axes + 1), 0), source=node.source),
+        *taken,
+        make("Transpose", last, read, order=(*range(1, axes + 1), 0), source=node.source),
         make("Linear", node.name, last, tensors=tensors, source=node.source, activation=node["activation"]),
         make("Transpose", value, node.name, order=(axes, *range(axes)), source=node.source),
     ]

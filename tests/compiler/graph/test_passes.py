@@ -201,6 +201,10 @@ PATTERNS: dict[str, tuple[Make, list[str]]] = {
         lambda n: n.conv(image(n), 4, 1, 1, activation="relu"),
         ["Transpose", "Linear+relu", "Transpose"],
     ),
+    "pointwise conv with strides": (
+        lambda n: n.conv(n.input(3, 7, 6), 4, 1, 1, stride=(2, 3)),
+        ["Slice", "Slice", "Transpose", "Linear", "Transpose"],
+    ),
     "pointwise conv along a line": (lambda n: n.conv(n.input(3, 5), 4, 1), ["Transpose", "Linear", "Transpose"]),
     "two pointwise convs": (
         lambda n: n.conv(n.add("Clamp", n.conv(image(n), 4, 1, 1), low=0.0, high=6.0), 3, 1, 1),
@@ -349,6 +353,8 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
     ("conv_to_linear", "group[:, None] * each", "0 * group[:, None]", "full_conv", "depthwise"),
     ("conv_to_linear", "(*range(1, axes + 1), 0)", "(*range(axes, 0, -1), 0)",
      "pointwise_conv", "square pointwise conv"),
+    ("conv_to_linear", "end=size, step=step", "end=size, step=step + 1",
+     "pointwise_conv", "pointwise conv with strides"),
     ("transposes", "order.index(axis)", "order[axis]", "cancel_transposes", "affine between turns"),
     ("transposes", 'moves[0]["order"] != moves[1]["order"]', "False", "cancel_transposes", "sum of different turns"),
     ("linear_columns", "reshape(-1) - 1\n\n\ndef", "reshape(-1)[::-1] - 1\n\n\ndef", "columns", "every second, linear"),

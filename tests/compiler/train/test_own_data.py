@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+from compiler.coding.container import decompress
 from compiler.errors import EieError, InputError, RecipeError
 from compiler.train import recipe
 from compiler.train.recipe import Recipe
@@ -84,6 +86,19 @@ def two_outputs():
 def few_classes():
     return Net(classes=2)
 
+class TiedNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(12, 12), nn.Linear(12, 12)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.second(torch.relu(self.first(x)))))
+
+def tied():
+    return TiedNet()
+
 def normed():
     module = Net()
     nn.utils.parametrizations.weight_norm(module.head)
@@ -144,6 +159,28 @@ def test_own_network_and_own_data_with_patterns(tmp_path: Path) -> None:
     assert report["size"]["not_counted"] == {}
     # The share that is left is one of all weights, those that a pattern left alone included.
     assert report["size"]["density"] == pytest.approx((32 * 12 / 2 + 24) / (32 * 12 + 24))
+
+
+def test_a_tied_network_goes_through_a_recipe_and_a_kill(tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(stage: str, done: int, total: int, text: str) -> None:
+        if (stage, done) == ("share", 1):
+            raise Stopped
+
+    share = {"kind": "share", "epochs": 2, "learning_rate": 0.001, "code_bits": 3, "labels": "free"}
+    found = parsed("own_code:data", {"name": "own_code:tied"}, PRUNE, share)
+    report = train_recipe(found, tmp_path / "unbroken")
+    assert [layer["name"] for layer in report["stages"][-1]["layers"]] == ["first", "head"]  # one matrix, counted once
+    with pytest.raises(Stopped):
+        train_recipe(found, tmp_path / "run", progress=stop)
+    train_recipe(found, tmp_path / "run", resume=True)
+    for name in ("model.safetensors", "model.eiez"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
+    state = decompress((tmp_path / "run" / "model.eiez").read_bytes()).network.state()
+    np.testing.assert_array_equal(state["first.weight"], state["second.weight"])
+    assert load_file(tmp_path / "run" / "model.safetensors").keys() == state.keys() - {"second.weight"}
 
 
 BAD = {

@@ -153,6 +153,7 @@ def test_what_others_parametrize_is_refused(module: Tied) -> None:
     nn.utils.parametrizations.weight_norm(module.inner)
     with pytest.raises(ModelError, match="weight of ParametrizedLinear is parametrized by _WeightNorm"):
         prune.prune(module, 0.5)
+    assert prune.find(module.embedding) is None  # nothing was begun
     with pytest.raises(ModelError, match=r"inner.weight is parametrized by _WeightNorm"):
         structure.describe(module)
     quantize.attach(module.inner, 3)  # writes it out, as it says
