@@ -210,7 +210,8 @@ class _Reader:
             raise unknown(node.op_type, "")
         used = sum(1 for name in node.output if name)
         home = next((self.homes[name] for name in node.input[1:2] if name in self.homes), "")
-        name = home or node.name.strip("/").replace("/", ".") or node.output[0]
+        path = node.name.strip("/").removesuffix(f"/{node.op_type}").replace("/", ".")  # of the module
+        name = home or path or node.output[0]
         call = Call(
             node.op_type, self.version, name, self.builder, inputs, self._attributes(node), self.batch, used
         )  # fmt: skip
