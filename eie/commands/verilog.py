@@ -20,12 +20,20 @@ def verilog(preset: str, settings: tuple[str, ...], folder: Path, json_to: str |
     params, _ = make_params(preset, settings)
     check_writable_folder(folder, "--output")
 
+    from compiler.caches import settle
     from compiler.files import write_files
+    from hw.accelerator import TOP_MODULE
     from hw.export import verilog_files
     from hw.layouts import identity
 
-    files = write_files(folder, verilog_files(params))
+    settle()
+    with output.patience("writing the Verilog"):
+        files = write_files(folder, verilog_files(params))
     for path in files:
         output.text(f"{path}  {path.stat().st_size:,} bytes")
     output.text(f"{params.pes} PEs, hash {identity(params)}")
+    output.text(
+        f"lint.vlt holds Verilator's waivers with their reasons: cd {folder} && "
+        f"verilator --lint-only -Wall lint.vlt accelerator.v eie_ram.v --top-module {TOP_MODULE}"
+    )
     output.result({"hash": identity(params), "params": params.asdict(), "files": [str(path) for path in files]})

