@@ -6,8 +6,6 @@ becomes operators of the graph. Everything that cannot be is collected and repor
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from compiler.frontend.onnx_call import Call, Refused, Value
 from compiler.frontend.onnx_constants import FOLDED, fold
 from compiler.frontend.onnx_file import decode, load
 from compiler.frontend.onnx_ops import SUPPORTED, TRANSLATIONS, unknown
+from compiler.frontend.onnx_structure import LISTED, in_order, inlined, live
 from compiler.graph.ir import Graph
 from compiler.graph.operators import verify
 from compiler.graph.shapes import Wrong
@@ -33,12 +32,6 @@ SYMBOLIC_BATCH = 1009
 
 OLDEST = 7
 """Version of the operator set from which on arithmetic broadcasts as numpy does."""
-
-MAX_NODES, MAX_DEPTH = 1 << 20, 64
-"""Of a model whose own functions are written out, and how deep these call each other."""
-
-LISTED = 20
-"""Problems that a message lists."""
 
 _REAL = {1, 10, 11, 16, 2, 3}
 _INDEX = {5, 6, 7, 12, 13}
@@ -61,34 +54,7 @@ def from_onnx(path_or_bytes: str | Path | bytes) -> Graph:
         The package onnx is not installed.
     """
     model, folder = load(path_or_bytes)
-    return _Reader(_inlined(model), folder).graph()
-
-
-def _inlined(model: Any) -> Any:
-    """Functions that the model brings written out."""
-    if not model.functions:
-        return model
-    import onnx.inliner
-
-    bodies = {(function.domain, function.name): function.node for function in model.functions}
-    if _count(model.graph.node, bodies, {}, 0) > MAX_NODES:
-        raise ModelError(f"the model's own functions make more than {MAX_NODES} nodes, or call themselves")
-    try:
-        return onnx.inliner.inline_local_functions(model)
-    except Exception as error:  # whatever onnx raises here is about the user's model
-        raise ModelError(f"the model's own functions cannot be written out: {error}") from error
-
-
-def _count(nodes: Any, bodies: Mapping[Any, Any], found: dict[Any, int], depth: int) -> int:
-    """Nodes that there are when functions are written out."""
-    total = 0
-    for node in nodes:
-        key = (node.domain, node.op_type)
-        if key in bodies and key not in found:
-            deep = depth >= MAX_DEPTH
-            found[key] = MAX_NODES + 1 if deep else _count(bodies[key], bodies, found, depth + 1)
-        total += found.get(key, 1)
-    return total
+    return _Reader(inlined(model), folder).graph()
 
 
 class _Reader:
@@ -108,7 +74,7 @@ class _Reader:
     def graph(self) -> Graph:
         """The graph, or every problem."""
         self._check_versions()
-        nodes = self._live(self._sorted())
+        nodes = live(self.model.graph, in_order(self.model.graph, self.problems))
         self._raise()
         self._initializers({name for node in nodes for name in node.input})
         self._inputs({name for node in nodes for name in node.input})
@@ -151,63 +117,6 @@ class _Reader:
                 f"the model uses version {self.version} of ONNX's operators; expected {OLDEST} to {newest}: "
                 "convert it with onnx.version_converter, or update the package onnx"
             )
-
-    def _sorted(self) -> list[Any]:
-        """The nodes, each behind those whose results it reads."""
-        graph = self.model.graph
-        makers: dict[str, int] = {}
-        given = {item.name for item in (*graph.initializer, *graph.input)}
-        for what, items in (("initializer", graph.initializer), ("input", graph.input)):
-            counted = Counter(item.name for item in items)
-            self.problems += [f"{what} {name!r} is there {count} times" for name, count in counted.items() if count > 1]
-        if graph.sparse_initializer:
-            self.problems.append("the model has sparse initializers; expected dense ones")
-        for number, node in enumerate(graph.node):
-            for name in node.output:
-                if name and (name in makers or name in given):
-                    self.problems.append(f"{_label(node, number)}: it makes {name!r}, which exists already")
-                elif name:
-                    makers[name] = number
-        waiting = []
-        for number, node in enumerate(graph.node):
-            missing = sorted({name for name in node.input if name and name not in makers and name not in given})
-            if missing:
-                self.problems.append(f"{_label(node, number)}: it reads {', '.join(missing)}, which nothing makes")
-            waiting.append({makers[name] for name in node.input if name in makers})
-        return self._in_order(waiting)
-
-    def _in_order(self, waiting: list[set[int]]) -> list[Any]:
-        nodes = self.model.graph.node
-        readers: list[list[int]] = [[] for _ in nodes]
-        for number, before in enumerate(waiting):
-            for maker in before:
-                readers[maker].append(number)
-        ready = [number for number, before in enumerate(waiting) if not before][::-1]
-        ordered = []
-        while ready:
-            number = ready.pop()
-            ordered.append(number)
-            for reader in readers[number]:
-                waiting[reader].discard(number)
-                if not waiting[reader]:
-                    ready.append(reader)
-        if len(ordered) < len(nodes):
-            stuck = [_label(nodes[number], number) for number in sorted(set(range(len(nodes))) - set(ordered))]
-            more = f" and {len(stuck) - LISTED} more" if len(stuck) > LISTED else ""
-            self.problems.append(
-                f"the nodes {', '.join(stuck[:LISTED])}{more} read each other in a cycle, or follow one"
-            )
-        return [nodes[number] for number in ordered]
-
-    def _live(self, nodes: list[Any]) -> list[Any]:
-        """Those that an output needs."""
-        needed = {output.name for output in self.model.graph.output}
-        kept = []
-        for node in reversed(nodes):
-            if needed.intersection(node.output):
-                needed.update(node.input)
-                kept.append(node)
-        return kept[::-1]
 
     def _initializers(self, needed: set[str]) -> None:
         needed = needed | {output.name for output in self.model.graph.output}
@@ -301,7 +210,8 @@ class _Reader:
             raise unknown(node.op_type, "")
         used = sum(1 for name in node.output if name)
         home = next((self.homes[name] for name in node.input[1:2] if name in self.homes), "")
-        name = home or node.name.strip("/").replace("/", ".") or node.output[0]
+        path = node.name.strip("/").removesuffix(f"/{node.op_type}").replace("/", ".")  # of the module
+        name = home or path or node.output[0]
         call = Call(
             node.op_type, self.version, name, self.builder, inputs, self._attributes(node), self.batch, used
         )  # fmt: skip
@@ -350,7 +260,3 @@ class _Reader:
         else:
             name = output.name if output.name not in self.builder.types else f"{output.name}.output"
             self.builder.add("Output", name, value.name, then=value.tail, axis=value.tail_axis)
-
-
-def _label(node: Any, number: int) -> str:
-    return f"{node.name or f'node {number}'} ({node.op_type})"

@@ -10,7 +10,7 @@ import numpy as np
 from compiler.frontend.onnx_call import Call, Refused, Result, Translation, Value
 from compiler.frontend.onnx_file import MAX_NUMBERS
 
-__all__ = ["MOVES", "expanded", "ordered", "regrouped", "reshaped"]
+__all__ = ["MOVES", "expanded", "ordered", "picked", "regrouped", "reshaped"]
 
 MAX_PIECES = 256
 
@@ -153,7 +153,7 @@ def _slice(call: Call) -> Result:
         places = range(first, last, step)
         if not places:
             raise Refused(f"nothing is left of axis {dim}")
-        value = _picked(call, value, axis, list(places))
+        value = picked(call, value, axis, list(places))
     return Value(value, x.samples)
 
 
@@ -173,33 +173,7 @@ def _split(call: Call) -> Result:
     return [Value(call.emit("Slice", x.name, axis=axis, begin=a, end=b), x.samples) for a, b in pieces]
 
 
-def _gather(call: Call) -> Result:
-    data, places, dim = call.get(0), call.get(1), call.attributes.get("axis", 0)
-    if isinstance(places, Value):
-        table = call.weight(0)
-        if table.ndim == 0 or dim not in (0, -table.ndim):
-            raise Refused("not supported: indices into another axis of a table than its rows")
-        if call.builder.types[places.name].kind != "index":
-            raise Refused("its indices are computed; expected an integer input of the model")
-        flat = {"table": table.reshape(len(table), -1)}
-        made = call.emit("Gather", places.name, tensors=flat)
-        return Value(reshaped(call, made, (*call.builder.shape(made)[:-1], *table.shape[1:])), places.samples)
-    x = call.value()
-    if places is None or places.dtype.kind not in "iu" or isinstance(data, np.ndarray):
-        raise Refused("its indices are not integers")
-    axis, dim = call.axis(x, dim), call.dim(dim, call.rank(x))
-    size = call.builder.shape(x.name)[axis]
-    wanted = [int(n) for n in places.reshape(-1)]
-    if not wanted or any(not -size <= n < size for n in wanted):
-        raise Refused(f"its indices are not among the {size} places of axis {dim}")
-    wanted = [n % size for n in wanted]
-    value = _picked(call, x.name, axis, wanted)
-    sample = call.builder.shape(value)
-    value = reshaped(call, value, (*sample[:axis], *places.shape, *sample[axis + 1 :]))
-    return Value(value, x.samples + (places.ndim - 1) * (dim < x.samples))
-
-
-def _picked(call: Call, name: str, axis: int, wanted: list[int]) -> str:
+def picked(call: Call, name: str, axis: int, wanted: list[int]) -> str:
     """Some places of an axis, in any order."""
     step = wanted[1] - wanted[0] if len(wanted) > 1 else 1
     if step > 0 and wanted == list(range(wanted[0], wanted[-1] + 1, step)):
@@ -210,19 +184,6 @@ def _picked(call: Call, name: str, axis: int, wanted: list[int]) -> str:
         raise Refused(f"not supported: {len(wanted)} places in no regular order")
     pieces = [call.emit("Slice", name, axis=axis, begin=place, end=place + 1) for place in wanted]
     return call.emit("Concat", *pieces, axis=axis)
-
-
-def _one_hot(call: Call) -> Result:
-    places, depth, values = call.value(), call.integers("depth", 1), call.weight(2, 1)
-    if call.builder.types[places.name].kind != "index" or call.attributes.get("axis", -1) not in (
-        -1,
-        call.rank(places),
-    ):
-        raise Refused("not supported: expected an integer input of the model, and the last axis")
-    if not depth or not 0 < depth[0] <= 1 << 12 or values.shape != (2,):
-        raise Refused(f"its depth is {depth}, its values have shape {values.shape}")
-    table = np.where(np.eye(depth[0], dtype=bool), values[1], values[0]).astype(np.float32)
-    return Value(call.emit("Gather", places.name, tensors={"table": table}), places.samples)
 
 
 def _tile(call: Call) -> Result:
@@ -293,8 +254,6 @@ MOVES: dict[str, Translation] = {
     "Transpose": _transpose,
     "Slice": _slice,
     "Split": _split,
-    "Gather": _gather,
-    "OneHot": _one_hot,
     "Tile": _tile,
     "Concat": _concat,
     "Pad": _pad,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compiler.frontend.onnx_call import Refused, Translation
 from compiler.frontend.onnx_elementwise import ELEMENTWISE
+from compiler.frontend.onnx_gather import GATHER
 from compiler.frontend.onnx_maps import MAPS
 from compiler.frontend.onnx_moves import MOVES
 from compiler.frontend.onnx_products import PRODUCTS
@@ -11,7 +12,7 @@ from compiler.frontend.onnx_recurrent import RECURRENT
 
 __all__ = ["SUPPORTED", "TRANSLATIONS", "unknown"]
 
-TRANSLATIONS: dict[str, Translation] = {**ELEMENTWISE, **PRODUCTS, **MAPS, **MOVES, **RECURRENT}
+TRANSLATIONS: dict[str, Translation] = {**ELEMENTWISE, **PRODUCTS, **MAPS, **MOVES, **GATHER, **RECURRENT}
 """ONNX name → translation."""
 
 SUPPORTED = ", ".join(sorted(TRANSLATIONS))
@@ -22,6 +23,7 @@ _HINTS = {
     "Selu": _RETRAIN,
     "Mish": "use HardSwish and retrain",
     "Erf": "for GELU export with opset_version=20 or later, which has it as one operation",
+    "Greater": "torch writes softplus as one operation with torch.onnx.export(…, dynamo=False)",
     "If": "control flow must not depend on values; simplify the model before",
     "Loop": "unroll the loop before exporting, or use LSTM, GRU or RNN",
     "Scan": "use LSTM, GRU or RNN",

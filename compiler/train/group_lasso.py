@@ -25,6 +25,7 @@ from compiler.train import prune
 from compiler.train.groups import SHAPES, Partition, by_filter
 from compiler.train.layers import Site, weights
 from compiler.train.loop import Hook
+from compiler.train.norms import NORMS, norms_after
 from compiler.train.select import Patterns
 
 __all__ = [
@@ -47,10 +48,7 @@ __all__ = [
     "threshold",
 ]
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_BEFORE_NORMS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 THRESHOLD = 1e-4
 """Magnitude below which a weight is set to zero after a step, as the authors' code has it."""
@@ -235,37 +233,6 @@ def switch_off(layer: nn.Module, norm: nn.Module | None = None) -> Tensor:
         for owner, name in _with_output(layer, norm):
             _mask(owner, name, ~dead)
     return dead
-
-
-def norms_after(module: nn.Module, inputs: Tensor) -> dict[str, str]:
-    """Path of each layer whose output goes straight into a batch normalization → that one's path.
-
-    inputs : a few samples, for one run of the module in evaluation mode.
-    """
-    made: list[tuple[Tensor, str]] = []  # holds the tensors, so that no other one gets their place
-    found: dict[str, str] = {}
-    kinds = (*_BEFORE_NORMS, *NORMS)
-    handles = []
-    for path, layer in module.named_modules():
-        if not isinstance(layer, kinds):
-            continue
-
-        def note(layer: nn.Module, taken: tuple[Tensor, ...], given: Tensor, path: str = path) -> None:
-            if isinstance(layer, NORMS):
-                found.update({maker: path for tensor, maker in made if tensor is taken[0]})
-            else:
-                made.append((given, path))
-
-        handles.append(layer.register_forward_hook(note))
-    training = module.training
-    try:
-        with torch.no_grad():
-            module.eval()(inputs)
-    finally:
-        module.train(training)
-        for handle in handles:
-            handle.remove()
-    return found
 
 
 class Regularizer(Hook):

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from compiler.errors import ModelError
 from compiler.graph.ir import Graph
-from compiler.graph.operators import verify
 from compiler.graph.passes.affine_folds import affine_behind, affine_in_front
 from compiler.graph.passes.affine_moves import lift_pointwise, sink_affines
 from compiler.graph.passes.constants import constant_folding, constant_operands
 from compiler.graph.passes.conv_to_linear import full_conv, pointwise_conv
 from compiler.graph.passes.dead_code import dead_code
+from compiler.graph.passes.editor import verified
 from compiler.graph.passes.identities import identities
 from compiler.graph.passes.linear_columns import columns, rows
 from compiler.graph.passes.merge_affines import merge_affines
@@ -83,13 +83,13 @@ def run_passes(graph: Graph, show: Callable[[str, Graph], None] | None = None) -
     ModelError
         The graph does not verify.
     """
-    verify(graph)
+    verified(graph)
     for _ in range(MAX_ROUNDS):
         before = graph
         for step in PASSES:
             after = _everywhere(step.function, graph)
             if after is not graph:
-                verify(after)
+                verified(after)
                 if show is not None:
                     show(step.name, after)
             graph = after

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 from compiler.errors import ModelError
 from compiler.graph.ir import Graph, Node, Type, unique
 from compiler.graph.operators import made_by, types
 
-__all__ = ["Editor", "Rule", "rewrite"]
+__all__ = ["Editor", "Rule", "rewrite", "verified"]
 
 MAX_SWEEPS = 1000
 """Far more than any network needs: beyond, a rule undoes what it did."""
+
+
+_VERIFIED: WeakKeyDictionary[Graph, dict[str, Type]] = WeakKeyDictionary()
+
+
+def verified(graph: Graph) -> Mapping[str, Type]:
+    """The types of a graph, which is verified the first time: that reads every weight, and most passes change none.
+
+    Raises
+    ------
+    ModelError
+        As `compiler.graph.operators.verify`.
+    """
+    if graph not in _VERIFIED:
+        _VERIFIED[graph] = types(graph)
+    return _VERIFIED[graph]
 
 
 class Editor:
@@ -27,7 +44,7 @@ class Editor:
 
     def __init__(self, graph: Graph) -> None:
         self.nodes: dict[str, Node] = {}
-        self.types: dict[str, Type] = types(graph)
+        self.types: dict[str, Type] = dict(verified(graph))
         self.makers: dict[str, Node] = {}
         self.readers: dict[str, list[Node]] = {}
         self._ends = {op: [node.name for node in graph if node.op == op] for op in ("Input", "Output")}

@@ -117,3 +117,11 @@ def test_rnn_of_relu(rng: np.random.Generator) -> None:
     module = nn.RNN(3, 4, nonlinearity="relu", batch_first=True, bidirectional=True).eval()
     inputs = (torch.from_numpy(rng.normal(size=(2, 5, 3)).astype(np.float32)),)
     compare(exported(module, inputs, dynamo=False), module, inputs)
+
+
+def test_names_are_those_of_modules() -> None:
+    module, inputs = network("resnet-8")
+    graph = compare(exported(module, inputs, dynamo=False), module, inputs)
+    names = [node.name for node in graph if node.op in ("Conv", "Linear")]
+    assert names[0] == "stem.conv"
+    assert names[-1] == "fc"

@@ -236,6 +236,14 @@ MODELS: dict[str, Make] = {
     ),
     "Gather one place": single("Gather", 4, 3, extra={"place": np.array(-1)}, axis=1),
     "Gather several places": single("Gather", 4, 3, extra={"places": ints(3, 0, 2)}, axis=1),
+    "GatherND": lambda rng: model(
+        [node("Transpose", "x", "t", perm=[1, 0, 2]), node("GatherND", "t places", "g"),
+         node("Transpose", "g", perm=[1, 0, 2])],
+        {"x": [N, 4, 3]}, {"places": np.array([[2], [0]])},
+    ),
+    "GatherND of a table": lambda rng: model(
+        [node("GatherND", "table x")], {"x": [N, 5, 1]}, {"table": floats(rng, 3, 4)}, kinds={"x": TensorProto.INT64}
+    ),
     "Reshape": single("Reshape", 4, 3, extra={"shape": ints(0, -1)}),
     "Reshape apart": single("Reshape", 12, extra={"shape": ints(-1, 2, 6)}),
     "Flatten": single("Flatten", 2, 3, 4),
@@ -310,7 +318,7 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("onnx_elementwise", 'else "gelu")', 'else "gelu_tanh")', "Gelu"),
     ("onnx_elementwise", "-negative, 0.0", "negative, 0.0", "LeakyRelu"),
     ("onnx_moves", "order.index(x.samples))", "x.samples)", "LSTM"),
-    ("onnx_moves", "n % size for n in wanted", "abs(n) for n in wanted", "Gather one place"),
+    ("onnx_gather", "n % size for n in wanted", "abs(n) for n in wanted", "Gather one place"),
     ("onnx_moves", "begin=a, end=b", "begin=a, end=a + 1", "Split"),
     ("onnx_moves", "first or last", "first", "Pad"),
 ]  # fmt: skip

@@ -423,6 +423,21 @@ def test_planted_fault_in_a_step_past_a_move_is_caught(
     assert caught(passes.lift_pointwise, build(rng, PATTERNS[pattern][0]), rng)
 
 
+def test_planted_fault_in_a_step_behind_a_move_is_caught(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = affine_moves.after
+
+    def wrong(editor: Editor, move: Node, position: int, step: pointwise.Pointwise) -> pointwise.Pointwise | None:
+        made = right(editor, move, position, step)
+        return None if made is None else pointwise.Pointwise(made.scale[::-1], made.offset, made.activation)
+
+    graph = build(rng, PATTERNS["norm of each place, flatten, linear"][0])
+    assert not caught(passes.sink_affines, graph, rng)
+    monkeypatch.setattr(affine_moves, "after", wrong)
+    assert caught(passes.sink_affines, graph, rng)
+
+
 def test_max_pool_lets_no_negative_scale_past(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     net = Net(rng)
     x = net.add("MaxPool", net.conv(net.input(3, 6, 6), 4, 3, 3), kernel=(2, 2))

@@ -167,7 +167,7 @@ def test_shared_weights_are_trained_by_the_optimizer_from_before(
     module = training.module
     training.steps(3)  # so that there are running means of the old shapes
     prune.prune(module, 0.6)
-    shared = quantize.share(module, 4, free=free)
+    shared = quantize.share(module, 4, free=free, start="linear")  # the exact start takes seconds
     assert list(shared) == [site.key for site in weights(module)]
     training.learns()
     for site in weights(module):
@@ -284,7 +284,7 @@ def test_a_copy_is_another_module(kind: str, what: str, seed: int) -> None:
     module, inputs = training.module.eval(), training.inputs
     prune.prune(module, 0.5)
     if what != "pruned":
-        quantize.share(module, 3, free=what == "free")
+        quantize.share(module, 3, free=what == "free", start="linear")
     expected = module(inputs)  # after a forward pass, with gradients
     twin = copy.deepcopy(module)
     make_plain(module)
