@@ -96,9 +96,7 @@ def run(
         result = run_network(network, x, engine=engine, waves=waves, waves_limit=limit * 1_000_000, progress=progress)
 
     if any(ran.waves_cut for ran in result.runs):
-        output.note(
-            f"eie: {waves} ends after {limit} MB, before the run did; give fewer inputs or more --waves-limit"
-        )
+        output.note(f"eie: {waves} ends after {limit} MB, before the run did; give fewer inputs or more --waves-limit")
     if result.input_saturated:
         given = sum(array.size for array in x.values())
         output.note(f"eie: {result.input_saturated:,} of {given:,} inputs were saturated to 16 bits")
