@@ -140,6 +140,7 @@ def _load_state(module: nn.Module, path: Path) -> None:
     refuse_pickled(path)
     try:
         state = unwrapped(load_file(path), module.state_dict().keys())
+        _check_kinds(module, state)
         module.load_state_dict(_with_ties(module, state), strict=True)
     except SafetensorError as error:
         raise InputError(f"{path}: not a safetensors file ({error})") from None
@@ -147,6 +148,21 @@ def _load_state(module: nn.Module, path: Path) -> None:
         raise InputError(f"{path} does not fit the module: {error}") from None
     except RuntimeError as error:  # torch lists missing, unexpected and misshapen tensors, one a line
         raise InputError(f"{path} does not fit the module: {error}") from None
+
+
+def _check_kinds(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Refuse whole numbers where the module has floats: torch would take quantized weights without their scale."""
+    floats = {name for name, value in module.state_dict().items() if value.is_floating_point()}
+    wrong = [
+        f"{name} is {str(value.dtype).removeprefix('torch.')}"
+        for name, value in state.items()
+        if name in floats and not value.is_floating_point()
+    ]
+    if wrong:
+        rest = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
+        raise InputError(
+            f"{', '.join(wrong[:3])}{rest}; expected floats. Of quantized weights, save (weight - zero_point) * scale"
+        )
 
 
 def _with_ties(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

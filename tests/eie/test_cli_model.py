@@ -108,6 +108,15 @@ def test_a_function_with_weights_computes_what_torch_computes(models, invoke) ->
     assert all(0 < error["relative"] < 0.2 for error in errors)
 
 
+def test_quantized_weights_without_their_scale_are_refused(models, invoke) -> None:
+    state = {"0.weight": torch.ones(9, 12, dtype=torch.int8), "0.bias": torch.ones(9)}
+    save_file({**state, "2.weight": torch.ones(4, 9), "2.bias": torch.ones(4)}, "int8.safetensors")
+    result = invoke("compile", "own_models:net", "--weights", "int8.safetensors", "-o", "n.eie")
+    assert result.exit_code == 2
+    for word in ("int8.safetensors", "0.weight is int8", "expected floats", "scale"):
+        assert word in result.stderr
+
+
 def test_without_the_weights_the_error_shows_it(models, invoke) -> None:
     invoke("compile", "own_models:net", "--weights", "w.safetensors", "-o", "n.eie", "--calibrate", "x.npy")
     result = invoke(
