@@ -115,6 +115,8 @@ def load(path: str | Path, params: Params | None = None) -> Network:
             network = _read(file, _read_header(file.metadata()), params)
     except (OSError, SafetensorError) as e:
         raise ImageError(f"{path}: not a readable network ({e}); expected an .eie file of `eie compile`") from None
+    except RecursionError:
+        raise ImageError(f"{path}: the header is nested too deeply for a network") from None
     except ImageError as e:
         raise ImageError(f"{path}: {e}") from None
     return network
@@ -210,11 +212,10 @@ def _list(value: Any) -> list[Any]:
 
 def _plain(value: Any) -> Any:
     """An attribute: a number, a text, or a tuple of them."""
-    if isinstance(value, list):
-        return tuple(_plain(item) for item in value)
-    if value is None or isinstance(value, dict):
+    parts = value if isinstance(value, list) else [value]
+    if any(part is None or isinstance(part, (dict, list)) for part in parts):
         raise ImageError(f"an attribute is {value!r:.80}; expected numbers, texts or lists of them")
-    return value
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _fill(graph: Graph, prefix: str, tensors: Mapping[str, NDArray[Any]]) -> Graph:

@@ -32,10 +32,11 @@ def refuse_pickled(path: Path) -> None:
 def _is_pickled(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(9)
         if start[:2] == b"PK":
             with zipfile.ZipFile(path) as archive:
                 return any(name.endswith("data.pkl") for name in archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return False
-    return start[:1] == b"\x80"  # the first opcode of a pickle since protocol 2
+    # A pickle begins with opcode 0x80 and its protocol, which may be the length of a safetensors header as well.
+    return start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5") and start[8:9] != b"{"

@@ -170,6 +170,7 @@ def run_network(
     *,
     engine: str = "golden",
     waves: Path | None = None,
+    waves_limit: int | None = None,
     seed: int = 1,
     progress: Progress | None = None,
 ) -> NetworkResult:
@@ -180,7 +181,8 @@ def run_network(
     network : compiled network.
     x : inputs, see `check_inputs`.
     engine : one of `sim.run.ENGINES`, for what the array computes; the host's operators are always the golden model's.
-    waves : waveform file to write (engine rtl, and networks of one image only).
+    waves : waveform file to write (engine rtl, and networks of one image only). waves_limit : bytes it may have; None
+        for the usual 200 MB.
     seed : of the random initial contents of memories and registers (engine rtl only).
     progress : called with (vectors done, vectors) of each image in turn.
 
@@ -208,7 +210,10 @@ def run_network(
         elif node.op == "Array":
             source = found[node.inputs[0]].raw
             image = network.image(node)
-            ran = run(image, source.reshape(-1, image.inputs), engine=engine, waves=waves, seed=seed, progress=progress)
+            ran = run(
+                image, source.reshape(-1, image.inputs), engine=engine, waves=waves, waves_limit=waves_limit, seed=seed,
+                progress=progress,
+            )  # fmt: skip
             runs.append(ran)
             layers += ran.layers
             for info, raw in zip(image.layers, ran.layer_raw, strict=True):

@@ -43,6 +43,7 @@ class Result:
     layer_raw : the same for every layer.
     input_saturated : input values that did not fit int16 after quantization.
     cycles, drain_cycles : sums over the batch; None where the engine has no cycles.
+    waves_cut : the waveform was longer than its limit, and holds the beginning.
     records : for each vector and layer the layer record (times in cycles since its run began, and counters).
     """
 
@@ -57,6 +58,7 @@ class Result:
     layers: list[LayerStats]
     waves: Path | None = None
     records: list[list[dict[str, int]]] = field(default_factory=list)
+    waves_cut: bool = False
 
     @property
     def value(self) -> NDArray[np.float64]:
@@ -114,6 +116,7 @@ def run(
     *,
     engine: str = "golden",
     waves: Path | None = None,
+    waves_limit: int | None = None,
     seed: int = 1,
     bus: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -125,7 +128,7 @@ def run(
     image : compiled network.
     x : (batch, inputs), int16 raw or float.
     engine : one of `ENGINES`.
-    waves : VCD file to write (engine rtl only).
+    waves : VCD file to write (engine rtl only). waves_limit : bytes it may have; None for the usual 200 MB.
     seed : of the random initial contents of memories and registers (engine rtl only).
     bus : load and read through the host port instead of preloading (engine rtl only).
     progress : called with (vectors done, vectors).
@@ -140,7 +143,7 @@ def run(
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
     raw, clipped = check_input(image, x)
-    kept, records = None, []
+    kept, records, cut = None, [], False
     if engine in ("golden", "cycles"):
         results = golden.run(decode(image), raw, image.params.acc_bits)
         layer_raw = [result.raw for result in results]
@@ -157,9 +160,11 @@ def run(
     elif engine == "rtl":
         decode(image)  # refuses entries that contradict their layer, before they reach the array
         from sim.rtl.engine import run_rtl
+        from sim.rtl.waves import WAVES_LIMIT
 
-        ran = run_rtl(image, raw, waves=waves, seed=seed, bus=bus, progress=progress)
-        layer_raw, records, kept = ran.outputs, ran.records, ran.waves
+        limit = WAVES_LIMIT if waves_limit is None else waves_limit
+        ran = run_rtl(image, raw, waves=waves, waves_limit=limit, seed=seed, bus=bus, progress=progress)
+        layer_raw, records, kept, cut = ran.outputs, ran.records, ran.waves, ran.waves_cut
     else:
         decode(image)
         from sim.amaranth_engine import run_amaranth
@@ -170,7 +175,7 @@ def run(
         cycles, drain, stats = summarize(image, records)
     return Result(
         engine, image.params.pes, layer_raw[-1], layer_raw, image.output_exponent, clipped, cycles, drain, stats, kept,
-        records,
+        records, cut,
     )  # fmt: skip
 
 

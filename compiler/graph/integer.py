@@ -228,9 +228,9 @@ def _gather(node: Node, reads: Sequence[Type]) -> list[Type]:
 
 def _array(node: Node, reads: Sequence[Type]) -> list[Type]:
     _number(node, "width", 1, 1 << 24)
-    (shape,) = (given.shape for given in reads)
-    need(len(shape) > 0, "it reads a single number; expected features along the last axis")
-    return [Type((*shape[:-1], node["width"]), reads[0].layout)]
+    (given,) = shapes.unary(node, reads)
+    need(len(given.shape) > 0, "it reads a single number; expected features along the last axis")
+    return [Type((*given.shape[:-1], node["width"]), given.layout)]
 
 
 _WINDOW = {"stride": REQUIRED, "padding": REQUIRED, "dilation": REQUIRED}

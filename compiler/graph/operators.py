@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from compiler.errors import ModelError
 from compiler.graph import meaning, shapes
+from compiler.graph.attributes import attribute_error
 from compiler.graph.functions import FUNCTIONS, TAILS
 from compiler.graph.ir import Graph, Node, Type
 from compiler.graph.shapes import Wrong, need
@@ -134,9 +135,11 @@ def infer(graph: Graph, table: Mapping[str, Row] | None = None) -> tuple[dict[st
     for node in graph:
         problems = [f"the name {node.name!r} is used twice"] if node.name in names else []
         names.add(node.name)
-        known = found.keys() | broken
-        problems += [f"it makes {name!r}, which exists" for name in node.outputs if name in known]
-        problems += [f"it reads {name!r}, which is not made before it" for name in node.inputs if name not in known]
+        # Two look-ups a name and no union of both: a file can list very many nodes.
+        exist = [name for name in node.outputs if name in found or name in broken]
+        absent = [name for name in node.inputs if name not in found and name not in broken]
+        problems += [f"it makes {name!r}, which exists" for name in exist]
+        problems += [f"it reads {name!r}, which is not made before it" for name in absent]
         made: list[Type] = []
         if not problems and not broken.intersection(node.inputs):
             try:
@@ -168,6 +171,8 @@ def made_by(node: Node, reads: Sequence[Type], table: Mapping[str, Row] | None =
         unknown, missing = ", ".join(sorted(given - allowed)), ", ".join(sorted(least_of - given))
         need(not unknown, f"unknown {what} {unknown}; {node.op} has {', '.join(allowed) or 'none'}")
         need(not missing, f"{what} {missing} of {node.op} are missing")
+    wrong = attribute_error(node.attributes)
+    need(not wrong, wrong)
     for name, tensor in node.tensors.items():
         need(tensor.dtype.kind != "f" or bool(np.isfinite(tensor).all()), f"{name} is not finite everywhere")
     need((node.body is not None) == (node.op == "Scan"), "a Scan has a body, and nothing else does")

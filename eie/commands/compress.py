@@ -19,7 +19,8 @@ if TYPE_CHECKING:
         "eie compress net.eie -o net.eiez",
         "eie compress build/run -o lenet.eiez --coder huffman",
         "eie compress alexnet.net --layer conv1=96x3x11x11 --layer fc8=1000x4096 -o alexnet.eiez",
-    )
+    ),
+    short_help="Entropy-code a network without loss.",
 )
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "target", metavar="NET.eiez", required=True, type=click.Path(path_type=Path))

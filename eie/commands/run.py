@@ -40,6 +40,15 @@ ENGINES = ("golden", "cycles", "rtl", "amaranth")
 @click.option("--engine", type=click.Choice(ENGINES), default="golden", show_default=True, help="What runs it.")
 @click.option("--waves", metavar="F", type=click.Path(path_type=Path), help="Waveform (VCD); rtl only.")
 @click.option(
+    "--waves-limit",
+    "limit",
+    metavar="MB",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="Size after which the waveform ends; the run goes on.",
+)
+@click.option(
     "--trace",
     metavar="DIR",
     type=click.Path(path_type=Path),
@@ -52,6 +61,7 @@ def run(
     target: Path | None,
     engine: str,
     waves: Path | None,
+    limit: int,
     trace: Path | None,
     json_to: str | None,
 ) -> None:
@@ -83,8 +93,10 @@ def run(
     names = [node.name for node in network.graph.inputs]
     x = dict(zip(names, read_inputs(source, names), strict=True))
     with output.progress(engine) as progress:
-        result = run_network(network, x, engine=engine, waves=waves, progress=progress)
+        result = run_network(network, x, engine=engine, waves=waves, waves_limit=limit * 1_000_000, progress=progress)
 
+    if any(ran.waves_cut for ran in result.runs):
+        output.note(f"eie: {waves} ends after {limit} MB, before the run did; give fewer inputs or more --waves-limit")
     if result.input_saturated:
         given = sum(array.size for array in x.values())
         output.note(f"eie: {result.input_saturated:,} of {given:,} inputs were saturated to 16 bits")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from hw.layouts import Error, Memory, fields, record
 from hw.params import LANES
 from sim.program import Chunk, chunks, layer_outputs, layer_records, record_numbers
 from sim.rtl.build import Build, build, tool_environment
+from sim.rtl.waves import WAVES_LIMIT, Waves
 
 __all__ = ["RtlError", "RtlRun", "run_rtl", "simulate"]
 
@@ -39,7 +41,7 @@ class RtlRun:
 
     outputs : for each layer int16 (batch, outputs), neuron order.
     records : for each vector and layer, the fields of the layer record.
-    waves : VCD file of the last chunk, if asked for.
+    waves : VCD file, if asked for. waves_cut : it was longer than the limit, and holds the beginning.
     build : the simulator that was used.
     seconds : wall time between start and interrupt, without preload and read-back, over all chunks.
     """
@@ -49,6 +51,7 @@ class RtlRun:
     waves: Path | None
     build: Build
     seconds: float
+    waves_cut: bool = False
 
 
 def scope(memory: Memory, unit: int) -> str:
@@ -138,6 +141,7 @@ def run_rtl(
     *,
     bus: bool = False,
     waves: Path | None = None,
+    waves_limit: int = WAVES_LIMIT,
     built: Build | None = None,
     seed: int = 1,
     watchdog: int | None = None,
@@ -152,7 +156,7 @@ def run_rtl(
     image : the network; its params decide which array is built.
     x : int16 (batch, inputs), raw.
     bus : load and read every memory through the AXI4-Lite port, as a real host would, instead of preloading.
-    waves : write a VCD of the run here.
+    waves : write a VCD of the run here, of `waves_limit` bytes at most.
     built : a build to use instead of the one of `image.params` (mutated arrays).
     seed : of the random contents that all memories and registers start with.
     watchdog : cycles after which a run is given up; by default far beyond what any run of this size takes.
@@ -198,7 +202,9 @@ def run_rtl(
         if progress:
             progress(0, len(x))
         start = (f"+eie_preload={preload_folder}", "+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}")
-        simulate(built, "sim.testbench.job", folder, plusargs=(*start, *plusargs))
+        dump = Waves(folder / "dump.vcd", waves_limit)
+        with dump if waves is not None else contextlib.nullcontext():
+            simulate(built, "sim.testbench.job", folder, plusargs=(*start, *plusargs))
         results = json.loads((folder / "results.json").read_text())
         for result in results:
             if error := result["status"]["error"]:
@@ -207,7 +213,7 @@ def run_rtl(
         outputs = [np.load(folder / f"outputs_{number}.npy") for number in range(len(parts))]
         kept = None
         if waves is not None:
-            shutil.move(folder / "dump.vcd", waves)
+            dump.deliver(waves)
             kept = waves
     if progress:
         progress(len(x), len(x))
@@ -227,6 +233,7 @@ def run_rtl(
         kept,
         built,
         sum(result["seconds"] for result in results),
+        dump.cut,
     )
 
 

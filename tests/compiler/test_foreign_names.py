@@ -88,3 +88,17 @@ def test_another_prefix_is_named_with_the_remedy(made: str, tmp_path: Path) -> N
     save_file({f"net.{name}": value for name, value in state().items()}, tmp_path / "w.safetensors")
     with pytest.raises(InputError, match=r"w\.safetensors does not fit.*'net'.*model\.net\.state_dict"):
         load(made, tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("length", [128, 0x280, 0x480])
+def test_a_safetensors_file_whose_length_looks_like_a_pickle_is_read(length: int, tmp_path: Path) -> None:
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+    (tmp_path / "s.safetensors").write_bytes(length.to_bytes(8, "little") + header + b"\0\0\x80\x3f")
+    assert load_network(tmp_path / "s.safetensors").state()["a"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_a_pickle_of_any_protocol_is_recognized(protocol: int, tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(3)}, tmp_path / "w.pt", _use_new_zipfile_serialization=False, pickle_protocol=protocol)
+    with pytest.raises(InputError, match=r"torch\.save"):
+        load_network(tmp_path / "w.pt")

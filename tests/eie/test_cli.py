@@ -114,6 +114,14 @@ def test_verilog_writes_all_files_and_says_which(invoke, tmp_path) -> None:
     assert answer["hash"] in (tmp_path / "rtl" / "accelerator.v").read_text()
 
 
+def test_verilog_says_how_to_lint_it(invoke, tmp_path) -> None:
+    result = invoke("verilog", "--set", "pes=1", "-o", tmp_path / "rtl")
+    (line,) = (line for line in result.stdout.splitlines() if "--lint-only" in line)
+    words = line.split()
+    assert all((tmp_path / "rtl" / name).exists() for name in ("lint.vlt", "accelerator.v", "eie_ram.v"))
+    assert words.index("lint.vlt") < words.index("accelerator.v")  # waivers hold for what follows them
+
+
 def test_verilog_refuses_a_file_as_folder(invoke, tmp_path) -> None:
     (tmp_path / "rtl").write_text("precious")
     result = invoke("verilog", "-o", tmp_path / "rtl")
