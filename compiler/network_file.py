@@ -108,11 +108,13 @@ def load(path: str | Path, params: Params | None = None) -> Network:
         The file is not a network, is damaged, contradicts itself, or was made for other parameters or layouts.
     """
     path = Path(path)
+    if not path.exists():
+        raise ImageError(f"{path}: no such file")
     try:
         with safe_open(path, framework="numpy") as file:
             network = _read(file, _read_header(file.metadata()), params)
     except (OSError, SafetensorError) as e:
-        raise ImageError(f"{path}: not a readable network ({e})") from None
+        raise ImageError(f"{path}: not a readable network ({e}); expected an .eie file of `eie compile`") from None
     except RecursionError:
         raise ImageError(f"{path}: the header is nested too deeply for a network") from None
     except ImageError as e:

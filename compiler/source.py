@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from compiler.graph.ir import Graph
 from compiler.graph.operators import types
 from compiler.graph.passes import run_passes
 from compiler.pickled import refuse_pickled
+
+if TYPE_CHECKING:
+    from compiler.train.example_inputs import Data
 
 __all__ = ["FORMS", "Source", "fit", "from_module", "load", "rewrite"]
 
@@ -43,7 +46,9 @@ class Source:
     calibration: tuple[NDArray[Any], ...] | None = None
 
 
-def load(text: str, weights: Path | None = None, trust: bool = False, show: Show | None = None) -> Source:
+def load(
+    text: str, weights: Path | None = None, trust: bool = False, show: Show | None = None, data: Data | None = None
+) -> Source:
     """Read a network.
 
     Parameters
@@ -52,6 +57,7 @@ def load(text: str, weights: Path | None = None, trust: bool = False, show: Show
     weights : safetensors file with the state of the module that the function returns.
     trust : permit what can run code of the file's author (``.pt2``: torch unpickles it).
     show : called with the name of each pass and the graph after it, and first with "read" and the graph as it was read.
+    data : inputs (n, …) of the network; they show a module without example inputs what it is given.
 
     Raises
     ------
@@ -85,7 +91,7 @@ def load(text: str, weights: Path | None = None, trust: bool = False, show: Show
             raise InputError(f"{text} is Python; name the function in it that returns the module: {path.stem}:FUNCTION")
         there = "is none of these" if path.exists() else "does not exist"
         raise InputError(f"{text} {there}: {FORMS}")
-    return _torch_source(text, path, weights, show)
+    return _torch_source(text, path, weights, show, data)
 
 
 def rewrite(graph: Graph, show: Show | None = None) -> Graph:
@@ -105,7 +111,7 @@ def rewrite(graph: Graph, show: Show | None = None) -> Graph:
     return rewritten
 
 
-def _torch_source(text: str, path: Path, weights: Path | None, show: Show | None) -> Source:
+def _torch_source(text: str, path: Path, weights: Path | None, show: Show | None, data: Data | None) -> Source:
     """The forms that need torch."""
     from compiler.train import foreign
 
@@ -119,7 +125,7 @@ def _torch_source(text: str, path: Path, weights: Path | None, show: Show | None
     elif path.suffix == ".pt2":
         module, inputs = foreign.from_exported(path)
     else:
-        module, inputs = foreign.from_function(text, weights)
+        module, inputs = foreign.from_function(text, weights, data)
     return from_module(module, inputs, calibration, show)
 
 

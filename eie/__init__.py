@@ -56,19 +56,19 @@ def compile(
     from compiler.source import fit, from_module, load, rewrite
     from hw.params import Params, preset
 
+    given = None
+    if calibration is not None:
+        given = tuple(np.asarray(x) for x in (calibration if isinstance(calibration, tuple) else (calibration,)))
     if isinstance(model, Graph):
         graph = rewrite(model)
     elif isinstance(model, (str, Path)):
-        graph = load(str(model)).graph
+        graph = load(str(model), data=given).graph
     else:
         inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
         graph = from_module(model, inputs).graph
-        if calibration is None:
-            calibration = tuple(tensor.detach().cpu().numpy() for tensor in inputs)
-    arrays = None
-    if calibration is not None:
-        given = calibration if isinstance(calibration, tuple) else (calibration,)
-        arrays = fit(graph, tuple(np.asarray(array) for array in given))
+        if given is None:
+            given = tuple(tensor.detach().cpu().numpy() for tensor in inputs)
+    arrays = None if given is None else fit(graph, given)
     array_of = preset(params) if isinstance(params, str) else Params() if params is None else params
     if not isinstance(array_of, Params):
         raise InputError(f"params is a {type(params).__name__}; expected hw.params.Params, or the name of a preset")

@@ -38,8 +38,9 @@ def show_compiled(output: Output, target: Path, facts: dict[str, Any], reports: 
         )
     for line in _rounding(facts, reports):
         output.note(f"eie: {line}")
-    size = f"{sum(facts['bits'].values()) // 8:,} bytes for the array"
-    ratio = "" if facts["ratio"] is None else f", {facts['ratio']:.1f} times smaller than dense float32"
+    size = f"{-(-sum(facts['bits'].values()) // 8):,} bytes for the array"
+    its = " its layers as" if facts["host"] else ""  # weights of the host are in neither figure
+    ratio = "" if facts["ratio"] is None else f", {facts['ratio']:.1f} times smaller than{its} dense float32"
     output.text(f"{target}: {size}{ratio}; hash {facts['hash']}")
 
 

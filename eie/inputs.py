@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from compiler.errors import InputError
 from eie.batch import read_arrays
 
-__all__ = ["read_inputs"]
+__all__ = ["assign_inputs", "read_inputs"]
 
 
 def read_inputs(path: Path, names: Sequence[str]) -> tuple[NDArray[Any], ...]:
@@ -23,7 +23,13 @@ def read_inputs(path: Path, names: Sequence[str]) -> tuple[NDArray[Any], ...]:
     InputError
         There is no such file, it is none of both, or it does not have exactly these arrays.
     """
-    content = read_arrays(path)
+    return assign_inputs(path, read_arrays(path), names)
+
+
+def assign_inputs(
+    path: Path, content: NDArray[Any] | dict[str, NDArray[Any]], names: Sequence[str]
+) -> tuple[NDArray[Any], ...]:
+    """An array for each of `names`, from what `read_arrays` found in the file. Raises `InputError` as `read_inputs`."""
     if isinstance(content, dict):
         if sorted(content) != sorted(names):
             held = ", ".join(content) or "nothing"

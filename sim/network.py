@@ -146,7 +146,9 @@ def _check(node: Node, kind: Type, array: NDArray[Any]) -> tuple[NDArray[Any], i
         if array.dtype.kind not in "iu":
             raise InputError(f"{node.name} has dtype {array.dtype}; expected integers, which are indices")
     elif array.dtype.kind != "f" and not (array.dtype.kind == "i" and array.dtype.itemsize == 2):
-        raise InputError(f"the input has dtype {array.dtype}; expected int16 (raw) or a float type")
+        raise InputError(
+            f"the input has dtype {array.dtype}; expected int16 (raw) or floats: array.astype(numpy.float32)"
+        )
     if array.shape == kind.shape or array.shape == (size,):
         array = array[None]
     if array.ndim < 1 or (array.shape[1:] != kind.shape and (len(array) == 0 or array.size != len(array) * size)):

@@ -87,11 +87,12 @@ def _around(network: Network, path: Path) -> bytes:
     if wrong := [f"{node.name} ({node.op})" for node in network.graph if node.tensors or node.body is not None]:
         raise CodingError(
             f"{path}: the host computes {', '.join(wrong)}; expected a network whose weights are all on the array: "
-            "compress the trained network instead"
+            "compress what it was compiled from (a RUN/ folder or .safetensors file)"
         )
     if len(network.images) != 1:
         raise CodingError(
-            f"{path}: {len(network.images)} parts run on the array; expected one: compress the trained network instead"
+            f"{path}: {len(network.images)} parts run on the array; expected one: compress what it was compiled "
+            "from (a RUN/ folder or .safetensors file)"
         )
     text = graph_text(network.graph)
     return b"" if text == graph_text(network_of(network.images[0]).graph) else text

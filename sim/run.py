@@ -94,7 +94,9 @@ def check_input(image: Image, x: ArrayLike) -> tuple[NDArray[np.int16], int]:
     array = np.asarray(x)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype != np.int16 and array.dtype.kind != "f":
-        raise InputError(f"the input has dtype {array.dtype}; expected int16 (raw) or a float type")
+        raise InputError(
+            f"the input has dtype {array.dtype}; expected int16 (raw) or floats: array.astype(numpy.float32)"
+        )
     if array.ndim == 1 and array.shape == (image.inputs,):
         array = array[None]
     if array.ndim != 2 or array.shape[1] != image.inputs:

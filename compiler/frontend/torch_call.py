@@ -145,6 +145,8 @@ class Call:
         """Of its node: the module's path; with the operation behind it where the module does more than that."""
         path, kind = path_of(self.node), kind_of(self.node)
         own = kind.startswith(_LEAVES) and not kind.startswith("torch.nn.modules.container.")
+        if kind == "torch.export.unflatten.InterpreterModule":  # what .pt2 files hold: it does not say what it was
+            own = sum(path_of(other) == path for other in self.node.graph.nodes if other.op == "call_function") == 1
         op = self.op.strip("_")
         return path if path and own else f"{path}.{op}" if path else op
 

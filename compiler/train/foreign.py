@@ -20,21 +20,26 @@ from torch import Tensor, nn
 from compiler.errors import InputError, ModelError
 from compiler.function_name import check_function_name
 from compiler.pickled import refuse_pickled
+from compiler.train.example_inputs import Data, example_inputs
 from compiler.train.state_names import unwrapped
 
 __all__ = ["all_outputs", "call", "find", "from_exported", "from_function", "outputs", "tensors"]
 
 
-def from_function(text: str, weights: Path | None = None) -> tuple[nn.Module, tuple[Tensor, ...]]:
+def from_function(
+    text: str, weights: Path | None = None, data: Data | None = None
+) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The module that ``module:function`` returns, in evaluation mode, and its example inputs.
 
     The function takes no arguments and returns a module, or a module and its example inputs; without those the
-    module is given vectors as long as its first Linear takes. Modules of the current folder are found.
+    module is given the first samples of the data, or vectors as long as its first Linear takes. Modules of the
+    current folder are found.
 
     Parameters
     ----------
     weights : safetensors file with the state of the module; without it the module is taken as it comes. Prefixes of
         torch.compile and DataParallel are dropped (`state_names`).
+    data : inputs that the network will be calibrated or run on, if there are any.
 
     Raises
     ------
@@ -46,9 +51,10 @@ def from_function(text: str, weights: Path | None = None) -> tuple[nn.Module, tu
     module, inputs = call(text)
     if weights is not None:
         _load_state(module, weights)
+    module.eval()
     if inputs is None:
-        inputs = _guess_inputs(text, module)
-    return module.eval(), inputs if isinstance(inputs, tuple) else (inputs,)
+        inputs = example_inputs(text, module, data)
+    return module, inputs if isinstance(inputs, tuple) else (inputs,)
 
 
 def call(text: str) -> tuple[nn.Module, Any]:
@@ -69,7 +75,7 @@ def call(text: str) -> tuple[nn.Module, Any]:
         ) from error
     module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module):
-        raise InputError(f"{text} returned a {type(module).__name__}; expected a torch.nn.Module")
+        raise InputError(f"{text} returned something of type {type(module).__name__}; expected a torch.nn.Module")
     return module, inputs
 
 
@@ -134,6 +140,7 @@ def _load_state(module: nn.Module, path: Path) -> None:
     refuse_pickled(path)
     try:
         state = unwrapped(load_file(path), module.state_dict().keys())
+        _check_kinds(module, state)
         module.load_state_dict(_with_ties(module, state), strict=True)
     except SafetensorError as error:
         raise InputError(f"{path}: not a safetensors file ({error})") from None
@@ -141,6 +148,21 @@ def _load_state(module: nn.Module, path: Path) -> None:
         raise InputError(f"{path} does not fit the module: {error}") from None
     except RuntimeError as error:  # torch lists missing, unexpected and misshapen tensors, one a line
         raise InputError(f"{path} does not fit the module: {error}") from None
+
+
+def _check_kinds(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Refuse whole numbers where the module has floats: torch would take quantized weights without their scale."""
+    floats = {name for name, value in module.state_dict().items() if value.is_floating_point()}
+    wrong = [
+        f"{name} is {str(value.dtype).removeprefix('torch.')}"
+        for name, value in state.items()
+        if name in floats and not value.is_floating_point()
+    ]
+    if wrong:
+        rest = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
+        raise InputError(
+            f"{', '.join(wrong[:3])}{rest}; expected floats. Of quantized weights, save (weight - zero_point) * scale"
+        )
 
 
 def _with_ties(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -153,13 +175,6 @@ def _with_ties(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]
         if stored is not None:
             state.update({name: state[stored] for name in tied if name not in state})
     return state
-
-
-def _guess_inputs(text: str, module: nn.Module) -> Tensor:
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            return torch.zeros(2, part.in_features)
-    raise InputError(f"{text}: no Linear layer to take the length of an input from; return (module, example_inputs)")
 
 
 def all_outputs(module: nn.Module, inputs: Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:

@@ -53,8 +53,9 @@ def compile_command(
     """Compile a network for an array.
 
     INPUT is the RUN/ folder of `eie train`; or module:function, your own code, which returns a torch module (or a
-    module and its example inputs); or an .onnx file; or a .pt2 file of torch.export; or one layer as .npz with weight
-    (out, in) or the fields of scipy.sparse.save_npz, and optional bias and activation ("none" or "relu").
+    module and its example inputs, where --calibrate does not show their shape); or an .onnx file; or a .pt2 file of
+    torch.export; or one layer as .npz with weight (out, in) or the fields of scipy.sparse.save_npz, and optional bias
+    and activation ("none" or "relu").
 
     Chains of fully connected layers (pointwise convolutions among them) run on the array; operators that it cannot run
     yet are listed, and the host computes them, bit for bit as docs/numerics.md says.
@@ -67,18 +68,24 @@ def compile_command(
     from compiler.lower.pipeline import lower
     from compiler.network_file import save
     from compiler.source import fit, load
+    from eie.batch import read_arrays
     from eie.compiled import show_compiled
-    from eie.inputs import read_inputs
+    from eie.inputs import assign_inputs
     from sim.describe import describe
 
     def after(name: str, graph: Graph) -> None:
         output.note(f"--- {name}\n{show(graph)}\n")
 
+    content = None if calibrate is None else read_arrays(calibrate)
+    data = (
+        content if content is None or isinstance(content, dict) else [content[None] if content.ndim == 1 else content]
+    )
     with output.patience(f"reading {given}"):
-        source = load(given, weights, trust, after if show_passes else None)
+        source = load(given, weights, trust, after if show_passes else None, data)
     calibration = source.calibration
-    if calibrate is not None:
-        calibration = fit(source.graph, read_inputs(calibrate, [node.name for node in source.graph.inputs]))
+    if calibrate is not None and content is not None:
+        names = [node.name for node in source.graph.inputs]
+        calibration = fit(source.graph, assign_inputs(calibrate, content, names))
     elif calibration is None:
         output.note(
             "eie: no --calibrate: inputs are taken as integers (exponent 0), and each shift is the smallest that "

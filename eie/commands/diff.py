@@ -92,7 +92,9 @@ def diff(
     names = [node.name for node in network.graph.inputs]
     x = dict(zip(names, read_inputs(source, names), strict=True))
     check_inputs(network, x)
-    reference = None if model is None else float_values(load_source(model, weights, trust), network, x)
+    reference = (
+        None if model is None else float_values(load_source(model, weights, trust, data=list(x.values())), network, x)
+    )
 
     results = []
     for engine in engines:

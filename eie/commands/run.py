@@ -123,7 +123,7 @@ def run(
     if result.cycles is not None:
         output.text(
             f"{result.cycles:,} cycles, {result.cycles / batch:,.1f} a sample; "
-            f"{result.drain_cycles:,} of them write back at the end"
+            f"the last {result.drain_cycles:,} only write back"
         )
     if target is None:
         show_outputs(output, result, {node.inputs[0]: node.name for node in network.graph.outputs})

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import eie
+
 torch = pytest.importorskip("torch")
 from safetensors.torch import save_file  # noqa: E402
 
@@ -36,6 +38,24 @@ class Unsupported(nn.Module):
 
 def unsupported():
     return Unsupported()
+
+class Pixels(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 2, 3)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.head(self.stem(x).flatten(1))
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(9, 6)
+        self.head = nn.Linear(10, 3)
+
+    def forward(self, word, x):
+        return self.head(torch.cat([self.table(word), x], -1))
 
 def number():
     return 3
@@ -88,6 +108,15 @@ def test_a_function_with_weights_computes_what_torch_computes(models, invoke) ->
     assert all(0 < error["relative"] < 0.2 for error in errors)
 
 
+def test_quantized_weights_without_their_scale_are_refused(models, invoke) -> None:
+    state = {"0.weight": torch.ones(9, 12, dtype=torch.int8), "0.bias": torch.ones(9)}
+    save_file({**state, "2.weight": torch.ones(4, 9), "2.bias": torch.ones(4)}, "int8.safetensors")
+    result = invoke("compile", "own_models:net", "--weights", "int8.safetensors", "-o", "n.eie")
+    assert result.exit_code == 2
+    for word in ("int8.safetensors", "0.weight is int8", "expected floats", "scale"):
+        assert word in result.stderr
+
+
 def test_without_the_weights_the_error_shows_it(models, invoke) -> None:
     invoke("compile", "own_models:net", "--weights", "w.safetensors", "-o", "n.eie", "--calibrate", "x.npy")
     result = invoke(
@@ -101,6 +130,39 @@ def test_example_inputs_of_the_function_give_the_shape(models, invoke) -> None:
     assert compiled.exit_code == 0, compiled.output
     options = ("--engines", "golden,cycles", "--json")
     assert json.loads(invoke("diff", "n.eie", "--input", "x.npy", *options).stdout)["equal"] is True
+
+
+def test_calibration_data_shows_what_a_module_without_example_inputs_is_given(models, invoke, rng) -> None:
+    np.save("maps.npy", rng.uniform(size=(20, 1, 4, 4)).astype(np.float32))
+    np.savez("words.npz", x=rng.normal(size=(20, 4)), word=rng.integers(0, 9, 20))  # not in the order of forward
+    for function, data in (("Pixels", "maps.npy"), ("Words", "words.npz")):
+        compiled = invoke("compile", f"own_models:{function}", "-o", "n.eie", "--calibrate", data)
+        assert compiled.exit_code == 0, compiled.output
+        assert eie.compile(f"own_models:{function}", calibration=_arrays(data)).types  # the same in Python
+        options = ("--input", data, "--engines", "golden,torch", "--model", f"own_models:{function}")
+        assert invoke("diff", "n.eie", *options).exit_code == 0
+
+
+def _arrays(path: str) -> tuple[np.ndarray, ...]:
+    content = np.load(path)
+    return (content,) if isinstance(content, np.ndarray) else (content["word"], content["x"])
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "words"),
+    [
+        ("Pixels", None, ["(2, 8)", "--calibrate", "example_inputs"]),
+        ("Pixels", (20, 3, 4, 4), ["(2, 3, 4, 4)", "right shape"]),
+    ],
+)
+def test_what_a_module_cannot_be_given_is_said(function, shape, words, models, invoke) -> None:
+    data = () if shape is None else ("--calibrate", "maps.npy")
+    np.save("maps.npy", np.ones(shape or 1, np.float32))
+    result = invoke("compile", f"own_models:{function}", "-o", "n.eie", *data)
+    assert result.exit_code == 2
+    for word in words:
+        assert word in result.stderr
+    assert not Path("n.eie").exists()
 
 
 def test_unsupported_operations_are_all_listed_with_their_paths(models, invoke) -> None:

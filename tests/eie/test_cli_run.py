@@ -344,3 +344,25 @@ def test_an_input_of_no_kind_is_told_the_kinds(source, invoke, tmp_path) -> None
     assert result.exit_code == 2
     assert "RUN/" in result.stderr or "eie train" in result.stderr
     assert files(tmp_path) == {}
+
+
+def test_a_missing_file_and_whole_numbers_are_refused_with_the_remedy(layer, invoke, tmp_path) -> None:
+    result = invoke("run", tmp_path / "absent.eie", "--input", layer.inputs)
+    assert (result.exit_code, "absent.eie: no such file" in result.stderr) == (2, True)
+    result = invoke("run", layer.inputs, "--input", layer.inputs)
+    assert (result.exit_code, "expected an .eie file" in result.stderr) == (2, True)
+    np.save(tmp_path / "pixels.npy", layer.x.astype(np.uint8))
+    result = invoke("run", layer.image, "--input", tmp_path / "pixels.npy")
+    assert (result.exit_code, "uint8" in result.stderr, "astype" in result.stderr) == (2, True, True)
+
+
+def test_part_of_a_byte_counts_as_one(tmp_path, capsys) -> None:
+    from eie.compiled import show_compiled
+    from eie.output import Output
+
+    facts = {
+        "layers": [], "graph": [], "host": [], "tile_bytes": 0, "params": {"acc_bits": 40, "code_bits": 4},
+        "bits": {"entries": 12}, "ratio": None, "hash": "0",
+    }  # fmt: skip
+    show_compiled(Output(None), tmp_path / "n.eie", facts, ())
+    assert ": 2 bytes" in capsys.readouterr().out
