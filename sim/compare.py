@@ -1,4 +1,4 @@
-"""Compare two runs of one image: every output of every layer, and every layer record."""
+"""Compare two runs of one network or image: every value that was computed, and every layer record."""
 
 from __future__ import annotations
 

@@ -124,10 +124,11 @@ def _multiplies(network: Network) -> dict[str, int]:
         if node.op == "Array":
             places = math.prod(network.types[node.inputs[0]].shape[:-1])
             array += places * sum(layer.nonzeros for layer in network.image(node).layers)
-    return {"array_multiplies": array, "host_multiplies": _host(network.graph, network)}
+    return {"array_multiplies": array, "host_multiplies": _host(network.graph)}
 
 
-def _host(graph: Graph, network: Network, steps: int = 1) -> int:
+def _host(graph: Graph, steps: int = 1) -> int:
+    """Multiplications of the host, those in a loop once for each step."""
     from compiler.graph.integer import integer_types
 
     types = integer_types(graph)
@@ -138,5 +139,5 @@ def _host(graph: Graph, network: Network, steps: int = 1) -> int:
             places = math.prod(shape[1:] if node.op == "Conv" else shape[:-1])
             total += steps * places * int(np.count_nonzero(node.tensors["codes"]))
         if node.body is not None:
-            total += _host(node.body, network, steps * types[node.inputs[0]].shape[0])
+            total += _host(node.body, steps * types[node.inputs[0]].shape[0])
     return total
