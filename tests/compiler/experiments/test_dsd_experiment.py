@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from compiler.experiments.base import Env, Trial
-from compiler.experiments.dsd import DenseSparseDense, holm
+from compiler.experiments.dsd import DenseSparseDense
+from compiler.experiments.paired import holm
 from compiler.experiments.subject import NetworkSpec
 from compiler.train import dsd
 from compiler.train.loop import reproducible
