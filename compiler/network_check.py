@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from compiler.errors import ImageError, ModelError
-from compiler.graph.integer import verify_integer
+from compiler.graph.integer import everywhere, verify_integer
+from compiler.graph.ir import Graph
 from compiler.image.check import check
 from compiler.network import Network
+from compiler.network_cost import check_cost
 
 __all__ = ["check_network"]
 
@@ -31,6 +35,7 @@ def check_network(network: Network) -> None:
         verify_integer(network.graph, network.params.acc_bits)
     except ModelError as e:
         raise ImageError(f"the graph is not well-formed: {e}") from None
+    check_cost(network.graph)
     parts = [node for node in network.graph if node.op == "Array"]
     if [node["image"] for node in parts] != list(range(len(network.images))):
         raise ImageError(
@@ -45,3 +50,33 @@ def check_network(network: Network) -> None:
             raise ImageError(
                 f"{node.name}: widths, exponents and layers are {found} in the graph, {expected} in its image"
             )
+    _check_names(network)
+
+
+def _check_names(network: Network) -> None:
+    """Every value that a run gives has a name of its own: those of the graph, of its loops, and within images."""
+    names = _names(network.graph)
+    known = set(names)
+    if len(known) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise ImageError(f"{twice!r} is a value of the graph and one of a loop; expected names of their own")
+    for node in network.graph:
+        if node.body is not None and (inner := [part.name for part in everywhere(node.body) if part.op == "Array"]):
+            raise ImageError(f"{inner[0]} is in a loop ({node.name}); the array runs no part of one")
+    ends = {node["image"]: node.output for node in network.graph if node.op == "Array"}
+    for number, image in enumerate(network.images):
+        for layer in image.layers:
+            if layer.name in known and not (layer is image.layers[-1] and layer.name == ends.get(number)):
+                raise ImageError(
+                    f"image {number} has a layer {layer.name!r}, and the network another value of that name"
+                )
+            known.add(layer.name)
+
+
+def _names(graph: Graph) -> list[str]:
+    """The values of a graph; those in the body of a Scan as "scan/value"."""
+    names = [name for node in graph for name in node.outputs]
+    for node in graph:
+        if node.body is not None:
+            names += [f"{node.name}/{name}" for name in _names(node.body)]
+    return names

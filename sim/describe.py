@@ -36,7 +36,8 @@ def describe(network: Network) -> dict[str, Any]:
     for node, fact in zip(parts, facts, strict=True):
         vectors = math.prod(network.types[node.inputs[0]].shape[:-1])
         layers += [{**layer, "image": node["image"], "vectors": vectors} for layer in fact["layers"]]
-    host = network.host
+    host = [node.name for node in network.host]
+    on_host = set(host)
     stored = _sums(facts, "bits", ("entries", "pointers", "codebook", "bias", "descriptor"))
     dense = sum(fact["dense_float32_bits"] for fact in facts)
     first, last = network.inputs[0], network.outputs[0]
@@ -55,11 +56,11 @@ def describe(network: Network) -> dict[str, Any]:
             {
                 "name": node.name, "op": node.op, "reads": list(node.inputs),
                 "makes": [str(network.types[name]) for name in node.outputs],
-                "on": "array" if node.op == "Array" else "host" if node in host else "", "source": node.source,
+                "on": "array" if node.op == "Array" else "host" if node.name in on_host else "", "source": node.source,
             }
             for node in network.graph
         ],
-        "host": [node.name for node in host],
+        "host": host,
         "bits": stored,
         "dense_float32_bits": dense,
         "ratio": dense / sum(stored.values()) if dense else None,

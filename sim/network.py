@@ -68,7 +68,8 @@ class NetworkResult:
 
     def real(self, name: str) -> NDArray[np.float64]:
         """A value as float64: raw · 2**exponent."""
-        return np.ldexp(self.values[name].astype(np.float64), self.types[name].exponent or 0)
+        with np.errstate(over="ignore"):  # beyond all floats: infinity
+            return np.ldexp(self.values[name].astype(np.float64), self.types[name].exponent or 0)
 
     @property
     def cycles(self) -> int | None:

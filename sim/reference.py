@@ -93,7 +93,7 @@ def quantization_errors(reference: Mapping[str, Float], result: NetworkResult) -
             "max_abs": float(np.abs(error).max()),
             "rms": rms,
             "relative": rms / size if size else None,
-            "step": 2.0 ** (result.types[name].exponent or 0),
+            "step": float(np.exp2(float(result.types[name].exponent or 0))),
             "saturated": saturated.get(name, 0),
         })  # fmt: skip
     return errors

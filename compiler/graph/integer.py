@@ -24,7 +24,17 @@ from compiler.graph.ir import Graph, Node, Type
 from compiler.graph.operators import REQUIRED, infer, scan_rule
 from compiler.graph.shapes import need
 
-__all__ = ["HIGH", "INTEGER", "LOW", "MAX_SHIFT", "TABLE_SIZE", "IntegerOperator", "integer_types", "verify_integer"]
+__all__ = [
+    "HIGH",
+    "INTEGER",
+    "LOW",
+    "MAX_SHIFT",
+    "TABLE_SIZE",
+    "IntegerOperator",
+    "everywhere",
+    "integer_types",
+    "verify_integer",
+]
 
 Rule = Callable[[Node, Sequence[Type]], list[Type]]
 
@@ -60,7 +70,7 @@ def verify_integer(graph: Graph, acc_bits: int) -> None:
         a number outside its format.
     """
     _, wrong = infer(graph, INTEGER)
-    wrong += [f"{node.name}: {problem}" for node in _everywhere(graph) for problem in _too_wide(node, acc_bits)]
+    wrong += [f"{node.name}: {problem}" for node in everywhere(graph) for problem in _too_wide(node, acc_bits)]
     if wrong:
         raise ModelError("; ".join(wrong))
 
@@ -73,9 +83,9 @@ def integer_types(graph: Graph) -> dict[str, Type]:
     return found
 
 
-def _everywhere(graph: Graph) -> list[Node]:
+def everywhere(graph: Graph) -> list[Node]:
     """The nodes of a graph and of the bodies in it."""
-    return [n for node in graph for n in (node, *(_everywhere(node.body) if node.body is not None else ()))]
+    return [n for node in graph for n in (node, *(everywhere(node.body) if node.body is not None else ()))]
 
 
 def _too_wide(node: Node, acc_bits: int) -> list[str]:

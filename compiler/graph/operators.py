@@ -40,6 +40,9 @@ REQUIRED: Final = object()
 MAX_VALUES = 1 << 28
 """Numbers in one value: beyond, a shape is a mistake or an attack and not a network."""
 
+MAX_AXES = 16
+"""Axes of one value: far fewer than arrays can have, since windows and groups add some."""
+
 
 class Row(Protocol):
     """What a node is checked against; see `Operator`."""
@@ -179,6 +182,7 @@ def made_by(node: Node, reads: Sequence[Type], table: Mapping[str, Row] | None =
     made = row.types(node, reads)
     need(len(made) == len(node.outputs), f"{len(node.outputs)} results are named; it makes {len(made)}")
     for kind in made:
+        need(len(kind.shape) <= MAX_AXES, f"its result has {len(kind.shape)} axes; expected at most {MAX_AXES}")
         need(math.prod(kind.shape) <= MAX_VALUES, f"its result has shape {kind.shape}: more than {MAX_VALUES} values")
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -168,6 +169,19 @@ def deep(depth: int) -> Any:
         (lambda h: h["images"].pop(), "the header and the tensors differ"),
         (lambda h: h["images"].append(h["images"][0]), "the header and the tensors differ"),
         (lambda h: h["graph"][0].update(body=deep(9)), "not a list of nodes"),
+        (lambda h: node(h, "clamp")["attributes"].update(low="a"), "low is 'a'; expected a number"),
+        (lambda h: node(h, "clamp")["attributes"].update(low=float("nan")), "low is nan; expected a number"),
+        (lambda h: node(h, "clamp")["attributes"].update(low=[[1]]), r"an attribute is \[\[1\]\]"),
+        (lambda h: node(h, "x")["attributes"].update(shape=3), "shape is 3; expected integers"),
+        (lambda h: node(h, "x")["attributes"].update(shape=[1] * 17 + [12]), "expected at most 16"),
+        (lambda h: node(h, "x")["attributes"].update(layout=True), "layout is True; expected a text"),
+        (lambda h: node(h, "x")["attributes"].update(exponent=1 << 70), "exponent is 1180591620717411303424"),
+        (lambda h: node(h, "x")["attributes"].update(kind="index"), "it reads indices"),
+        (lambda h: node(h, "y")["attributes"].update(axis="a"), "axis is 'a'; expected an integer"),
+        (lambda h: node(h, "a")["attributes"].update(image=0.0), "image is 0.0; expected an integer"),
+        (lambda h: node(h, "a")["attributes"].update(image=False), "image is False; expected an integer"),
+        (lambda h: h["images"][0][0].update(name="x"), "a layer 'x', and the network another value of that name"),
+        (lambda h: h["images"][1][0].update(name="a"), "a layer 'a', and the network another value of that name"),
     ],
 )
 def test_a_graph_that_lies_is_refused(
@@ -176,6 +190,23 @@ def test_a_graph_that_lies_is_refused(
     (tmp_path / "bad.eie").write_bytes(with_header(path.read_bytes(), change))
     with pytest.raises(ImageError, match=message):
         network_file.load(tmp_path / "bad.eie")
+
+
+def test_a_header_that_is_nested_deeply_is_refused(path: Path, tmp_path: Path) -> None:
+    content = path.read_bytes()
+    for depth in range(400, 1000, 20):  # somewhere below, what reads it is deeper in the stack than what parsed it
+        deep_text = json.dumps({"header": 0}).replace("0", "[" * depth + "]" * depth)
+        (tmp_path / "bad.eie").write_bytes(save_tensors(load_tensors(content), metadata={"eie": deep_text}))
+        with pytest.raises(ImageError):
+            network_file.load(tmp_path / "bad.eie")
+        nested: Any = 0
+        for _ in range(depth):
+            nested = [nested]
+        with contextlib.suppress(RecursionError):  # then there is no such file
+            bad = with_header(content, lambda h, nested=nested: node(h, "clamp")["attributes"].update(low=nested))
+            (tmp_path / "bad.eie").write_bytes(bad)
+        with pytest.raises(ImageError):
+            network_file.load(tmp_path / "bad.eie")
 
 
 @pytest.mark.parametrize("tensor", [np.zeros(3, np.float32), np.zeros(3, np.bool_)])
