@@ -10,13 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compiler.errors import EieError
+
 if TYPE_CHECKING:
     from compiler.network import Network
     from compiler.options import Options
     from hw.params import Params
     from sim.network import NetworkResult
 
-__all__ = ["compile", "load", "run", "save"]
+__all__ = ["EieError", "compile", "load", "run", "save"]
 
 
 def compile(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import nn
 
 from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Trial
-from compiler.experiments.paired import Paired
+from compiler.experiments.paired import Paired, holm
 from compiler.experiments.subject import NetworkSpec, Subject, networks_of
 from compiler.train import dsd
 from compiler.train.table import Table
@@ -25,7 +25,7 @@ from compiler.train.table import Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["DenseSparseDense", "holm"]
+__all__ = ["DenseSparseDense"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,18 +141,6 @@ class DenseSparseDense(Experiment):
             f"DSD comes out {' and '.join(parts)} than plain training; {rest} show no difference."
         )
         return [whole, *each]
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """P-values of several tests corrected so that any false finding at all has the stated probability.
-
-    Source: A Simple Sequentially Rejective Multiple Test Procedure (Holm, 1979).
-    """
-    found, greatest = [0.0] * len(p), 0.0
-    for rank, index in enumerate(sorted(range(len(p)), key=lambda number: p[number])):
-        greatest = max(greatest, min(1.0, (len(p) - rank) * p[index]))
-        found[index] = greatest
-    return found
 
 
 def _verdict(pair: Paired) -> str:

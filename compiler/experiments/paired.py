@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-__all__ = ["Paired"]
+__all__ = ["Paired", "holm"]
 
 
 @dataclass(frozen=True)
@@ -61,3 +61,15 @@ class Paired:
     def words(self, unit: str = "points") -> str:
         """The difference, its interval and p, in words."""
         return f"{self.mean:+.3f} {unit} (95 % {self.low:+.3f} to {self.high:+.3f}, p = {self.p:.2g}, n = {self.pairs})"
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P-values of several tests corrected so that any false finding at all has the stated probability.
+
+    Source: A Simple Sequentially Rejective Multiple Test Procedure (Holm, 1979).
+    """
+    found, greatest = [0.0] * len(p), 0.0
+    for rank, index in enumerate(sorted(range(len(p)), key=lambda number: p[number])):
+        greatest = max(greatest, min(1.0, (len(p) - rank) * p[index]))
+        found[index] = greatest
+    return found

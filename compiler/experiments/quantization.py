@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
-from compiler.experiments.paired import Paired
+from compiler.experiments.paired import Paired, holm
 from compiler.experiments.subject import OverNetworks, networks_of, schedule_of
 from compiler.train.schedule import Schedule
 from compiler.train.stages import Share
@@ -94,19 +94,22 @@ class Quantization(OverNetworks):
             f"{bits} {grid}": self._difference(errors, bits, (grid, "-c"), (grid, "-c+1"))
             for bits, grid in product(self.bits, GRIDS)
         }
+        tests = [*grids.items(), *updates.items()]
+        corrected = dict(zip([key for key, _ in tests], holm([paired.p for _, paired in tests]), strict=True))
         figures = {
             "test_error": {
                 f"{name} {_key(bits, grid, update)}": values for (name, bits, grid, update), values in errors.items()
             },
             "dense_test_error": dense,
-            "uniform_minus_non_uniform": {key: paired.asdict() for key, paired in grids.items()},
-            "c_minus_c1": {key: paired.asdict() for key, paired in updates.items()},
+            "uniform_minus_non_uniform": {key: {**p.asdict(), "p_holm": corrected[key]} for key, p in grids.items()},
+            "c_minus_c1": {key: {**p.asdict(), "p_holm": corrected[key]} for key, p in updates.items()},
         }
         return Summary(
             figures,
-            [*self._tables(errors, dense), _differences(grids, updates)],
-            [*_ordering(grids, "uniform", "non-uniform", "The thesis' ordering of levels (non-uniform better)"),
-             *_ordering(updates, "-c", "-c+1", "That free labels (-c+1) are better than fixed ones (-c)")],
+            [*self._tables(errors, dense), _differences(grids, updates, corrected)],
+            [*_ordering(grids, corrected, "uniform", "non-uniform",
+                        "The thesis' ordering of levels (non-uniform better)"),
+             *_ordering(updates, corrected, "-c", "-c+1", "That free labels (-c+1) are better than fixed ones (-c)")],
             {"errors": self._plot(errors, dense)},
         )  # fmt: skip
 
@@ -156,23 +159,30 @@ def _key(bits: int, grid: str, update: str) -> str:
     return f"{bits} {grid} {update}"
 
 
-def _differences(grids: Mapping[str, Paired], updates: Mapping[str, Paired]) -> SummaryTable:
-    named = [(f"uniform - non-uniform, {key} ", paired) for key, paired in grids.items()]
-    named += [(f"-c - -c+1, {key}", paired) for key, paired in updates.items()]
+def _differences(
+    grids: Mapping[str, Paired], updates: Mapping[str, Paired], corrected: Mapping[str, float]
+) -> SummaryTable:
+    named = [(f"uniform - non-uniform, {key}", key, paired) for key, paired in grids.items()]
+    named += [(f"-c - -c+1, {key}", key, paired) for key, paired in updates.items()]
     return SummaryTable(
         "Differences of test error over all networks and seeds, points",
-        ["what, bits", "mean", "95 % low", "95 % high", "p"],
+        ["what, bits", "mean", "95 % low", "95 % high", "p", "p, Holm"],
         [
-            [name.strip(), *(round(value, 3) for value in (p.mean, p.low, p.high)), float(f"{p.p:.2g}")]
-            for name, p in named
+            [
+                name, *(round(value, 3) for value in (p.mean, p.low, p.high)),
+                float(f"{p.p:.2g}"), float(f"{corrected[key]:.2g}"),
+            ]
+            for name, key, p in named
         ],
-    )
+    )  # fmt: skip
 
 
-def _ordering(pairs: Mapping[str, Paired], one: str, other: str, claim: str) -> list[str]:
+def _ordering(
+    pairs: Mapping[str, Paired], corrected: Mapping[str, float], one: str, other: str, claim: str
+) -> list[str]:
     """Sentences on where `other` is better than `one`, and where not."""
-    better = [key for key, paired in pairs.items() if paired.significant and paired.mean > 0]
-    worse = [key for key, paired in pairs.items() if paired.significant and paired.mean < 0]
+    better = [key for key, paired in pairs.items() if corrected[key] < 0.05 and paired.mean > 0]
+    worse = [key for key, paired in pairs.items() if corrected[key] < 0.05 and paired.mean < 0]
     rest = [key for key in pairs if key not in better and key not in worse]
     verdict = (
         "holds"
@@ -183,7 +193,8 @@ def _ordering(pairs: Mapping[str, Paired], one: str, other: str, claim: str) -> 
         if worse
         else "does not show"
     )
-    parts = [f"{claim} {verdict} here (paired t-tests, p < 0.05)."]
+    how = f"paired t-tests over all networks, p < 0.05 after Holm's correction for {len(corrected)} tests"
+    parts = [f"{claim} {verdict} here ({how})."]
     for words, keys in ((f"{other} is better", better), (f"{one} is better", worse), ("no difference shows", rest)):
         if keys:
             listed = ", ".join(f"{key} ({pairs[key].mean:+.2f} points)" for key in keys)

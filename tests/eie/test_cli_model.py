@@ -108,6 +108,11 @@ def test_a_function_with_weights_computes_what_torch_computes(models, invoke) ->
     assert all(0 < error["relative"] < 0.2 for error in errors)
 
 
+def test_errors_of_the_kit_are_caught_by_the_public_name(models) -> None:
+    with pytest.raises(eie.EieError, match="LayerNorm"):
+        eie.compile("own_models:unsupported")
+
+
 def test_quantized_weights_without_their_scale_are_refused(models, invoke) -> None:
     state = {"0.weight": torch.ones(9, 12, dtype=torch.int8), "0.bias": torch.ones(9)}
     save_file({**state, "2.weight": torch.ones(4, 9), "2.bias": torch.ones(4)}, "int8.safetensors")

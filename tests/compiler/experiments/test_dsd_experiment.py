@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from compiler.experiments.base import Env, Trial
-from compiler.experiments.dsd import DenseSparseDense, holm
+from compiler.experiments.dsd import DenseSparseDense
+from compiler.experiments.paired import holm
 from compiler.experiments.subject import NetworkSpec
 from compiler.train import dsd
 from compiler.train.loop import reproducible
@@ -62,7 +63,7 @@ def test_planted_fault_a_drop_that_only_one_way_sees_is_caught(monkeypatch: pyte
 
 def test_without_sparsity_both_ways_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     # So what differs is the mask alone: not the samples, their order, or the optimizer.
-    monkeypatch.setattr(dsd, "sparsify", lambda module, sparsity: None)
+    monkeypatch.setattr(dsd, "sparsify", lambda module, sparsity, only, ignore: None)
     with reproducible(1):
         found = tiny().run(Trial("0.2", {"network": "gru", "seed": 2}), Env(None, lambda text: None))
     assert found["dsd"] == found["plain"]
