@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from compiler.errors import ImageError
 from compiler.graph.integer import integer_types
 from compiler.graph.ir import Graph, Node, Type
 from compiler.image.image import Image
@@ -62,6 +63,23 @@ class Network:
     def host(self) -> tuple[Node, ...]:
         """The nodes that compute and that the array does not run: those that the host executes."""
         return tuple(node for node in self.graph if node.op not in MOVES and node.op != "Array")
+
+    @property
+    def chain(self) -> Image:
+        """The image of a network that is one chain of Linear.
+
+        Raises
+        ------
+        ImageError
+            It has several images, none, or operators that the host executes.
+        """
+        if len(self.images) != 1 or self.host:
+            host = ", ".join(node.name for node in self.host) or "nothing"
+            raise ImageError(
+                f"the network has {len(self.images)} images of the array, and the host executes {host}; "
+                "expected one chain of fully connected layers"
+            )
+        return self.images[0]
 
     def image(self, node: Node) -> Image:
         """The image of an `Array` node."""

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from compiler.errors import InputError
-from compiler.frontend.torch_export import from_torch
 from compiler.lower.pipeline import compile_graph
+from compiler.source import from_module
 from compiler.train.recipe import Recipe
 from compiler.train.recipe import load as load_recipe
 from compiler.train.run import load_run, train_recipe
@@ -131,8 +131,8 @@ def measure(
     rows = []
     for name, trained in runs.items():
         progress(f"{name} on {params.pes} PEs")
-        graph = from_torch(trained.module, trained.example_inputs)
-        image = compile_graph(graph, params, trained.calibration).images[0]
+        graph = from_module(trained.module, trained.example_inputs).graph
+        image = compile_graph(graph, params, trained.calibration).chain
         test, validation = trained.test, trained.dataset.validation
         chosen = np.random.default_rng(seed).permutation(len(test))[:samples]
         if not len(chosen):

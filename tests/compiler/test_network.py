@@ -79,6 +79,7 @@ def test_a_chain_is_one_image(layers: tuple[QuantizedLayer, ...]) -> None:
     assert [node.op for node in made.graph] == ["Input", "Array", "Output"]
     assert [info.name for info in made.images[0].layers] == ["a", "b"]
     assert made.host == ()
+    assert made.chain is made.images[0]
 
 
 def test_a_chain_ends_where_a_value_has_two_readers(layers: tuple[QuantizedLayer, ...]) -> None:
@@ -120,6 +121,8 @@ def test_what_is_saved_comes_back(split: Network, path: Path, tmp_path: Path, rn
     x = rng.integers(-300, 300, (2, 3, 12)).astype(np.int16)
     assert np.array_equal(run_network(back, x).raw, run_network(split, x).raw)
     assert [node.name for node in back.host] == ["clamp"]
+    with pytest.raises(ImageError, match="2 images of the array, and the host executes clamp"):
+        _ = back.chain
 
 
 def with_header(content: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:

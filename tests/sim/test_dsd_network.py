@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from compiler.frontend.torch_export import from_torch
 from compiler.lower.pipeline import compile_graph
+from compiler.source import from_module
 from compiler.train import recipe
 from compiler.train.run import load_run, train_recipe
 from hw.params import Params
@@ -41,8 +41,8 @@ def test_a_dsd_trained_network_is_bit_exact_on_the_array(tmp_path: Path) -> None
     assert [stage["kind"] for stage in report["stages"]] == ["dense", "prune", "lift", "prune", "share"]
     assert report["stages"][2]["layers"][0]["density"] > 0.85  # but for pixels that are never set
     trained = load_run(tmp_path / "run")
-    graph = from_torch(trained.module, trained.example_inputs)
-    image = compile_graph(graph, PARAMS, trained.calibration)
+    graph = from_module(trained.module, trained.example_inputs).graph
+    image = compile_graph(graph, PARAMS, trained.calibration).chain
 
     golden = run(image, trained.test_inputs)
     right = (golden.value.argmax(1) == trained.test_labels).mean()
