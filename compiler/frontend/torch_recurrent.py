@@ -111,8 +111,10 @@ def _cell(cell: str) -> Translation:
     return translate
 
 
+_KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+
 RECURRENT: dict[str, Translation] = {
-    **{name: _sequence(name) for name in CELLS},
-    **{f"{name}_cell": _cell(name) for name in CELLS},
+    **{name: _sequence(name) for name in _KINDS},
+    **{f"{name}_cell": _cell(name) for name in _KINDS},
 }
 """ATen name → translation."""
