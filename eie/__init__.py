@@ -10,9 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compiler.errors import EieError
-
 if TYPE_CHECKING:
+    from compiler.errors import EieError
     from compiler.network import Network
     from compiler.options import Options
     from hw.params import Params
@@ -119,3 +118,11 @@ def save(network: Network, path: str | Path) -> None:
     from compiler.network_file import save as save_network
 
     save_network(network, path)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "EieError":
+        from compiler.errors import EieError
+
+        return EieError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -76,7 +76,7 @@ def test_bench_eie_measures_a_compiled_network(invoke, layer, tmp_path) -> None:
         (("eie", "--preset", "BALANCED_3"), "unknown preset"),
         (("ablation", "--rtl", "9"), "rows 0 to 6"),
         (("studies", "-o", "studies", "--rtl", "3"), "expected some of 1, 2, 4"),
-        (("studies",), "Missing option"),
+        (("studies",), "missing option"),
     ],
 )
 def test_bad_usage_ends_with_2_and_says_what_was_expected(arguments, said, invoke, monkeypatch, tmp_path) -> None:

@@ -121,7 +121,7 @@ def test_reading_a_recipe_runs_no_code() -> None:
 
 BAD = {
     "fails": "calling it without arguments failed: RuntimeError: no such luck",
-    "number": "returned a int; expected a torch.nn.Module",
+    "number": "returned something of type int; expected a torch.nn.Module",
     "not_there": "own_network:not_there",
 }
 
