@@ -37,7 +37,19 @@ def save(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) 
             first[place] = name
             flat[name] = tensor.detach().cpu().contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, to_bytes(flat, metadata=header))
+    write_file(path, _ordered(to_bytes(flat, metadata=header)))
+
+
+def _ordered(file: bytes) -> bytes:
+    """The file with its metadata in alphabetical order: safetensors writes several entries in no stated one."""
+    length = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + length])
+    if len(header["__metadata__"]) == 1:
+        return file
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + file[8 + length :]
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -159,3 +159,18 @@ def test_what_others_parametrize_is_refused(module: Tied) -> None:
     quantize.attach(module.inner, 3)  # writes it out, as it says
     with pytest.raises(ModelError, match="parametrized by SharedWeight already; write it out first"):
         prune.prune(module, 0.5)
+
+
+def test_files_of_tied_layers_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    shared = torch.ones(3, 4)
+    tensors = {"a": shared, "b": shared, "c": shared, "d": torch.zeros(2)}
+    files = []
+    for number in range(20):  # the order in which safetensors writes metadata changes from call to call
+        checkpoint.save(tmp_path / f"{number}.safetensors", tensors, {"n": 1})
+        files.append((tmp_path / f"{number}.safetensors").read_bytes())
+    assert len(set(files)) == 1
+    back, content = checkpoint.load(tmp_path / "0.safetensors")
+    assert {name: tuple(tensor.shape) for name, tensor in back.items()} == {
+        "a": (3, 4), "b": (3, 4), "c": (3, 4), "d": (2,),
+    }  # fmt: skip
+    assert content["n"] == 1
