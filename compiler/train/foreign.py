@@ -23,7 +23,7 @@ from compiler.pickled import refuse_pickled
 from compiler.train.example_inputs import Data, example_inputs
 from compiler.train.state_names import unwrapped
 
-__all__ = ["all_outputs", "call", "find", "from_exported", "from_function", "outputs", "tensors"]
+__all__ = ["all_outputs", "call", "find", "from_exported", "from_function", "outputs", "returned", "tensors"]
 
 
 def from_function(
@@ -65,18 +65,29 @@ def call(text: str) -> tuple[nn.Module, Any]:
     InputError
         There is no such function, it fails, or it returns something else.
     """
-    function = find(text)
-    try:
-        made = function()
-    except Exception as error:  # the user's own code, which may raise anything
-        raise InputError(
-            f"{text}: calling it without arguments failed: {type(error).__name__}: {error}; expected a function that "
-            "returns a torch.nn.Module, or a module and its example inputs"
-        ) from error
+    expected = "expected a function that returns a torch.nn.Module, or a module and its example inputs"
+    made = returned(text, expected)
     module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module):
         raise InputError(f"{text} returned something of type {type(module).__name__}; expected a torch.nn.Module")
     return module, inputs
+
+
+def returned(text: str, expected: str) -> Any:
+    """What ``module:function`` of the user's own code returns; `expected` ends the message if it fails.
+
+    Raises
+    ------
+    InputError
+        There is no such function, or it fails.
+    """
+    function = find(text)
+    try:
+        return function()
+    except Exception as error:  # the user's own code, which may raise anything
+        raise InputError(
+            f"{text}: calling it without arguments failed: {type(error).__name__}: {error}; {expected}"
+        ) from error
 
 
 def from_exported(path: Path) -> tuple[nn.Module, tuple[Tensor, ...]]:

@@ -44,15 +44,9 @@ def read(text: str) -> OwnData:
     InputError
         There is no such function, it fails, or it returns something else.
     """
-    from compiler.train.foreign import find
+    from compiler.train.foreign import returned
 
-    function = find(text)
-    try:
-        made = function()
-    except Exception as error:  # the user's own code, which may raise anything
-        raise InputError(
-            f"{text}: calling it without arguments failed: {type(error).__name__}: {error}; {CONTRACT}"
-        ) from error
+    made = returned(text, CONTRACT)
     if not isinstance(made, tuple | list) or len(made) != 4:
         raise InputError(f"{text} returned a {type(made).__name__}; {CONTRACT}")
     arrays = [_array(text, each) for each in made]
