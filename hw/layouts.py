@@ -10,15 +10,15 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from amaranth import unsigned
+from amaranth import signed, unsigned
 from amaranth.lib import data
 
 from hw.params import LANES, Params
 
 __all__ = [
-    "ACT_BITS", "COUNTERS", "FORMAT_VERSION", "MEMORIES", "REFILL_BITS", "WEIGHT_BITS", "Error", "Function", "Memory",
-    "Op", "descriptor", "entry", "fields", "identity", "memory_shape", "pointer_block", "record", "refill_header",
-    "weight_word",
+    "ACT_BITS", "COUNTERS", "FORMAT_VERSION", "MEMORIES", "REFILL_BITS", "WEIGHT_BITS", "Error", "Join", "Memory", "Op",
+    "descriptor", "entry", "fields", "identity", "memory_shape", "output_word", "pointer_block", "record",
+    "refill_header", "weight_word",
 ]  # fmt: skip
 
 if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type checkers know only the latter
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type che
 else:
     from amaranth.lib.enum import Enum
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 ACT_BITS = 16
 REFILL_BITS = 128
 """Width of the refill stream: any weight word and any pointer block fits one beat."""
@@ -43,25 +43,23 @@ class Op(Enum, shape=unsigned(4)):
     """Descriptor opcode. Zero is illegal, so that an empty memory is an error and not an end."""
 
     ILLEGAL = 0
-    MATVEC = 1
-    ELEMENTWISE = 2  # reserved
-    CONVOLUTION = 3  # reserved
-    TILE = 4  # reserved
+    SEGMENT = 1
     END = 15
 
 
-class Function(Enum, shape=unsigned(4)):
-    """What write-back applies to a finished sum."""
+class Join(Enum, shape=unsigned(2)):
+    """How a word of the output table takes its accumulator into the output."""
 
-    NONE = 0
-    RELU = 1
+    START = 0  # the first of an output, with the bias
+    ADD = 1  # another part of a row that is split over several PEs
+    MAX = 2  # another pixel of a pooling window, with its bias
 
 
 class Error(Enum, shape=unsigned(4)):
     """Why a run ended before its END descriptor."""
 
     NONE = 0
-    OPCODE = 1  # op or function not supported
+    OPCODE = 1  # op not supported
     RANGE = 2  # an address or a size does not fit the memories
     RESERVED = 3  # a reserved field is not zero
 
@@ -73,7 +71,7 @@ class Memory(Enum, shape=unsigned(4)):
     POINTERS = 1
     CODEBOOK = 2
     ACTIVATIONS = 3
-    BIAS = 4
+    OUTPUTS = 4
     DESCRIPTORS = 5
     RECORDS = 6
 
@@ -96,25 +94,59 @@ def pointer_block(params: Params) -> data.StructLayout:
     })  # fmt: skip
 
 
-def descriptor(params: Params) -> data.StructLayout:
-    """One layer or one tile of a layer (32 bytes). The same for every parameter set; reserved fields must be zero.
+def output_word(params: Params) -> data.StructLayout:
+    """One accumulator that write-back reads: accumulator `slot` of PE `pe` of the group, and what becomes of it.
 
-    ``source`` and ``destination`` are lines of activation memory, ``act_vectors`` the activation vectors to scan,
-    ``slots`` the accumulators of each PE to write back, of which the last ``fragment_slots`` hold rows that are split
-    over ``2**fragment_log2`` neighbouring PEs; ``pointers`` the first pointer block, ``bias`` the first bias word,
-    ``chained`` says that the source is the previous layer's result, ``fold`` that a column carries two activations.
-
-    Tiles: ``keep`` leaves the sums in their accumulators for the next descriptor, which goes on in the same bank;
-    ``refill`` says that the weights come through the stream port, into ``buffer``.
+    It joins the output as `join` says; with ``last`` the output is complete, is requantized by ``shift`` and goes to
+    ``lane`` of the activation vector; with ``flush`` the vector is written. A START without ``last`` that another START
+    follows has no effect: it keeps a group in step with the others.
     """
     return data.StructLayout({
-        "op": Op, "function": Function, "chained": 1, "codebook": 4, "shift": 5,
-        "fold": 1, "fragment_log2": 2, "keep": 1, "refill": 1, "buffer": 1, "reserved0": 8,
-        "source": 16, "destination": 16,
-        "act_vectors": 16, "slots": 16,
-        "pointers": 16, "bias": 16,
-        "fragment_slots": 16, "reserved1": 16,
-        "reserved2": 32, "reserved3": 32, "reserved4": 32,
+        "bias": params.acc_bits, "shift": 5, "slot": params.row_bits, "pe": 3, "lane": 3, "join": Join, "last": 1,
+        "flush": 1,
+    })  # fmt: skip
+
+
+def descriptor(params: Params) -> data.StructLayout:
+    """One segment of a layer (76 bytes). The same for every parameter set; reserved fields must be zero.
+
+    A segment scans a window of a map and adds products to the accumulators of a tile. The fields from ``tiles_y`` on
+    belong to the layer; all of its segments carry the same.
+
+    Window: ``wy`` rows of ``wx`` positions, ``dy`` and ``dx`` pixels apart, of ``vectors`` activation vectors each, in
+    a map of ``height`` x ``width`` pixels whose pixel (0, 0) is activation vector ``source``. The first tile's window
+    begins at pixel (``y0``, ``x0``), the following ones ``step_y`` and ``step_x`` pixels further. The pitches say the same
+    in activation vectors: from position to position, from window row to window row, from tile to tile.
+    ``pointers`` is the first pointer block. ``chained``: the map is what the layer before writes. ``dense``: zeros are
+    sent as well. ``maximum``: accumulators take the maximum instead of the sum. ``refill``: the weights come through the
+    stream port, into ``buffer``. ``first`` and ``last`` segment of the layer.
+
+    Layer: ``tiles_y`` rows of ``tiles_x`` tiles; the first one is written from line ``destination`` on, in rows of
+    ``row_lines`` lines that begin ``row_pitch`` lines apart; tile rows begin ``tile_lines`` lines apart. ``words`` words of the
+    output table from ``outputs`` on make a tile. Results are limited to ``low`` … ``high``. Samples of a batch lie
+    ``frame`` lines apart.
+    """
+    return data.StructLayout({
+        "op": Op, "first": 1, "last": 1, "chained": 1, "dense": 1, "maximum": 1, "refill": 1, "buffer": 1,
+        "reserved0": 5, "codebook": 8, "reserved1": 8,
+        "source": 24, "reserved2": 8,
+        "vectors": 16, "dy": 8, "dx": 8,
+        "wy": 16, "wx": 16,
+        "height": 16, "width": 16,
+        "y0": signed(16), "x0": signed(16),
+        "step_y": 16, "step_x": 16,
+        "position_pitch": 24, "reserved3": 8,
+        "window_pitch": 24, "reserved4": 8,
+        "tile_pitch_x": 24, "reserved5": 8,
+        "tile_pitch_y": 24, "reserved6": 8,
+        "pointers": 20, "reserved7": 12,
+        "tiles_y": 16, "tiles_x": 16,
+        "destination": 16, "row_lines": 16,
+        "row_pitch": 16, "tile_lines": 16,
+        "outputs": 20, "reserved8": 12,
+        "words": 16, "frame": 16,
+        "low": signed(16), "high": signed(16),
+        "reserved9": 32,
     })  # fmt: skip
 
 
@@ -148,8 +180,8 @@ def memory_shape(params: Params, memory: Memory) -> tuple[int, int, int]:
             return 1, params.codebooks << params.code_bits, WEIGHT_BITS
         case Memory.ACTIVATIONS:
             return params.groups, params.act_lines, ACT_BITS * LANES
-        case Memory.BIAS:
-            return params.groups, params.bias_words, params.acc_bits
+        case Memory.OUTPUTS:
+            return params.groups, params.output_words, output_word(params).size
         case Memory.DESCRIPTORS:
             return 1, params.descriptors, descriptor(params).size
         case Memory.RECORDS:
@@ -176,6 +208,7 @@ def identity(params: Params) -> str:
     layouts = {
         "weight_word": fields(weight_word(params)),
         "pointer_block": fields(pointer_block(params)),
+        "output_word": fields(output_word(params)),
         "descriptor": fields(descriptor(params)),
         "record": fields(record(params)),
         "refill_header": fields(refill_header(params)),

@@ -10,10 +10,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LANES", "PRESETS", "ROUND_TRIP", "Params", "ParamsError", "preset"]
+__all__ = ["LANES", "PRESETS", "ROUND_TRIP", "SEGMENTS", "Params", "ParamsError", "preset"]
 
 LANES = 8
 """Activations in a vector, entries in a weight word, columns in a pointer block, PEs in a write-back group."""
+
+SEGMENTS = 8
+"""Segments that a layer of several tiles may have: control keeps the place of each in its map."""
 
 ROUND_TRIP = 5
 """Cycles from a broadcast until its credit is seen: 4 to the queue write, 1 for the credit register."""
@@ -27,12 +30,10 @@ _LIMITS: dict[str, tuple[int, int]] = {
     "weight_words": (2, 1 << 20),
     "pointer_blocks": (2, 1 << 16),
     "act_lines": (2, 1 << 16),
-    "bias_words": (2, 1 << 16),
-    "codebooks": (1, 16),
+    "output_words": (2, 1 << 20),
+    "codebooks": (1, 256),
     "descriptors": (2, 1 << 12),
     "acc_bits": (33, 48),
-    "fold": (1, 2),
-    "fragments": (1, LANES),
 }
 
 
@@ -50,16 +51,14 @@ class Params:
     index_bits : width of a relative index (zeros skipped before an entry), 4 … 8.
     code_bits : width of a codebook code, 2 … 8. Code 0 is the weight zero.
     rows : accumulators of a PE in each of its two banks.
-    queue_depth : entries of the activation queue of a PE; at least ``ROUND_TRIP + 1``.
+    queue_depth : vectors that the activation queue of a PE holds; at least ``ROUND_TRIP + 1``.
     weight_words : words of weight memory a PE; a word holds eight entries.
     pointer_blocks : words of pointer memory a PE; a word describes eight columns.
     act_lines : lines of activation memory; a line holds ``line`` activations.
-    bias_words : biases a write-back group holds.
-    codebooks : codebooks on chip, one a layer.
-    descriptors : layer descriptors (and layer records) on chip.
+    output_words : words of the output table of a write-back group; a word describes one output of a tile.
+    codebooks : codebooks on chip; each segment of a layer names one.
+    descriptors : segment descriptors (and layer records) on chip.
     acc_bits : width of an accumulator; sums wrap modulo ``2**acc_bits``.
-    fold : activations that a column may carry. With 2, the layers that the compiler folds send two at once.
-    fragments : neighbouring PEs that one row may be split over, a power of two; 1 splits none.
     refill : there is a stream port that loads tiles of layers larger than the memories while others compute.
 
     Raises
@@ -72,16 +71,14 @@ class Params:
     index_bits: int = 6
     code_bits: int = 4
     rows: int = 256
-    queue_depth: int = 64
+    queue_depth: int = 32
     weight_words: int = 16384
     pointer_blocks: int = 4096
     act_lines: int = 2048
-    bias_words: int = 2048
-    codebooks: int = 16
+    output_words: int = 4096
+    codebooks: int = 64
     descriptors: int = 256
     acc_bits: int = 40
-    fold: int = 2
-    fragments: int = 8
     refill: bool = True
 
     def __post_init__(self) -> None:
@@ -91,8 +88,6 @@ class Params:
                 raise ParamsError(f"{name} is {value!r}; expected an integer from {low} to {high}")
         if self.pes & (self.pes - 1):
             raise ParamsError(f"pes is {self.pes}; expected a power of two from 1 to 256")
-        if self.fragments & (self.fragments - 1):
-            raise ParamsError(f"fragments is {self.fragments}; expected a power of two from 1 to {LANES}")
         if not isinstance(self.refill, bool):
             raise ParamsError(f"refill is {self.refill!r}; expected true or false")
 
@@ -129,32 +124,22 @@ class Params:
 
     @property
     def count_bits(self) -> int:
-        """Width of a column's entry count: a column has at most one entry an accumulator and activation."""
-        return (self.fold * self.rows).bit_length()
+        """Width of a column's entry count: a column has at most one entry an accumulator."""
+        return self.rows.bit_length()
 
     @property
     def row_bits(self) -> int:
         return (self.rows - 1).bit_length()
 
     @property
-    def max_split(self) -> int:
-        """PEs that a row can be split over: they lie in one write-back group."""
-        return min(self.fragments, self.group)
+    def pointer_bits(self) -> int:
+        """Width of the address of a pointer block."""
+        return (self.pointer_blocks - 1).bit_length()
 
-    def outputs(self, slots: int, fragment_slots: int, split: int) -> int:
-        """Outputs that a write-back group makes of `slots` accumulators in each of its PEs.
-
-        The last `fragment_slots` hold rows split over `split` neighbouring PEs, whose sums are added.
-        """
-        return (slots - fragment_slots) * self.group + fragment_slots * self.group // split
-
-    def positions(self, outputs: int) -> int:
-        """Positions in whole lines of activation memory that `outputs` results of every group take."""
-        return -(-outputs // LANES) * self.line
-
-    def column_blocks(self, act_vectors: int, folded: bool) -> int:
-        """Pointer blocks that describe the columns of `act_vectors`; a folded activation vector has four columns."""
-        return -(-act_vectors // 2) if folded else act_vectors
+    @property
+    def codebook_bits(self) -> int:
+        """Width of the number of a codebook."""
+        return max(1, (self.codebooks - 1).bit_length())
 
     def act_vectors(self, values: int) -> int:
         """Activation vectors that hold `values` activations."""
@@ -186,11 +171,12 @@ class Params:
 
 # The published array (EIE, section IV: 64 PEs, 4-bit relative index, queue depth 8). What its compiler does differently
 # is in `compiler.options`.
-_EIE_64 = Params(pes=64, index_bits=4, queue_depth=8, fold=1, fragments=1, refill=False)
+_EIE_64 = Params(pes=64, index_bits=4, queue_depth=8, refill=False)
 
 # One PE whose memories fit an ECP5-85.
 _ECP5_PE = Params(
-    pes=1, rows=64, weight_words=1024, pointer_blocks=512, act_lines=512, bias_words=256, descriptors=16, refill=False
+    pes=1, rows=64, weight_words=1024, pointer_blocks=512, act_lines=512, output_words=256, codebooks=16, descriptors=16,
+    refill=False,
 )
 
 PRESETS: dict[str, Params] = {

@@ -2,87 +2,96 @@
 
 from __future__ import annotations
 
+from amaranth import signed
 from amaranth.lib import data
 
-from hw.layouts import ACT_BITS, REFILL_BITS, WEIGHT_BITS, Function, Memory, descriptor, memory_shape
+from hw.layouts import ACT_BITS, REFILL_BITS, WEIGHT_BITS, Memory, descriptor, memory_shape
 from hw.params import LANES, Params
 
 __all__ = [
-    "act_vector",
-    "activations",
+    "VECTOR_ADDRESS_BITS",
     "broadcast",
+    "column",
     "drain_request",
-    "drain_step",
     "event",
     "host_write",
     "job",
-    "layer_output",
     "memory_access",
     "memory_write",
+    "output_tile",
     "product_operands",
     "refill_write",
     "scan_request",
     "selected_entry",
     "tag",
+    "vector",
 ]  # fmt: skip
+
+VECTOR_ADDRESS_BITS = 24
+"""Width of the address of an activation vector: it wraps, windows may begin in front of their map."""
 
 
 def tag(params: Params) -> data.StructLayout:
-    """What a column belongs to: its accumulator bank, and the tile buffer that its weights lie in (bit n: buffer n)."""
-    return data.StructLayout({"bank": 1, **({"tile": 2} if params.refill else {})})
-
-
-def activations(params: Params) -> data.ArrayLayout:
-    """The activations of a column: one, or two if it is folded."""
-    return data.ArrayLayout(ACT_BITS, params.fold)
-
-
-def scan_request(params: Params) -> data.StructLayout:
-    """One layer or tile to scan: first line, activation vectors, first pointer block, what its columns belong to."""
+    """What a vector belongs to: accumulator bank, codebook, and the tile buffer of its weights (bit n: buffer n)."""
     return data.StructLayout({
-        "source": 16, "act_vectors": 16, "pointers": 16, "tag": tag(params), **({"fold": 1} if params.fold > 1 else {}),
+        "bank": 1, "codebook": params.codebook_bits, **({"tile": 2} if params.refill else {}),
     })  # fmt: skip
 
 
-def act_vector(params: Params) -> data.StructLayout:
-    """Eight activations of successive columns, the pointer block that describes them, and what they belong to.
-
-    Folded, the activation vector has four columns of two activations; `half` says which half of the pointer block they
-    are.
-    """
+def scan_request(params: Params) -> data.StructLayout:
+    """One window to scan: address and pixel of its first position; the other fields as in the descriptor."""
+    of = descriptor(params)
+    names = ("vectors", "dy", "dx", "wy", "wx", "height", "width", "position_pitch", "window_pitch")
     return data.StructLayout({
-        "acts": data.ArrayLayout(ACT_BITS, LANES), "block": broadcast(params)["block"].width, "tag": tag(params),
-        **({"fold": 1, "half": 1} if params.fold > 1 else {}), "last": 1,
+        "address": VECTOR_ADDRESS_BITS, "y": signed(17), "x": signed(17), **{name: of[name].shape for name in names},
+        "pointers": params.pointer_bits, "dense": 1, "tag": tag(params),
+    })  # fmt: skip
+
+
+def vector(params: Params) -> data.StructLayout:
+    """Eight activations of successive channels, on their way to the detector; `inside`: of a pixel of the map."""
+    return data.StructLayout({
+        "acts": data.ArrayLayout(ACT_BITS, LANES), "pointers": params.pointer_bits, "tag": tag(params),
+        "inside": 1, "dense": 1, "last": 1,
     })  # fmt: skip
 
 
 def broadcast(params: Params) -> data.StructLayout:
-    """One nonzero column, sent to every PE: pointer block and lane, what it belongs to, activations."""
-    block = descriptor(params)["pointers"].width
-    return data.StructLayout({"block": block, "lane": 3, "tag": tag(params), "acts": activations(params)})
+    """One activation vector, sent to every PE: its pointer block, its nonzero lanes, what it belongs to."""
+    return data.StructLayout({
+        "pointers": params.pointer_bits, "mask": LANES, "acts": data.ArrayLayout(ACT_BITS, LANES), "tag": tag(params),
+    })  # fmt: skip
 
 
 def job(params: Params) -> data.StructLayout:
-    """One nonempty column of one PE: where its entries start, how many, and how many in the first word."""
+    """One vector with work for one PE: where the entries of its columns start, how many, and which columns count."""
     return data.StructLayout({
-        "word": params.entry_address_bits - 3, "lane": 3, "count": params.count_bits, "take": 4,
-        "tag": tag(params), "acts": activations(params),
+        "base": params.entry_address_bits, "lengths": data.ArrayLayout(params.count_bits, LANES), "mask": LANES,
+        "acts": data.ArrayLayout(ACT_BITS, LANES), "tag": tag(params),
+    })  # fmt: skip
+
+
+def column(params: Params) -> data.StructLayout:
+    """One column of a job: its entries, how many of them lie in the first word; `last` of its vector."""
+    return data.StructLayout({
+        "word": params.entry_address_bits - 3, "lane": 3, "count": params.count_bits, "take": 4, "last": 1,
+        "act": ACT_BITS, "tag": tag(params),
     })  # fmt: skip
 
 
 def selected_entry(params: Params) -> data.StructLayout:
-    """One entry on its way to decode; `first` and `last` of its column."""
+    """One entry on its way to decode; `first` of its column, `last` of its vector."""
     return data.StructLayout({
-        "code": params.code_bits, "index": params.index_bits, "first": 1, "last": 1,
-        "tag": tag(params), "acts": activations(params),
+        "code": params.code_bits, "index": params.index_bits, "first": 1, "last": 1, "act": ACT_BITS,
+        "tag": tag(params),
     })  # fmt: skip
 
 
 def product_operands(params: Params) -> data.StructLayout:
-    """One multiplication: weight times activation onto accumulator `row` of `bank`."""
+    """One multiplication: weight times activation onto accumulator `row` of the tag's bank; `last` of its vector."""
     return data.StructLayout({
-        "weight": data.StructLayout({"raw": WEIGHT_BITS}), "act": ACT_BITS,
-        "row": params.row_bits, "tag": tag(params), "last": 1,
+        "weight": data.StructLayout({"raw": WEIGHT_BITS}), "act": ACT_BITS, "row": params.row_bits, "tag": tag(params),
+        "last": 1,
     })  # fmt: skip
 
 
@@ -91,25 +100,17 @@ def event(params: Params) -> data.StructLayout:
     return data.StructLayout({"entry": 1, "padding": 1, "bank": 1})
 
 
-def layer_output(params: Params) -> data.StructLayout:
-    """What write-back needs to know about a layer."""
-    return data.StructLayout({
-        "destination": 16, "slots": 16, "fragment_slots": 16, "fragment_log2": 2, "bias": 16, "shift": 5,
-        "function": Function,
-    })  # fmt: skip
+def output_tile(params: Params) -> data.StructLayout:
+    """What write-back needs to know about a tile; the fields as in the descriptor, `destination` of this tile."""
+    of = descriptor(params)
+    names = ("destination", "row_lines", "row_pitch", "outputs", "words", "low", "high")
+    return data.StructLayout({name: of[name].shape for name in names})
 
 
 def drain_request(params: Params) -> data.StructLayout:
-    """Write-back's access to the accumulators: read `slot` of `bank`, and clear `clear_slot` of the same bank."""
+    """Write-back's access to one accumulator: read `slot` of `bank`, and clear `clear_slot` of the same bank."""
     return data.StructLayout({
         "bank": 1, "slot": params.row_bits, "clear": 1, "clear_all": 1, "clear_slot": params.row_bits,
-    })  # fmt: skip
-
-
-def drain_step(params: Params) -> data.StructLayout:
-    """One accumulator to write back: which PE of the group, whether it begins and ends an output, where that goes."""
-    return data.StructLayout({
-        "pe": 3, "first": 1, "last": 1, "lane": 3, "flush": 1, "bias": 16, "shift": 5, "relu": 1,
     })  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The program of an image, read from its descriptors: which tiles are computed, layer by layer."""
+"""The program of an image, read from its descriptors: the segments of each layer."""
 
 from __future__ import annotations
 
@@ -10,54 +10,70 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.layouts import descriptor, fields
-from hw.params import LANES, Params
+from hw.params import Params
 
-__all__ = ["Step", "parse_steps"]
+__all__ = ["SIGNED", "Step", "parse_steps"]
+
+SIGNED = frozenset({"y0", "x0", "low", "high"})
+"""Fields of a descriptor that are two's complement."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One MATVEC descriptor, its fields as `hw.layouts.descriptor` names them."""
+    """One SEGMENT descriptor, its fields as `hw.layouts.descriptor` names them."""
 
     op: int
-    function: int
+    first: int
+    last: int
     chained: int
-    codebook: int
-    shift: int
-    fold: int
-    fragment_log2: int
-    keep: int
+    dense: int
+    maximum: int
     refill: int
     buffer: int
+    codebook: int
     source: int
-    destination: int
-    act_vectors: int
-    slots: int
+    vectors: int
+    dy: int
+    dx: int
+    wy: int
+    wx: int
+    height: int
+    width: int
+    y0: int
+    x0: int
+    step_y: int
+    step_x: int
+    position_pitch: int
+    window_pitch: int
+    tile_pitch_x: int
+    tile_pitch_y: int
     pointers: int
-    bias: int
-    fragment_slots: int
+    tiles_y: int
+    tiles_x: int
+    destination: int
+    row_lines: int
+    row_pitch: int
+    tile_lines: int
+    outputs: int
+    words: int
+    frame: int
+    low: int
+    high: int
 
     @property
-    def split(self) -> int:
-        """PEs that share a split row."""
-        return 1 << self.fragment_log2
+    def tiles(self) -> int:
+        """Tiles of the layer, for one sample."""
+        return self.tiles_y * self.tiles_x
 
     @property
-    def rows(self) -> int:
-        """Rows that an entry of a column may stand in: slots, or twice as many virtual rows."""
-        return self.slots << self.fold
+    def positions(self) -> int:
+        """Positions of the window."""
+        return self.wy * self.wx
 
-    def outputs(self, params: Params) -> int:
-        """Outputs of each write-back group."""
-        return params.outputs(self.slots, self.fragment_slots, self.split)
-
-    def lines(self, params: Params) -> int:
-        """Lines of activation memory that the result takes."""
-        return -(-self.outputs(params) // LANES)
-
-    def pointer_blocks(self, params: Params) -> int:
-        """Words of pointer memory that describe the columns."""
-        return params.column_blocks(self.act_vectors, bool(self.fold))
+    @property
+    def pointer_blocks(self) -> int:
+        """Words of pointer memory that describe the columns: one for each vector of the window."""
+        return self.positions * self.vectors
 
 
 def parse_steps(params: Params, descriptors: NDArray[np.uint8], counts: Sequence[int]) -> list[list[Step]]:
@@ -67,6 +83,9 @@ def parse_steps(params: Params, descriptors: NDArray[np.uint8], counts: Sequence
     steps = []
     for row in descriptors[: sum(counts)]:
         word = int.from_bytes(row.tobytes(), "little")
-        steps.append(Step(**{name: word >> where[name][0] & ((1 << where[name][1]) - 1) for name in names}))
+        values = {name: word >> where[name][0] & ((1 << where[name][1]) - 1) for name in names}
+        for name in SIGNED:
+            values[name] -= values[name] >> (where[name][1] - 1) << where[name][1]
+        steps.append(Step(**values))
     ends = np.cumsum(counts).tolist()
     return [steps[end - count : end] for end, count in zip(ends, counts, strict=True)]
