@@ -4,58 +4,81 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.steps import Step, parse_steps
 from compiler.options import DEFAULT, Options
 from hw.layouts import identity
-from hw.params import Params
+from hw.params import LANES, Params
 
-__all__ = ["TENSORS", "Image", "LayerInfo", "row_orders"]
+__all__ = ["TENSORS", "Image", "LayerInfo", "MapInfo"]
 
 TENSORS: dict[str, tuple[str, int]] = {  # dtype in safetensors' spelling, dimensions
     "entries": ("U8", 3),
     "pointers": ("U8", 3),
     "tiles": ("U8", 2),
     "codebooks": ("I16", 2),
-    "bias": ("I64", 2),
+    "table": ("U8", 3),
     "descriptors": ("U8", 2),
-    "row_order": ("I32", 1),
+    "orders": ("I32", 1),
 }
 """The tensors of an image in a file."""
 
 
 @dataclass(frozen=True)
-class LayerInfo:
-    """What a user of an image wants to know of a layer; the array itself needs only the descriptor.
+class MapInfo:
+    """A value in activation memory: height x width pixels of channels, in the frame of each sample.
+
+    A vector of n numbers is a map of one pixel with n channels; a sequence is a map of one row.
 
     Attributes
     ----------
-    name : unique in the network.
-    inputs, outputs : neurons.
-    columns : columns of the stored matrix: `inputs` in the first layer, the positions of the layer before otherwise.
-    activation : "none" or "relu".
-    input_exponent, weight_exponent, output_exponent : value = raw * 2**exponent.
-    shift : ``output_exponent - input_exponent - weight_exponent``.
-    exact : weights and bias are represented without any rounding.
-    nonzeros, padding : entries of either kind.
-    descriptors : how many it takes: one, or one for each tile.
+    name : unique in the image; the name of the value in the graph.
+    channels, height, width : its numbers.
+    vectors : activation vectors of a pixel that hold channels. pitch : activation vectors from pixel to pixel.
+    base : first line in the frame. row_lines : lines from row to row. lines : lines that it takes, overhang included.
+    exponent : value = raw * 2**exponent.
     """
 
     name: str
-    inputs: int
-    outputs: int
-    columns: int
-    activation: Literal["none", "relu"]
-    input_exponent: int
-    weight_exponent: int
-    shift: int
-    output_exponent: int
+    channels: int
+    height: int
+    width: int
+    vectors: int
+    pitch: int
+    base: int
+    row_lines: int
+    lines: int
+    exponent: int
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """What a user of an image wants to know of a layer; the array itself needs only the descriptors.
+
+    Attributes
+    ----------
+    name : unique in the image.
+    sources : for each segment as the compiler sees it (before weights are cut into streamed tiles), the number of its map.
+    result : number of the map that it writes.
+    tile_y, tile_x : pixels of the result in a tile.
+    exact : weights and bias are represented without any rounding.
+    products : multiplications of a dense layer, for one sample.
+    nonzeros : weights that are not zero (each counted once, however many copies the tile needs).
+    entries, padding : stored entries in all, and the padding entries among them.
+    descriptors : how many it takes: one a segment, more if weights are streamed.
+    """
+
+    name: str
+    sources: tuple[int, ...]
+    result: int
+    tile_y: int
+    tile_x: int
     exact: bool
+    products: int
     nonzeros: int
+    entries: int
     padding: int
     descriptors: int
 
@@ -67,47 +90,33 @@ class Image:
     Attributes
     ----------
     params : the array.
-    layers : one a layer.
+    layers : one a layer. maps : one a value in activation memory.
+    inputs, outputs : numbers of the maps that the host writes before a run, and reads after it.
     entries : uint8 (pes, words, word_bytes), weight memory as far as used.
     pointers : uint8 (pes, blocks, ceil(bits / 8)), pointer memory as far as used.
-    tiles : uint8 (beats, 16), what the refill stream brings for each vector; empty if all layers stay on chip.
-    codebooks : int16 (layers, 2**code_bits).
-    bias : int64 (groups, words), bias memory as far as used.
-    descriptors : uint8 (one for each layer or tile, and END; 32).
-    row_order : int32 (sum of the layers' positions,), position → neuron or -1.
+    tiles : uint8 (beats, 16), what the refill stream brings for each sample; empty if all layers stay on chip.
+    codebooks : int16 (codebooks, 2**code_bits).
+    table : uint8 (groups, words, ceil(bits / 8)), output table as far as used.
+    descriptors : uint8 (one for each segment, and END; ceil(bits / 8)).
+    orders : int32 (sum of 8 * vectors over maps,), for each map, lane of a pixel → channel, or -1 for an unused lane.
+    frame : lines of activation memory for one sample.
     options : what the compiler was told; packing the network again takes the same. The array does not know them.
     """
 
     params: Params
     layers: tuple[LayerInfo, ...]
+    maps: tuple[MapInfo, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
     entries: NDArray[np.uint8]
     pointers: NDArray[np.uint8]
     tiles: NDArray[np.uint8]
     codebooks: NDArray[np.int16]
-    bias: NDArray[np.int64]
+    table: NDArray[np.uint8]
     descriptors: NDArray[np.uint8]
-    row_order: NDArray[np.int32]
+    orders: NDArray[np.int32]
+    frame: int
     options: Options = DEFAULT
-
-    @property
-    def inputs(self) -> int:
-        """Width of an input vector."""
-        return self.layers[0].inputs
-
-    @property
-    def outputs(self) -> int:
-        """Width of an output vector."""
-        return self.layers[-1].outputs
-
-    @property
-    def input_exponent(self) -> int:
-        """Power of two of the raw inputs."""
-        return self.layers[0].input_exponent
-
-    @property
-    def output_exponent(self) -> int:
-        """Power of two of the raw outputs."""
-        return self.layers[-1].output_exponent
 
     @cached_property
     def identity(self) -> str:
@@ -119,9 +128,8 @@ class Image:
         """The descriptors of each layer."""
         return parse_steps(self.params, self.descriptors, [layer.descriptors for layer in self.layers])
 
-
-def row_orders(image: Image) -> list[NDArray[np.int32]]:
-    """For each layer, position → neuron (-1 for an unused position)."""
-    params = image.params
-    sizes = [sum(params.positions(step.outputs(params)) for step in steps if not step.keep) for steps in image.steps]
-    return np.split(image.row_order, np.cumsum(sizes)[:-1])
+    @cached_property
+    def map_orders(self) -> list[NDArray[np.int32]]:
+        """For each map, (8 * vectors,) lane of a pixel → channel (-1: unused)."""
+        sizes = [LANES * each.vectors for each in self.maps]
+        return np.split(self.orders, np.cumsum(sizes)[:-1])
