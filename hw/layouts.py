@@ -115,16 +115,16 @@ def descriptor(params: Params) -> data.StructLayout:
 
     Window: ``wy`` rows of ``wx`` positions, ``dy`` and ``dx`` pixels apart, of ``vectors`` activation vectors each, in
     a map of ``height`` x ``width`` pixels whose pixel (0, 0) is activation vector ``source``. The first tile's window
-    begins at pixel (``y0``, ``x0``), the following ones ``step_y`` and ``step_x`` pixels further. The pitches say the same
-    in activation vectors: from position to position, from window row to window row, from tile to tile.
+    begins at pixel (``y0``, ``x0``), the following ones ``step_y`` and ``step_x`` pixels further. The pitches say the
+    same in activation vectors: from position to position, from window row to window row, from tile to tile.
     ``pointers`` is the first pointer block. ``chained``: the map is what the layer before writes. ``dense``: zeros are
-    sent as well. ``maximum``: accumulators take the maximum instead of the sum. ``refill``: the weights come through the
-    stream port, into ``buffer``. ``first`` and ``last`` segment of the layer.
+    sent as well. ``maximum``: accumulators take the maximum instead of the sum. ``refill``: the weights come through
+    the stream port, into ``buffer``. ``first`` and ``last`` segment of the layer.
 
-    Layer: ``tiles_y`` rows of ``tiles_x`` tiles; the first one is written from line ``destination`` on, in rows of
-    ``row_lines`` lines that begin ``row_pitch`` lines apart; tile rows begin ``tile_lines`` lines apart. ``words`` words of the
-    output table from ``outputs`` on make a tile. Results are limited to ``low`` … ``high``. Samples of a batch lie
-    ``frame`` lines apart.
+    Layer: ``tiles_y`` rows of ``tiles_x`` tiles. The first one is written from line ``destination`` on, in rows of
+    ``row_lines`` lines that begin ``row_pitch`` lines apart; the next tile of the row begins ``column_lines`` lines
+    further, the next row of tiles ``tile_lines``. ``words`` words of the output table from ``outputs`` on make a tile.
+    Results are limited to ``low`` … ``high``. Samples of a batch lie ``frame`` lines apart.
     """
     return data.StructLayout({
         "op": Op, "first": 1, "last": 1, "chained": 1, "dense": 1, "maximum": 1, "refill": 1, "buffer": 1,
@@ -146,7 +146,7 @@ def descriptor(params: Params) -> data.StructLayout:
         "outputs": 20, "reserved8": 12,
         "words": 16, "frame": 16,
         "low": signed(16), "high": signed(16),
-        "reserved9": 32,
+        "column_lines": 16, "reserved9": 16,
     })  # fmt: skip
 
 

@@ -175,9 +175,9 @@ _EIE_64 = Params(pes=64, index_bits=4, queue_depth=8, refill=False)
 
 # One PE whose memories fit an ECP5-85.
 _ECP5_PE = Params(
-    pes=1, rows=64, weight_words=1024, pointer_blocks=512, act_lines=512, output_words=256, codebooks=16, descriptors=16,
-    refill=False,
-)
+    pes=1, rows=64, weight_words=1024, pointer_blocks=512, act_lines=512, output_words=256, codebooks=16,
+    descriptors=16, refill=False,
+)  # fmt: skip
 
 PRESETS: dict[str, Params] = {
     **{f"BALANCED_{1 << n}": Params(pes=1 << n) for n in range(9)},

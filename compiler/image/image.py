@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,7 +61,7 @@ class LayerInfo:
     Attributes
     ----------
     name : unique in the image.
-    sources : for each segment as the compiler sees it (before weights are cut into streamed tiles), the number of its map.
+    sources : for each segment, before weights are cut into streamed tiles, the number of its map.
     result : number of the map that it writes.
     tile_y, tile_x : pixels of the result in a tile.
     exact : weights and bias are represented without any rounding.

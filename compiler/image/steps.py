@@ -54,6 +54,7 @@ class Step:
     row_lines: int
     row_pitch: int
     tile_lines: int
+    column_lines: int
     outputs: int
     words: int
     frame: int
