@@ -208,7 +208,7 @@ def choose_set(name: str) -> tuple[ConvShape, ...]:
 
 
 def make_conv(shape: ConvShape, seed: int, *, batch: int = 1) -> ConvCase:
-    """Random weights and maps of a layer; each weight and each activation is there by itself with the stated density."""
+    """Random weights and maps of a layer: each weight and activation is there by itself, with the stated density."""
     rng = np.random.default_rng([seed, *shape.name.encode(), shape.inputs, shape.outputs])
     own = _sparse(rng, (shape.outputs, shape.inputs // shape.groups, *shape.kernel), shape.weights)
     maps = [_map(rng, (batch, shape.inputs, shape.height, shape.width), shape.activations)]
