@@ -158,7 +158,7 @@ def run_rtl(
     image : the network; its params decide which array is built.
     x : int16 (batch, inputs), raw.
     bus : load and read every memory through the AXI4-Lite port, as a real host would, instead of preloading.
-    waves : write a waveform of the run here, of `waves_limit` bytes at most: FST if the name ends in ``.fst``, else VCD.
+    waves : where to write a waveform, of `waves_limit` bytes at most; FST if the name ends in ``.fst``, else VCD.
     built : a build to use instead of the one of `image.params` (mutated arrays).
     seed : of the random contents that all memories and registers start with.
     watchdog : cycles after which a run is given up; by default far beyond what any run of this size takes.

@@ -55,8 +55,8 @@ def check_fst(environment: dict[str, str]) -> None:
         reason = next((line for line in printed if "error" in line or "cannot find" in line), "c++ failed")
         raise ToolError(
             f"a waveform as .fst needs the headers of lz4 and zlib, which c++ does not find ({reason.strip()}); run: "
-            "apt-get install liblz4-dev zlib1g-dev (`eie doctor` names the packages of other systems), or write a .vcd, "
-            "which needs neither"
+            "apt-get install liblz4-dev zlib1g-dev (`eie doctor` names the packages of other systems), "
+            "or write a .vcd, which needs neither"
         )
 
 
