@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from compiler.image.steps import Step, parse_steps
 from compiler.options import DEFAULT, Options
+from compiler.short import few
 from hw.layouts import identity
 from hw.params import LANES, Params
 
@@ -118,6 +119,11 @@ class Image:
     orders: NDArray[np.int32]
     frame: int
     options: Options = DEFAULT
+
+    def __repr__(self) -> str:
+        layers = few(layer.name for layer in self.layers)
+        size = sum(getattr(self, name).nbytes for name in TENSORS)
+        return f"<Image: {self.params.pes} PEs, {size:,} bytes, layers {layers}>"
 
     @cached_property
     def identity(self) -> str:
