@@ -30,12 +30,11 @@ class Mac(wiring.Component):
     one, the sum just written is used instead of the memory's answer. The entry before that has left.
 
     No accumulator is read and written in the same cycle, where the memory's answer is not specified. Between
-    entries, the bypass above sees to it. Between entries and write-back, control does: ``drain.bank`` and ``clear`` only
-    ever name a bank that no entry is on its way to, and ``clear_all`` comes while the array is idle. Within
-    write-back, the order of the output table does: an accumulator is cleared in the cycle after it was read, while the
-    next word's is read, and the compiler lets each accumulator be used by at most one word of a tile. Where a
-    word repeats an address for another reason (the PE is not the one that it names, or the word has no effect),
-    nobody uses the answer.
+    entries, the bypass above sees to it. Between entries and write-back, control does: ``drain.bank`` and ``clear``
+    only ever name a bank that no entry is on its way to, and ``clear_all`` comes while the array is idle. Within
+    write-back, the output table does: an accumulator is cleared in the cycle after it was read, while that of the
+    next word is read, and the compiler lets at most one word of a tile use an accumulator. Where a word repeats an
+    address nonetheless (it names another PE, or it has no effect), nobody uses the answer.
 
     Members
     -------

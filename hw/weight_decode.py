@@ -21,7 +21,7 @@ class WeightDecode(wiring.Component):
     """Code to 16-bit weight, relative index to accumulator.
 
     Numerics: a relative index counts the rows skipped since the entry before (since the top for the first
-    of a column), so ``row = (first ? 0 : previous row + 1) + index``. The codebook is the one that the entry's tag names.
+    of a column), so ``row = (first ? 0 : previous row + 1) + index``. The tag of an entry names its codebook.
 
     Timing: ``o`` is valid 1 cycle after ``i``; one entry a cycle.
 
