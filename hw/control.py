@@ -45,7 +45,8 @@ class Control(wiring.Component):
     front, pending, finished : the bank of the tile accepted last; see `Banks`.
     accept_layer : a layer is accepted. counting : the youngest layer is not finished.
     layer_of, front_layer : parity of the number of the layer in each bank, and of the layer accepted last.
-    number : for each parity, number of the first descriptor of the layer. ends : for each bank, the last tile of its layer.
+    number : for each parity, number of the first descriptor of the layer.
+    ends : for each bank, the tile is the last one of its layer.
     """
 
     def __init__(self, params: Params) -> None:
@@ -85,6 +86,7 @@ class Control(wiring.Component):
         faulty, fault_index = Signal(), Signal(16)
         at_end = Signal()
         ended = self.computed | self.finished
+        writing = Mux(Mux(self.written_bank, *reversed(self.layer_of)), *reversed(self.number))  # descriptor
 
         m.d.comb += [
             loop.start.eq(self.start & ~self.busy), loop.first.eq(self.first), loop.batch.eq(batch),
@@ -160,10 +162,11 @@ class Control(wiring.Component):
                 with m.If(self.front_layer != n):
                     m.d.sync += self.number[n].eq(loop.index)
         with m.If((self.scan_fault | self.write_fault) & ~faulty & self.busy):
-            m.d.sync += [faulty.eq(1), self.error.eq(Error.RANGE)]
-            m.d.sync += fault_index.eq(
-                Mux(self.scan_fault, current, Cat(*self.number).word_select(self.layer_of[self.written_bank], 16))
-            )
+            m.d.sync += [
+                faulty.eq(1),
+                self.error.eq(Error.RANGE),
+                fault_index.eq(Mux(self.scan_fault, current, writing)),
+            ]
         return m
 
     def _request(self, m: Module, bank: Value) -> None:

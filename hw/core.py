@@ -49,7 +49,8 @@ class Core(wiring.Component):
         widest = max(memory_shape(params, m)[2] for m in (Memory.ACTIVATIONS, Memory.DESCRIPTORS, Memory.RECORDS))
         super().__init__({
             "restart": In(1),
-            "start": In(1), "first": In(16), "batch": In(16), "busy": Out(1), "done": Out(1), "error": Out(Error), "index": Out(16),
+            "start": In(1), "first": In(16), "batch": In(16),
+            "busy": Out(1), "done": Out(1), "error": Out(Error), "index": Out(16),
             "now": Out(32),
             "write": In(stream.Signature(memory_write(params), always_ready=True)),
             "read": In(stream.Signature(memory_access(params), always_ready=True)),
@@ -198,7 +199,8 @@ class Core(wiring.Component):
             m.d.sync += [memory.eq(request.memory), group.eq(request.unit)]
         for n, (writeback, acts) in enumerate(zip(self.writebacks, self.acts, strict=True)):
             m.d.comb += [
-                writeback.w_en.eq(writes(Memory.OUTPUTS, n)), writeback.w_addr.eq(to.address), writeback.w_data.eq(word),
+                writeback.w_en.eq(writes(Memory.OUTPUTS, n)), writeback.w_addr.eq(to.address),
+                writeback.w_data.eq(word),
                 acts.w_en.eq(writes(Memory.ACTIVATIONS, n)), acts.w_addr.eq(to.address), acts.w_data.eq(word),
                 acts.r_en.eq(self.scan.r_en), acts.r_addr.eq(self.scan.r_addr), self.scan.r_data[n].eq(acts.r_data),
             ]  # fmt: skip

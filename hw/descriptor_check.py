@@ -20,7 +20,8 @@ class DescriptorCheck(wiring.Component):
     Members
     -------
     layer, index : the descriptor and its number. batch : samples of the run.
-    begins : it comes where a layer begins. segment : its number in the layer (any number of SEGMENTS or more is SEGMENTS).
+    begins : it comes where the segments of a layer begin.
+    segment : its number in the layer (any number of SEGMENTS or more is SEGMENTS).
     error : OPCODE, not supported; RESERVED, a reserved field is not zero; RANGE, all else that cannot be right.
     """
 

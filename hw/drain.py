@@ -16,8 +16,8 @@ __all__ = ["Drain"]
 class Drain(wiring.Component):
     """Write the tiles back in the order in which they were accepted, each while the next is computed.
 
-    One word of the output table a cycle, in all groups at once. The lines of a tile are written in rising order: rows of
-    ``row_lines`` lines, ``row_pitch`` lines from the first of a row to the first of the next.
+    One word of the output table a cycle, in all groups at once. The lines of a tile are written in rising order: rows
+    of ``row_lines`` lines, ``row_pitch`` lines from the first of a row to the first of the next.
 
     Timing: the first word is addressed 1 cycle after ``computed`` is seen, then one a cycle; ``written`` comes
     ``Writeback.LATENCY`` cycles after the last one is addressed, in the cycle in which what it flushes is written.

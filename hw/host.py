@@ -64,8 +64,9 @@ class Host(wiring.Component):
         enabled = Signal()
         cycles = Signal(32)
         select = Signal(memory_access(self.params))
-        part = Signal(4)
-        last_part = Signal(4)
+        most = max(-(-memory_shape(self.params, memory)[2] // 32) for memory in Memory)
+        part = Signal(range(most))
+        last_part = Signal(range(most))
         with m.Switch(select.memory):
             for memory in Memory:
                 with m.Case(memory.value):

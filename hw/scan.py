@@ -72,7 +72,8 @@ class Scan(wiring.Component):
         free = Signal()  # the stage at the output of the memory can take a vector
         go = Signal()
         m.d.comb += [
-            window.start.eq(self.start), window.request.eq(self.request), window.go.eq(go), self.ready.eq(~window.valid),
+            window.start.eq(self.start), window.request.eq(self.request), window.go.eq(go),
+            self.ready.eq(~window.valid),
             line.eq(window.address >> group_bits), self.r_addr.eq(line),
             go.eq(window.valid & ~waiting & free & (~window.inside | self.open | (line < self.limit))),
             self.r_en.eq(go & window.inside), self.taken.eq(go & window.last),

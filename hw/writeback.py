@@ -22,8 +22,8 @@ class Writeback(wiring.Component):
 
     Numerics: sums wrap modulo ``2**acc_bits``. START: ``total = sum + bias``; ADD: ``total = total + sum``; MAX:
     ``total = max(total, sum + bias)``. With ``last``: ``+ 2**(shift - 1)`` (nothing for shift 0) without overflow;
-    arithmetic shift right; limit to ``low`` … ``high``, which are int16, so this saturates as well. Adding the bias here
-    instead of starting the accumulator at it gives the same bits, since sums wrap, and saves a pass over the bank.
+    arithmetic shift right; limit to ``low`` … ``high``, which are int16, so this saturates as well. Adding the bias
+    here instead of starting the accumulator at it gives the same bits, since sums wrap, and saves a pass over the bank.
 
     Timing, from the cycle t in which the table is addressed: accumulator t + 2, its sum t + 3 (cleared then), bias
     t + 4, joined t + 5, shifted t + 6, limited t + 7, into the vector t + 8, which is handed out in t + `LATENCY`.
