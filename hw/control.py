@@ -71,11 +71,9 @@ class Control(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         layer = self.r_data
-        m.submodules.loop, m.submodules.banks, m.submodules.check = loop, banks, check = (
-            self.loop,
-            self.banks,
-            self.check,
-        )
+        m.submodules.loop = loop = self.loop
+        m.submodules.banks = banks = self.banks
+        m.submodules.check = check = self.check
         batch = Signal(16)
         bank = Signal()  # of the segment to accept
         accept, closing = Signal(), Signal()
@@ -162,11 +160,8 @@ class Control(wiring.Component):
                 with m.If(self.front_layer != n):
                     m.d.sync += self.number[n].eq(loop.index)
         with m.If((self.scan_fault | self.write_fault) & ~faulty & self.busy):
-            m.d.sync += [
-                faulty.eq(1),
-                self.error.eq(Error.RANGE),
-                fault_index.eq(Mux(self.scan_fault, current, writing)),
-            ]
+            m.d.sync += [faulty.eq(1), self.error.eq(Error.RANGE)]
+            m.d.sync += fault_index.eq(Mux(self.scan_fault, current, writing))
         return m
 
     def _request(self, m: Module, bank: Value) -> None:
