@@ -8,7 +8,7 @@ from amaranth.sim import Simulator
 from hw.params import Params
 from hw.scan import Scan
 
-SMALL = {"act_lines": 64, "pointer_blocks": 4096}
+SMALL = {"act_lines": 256, "pointer_blocks": 4096}
 
 
 def random_request(rng, params, **changes):
