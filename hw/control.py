@@ -43,7 +43,7 @@ class Control(wiring.Component):
     computed, tiles, written, written_bank : to and from `Drain`.
     maxima : for each bank, accumulators take the maximum.
     front, pending, finished : the bank of the tile accepted last; see `Banks`.
-    accept_layer : a layer is accepted. counting : the youngest layer is not finished.
+    accept_layer : a layer is accepted. counting : not all layers of the run are finished.
     layer_of, front_layer : parity of the number of the layer in each bank, and of the layer accepted last.
     number : for each parity, number of the first descriptor of the layer.
     ends : for each bank, the tile is the last one of its layer.
@@ -99,7 +99,8 @@ class Control(wiring.Component):
             self.maxima.eq(banks.maxima), self.index.eq(Mux(faulty, fault_index, loop.index)),
             # In the first tile, lines of the layer before may be read as they are written, all when its bank is free.
             self.open.eq(~chained | ~self.pending.bit_select(~self.front, 1)),
-            self.counting.eq(self.pending.any() & ~(at_end & ended.bit_select(self.front, 1))),
+            # The tile before the last one may be finished after it.
+            self.counting.eq((self.pending & ~Mux(at_end, ended, 0)).any()),
             self.accept_layer.eq(accept & loop.opens & loop.begins), self.scan_start.eq(accept),
         ]  # fmt: skip
         self._request(m, bank)
