@@ -24,7 +24,7 @@ def run_core(
 ) -> tuple[NDArray[np.int16], list[dict[str, int]]]:
     """Activation memory (groups, lines, 8) after the run, and the record of each layer.
 
-    core : class of the array, to plant a fault. watch : called in every cycle of the run with the array and ``ctx.get``.
+    core : class of the array, to plant a fault. watch : called in each cycle of the run with the array and ``ctx.get``.
     """
     params = program.params
     array = core(params)
