@@ -135,12 +135,16 @@ class Program:
                 wrong.append(f"{layer.name}: its result is made before")
             for segment in layer.segments:
                 if segment.source not in made:
-                    wrong.append(f"{layer.name}: it reads {self.maps[segment.source].name!r}, which is not made before it")
+                    wrong.append(
+                        f"{layer.name}: it reads {self.maps[segment.source].name!r}, which is not made before it"
+                    )
                 if segment.codebook.shape != (1 << params.code_bits,) or segment.codebook[0]:
                     wrong.append(f"{layer.name}: codebook is {segment.codebook.shape}; expected {1 << params.code_bits}, "
                                  "the first zero")  # fmt: skip
             if layer.bias.shape != (channels,) or layer.shift.shape != (channels,):
-                wrong.append(f"{layer.name}: bias {layer.bias.shape}, shift {layer.shift.shape}; expected ({channels},)")
+                wrong.append(
+                    f"{layer.name}: bias {layer.bias.shape}, shift {layer.shift.shape}; expected ({channels},)"
+                )
             elif not 0 <= int(layer.shift.min()) <= int(layer.shift.max()) <= MAX_SHIFT:
                 wrong.append(f"{layer.name}: shifts are {layer.shift}; expected 0 to {MAX_SHIFT}")
             elif int(layer.bias.min()) < -limit or int(layer.bias.max()) >= limit:
@@ -200,4 +204,3 @@ def _connected(layer: QuantizedLayer, source: int) -> ProgramLayer:
         exact=layer.exact,
         products=layer.codes.size,
     )
-
