@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,7 @@ from compiler.graph.operators import OPERATORS
 from compiler.graph.segments import by_channel, segment
 from compiler.lower.segments import CHUNK, accumulated, asked, segment_of
 from compiler.lower.value import Context, Made, Value
-from compiler.lower.weights import Settled, Shared, Target, one_each, share_weights
-from hw.params import Params
+from compiler.lower.weights import Shared, Target, one_each, share_weights
 
 __all__ = ["products"]
 
