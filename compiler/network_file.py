@@ -2,7 +2,8 @@
 
 Tensors are those of the images (``image.0.entries``) and of the nodes that the host computes (``node.3.table``; in the
 body of a Scan ``node.3.body.1.codes``). The one metadata entry ``eie`` is a JSON text with two members, ``header``
-(format version, identity, parameters, options, graph, layers and maps of each image, CRC-32 of each tensor) and its ``crc32``.
+(format version, identity, parameters, options, graph, layers and maps of each image, CRC-32 of each tensor) and its
+``crc32``.
 One entry, because safetensors writes several in no stated order and equal networks shall give equal files.
 Nothing in a file is believed before it is checked; what is in it is data and never code.
 """
@@ -141,7 +142,7 @@ def _read(file: Any, header: dict[str, Any], params: Params | None) -> Network:
     tensors = {name: _tensor(file, name, header["crc32"]) for name in sorted(names)}
     images = []
     for number, fields in enumerate(described):
-        parts = {name: tensors[f"image.{number}.{name}"] for name in TENSORS}
+        parts: dict[str, Any] = {name: tensors[f"image.{number}.{name}"] for name in TENSORS}
         for name, (dtype, dimensions) in TENSORS.items():
             if parts[name].dtype != _DTYPES[dtype] or parts[name].ndim != dimensions:
                 given = f"{parts[name].dtype} {parts[name].shape}"

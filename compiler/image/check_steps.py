@@ -117,9 +117,7 @@ def _check_result(layer: LayerInfo, step: Step, image: Image) -> None:
     for field, value in expected.items():
         _require(getattr(step, field) == value, f"{name}: {field} is {getattr(step, field)}; expected {value}")
     good = layer.tile_x * result.pitch == step.column_lines * groups
-    _require(
-        good, f"{name}: column_lines is {step.column_lines}; tiles are {layer.tile_x} x {result.pitch} vectors wide"
-    )
+    _require(good, f"{name}: column_lines is {step.column_lines}; a tile has {layer.tile_x} x {result.pitch} vectors")
     inside = step.destination - result.base  # a block begins behind the vectors of others
     good = 0 <= inside and 0 < step.row_lines <= step.column_lines - inside
     _require(good, f"{name}: {step.row_lines} lines from {step.destination} on are not in a pixel of its map")

@@ -1,4 +1,4 @@
-"""Nodes of an integer graph as layers of the array: what each operator is in segments, and what is folded into a layer."""
+"""Nodes of an integer graph as layers of the array: what each operator is in segments, what a layer takes in."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,7 +144,7 @@ def _diagonal(segment: Segment) -> bool:
 def _dense(segment: Segment, node: Node) -> int:
     groups = node.attributes.get("groups", 1)
     inputs = int(segment.channel.max(initial=0)) + 1
-    return (len(segment.starts) - 1) * math.prod(segment.kernel) * inputs // groups
+    return int((len(segment.starts) - 1) * math.prod(segment.kernel) * inputs // groups)
 
 
 def _pair(values: Sequence[int]) -> Pair:
@@ -198,7 +199,7 @@ def _same(
     return found
 
 
-Found = tuple[Segments, dict[str, object]]
+Found = tuple[Segments, dict[str, Any]]
 """Segments, and other fields of the layer; `shift` and `bias` for each channel or one for all."""
 
 

@@ -42,7 +42,7 @@ class OutputWords:
     @property
     def words(self) -> int:
         """Words of a tile."""
-        return self.bias.shape[1]
+        return int(self.bias.shape[1])
 
 
 def output_words(layer: ProgramLayer, rows: Rows, assignment: Assignment, lines: int, params: Params) -> OutputWords:

@@ -1,7 +1,7 @@
 """What one image computes, still without memories: maps, and layers of segments between them.
 
-A layer adds, for every pixel and channel of its result, the products of one window of each of its segments; `Program.verify`
-states what must hold.
+A layer adds, for every pixel and channel of its result, the products of one window of each of its segments;
+`Program.verify` states what must hold.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class ProgramLayer:
     @property
     def work(self) -> Int:
         """Nonzeros of each output channel."""
-        return np.sum([segment.counts for segment in self.segments], axis=0)
+        found: Int = np.sum([segment.counts for segment in self.segments], axis=0)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +140,8 @@ class Program:
                         f"{layer.name}: it reads {self.maps[segment.source].name!r}, which is not made before it"
                     )
                 if segment.codebook.shape != (1 << params.code_bits,) or segment.codebook[0]:
-                    wrong.append(f"{layer.name}: codebook is {segment.codebook.shape}; expected {1 << params.code_bits}, "
-                                 "the first zero")  # fmt: skip
+                    shape = segment.codebook.shape
+                    wrong.append(f"{layer.name}: codebook is {shape}; expected {1 << params.code_bits}, the first zero")
             if layer.bias.shape != (channels,) or layer.shift.shape != (channels,):
                 wrong.append(
                     f"{layer.name}: bias {layer.bias.shape}, shift {layer.shift.shape}; expected ({channels},)"
