@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def test_a_chain_needs_the_lines_of_its_largest_neighbours(rng: np.random.Genera
     check(image)
     lines = [each.lines for each in image.maps]
     inner = lines[1:-1]
-    pairs = max(one + other for one, other in zip(inner, inner[1:], strict=False))
+    pairs = max(one + other for one, other in pairwise(inner))
     # The input and the output keep their lines during the run.
     assert image.frame == lines[0] + pairs
     assert image.frame < sum(lines) / 2

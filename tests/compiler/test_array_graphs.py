@@ -197,8 +197,8 @@ def test_the_host_stands_between_two_images() -> None:
 def test_several_outputs_leave_an_image() -> None:
     net = Net(9, 4, 5, 5)
     made = net.conv("x", (6, 4, 3, 3))
-    for outputs in (3, 5):
-        net.conv(made, (outputs, 6, 2, 2), activation="none")
+    for channels in (3, 5):
+        net.conv(made, (channels, 6, 2, 2), activation="none")
     ran = net.run()
     assert not ran.wrong
     (array,) = (node for node in ran.graph if node.op == "Array")
