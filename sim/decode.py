@@ -8,7 +8,7 @@ weights are read from the memories as the refill stream leaves them. An image wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -191,6 +191,8 @@ def _weight(stored: _Columns, step: Step, term_of: Int, image: Image, name: str)
     if row.size and int(row.max()) >= params.rows:
         raise ImageError(f"{name}: an entry stands in row {int(row.max())} of a PE; expected less than {params.rows}")
     real = stored.codes != 0
+    if step.maximum and not real.all():
+        raise ImageError(f"{name}: padding in a layer of maxima, where weights are not looked at; expected none")
     pe, column, row = pe[real], column[real], row[real]
     term = term_of[pe * params.rows + row]
     if (term < 0).any():
@@ -265,8 +267,3 @@ def _readers(params: Params, words: Words, row: Int) -> Int:
     term_of = np.full(params.pes * params.rows, -1, np.int64)
     term_of[accumulator] = row[first]
     return term_of
-
-
-def layers_of(layers: Sequence[Layer], count: int) -> list[list[Layer]]:
-    """The hardware's layers of each of the image's `count` layers."""
-    return [[layer for layer in layers if layer.number == number] for number in range(count)]
