@@ -41,7 +41,8 @@ class Accelerator(wiring.Component):
         connect(m, host.read, core.read)
         m.d.comb += [
             self.irq.eq(host.irq),
-            core.restart.eq(host.restart), core.start.eq(host.start), core.first.eq(host.first),
+            core.restart.eq(host.restart),
+            core.start.eq(host.start), core.first.eq(host.first), core.batch.eq(host.batch),
             host.busy.eq(core.busy), host.done.eq(core.done), host.error.eq(core.error), host.index.eq(core.index),
             host.now.eq(core.now), host.read_data.eq(core.read_data),
         ]  # fmt: skip

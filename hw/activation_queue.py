@@ -4,37 +4,52 @@ from __future__ import annotations
 
 from amaranth import Module, Signal
 from amaranth.hdl import Assert
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.params import ROUND_TRIP, Params
+from hw.sram import Sram
 from hw.streams import job
 
-__all__ = ["ActivationQueue"]
+__all__ = ["LOOKUP_DEPTH", "ActivationQueue"]
+
+LOOKUP_DEPTH = 64
+"""Deepest queue that an FPGA makes of lookup tables. The expander adds up lengths right behind its memory, and block
+RAM would take most of that cycle; a deeper queue would not fit into lookup tables."""
 
 
 class ActivationQueue(wiring.Component):
-    """First-in first-out queue of jobs with a registered credit flag.
+    """First-in first-out queue of vectors with a registered credit flag.
+
+    The queue is a RAM with a registered output: the vector at its head stands in the memory's output register, and the
+    next one is read in the cycle in which it is taken.
 
     Credit rule: ``credit <= (level + ROUND_TRIP + 1 <= depth)``. A broadcast reaches the queue 4 cycles after
-    it fires and the flag is one cycle old, so at most ``ROUND_TRIP`` columns are on their way that ``level``
-    does not count, plus the one that fires now: the queue cannot overflow, whatever is sent.
+    it fires and the flag is one cycle old, so at most ``ROUND_TRIP`` vectors are on their way that ``level``
+    does not count, plus the one that fires now: the queue cannot overflow, whatever is sent. The vector in the
+    output register is one more than ``depth``.
 
-    Timing: ``o`` is valid 1 cycle after ``i``; one job in and one out a cycle. ``level`` counts a job from
-    the cycle after it is written to the cycle in which it is taken.
+    Timing: ``o`` is valid `LATENCY` cycles after ``i`` at the earliest; one vector in and one out a cycle. ``level``
+    counts a vector from the cycle after it is written to the cycle in which it is read out of the memory. Vector j,
+    written in W_j and taken in X_j, is read in R_j = max(W_j + 1, R_{j-1} + 1, X_{j-1}).
 
     Members
     -------
     i : jobs (always ready: the credit rule guarantees it).
     o : jobs in the same order.
-    credit : a column may be broadcast.
+    level : vectors in the memory.
+    credit : a vector may be broadcast.
 
     Source: EIE section IV, "Activation Queue and Load Balancing".
     """
 
+    LATENCY = 2
+
     def __init__(self, params: Params) -> None:
         self.params = params
         self.depth = params.queue_depth
+        style = "distributed" if self.depth <= LOOKUP_DEPTH else "auto"
+        self.memory = Sram(job(params).size, self.depth, style)
         super().__init__({
             "i": In(stream.Signature(job(params), always_ready=True)),
             "o": Out(stream.Signature(job(params))),
@@ -44,11 +59,8 @@ class ActivationQueue(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        shape = job(self.params)
-        m.submodules.memory = jobs = memory.Memory(shape=shape.size, depth=self.depth, init=[])
-        write, read = jobs.write_port(), jobs.read_port(domain="comb")
-        pushed = Signal()
-        popped = Signal()
+        m.submodules.memory = memory = self.memory
+        read = Signal()
 
         def advance(address: Signal) -> None:
             with m.If(address == self.depth - 1):
@@ -59,18 +71,21 @@ class ActivationQueue(wiring.Component):
         head = Signal(range(self.depth))
         tail = Signal(range(self.depth))
         m.d.comb += [
-            pushed.eq(self.i.valid),
-            popped.eq(self.o.valid & self.o.ready),
-            write.en.eq(pushed), write.addr.eq(tail), write.data.eq(self.i.payload),
-            read.addr.eq(head), self.o.payload.eq(read.data), self.o.valid.eq(self.level != 0),
+            # A word is read one cycle after it is written at the earliest: `level` is a register.
+            read.eq((self.level != 0) & (~self.o.valid | self.o.ready)),
+            memory.w_en.eq(self.i.valid), memory.w_addr.eq(tail), memory.w_data.eq(self.i.payload),
+            memory.r_en.eq(read), memory.r_addr.eq(head), self.o.payload.eq(memory.r_data),
         ]  # fmt: skip
-        with m.If(pushed):
+        with m.If(self.i.valid):
             advance(tail)
-        with m.If(popped):
+        with m.If(read):
             advance(head)
+            m.d.sync += self.o.valid.eq(1)
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
         m.d.sync += [
-            self.level.eq(self.level + pushed - popped),
+            self.level.eq(self.level + self.i.valid - read),
             self.credit.eq(self.level + (ROUND_TRIP + 1) <= self.depth),
-            Assert(~(pushed & (self.level == self.depth)), "activation queue overflow"),
+            Assert(~(self.i.valid & (self.level == self.depth)), "activation queue overflow"),
         ]
         return m

@@ -1,134 +1,110 @@
-"""Control: fetches layer descriptors, checks them, and starts scan and write-back for each."""
+"""Control: fetches the descriptors of a run, checks them, and starts scan and write-back for each tile."""
 
 from __future__ import annotations
 
 from amaranth import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import Error, Function, Op, descriptor
+from hw.banks import Banks
+from hw.descriptor_check import DescriptorCheck
+from hw.layouts import Error, Op, descriptor
 from hw.params import Params
-from hw.streams import layer_output, scan_request
+from hw.streams import output_tile, scan_request
+from hw.tile_loop import TileLoop
 
 __all__ = ["Control"]
 
 
 class Control(wiring.Component):
-    """Sequence of layers and tiles over two accumulator banks.
+    """Sequence of layers, samples, tiles and segments over two accumulator banks, tile by tile in turn.
 
-    A layer is accepted as soon as the one before is scanned and the bank of the one before that is
-    written back; PEs still work on earlier layers then. Descriptors are fetched one ahead. A descriptor after one
-    with `keep` goes on in the same bank at once; if there is none, what the bank holds is written back.
+    A segment is accepted as soon as the last vector of the one before is requested, the first one of a tile when also
+    the bank is free: the tile before the previous one is written back. PEs still work on earlier tiles then.
+    Descriptors are fetched one ahead.
 
-    Timing: ``accept`` comes 1 cycle after ``scanned`` at the earliest, and 2 cycles after ``start``. A bank
-    counts as computed 3 cycles after ``scanned`` at the earliest, and 1 cycle after all PEs show that they
-    are done with it.
+    Timing: ``accept`` comes 3 cycles after ``start`` and 2 cycles after the accept before at the earliest. When a tile
+    counts as computed: see `Banks`.
+
+    An error ends the run: nothing more is accepted, and what was accepted is scanned and written back, also half a
+    tile; the accumulators are clear then.
 
     Members
     -------
-    start, first : begin at descriptor `first` (only while not busy).
+    start, first, batch : begin at descriptor `first`, over `batch` samples (only while not busy).
     busy : from reset until the accumulators are clear, and from start to the end of the last write-back.
     done, error, index : pulse at the end, why, and the descriptor that ended the run.
     r_en, r_addr, r_data : read port of the descriptor memory.
     clear, clear_slot : clear this accumulator in all PEs and both banks.
-    scan_start, scan, scanned : to `Scan`. `open`: the whole source may be read.
+    scan_start, scan, scan_ready, scan_busy : to `Scan`. `open`: the whole map may be read.
+    scanned, scanned_bank : the last vector of the tile in this bank has left the scan.
+    scan_fault, write_fault : an address was beyond its memory, of a segment accepted last, of the tile written.
     pe_busy : for each bank, a PE has work for it.
-    computed, layer, written, written_bank : to and from `Drain`.
-    codebook, fold : codebook number of each bank, and whether its layer is folded.
-    accept, front : a layer is accepted; the bank of the layer accepted last.
-    continues : what is accepted goes on with the sums of the descriptor before.
-    finished : for each bank, in this cycle its layer was found computed.
-    pending : for each bank, it holds an accepted layer that is not written back.
-    counting : the layer in `front` is the youngest and not finished.
-    number : descriptor number of the layer in each bank.
+    computed, tiles, written, written_bank : to and from `Drain`.
+    maxima : for each bank, accumulators take the maximum.
+    front, pending, finished : the bank of the tile accepted last; see `Banks`.
+    accept_layer : a layer is accepted. counting : the youngest layer is not finished.
+    layer_of, front_layer : parity of the number of the layer in each bank, and of the layer accepted last.
+    number : for each parity, number of the first descriptor of the layer.
+    ends : for each bank, the tile is the last one of its layer.
     """
 
     def __init__(self, params: Params) -> None:
         self.params = params
+        self.loop = TileLoop(params)
+        self.banks = Banks(params)
+        self.check = DescriptorCheck(params)
         super().__init__({
-            "start": In(1), "first": In(16), "busy": Out(1), "done": Out(1), "error": Out(Error), "index": Out(16),
+            "start": In(1), "first": In(16), "batch": In(16),
+            "busy": Out(1), "done": Out(1), "error": Out(Error), "index": Out(16),
             "r_en": Out(1), "r_addr": Out(16), "r_data": In(descriptor(params)),
             "clear": Out(1), "clear_slot": Out(params.row_bits),
-            "scan_start": Out(1), "scan": Out(scan_request(params)), "scanned": In(1), "open": Out(1),
+            "scan_start": Out(1), "scan": Out(scan_request(params)), "scan_ready": In(1), "scan_busy": In(1),
+            "open": Out(1), "scanned": In(1), "scanned_bank": In(1), "scan_fault": In(1), "write_fault": In(1),
             "pe_busy": In(2),
-            "computed": Out(2), "layer": Out(layer_output(params)).array(2),
-            "written": In(1), "written_bank": In(1), "draining": In(1),
-            "codebook": Out(4).array(2), "fold": Out(2),
-            "accept": Out(1), "continues": Out(1), "front": Out(1),
-            "finished": Out(2), "pending": Out(2), "counting": Out(1),
-            "number": Out(16).array(2),
+            "computed": Out(2), "tiles": Out(output_tile(params)).array(2), "written": In(1), "written_bank": In(1),
+            "maxima": Out(2), "front": Out(1), "pending": Out(2), "finished": Out(2),
+            "accept_layer": Out(1), "counting": Out(1), "layer_of": Out(1).array(2), "front_layer": Out(1),
+            "number": Out(16).array(2), "ends": Out(2),
         })  # fmt: skip
-
-    def _check(self, m: Module, layer: data.View[data.StructLayout], index: Value) -> Signal:
-        """The error of the descriptor at the output of the memory, `Error.NONE` if it is legal."""
-        params = self.params
-        error = Signal(Error)
-        lines_read = (layer.act_vectors + (params.groups - 1)) >> (params.groups - 1).bit_length()
-        outputs = Signal(32)
-        whole, split = (layer.slots - layer.fragment_slots)[:16], layer.fragment_slots * params.group
-        m.d.comb += outputs.eq(whole * params.group + (split >> layer.fragment_log2))
-        most = params.max_split.bit_length() - 1  # with splits of eight, every value of the field is legal
-        blocks = Mux(layer.fold, (layer.act_vectors + 1) >> 1, layer.act_vectors)
-        unfit = [
-            layer.fragment_slots > layer.slots,
-            *([layer.fragment_log2 > most] if most < (1 << len(layer.fragment_log2)) - 1 else []),
-            layer.fold & (params.fold == 1),
-            layer.refill & (not params.refill),
-            index >= params.descriptors,
-            layer.act_vectors == 0,
-            layer.slots == 0,
-            layer.slots > params.rows,
-            layer.source + lines_read > params.act_lines,
-            layer.destination + ((outputs + 7) >> 3) > params.act_lines,
-            layer.pointers + blocks > params.pointer_blocks,
-            layer.bias + outputs > params.bias_words,
-            layer.codebook >= params.codebooks,
-        ]
-        reserved = [getattr(layer, name) != 0 for name, _ in descriptor(params) if str(name).startswith("reserved")]
-        op, function = Value.cast(layer.op), Value.cast(layer.function)
-        with m.If(index >= params.descriptors):
-            m.d.comb += error.eq(Error.RANGE)
-        with m.Elif((op != Op.MATVEC.value) & (op != Op.END.value) | (function > Function.RELU.value)):
-            m.d.comb += error.eq(Error.OPCODE)
-        with m.Elif(sum(reserved, start=0) != 0):
-            m.d.comb += error.eq(Error.RESERVED)
-        with m.Elif((op == Op.MATVEC.value) & (sum(unfit, start=0) != 0)):
-            m.d.comb += error.eq(Error.RANGE)
-        return error
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         layer = self.r_data
-        index = Signal(16)
-        bank = Signal()
-        keep = Signal()
-        found = self._check(m, layer, index)
+        m.submodules.loop, m.submodules.banks, m.submodules.check = loop, banks, check = (
+            self.loop,
+            self.banks,
+            self.check,
+        )
+        batch = Signal(16)
+        bank = Signal()  # of the segment to accept
+        accept, closing = Signal(), Signal()
+        unfinished = Signal()  # a tile is accepted, but not its last segment
         chained = Signal()
-        # `scanned` reaches the PEs' busy flags 3 cycles later: broadcast register, count, busy register.
-        scanned = [Signal(2, name=f"scanned_{n}") for n in range(3)]
-        busy = Signal(2)
+        found = Signal(Error)
+        current = Signal(16)  # number of the descriptor accepted last
+        faulty, fault_index = Signal(), Signal(16)
         at_end = Signal()
         ended = self.computed | self.finished
+        writing = Mux(Mux(self.written_bank, *reversed(self.layer_of)), *reversed(self.number))  # descriptor
 
         m.d.comb += [
-            self.scan.source.eq(layer.source), self.scan.act_vectors.eq(layer.act_vectors),
-            self.scan.pointers.eq(layer.pointers), self.scan.tag.bank.eq(bank),
-            self.scan_start.eq(self.accept), self.index.eq(index),
-            # A chained layer may read a line as soon as it is written, anything once the bank is free again.
+            loop.start.eq(self.start & ~self.busy), loop.first.eq(self.first), loop.batch.eq(batch),
+            loop.layer.eq(layer), loop.accept.eq(accept),
+            check.layer.eq(layer), check.index.eq(loop.index), check.batch.eq(batch), check.begins.eq(loop.opens),
+            check.segment.eq(loop.segment),
+            banks.open.eq(accept & loop.opens), banks.bank.eq(bank), banks.maximum.eq(layer.maximum),
+            banks.tile.destination.eq(loop.destination),
+            banks.scanned.eq(self.scanned | closing), banks.scanned_bank.eq(Mux(closing, bank, self.scanned_bank)),
+            banks.pe_busy.eq(self.pe_busy), banks.written.eq(self.written), banks.written_bank.eq(self.written_bank),
+            self.pending.eq(banks.pending), self.finished.eq(banks.finished), self.computed.eq(banks.computed),
+            self.maxima.eq(banks.maxima), self.index.eq(Mux(faulty, fault_index, loop.index)),
+            # In the first tile, lines of the layer before may be read as they are written, all when its bank is free.
             self.open.eq(~chained | ~self.pending.bit_select(~self.front, 1)),
-            self.finished.eq(scanned[2] & ~busy & self.pending & ~self.computed),
             self.counting.eq(self.pending.any() & ~(at_end & ended.bit_select(self.front, 1))),
+            self.accept_layer.eq(accept & loop.opens & loop.begins), self.scan_start.eq(accept),
         ]  # fmt: skip
-        m.d.sync += [busy.eq(self.pe_busy), scanned[1].eq(scanned[0]), scanned[2].eq(scanned[1])]
-        m.d.sync += self.computed.eq(self.computed | self.finished)
-        with m.If(self.written):
-            m.d.sync += self.pending.bit_select(self.written_bank, 1).eq(0)
-            m.d.sync += self.computed.bit_select(self.written_bank, 1).eq(0)
-
-        if self.params.refill:
-            m.d.comb += self.scan.tag.tile.eq(Cat(layer.refill & ~layer.buffer, layer.refill & layer.buffer))
-        if self.params.fold > 1:
-            m.d.comb += self.scan.fold.eq(layer.fold)
+        self._request(m, bank)
 
         with m.FSM():
             with m.State("Clear"):
@@ -138,49 +114,73 @@ class Control(wiring.Component):
                     m.next = "Idle"
             with m.State("Idle"):
                 with m.If(self.start):
-                    m.d.sync += [index.eq(self.first), self.error.eq(Error.NONE)]
+                    m.d.sync += [batch.eq(self.batch), self.error.eq(Error.NONE), faulty.eq(0)]
                     m.next = "Fetch"
             with m.State("Fetch"):
-                m.d.comb += [self.busy.eq(1), self.r_en.eq(1), self.r_addr.eq(index)]
-                m.next = "Decode"
-            with m.State("Decode"):
+                m.d.comb += [self.busy.eq(1), self.r_en.eq(1), self.r_addr.eq(loop.index)]
+                m.next = "Check"
+            with m.State("Check"):
+                m.d.comb += [self.busy.eq(1), loop.prepare.eq(1)]
+                m.d.sync += found.eq(check.error)
+                m.next = "Accept"
+            with m.State("Accept"):
                 m.d.comb += self.busy.eq(1)
-                with m.If(found != Error.NONE):
+                with m.If(faulty):
+                    m.next = "End"
+                with m.Elif(found != Error.NONE):
                     m.d.sync += self.error.eq(found)
                     m.next = "End"
                 with m.Elif(Value.cast(layer.op) == Op.END.value):
                     m.next = "End"
-                with m.Elif(self.continues | ~self.pending.bit_select(bank, 1)):
-                    m.d.comb += [self.accept.eq(1), self.r_en.eq(1), self.r_addr.eq(index + 1)]
-                    m.next = "Scan"
-            with m.State("Scan"):
-                m.d.comb += self.busy.eq(1)
-                with m.If(self.scanned):
-                    m.d.sync += [scanned[0].bit_select(self.front, 1).eq(~keep), self.continues.eq(keep)]
-                    m.next = "Decode"
+                with m.Elif(self.scan_ready & (~loop.opens | ~self.pending.bit_select(bank, 1))):
+                    m.d.comb += [accept.eq(1), self.r_en.eq(1), self.r_addr.eq(loop.following)]
+                    m.next = "Check"
             with m.State("End"):
                 m.d.comb += [self.busy.eq(1), at_end.eq(1)]
-                with m.If(self.continues):
-                    m.d.sync += [scanned[0].bit_select(self.front, 1).eq(1), self.continues.eq(0), bank.eq(~bank)]
-                with m.If(~self.pending.any()):
+                with m.If(unfinished):
+                    # The rest of the tile is given up; its last vector may still be in the scan.
+                    m.d.comb += closing.eq(~self.scan_busy)
+                    with m.If(closing):
+                        m.d.sync += [unfinished.eq(0), bank.eq(~bank)]
+                with m.Elif(~self.pending.any()):
                     m.d.comb += self.done.eq(1)
                     m.next = "Idle"
 
-        with m.If(self.accept):
+        with m.If(accept):
             m.d.sync += [
-                index.eq(index + 1), bank.eq(bank ^ ~layer.keep), self.front.eq(bank), chained.eq(layer.chained),
-                keep.eq(layer.keep), self.pending.bit_select(bank, 1).eq(1),
-                self.fold.bit_select(bank, 1).eq(layer.fold),
+                current.eq(loop.index), unfinished.eq(~layer.last), bank.eq(bank ^ layer.last), self.front.eq(bank),
+                chained.eq(layer.chained & loop.begins),
             ]  # fmt: skip
-            m.d.sync += [flags.bit_select(bank, 1).eq(0) for flags in scanned]
+            with m.If(loop.opens):
+                m.d.sync += self.ends.bit_select(bank, 1).eq(loop.ends)
+                for n in range(2):
+                    with m.If(bank == n):
+                        m.d.sync += self.layer_of[n].eq(self.front_layer ^ loop.begins)
+        with m.If(self.accept_layer):
+            m.d.sync += self.front_layer.eq(~self.front_layer)
             for n in range(2):
-                with m.If(bank == n):
-                    m.d.sync += [
-                        self.codebook[n].eq(layer.codebook), self.number[n].eq(index),
-                        self.layer[n].destination.eq(layer.destination), self.layer[n].slots.eq(layer.slots),
-                        self.layer[n].fragment_slots.eq(layer.fragment_slots),
-                        self.layer[n].fragment_log2.eq(layer.fragment_log2),
-                        self.layer[n].bias.eq(layer.bias), self.layer[n].shift.eq(layer.shift),
-                        self.layer[n].function.eq(layer.function),
-                    ]  # fmt: skip
+                with m.If(self.front_layer != n):
+                    m.d.sync += self.number[n].eq(loop.index)
+        with m.If((self.scan_fault | self.write_fault) & ~faulty & self.busy):
+            m.d.sync += [
+                faulty.eq(1),
+                self.error.eq(Error.RANGE),
+                fault_index.eq(Mux(self.scan_fault, current, writing)),
+            ]
         return m
+
+    def _request(self, m: Module, bank: Value) -> None:
+        """What scan and drain are told of the segment to accept."""
+        layer, loop = self.r_data, self.loop
+        for name in ("vectors", "dy", "dx", "wy", "wx", "height", "width", "position_pitch", "window_pitch", "pointers",
+                     "dense"):  # fmt: skip
+            m.d.comb += self.scan[name].eq(layer[name])
+        for name in ("row_lines", "row_pitch", "outputs", "words", "low", "high"):
+            m.d.comb += self.banks.tile[name].eq(layer[name])
+        m.d.comb += [
+            self.scan.address.eq(loop.address), self.scan.y.eq(loop.y), self.scan.x.eq(loop.x),
+            self.scan.closes.eq(layer.last), self.scan.tag.bank.eq(bank), self.scan.tag.codebook.eq(layer.codebook),
+        ]  # fmt: skip
+        m.d.comb += [there.eq(here) for there, here in zip(self.tiles, self.banks.tiles, strict=True)]
+        if self.params.refill:
+            m.d.comb += self.scan.tag.tile.eq(Cat(layer.refill & ~layer.buffer, layer.refill & layer.buffer))

@@ -37,7 +37,7 @@ class Core(wiring.Component):
     Members
     -------
     restart : synchronous reset of everything but the memories; the accumulators are then cleared.
-    start, first, busy, done, error, index : see `Control`.
+    start, first, batch, busy, done, error, index : see `Control`.
     now : cycles since start, counting while the run lasts.
     write : a memory word, one a cycle, while not busy.
     tiles : the refill stream, taken while busy (only with ``params.refill``).
@@ -49,7 +49,8 @@ class Core(wiring.Component):
         widest = max(memory_shape(params, m)[2] for m in (Memory.ACTIVATIONS, Memory.DESCRIPTORS, Memory.RECORDS))
         super().__init__({
             "restart": In(1),
-            "start": In(1), "first": In(16), "busy": Out(1), "done": Out(1), "error": Out(Error), "index": Out(16),
+            "start": In(1), "first": In(16), "batch": In(16),
+            "busy": Out(1), "done": Out(1), "error": Out(Error), "index": Out(16),
             "now": Out(32),
             "write": In(stream.Signature(memory_write(params), always_ready=True)),
             "read": In(stream.Signature(memory_access(params), always_ready=True)),
@@ -70,7 +71,7 @@ class Core(wiring.Component):
         self.writebacks = [
             placed(m, f"writeback_{n}", Writeback, WRITEBACK_MODULE, params, platform) for n in range(params.groups)
         ]
-        self.acts = [Sram(ACT_BITS * LANES, params.act_lines) for _ in range(params.groups)]
+        self.acts = [Sram(ACT_BITS * LANES, params.act_lines, log=True) for _ in range(params.groups)]
         for n, acts in enumerate(self.acts):
             m.submodules[f"acts_{n}"] = acts
         self._run(m)
@@ -85,79 +86,81 @@ class Core(wiring.Component):
         """Control, scan, drain and counters among one another."""
         control, scan, drain, counters = self.control, self.scan, self.drain, self.counters
         m.d.comb += [
-            control.start.eq(self.start), control.first.eq(self.first), self.busy.eq(control.busy),
-            self.done.eq(control.done), self.error.eq(control.error), self.index.eq(control.index),
-            control.r_data.eq(self.descriptors.r_data),
-            scan.start.eq(control.scan_start), scan.request.eq(control.scan), control.scanned.eq(scan.finished),
+            control.start.eq(self.start), control.first.eq(self.first), control.batch.eq(self.batch),
+            self.busy.eq(control.busy), self.done.eq(control.done), self.error.eq(control.error),
+            self.index.eq(control.index), control.r_data.eq(self.descriptors.r_data),
+            scan.start.eq(control.scan_start), scan.request.eq(control.scan), control.scan_ready.eq(scan.ready),
+            control.scan_busy.eq(scan.busy), control.scan_fault.eq(scan.fault), control.write_fault.eq(drain.fault),
+            control.scanned.eq(scan.finished & scan.closes), control.scanned_bank.eq(scan.o.p.tag.bank),
             scan.open.eq(control.open),
-            # What write-back of the layer before has done so far: nothing until it has begun.
-            scan.limit.eq(Mux(drain.draining & (drain.bank != control.front), drain.line, 0)),
+            # What write-back of the tile before has done so far: nothing until it has begun.
+            scan.limit.eq(Mux(
+                drain.draining & (drain.bank != control.front), drain.line,
+                Mux(control.front, control.tiles[0].destination, control.tiles[1].destination),
+            )),
             drain.computed.eq(control.computed),
-            control.written.eq(drain.written), control.written_bank.eq(drain.bank), control.draining.eq(drain.draining),
+            control.written.eq(drain.written), control.written_bank.eq(drain.bank),
             counters.start.eq(self.start & ~self.busy), self.now.eq(counters.now),
-            counters.accept.eq(control.accept & ~control.continues),
-            counters.accept_bank.eq(control.scan.tag.bank),
-            counters.front.eq(control.front), counters.finished.eq(control.finished),
+            counters.accept_layer.eq(control.accept_layer), counters.front_layer.eq(control.front_layer),
+            counters.ends.eq(control.ends), counters.finished.eq(control.finished),
             counters.counting.eq(control.counting),
             counters.written.eq(drain.written), counters.written_bank.eq(drain.bank),
             counters.skipped.eq(scan.skipped), counters.blocked.eq(scan.o.valid & ~scan.o.ready),
+            counters.scan_bank.eq(scan.o.p.tag.bank),
             self.records.w_en.eq(counters.write), self.records.w_data.eq(counters.record),
-            self.records.w_addr.eq(Mux(counters.bank, control.number[1], control.number[0])),
+            self.records.w_addr.eq(Mux(counters.layer, control.number[1], control.number[0])),
         ]  # fmt: skip
         for bank in range(2):
-            m.d.comb += drain.layer[bank].eq(control.layer[bank])
+            m.d.comb += [
+                drain.tile[bank].eq(control.tiles[bank]), counters.layer_of[bank].eq(control.layer_of[bank]),
+            ]  # fmt: skip
 
     def _refill(self, m: Module) -> None:
         """The stream of tiles, and which buffers the scan may use."""
         m.submodules.refill = refill = self.refill = Refill(self.params)
         connect(m, flipped(self.tiles), refill.i)
-        buffer = Signal()
-        with m.If(self.control.scan_start):
-            m.d.sync += buffer.eq(self.control.scan.tag.tile[1])
-        tiled = Signal()
-        with m.If(self.control.scan_start):
-            m.d.sync += tiled.eq(self.control.scan.tag.tile.any())
+        tile = self.scan.o.p.tag.tile
         busy = [Cat(pe.tile_busy[n] for pe in self.pes).any() for n in range(2)]
         m.d.comb += [
             refill.enable.eq(self.busy & ~self.control.clear),
-            refill.scanned.eq(self.scan.finished & tiled), refill.buffer.eq(buffer),
+            refill.taken.eq(Mux(self.scan.taken, self.scan.taken_tile, 0)),
+            refill.scanned.eq(Mux(self.scan.finished, tile, 0)),
             refill.pe_busy.eq(Cat(*busy)), self.scan.loaded.eq(refill.loaded),
             self.counters.refill.eq(self.scan.waiting),
         ]  # fmt: skip
 
     def _broadcast(self, m: Module) -> None:
-        """Scan to all PEs, through one register; a column fires when every queue has credit."""
-        column = Signal(broadcast(self.params))
+        """Scan to all PEs, through one register; a vector fires when every queue has credit."""
+        sent = Signal(broadcast(self.params))
         valid = Signal()
         m.d.comb += self.scan.o.ready.eq(Cat(pe.credit for pe in self.pes).all())
-        m.d.sync += [valid.eq(self.scan.o.valid & self.scan.o.ready), column.eq(self.scan.o.payload)]
+        m.d.sync += [valid.eq(self.scan.o.valid & self.scan.o.ready), sent.eq(self.scan.o.payload)]
         busy = [Cat(pe.busy[bank] for pe in self.pes).any() for bank in range(2)]
         m.d.comb += self.control.pe_busy.eq(Cat(*busy))
         for n, pe in enumerate(self.pes):
             m.d.comb += [
-                pe.i.valid.eq(valid), pe.i.payload.eq(column), pe.restart.eq(self.restart),
-                pe.codebook[0].eq(self.control.codebook[0]), pe.codebook[1].eq(self.control.codebook[1]),
-                pe.fold.eq(self.control.fold),
-                self.counters.activity[n].eq(pe.activity),
-                pe.drain.bank.eq(self.drain.request.bank), pe.drain.slot.eq(self.drain.request.slot),
-                pe.drain.clear.eq(self.drain.request.clear), pe.drain.clear_all.eq(self.control.clear),
-                pe.drain.clear_slot.eq(
-                    Mux(self.control.clear, self.control.clear_slot, self.drain.request.clear_slot)
-                ),
+                pe.i.valid.eq(valid), pe.i.payload.eq(sent), pe.restart.eq(self.restart),
+                pe.maximum.eq(self.control.maxima), self.counters.activity[n].eq(pe.activity),
             ]  # fmt: skip
 
     def _write_back(self, m: Module) -> None:
         """Accumulators through the write-back groups into the activation memory."""
+        drain, control = self.drain, self.control
         for n, writeback in enumerate(self.writebacks):
-            first = n * self.params.group
-            m.d.comb += [writeback.i.valid.eq(self.drain.step.valid), writeback.i.payload.eq(self.drain.step.payload)]
-            m.d.comb += writeback.restart.eq(self.restart)
             m.d.comb += [
-                sums.eq(pe.sum)
-                for sums, pe in zip(writeback.sums, self.pes[first : first + self.params.group], strict=True)
-            ]
-            m.d.comb += self.counters.saturated[n].eq(writeback.saturated)
-        m.d.comb += self.drain.write.eq(self.writebacks[0].o.valid)
+                writeback.read.eq(drain.read), writeback.address.eq(drain.address),
+                writeback.low.eq(drain.low), writeback.high.eq(drain.high), writeback.restart.eq(self.restart),
+                self.counters.saturated[n].eq(writeback.saturated),
+            ]  # fmt: skip
+            first = n * self.params.group
+            for k, pe in enumerate(self.pes[first : first + self.params.group]):
+                m.d.comb += [
+                    writeback.sums[k].eq(pe.sum),
+                    pe.drain.bank.eq(drain.bank), pe.drain.slot.eq(writeback.slot),
+                    pe.drain.clear.eq(writeback.clear[k]), pe.drain.clear_all.eq(control.clear),
+                    pe.drain.clear_slot.eq(Mux(control.clear, control.clear_slot, writeback.clear_slot)),
+                ]  # fmt: skip
+        m.d.comb += drain.flush.eq(self.writebacks[0].o.valid)
 
     def _host(self, m: Module) -> None:
         """The host's words to their memories, and what it may read back."""
@@ -196,11 +199,12 @@ class Core(wiring.Component):
             m.d.sync += [memory.eq(request.memory), group.eq(request.unit)]
         for n, (writeback, acts) in enumerate(zip(self.writebacks, self.acts, strict=True)):
             m.d.comb += [
-                writeback.w_en.eq(writes(Memory.BIAS, n)), writeback.w_addr.eq(to.address), writeback.w_data.eq(word),
+                writeback.w_en.eq(writes(Memory.OUTPUTS, n)), writeback.w_addr.eq(to.address),
+                writeback.w_data.eq(word),
                 acts.w_en.eq(writes(Memory.ACTIVATIONS, n)), acts.w_addr.eq(to.address), acts.w_data.eq(word),
                 acts.r_en.eq(self.scan.r_en), acts.r_addr.eq(self.scan.r_addr), self.scan.r_data[n].eq(acts.r_data),
             ]  # fmt: skip
-            with m.If(writeback.o.valid):
+            with m.If(self.drain.write):
                 m.d.comb += [
                     acts.w_en.eq(1), acts.w_addr.eq(self.drain.line), acts.w_data.eq(writeback.o.payload),
                 ]  # fmt: skip

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.layouts import record
-from hw.params import LANES, Params
+from hw.params import Params
 from hw.population import ones
 from hw.streams import event
 
@@ -15,32 +15,36 @@ __all__ = ["Counters"]
 
 
 class Counters(wiring.Component):
-    """Count what happens in each accumulator bank and hand out a record when its layer is written back.
+    """Count what happens for each layer, and hand out its record when its last tile is written back.
 
-    ``entries`` and ``padding`` belong to the layer of the entry. ``starved`` (PE cycles without an entry),
-    ``blocked``, ``skipped`` and ``refill`` belong to the layer accepted last; for the last layer of a run, cycles count
-    until it is finished. So over a run, ``entries + starved == pes * sum(cycles)``.
+    Two layers can be under way, of even and of odd number; a bank belongs to one of them at a time. ``entries`` and
+    ``padding`` belong to the layer of the entry, ``blocked`` and ``skipped`` to that of the vector that waits or is
+    skipped. ``starved`` (PE cycles without an entry) and ``refill`` belong to the layer accepted last; for the last
+    layer of a run, cycles count until it is finished. So over a run, ``entries + starved == pes * sum(cycles)``.
+
+    A layer is accepted with its first tile. It is finished when all its tiles are, and written with its last one.
 
     Timing: ``write`` and ``record`` come 1 cycle after ``written``.
 
     Members
     -------
     now : cycles since the run began.
-    accept, front, finished, counting, written, written_bank : see `Control`. `accept`: not of a tile that goes on
-        with the sums of the one before.
-    blocked, skipped, refill : of this cycle. saturated : for each group, of this cycle.
+    accept_layer, front_layer, layer_of, ends, finished, counting, written, written_bank : see `Control`.
+    blocked, skipped, scan_bank : of this cycle, and the bank of the vector. refill : of this cycle.
+    saturated : for each group, of this cycle.
     activity : of all PEs.
+    write, layer, record : the record of this layer (parity) is complete.
     """
 
     def __init__(self, params: Params) -> None:
         self.params = params
         super().__init__({
             "start": In(1), "now": Out(32),
-            "accept": In(1), "accept_bank": In(1), "front": In(1), "finished": In(2), "counting": In(1),
-            "written": In(1), "written_bank": In(1),
-            "blocked": In(1), "skipped": In(range(LANES + 1)), "refill": In(1), "saturated": In(params.groups),
+            "accept_layer": In(1), "front_layer": In(1), "layer_of": In(1).array(2), "ends": In(2), "finished": In(2),
+            "counting": In(1), "written": In(1), "written_bank": In(1),
+            "blocked": In(1), "skipped": In(1), "scan_bank": In(1), "refill": In(1), "saturated": In(params.groups),
             "activity": In(event(params)).array(params.pes),
-            "write": Out(1), "bank": Out(1), "record": Out(record(params)),
+            "write": Out(1), "layer": Out(1), "record": Out(record(params)),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -53,45 +57,54 @@ class Counters(wiring.Component):
         # Population counts take a cycle; what they are added to is delayed to match.
         records = [Signal(record(self.params), name=f"record_{n}") for n in range(2)]
         idle = Signal(range(pes + 1))
-        front, counting = [self.front], [self.counting]
+        front, counting = [self.front_layer], [self.counting]
         for n in range(2):
             front.append(Signal(name=f"front_{n}"))
             counting.append(Signal(name=f"counting_{n}"))
             m.d.sync += [front[n + 1].eq(front[n]), counting[n + 1].eq(counting[n])]
         m.d.sync += idle.eq(ones(~self.activity[pe].entry for pe in range(pes)))
+        entries = [Signal(range(pes + 1), name=f"entries_{n}") for n in range(2)]
+        padding = [Signal(range(pes + 1), name=f"padding_{n}") for n in range(2)]
         for n in range(2):
-            entries = Signal(range(pes + 1), name=f"entries_{n}")
-            padding = Signal(range(pes + 1), name=f"padding_{n}")
             mine = [(self.activity[pe], self.activity[pe].bank == n) for pe in range(pes)]
             m.d.sync += [
-                entries.eq(ones(activity.entry & here for activity, here in mine)),
-                padding.eq(ones(activity.padding & here for activity, here in mine)),
-                records[n].entries.eq(records[n].entries + entries),
-                records[n].padding.eq(records[n].padding + padding),
+                entries[n].eq(ones(activity.entry & here for activity, here in mine)),
+                padding[n].eq(ones(activity.padding & here for activity, here in mine)),
             ]
+        for n in range(2):
+            here = [self.layer_of[bank] == n for bank in range(2)]
+            scanned = Mux(self.scan_bank, here[1], here[0])
+            m.d.sync += [
+                records[n].entries.eq(
+                    records[n].entries + Mux(here[0], entries[0], 0) + Mux(here[1], entries[1], 0)
+                ),
+                records[n].padding.eq(
+                    records[n].padding + Mux(here[0], padding[0], 0) + Mux(here[1], padding[1], 0)
+                ),
+                records[n].blocked.eq(records[n].blocked + (self.blocked & scanned)),
+                records[n].skipped.eq(records[n].skipped + (self.skipped & scanned)),
+            ]  # fmt: skip
             with m.If((front[2] == n) & counting[2]):
                 m.d.sync += records[n].starved.eq(records[n].starved + idle)
-            with m.If(self.front == n):
-                m.d.sync += [
-                    records[n].blocked.eq(records[n].blocked + self.blocked),
-                    records[n].skipped.eq(records[n].skipped + self.skipped),
-                    records[n].refill.eq(records[n].refill + self.refill),
-                ]
-            with m.If(self.finished[n]):
+            with m.If(self.front_layer == n):
+                m.d.sync += records[n].refill.eq(records[n].refill + self.refill)
+            with m.If((self.finished[0] & here[0]) | (self.finished[1] & here[1])):
                 m.d.sync += records[n].finished.eq(self.now - 1)
-            with m.If(self.accept & (self.accept_bank == n)):
+            with m.If(self.accept_layer & (self.front_layer != n)):
                 m.d.sync += [records[n].eq(0), records[n].accepted.eq(self.now)]
 
-        # One layer at a time is written back, so its saturations need no bank.
+        # One tile at a time is written back, layer after layer, so saturations need no bank.
         saturated = Signal(32)
-        m.d.sync += [
-            saturated.eq(saturated + ones(self.saturated[group] for group in range(self.params.groups))),
-            self.write.eq(self.written), self.bank.eq(self.written_bank),
+        total = Signal(32)
+        layer, ends = Signal(), Signal()
+        m.d.comb += [
+            total.eq(saturated + ones(self.saturated[group] for group in range(self.params.groups))),
+            layer.eq(Mux(self.written_bank, self.layer_of[1], self.layer_of[0])),
+            ends.eq(self.written & self.ends.bit_select(self.written_bank, 1)),
         ]  # fmt: skip
-        with m.If(self.written):
-            m.d.sync += saturated.eq(0)
-            for n in range(2):
-                with m.If(self.written_bank == n):
-                    m.d.sync += self.record.eq(records[n])
-            m.d.sync += [self.record.saturated.eq(saturated), self.record.written.eq(self.now + 1)]
+        m.d.sync += [
+            saturated.eq(Mux(ends, 0, total)), self.write.eq(ends), self.layer.eq(layer),
+            self.record.eq(Mux(layer, records[1], records[0])),
+            self.record.saturated.eq(total), self.record.written.eq(self.now + 1),
+        ]  # fmt: skip
         return m

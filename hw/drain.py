@@ -1,104 +1,85 @@
-"""Drain: walks the accumulators of a finished layer and steers all write-back groups in lockstep."""
+"""Drain: walks the output table for each finished tile and steers all write-back groups in lockstep."""
 
 from __future__ import annotations
 
 from amaranth import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import Function
-from hw.params import LANES, Params
-from hw.streams import drain_request, drain_step, layer_output
+from hw.params import Params
+from hw.streams import LINE_BITS, output_tile
 from hw.writeback import Writeback
 
 __all__ = ["Drain"]
 
 
 class Drain(wiring.Component):
-    """Write the layers back in the order in which they were accepted, each while the next is computed.
+    """Write the tiles back in the order in which they were accepted, each while the next is computed.
 
-    Slot by slot, PE by PE of each group: one accumulator a cycle and group, ``slots * group`` cycles a layer.
-    In the last ``fragment_slots`` slots ``2**fragment_log2`` neighbours make one output.
-    A slot is cleared behind the reader, so the bank is zero when it is released.
+    One word of the output table a cycle, in all groups at once. The lines of a tile are written in rising order: rows
+    of ``row_lines`` lines, ``row_pitch`` lines from the first of a row to the first of the next.
 
-    Timing: the first accumulator is read 1 cycle after ``computed`` is seen; the last activation vector of a layer is
-    written `FLUSH` cycles after its last accumulator is read, in the cycle of ``written``.
+    Timing: the first word is addressed 1 cycle after ``computed`` is seen, then one a cycle; ``written`` comes
+    ``Writeback.LATENCY`` cycles after the last one is addressed, in the cycle in which what it flushes is written.
+    ``computed`` of the next tile is seen 1 cycle after that at the earliest.
 
     Members
     -------
-    computed : for each bank, its layer's sums are complete (stays high until ``written``).
-    layer : for each bank, where its outputs go and how.
-    request : to the accumulators of all PEs. step : to the write-back groups (one cycle after).
-    write : an activation vector is written in this cycle by every group, at `line`.
-    draining : write-back is under way: all lines of the layer in `bank` before `line` are written.
-    written, bank : the last activation vector of the layer in `bank` is written in this cycle.
+    computed : for each bank, its tile's sums are complete (stays high until ``written``).
+    tile : for each bank, where its outputs go and how.
+    read, address : the word of the output table to take. low, high : limits of the tile's results.
+    flush : the groups hand out a vector in this cycle. write, line : it is written, there.
+    draining : write-back is under way: all lines of the tile in `bank` before `line` are written.
+    written, bank : the last word of the tile in `bank` is through in this cycle.
+    fault : the vector would be written beyond the activation memory; it is not.
     """
-
-    FLUSH = 1 + Writeback.LATENCY
 
     def __init__(self, params: Params) -> None:
         self.params = params
+        tile = output_tile(params)
         super().__init__({
-            "computed": In(2), "layer": In(layer_output(params)).array(2),
-            "request": Out(drain_request(params)),
-            "step": Out(stream.Signature(drain_step(params), always_ready=True)),
-            "write": In(1), "line": Out(16),
-            "draining": Out(1),
-            "written": Out(1), "bank": Out(1),
+            "computed": In(2), "tile": In(tile).array(2),
+            "read": Out(1), "address": Out(range(params.output_words)),
+            "low": Out(tile["low"].shape), "high": Out(tile["high"].shape),
+            "flush": In(1), "write": Out(1), "line": Out(LINE_BITS),
+            "draining": Out(1), "written": Out(1), "bank": Out(1), "fault": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        layer = Signal(layer_output(self.params))
-        slot = Signal(16)
-        pe = Signal(3)
-        lane = Signal(3)
-        bias = Signal(16)
-        flushing = Signal(range(self.FLUSH))
-        reading = Signal()
-        last_pe = Signal()
-        last = Signal()
-        others = Signal(3)  # bits of the PE number within the run of PEs that share an output
-        ends = Signal()  # an output ends with this PE
+        tile = Signal(output_tile(self.params))
+        left = Signal(16)  # words
+        in_row = Signal(16)  # lines of the row that are written
+        row = Signal(LINE_BITS)  # first line of the row
+        flushing = Signal(range(Writeback.LATENCY + 1))
+        next_row = Signal(LINE_BITS)
+        beyond = Signal()
         m.d.comb += [
-            layer.eq(Mux(self.bank, self.layer[1], self.layer[0])),
-            last_pe.eq(pe == self.params.group - 1),
-            last.eq(last_pe & (slot + 1 == layer.slots)),
-            ends.eq((pe & others) == others),
-            self.request.bank.eq(self.bank), self.request.slot.eq(slot),
+            tile.eq(Mux(self.bank, self.tile[1], self.tile[0])),
+            self.low.eq(tile.low), self.high.eq(tile.high),
+            next_row.eq(row + tile.row_pitch),
+            beyond.eq(self.line >= self.params.act_lines),
+            self.write.eq(self.flush & ~beyond), self.fault.eq(self.flush & beyond),
         ]  # fmt: skip
-        m.d.sync += [
-            self.step.valid.eq(reading),
-            self.step.p.pe.eq(pe), self.step.p.lane.eq(lane), self.step.p.bias.eq(bias),
-            self.step.p.first.eq((pe & others) == 0), self.step.p.last.eq(ends),
-            self.step.p.flush.eq(ends & ((lane == LANES - 1) | last)),
-            self.step.p.shift.eq(layer.shift), self.step.p.relu.eq(layer.function == Function.RELU),
-            # One cycle behind the reader, which is then at another slot: no accumulator is read and
-            # cleared in the same cycle.
-            self.request.clear.eq(reading & last_pe), self.request.clear_slot.eq(slot),
-        ]  # fmt: skip
-        with m.If(self.write):
-            m.d.sync += self.line.eq(self.line + 1)
-        with m.If(slot >= layer.slots - layer.fragment_slots):
-            m.d.comb += others.eq((1 << layer.fragment_log2) - 1)
+        with m.If(self.flush):
+            with m.If(in_row + 1 == tile.row_lines):
+                m.d.sync += [in_row.eq(0), row.eq(next_row), self.line.eq(next_row)]
+            with m.Else():
+                m.d.sync += [in_row.eq(in_row + 1), self.line.eq(self.line + 1)]
 
         with m.FSM():
             with m.State("Idle"):
                 with m.If(self.computed.bit_select(self.bank, 1)):
                     m.d.sync += [
-                        slot.eq(0), pe.eq(0), lane.eq(0), bias.eq(layer.bias),
-                        self.line.eq(layer.destination), self.draining.eq(1),
+                        self.address.eq(tile.outputs), left.eq(tile.words), in_row.eq(0), row.eq(tile.destination),
+                        self.line.eq(tile.destination), self.draining.eq(1),
                     ]  # fmt: skip
                     m.next = "Read"
             with m.State("Read"):
-                m.d.comb += reading.eq(1)
-                m.d.sync += pe.eq(pe + 1)
-                with m.If(ends):
-                    m.d.sync += [lane.eq(lane + 1), bias.eq(bias + 1)]
-                with m.If(last_pe):
-                    m.d.sync += [pe.eq(0), slot.eq(slot + 1)]
-                with m.If(last):
-                    m.d.sync += flushing.eq(self.FLUSH - 1)
+                m.d.comb += self.read.eq(1)
+                m.d.sync += [self.address.eq(self.address + 1), left.eq(left - 1)]
+                with m.If(left == 1):
+                    m.d.sync += flushing.eq(Writeback.LATENCY - 1)
                     m.next = "Flush"
             with m.State("Flush"):
                 m.d.sync += flushing.eq(flushing - 1)

@@ -8,7 +8,7 @@ from importlib import resources
 
 from hw.accelerator import TOP_MODULE, Accelerator
 from hw.core import PE_MODULE, WRITEBACK_MODULE
-from hw.layouts import Memory, fields, identity, memory_shape, pointer_block, record, weight_word
+from hw.layouts import Memory, fields, identity, memory_shape, output_word, pointer_block, record, weight_word
 from hw.layouts import descriptor as descriptor_layout
 from hw.params import Params
 from hw.pe import ProcessingElement
@@ -45,6 +45,7 @@ def memory_map(params: Params) -> dict[str, object]:
     layouts = {
         "WEIGHTS": weight_word(params),
         "POINTERS": pointer_block(params),
+        "OUTPUTS": output_word(params),
         "DESCRIPTORS": descriptor_layout(params),
         "RECORDS": record(params),
     }

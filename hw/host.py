@@ -49,7 +49,7 @@ class Host(wiring.Component):
         widest = max(memory_shape(params, m)[2] for m in (Memory.ACTIVATIONS, Memory.DESCRIPTORS, Memory.RECORDS))
         super().__init__({
             "bus": In(axi_lite()), "irq": Out(1),
-            "restart": Out(1), "start": Out(1), "first": Out(16),
+            "restart": Out(1), "start": Out(1), "first": Out(16), "batch": Out(16, init=1),
             "busy": In(1), "done": In(1), "error": In(Error), "index": In(16), "now": In(32),
             "write": Out(stream.Signature(memory_write(params), always_ready=True)),
             "read": Out(stream.Signature(memory_access(params), always_ready=True)),
@@ -64,8 +64,9 @@ class Host(wiring.Component):
         enabled = Signal()
         cycles = Signal(32)
         select = Signal(memory_access(self.params))
-        part = Signal(4)
-        last_part = Signal(4)
+        most = max(-(-memory_shape(self.params, memory)[2] // 32) for memory in Memory)
+        part = Signal(range(most))
+        last_part = Signal(range(most))
         with m.Switch(select.memory):
             for memory in Memory:
                 with m.Case(memory.value):
@@ -88,6 +89,7 @@ class Host(wiring.Component):
             "STATUS": Cat(self.busy, done, refused, Const(0, 1), Value.cast(self.error), Const(0, 8), self.index),
             "INTERRUPT": enabled,
             "FIRST": self.first,
+            "BATCH": self.batch,
             "CYCLES": cycles,
             "SELECT": Cat(select.memory, Const(0, 4), select.unit),
             "ADDRESS": select.address,
@@ -128,6 +130,8 @@ class Host(wiring.Component):
                     m.d.sync += enabled.eq(bus.wdata[0])
                 with m.Case(offset("FIRST")):
                     m.d.sync += self.first.eq(bus.wdata)
+                with m.Case(offset("BATCH")):
+                    m.d.sync += self.batch.eq(bus.wdata)
                 with m.Case(offset("SELECT")):
                     m.d.sync += [select.memory.eq(bus.wdata[:4]), select.unit.eq(bus.wdata[8:16]), part.eq(0)]
                 with m.Case(offset("ADDRESS")):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,20 +17,32 @@ __all__ = ["Mac"]
 class Mac(wiring.Component):
     """Add products to accumulators, one a cycle, also onto the same accumulator in successive cycles.
 
-    Two banks: while one is written back and cleared, entries of the next layer add to the other. The bank
-    travels with each entry, so layers may follow one another without waiting for the slowest PE.
+    Two banks: while one is written back and cleared, entries of the next tile add to the other. The bank
+    travels with each entry, so tiles may follow one another without waiting for the slowest PE.
 
-    Numerics: int16 × int16 = int32 product, exact; the sum wraps modulo ``2**acc_bits``.
+    Numerics: int16 × int16 = int32 product, exact; the sum wraps modulo ``2**acc_bits``. In a bank with ``maximum``
+    an entry does not add: accumulator = max(accumulator, act + 32768), whatever its weight. There a cleared
+    accumulator stands for -32768, the lowest activation, and values lie in 0 … 65535.
 
-    Timing: a sum is written 1 cycle after its operands arrive. ``sum`` follows ``drain.slot`` by 1 cycle.
+    Timing: a sum is written `LATENCY` cycles after its operands arrive. ``sum`` follows ``drain.slot`` and
+    ``drain.bank`` by 1 cycle.
     Bypass: the accumulator is read in the cycle in which the entry before it writes; if it is the same
     one, the sum just written is used instead of the memory's answer. The entry before that has left.
+
+    No accumulator is read and written in the same cycle, where the memory's answer is not specified. Between
+    entries, the bypass above sees to it. Between entries and write-back, control does: ``drain.bank`` and ``clear``
+    only ever name a bank that no entry is on its way to, and ``clear_all`` comes while the array is idle. Within
+    write-back, the output table does: an accumulator is cleared in the cycle after it was read, while that of the
+    next word is read, and the compiler lets at most one word of a tile use an accumulator. Where a word repeats an
+    address nonetheless (it names another PE, or it has no effect), nobody uses the answer.
 
     Members
     -------
     i : operands (always ready).
-    done, done_tag : the last entry of a column was written in this cycle, and what the column belonged to.
-    drain : write-back's read and clear requests; it only touches a bank that no entry is on its way to.
+    done, done_tag : the last entry of a vector was written in this cycle, and what the vector belonged to.
+    maximum : for each bank, its layer takes maxima; does not change while an entry of the bank is on its way.
+    drain : write-back's read and clear requests to this PE: `slot` of `bank` is read in every cycle in which no entry
+        reads that bank; with ``clear``, `clear_slot` of `bank` becomes zero; with ``clear_all``, that of both banks.
     sum : accumulator that `drain` asked for, int`acc_bits`.
 
     Source: EIE section IV, "Arithmetic Unit" (bypass) and "Activation Read/Write" (two banks).
@@ -44,6 +56,7 @@ class Mac(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(product_operands(params), always_ready=True)),
             "done": Out(1), "done_tag": Out(tag(params)),
+            "maximum": In(2),
             "drain": In(drain_request(params)),
             "sum": Out(signed(params.acc_bits)),
         })  # fmt: skip
@@ -59,19 +72,33 @@ class Mac(wiring.Component):
         bank = held.bank
         row = Signal(params.row_bits)
         forward = Signal()
+        takes_maximum = Signal()
         previous = Signal(signed(params.acc_bits))
         stored = Signal(signed(params.acc_bits))
+        before = Signal(signed(params.acc_bits))
         total = Signal(signed(params.acc_bits))
 
+        act = self.i.p.act
+        maximum = self.maximum.bit_select(self.i.p.tag.bank, 1)
+        from_lowest = Cat(act[:-1], ~act[-1])  # act + 32768
         m.d.sync += [
-            product.eq(self.i.p.weight.raw.as_signed() * self.i.p.act.as_signed()),
+            product.eq(Mux(maximum, from_lowest, self.i.p.weight.raw.as_signed() * act.as_signed())),
+            takes_maximum.eq(maximum),
             valid.eq(self.i.valid), last.eq(self.i.p.last), held.eq(self.i.p.tag), row.eq(self.i.p.row),
             forward.eq(valid & (row == self.i.p.row) & (bank == self.i.p.tag.bank)),
             previous.eq(total),
         ]  # fmt: skip
+
+        added = Signal(params.acc_bits)
+        larger = Signal(ACT_BITS)
         m.d.comb += [
             stored.eq(Mux(bank, self.banks[1].r_data, self.banks[0].r_data)),
-            total.eq(Mux(forward, previous, stored) + product),  # the carry out is dropped: sums wrap
+            before.eq(Mux(forward, previous, stored)),
+            added.eq(before + product),  # the carry out is dropped: sums wrap
+            larger.eq(Mux(product[:ACT_BITS] > before[:ACT_BITS], product[:ACT_BITS], before[:ACT_BITS])),
+            # Two values below 2**16 add up to less than 2**17: from there on the sum is zero as it is, and the
+            # longest part of its carry chain ends without a multiplexer behind it.
+            total.eq(Cat(Mux(takes_maximum, larger, added[: ACT_BITS + 1]), added[ACT_BITS + 1 :])),
             self.done.eq(valid & last), self.done_tag.eq(held),
         ]  # fmt: skip
 

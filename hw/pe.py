@@ -1,4 +1,4 @@
-"""Processing element: pointer read, queue, weight read, decode, multiply-accumulate in a row."""
+"""Processing element: pointer read, queue, expander, weight read, decode, multiply-accumulate in a row."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from hw.activation_queue import ActivationQueue
+from hw.expander import Expander
 from hw.layouts import Memory
 from hw.mac import Mac
 from hw.params import Params
@@ -21,23 +22,26 @@ __all__ = ["ProcessingElement"]
 class ProcessingElement(wiring.Component):
     """One PE with all its memories.
 
-    Timing: a column that arrives at ``i`` in cycle t with an idle PE is selected entry by entry from t + 6
-    and its first sum is written in t + 9; one entry a cycle. `SELECT_TO_WRITE` cycles lie between the
-    selection of an entry and its write.
+    Timing: a vector that arrives at ``i`` in cycle t is written into the queue, or dropped, in t + `TO_QUEUE`. With an
+    idle PE its entries are selected one a cycle from t + `TO_SELECT` on, and the first sum is written in
+    t + `TO_SELECT` + `SELECT_TO_WRITE`. One entry a cycle, without a bubble between columns or vectors.
 
     Members
     -------
-    i : broadcast columns (always ready; send only while ``credit``).
+    i : broadcast vectors (always ready; send only while ``credit``).
     credit : registered credit flag of the queue.
-    busy : for each bank, a column is anywhere between ``i`` and the accumulators. tile_busy : for each tile buffer.
+    busy : for each bank, a vector is anywhere between ``i`` and the accumulators: from the cycle after it arrived to
+        the one in which it is dropped or its last sum is written. tile_busy : for each tile buffer.
     activity : what was selected in the cycle before.
-    drain, sum : write-back's port to the accumulators.
-    codebook, fold : codebook number of each bank, and whether its layer is folded.
+    drain, sum : write-back's port to the accumulators (see `Mac`).
+    maximum : for each bank, its layer takes maxima instead of sums (see `Mac`).
     restart : synchronous reset of everything but the memories.
     host : words for the weight, pointer and codebook memories, one a cycle, while the PE is idle.
     """
 
-    SELECT_TO_WRITE = 3
+    TO_QUEUE = PointerRead.LATENCY
+    TO_SELECT = TO_QUEUE + ActivationQueue.LATENCY + Expander.LATENCY + WeightRead.TAKE_TO_SELECT
+    SELECT_TO_WRITE = 1 + WeightDecode.LATENCY + Mac.LATENCY
 
     def __init__(self, params: Params) -> None:
         self.params = params
@@ -53,7 +57,7 @@ class ProcessingElement(wiring.Component):
             "activity": Out(event(params)),
             "drain": In(drain_request(params)),
             "sum": Out(signed(params.acc_bits)),
-            "codebook": In(4).array(2), "fold": In(2),
+            "maximum": In(2),
             "host": In(stream.Signature(host_write(params), always_ready=True)),
             "restart": In(1),
         })  # fmt: skip
@@ -62,20 +66,20 @@ class ProcessingElement(wiring.Component):
         m = Module()
         m.submodules.pointer_read = pointers = self.pointer_read = PointerRead(self.params)
         m.submodules.queue = queue = self.queue = ActivationQueue(self.params)
+        m.submodules.expander = expander = self.expander = Expander(self.params)
         m.submodules.weight_read = weights = self.weight_read = WeightRead(self.params)
         m.submodules.weight_decode = decode = self.weight_decode = WeightDecode(self.params)
         m.submodules.mac = mac = self.mac = Mac(self.params)
 
         connect(m, wiring.flipped(self.i), pointers.i)
         connect(m, pointers.o, queue.i)
-        connect(m, queue.o, weights.i)
+        connect(m, queue.o, expander.i)
+        connect(m, expander.o, weights.i)
         connect(m, weights.o, decode.i)
         connect(m, decode.o, mac.i)
         m.d.comb += [
             self.credit.eq(queue.credit),
-            mac.drain.eq(self.drain), self.sum.eq(mac.sum),
-            decode.codebook[0].eq(self.codebook[0]), decode.codebook[1].eq(self.codebook[1]),
-            decode.fold.eq(self.fold),
+            mac.drain.eq(self.drain), self.sum.eq(mac.sum), mac.maximum.eq(self.maximum),
             self.activity.entry.eq(weights.o.valid),
             self.activity.padding.eq(weights.o.valid & (weights.o.p.code == 0)),
             self.activity.bank.eq(weights.o.p.tag.bank),
@@ -88,7 +92,7 @@ class ProcessingElement(wiring.Component):
                 block.w_data.eq(self.host.p.data),
             ]
 
-        # Columns on their way; at most one enters and two leave in a cycle (dropped, finished).
+        # Vectors on their way; at most one enters and two leave in a cycle (dropped, finished).
         def on_their_way(name: str, entered: Value, dropped: Value, finished: Value) -> Value:
             pending = Signal(range(self.params.queue_depth + 32), name=f"pending_{name}")
             m.d.sync += pending.eq(

@@ -17,7 +17,7 @@ class Refill(wiring.Component):
     """Unpack the refill stream: packets of a header (`hw.layouts.refill_header`) and the words that it counts.
 
     Two buffers: while the PEs work on one, the other is filled. A packet waits until its buffer is free, which
-    holds the stream back. A buffer is taken from the last packet of its tile until no PE has a column of it.
+    holds the stream back. A buffer is taken from the last packet of its tile until no PE has a vector of it.
 
     Timing: a packet of n words takes n + 2 cycles if the stream never waits: one for its header, one in which its
     buffer is found free. A tile shows as loaded 1 cycle after its last word was taken; its buffer is free again
@@ -28,9 +28,9 @@ class Refill(wiring.Component):
     -------
     i : the stream; taken only while `enable`, that is during a run.
     o : words to write (always ready), one cycle after they are taken.
-    scanned, buffer : all columns of the tile in `buffer` have left the scan.
+    taken : for each buffer, the last vector of its tile is requested. scanned : it has left the scan.
     pe_busy : for each buffer, a PE has work of its tile.
-    loaded : for each buffer, its tile is there and not yet scanned. (`full` stays until the PEs are done with it: the
+    loaded : for each buffer, its tile is there and not yet taken. (`full` stays until the PEs are done with it: the
         next tile for the same buffer may be accepted before that, and must not scan this one's columns.)
     """
 
@@ -40,7 +40,7 @@ class Refill(wiring.Component):
             "enable": In(1),
             "i": In(stream.Signature(REFILL_BITS)),
             "o": Out(stream.Signature(refill_write(params), always_ready=True)),
-            "scanned": In(1), "buffer": In(1), "pe_busy": In(2),
+            "taken": In(2), "scanned": In(2), "pe_busy": In(2),
             "loaded": Out(2),
         })  # fmt: skip
 
@@ -80,7 +80,7 @@ class Refill(wiring.Component):
                         m.d.comb += filled.eq(header.last)
                         m.next = "Header"
 
-        # As in control: `scanned` reaches the PEs' busy flags 3 cycles later.
+        # As in `Banks`: `scanned` reaches the PEs' busy flags 3 cycles later.
         scanned = [Signal(2, name=f"scanned_{n}") for n in range(3)]
         busy = Signal(2)
         used_up = Signal(2)
@@ -93,6 +93,8 @@ class Refill(wiring.Component):
                 with m.If(filled & target[n]):
                     m.d.sync += [full[n].eq(1), self.loaded[n].eq(1)]
                 m.d.sync += [scanned[1][n].eq(scanned[0][n]), scanned[2][n].eq(scanned[1][n])]
-                with m.If(self.scanned & (self.buffer == n)):
-                    m.d.sync += [scanned[0][n].eq(1), self.loaded[n].eq(0)]
+                with m.If(self.scanned[n]):
+                    m.d.sync += scanned[0][n].eq(1)
+            with m.If(self.taken[n]):
+                m.d.sync += self.loaded[n].eq(0)
         return m

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hw.layouts import COUNTERS, Error, Function, Memory, Op, identity, memory_shape, record
+from hw.layouts import COUNTERS, Error, Join, Memory, Op, identity, memory_shape, record
 from hw.params import Params
 
 __all__ = ["ID", "REGISTERS", "Field", "Register", "c_header", "markdown", "offset"]
@@ -55,12 +55,13 @@ REGISTERS: tuple[Register, ...] = (
     Register("CYCLES", 0x20, "RO", "Cycles since the last start; stands still when the run has ended."),
     Register("SELECT", 0x24, "RW", "Memory to access.", (
         Field("MEMORY", 0, 4, ", ".join(f"{m.value} {m.name}" for m in Memory) + "."),
-        Field("UNIT", 8, 8, "PE (weights, pointers) or write-back group (activations, bias); otherwise 0."),
+        Field("UNIT", 8, 8, "PE (weights, pointers) or write-back group (activations, outputs); otherwise 0."),
     )),
     Register("ADDRESS", 0x28, "RW", "Word address; one more after each whole word. Writing it also starts a word."),
     Register("DATA", 0x2C, "RW",
         "The word, 32 bits at a time, low part first; a write of the last part stores it, a read of the last part "
         "moves on. Activations, descriptors and records can be read; other memories read as zero."),
+    Register("BATCH", 0x30, "RW", "Samples that a run computes, 1 after reset; as they are when it starts."),
 )  # fmt: skip
 
 _BY_NAME = {register.name: register for register in REGISTERS}
@@ -117,7 +118,7 @@ def c_header(params: Params) -> str:
         define(f"{memory.name}_PARTS", f"{-(-width // 32)}u")
     for n, name in enumerate(("accepted", "finished", "written", *COUNTERS)):
         define(f"RECORD_{name.upper()}", f"{n}u")
-    for kind in (Op, Function, Error):
+    for kind in (Op, Join, Error):
         for member in kind:
             define(f"{kind.__name__.upper()}_{member.name}", f"{member.value}u")
     for name, value in params.asdict().items():

@@ -1,103 +1,120 @@
-"""Activation scan: reads a layer's input from the activation memory and finds its nonzero columns."""
+"""Activation scan: reads the windows of segments from the activation memory and sends vectors that are not zero."""
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 
-from hw.layouts import ACT_BITS, descriptor
-from hw.nonzero import LeadingNonzero
+from hw.layouts import ACT_BITS
 from hw.params import LANES, Params
-from hw.streams import broadcast, scan_request, tag
+from hw.streams import LINE_BITS, broadcast, scan_request, vector
+from hw.window import Window
 
 __all__ = ["Scan"]
 
 
 class Scan(wiring.Component):
-    """Read activation vectors in order, ahead of the detector by one, and stream the nonzero columns.
+    """Read activation vectors in the order of their window, and send each that has a nonzero activation.
 
-    Activation vector `w` lies in bank ``w % groups`` at line ``source + w // groups``. It is read only when its line is
-    there: `open` says that all are, otherwise the lines before `limit`. A tile is read only when it is loaded.
+    Vector address `a` lies in bank ``a % groups`` at line ``a // groups``. It is read only when its line is there:
+    `open` says that all are, otherwise the lines before `limit`. A tile of weights is scanned only when it is loaded.
+    A position outside the map reads nothing and is not sent.
 
-    Timing: the first activation vector is requested 1 cycle after ``start``; its first nonzero column is valid 2 cycles
-    after the request. One nonzero a cycle, one cycle for an activation vector of zeros, none between activation
-    vectors.
+    Timing: a vector passes three stages. It is requested (or passed over, outside the map) in cycle A; it stands at the
+    output of the memory until it moves, in cycle M, to the register from which it leaves in cycle U: it is sent when
+    every PE has credit, or it is skipped ::
+
+        M[i] = max(A[i] + 1, U[i-1])
+        U[i] = M[i] + 1 if it is skipped, else the first cycle from M[i] + 1 on in which ``o`` is ready
+        A[i+1] = first cycle from max(A[i] + 1, M[i]) on in which its line and its tile are there
+
+    The first A is 1 cycle after ``start``; the next window may start 1 cycle after the last A. No path leads from the
+    word of the memory to the next request.
 
     Members
     -------
-    start, request : begin a layer (only while idle, that is after ``finished``).
+    start, request, ready : begin a window (only while `ready`).
     open, limit : which lines of the activation memory may be read.
     loaded : for each tile buffer, its weights are there. waiting : the tile to scan is not.
     r_en, r_addr, r_data : read port of all activation banks.
-    o : nonzero columns.
-    finished, skipped : see `LeadingNonzero`.
+    o : vectors to send. Its tag is that of the vector in the register also while it is skipped.
+    taken : the last vector of a window is requested in this cycle. `taken_tile`: tile buffer of the window.
+    finished : the last vector of a window leaves in this cycle. `closes`: the window was the last of its tile.
+    skipped : a vector leaves without being sent.
+    busy : a vector is anywhere in the scan.
+    fault : a vector is requested beyond the activation memory or beyond the pointer memory.
+
+    Source: EIE section IV, "Distributed Leading Non-Zero Detection"; a vector is sent whole here, and each PE takes
+    its nonzero columns.
     """
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.detector = LeadingNonzero(params)
+        self.window = Window(params)
+        tiles = {"loaded": In(2), "waiting": Out(1), "taken_tile": Out(2)} if params.refill else {}
         super().__init__({
-            "start": In(1), "request": In(scan_request(params)),
-            "open": In(1), "limit": In(16),
-            **({"loaded": In(2), "waiting": Out(1)} if params.refill else {}),
-            "r_en": Out(1), "r_addr": Out(16), "r_data": In(ACT_BITS * LANES).array(params.groups),
+            "start": In(1), "request": In(scan_request(params)), "ready": Out(1),
+            "open": In(1), "limit": In(LINE_BITS), **tiles,
+            "r_en": Out(1), "r_addr": Out(range(params.act_lines)),
+            "r_data": In(ACT_BITS * LANES).array(params.groups),
             "o": Out(stream.Signature(broadcast(params))),
-            "finished": Out(1), "skipped": Out(range(LANES + 1)),
+            "taken": Out(1), "finished": Out(1), "closes": Out(1), "skipped": Out(1), "busy": Out(1), "fault": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.detector = detector = self.detector
-        connect(m, detector.o, flipped(self.o))
-        m.d.comb += [self.finished.eq(detector.finished), self.skipped.eq(detector.skipped)]
-
-        address_bits = (self.params.groups - 1).bit_length()
-        active = Signal()
-        number = Signal(16)
-        act_vectors = Signal(16)
-        source = Signal(16)
-        block = Signal(descriptor(self.params)["pointers"].width)
-        belongs = Signal(tag(self.params))
-        fold = Signal()
-        address = Signal(16)
+        params = self.params
+        m.submodules.window = window = self.window
+        group_bits = (params.groups - 1).bit_length()
+        line = Signal(len(window.address) - group_bits)
         waiting = Signal()
-        m.d.comb += address.eq(source + (number >> address_bits))
-        if self.params.refill:
-            m.d.comb += [waiting.eq(active & (belongs.tile & ~self.loaded).any()), self.waiting.eq(waiting)]
-
-        # The activation vector that stands at the output of the memory.
-        read = Signal()
-        at = Signal(data.StructLayout({"group": max(1, address_bits), "block": 16, "half": 1, "last": 1}))
-        last = Signal()
+        free = Signal()  # the stage at the output of the memory can take a vector
+        go = Signal()
         m.d.comb += [
-            last.eq(number + 1 == act_vectors),
-            self.r_en.eq(active & ~waiting & (~read | detector.i.ready) & (self.open | (address < self.limit))),
-            self.r_addr.eq(address),
-            detector.i.valid.eq(read),
-            detector.i.p.block.eq(at.block), detector.i.p.tag.eq(belongs), detector.i.p.last.eq(at.last),
+            window.start.eq(self.start), window.request.eq(self.request), window.go.eq(go),
+            self.ready.eq(~window.valid),
+            line.eq(window.address >> group_bits), self.r_addr.eq(line),
+            go.eq(window.valid & ~waiting & free & (~window.inside | self.open | (line < self.limit))),
+            self.r_en.eq(go & window.inside), self.taken.eq(go & window.last),
+            self.fault.eq(self.r_en & ((line >= params.act_lines) | (window.pointers >= params.pointer_blocks))),
         ]  # fmt: skip
-        acts = self.r_data[0] if self.params.groups == 1 else Signal(ACT_BITS * LANES)
-        if self.params.groups > 1:
-            with m.Switch(at.group):
-                for group in range(self.params.groups):
-                    with m.Case(group):
-                        m.d.comb += acts.eq(self.r_data[group])
-        m.d.comb += detector.i.p.acts.eq(acts)
+        if params.refill:
+            m.d.comb += [
+                waiting.eq(window.valid & (window.tag.tile & ~self.loaded).any()), self.waiting.eq(waiting),
+                self.taken_tile.eq(window.tag.tile),
+            ]  # fmt: skip
 
-        with m.If(self.r_en):
+        # The vector that stands at the output of the memory.
+        read, moves = Signal(), Signal()
+        at, at_group = Signal(vector(params)), Signal(max(1, group_bits))
+        m.d.comb += free.eq(~read | moves)
+        with m.If(free):
+            m.d.sync += read.eq(go)
+        with m.If(go):
             m.d.sync += [
-                number.eq(number + 1), block.eq(block + (~fold | number[0])), active.eq(~last),
-                at.group.eq(number[:address_bits]), at.block.eq(block), at.half.eq(number[0]), at.last.eq(last),
+                at_group.eq(window.address[:group_bits]), at.pointers.eq(window.pointers), at.inside.eq(window.inside),
+                at.dense.eq(window.dense), at.last.eq(window.last), at.tag.eq(window.tag), at.closes.eq(window.closes),
             ]  # fmt: skip
-        m.d.sync += read.eq(Mux(self.r_en, 1, read & ~detector.i.ready))
-        with m.If(self.start):
+        acts = Signal(data.ArrayLayout(ACT_BITS, LANES))
+        with m.Switch(at_group):
+            for group in range(params.groups):
+                with m.Case(group):
+                    m.d.comb += acts.as_value().eq(self.r_data[group])
+        nonzero = Cat((acts[lane].any() | at.dense) & at.inside for lane in range(LANES))
+
+        # The vector in the register: sent, or skipped.
+        held, sends, last = Signal(), Signal(), Signal()
+        leaves = Signal()
+        m.d.comb += [
+            self.o.valid.eq(held & sends), leaves.eq(held & (self.o.ready | ~sends)), moves.eq(read & (~held | leaves)),
+            self.skipped.eq(held & ~sends), self.finished.eq(leaves & last),
+            self.busy.eq(window.valid | read | held),
+        ]  # fmt: skip
+        m.d.sync += held.eq(moves | (held & ~leaves))
+        with m.If(moves):
             m.d.sync += [
-                active.eq(1), number.eq(0), act_vectors.eq(self.request.act_vectors), source.eq(self.request.source),
-                block.eq(self.request.pointers), belongs.eq(self.request.tag),
+                self.o.p.pointers.eq(at.pointers), self.o.p.mask.eq(nonzero), self.o.p.acts.eq(acts),
+                self.o.p.tag.eq(at.tag), sends.eq(nonzero.any()), last.eq(at.last), self.closes.eq(at.closes),
             ]  # fmt: skip
-        if self.params.fold > 1:
-            m.d.comb += [detector.i.p.fold.eq(fold), detector.i.p.half.eq(at.half)]
-            with m.If(self.start):
-                m.d.sync += fold.eq(self.request.fold)
         return m

@@ -29,10 +29,11 @@ class Sram(wiring.Component):
     depth : words.
     style : what synthesis for an FPGA should make of it: "auto", or "distributed" for memory made of lookup tables,
         whose register answers in a fraction of a block RAM's time. Elsewhere it means nothing.
+    log : in simulation of the Verilog, what is written is listed in a file where one is asked for.
     """
 
-    def __init__(self, width: int, depth: int, style: str = "auto") -> None:
-        self.width, self.depth, self.style = width, depth, style
+    def __init__(self, width: int, depth: int, style: str = "auto", log: bool = False) -> None:
+        self.width, self.depth, self.style, self.log = width, depth, style, log
         address = max(1, (depth - 1).bit_length())
         super().__init__({
             "w_en": In(1), "w_addr": In(address), "w_data": In(width),
@@ -49,6 +50,7 @@ class Sram(wiring.Component):
                 p_DEPTH=self.depth,
                 p_ADDRESS=len(self.w_addr),
                 p_STYLE=self.style,
+                p_LOG=int(self.log),
                 i_clk=ClockSignal(),
                 i_w_en=self.w_en,
                 i_w_addr=self.w_addr,

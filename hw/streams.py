@@ -9,6 +9,7 @@ from hw.layouts import ACT_BITS, REFILL_BITS, WEIGHT_BITS, Memory, descriptor, m
 from hw.params import LANES, Params
 
 __all__ = [
+    "LINE_BITS",
     "VECTOR_ADDRESS_BITS",
     "broadcast",
     "column",
@@ -27,6 +28,9 @@ __all__ = [
     "vector",
 ]  # fmt: skip
 
+LINE_BITS = 20
+"""Width of the number of a line where it may lie beyond the activation memory, which is then found."""
+
 VECTOR_ADDRESS_BITS = 24
 """Width of the address of an activation vector: it wraps, windows may begin in front of their map."""
 
@@ -39,20 +43,25 @@ def tag(params: Params) -> data.StructLayout:
 
 
 def scan_request(params: Params) -> data.StructLayout:
-    """One window to scan: address and pixel of its first position; the other fields as in the descriptor."""
+    """One window to scan: address and pixel of its first position; `closes`: the last of its tile.
+
+    The other fields as in the descriptor.
+    """
     of = descriptor(params)
     names = ("vectors", "dy", "dx", "wy", "wx", "height", "width", "position_pitch", "window_pitch")
     return data.StructLayout({
         "address": VECTOR_ADDRESS_BITS, "y": signed(17), "x": signed(17), **{name: of[name].shape for name in names},
-        "pointers": params.pointer_bits, "dense": 1, "tag": tag(params),
+        "pointers": params.pointer_bits, "dense": 1, "closes": 1, "tag": tag(params),
     })  # fmt: skip
 
 
 def vector(params: Params) -> data.StructLayout:
-    """Eight activations of successive channels, on their way to the detector; `inside`: of a pixel of the map."""
+    """What is known of a vector while it is read; `inside`: of a pixel of the map, `last` of its window.
+
+    ``closes``: its window is the last of a tile.
+    """
     return data.StructLayout({
-        "acts": data.ArrayLayout(ACT_BITS, LANES), "pointers": params.pointer_bits, "tag": tag(params),
-        "inside": 1, "dense": 1, "last": 1,
+        "pointers": params.pointer_bits, "tag": tag(params), "inside": 1, "dense": 1, "last": 1, "closes": 1,
     })  # fmt: skip
 
 
@@ -101,10 +110,10 @@ def event(params: Params) -> data.StructLayout:
 
 
 def output_tile(params: Params) -> data.StructLayout:
-    """What write-back needs to know about a tile; the fields as in the descriptor, `destination` of this tile."""
+    """What write-back needs to know about a tile: `destination` of this tile, the other fields as in the descriptor."""
     of = descriptor(params)
-    names = ("destination", "row_lines", "row_pitch", "outputs", "words", "low", "high")
-    return data.StructLayout({name: of[name].shape for name in names})
+    names = ("row_lines", "row_pitch", "outputs", "words", "low", "high")
+    return data.StructLayout({"destination": LINE_BITS, **{name: of[name].shape for name in names}})
 
 
 def drain_request(params: Params) -> data.StructLayout:

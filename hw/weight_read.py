@@ -6,41 +6,45 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import entry, weight_word
+from hw.layouts import ACT_BITS, entry, weight_word
 from hw.params import LANES, Params
 from hw.sram import Sram
-from hw.streams import activations, job, selected_entry, tag
+from hw.streams import column, selected_entry, tag
 
 __all__ = ["WeightRead"]
 
 
 class WeightRead(wiring.Component):
-    """Turn a job into its entries.
+    """Turn a column into its entries.
 
     The output register of the weight memory is the row buffer; the word after it is requested while its
     last entry is selected, so entries follow one another without a bubble, across words and columns.
-    What to read next stands in a register (`next`), filled from the queue or from the rest of the column:
+    What to read next stands in a register (`next`), filled from the expander or from the rest of the column:
     the loop that decides whether a word is requested is one comparison long.
 
-    Timing: the first entry of a job is selected 2 cycles after the job is taken, or right after the last
-    entry of the job before; ``o`` is valid 1 cycle after that. One entry a cycle.
+    Timing: the first entry of a column is selected `TAKE_TO_SELECT` cycles after the column is taken, or right after
+    the last entry of the column before; ``o`` is valid 1 cycle after that. One entry a cycle. A column is taken while
+    `next` is empty or in the cycle in which the last word of the column before is requested: column k, taken in
+    J_k, requests its first word in max(J_k + 1, cycle in which the last entry of column k-1 is selected), and each
+    other word in the cycle in which the last entry of the word before is selected.
 
     Members
     -------
-    i : jobs.
-    o : entries (always ready).
+    i : columns (at least one entry each).
+    o : entries (always ready); ``first`` of its column, ``last`` of its vector.
     w_en, w_addr, w_data : host write port of the weight memory.
 
     Source: EIE section IV, "Sparse Matrix Read Unit".
     """
 
-    LATENCY = 3
+    TAKE_TO_SELECT = 2
+    LATENCY = TAKE_TO_SELECT + 1
 
     def __init__(self, params: Params) -> None:
         self.params = params
         self.memory = Sram(weight_word(params).size, params.weight_words)
         super().__init__({
-            "i": In(stream.Signature(job(params))),
+            "i": In(stream.Signature(column(params))),
             "o": Out(stream.Signature(selected_entry(params), always_ready=True)),
             "w_en": In(1), "w_addr": In(len(self.memory.w_addr)), "w_data": In(self.memory.width),
         })  # fmt: skip
@@ -49,7 +53,7 @@ class WeightRead(wiring.Component):
         m = Module()
         params = self.params
         m.submodules.memory = memory = self.memory
-        column = data.StructLayout({"tag": tag(params), "acts": activations(params)})
+        beside = data.StructLayout({"last": 1, "act": ACT_BITS, "tag": tag(params)})
 
         # The word to request next.
         next_valid = Signal()
@@ -58,14 +62,14 @@ class WeightRead(wiring.Component):
         next_lane = Signal(3)
         next_take = Signal(4)
         next_rest = Signal(params.count_bits)  # entries of the column after that word
-        next_column = Signal(column)
+        next_beside = Signal(beside)
 
         # The word in the row buffer.
         left = Signal(4)
         lane = Signal(3)
         first = Signal()
         more = Signal()  # `more`: the column goes on in another word
-        now = Signal(column)
+        now = Signal(beside)
 
         issue = Signal()
         m.d.comb += [
@@ -85,13 +89,13 @@ class WeightRead(wiring.Component):
             m.d.sync += [
                 next_valid.eq(self.i.valid), next_word.eq(self.i.p.word), next_lane.eq(self.i.p.lane),
                 next_first.eq(1), next_take.eq(self.i.p.take), next_rest.eq(self.i.p.count - self.i.p.take),
-                next_column.tag.eq(self.i.p.tag), next_column.acts.eq(self.i.p.acts),
+                next_beside.last.eq(self.i.p.last), next_beside.act.eq(self.i.p.act), next_beside.tag.eq(self.i.p.tag),
             ]  # fmt: skip
 
         with m.If(issue):
             m.d.sync += [
                 left.eq(next_take), lane.eq(next_lane), first.eq(next_first), more.eq(next_rest != 0),
-                now.eq(next_column),
+                now.eq(next_beside),
             ]  # fmt: skip
         with m.Elif(left != 0):
             m.d.sync += [left.eq(left - 1), lane.eq(lane + 1), first.eq(0)]
@@ -111,7 +115,7 @@ class WeightRead(wiring.Component):
         ]  # fmt: skip
         m.d.sync += [
             self.o.valid.eq(left != 0),
-            self.o.p.first.eq(first), self.o.p.last.eq((left == 1) & ~more),
-            self.o.p.tag.eq(now.tag), self.o.p.acts.eq(now.acts),
+            self.o.p.first.eq(first), self.o.p.last.eq((left == 1) & ~more & now.last),
+            self.o.p.tag.eq(now.tag), self.o.p.act.eq(now.act),
         ]  # fmt: skip
         return m

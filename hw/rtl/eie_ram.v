@@ -6,7 +6,8 @@ module eie_ram #(
     parameter WIDTH = 8,
     parameter DEPTH = 16,
     parameter ADDRESS = 4,
-    parameter STYLE = "auto"
+    parameter STYLE = "auto",
+    parameter LOG = 0
 ) (
     input                    clk,
     input                    w_en,
@@ -42,5 +43,16 @@ module eie_ram #(
       end
     end
   end
+
+  // +eie_log=FILE lists what is written to memories with LOG, a line each: hierarchical name, address, word.
+  generate
+    if (LOG != 0) begin : listing
+      string path;
+      integer list = 0;
+      initial if ($value$plusargs("eie_log=%s", path)) list = $fopen(path, "a");
+      always @(posedge clk) if (list != 0 && w_en) $fdisplay(list, "%s %h %h", $sformatf("%m"), w_addr, w_data);
+      final if (list != 0) $fclose(list);
+    end
+  endgenerate
 `endif
 endmodule

@@ -4,11 +4,12 @@ from collections import deque
 
 import pytest
 
+import hw.activation_queue
 from hw.activation_queue import ActivationQueue
 from hw.params import ROUND_TRIP, Params
 
 
-def test_a_job_comes_out_one_cycle_later(simulate):
+def test_a_vector_comes_out_two_cycles_later(simulate):
     dut = ActivationQueue(Params(pes=1, queue_depth=8))
 
     async def bench(ctx):
@@ -20,60 +21,74 @@ def test_a_job_comes_out_one_cycle_later(simulate):
             if ctx.get(dut.o.valid):
                 seen.append((cycle, ctx.get(dut.o.payload.acts[0])))
             await ctx.tick()
-        assert seen == [(cycle + 1, 100 + cycle) for cycle in range(6)]  # latency 1, one a cycle
+        assert seen == [(cycle + ActivationQueue.LATENCY, 100 + cycle) for cycle in range(6)]  # one a cycle
 
     simulate(dut, bench)
+    assert ActivationQueue.LATENCY == 2
 
 
-def drive_by_credit_rule(simulate, rng, depth, *, lag, jobs=400):
-    """Fire columns by the credit flag through a pipe of `lag` cycles; returns the highest level seen."""
+def check_levels(depth, written, taken, levels, credits):
+    """Level and credit of every cycle against the docstring's recurrence, from when vectors came and went."""
+    read = []
+    for j, cycle in enumerate(written):
+        after = max(read[j - 1] + 1, taken[j - 1]) if j else 0
+        read.append(max(cycle + 1, after))
+    for t in range(1, len(levels)):
+        assert levels[t] == sum(w < t for w in written) - sum(r < t for r in read)
+        assert credits[t] == (levels[t - 1] + ROUND_TRIP + 1 <= depth)
+    for r, x in zip(read, taken, strict=True):
+        assert x > r
+
+
+def drive_by_credit_rule(simulate, rng, depth, *, lag, vectors=400):
+    """Send vectors by the credit flag through a pipe of `lag` cycles; returns the highest level seen."""
     dut = ActivationQueue(Params(pes=1, queue_depth=depth))
-    sent, expected = 0, deque()
-    highest = received = 0
+    expected, written, taken, levels, credits = deque(), [], [], [], []
 
-    async def drive(ctx):
-        nonlocal sent, highest
+    async def bench(ctx):
         await ctx.tick()
         pipe = deque([None] * lag)
-        while sent < jobs or any(job is not None for job in pipe):
-            fire = sent < jobs and ctx.get(dut.credit) and (sent < 200 or rng.random() < 0.95)
+        sent, pace, cycle = 0, 0.1, 0
+        while len(taken) < vectors:
+            levels.append(ctx.get(dut.level))
+            credits.append(ctx.get(dut.credit))
+            fire = sent < vectors and credits[-1] and (sent < vectors // 2 or rng.random() < 0.95)
             arriving = pipe.popleft()
             pipe.append(sent if fire else None)
             sent += fire
             ctx.set(dut.i.valid, arriving is not None)
             if arriving is not None:
-                ctx.set(dut.i.payload.acts[0], arriving)
+                ctx.set(dut.i.payload.acts[7], arriving)
                 expected.append(arriving)
-            await ctx.tick()
-            highest = max(highest, ctx.get(dut.level))
-        ctx.set(dut.i.valid, 0)
-
-    async def check(ctx):
-        nonlocal received
-        for _ in range(2 * depth):  # a stall long enough to fill the queue
-            await ctx.tick()
-        pace = 0.1
-        while received < jobs:
+                written.append(cycle)
             if rng.random() < 0.02:
-                pace = rng.random()  # bursts and stalls
-            ctx.set(dut.o.ready, rng.random() < pace)
+                pace = rng.random() * (rng.random() < 0.7)  # bursts and stalls
+            # At first a stall long enough to fill the queue.
+            ctx.set(dut.o.ready, cycle > 3 * depth and rng.random() < pace)
             if ctx.get(dut.o.valid) and ctx.get(dut.o.ready):
-                assert ctx.get(dut.o.payload.acts[0]) == expected.popleft()
-                received += 1
+                assert ctx.get(dut.o.payload.acts[7]) == expected.popleft()
+                taken.append(cycle)
             await ctx.tick()
+            cycle += 1
 
-    simulate(dut, drive, check)
-    assert received == jobs
-    return highest
+    simulate(dut, bench)
+    check_levels(depth, written, taken, levels, credits)
+    return max(levels)
 
 
-@pytest.mark.parametrize("depth", [6, 7, 8, 13, 64])
+@pytest.mark.parametrize("depth", [6, 7, 8, 13, 64, 65])
 def test_credit_rule_never_overflows_and_is_tight(simulate, rng, depth):
     highest = drive_by_credit_rule(simulate, rng, depth, lag=ROUND_TRIP - 1)
     assert highest == depth  # the bound is reached, so the rule gives nothing away
 
 
-def test_fault_credit_rule_one_late_overflows(simulate, rng):
+def test_fault_broadcast_one_cycle_longer_overflows(simulate, rng):
     """A broadcast that takes one cycle longer than the rule assumes is caught by the queue's own assertion."""
     with pytest.raises(AssertionError, match="overflow"):
         drive_by_credit_rule(simulate, rng, 8, lag=ROUND_TRIP)
+
+
+def test_fault_credit_one_late_overflows(simulate, rng, monkeypatch):
+    monkeypatch.setattr(hw.activation_queue, "ROUND_TRIP", ROUND_TRIP - 1)
+    with pytest.raises(AssertionError, match="overflow"):
+        drive_by_credit_rule(simulate, rng, 8, lag=ROUND_TRIP - 1)

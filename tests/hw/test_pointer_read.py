@@ -1,60 +1,80 @@
 from __future__ import annotations
 
 import pytest
+from amaranth import Const
 
+import hw.pointer_read
 from hw.layouts import pointer_block
 from hw.params import Params, ParamsError
 from hw.pointer_read import PointerRead
 
+PARAMS = Params(pes=1, rows=16, weight_words=64, pointer_blocks=8)
 
-def test_start_count_take_and_dropped_columns_three_cycles_later(simulate, rng):
-    params = Params(pes=1, rows=16, weight_words=64, pointer_blocks=8)
-    dut = PointerRead(params)
-    blocks = [(int(rng.integers(0, 200)), [int(n) for n in rng.integers(0, 17, 8) * (rng.random(8) < 0.6)])
+
+def look_up(simulate, rng, *, sent_mask=lambda mask: mask):
+    """Random vectors through the block: what came out and when, and what should; `sent_mask` plants a fault."""
+    dut = PointerRead(PARAMS)
+    blocks = [(int(rng.integers(0, 200)), [int(n) for n in rng.integers(0, 17, 8) * (rng.random(8) < 0.4)])
               for _ in range(8)]  # fmt: skip
-    columns = [(int(b), int(lane)) for b, lane in rng.integers(0, 8, (200, 2))]
-    gaps = [int(n) for n in rng.integers(0, 3, len(columns))]
+    vectors = [(int(b), int(mask) & int(other)) for b, mask, other in
+               zip(rng.integers(0, 8, 200), rng.integers(0, 256, 200), rng.integers(0, 256, 200), strict=True)]  # fmt: skip
+    gaps = [int(n) for n in rng.integers(0, 3, len(vectors))]
     expected, got = [], []
 
     async def bench(ctx):
         for address, (base, lengths) in enumerate(blocks):
-            word = pointer_block(params).const({"base": base, "lengths": lengths}).as_value().value
             ctx.set(dut.w_en, 1)
             ctx.set(dut.w_addr, address)
-            ctx.set(dut.w_data, word)
+            ctx.set(dut.w_data, pointer_block(PARAMS).const({"base": base, "lengths": lengths}).as_value().value)
             await ctx.tick()
         ctx.set(dut.w_en, 0)
         schedule, cycle = {}, 0
-        tags = [(n & 1, 1 << (n >> 1 & 1) if n % 3 else 0) for n in range(len(columns))]
-        for n, ((block, lane), gap) in enumerate(zip(columns, gaps, strict=True)):
+        for n, ((block, mask), gap) in enumerate(zip(vectors, gaps, strict=True)):
             cycle += gap
-            schedule[cycle] = (block, lane, n)
+            tag = (n & 1, n % 5, 1 << (n >> 1 & 1) if n % 3 else 0)
+            schedule[cycle] = (block, mask, n, tag)
             base, lengths = blocks[block]
-            start, count = base + sum(lengths[:lane]), lengths[lane]
-            take = min(count, 8 - start % 8)
-            at, tag = cycle + 3, tags[n]
-            expected.append((at, start // 8, start % 8, count, take, n, tag) if count else (at, "dropped", tag))
+            work = sum(1 << lane for lane in range(8) if mask >> lane & 1 and lengths[lane])
+            at = cycle + PointerRead.LATENCY
+            expected.append((at, tag, base, lengths, work, n) if work else (at, tag))
             cycle += 1
         for now in range(cycle + 5):
             ctx.set(dut.i.valid, now in schedule)
             if now in schedule:
-                block, lane, n = schedule[now]
-                bank, tile = tags[n]
+                block, mask, n, (bank, codebook, tile) = schedule[now]
                 ctx.set(dut.i.payload, {
-                    "block": block, "lane": lane, "tag": {"bank": bank, "tile": tile}, "acts": [n, n + 1000],
+                    "pointers": block, "mask": sent_mask(mask), "acts": [n + 1000 * lane for lane in range(8)],
+                    "tag": {"bank": bank, "codebook": codebook, "tile": tile},
                 })  # fmt: skip
-            o = ctx.get(dut.o.payload)
+            o, tag = ctx.get(dut.o.payload), ctx.get(dut.dropped_tag)
             if ctx.get(dut.o.valid):
-                assert o.acts[1] == o.acts[0] + 1000
-                got.append((now, o.word, o.lane, o.count, o.take, o.acts[0], (o.tag.bank, o.tag.tile)))
+                assert list(o.acts) == [o.acts[0] + 1000 * lane for lane in range(8)]
+                out = (now, (o.tag.bank, o.tag.codebook, o.tag.tile), o.base, list(o.lengths), o.mask, o.acts[0])
+                got.append(out)
             if ctx.get(dut.dropped):
-                tag = ctx.get(dut.dropped_tag)
-                got.append((now, "dropped", (tag.bank, tag.tile)))
+                got.append((now, (tag.bank, tag.codebook, tag.tile)))
             await ctx.tick()
 
     simulate(dut, bench)
+    return got, expected
+
+
+def test_jobs_and_dropped_vectors_three_cycles_later(simulate, rng):
+    got, expected = look_up(simulate, rng)
     assert got == expected
-    assert sum(len(item) == 3 for item in got) > 20
+    assert PointerRead.LATENCY == 3
+    assert 20 < sum(len(item) == 2 for item in got) < 180
+
+
+def test_fault_mask_ignored(simulate, rng):
+    got, expected = look_up(simulate, rng, sent_mask=lambda mask: 0xFF)
+    assert got != expected
+
+
+def test_fault_columns_without_entries_stay(simulate, rng, monkeypatch):
+    monkeypatch.setattr(hw.pointer_read, "Cat", lambda _: Const(0xFF, 8))
+    got, expected = look_up(simulate, rng)
+    assert got != expected
 
 
 @pytest.mark.parametrize(

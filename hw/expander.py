@@ -1,0 +1,119 @@
+"""Expander: from a vector to its columns, one a cycle."""
+
+from __future__ import annotations
+
+from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.params import LANES, Params
+from hw.streams import column, job
+
+__all__ = ["Expander"]
+
+
+def _starts(base: Value, lengths: list[Value]) -> list[Value]:
+    """Where each of eight columns starts: three additions deep."""
+    pair, middle, right = (lengths[n] + lengths[n + 1] for n in (0, 2, 4))
+    four = pair + middle
+    return [
+        base, base + lengths[0], base + pair, (base + lengths[2]) + pair, base + four, (base + lengths[4]) + four,
+        (base + right) + four, (base + right) + (lengths[6] + four),
+    ]  # fmt: skip
+
+
+def _lowest(mask: Value) -> Value:
+    """The lowest one of a mask, one-hot."""
+    return Cat(mask[n] & ~mask[:n].any() for n in range(len(mask)))
+
+
+class Expander(wiring.Component):
+    """Hand over the columns of a vector that have work, lowest lane first.
+
+    The entries of a vector's columns lie one behind the other, so a column starts at ``base`` plus the lengths of all
+    lower columns, whether these have work or not. The eight starts are worked out when a vector is taken and stand
+    in registers, beside the lane that is next (one-hot) and the lanes after it.
+
+    Columns pass through a buffer of two to weight read, so that no path leads from there to the queue: a column
+    enters the buffer while at most one stands in it. One column a cycle, without a bubble between vectors.
+
+    Timing: vector j is taken in X_j, its columns enter the buffer in N_k and leave it in J_k (k counts all columns):
+    X_j = max(valid, N of the last column of vector j-1); the first column of a vector has
+    N_k = max(X_j + 1, N_{k-1} + 1, J_{k-2} + 1), the others N_k = max(N_{k-1} + 1, J_{k-2} + 1); J_k >= N_k + 1.
+    So a column is valid `LATENCY` cycles after its vector is taken, at the earliest.
+
+    Members
+    -------
+    i : vectors (at least one bit of ``mask`` is set).
+    o : columns, with the number of entries in the first weight word (``take``); ``last`` of its vector.
+    """
+
+    LATENCY = 2
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        super().__init__({"i": In(stream.Signature(job(params))), "o": Out(stream.Signature(column(params)))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        params = self.params
+
+        # The vector whose columns are handed over.
+        valid = Signal()
+        lanes = Signal(LANES)  # the lane of the next column, one-hot
+        after = Signal(LANES)  # the lanes of those after it
+        vector = Signal(self.i.payload.shape())
+        starts = [Signal(params.entry_address_bits, name=f"start_{n}") for n in range(LANES)]
+
+        # One column of it.
+        found = data.StructLayout({
+            "start": params.entry_address_bits, "count": params.count_bits, "act": vector.acts[0].shape(), "last": 1,
+            "tag": vector.tag.shape(),
+        })  # fmt: skip
+        now, second, first = Signal(found), Signal(found), Signal(found)
+        second_valid = Signal()
+        pushed, popped = Signal(), Signal()
+
+        def pick(values: list[Value]) -> Value:
+            """The value of the lane that is next."""
+            terms = [value & lanes[n].replicate(len(value)) for n, value in enumerate(values)]
+            while len(terms) > 1:
+                terms = [a | b for a, b in zip(terms[::2], terms[1::2], strict=True)]
+            return terms[0]
+
+        m.d.comb += [
+            now.start.eq(pick(list(starts))), now.count.eq(pick([vector.lengths[n] for n in range(LANES)])),
+            now.act.eq(pick([vector.acts[n] for n in range(LANES)])), now.last.eq(after == 0), now.tag.eq(vector.tag),
+            pushed.eq(valid & ~second_valid), popped.eq(self.o.valid & self.o.ready),
+        ]  # fmt: skip
+
+        def next_lanes(mask: Value) -> None:
+            """Split off the lowest lane of a mask."""
+            m.d.sync += [lanes.eq(_lowest(mask)), after.eq(mask & ~_lowest(mask))]
+
+        m.d.comb += self.i.ready.eq(~valid | (pushed & now.last))
+        with m.If(self.i.ready):
+            m.d.sync += [valid.eq(self.i.valid), vector.eq(self.i.payload)]
+            lengths = [self.i.p.lengths[n] for n in range(LANES)]
+            m.d.sync += [start.eq(at) for start, at in zip(starts, _starts(self.i.p.base, lengths), strict=True)]
+            next_lanes(self.i.p.mask)
+        with m.Elif(pushed):
+            next_lanes(after)
+
+        # A buffer of two: `first` is offered, `second` waits behind it.
+        with m.If(pushed):
+            m.d.sync += second.eq(now)
+        with m.If(~self.o.valid | popped):
+            m.d.sync += [self.o.valid.eq(second_valid | pushed), first.eq(Mux(second_valid, second, now))]
+            m.d.sync += second_valid.eq(0)
+        with m.Elif(pushed):
+            m.d.sync += second_valid.eq(1)
+
+        # How many entries the first word gives is worked out here, off the issue loop of weight read.
+        lane = first.start[:3]
+        m.d.comb += [
+            self.o.p.word.eq(first.start[3:]), self.o.p.lane.eq(lane), self.o.p.count.eq(first.count),
+            self.o.p.take.eq(Mux(first.count + lane > LANES, LANES - lane, first.count)),
+            self.o.p.last.eq(first.last), self.o.p.act.eq(first.act), self.o.p.tag.eq(first.tag),
+        ]  # fmt: skip
+        return m

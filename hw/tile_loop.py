@@ -1,0 +1,117 @@
+"""Tile loop: which descriptor comes next, where its window begins, and where its tile goes."""
+
+from __future__ import annotations
+
+from amaranth import Module, Mux, Signal, signed
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.layouts import descriptor
+from hw.params import SEGMENTS, Params
+from hw.streams import LINE_BITS, VECTOR_ADDRESS_BITS
+
+__all__ = ["TileLoop"]
+
+
+class TileLoop(wiring.Component):
+    """Samples, of these the rows of tiles, of these the tiles, of these the segments of a layer; then the next layer.
+
+    The place of each segment's window moves on from tile to tile. It is kept for `SEGMENTS` segments: a layer of
+    several tiles has no more. The first tile of each sample begins at the descriptor's own place, so that a layer of
+    one tile may have any number.
+
+    Timing: what belongs to a descriptor is there 1 cycle after ``prepare``, until the cycle of ``accept``.
+
+    Members
+    -------
+    start, first, batch : a run begins at descriptor `first`, over `batch` samples.
+    layer : the descriptor `index`.
+    prepare : it has just arrived. accept : it is accepted, go on to the next one, `following`.
+    index, following : number of the descriptor, and of the one after it.
+    segment : its number in the layer, SEGMENTS if it is that or more.
+    address, y, x : where its window begins: activation vector and pixel of the map.
+    destination : first line that its tile writes.
+    opens : it is the first of its tile. begins : this tile is the first of its layer. ends : the last of its layer.
+    """
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.origin = data.StructLayout({
+            "row": VECTOR_ADDRESS_BITS, "address": VECTOR_ADDRESS_BITS, "y": signed(17), "x": signed(17),
+        })  # fmt: skip
+        super().__init__({
+            "start": In(1), "first": In(16), "batch": In(16),
+            "layer": In(descriptor(params)), "prepare": In(1), "accept": In(1),
+            "index": Out(16), "following": Out(16), "segment": Out(range(SEGMENTS + 1)),
+            "address": Out(VECTOR_ADDRESS_BITS), "y": Out(signed(17)), "x": Out(signed(17)),
+            "destination": Out(LINE_BITS), "opens": Out(1), "begins": Out(1), "ends": Out(1),
+        })  # fmt: skip
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        layer = self.layer
+        group_bits = (self.params.groups - 1).bit_length()
+        m.submodules.origins = origins = memory.Memory(shape=self.origin, depth=SEGMENTS, init=[])
+        kept, moved = origins.read_port(domain="comb"), origins.write_port()
+        head = Signal(16)  # the first descriptor of the layer
+        sample, ty, tx = Signal(16), Signal(16), Signal(16)
+        sample_lines = Signal(LINE_BITS)  # of the samples before
+        row = Signal(LINE_BITS)  # first line of the row of tiles
+        last_sample, last_row, last_column = Signal(), Signal(), Signal()
+        fresh = Signal()  # the first tile of a sample
+        at = Signal(self.origin)
+        next_line = Signal(LINE_BITS)
+
+        m.d.comb += [
+            fresh.eq((ty == 0) & (tx == 0)), self.opens.eq(self.segment == 0), self.begins.eq(fresh & (sample == 0)),
+            self.ends.eq(last_column & last_row & last_sample),
+            self.following.eq(Mux(layer.last & ~self.ends, head, self.index + 1)),
+            self.address.eq(at.address), self.y.eq(at.y), self.x.eq(at.x),
+            kept.addr.eq(self.segment), moved.addr.eq(self.segment),
+        ]  # fmt: skip
+
+        # A descriptor has arrived: where are its window and its tile?
+        with m.If(fresh):
+            m.d.comb += next_line.eq(layer.destination + sample_lines)
+        with m.Elif(tx == 0):
+            m.d.comb += next_line.eq(row + layer.tile_lines)
+        with m.Else():
+            m.d.comb += next_line.eq(self.destination + layer.column_lines)
+        with m.If(self.prepare):
+            m.d.sync += [
+                at.eq(kept.data), last_column.eq(tx + 1 == layer.tiles_x), last_row.eq(ty + 1 == layer.tiles_y),
+                last_sample.eq(sample + 1 == self.batch),
+            ]  # fmt: skip
+            with m.If(fresh):
+                source = layer.source + (sample_lines << group_bits)
+                m.d.sync += [at.row.eq(source), at.address.eq(source), at.y.eq(layer.y0), at.x.eq(layer.x0)]
+            with m.If(self.opens):
+                m.d.sync += self.destination.eq(next_line)
+                with m.If(tx == 0):
+                    m.d.sync += row.eq(next_line)
+
+        # It is accepted: its window in the next tile, and what comes next.
+        m.d.comb += [moved.en.eq(self.accept), moved.data.eq(at)]
+        with m.If(last_column):
+            m.d.comb += [
+                moved.data.row.eq(at.row + layer.tile_pitch_y), moved.data.address.eq(at.row + layer.tile_pitch_y),
+                moved.data.y.eq(at.y + layer.step_y), moved.data.x.eq(layer.x0),
+            ]  # fmt: skip
+        with m.Else():
+            m.d.comb += [moved.data.address.eq(at.address + layer.tile_pitch_x), moved.data.x.eq(at.x + layer.step_x)]
+        with m.If(self.accept):
+            m.d.sync += [self.index.eq(self.following), self.segment.eq(self.segment + (self.segment != SEGMENTS))]
+            with m.If(layer.last):
+                m.d.sync += [self.segment.eq(0), tx.eq(tx + 1)]
+                with m.If(last_column):
+                    m.d.sync += [tx.eq(0), ty.eq(ty + 1)]
+                    with m.If(last_row):
+                        m.d.sync += [ty.eq(0), sample.eq(sample + 1), sample_lines.eq(sample_lines + layer.frame)]
+                        with m.If(last_sample):
+                            m.d.sync += [sample.eq(0), sample_lines.eq(0), head.eq(self.index + 1)]
+        with m.If(self.start):
+            m.d.sync += [
+                self.index.eq(self.first), head.eq(self.first), self.segment.eq(0),
+                sample.eq(0), ty.eq(0), tx.eq(0), sample_lines.eq(0),
+            ]  # fmt: skip
+        return m

@@ -1,0 +1,85 @@
+"""Window: walks the positions of a segment's window over its map, one activation vector a cycle."""
+
+from __future__ import annotations
+
+from amaranth import Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.params import Params
+from hw.streams import VECTOR_ADDRESS_BITS, scan_request, tag
+
+__all__ = ["POINTER_WALK_BITS", "Window"]
+
+POINTER_WALK_BITS = 21
+"""One more than the `pointers` field of a descriptor: a walk past the end of pointer memory does not wrap into it."""
+
+
+class Window(wiring.Component):
+    """Rows of positions of activation vectors, in this order, and what each of them is.
+
+    A position outside the map is one step, whatever number of activation vectors it would have; it has no address, and
+    its pointer blocks are passed over.
+
+    Timing: the first activation vector shows 1 cycle after ``start``, the next one 1 cycle after each ``go``. The
+    request ends with the ``go`` of its last one; another may start 1 cycle after it.
+
+    Members
+    -------
+    start, request : begin a window (only while not ``valid``).
+    valid, go : there is an activation vector to read; it is read in this cycle (only while ``valid``).
+    address, inside, pointers, last : of this vector; ``inside``: of a pixel of the map, `address` counts only then.
+    dense, closes, tag : of the request.
+    """
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        super().__init__({
+            "start": In(1), "request": In(scan_request(params)),
+            "valid": Out(1), "go": In(1),
+            "address": Out(VECTOR_ADDRESS_BITS), "inside": Out(1), "pointers": Out(POINTER_WALK_BITS), "last": Out(1),
+            "dense": Out(1), "closes": Out(1), "tag": Out(tag(params)),
+        })  # fmt: skip
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        held = Signal(scan_request(self.params))  # address: of the first position of the row
+        y, x = Signal(signed(17)), Signal(signed(17))
+        position = Signal(VECTOR_ADDRESS_BITS)  # address of the first vector of the position
+        vector, column, row = Signal(16), Signal(16), Signal(16)
+        position_ends, row_ends, window_ends = Signal(), Signal(), Signal()
+        next_position, next_row = Signal(VECTOR_ADDRESS_BITS), Signal(VECTOR_ADDRESS_BITS)
+
+        m.d.comb += [
+            # A negative coordinate is a large one without its sign.
+            self.inside.eq((y.as_unsigned() < held.height) & (x.as_unsigned() < held.width)),
+            position_ends.eq(~self.inside | (vector + 1 == held.vectors)),
+            row_ends.eq(column + 1 == held.wx), window_ends.eq(row + 1 == held.wy),
+            next_position.eq(position + held.position_pitch), next_row.eq(held.address + held.window_pitch),
+            self.last.eq(position_ends & row_ends & window_ends),
+            self.dense.eq(held.dense), self.closes.eq(held.closes), self.tag.eq(held.tag),
+        ]  # fmt: skip
+
+        with m.If(self.go):
+            m.d.sync += [
+                self.pointers.eq(self.pointers + Mux(self.inside, 1, held.vectors)), self.valid.eq(~self.last),
+            ]  # fmt: skip
+            with m.If(~position_ends):
+                m.d.sync += [vector.eq(vector + 1), self.address.eq(self.address + 1)]
+            with m.Elif(~row_ends):
+                m.d.sync += [
+                    vector.eq(0), column.eq(column + 1), x.eq(x + held.dx),
+                    position.eq(next_position), self.address.eq(next_position),
+                ]  # fmt: skip
+            with m.Else():
+                m.d.sync += [
+                    vector.eq(0), column.eq(0), row.eq(row + 1), x.eq(held.x), y.eq(y + held.dy),
+                    held.address.eq(next_row), position.eq(next_row), self.address.eq(next_row),
+                ]  # fmt: skip
+        with m.If(self.start):
+            m.d.sync += [
+                self.valid.eq(1), held.eq(self.request), y.eq(self.request.y), x.eq(self.request.x),
+                vector.eq(0), column.eq(0), row.eq(0), position.eq(self.request.address),
+                self.address.eq(self.request.address), self.pointers.eq(self.request.pointers),
+            ]  # fmt: skip
+        return m
