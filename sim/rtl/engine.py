@@ -249,7 +249,7 @@ def run_rtl(
 
 
 def read_log(path: Path, groups: int) -> WriteLog:
-    """What was written to each bank of the activation memory, from lines "scope address data" of hexadecimal digits."""
+    """What was written to each bank of the activation memory, as `eie_ram` lists it."""
     scopes = {scope(Memory.ACTIVATIONS, group): group for group in range(groups)}
     lines: list[list[int]] = [[] for _ in range(groups)]
     data: list[list[str]] = [[] for _ in range(groups)]
@@ -257,7 +257,7 @@ def read_log(path: Path, groups: int) -> WriteLog:
         with path.open() as file:
             for text in file:
                 where, address, word = text.split()
-                group = scopes.get(where)
+                group = scopes.get(where.removesuffix(".listing"))
                 if group is not None:
                     lines[group].append(int(address, 16))
                     data[group].append(word.zfill(4 * LANES))
