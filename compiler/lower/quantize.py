@@ -272,6 +272,10 @@ class _Scope:
             names[0], reads[0] = self._at(names[0], reads[0], exponent)
         target = None if keeps(node) else self.target(node.output)
         made = RULES[node.op](node, reads, self.context, target)
+        while made.asked:
+            found = [self._at(*each) for each in zip(names, reads, made.asked, strict=True)]
+            names, reads = [name for name, _ in found], [value for _, value in found]
+            made = RULES[node.op](node, reads, self.context, target)
         name, value = names[0] if names else "", made.value
         if made.node is not None:
             self.nodes.append(made.node.replace(inputs=tuple(names)))
