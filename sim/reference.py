@@ -65,14 +65,15 @@ def float_values(source: Source, network: Network, x: Any) -> dict[str, Float]:
 def _check_same(source: Source, network: Network) -> None:
     """Names and shapes of the inputs, of the layers on the array, and of the outputs."""
     known = types(source.graph)
-    compiled = {node.output: network.types[node.output].shape for node in network.graph.inputs}
-    compiled |= {
-        info.name: (info.channels, info.height, info.width)
-        for image in network.images
-        for number, info in enumerate(image.maps)
-        if any(layer.result == number for layer in image.layers)
+    given = {node.output: network.types[node.output].shape for node in network.graph.inputs}
+    made = {
+        image.maps[layer.result].name: image.maps[layer.result] for image in network.images for layer in image.layers
     }
-    for name, shape in compiled.items():
+    compiled = given | {name: (info.channels, info.height, info.width) for name, info in made.items()}
+    # What the compiler itself puts between operators has no counterpart.
+    wanted = [name for name in compiled if name in known or name in given or not known.keys() & made.keys()]
+    for name in wanted:
+        shape = compiled[name]
         if name not in known or math.prod(known[name].shape) != math.prod(shape):
             found = f"{name} of shape {known[name].shape}" if name in known else f"no {name}"
             raise InputError(f"--model has {found}; the compiled network has {name} of shape {shape}")
