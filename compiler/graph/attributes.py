@@ -35,13 +35,14 @@ _TRUTH: Kind = ("true or false", lambda value: isinstance(value, bool))
 
 _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("axis", "begin", "end", "step", "groups", "sequences", "left", "right", "weight"), _INTEGER),
-    **dict.fromkeys(("exponent", "weight_exponent", "shift", "image", "layers", "width"), _INTEGER),
+    **dict.fromkeys(("exponent", "weight_exponent", "shift", "image"), _INTEGER),
     **dict.fromkeys(("shape", "stride", "padding", "dilation", "kernel", "order", "before", "after"), _INTEGERS),
     **dict.fromkeys(("strides", "paddings", "dilations", "group_counts", "weights", "weight_exponents"), _INTEGERS),
-    "kinds": _TEXTS,
+    "exponents": _INTEGERS,
+    **dict.fromkeys(("kinds", "reads", "makes", "layouts"), _TEXTS),
     **dict.fromkeys(("low", "high"), _NUMBER),
     **dict.fromkeys(("layout", "kind", "activation", "function", "then"), _TEXT),
-    **dict.fromkeys(("drop", "reverse", "exact", "fold"), _TRUTH),
+    **dict.fromkeys(("drop", "reverse", "exact"), _TRUTH),
 }
 
 

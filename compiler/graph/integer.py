@@ -26,6 +26,7 @@ from compiler.graph.segments import SEGMENTS
 from compiler.graph.shapes import need
 
 __all__ = [
+    "ARRAY_AXES",
     "HIGH",
     "INTEGER",
     "LOW",
@@ -44,6 +45,9 @@ HIGH, LOW = (1 << 15) - 1, -(1 << 15)
 
 MAX_SHIFT = 31
 """Largest shift: it has five bits."""
+
+ARRAY_AXES = ("C", "CW", "WC", "CHW", "HWC")
+"""Orders of axes of a value that the array can read or make: channels first or last, then rows and columns."""
 
 TABLE_SIZE = 513
 """Entries of a function's table: both ends of 512 straight pieces."""
@@ -263,10 +267,23 @@ def _gather(node: Node, reads: Sequence[Type]) -> list[Type]:
 
 
 def _array(node: Node, reads: Sequence[Type]) -> list[Type]:
-    _number(node, "width", 1, 1 << 24)
-    (given,) = shapes.unary(node, reads)
-    need(len(given.shape) > 0, "it reads a single number; expected features along the last axis")
-    return [Type((*given.shape[:-1], node["width"]), given.layout)]
+    need(len(node["reads"]) == len(reads), f"reads are {node['reads']}; expected the axes of {len(reads)} values")
+    for given, axes in zip(reads, node["reads"], strict=True):
+        good = given.kind == "real" and axes in ARRAY_AXES and len(axes) == len(given.shape)
+        need(good, f"it reads {given} as {axes!r}; expected one of {', '.join(ARRAY_AXES)}")
+    count, sizes = len(node.outputs), list(node["shape"])
+    for name in ("makes", "layouts", "exponents"):
+        need(len(node[name]) == count, f"{name} are {node[name]}; expected {count}, one for each result")
+    need(len(sizes) == sum(map(len, node["makes"])), f"shape is {node['shape']}; the axes are {node['makes']}")
+    need(all(0 < size < 1 << 24 for size in sizes), f"shape is {node['shape']}; expected sizes of 1 to 16777215")
+    made = []
+    for axes, layout, exponent in zip(node["makes"], node["layouts"], node["exponents"], strict=True):
+        need(axes in ARRAY_AXES, f"a result has axes {axes!r}; expected one of {', '.join(ARRAY_AXES)}")
+        need(len(layout) == len(axes), f"layout {layout!r} is not one of {len(axes)} axes")
+        need(abs(exponent) <= 1 << 20, f"exponent is {exponent}; expected {-1 << 20} to {1 << 20}")
+        made.append(Type(tuple(sizes[: len(axes)]), layout, exponent=exponent))
+        del sizes[: len(axes)]
+    return made
 
 
 _WINDOW = {"stride": REQUIRED, "padding": REQUIRED, "dilation": REQUIRED}
@@ -282,7 +299,7 @@ INTEGER: Mapping[str, IntegerOperator] = {
     "Output": IntegerOperator((1, 1), _output, {"then": "", "axis": 0}),
     "Constant": IntegerOperator((0, 0), _stated(_constant), {"layout": "", "exponent": REQUIRED}, {"value": True}),
     "Linear": IntegerOperator((1, 1), _stated(_linear),
-                              {**_BACK, "weight_exponent": REQUIRED, "exact": False, "fold": False}, _WEIGHTS),
+                              {**_BACK, "weight_exponent": REQUIRED, "exact": False}, _WEIGHTS),
     "Conv": IntegerOperator((1, 1), _stated(_conv),
                             {**_WINDOW, "groups": 1, "exponent": REQUIRED, "activation": "none",
                              "weight_exponent": REQUIRED, "exact": False}, {**_WEIGHTS, "shift": True}),
@@ -310,9 +327,11 @@ INTEGER: Mapping[str, IntegerOperator] = {
     "Pad": IntegerOperator((1, 1), _kept(shapes.pad), {"before": REQUIRED, "after": REQUIRED}),
     "Gather": IntegerOperator((1, 1), _stated(_gather), {"exponent": REQUIRED}, {"table": True}),
     "Scan": IntegerOperator((1, _ANY), scan_rule(lambda: INTEGER), {"sequences": 1, "reverse": False}),
-    # What the array computes: a chain of Linear over the last axis, in an image of its own.
-    "Array": IntegerOperator((1, 1), _stated(_array),
-                             {"image": REQUIRED, "layers": REQUIRED, "width": REQUIRED, "exponent": REQUIRED}),
+    # What the array computes, in an image of its own: `reads` and `makes` say which axis of each value is channels,
+    # rows and columns of its map, `shape` has the sizes of all results one behind the other.
+    "Array": IntegerOperator((1, _ANY), _array,
+                             {"image": REQUIRED, "reads": REQUIRED, "makes": REQUIRED, "shape": REQUIRED,
+                              "layouts": REQUIRED, "exponents": REQUIRED}),
 }
 # fmt: on
 """The operators of an integer graph."""

@@ -116,6 +116,7 @@ def _pack(rows: Sequence[Mapping[str, int]], params: Params) -> NDArray[np.uint8
     widths = {name: width for name, _, width in fields(layout)}
     names = {name for row in rows for name in row}
     values = {name: np.array([row.get(name, 0) for row in rows], np.int64) for name in names}
-    for name in SIGNED & names:
+    # Addresses wrap, as those of the array do.
+    for name in names & {*SIGNED, "position_pitch", "window_pitch", "tile_pitch_x", "tile_pitch_y"}:
         values[name] &= (1 << widths[name]) - 1
     return pack_words(layout, values)

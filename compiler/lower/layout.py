@@ -133,9 +133,7 @@ def _slots(layer: ProgramLayer, params: Params) -> int:
     return min(params.rows, 1 << params.index_bits) if layer.maximum else params.rows
 
 
-def result_placement(
-    form: MapForm, layer: ProgramLayer, cut: Tiling, params: Params, options: Options
-) -> Placement:
+def result_placement(form: MapForm, layer: ProgramLayer, cut: Tiling, params: Params, options: Options) -> Placement:
     """Where the channels of a layer's result stand."""
     row_lines = cut.tiles_x * cut.fx * cut.pitch // params.groups
     order = _in_order(form.channels, cut.vectors)

@@ -42,7 +42,7 @@ class OutputWords:
     @property
     def words(self) -> int:
         """Words of a tile."""
-        return self.bias.shape[1]
+        return int(self.bias.shape[1])
 
 
 def output_words(layer: ProgramLayer, rows: Rows, assignment: Assignment, lines: int, params: Params) -> OutputWords:
@@ -82,9 +82,7 @@ def _reads(rows: Rows, assignment: Assignment) -> tuple[Int, Int, Int, Int]:
     """Row, PE, slot and number of the part of every accumulator that is used."""
     row, pe, slot = np.arange(len(rows.channel)), assignment.pe, assignment.slot
     part = np.zeros(len(row), np.int64)
-    more = [
-        (number, of.pe[n], of.slot[n], n) for number, of in assignment.parts.items() for n in range(1, len(of.pe))
-    ]
+    more = [(number, of.pe[n], of.slot[n], n) for number, of in assignment.parts.items() for n in range(1, len(of.pe))]
     if not more:
         return row, pe, slot, part
     added = np.array(more, np.int64).T

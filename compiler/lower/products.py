@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,7 @@ from compiler.graph.operators import OPERATORS
 from compiler.graph.segments import by_channel, segment
 from compiler.lower.segments import CHUNK, accumulated, asked, segment_of
 from compiler.lower.value import Context, Made, Value
-from compiler.lower.weights import Settled, Shared, Target, one_each, share_weights
-from hw.params import Params
+from compiler.lower.weights import Shared, Target, one_each, share_weights
 
 __all__ = ["products"]
 
@@ -105,7 +103,10 @@ def _made(
         return Made(None, reads[0], asked=wish)
     assert made.node is not None
     lift = shared[0].lift
-    attributes = {**made.node.attributes, **{key: node[key] for key in (*_WINDOW, *_SEGMENTS) if key in node.attributes}}
+    attributes = {
+        **made.node.attributes,
+        **{key: node[key] for key in (*_WINDOW, *_SEGMENTS) if key in node.attributes},
+    }
     tensors = {**made.node.tensors}
     exponents = tuple(found.weight_exponent - read.scale - int(lift.max()) for read in reads)
     if node.op == "Accumulate":
@@ -121,18 +122,10 @@ def _made(
             tensors[f"codes{suffix}"] = zeros[each.codes].reshape(part.tensors["weight"].shape)
             tensors[f"codebook{suffix}"] = book.astype(np.int16)
     if node.op == "Linear":
-        attributes |= _of_linear(found, reads[0], shared[0], context.params)
+        attributes["shift"] = found.shift  # one for all outputs
     else:
         tensors["shift"] = found.shift + lift
     return dataclasses.replace(made, node=made.node.replace(attributes=attributes, tensors=tensors))
-
-
-def _of_linear(found: Settled, x: Value, shared: Shared, params: Params) -> dict[str, Any]:
-    """What only a Linear has: one shift for all outputs, and whether columns are taken in pairs."""
-    fold = False
-    if x.samples is not None:
-        fold = _fold_pays(x.samples.reshape(-1, x.samples.shape[-1]), int(shared.histogram[:, 1:].sum()), params)
-    return {"shift": found.shift, "fold": fold}
 
 
 def _reference(node: Node, parts: Parts, reads: Sequence[Value]) -> NDArray[np.float64]:
@@ -148,16 +141,3 @@ def _reference(node: Node, parts: Parts, reads: Sequence[Value]) -> NDArray[np.f
         OPERATORS[node.op].meaning(node, [v[n : n + step] if len(v) > 1 else v for v in values], outputs)[0]
         for n in range(0, batch, step)
     ])  # fmt: skip
-
-
-def _fold_pays(samples: Int, nonzeros: int, params: Params) -> bool:
-    """Whether columns of two activations take no more cycles, for inputs as dense as `samples` (n, in).
-
-    Either the multipliers limit a layer, or the broadcast of one column a cycle. A pair is sent if one of the two
-    is not zero, and then its entries are multiplied with the other as well.
-    """
-    density = np.count_nonzero(samples) / samples.size
-    pairs = 1 - (1 - density) ** 2
-    columns = samples.shape[1]
-    single = density * max(nonzeros / params.pes, columns)
-    return bool(params.fold > 1 and density > 0 and pairs * max(nonzeros / params.pes, columns / 2) <= single)

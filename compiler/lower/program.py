@@ -1,7 +1,7 @@
 """What one image computes, still without memories: maps, and layers of segments between them.
 
-A layer adds, for every pixel and channel of its result, the products of one window of each of its segments; `Program.verify`
-states what must hold.
+A layer adds, for every pixel and channel of its result, the products of one window of each of its segments;
+`Program.verify` states what must hold.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class ProgramLayer:
     @property
     def work(self) -> Int:
         """Nonzeros of each output channel."""
-        return np.sum([segment.counts for segment in self.segments], axis=0)
+        found: Int = np.sum([segment.counts for segment in self.segments], axis=0)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,12 +136,16 @@ class Program:
                 wrong.append(f"{layer.name}: its result is made before")
             for segment in layer.segments:
                 if segment.source not in made:
-                    wrong.append(f"{layer.name}: it reads {self.maps[segment.source].name!r}, which is not made before it")
+                    wrong.append(
+                        f"{layer.name}: it reads {self.maps[segment.source].name!r}, which is not made before it"
+                    )
                 if segment.codebook.shape != (1 << params.code_bits,) or segment.codebook[0]:
-                    wrong.append(f"{layer.name}: codebook is {segment.codebook.shape}; expected {1 << params.code_bits}, "
-                                 "the first zero")  # fmt: skip
+                    shape = segment.codebook.shape
+                    wrong.append(f"{layer.name}: codebook is {shape}; expected {1 << params.code_bits}, the first zero")
             if layer.bias.shape != (channels,) or layer.shift.shape != (channels,):
-                wrong.append(f"{layer.name}: bias {layer.bias.shape}, shift {layer.shift.shape}; expected ({channels},)")
+                wrong.append(
+                    f"{layer.name}: bias {layer.bias.shape}, shift {layer.shift.shape}; expected ({channels},)"
+                )
             elif not 0 <= int(layer.shift.min()) <= int(layer.shift.max()) <= MAX_SHIFT:
                 wrong.append(f"{layer.name}: shifts are {layer.shift}; expected 0 to {MAX_SHIFT}")
             elif int(layer.bias.min()) < -limit or int(layer.bias.max()) >= limit:
@@ -200,4 +205,3 @@ def _connected(layer: QuantizedLayer, source: int) -> ProgramLayer:
         exact=layer.exact,
         products=layer.codes.size,
     )
-

@@ -84,7 +84,7 @@ def quantize_graph(
     Parameters
     ----------
     graph : float graph behind the passes; it is verified.
-    params : the array; code_bits and acc_bits matter, and what decides on column pairs.
+    params : the array; code_bits and acc_bits matter.
     calibration : for each Input, (batch, *shape). Floats decide its exponent and all that follow; int16 is taken raw
         (exponent 0) and decides those that follow; None means exponent 0 and ranges by bound.
     percentile : share of calibration values, in percent of magnitudes, that must not saturate.

@@ -105,9 +105,7 @@ class _Balanced(Assignment):
         return max(scan, self.words) * 8 + min(scan, self.words) if hidden else (scan + self.words) * 8
 
 
-def _balance(
-    work: Int, rows: Int, output: Int, poured: int, pes: int, options: Options, most: int
-) -> _Balanced | None:
+def _balance(work: Int, rows: Int, output: Int, poured: int, pes: int, options: Options, most: int) -> _Balanced | None:
     """The rows of one group, `poured` of them poured; None if that is not possible."""
     mine = work[rows]
     falling = np.argsort(-mine, kind="stable")

@@ -99,7 +99,7 @@ def cut_ranges(
 
 
 def pack_ranges(ranges: Sequence[Range], buffers: Buffers, params: Params) -> Beats:
-    """uint8 (beats, 16): what the array takes for one sample, in order, buffers in turn; empty if nothing is streamed."""
+    """uint8 (beats, 16): what the array takes for one sample, buffers in turn; empty if nothing is streamed."""
     beats = [np.zeros((0, BEAT_BYTES), np.uint8)]
     for number, each in enumerate(ranges):
         beats += _range(each, number % 2, buffers, params)

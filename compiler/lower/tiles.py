@@ -1,4 +1,4 @@
-"""How large the tiles of each layer are, and which layers are streamed, so that all of them fit the memories together."""
+"""How large the tiles of each layer are, and which layers are streamed, so that all of them fit the memories."""
 
 from __future__ import annotations
 

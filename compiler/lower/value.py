@@ -84,7 +84,7 @@ class Context:
 
     Attributes
     ----------
-    params : the array; code_bits, acc_bits, and what decides on column pairs.
+    params : the array; code_bits and acc_bits.
     percentile : share of calibration values, in percent of magnitudes, that must not saturate.
     per_channel : whether channels of convolutions have scales of their own; "auto": where it helps.
     shared : shared weights of all segments by node, kept between runs; more than one way where a choice is still to

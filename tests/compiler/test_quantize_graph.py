@@ -78,7 +78,9 @@ def bound(plain: Node, made: Node, exponents: dict[str, int | None], reads: list
     half = 0.0 if exponent is None else 2.0**exponent / 2
     if plain.op in ("Linear", "Conv"):
         read = exponents[made.inputs[0]] or 0
-        shift = np.broadcast_to(made["shift"] if plain.op == "Linear" else made.tensors["shift"], len(made.tensors["bias"]))
+        shift = np.broadcast_to(
+            made["shift"] if plain.op == "Linear" else made.tensors["shift"], len(made.tensors["bias"])
+        )
         units = 2.0 ** (made["exponent"] - shift)
         shape = (-1, *[1] * (reads[0].ndim - 2)) if plain.op == "Conv" else (-1,)
         return half + weight_bound(plain, made, units / 2.0**read, reads[0]) + units.reshape(shape) / 2 + 1e-12

@@ -48,9 +48,7 @@ def _split(editor: Editor, node: Node) -> bool:
         name = node.name if last else editor.name(f"{node.name}.sum{n}")
         outputs = node.outputs if last else (name,)
         activation = node["activation"] if last else "none"
-        new.append(
-            make("Add", name, total, part.output, outputs=outputs, source=node.source, activation=activation)
-        )
+        new.append(make("Add", name, total, part.output, outputs=outputs, source=node.source, activation=activation))
         total = name
     editor.replace([node], new)
     return True
@@ -88,9 +86,7 @@ def _sum(editor: Editor, node: Node) -> bool:
     if biases:
         tensors["bias"] = np.sum([bias.astype(np.float64) for bias in biases], axis=0)
     attributes = {**joined(parts, len(editor.shape(top.output)) - 1 if conv else 0), "activation": top["activation"]}
-    new = make(
-        "Accumulate", top.name, *reads, tensors=tensors, outputs=top.outputs, source=top.source, **attributes
-    )
+    new = make("Accumulate", top.name, *reads, tensors=tensors, outputs=top.outputs, source=top.source, **attributes)
     editor.replace([*tree, *products.values()], [new])
     return True
 
