@@ -2,7 +2,7 @@
 
 A pixel takes `pitch` activation vectors, of which readers scan the first `vectors`. Successive vectors of a row of
 pixels lie in successive banks, and the write-back group of a bank writes them: the rows of a layer that make a vector
-must be in its group. Channels are dealt to vectors such that all vectors, and with them the groups, have equal work.
+must be in its group. Channels are given vectors such that all groups have equal work.
 """
 
 from __future__ import annotations
@@ -138,24 +138,34 @@ def result_placement(form: MapForm, layer: ProgramLayer, cut: Tiling, params: Pa
     row_lines = cut.tiles_x * cut.fx * cut.pitch // params.groups
     order = _in_order(form.channels, cut.vectors)
     if options.balanced:
-        order = _deal(layer.work, cut.vectors)
+        order = _even(layer.work, cut.vectors, math.gcd(cut.pitch, params.groups))
     return Placement(form, cut.vectors, cut.pitch, row_lines, row_lines * cut.tiles_y * cut.fy, order)
 
 
-def _deal(work: Int, vectors: int) -> NDArray[np.int32]:
-    """Channels by falling work, each into the vector with the least work that has a lane left; ascending in each."""
+def _even(work: Int, vectors: int, classes: int) -> NDArray[np.int32]:
+    """Channels by falling work to the class of vectors with the least work, and within it to the least busy vector.
+
+    Vectors of one class (v mod `classes`) are written by the same groups, whichever pixel of a tile they belong to.
+    """
     order = np.full((vectors, LANES), -1, np.int32)
-    heap = [(0, 0, vector) for vector in range(vectors)]
-    members: list[list[int]] = [[] for _ in range(vectors)]
-    amounts = work.tolist()
-    for channel in np.argsort(-work, kind="stable").tolist():
-        load, count, vector = heapq.heappop(heap)
-        members[vector].append(channel)
-        if count + 1 < LANES:
-            heapq.heappush(heap, (load + amounts[channel], count + 1, vector))
-    for vector, found in enumerate(members):
-        order[vector, : len(found)] = sorted(found)
+    members = [list(range(first, vectors, classes)) for first in range(min(classes, vectors))]
+    by_class = _least_first(work, np.arange(len(work)), [LANES * len(each) for each in members])
+    for mine, channels in zip(members, by_class, strict=True):
+        for vector, found in zip(mine, _least_first(work, channels, [LANES] * len(mine)), strict=True):
+            order[vector, : len(found)] = np.sort(found)
     return order.reshape(-1)
+
+
+def _least_first(work: Int, channels: Int, room: list[int]) -> list[Int]:
+    """Channels by falling work, each to the bin with the least work that has room (LPT; Graham 1969)."""
+    heap = [(0, 0, number) for number in range(len(room))]
+    found: list[list[int]] = [[] for _ in room]
+    for channel in channels[np.argsort(-work[channels], kind="stable")].tolist():
+        load, count, number = heapq.heappop(heap)
+        found[number].append(channel)
+        if count + 1 < room[number]:
+            heapq.heappush(heap, (load + int(work[channel]), count + 1, number))
+    return [np.array(each, np.int64) for each in found]
 
 
 def window(segment: Segment, layer: ProgramLayer, cut: Tiling) -> Window:
