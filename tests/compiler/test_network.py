@@ -18,8 +18,7 @@ from compiler import network_file
 from compiler.errors import ImageError
 from compiler.graph.ir import Graph, Node
 from compiler.lower.chain import QuantizedLayer
-from compiler.lower.encode import encode
-from compiler.lower.pack import pack
+from compiler.lower.build import build
 from compiler.lower.partition import partition
 from compiler.network import Network
 from sim.network import run_network
@@ -31,7 +30,7 @@ WIDTHS = [12, 10, 7]
 def linear(layer: QuantizedLayer, source: str, name: str) -> Node:
     attributes = {
         "shift": layer.shift, "weight_exponent": layer.weight_exponent, "exponent": layer.output_exponent,
-        "activation": layer.activation, "exact": layer.exact, "fold": layer.fold,
+        "activation": layer.activation, "exact": layer.exact,
     }  # fmt: skip
     tensors = {"codes": layer.codes, "codebook": layer.codebook, "bias": layer.bias}
     return Node(name, "Linear", (source,), attributes, tensors)
@@ -52,7 +51,7 @@ def layers(rng: np.random.Generator) -> tuple[QuantizedLayer, ...]:
 
 def assemble(graph: Graph) -> Network:
     parts = partition(graph, SMALL)
-    return Network(SMALL, parts.graph, tuple(pack(chain, encode(chain)) for chain in parts.chains))
+    return Network(SMALL, parts.graph, tuple(build(program, SMALL) for program in parts.programs))
 
 
 @pytest.fixture
