@@ -81,7 +81,7 @@ def draft(node: Node, views: Views, types: Mapping[str, Type], params: Params) -
         bias = np.broadcast_to(np.asarray(rest.pop("bias", 0), np.int64), (channels,)).copy()
         if node.attributes.get("activation") == "relu":
             rest["low"] = 0
-        products = sum(each.code.size if _diagonal(each) else _dense(each, node) for _, each in segments)
+        products = _products(node, segments, channels)
         layer = ProgramLayer(
             node.name, -1, tuple(each for _, each in segments), bias, shift,
             exact=bool(node.attributes.get("exact", True)), products=products * height * width, **rest,
@@ -137,14 +137,12 @@ def _legal(segment: Segment) -> bool:
     return small and max(map(abs, segment.origin)) < 1 << 15 and bool(len(segment.code) or not segment.starts[-1])
 
 
-def _diagonal(segment: Segment) -> bool:
-    return bool((segment.codebook[2:] == 0).all())
-
-
-def _dense(segment: Segment, node: Node) -> int:
-    groups = node.attributes.get("groups", 1)
-    inputs = int(segment.channel.max(initial=0)) + 1
-    return int((len(segment.starts) - 1) * math.prod(segment.kernel) * inputs // groups)
+def _products(node: Node, segments: Segments, channels: int) -> int:
+    """Multiplications for a pixel, zeros among the weights counted as well."""
+    dense = [tensor.size for name, tensor in node.tensors.items() if name.startswith("codes")]
+    if not dense:
+        return sum(len(segment.code) for _, segment in segments)
+    return int(sum(dense)) + channels * sum(kind == "identity" for kind in node.attributes.get("kinds", ()))
 
 
 def _pair(values: Sequence[int]) -> Pair:
@@ -177,25 +175,34 @@ def _weights(
 
 
 def _same(
-    view: View, weight: int, params: Params, kernel: Pair = (1, 1), stride: Pair = (1, 1), dilation: Pair = (1, 1),
-    origin: Pair = (0, 0),
-) -> Segments:  # fmt: skip
-    """Segments with which each channel reads itself, with one weight everywhere in its window."""
+    view: View, weights: int | Int, params: Params, kernel: Pair = (1, 1), stride: Pair = (1, 1),
+    dilation: Pair = (1, 1), origin: Pair = (0, 0),
+) -> Segments | None:  # fmt: skip
+    """Segments with which each channel reads itself, with one weight of its own everywhere in its window.
+
+    None if the channels have more different weights than a codebook.
+    """
+    each = np.broadcast_to(np.asarray(weights, np.int64), (view.channels,))
+    distinct = np.unique(each[each != 0])
     book = np.zeros(1 << params.code_bits, np.int16)
-    book[1] = weight
-    taps = math.prod(kernel) if weight else 0
+    if len(distinct) >= len(book):
+        return None
+    book[1 : len(distinct) + 1] = distinct
+    codes = np.where(each != 0, np.searchsorted(distinct, each) + 1, 0)
+    taps = np.where(each != 0, math.prod(kernel), 0)
     found: Segments = []
     first = 0
     for part in view.parts:
-        count = len(part.channels)
+        here = slice(first, first + len(part.channels))
         counts = np.zeros(view.channels, np.int64)
-        counts[first : first + count] = taps
-        found.append(((part.value, part.axes), Segment(
-            -1, kernel, stride, dilation, (origin[0] - part.offset[0], origin[1] - part.offset[1]),
-            np.concatenate([[0], np.cumsum(counts)]), np.tile(np.arange(taps), count),
-            np.repeat(part.channels, taps), np.ones(count * taps, np.uint8), book,
-        )))  # fmt: skip
-        first += count
+        counts[here] = taps[here]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        tap = np.arange(int(starts[-1])) - np.repeat(starts[:-1], counts)
+        at = origin[0] - part.offset[0], origin[1] - part.offset[1]
+        channel, code = np.repeat(part.channels, taps[here]), np.repeat(codes[here], taps[here]).astype(np.uint8)
+        made = Segment(-1, kernel, stride, dilation, at, starts, tap, channel, code, book)
+        found.append(((part.value, part.axes), made))
+        first = here.stop
     return found
 
 
@@ -271,22 +278,44 @@ def _add(node: Node, views: Views, axes: str, params: Params) -> Found | None:
         view = views.view(name, axes)
         if view is None or view.flat or views.shape(name) != views.shape(node.output):
             return None
-        segments += _same(view, 1, params)
+        segments += _same(view, 1, params) or []
     return segments, {"shift": node["shift"]}
+
+
+def _affine(node: Node, views: Views, axes: str, params: Params) -> Found | None:
+    """A product and a sum for each channel."""
+    view = views.view(node.inputs[0], axes)
+    if view is None or view.flat or views.shape(node.inputs[0]) != views.shape(node.output):
+        return None
+    shape = views.shape(node.output)
+    scale, offset = (_by_channel(node.tensors[name], shape, axes) for name in ("scale", "offset"))
+    if scale is None or offset is None:
+        return None
+    bound = int((np.abs(scale.astype(np.int64)) << 15).max()) + max(abs(int(offset.min())), abs(int(offset.max())))
+    segments = _same(view, scale, params)
+    if segments is None or bound + (1 << node["shift"]) >= 1 << (params.acc_bits - 1):  # its sums do not wrap
+        return None
+    return segments, {"shift": node["shift"], "bias": offset}
+
+
+def _by_channel(tensor: NDArray[np.generic], shape: tuple[int, ...], axes: str) -> Int | None:
+    """One number a channel, of a tensor that is broadcast over a value; None if other axes matter."""
+    whole = np.moveaxis(np.broadcast_to(tensor, shape), axes.index("C"), 0).reshape(shape[axes.index("C")], -1)
+    return whole[:, 0].astype(np.int64) if bool((whole == whole[:, :1]).all()) else None
 
 
 def _shift(node: Node, views: Views, axes: str, params: Params) -> Found | None:
     view = views.view(node.inputs[0], axes)
     if view is None or view.flat or 1 << node["left"] > HIGH:
         return None
-    return _same(view, 1 << node["left"], params), {"shift": node["right"]}
+    return _same(view, 1 << node["left"], params) or [], {"shift": node["right"]}
 
 
 def _clamp(node: Node, views: Views, axes: str, params: Params) -> Found | None:
     view = views.view(node.inputs[0], axes)
     if view is None or view.flat:
         return None
-    return _same(view, 1, params), {"shift": 0, "low": node["low"], "high": node["high"]}
+    return _same(view, 1, params) or [], {"shift": 0, "low": node["low"], "high": node["high"]}
 
 
 def _pool_part(node: Node, views: Views, axes: str, params: Params, weight: int) -> tuple[Segments, View] | None:
@@ -299,7 +328,7 @@ def _pool_part(node: Node, views: Views, axes: str, params: Params, weight: int)
         view, weight, params, _pair(node["kernel"]), _pair(node["stride"]), _pair(node["dilation"]),
         (-before[0], -before[1]),
     )  # fmt: skip
-    return made, view
+    return made or [], view
 
 
 def _average(node: Node, views: Views, axes: str, params: Params) -> Found | None:
@@ -327,6 +356,7 @@ def _whole(view: View, views: Views) -> bool:
 _RULES: Mapping[str, Callable[[Node, Views, str, Params], Found | None]] = {
     "Accumulate": _accumulate,
     "Add": _add,
+    "Affine": _affine,
     "AveragePool": _average,
     "Clamp": _clamp,
     "Conv": _conv,
