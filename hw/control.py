@@ -101,7 +101,8 @@ class Control(wiring.Component):
             self.maxima.eq(banks.maxima), self.index.eq(Mux(faulty, fault_index, loop.index)),
             # In the first tile, lines of the layer before may be read as they are written, all when its bank is free.
             self.open.eq(~chained | ~self.pending.bit_select(~self.front, 1)),
-            self.counting.eq(self.pending.any() & ~(at_end & ended.bit_select(self.front, 1))),
+            # The tile before the last one may be finished after it.
+            self.counting.eq((self.pending & ~Mux(at_end, ended, 0)).any()),
             self.accept_layer.eq(accept & loop.opens & loop.begins), self.scan_start.eq(accept),
         ]  # fmt: skip
         self._request(m, bank)

@@ -114,9 +114,10 @@ def descriptor(params: Params) -> data.StructLayout:
     belong to the layer; all of its segments carry the same.
 
     Window: ``wy`` rows of ``wx`` positions, ``dy`` and ``dx`` pixels apart, of ``vectors`` activation vectors each, in
-    a map of ``height`` x ``width`` pixels whose pixel (0, 0) is activation vector ``source``. The first tile's window
-    begins at pixel (``y0``, ``x0``), the following ones ``step_y`` and ``step_x`` pixels further. The pitches say the
-    same in activation vectors: from position to position, from window row to window row, from tile to tile.
+    a map of ``height`` x ``width`` pixels. The first tile's window begins at pixel (``y0``, ``x0``), the following ones
+    ``step_y`` and ``step_x`` pixels further. ``source`` and the pitches say the same in activation vectors: the first
+    of pixel (``y0``, ``x0``) (modulo 2**24, that pixel may lie in front of the map), and those from position to
+    position, from window row to window row, from tile to tile.
     ``pointers`` is the first pointer block. ``chained``: the map is what the layer before writes. ``dense``: zeros are
     sent as well. ``maximum``: accumulators take the maximum instead of the sum. ``refill``: the weights come through
     the stream port, into ``buffer``. ``first`` and ``last`` segment of the layer.

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from hw.layouts import ACT_BITS, Join, Memory, Op, descriptor, output_word
 from hw.params import LANES, Params
+from hw.streams import VECTOR_ADDRESS_BITS
 from tests.hw.program_words import Segment, encode, lay_out, packed
 
 __all__ = ["KINDS", "Program", "random_program"]
@@ -34,6 +35,7 @@ __all__ = ["KINDS", "Program", "random_program"]
 KINDS = ("window", "pool", "full", "stream")
 """Kinds of layers: sums over a window, maxima over a window, fully connected, fully connected with streamed weights."""
 
+WRAP = 1 << VECTOR_ADDRESS_BITS
 LOW, HIGH = -(1 << (ACT_BITS - 1)), (1 << (ACT_BITS - 1)) - 1
 
 
@@ -72,10 +74,10 @@ class Program:
     def masks(self, segment: Segment) -> NDArray[np.uint8]:
         """(batch, height, width, vectors): bit n of a vector of the segment's map says that lane n is not zero."""
         step, groups = segment.step, self.params.groups
-        row = step["window_pitch"] // step["dy"]
-        pixel = step["position_pitch"] // step["dx"]
+        row, pixel = step["window_pitch"] // step["dy"], step["position_pitch"] // step["dx"]
+        origin = (step["source"] - step["y0"] * row - step["x0"] * pixel) % WRAP
         b, y, x, v = np.ogrid[: self.batch, : step["height"], : step["width"], : step["vectors"]]
-        address = step["source"] + b * step["frame"] * groups + y * row + x * pixel + v
+        address = origin + b * step["frame"] * groups + y * row + x * pixel + v
         lanes = self.final[address % groups, address // groups] != 0
         return np.packbits(lanes, axis=-1, bitorder="little")[..., 0]
 
@@ -252,9 +254,9 @@ class _Draw:
                 there = 0 <= y < step["height"] and 0 <= x < step["width"]
                 for v in range(step["vectors"]):
                     address = (
-                        step["source"] + y * step["window_pitch"] // step["dy"]
-                        + x * step["position_pitch"] // step["dx"] + v
-                    )  # fmt: skip
+                        step["source"] + ty * step["tile_pitch_y"] + tx * step["tile_pitch_x"]
+                        + i * step["window_pitch"] + j * step["position_pitch"] + v
+                    ) % WRAP  # fmt: skip
                     acts.append(self.now[b, address % groups, address // groups] if there else np.zeros(LANES))
                     inside.append(np.full(LANES, there))
         return np.concatenate(acts).astype(np.int64), np.concatenate(inside)
@@ -375,7 +377,8 @@ class _Draw:
         step = {
             "op": Op.SEGMENT.value, "chained": int(source.layer == n - 1 and n > 0),
             "dense": int(kind == "pool" or self.chance(0.1)), "refill": int(kind == "stream" and self.chance(0.8)),
-            "buffer": 0, "codebook": self.pick(0, params.codebooks - 1), "source": source.base * groups + first,
+            "buffer": 0, "codebook": self.pick(0, params.codebooks - 1),
+            "source": (source.base * groups + first + y0 * row + x0 * source.pitch) % WRAP,
             "vectors": vectors, "dy": dy, "dx": dx, "wy": wy, "wx": wx, "height": source.height,
             "width": source.width, "y0": y0, "x0": x0, "step_y": step_y, "step_x": step_x,
             "position_pitch": dx * source.pitch, "window_pitch": dy * row, "tile_pitch_x": step_x * source.pitch,
