@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from compiler.lower.program import Program
 
-__all__ = ["Life", "allocate", "lives", "program_lives"]
+__all__ = ["Life", "allocate", "program_lives"]
 
 
 @dataclass(frozen=True)
@@ -22,54 +22,64 @@ class Life:
         return self.first <= other.last and other.first <= self.last
 
 
-def lives(writers: Sequence[int | None], readers: Sequence[Sequence[int]], kept: set[int], layers: int) -> list[Life]:
-    """The life of each map.
+def program_lives(program: Program) -> list[Life]:
+    """The life of each map of a program, in layers of the program.
 
     A layer may write where the source of the layer before lies: that one has read all of it before the first tile of
-    the next is written. Maps of the host live during the whole run.
-
-    Parameters
-    ----------
-    writers : the first layer that writes each map, None for inputs. readers : the layers that read it.
-    kept : maps that the host writes or reads.
-    layers : how many there are.
+    the next is written. What the host writes keeps its lines during the whole run, what it reads from then on.
     """
-    found = []
-    for number, (writer, read) in enumerate(zip(writers, readers, strict=True)):
-        begin = 0 if writer is None or number in kept else writer
-        # What is written is whole only when the next layer begins.
-        end = layers if number in kept else max([begin, *read])
-        found.append(Life(0 if number in kept else begin, end))
-    return found
-
-
-def program_lives(program: Program) -> list[Life]:
-    """The life of each map of a program, in layers of the program."""
-    writers: list[int | None] = [None] * len(program.maps)
-    readers: list[list[int]] = [[] for _ in program.maps]
+    end = len(program.layers)
+    first, last = [0] * len(program.maps), [0] * len(program.maps)
     for number, layer in enumerate(program.layers):
-        writers[layer.result] = number
+        first[layer.result] = last[layer.result] = number
         for segment in layer.segments:
-            readers[segment.source].append(number)
-    return lives(writers, readers, {*program.inputs, *program.outputs}, len(program.layers))
+            last[segment.source] = number
+    for number in (*program.inputs, *program.outputs):
+        last[number] = end
+    return [Life(*pair) for pair in zip(first, last, strict=True)]
 
 
 def allocate(sizes: Sequence[int], when: Sequence[Life]) -> tuple[list[int], int]:
-    """First line of each map, and the lines that all take: the first place that fits, in order of first use.
+    """First line of each map, and the lines that all take.
+
+    First fit, in three ways, of which the one with the fewest lines is taken: by first use, by falling size, and by
+    first use from both ends of the lines in turn, which takes no more than the two largest neighbours of a chain.
 
     Parameters
     ----------
     sizes : lines of each map. when : its life.
     """
+    numbers = range(len(sizes))
+    by_use = sorted(numbers, key=lambda n: (when[n].first, n))
+    by_size = sorted(numbers, key=lambda n: (-sizes[n], n))
+    # Less is impossible: the lines of all maps that live at one time.
+    least = max((sum(sizes[n] for n in numbers if when[n].first <= t <= when[n].last)
+                 for t in {life.first for life in when}), default=0)  # fmt: skip
+    tried = [_place(order, sizes, when, None) for order in (by_use, by_size)]
+    tried.append(_place(by_use, sizes, when, least))
+    return min(tried, key=lambda found: found[1])
+
+
+def _place(order: Sequence[int], sizes: Sequence[int], when: Sequence[Life], ends: int | None) -> tuple[list[int], int]:
+    """First fit; with `ends`, every other map goes to the last place that fits below that line."""
     bases = [0] * len(sizes)
     placed: list[int] = []
-    for number in sorted(range(len(sizes)), key=lambda n: (when[n].first, n)):
+    for place, number in enumerate(order):
+        size = sizes[number]
         taken = sorted((bases[n], bases[n] + sizes[n]) for n in placed if when[n].meets(when[number]))
-        line = 0
-        for begin, end in taken:
-            if line + sizes[number] <= begin:
-                break
-            line = max(line, end)
-        bases[number] = line
+        bases[number] = _fit(taken, size)
+        if ends is not None and place % 2:
+            down = _fit(sorted((ends - end, ends - begin) for begin, end in taken), size)
+            bases[number] = ends - down - size if down + size <= ends else bases[number]
         placed.append(number)
     return bases, max((base + size for base, size in zip(bases, sizes, strict=True)), default=0)
+
+
+def _fit(taken: Sequence[tuple[int, int]], size: int) -> int:
+    """The first line at which `size` lines are free; `taken` ascends."""
+    line = 0
+    for begin, end in taken:
+        if line + size <= begin:
+            break
+        line = max(line, end)
+    return line

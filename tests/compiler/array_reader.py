@@ -104,7 +104,7 @@ class Reader:
     def _refill(self, buffer: int) -> None:
         while True:
             header = word_of(refill_header(self.params), self.image.tiles[self.beat])
-            assert header["buffer"] == buffer and not header["reserved"]
+            assert (header["buffer"], header["reserved"]) == (buffer, 0)
             words = self.image.tiles[self.beat + 1 : self.beat + 1 + header["words"]]
             memory = self.entries if header["memory"] == Memory.WEIGHTS.value else self.pointers
             memory[header["unit"], header["address"] : header["address"] + len(words)] = words[:, : memory.shape[2]]
