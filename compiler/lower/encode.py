@@ -137,7 +137,7 @@ def encode_layer(
     output = rows.vector * LANES + rows.lane
     single = layer.maximum or options.fragments == 1
     assignment = assign_rows(
-        work, rows.group, output, params, options.replace(fragments=1) if single else options,
+        work, rows.group, rows.y * (1 << 16) + rows.x, output, params, options.replace(fragments=1) if single else options,
         hidden=cut.tiles > 1, most=most,
     )  # fmt: skip
     outputs = output_words(layer, rows, assignment, row_vectors(cut, block, params) * cut.fy // params.groups, params)

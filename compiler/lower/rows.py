@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class Assignment:
 
 
 def assign_rows(
-    work: Int, group: Int, output: Int, params: Params, options: Options, *, hidden: bool, most: int
+    work: Int, group: Int, pixel: Int, output: Int, params: Params, options: Options, *, hidden: bool, most: int
 ) -> Assignment:
     """Assign the rows of a tile to PEs and accumulators of their groups.
 
@@ -58,10 +59,14 @@ def assign_rows(
     PEs of the group one after the other, up to a common level (McNaughton, Management Science 1959), which splits fewer
     rows than there are PEs. How many rows are poured is what makes entries and write-back cost least.
 
+    In a tile of several pixels the rows of each pixel are spread over all PEs of the group: the vectors of one pixel
+    of the window have work for its neighbours only, and a PE without rows there would wait.
+
     Parameters
     ----------
     work : (rows,) entries of each row.
     group : (rows,) its write-back group.
+    pixel : (rows,) number of its pixel, before pooling, rising.
     output : (rows,) number of the result that it is a part of: of the rows of one result only one is split.
     hidden : write-back is hidden behind the tiles that follow.
     most : accumulators of a PE that may be used.
@@ -80,6 +85,11 @@ def assign_rows(
             pe[rows], slot[rows] = np.arange(len(rows)) % params.group, np.arange(len(rows)) // params.group
             busiest = max(busiest, int(np.bincount(pe[rows], weights=work[rows]).max()))
             continue
+        if pixel[rows[0]] != pixel[rows[-1]]:
+            pe[rows], load = _spread(work[rows], pixel[rows], params.group)
+            slot[rows], _ = _number(len(rows), pe[rows], {}, params.group)
+            busiest = max(busiest, load)
+            continue
         best = _balance(work, rows, output, 0, params.group, options, most)
         assert best is not None
         # Only what makes a group slower than all PEs would be on average is worth another word of write-back.
@@ -93,6 +103,24 @@ def assign_rows(
         parts.update({int(rows[n]): found for n, found in best.parts.items()})
         busiest = max(busiest, best.busiest)
     return Assignment(pe, slot, parts, busiest)
+
+
+def _spread(work: Int, pixel: Int, pes: int) -> tuple[Int, int]:
+    """PE of each row of a group, pixel by pixel, and the entries of the busiest PE.
+
+    The rows of a pixel go out in rounds, by falling work: in each round every PE gets one, the least busy PE the
+    heaviest. Where PEs are equally busy, another one is first at each pixel.
+    """
+    of, loads, turn = np.zeros(len(work), np.int64), np.zeros(pes, np.int64), np.arange(pes)
+    begins = np.flatnonzero(np.diff(pixel, prepend=-1))
+    for number, (begin, end) in enumerate(pairwise([*begins.tolist(), len(work)])):
+        falling = begin + np.argsort(-work[begin:end], kind="stable")
+        for first in range(0, len(falling), pes):
+            rows = falling[first : first + pes]
+            least = np.lexsort(((turn + number) % pes, loads))[: len(rows)]
+            of[rows] = least
+            loads[least] += work[rows]
+    return of, int(loads.max())
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler.errors import ImageError
-from compiler.lower.layout import Tiling, tiling, window
-from compiler.lower.program import MapForm, Program, ProgramLayer
+from compiler.lower.layout import Tiling, Window, tiling, window
+from compiler.lower.program import MapForm, Program, ProgramLayer, Segment
 from compiler.options import Options
 from hw.params import LANES, SEGMENTS, Params, ParamsError
 
@@ -93,9 +93,10 @@ def _estimate(
     lines = cut.fx * cut.pitch // params.groups
     # A group with less to do than another lets it wait; one word of a group is kept for that.
     words = cut.fy * (used_lines * lanes * area + lines - used_lines) + (params.group if options.balanced else 0)
-    scan = pointers = 0.0
+    scan = pointers = padding = 0.0
     for segment in layer.segments:
         seen = window(segment, layer, cut)
+        padding += _padding(segment, layer, cut, seen, rows / params.group / blocks, params)
         source = forms[segment.source]
         vectors = params.act_vectors(source.channels)
         if seen.dy > 255 or seen.dx > 255 or max(seen.wy, seen.wx, seen.step_y, seen.step_x) >= 1 << 16:
@@ -108,15 +109,44 @@ def _estimate(
         scan += (inside * vectors + (seen.positions * cut.tiles - inside)) * blocks
         pointers += seen.positions * vectors * blocks
     nonzeros = int(layer.work.sum()) * area
-    entries = nonzeros * form.height * form.width / params.pes * busy * (1 if layer.maximum else DENSITY)
+    stored = nonzeros * cut.fy * cut.fx / params.pes * busy + padding
+    entries = (nonzeros * form.height * form.width / params.pes * busy + padding * cut.tiles) * (
+        1 if layer.maximum else DENSITY
+    )
     if cut.tiles == 1:
         cycles = max(scan, entries) + words
     else:
         cycles = max(scan, entries, words * cut.tiles)
     cycles += (OVERHEAD + len(layer.segments)) * cut.tiles * blocks
-    stored = nonzeros * cut.fy * cut.fx / params.pes * busy * PADDING
-    needs = {"weight_words": stored / LANES, "pointer_blocks": pointers, "output_words": float(words)}
+    needs = {"weight_words": stored * PADDING / LANES, "pointer_blocks": pointers, "output_words": float(words)}
     return Choice(cut, cycles, needs)
+
+
+def _padding(
+    segment: Segment, layer: ProgramLayer, cut: Tiling, seen: Window, slots: float, params: Params
+) -> float:
+    """Padding entries of a PE in a tile: where the rows that a column meets begin far from the top, or lie far apart.
+
+    slots : accumulators of a PE that the tile takes, in the order of its pixels.
+    """
+    height, width = cut.fy * layer.pool[0], cut.fx * layer.pool[1]
+    pixel = slots / (height * width)  # accumulators of a PE for a pixel
+    if (1 << params.index_bits) >= slots:
+        return 0.0
+    sides = []
+    for axis, (count, distance, size) in enumerate(((seen.wy, seen.dy, height), (seen.wx, seen.dx, width))):
+        at, stride = np.arange(count) * distance, segment.stride[axis]
+        reach = (segment.kernel[axis] - 1) * segment.dilation[axis]
+        first = np.clip(-(-(at - reach) // stride), 0, size - 1)
+        sides.append((first, np.clip(at // stride, first, size - 1) - first + 1))
+    (top, rows), (left, columns) = sides
+    begin = np.floor((top[:, np.newaxis] * width + left) * pixel) // (1 << params.index_bits)
+    between = np.floor((width - columns) * pixel) // (1 << params.index_bits)
+    pads = begin + (rows[:, np.newaxis] - 1) * between
+    # Columns that have entries in a PE: of each position, its channels with weights for the rows of the PE.
+    channels = len(np.unique(segment.channel))
+    met = len(segment.code) / max(1, math.prod(segment.kernel) * channels) / params.pes
+    return float((pads * (1 - np.exp(-met * rows[:, np.newaxis] * columns))).sum()) * channels
 
 
 def _inside(count: int, distance: int, step: int, origin: int, tiles: int, size: int) -> int:
