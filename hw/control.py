@@ -86,6 +86,7 @@ class Control(wiring.Component):
         faulty, fault_index = Signal(), Signal(16)
         at_end = Signal()
         ended = self.computed | self.finished
+        youngest = Cat(layer_of == self.front_layer for layer_of in self.layer_of)
         writing = Mux(Mux(self.written_bank, *reversed(self.layer_of)), *reversed(self.number))  # descriptor
 
         m.d.comb += [
@@ -101,8 +102,8 @@ class Control(wiring.Component):
             self.maxima.eq(banks.maxima), self.index.eq(Mux(faulty, fault_index, loop.index)),
             # In the first tile, lines of the layer before may be read as they are written, all when its bank is free.
             self.open.eq(~chained | ~self.pending.bit_select(~self.front, 1)),
-            # The tile before the last one may be finished after it.
-            self.counting.eq((self.pending & ~Mux(at_end, ended, 0)).any()),
+            # The tile before the last one may be finished after it, be it of the same layer or not.
+            self.counting.eq(Mux(at_end, self.pending & ~ended & youngest, self.pending).any()),
             self.accept_layer.eq(accept & loop.opens & loop.begins), self.scan_start.eq(accept),
         ]  # fmt: skip
         self._request(m, bank)
