@@ -1,8 +1,8 @@
 """The scan of one window in the cycle model: when each vector leaves it, and what the PEs make of it.
 
-Names: ``A`` a vector is read, ``M`` it moves to the register before the broadcast, ``U`` it leaves that (it fires, or is
-skipped), ``W`` it is written into the queue of a PE, ``R`` read out of it, ``X`` taken by the expander, ``S`` its first
-entry is selected and ``L`` its last one, all in cycles since the run began.
+Names: ``A`` a vector is read, ``M`` it moves to the register before the broadcast, ``U`` it leaves that (it fires, or
+is skipped), ``W`` it is written into the queue of a PE, ``R`` read out of it, ``X`` taken by the expander, ``S`` its
+first entry is selected and ``L`` its last one, all in cycles since the run began.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ class Pes:
 
     @classmethod
     def idle(cls, params: Params) -> Pes:
+        """At the start of a run."""
         # More than can be on their way: in the queue, before it, and behind it in expander, its buffer and weight read.
         ring = 1 << (params.queue_depth + 4 * LANES).bit_length()
         pes = params.pes
@@ -109,6 +110,7 @@ class Pes:
 
     @property
     def arrays(self) -> tuple[Int, Int, Int, Int, Int, Int, NDArray[np.bool_]]:
+        """As compiled functions take them."""
         return self.state, self.pushed, self.credit, self.pops, self.jobs, self.recent, self.nonempty
 
 
@@ -119,8 +121,28 @@ def pack_columns(counts: NDArray[np.uint16], starts: NDArray[np.uint8]) -> NDArr
 
 
 @njit(cache=True)
+def _shows(
+    time: int,
+    pe: int,
+    threshold: int,
+    pushed: Int,
+    pops: Int,
+    recent: Int,
+    nonempty: NDArray[np.bool_],
+    distances: Distances,
+) -> bool:
+    """Whether the queue of a PE shows credit: vectors written by time - 2 less those read by then are few enough."""
+    level = pushed[pe] - threshold
+    for n in range(len(recent)):
+        level -= recent[n] > time - 2 - distances.fire_to_queue and nonempty[n, pe]
+    return level <= 0 or pops[pe, (level - 1) & (pops.shape[1] - 1)] + distances.credit <= time
+
+
+@njit(cache=True)
 def _credit(
     time: int,
+    last_fire: int,
+    worst: int,
     threshold: int,
     fullest: Int,
     pushed: Int,
@@ -132,25 +154,19 @@ def _credit(
 ) -> int:
     """Earliest cycle from `time` on in which every queue shows credit; only those of the PEs `fullest` may not.
 
-    At cycle t a queue shows credit if vectors written by t - 2 less vectors read by t - 2 are at most `threshold`.
-    Vectors still on their way make the condition move with t, so it is iterated to its fixed point.
+    worst : the PE of which credit is the latest. While vectors fired before are still on their way to the queues, each
+    cycle is looked at, since credit can come and go; after that it only comes.
     """
-    ring = pops.shape[1]
-    moved = True
-    while moved:
-        moved = False
-        for pe in fullest:
-            if credit[pe] > time:
-                level = pushed[pe]
-                for n in range(recent.shape[0]):
-                    if recent[n] + distances.fire_to_queue > time - 2 and nonempty[n, pe]:
-                        level -= 1
-                if level > threshold:
-                    free = pops[pe, (level - threshold - 1) & (ring - 1)] + distances.credit
-                    if free > time:
-                        time = free
-                        moved = True
-    return time
+    while time < last_fire + distances.fire_to_queue + 2 and time < credit[worst]:
+        shows = _shows(time, worst, threshold, pushed, pops, recent, nonempty, distances)
+        for pe in fullest if shows else fullest[:0]:
+            if credit[pe] > time and not _shows(time, pe, threshold, pushed, pops, recent, nonempty, distances):
+                shows = False
+                break
+        if shows:
+            return time
+        time += 1
+    return max(time, credit[worst])
 
 
 @njit(cache=True)
@@ -159,6 +175,7 @@ def _send(
     columns: NDArray[np.uint16],
     lanes: Int,
     number: int,
+    slot: int,
     nonempty: NDArray[np.bool_],
     fullest: Int,
     threshold: int,
@@ -168,28 +185,28 @@ def _send(
     pops: Int,
     jobs: Int,
     distances: Distances,
-) -> int:
-    """Give the columns `lanes` of a vector to all PEs. Returns how many have no credit for the next one (`fullest`).
+) -> tuple[int, int]:
+    """Give the columns `lanes` of a vector to all PEs.
 
+    Returns how many PEs have no credit for the next vector (`fullest`), and the one that has it last.
     Without branches: what a vector without work in a PE writes is overwritten by the next one.
     """
     pes, ring = pops.shape
     mask = ring - 1
     queued = fire + distances.fire_to_queue + distances.queue_to_read
-    full = 0
+    full, worst, latest = 0, 0, _NEVER
     for pe in range(pes):
-        mine = state[pe]
-        read = max(queued, mine[_READ] + 1, mine[_TAKEN])
-        taken = max(read + distances.read_to_take, mine[_PASSED])
-        last = max(taken + distances.take_to_select, mine[_LAST] + 1) - 1
-        before = last
-        q1, q2, q3, q4 = mine[_Q1], mine[_Q2], mine[_Q3], 0
+        last_before, passed_before = state[pe, _LAST], state[pe, _PASSED]
+        read_before, taken_before = state[pe, _READ], state[pe, _TAKEN]
+        read = max(queued, max(read_before + 1, taken_before))
+        taken = max(read + distances.read_to_take, passed_before)
+        last = before = max(taken + distances.take_to_select, last_before + 1) - 1
+        q1, q2, q3, q4 = state[pe, _Q1], state[pe, _Q2], state[pe, _Q3], _NEVER
         work = 0
         for n in range(number):
             packed = np.int64(columns[pe, lanes[n]])
-            count = packed & _COUNT_MASK
-            some = count > 0
-            last += count
+            some = packed > 0
+            last += packed & _COUNT_MASK
             work += some
             q4 = q3 if some else q4
             q3 = q2 if some else q3
@@ -198,22 +215,24 @@ def _send(
         # The last column waits until the third before it has left the expander's buffer.
         passed = max(taken + work, q4 + distances.columns_ahead)
         some = work > 0
-        nonempty[pe] = some
+        nonempty[slot, pe] = some
         job = pushed[pe]
         pops[pe, job & mask] = read
         jobs[pe, job & mask] = last << 16 | last - before
-        mine[_LAST] = last if some else mine[_LAST]
-        mine[_READ] = read if some else mine[_READ]
-        mine[_TAKEN] = taken if some else mine[_TAKEN]
-        mine[_PASSED] = passed if some else mine[_PASSED]
-        mine[_Q1], mine[_Q2], mine[_Q3] = q1, q2, q3
+        state[pe, _LAST] = last if some else last_before
+        state[pe, _READ] = read if some else read_before
+        state[pe, _TAKEN] = taken if some else taken_before
+        state[pe, _PASSED] = passed if some else passed_before
+        state[pe, _Q1], state[pe, _Q2], state[pe, _Q3] = q1, q2, q3
         job += some
         pushed[pe] = job
         limit = pops[pe, (job - 1 - threshold) & mask] + distances.credit
         credit[pe] = limit
         fullest[full] = pe
         full += limit > fire + 1
-    return full
+        worst = pe if limit > latest else worst
+        latest = max(limit, latest)
+    return full, worst
 
 
 @njit(cache=True)
@@ -250,7 +269,7 @@ def scan(
     block = window["block"]
     fired, oldest = -1, int(np.argmin(recent))
     fullest = np.arange(len(pushed))
-    full = len(pushed)
+    full, worst = len(pushed), int(np.argmax(credit))
     lanes = np.zeros(LANES, np.int64)
     first_line, all_open, groups = opens
     for i in range(window["wy"]):
@@ -291,12 +310,13 @@ def scan(
                     used = ready
                     if full:
                         used = _credit(
-                            ready, threshold, fullest[:full], pushed, credit, pops, recent, nonempty, distances
-                        )
+                            ready, recent.max(), worst, threshold, fullest[:full], pushed, credit, pops, recent,
+                            nonempty, distances,
+                        )  # fmt: skip
                     counted[2] += used - ready
                     recent[oldest] = fired = used
-                    full = _send(
-                        used, packed[block], lanes, number, nonempty[oldest], fullest, threshold,
+                    full, worst = _send(
+                        used, packed[block], lanes, number, oldest, nonempty, fullest, threshold,
                         state, pushed, credit, pops, jobs, distances,
                     )  # fmt: skip
                     oldest = oldest + 1 if oldest < len(recent) - 1 else 0

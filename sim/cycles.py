@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.steps import Step
 from compiler.jit import njit
-from hw.params import LANES, Params
+from hw.params import Params
 from sim.cycle_scan import DISTANCES, Distances, Pes, Window, pack_columns, scan
 
 __all__ = ["DISTANCES", "Distances", "LayerTimes", "Work", "run"]
@@ -25,14 +27,13 @@ __all__ = ["DISTANCES", "Distances", "LayerTimes", "Work", "run"]
 Int = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Work:
-    """What the model needs to know of one segment.
+    """What the model needs to know of one segment, whatever it reads.
 
     step : its descriptor.
     counts : uint16 (pointer blocks, 8, pes) entries of each column in each PE, padding entries included.
     starts : uint8, place of the first of them in its weight word. padding : uint16, padding entries among them.
-    masks : uint8 (batch, height, width, vectors), bit n of a vector of the map: the activation of lane n is not zero.
     flushes : words of the layer's part of the output table that flush, counted from its first one.
     packets : words of each packet that brings the weights; empty if they stay on chip.
     """
@@ -41,9 +42,14 @@ class Work:
     counts: NDArray[np.uint16]
     starts: NDArray[np.uint8]
     padding: NDArray[np.uint16]
-    masks: NDArray[np.uint8]
     flushes: Int
     packets: Sequence[int] = ()
+
+    @cached_property
+    def columns(self) -> tuple[NDArray[np.uint16], Int, Int]:
+        """The columns as `sim.cycle_scan` takes them, and for each the entries and padding entries in all PEs."""
+        sums = (values.sum(axis=2, dtype=np.int64) for values in (self.counts, self.padding))
+        return pack_columns(self.counts, self.starts), *sums
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class _Clock:
     The arrays are one number each, or one for each bank or buffer; `_tiles` moves them on.
 
     scan : earliest accept, earliest read, when the vector before leaves. written : last line of the tile in each bank.
-    drain : last line written. bank : that of the next tile. refill : cycle of the next header, of each buffer's freeing.
+    drain : last line written. bank : that of the next tile. refill : the next header, when each buffer is free.
     """
 
     scan: Int
@@ -193,7 +199,7 @@ def _selected_after(time: int, pushed: Int, jobs: Int) -> int:
     return after
 
 
-def _line_gates(step: Step, batch: int, flushes: Int, first_read: int, written: int, distances: Distances) -> Int:
+def _line_gates(step: Step, flushes: Int, first_read: int, written: int, distances: Distances) -> Int:
     """When each line from the first of a layer's last tile on may be read, up to its last one."""
     number = np.arange(len(flushes) + 1)
     lines = number // step.row_lines * step.row_pitch + number % step.row_lines
@@ -210,15 +216,18 @@ def _last_line(step: Step, batch: int) -> int:
 
 
 def run(
-    params: Params, works: Sequence[Work], batch: int = 1, *, distances: Distances = DISTANCES
+    params: Params, works: Sequence[Work], masks: Sequence[NDArray[np.uint8]], *, distances: Distances = DISTANCES
 ) -> list[LayerTimes]:
     """Times of every layer of a run over a batch.
 
     Parameters
     ----------
-    params : the array. works : the segments of all layers, in order. batch : samples.
+    params : the array. works : the segments of all layers, in order.
+    masks : for each segment uint8 (batch, height, width, vectors), bit n of a vector of its map: the activation of lane
+        n is not zero. What no window reads does not matter.
     distances : of the hardware; others are for tests.
     """
+    batch = len(masks[0])
     firsts = [n for n, work in enumerate(works) if work.step.first]
     layers = [works[first:end] for first, end in pairwise([*firsts, len(works)])]
     pes = Pes.idle(params)
@@ -226,43 +235,37 @@ def run(
     threshold = params.queue_depth - distances.round_trip
     gates, opens = np.zeros(0, np.int64), (0, 0, params.groups)
     records = []
-    carried = 0
+    carried = before_finished = 0
     for n, layer in enumerate(layers):
-        step = layer[0].step
+        step, seen = layer[0].step, masks[firsts[n] : firsts[n] + len(layer)]
         windows = np.array([Window.of(work.step) for work in layer], Window.DTYPE)
         blocks = np.cumsum([0, *(len(work.counts) for work in layer)])
         windows["block"] = blocks[:-1]
-        windows["mask"] = np.cumsum([0, *(work.masks.size for work in layer)])[:-1]
+        windows["mask"] = np.cumsum([0, *(each.size for each in seen)])[:-1]
         windows["packets"] = [len(work.packets) for work in layer]
         windows["first_packet"] = np.cumsum([0, *(len(work.packets) for work in layer)])[:-1]
         accepted, finished, entries, padding, blocked, skipped, waited, first_read = _tiles(
             windows,
-            _joined([pack_columns(work.counts, work.starts) for work in layer]),
-            _joined([work.counts.sum(axis=2, dtype=np.int64) for work in layer]),
-            _joined([work.padding.sum(axis=2, dtype=np.int64) for work in layer]),
-            _joined([np.ascontiguousarray(work.masks).reshape(-1) for work in layer]),
+            *(_joined(list(parts)) for parts in zip(*(work.columns for work in layer), strict=True)),
+            _joined([np.ascontiguousarray(each).reshape(-1) for each in seen]),
             np.array([words for work in layer for words in work.packets], np.int64),
             (batch, step.tiles_y, step.tiles_x, step.words), gates, opens, threshold,
             clock.scan, clock.written, clock.drain, clock.bank, clock.refill, pes.arrays, distances,
         )  # fmt: skip
         written = int(clock.drain[0])
         opens = _last_line(step, batch), written + distances.written_to_free, params.groups
-        gates = _line_gates(step, batch, layer[0].flushes, first_read, written, distances)
+        gates = _line_gates(step, layer[0].flushes, first_read, written, distances)
         # The next layer starts when this one is scanned and the other bank is free.
-        end = finished
+        # The layer before may be finished after the last one: cycles count until all are.
+        end = max(finished, before_finished)
         if n + 1 < len(layers):
             end = int(max(clock.scan[0], clock.written[clock.bank[0]] + distances.written_to_free))
         after = int(_selected_after(end, pes.pushed, pes.jobs))
         starved = params.pes * (end - accepted) - (entries + carried - after)
-        carried = after
-        records.append(
-            LayerTimes(accepted, finished, written + 1, entries, padding, starved, blocked, skipped, waited)
-        )
+        carried, before_finished = after, finished
+        records.append(LayerTimes(accepted, finished, written + 1, entries, padding, starved, blocked, skipped, waited))
     return records
 
 
-def _joined(parts: list[NDArray[np.generic]]) -> NDArray[np.generic]:
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-assert LANES == 8  # the bits of a mask

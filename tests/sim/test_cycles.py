@@ -1,0 +1,64 @@
+"""The cycle model against the array: every record field of random programs, and every activation against numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from compiler.image.steps import Step
+from hw.layouts import Memory, fields, output_word
+from sim.cycles import DISTANCES, Work, run
+from tests.hw.core_run import run_core
+from tests.hw.programs import Program, random_program
+
+SMALL = {"pes": 2, "queue_depth": 6}
+"""A short queue: credit is what most vectors wait for."""
+
+Records = list[dict[str, int]]
+
+
+def works(program: Program) -> list[Work]:
+    """What the model needs to know of a program."""
+    ((first, _),) = ((first, width) for name, first, width in fields(output_word(program.params)) if name == "flush")
+    flush = np.array([word >> first & 1 for word in program.memories[Memory.OUTPUTS][0]])
+    result = []
+    for segment in (segment for layer in program.layers for segment in layer):
+        step = Step(**segment.step)
+        flushes = np.flatnonzero(flush[step.outputs : step.outputs + step.words]).astype(np.int64)
+        result.append(Work(step, segment.counts, segment.starts, segment.padding, flushes, segment.packets))
+    return result
+
+
+def modelled(program: Program, **changes: int) -> Records:
+    """Records by the model, with some of its distances changed."""
+    masks = [program.masks(segment) for layer in program.layers for segment in layer]
+    times = run(program.params, works(program), masks, distances=DISTANCES._replace(**changes))
+    return [asdict(each) | {"saturated": count} for each, count in zip(times, program.saturated, strict=True)]
+
+
+def compare(program: Program) -> tuple[Records, Records]:
+    """Run a program: activations are those of numpy. Returns the records of array and model."""
+    acts, records = run_core(program)
+    wrong = np.argwhere((acts != program.final).any(axis=2))
+    assert not len(wrong), f"program {program.seed}: bank and line {wrong[0].tolist()} of {len(wrong)}"
+    return records, modelled(program)
+
+
+@pytest.mark.parametrize("number", range(16))
+def test_records_and_activations_of_random_programs(number: int, seed: int) -> None:
+    program = random_program(1000 * seed + number, pes=(1, 2, 4, 8)[number % 4])
+    records, expected = compare(program)
+    assert records == expected, f"program {program.seed}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(60))
+def test_records_and_activations_of_many_random_programs(number: int, seed: int) -> None:
+    program = random_program(1000 * seed + 100 + number)
+    records, expected = compare(program)
+    assert records == expected, f"program {program.seed}"
