@@ -7,7 +7,7 @@ from importlib import resources
 
 import pytest
 
-from sim.rtl.build import tool_environment
+from sim.rtl.build import _MAKE_VARIABLES, tool_environment
 
 BENCH = """
 module bench;
@@ -38,8 +38,7 @@ def test_writes_are_listed_for_memories_with_log_only(tmp_path):
     (tmp_path / "eie_ram.v").write_text(ram)
     (tmp_path / "bench.v").write_text(BENCH)
     options = ["--binary", "--timing", "-Wno-fatal", "+define+EIE_SIMULATION", "--top", "bench",
-               "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include CFG_LDLIBS_THREADS=-pthread "
-               "CFG_CXXFLAGS_COROUTINES=-fcoroutines"]  # fmt: skip
+               "-MAKEFLAGS", " ".join(_MAKE_VARIABLES[1:4])]  # fmt: skip
     subprocess.run(
         ["verilator", *options, "bench.v", "eie_ram.v"], cwd=tmp_path, env=tool_environment(), check=True,
         capture_output=True,
