@@ -235,7 +235,7 @@ def run(
     threshold = params.queue_depth - distances.round_trip
     gates, opens = np.zeros(0, np.int64), (0, 0, params.groups)
     records = []
-    carried = 0
+    carried = before_finished = 0
     for n, layer in enumerate(layers):
         step, seen = layer[0].step, masks[firsts[n] : firsts[n] + len(layer)]
         windows = np.array([Window.of(work.step) for work in layer], Window.DTYPE)
@@ -256,12 +256,13 @@ def run(
         opens = _last_line(step, batch), written + distances.written_to_free, params.groups
         gates = _line_gates(step, layer[0].flushes, first_read, written, distances)
         # The next layer starts when this one is scanned and the other bank is free.
-        end = finished
+        # The layer before may be finished after the last one: cycles count until all are.
+        end = max(finished, before_finished)
         if n + 1 < len(layers):
             end = int(max(clock.scan[0], clock.written[clock.bank[0]] + distances.written_to_free))
         after = int(_selected_after(end, pes.pushed, pes.jobs))
         starved = params.pes * (end - accepted) - (entries + carried - after)
-        carried = after
+        carried, before_finished = after, finished
         records.append(LayerTimes(accepted, finished, written + 1, entries, padding, starved, blocked, skipped, waited))
     return records
 
