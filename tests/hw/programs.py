@@ -331,7 +331,7 @@ class _Draw:
             words.append([])
             for flush, number in enumerate(numbers):
                 own = [out for out in outputs if (out.group, out.flush) == (group, flush)]
-                self.rng.shuffle(own)  # type: ignore[arg-type]
+                self.rng.shuffle(own)
                 dummies = number - sum(len(out.parts) for out in own)
                 line: list[dict[str, int]] = []
                 for out in [*own, None]:
