@@ -43,7 +43,7 @@ class Control(wiring.Component):
     computed, tiles, written, written_bank : to and from `Drain`.
     maxima : for each bank, accumulators take the maximum.
     front, pending, finished : the bank of the tile accepted last; see `Banks`.
-    accept_layer : a layer is accepted. counting : the youngest layer is not finished.
+    accept_layer : a layer is accepted. counting : not all layers of the run are finished.
     layer_of, front_layer : parity of the number of the layer in each bank, and of the layer accepted last.
     number : for each parity, number of the first descriptor of the layer.
     ends : for each bank, the tile is the last one of its layer.
@@ -71,11 +71,9 @@ class Control(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         layer = self.r_data
-        m.submodules.loop, m.submodules.banks, m.submodules.check = loop, banks, check = (
-            self.loop,
-            self.banks,
-            self.check,
-        )
+        m.submodules.loop = loop = self.loop
+        m.submodules.banks = banks = self.banks
+        m.submodules.check = check = self.check
         batch = Signal(16)
         bank = Signal()  # of the segment to accept
         accept, closing = Signal(), Signal()
@@ -163,11 +161,8 @@ class Control(wiring.Component):
                 with m.If(self.front_layer != n):
                     m.d.sync += self.number[n].eq(loop.index)
         with m.If((self.scan_fault | self.write_fault) & ~faulty & self.busy):
-            m.d.sync += [
-                faulty.eq(1),
-                self.error.eq(Error.RANGE),
-                fault_index.eq(Mux(self.scan_fault, current, writing)),
-            ]
+            m.d.sync += [faulty.eq(1), self.error.eq(Error.RANGE)]
+            m.d.sync += fault_index.eq(Mux(self.scan_fault, current, writing))
         return m
 
     def _request(self, m: Module, bank: Value) -> None:

@@ -20,7 +20,8 @@ class Counters(wiring.Component):
     Two layers can be under way, of even and of odd number; a bank belongs to one of them at a time. ``entries`` and
     ``padding`` belong to the layer of the entry, ``blocked`` and ``skipped`` to that of the vector that waits or is
     skipped. ``starved`` (PE cycles without an entry) and ``refill`` belong to the layer accepted last; for the last
-    layer of a run, cycles count until it is finished. So over a run, ``entries + starved == pes * sum(cycles)``.
+    layer of a run, cycles count until all layers are finished: the one before it may be finished after it. So over a
+    run, ``entries + starved`` are PEs times the cycles from the first accept to the last finish.
 
     A layer is accepted with its first tile. It is finished when all its tiles are, and written with its last one.
 

@@ -31,7 +31,7 @@ class Refill(wiring.Component):
     taken : for each buffer, the last vector of its tile is requested. scanned : it has left the scan.
     pe_busy : for each buffer, a PE has work of its tile.
     loaded : for each buffer, its tile is there and not yet taken. (`full` stays until the PEs are done with it: the
-        next tile for the same buffer may be accepted before that, and must not scan this one's columns.)
+        next tile for the same buffer may be accepted before that, and must not scan this one's vectors.)
     """
 
     def __init__(self, params: Params) -> None:

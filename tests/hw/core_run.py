@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,28 +13,49 @@ from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
 from hw.core import Core
-from hw.layouts import Memory, fields, record
+from hw.layouts import Error, Memory, fields, record
 from hw.params import LANES
 from tests.hw.programs import Program
 
-__all__ = ["run_core"]
+__all__ = ["Outcome", "play", "run_core"]
 
 
-def run_core(
-    program: Program, *, limit: int = 100_000, core: type[Core] = Core, watch: Callable[[Core, Any], None] | None = None
-) -> tuple[NDArray[np.int16], list[dict[str, int]]]:
-    """Activation memory (groups, lines, 8) after the run, and the record of each layer.
+@dataclass
+class Outcome:
+    """What is left of a run.
 
-    core : class of the array, to plant a fault. watch : called in each cycle of the run with the array and ``ctx.get``.
+    Attributes
+    ----------
+    error, index : status, and the descriptor that ended the run. cycles : length of the run.
+    acts : (groups, lines, 8) activation memory. records : one a layer.
+    left : accumulators that are not zero. beats : how many of the refill stream were taken.
     """
-    params = program.params
+
+    error: Error = Error.NONE
+    index: int = 0
+    cycles: int = 0
+    acts: NDArray[np.int16] = field(default_factory=lambda: np.zeros((0, 0, LANES), np.int16))
+    records: list[dict[str, int]] = field(default_factory=list)
+    left: int = 0
+    beats: int = 0
+
+
+def play(
+    program: Program, *, limit: int = 100_000, core: type[Core] = Core, gaps: np.random.Generator | None = None,
+    watch: Callable[[Core, Any], None] | None = None, before: Callable[[Core, Any], Awaitable[None]] | None = None,
+) -> Outcome:  # fmt: skip
+    """Run a program.
+
+    core : class of the array, to plant a fault. gaps : random cycles in which the refill stream has nothing.
+    watch : called in every cycle of the run with the array and ``ctx.get``.
+    before : called with the array and the simulator's context when the memories are loaded.
+    """
+    params, outcome = program.params, Outcome()
     array = core(params)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnusedElaboratable)
         simulator = Simulator(array)
     simulator.add_clock(1e-9)
-    acts = np.zeros((params.groups, params.act_lines, LANES), np.int16)
-    records: list[dict[str, int]] = []
 
     def load(ctx: Any, memory: Any, content: list[int]) -> None:
         for address, word in enumerate(content):
@@ -50,6 +72,8 @@ def run_core(
             load(ctx, bank, program.memories[Memory.ACTIVATIONS][n])
         load(ctx, array.descriptors, program.memories[Memory.DESCRIPTORS][0])
         await ctx.tick().until(~array.busy)
+        if before:
+            await before(array, ctx)
         ctx.set(array.batch, program.batch)
         ctx.set(array.start, 1)
         await ctx.tick()
@@ -62,25 +86,41 @@ def run_core(
             await ctx.tick()
         else:
             raise AssertionError(f"program {program.seed}: not done within {limit} cycles")
-        error = ctx.get(array.error)
-        assert not error.value, f"program {program.seed}: {error} at descriptor {ctx.get(array.index)}"
+        outcome.error, outcome.index = Error(ctx.get(array.error)), ctx.get(array.index)
+        outcome.cycles = ctx.get(array.now)
         await ctx.tick()
-        for n, bank in enumerate(array.acts):
-            for line in range(params.act_lines):
-                acts[n, line] = np.frombuffer(int(ctx.get(bank.data[line])).to_bytes(2 * LANES, "little"), "<i2")
+        words = [int(ctx.get(bank.data[n])) for bank in array.acts for n in range(params.act_lines)]
+        raw = b"".join(word.to_bytes(2 * LANES, "little") for word in words)
+        outcome.acts = np.frombuffer(raw, "<i2").reshape(params.groups, params.act_lines, LANES)
         for first in program.first:
             word = int(ctx.get(array.records.data[first]))
-            records.append({name: word >> at & (1 << width) - 1 for name, at, width in fields(record(params))})
+            outcome.records.append({name: word >> at & (1 << bits) - 1 for name, at, bits in fields(record(params))})
+        outcome.left = sum(
+            ctx.get(bank.data[n]) != 0 for pe in array.pes for bank in pe.mac.banks for n in range(params.rows)
+        )
 
     async def refill(ctx: Any) -> None:
-        ctx.set(array.tiles.valid, 1)
         for beat in program.beats:
+            while gaps is not None and gaps.random() < 0.3:
+                ctx.set(array.tiles.valid, 0)
+                await ctx.tick()
+            ctx.set(array.tiles.valid, 1)
             ctx.set(array.tiles.payload, beat)
             await ctx.tick().until(array.tiles.ready)
+            outcome.beats += 1
         ctx.set(array.tiles.valid, 0)
 
     simulator.add_testbench(bench)
     if program.beats:
         simulator.add_testbench(refill, background=True)
     simulator.run()
-    return acts, records
+    return outcome
+
+
+def run_core(
+    program: Program, *, limit: int = 100_000, core: type[Core] = Core, watch: Callable[[Core, Any], None] | None = None
+) -> tuple[NDArray[np.int16], list[dict[str, int]]]:
+    """Activation memory (groups, lines, 8) after a run that ends without an error, and the record of each layer."""
+    outcome = play(program, limit=limit, core=core, watch=watch)
+    assert outcome.error is Error.NONE, f"program {program.seed}: {outcome.error} at descriptor {outcome.index}"
+    return outcome.acts, outcome.records

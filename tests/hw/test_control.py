@@ -1,38 +1,104 @@
+"""Control against plain loops: which windows and tiles in which order, and the cycle of each."""
+
 from __future__ import annotations
 
 from collections import deque
+from contextlib import nullcontext
 
 import pytest
 
 from hw.control import Control
-from hw.layouts import Error, Function, Op, descriptor
-from hw.params import Params
+from hw.layouts import Error, Op, descriptor
+from hw.params import SEGMENTS, Params
+from tests.hw.program_words import packed
 
-SMALL = {
-    "rows": 4, "act_lines": 64, "pointer_blocks": 32, "bias_words": 64, "codebooks": 4, "descriptors": 64,
-}  # fmt: skip
-END = {"op": Op.END}
+SMALL = {"rows": 4, "act_lines": 64, "pointer_blocks": 32, "output_words": 64, "codebooks": 4, "descriptors": 64}
+END = {"op": Op.END.value}
+LAYER = ("tiles_y", "tiles_x", "destination", "row_lines", "row_pitch", "tile_lines", "column_lines", "outputs",
+         "words", "frame", "low", "high", "maximum")  # fmt: skip
+WINDOW = ("vectors", "dy", "dx", "wy", "wx", "height", "width", "position_pitch", "window_pitch", "pointers", "dense")
 
 
-def matvec(**values):
-    return {"op": Op.MATVEC, "act_vectors": 1, "slots": 1, **values}
+def segment(**values):
+    """The smallest legal segment: all of a layer of one tile."""
+    zero = {str(name): 0 for name, _ in descriptor(Params())}
+    ones = ("op", "first", "last", "vectors", "wy", "wx", "height", "width", "tiles_y", "tiles_x", "row_lines", "words")
+    return {**zero, **dict.fromkeys(ones, 1), **values}
+
+
+def random_layer(rng, params, segments=None):
+    """The segments of a layer, everything at random that control only passes on."""
+    several = rng.random() < 0.6
+    number = segments or int(rng.integers(1, 4))
+    layer = {
+        "tiles_y": int(rng.integers(1, 4)) if several else 1, "tiles_x": int(rng.integers(1, 4)) if several else 1,
+        "destination": int(rng.integers(0, 64)), "row_lines": int(rng.integers(1, 9)),
+        "row_pitch": int(rng.integers(1, 99)), "tile_lines": int(rng.integers(0, 200)),
+        "column_lines": int(rng.integers(0, 99)), "outputs": int(rng.integers(0, 32)),
+        "words": int(rng.integers(1, 33)), "frame": int(rng.integers(0, 1000)), "low": int(rng.integers(-9, 1)),
+        "high": int(rng.integers(0, 9)), "maximum": int(rng.integers(2)),
+    }  # fmt: skip
+    result = []
+    for n in range(number):
+        fields = {
+            name: int(rng.integers(1, 9)) for name in ("vectors", "dy", "dx", "wy", "wx", "height", "width")
+        }  # fmt: skip
+        pitches = {
+            name: int(rng.integers(0, 1 << 12))
+            for name in ("position_pitch", "window_pitch", "tile_pitch_x", "tile_pitch_y", "source")
+        }
+        steps = {"step_y": int(rng.integers(0, 9)), "step_x": int(rng.integers(0, 9)),
+                 "y0": int(rng.integers(-4, 5)), "x0": int(rng.integers(-4, 5))}  # fmt: skip
+        result.append({
+            "op": Op.SEGMENT.value, "first": int(n == 0), "last": int(n == number - 1),
+            "chained": int(rng.integers(2)), "dense": int(rng.integers(2)),
+            "refill": int(params.refill and not several and rng.random() < 0.3), "buffer": int(rng.integers(2)),
+            "codebook": int(rng.integers(params.codebooks)), "pointers": int(rng.integers(32)),
+            **fields, **pitches, **steps, **layer,
+        })  # fmt: skip
+    return result
+
+
+def unrolled(params, layers, batch):
+    """[(layer, first of its tile, last of its tile, tile, request, destination)] in order, by plain loops."""
+    result, tile = [], 0
+    for number, segments in enumerate(layers):
+        top = segments[0]
+        places = [(b, ty, tx) for b in range(batch) for ty in range(top["tiles_y"]) for tx in range(top["tiles_x"])]
+        for b, ty, tx in places:
+            line = top["destination"] + b * top["frame"] + ty * top["tile_lines"] + tx * top["column_lines"]
+            for each in segments:
+                request = {name: each[name] for name in WINDOW}
+                at = each["source"] + b * each["frame"] * params.groups
+                request["address"] = (at + ty * each["tile_pitch_y"] + tx * each["tile_pitch_x"]) % (1 << 24)
+                request["y"] = each["y0"] + ty * each["step_y"]
+                request["x"] = each["x0"] + tx * each["step_x"]
+                request["closes"] = each["last"]
+                result.append({
+                    "layer": number, "first": each["first"], "last": each["last"], "tile": tile, "request": request,
+                    "line": line, "tag": (tile % 2, each["codebook"], each["refill"] << each["buffer"]),
+                    "ends": (b, ty, tx) == places[-1], "begins": (b, ty, tx) == places[0],
+                    "chained": each["chained"] and (b, ty, tx) == places[0],
+                })  # fmt: skip
+            tile += 1
+    return result
 
 
 class Surroundings:
     """Descriptor memory, scan, PEs and drain as control sees them, each as slow as `rng` says (0: as fast as may be).
 
-    accepts : (cycle, front bank, bank, request) of each descriptor accepted; front as it is one cycle later.
-    scanned, idle : cycle of the pulse, and first cycle in which no PE has work of it, for each of them.
-    finished, written : cycle and bank of each pulse. layers : what drain was told of each layer it wrote.
+    accepts : (cycle, request, tag). taken : cycle of the last request of each. layers : cycles of `accept_layer`.
+    finished, written : (cycle, bank) of each pulse. tiles : what drain was told of each tile.
     """
 
-    def __init__(self, dut, program, rng=None, slowest=(0, 0, 0)):
+    def __init__(self, dut, program, rng=None, slowest=(0, 0, 0), bank=0):
         self.dut, self.rng, self.slowest = dut, rng, slowest
-        layout = descriptor(dut.params)
-        self.words = [layout.const(one).as_value().value for one in program]
-        self.accepts, self.scanned, self.idle = [], [], []
-        self.finished, self.computed, self.written, self.layers, self.numbers = [], [], [], [], []
-        self.draining = 0  # bank that drain waits for: it goes on from run to run, as the control does
+        self.words = [packed(descriptor(dut.params), **one) for one in program]
+        self.accepts, self.taken, self.layers, self.scanned, self.idle = [], [], [], [], []
+        self.finished, self.computed, self.written, self.tiles = [], [], [], []
+        self.opened = []  # (open, pending of the other bank) in each cycle
+        self.draining = bank  # bank that drain waits for: it goes on from run to run, as control does
+        self.fault = None  # (cycle, kind)
 
     def wait(self, kind):
         return int(self.rng.integers(0, self.slowest[kind] + 1)) if self.rng is not None else self.slowest[kind]
@@ -46,59 +112,71 @@ class Surroundings:
             await ctx.tick()
         assert slots == list(range(self.dut.params.rows))
 
-    async def run(self, ctx, first=0, limit=5000):
+    async def run(self, ctx, first=0, batch=1, limit=20_000):
         """Start in cycle 0; returns (cycle of done, error, index)."""
         dut = self.dut
-        scans, begun = deque(), []  # scans under way; (bank, from, up to) in which PEs have work
-        writes, accepted, answer = None, None, None
+        reading = -1  # last cycle in which the window is not used up
+        leaving = deque()  # (cycle, bank, closes) in which the last vector of a window leaves
+        begun = []  # (bank, from, up to) in which PEs have work
+        writes, answer = None, None
         ctx.set(dut.first, first)
+        ctx.set(dut.batch, batch)
         for cycle in range(limit):
             ctx.set(dut.start, cycle == 0)
             if answer is not None:
                 ctx.set(dut.r_data.as_value(), answer)
-            if accepted:
-                self.accepts.append((*accepted, ctx.get(dut.front)))
-            scanning = bool(scans) and scans[0] == cycle
-            ctx.set(dut.scanned, scanning)
+            ctx.set(dut.scan_ready, cycle > reading)
+            ctx.set(dut.scan_busy, bool(leaving) or cycle <= reading)
+            left = leaving.popleft() if leaving and leaving[0][0] == cycle else None
+            ctx.set(dut.scanned, bool(left and left[2]))
+            ctx.set(dut.scanned_bank, left[1] if left else 0)
+            for kind, signal in (("scan", dut.scan_fault), ("write", dut.write_fault)):
+                ctx.set(signal, self.fault == (cycle, kind))
             for bank in range(2):
                 ctx.set(dut.pe_busy[bank], any(b == bank and at + 2 <= cycle < until for b, at, until in begun))
             ctx.set(dut.written, writes == cycle)
             ctx.set(dut.written_bank, self.draining)
-            if scanning:
-                scans.popleft()
-                self.scanned.append(cycle)
             for bank in range(2):
                 if ctx.get(dut.finished) >> bank & 1:
                     self.finished.append((cycle, bank))
+            self.opened.append((ctx.get(dut.open), ctx.get(dut.pending) >> (1 - ctx.get(dut.front)) & 1))
             if writes is None and ctx.get(dut.computed) >> self.draining & 1:
                 self.computed.append((cycle, self.draining))
-                layer = ctx.get(dut.layer[self.draining])
-                self.layers.append((layer.destination, layer.slots, layer.fragment_slots, layer.fragment_log2,
-                                    layer.bias, layer.shift, layer.function))  # fmt: skip
-                self.numbers.append(ctx.get(dut.number[self.draining]))
+                tile = ctx.get(dut.tiles[self.draining])
+                self.tiles.append({
+                    **{name: tile[name] for name in ("destination", "row_lines", "row_pitch", "outputs", "words", "low",
+                                                     "high")},
+                    "maximum": ctx.get(dut.maxima) >> self.draining & 1,
+                    "ends": ctx.get(dut.ends) >> self.draining & 1,
+                    "number": ctx.get(dut.number[ctx.get(dut.layer_of[self.draining])]),
+                })  # fmt: skip
                 writes = cycle + 1 + self.wait(2)
             elif writes == cycle:
                 assert ctx.get(dut.pending) >> self.draining & 1
                 self.written.append((cycle, self.draining))
                 self.draining, writes = 1 - self.draining, None
-            accepted = None
-            if ctx.get(dut.accept):
-                assert ctx.get(dut.scan_start)
-                assert not scans, "a layer is accepted while one is scanned"
+            if ctx.get(dut.accept_layer):
+                self.layers.append(cycle)
+            if ctx.get(dut.scan_start):
+                assert cycle > reading, "a segment is accepted while one is read"
                 scan = ctx.get(dut.scan)
-                request = (scan.source, scan.act_vectors, scan.pointers, scan.fold if dut.params.fold > 1 else 0,
-                           scan.tag.tile if dut.params.refill else 0)  # fmt: skip
-                accepted = (cycle, ctx.get(dut.continues), scan.tag.bank, request)
-                scans.append(cycle + 1 + self.wait(0))
-                # The last column reaches the PEs one cycle after `scanned`, their flags another one later.
-                until = scans[0] + self.wait(1)
+                names = (*WINDOW, "address", "y", "x", "closes")
+                tile = scan.tag.tile if dut.params.refill else 0
+                tag = (scan.tag.bank, scan.tag.codebook, tile)
+                self.accepts.append((cycle, {name: scan[name] for name in names}, tag))
+                reading = cycle + 1 + self.wait(0)
+                self.taken.append(reading)
+                leaves = max(reading + 2 + self.wait(1), leaving[-1][0] + 1 if leaving else 0)
+                leaving.append((leaves, scan.tag.bank, scan.closes))
+                self.scanned.append(leaves)
+                # The last vector reaches the PEs one cycle after it leaves the scan, their flags another one later.
+                until = leaves + self.wait(1)
                 begun.append((scan.tag.bank, cycle, until))
                 self.idle.append(until)
+            answer = None
             if ctx.get(dut.r_en):
                 address = ctx.get(dut.r_addr)
                 answer = self.words[address] if address < len(self.words) else 0
-            else:
-                answer = None
             if ctx.get(dut.done):
                 result = cycle, Error(ctx.get(dut.error)), ctx.get(dut.index)
                 await ctx.tick()
@@ -110,234 +188,285 @@ class Surroundings:
         raise AssertionError(f"watchdog: no end in {limit} cycles")
 
 
-def times_of(program, seen):
-    """When each descriptor should be accepted, each layer found computed, and the run done, by the docstring.
+def times_of(steps, seen):
+    """When each segment should be accepted, each tile found computed, and the run done, by the docstrings.
 
-    Only when each was scanned, when the PEs were done with it and when its bank was written is taken from `seen`.
+    Only when each was read and left the scan, when the PEs were done and when its bank was written comes from `seen`.
     """
-    accepts, finished, at, keeps = [], [], 2, False
-    blocks = 0
-    for n, one in enumerate(program):
-        if not keeps and blocks >= 2:  # the bank of the layer before the one before must be written
-            at = max(at, seen.written[blocks - 2][0] + 1)
-        accepts.append(at)
-        if not keeps:
+    accepts, finished, at, idle = [], [], 3, 0
+    for n, step in enumerate(steps):
+        if step["first"]:
             idle = 0
-        keeps = bool(one.get("keep", 0))
+            if step["tile"] >= 2:  # the bank of the tile before the one before must be written
+                at = max(at, seen.written[step["tile"] - 2][0] + 1)
+        accepts.append(at)
         idle = max(idle, seen.idle[n])
-        if not keeps:
+        if step["last"]:
             finished.append(max(seen.scanned[n] + 3, idle + 1))
-            blocks += 1
-        at = seen.scanned[n] + 1
-    if keeps:  # END finds the sums still open: it is decoded one cycle after the last scan, and closes them in the next
-        finished.append(max(seen.scanned[-1] + 5, idle + 1))
-    return accepts, finished, max(at + 1, seen.written[-1][0] + 1) if seen.written else at + 1
+        at = seen.taken[n] + 1
+    return accepts, finished, max(at + 1, seen.written[-1][0] + 1)
 
 
-def random_program(rng, params, length):
-    """Legal descriptors with everything at random, a third of which `keep` their sums for the next."""
-    program = []
-    for _ in range(length):
-        fragment_log2 = int(rng.integers(0, params.max_split.bit_length()))
-        slots = int(rng.integers(1, params.rows + 1))
-        refill = int(rng.integers(0, 2)) if params.refill else 0
-        program.append(matvec(
-            function=rng.choice([Function.NONE, Function.RELU]), chained=int(rng.integers(0, 2)),
-            codebook=int(rng.integers(0, params.codebooks)), shift=int(rng.integers(0, 32)),
-            fold=int(rng.integers(0, params.fold)), fragment_log2=fragment_log2, keep=int(rng.random() < 0.35),
-            refill=refill, buffer=int(rng.integers(0, 2)), source=int(rng.integers(0, 16)),
-            destination=int(rng.integers(0, 16)), act_vectors=int(rng.integers(1, 9)), slots=slots,
-            pointers=int(rng.integers(0, 16)), bias=int(rng.integers(0, 16)),
-            fragment_slots=int(rng.integers(0, slots + 1)),
-        ))  # fmt: skip
-    return program
+def compare(params, layers, batch, around, outcome, bank):
+    """Check a run against plain loops and the stated cycles; returns the number of tiles."""
+    steps = unrolled(params, layers, batch)
+    done, error, index = outcome
+    assert (error, index) == (Error.NONE, sum(len(layer) for layer in layers))
+    tags = [((step["tag"][0] + bank) % 2, *step["tag"][1:]) for step in steps]
+    assert [(request, tag) for _, request, tag in around.accepts] == [
+        (step["request"], tag) for step, tag in zip(steps, tags, strict=True)
+    ]
+    accepts, finished, end = times_of(steps, around)
+    assert [at for at, *_ in around.accepts] == accepts
+    # In order of time: a tile may be finished before the one before it, in PEs that had little of both.
+    assert around.finished == sorted((at, (n + bank) % 2) for n, at in enumerate(finished))
+    assert done == end
+    assert around.layers == [at for at, step in zip(accepts, steps, strict=True) if step["begins"] and step["first"]]
+    first = [sum(len(layer) for layer in layers[:n]) for n in range(len(layers))]
+    closing = [step for step in steps if step["last"]]
+    assert around.tiles == [
+        {
+            **{name: layers[step["layer"]][0][name] for name in ("row_lines", "row_pitch", "outputs", "words", "low",
+                                                                 "high", "maximum")},
+            "destination": step["line"], "ends": step["ends"], "number": first[step["layer"]],
+        }
+        for step in closing
+    ]  # fmt: skip
+    # A chained segment of a first tile may read its whole map only when the other bank is free.
+    for n, (at, step) in enumerate(zip(accepts, steps, strict=True)):
+        for is_open, pending in around.opened[at + 1 : accepts[n + 1] if n + 1 < len(accepts) else at + 2]:
+            assert is_open == (not (step["chained"] and pending))
+    return len(closing)
 
 
 @pytest.mark.parametrize("slowest", [(0, 0, 0), (9, 0, 0), (3, 25, 3), (3, 3, 40), (12, 12, 12)])
-def test_layers_and_tiles_are_accepted_in_the_stated_cycles(simulate, rng, slowest):
+def test_tiles_and_segments_are_accepted_in_the_stated_cycles(simulate, rng, slowest):
     """Three runs on one control, every time that its docstring states, random waits in scan, PEs and drain."""
-    params = Params(pes=4, **SMALL)
+    params = Params(pes=16, **SMALL)
     dut = Control(params)
-    checked = continued = waited = 0
+    checked = waited = 0
 
     async def bench(ctx):
-        nonlocal checked, continued, waited
-        around = Surroundings(dut, [])
-        await around.reset(ctx)
+        nonlocal checked, waited
+        await Surroundings(dut, []).reset(ctx)
         bank = 0
-        for length in (30, 1, 25):
-            program = random_program(rng, params, length)
-            around = Surroundings(dut, [*program, END], rng, slowest)
-            around.draining = bank
-            done, error, index = await around.run(ctx)
-            assert (error, index) == (Error.NONE, length)
-            accepts, finished, end = times_of(program, around)
-            assert [at for at, *_ in around.accepts] == accepts
-            # In order of time: a layer may be finished before the one before it, in PEs that had little of both.
-            assert around.finished == sorted((at, bank ^ n & 1) for n, at in enumerate(finished))
-            assert done == end
-            # Drain is told a cycle later, or when it is through with the bank before.
-            previous = [-1, *(at + 1 for at, _ in around.written)]
-            assert [at for at, _ in around.computed] == [
-                max(at + 1, free) for at, free in zip(finished, previous, strict=False)
-            ]
-            # A tile goes on in the bank of the one before, a new layer takes the other one.
-            keeps = False
-            for one, (_, continues, tag, request, front) in zip(program, around.accepts, strict=True):
-                assert (continues, tag, front) == (keeps, bank, bank)
-                tile = one["refill"] << one["buffer"]
-                assert request == (one["source"], one["act_vectors"], one["pointers"], one["fold"], tile)
-                continued += keeps
-                keeps = bool(one["keep"])
-                bank ^= not keeps
-            bank ^= keeps
-            ends = [n for n, one in enumerate(program) if not one["keep"] or n == length - 1]
-            assert around.numbers == ends
-            names = ("destination", "slots", "fragment_slots", "fragment_log2", "bias", "shift", "function")
-            assert around.layers == [tuple(program[n][name] for name in names) for n in ends]
-            checked += len(accepts)
+        for length, batch in ((6, 1), (1, 2), (5, 3)):
+            layers = [random_layer(rng, params) for _ in range(length)]
+            program = [each for layer in layers for each in layer]
+            around = Surroundings(dut, [*program, END], rng, slowest, bank)
+            outcome = await around.run(ctx, batch=batch)
+            tiles = compare(params, layers, batch, around, outcome, bank)
+            bank = (bank + tiles) % 2
+            checked += tiles
             written = {at + 1 for at, _ in around.written}
-            waited += sum(at in written for at in accepts[1:])
+            waited += sum(at in written for at, *_ in around.accepts[1:])
 
-    simulate(dut, bench)
-    assert checked == 56
-    assert continued > 5
+    simulate(dut, bench, watchdog=60_000)
+    assert checked > 15
     if slowest[2] > 30:
-        assert waited > 5  # write-back was what held layers up
+        assert waited > 5  # write-back was what held tiles up
 
 
-def test_end_after_keep_and_an_error_after_keep_write_the_sums_back(simulate):
-    params = Params(pes=4, **SMALL)
+def test_a_layer_of_one_tile_may_have_any_number_of_segments(simulate, rng):
+    params = Params(pes=16, **SMALL)
     dut = Control(params)
-    ends = [END, matvec(act_vectors=0), {"op": Op.ELEMENTWISE}, matvec(reserved1=1)]
 
     async def bench(ctx):
-        around = Surroundings(dut, [])
-        await around.reset(ctx)
-        for n, last in enumerate(ends):
-            around = Surroundings(dut, [matvec(keep=1, destination=3), matvec(keep=1, destination=3), last])
-            around.draining = n % 2
-            _, error, index = await around.run(ctx)
-            assert error == [Error.NONE, Error.RANGE, Error.OPCODE, Error.RESERVED][n]
-            assert index == 2
-            assert [one[0] for one in around.layers] == [3]
-            assert [bank for _, bank in around.written] == [n % 2]
-            assert around.finished == [(around.scanned[-1] + 5, n % 2)]
+        await Surroundings(dut, []).reset(ctx)
+        top = segment(frame=3, destination=5)
+        many = [{**top, "first": int(n == 0), "last": int(n == 19), "source": 7 * n, "y0": -n} for n in range(20)]
+        many = [{**random_layer(rng, params)[0], **each, "refill": 0} for each in many]
+        for name in LAYER:
+            for each in many:
+                each[name] = many[0][name]
+        layers = [many, [{**many[0], "last": 1}]]
+        around = Surroundings(dut, [each for layer in layers for each in layer] + [END], rng)
+        compare(params, layers, 2, around, await around.run(ctx, batch=2), 0)
 
     simulate(dut, bench)
 
 
-def test_the_record_counts_until_the_youngest_layer_is_finished(simulate):
-    """`counting` from the cycle after the first accept to the one in which the last layer was found computed."""
+def test_cycles_count_until_all_layers_are_finished(simulate):
+    """`counting` from the cycle after the first accept to the one in which the last tile is found computed."""
     params = Params(pes=4, **SMALL)
     dut = Control(params)
-    counted, opened = [], []
+    counted = []
 
     async def bench(ctx):
-        around = Surroundings(dut, [])
-        await around.reset(ctx)
-        program = [matvec(), matvec(chained=1), matvec(chained=1), END]
-        around = Surroundings(dut, program, slowest=(4, 30, 20))
+        await Surroundings(dut, []).reset(ctx)
+        layers = [[segment(tiles_x=3)], [segment(chained=1)], [segment(chained=1)]]
+        around = Surroundings(dut, [*(layer[0] for layer in layers), END], slowest=(4, 30, 20))
         tick = ctx.tick
 
         def watched():
             counted.append(ctx.get(dut.counting))
-            opened.append((ctx.get(dut.open), ctx.get(dut.pending), ctx.get(dut.front)))
             return tick()
 
         ctx.tick = watched
         done, *_ = await around.run(ctx)
-        accepts, finished, _ = times_of(program[:-1], around)
-        assert counted == [int(accepts[0] < cycle < finished[-1]) for cycle in range(done + 1)]
-        # A chained layer may read its whole source only when the other bank is no longer pending.
-        for cycle in range(accepts[1] + 1, accepts[2] + 1):
-            is_open, pending, front = opened[cycle]
-            assert is_open == (not pending >> (1 - front) & 1)
-        assert {is_open for is_open, *_ in opened[accepts[1] + 1 : accepts[2] + 1]} == {0, 1}
+        accepts, finished, _ = times_of(unrolled(params, layers, 1), around)
+        assert counted == [int(accepts[0] < cycle < max(finished)) for cycle in range(done + 1)]
 
     simulate(dut, bench)
 
 
-# Four PEs: 4 accumulators, so 16 outputs a group. Each field at its largest legal value, and one beyond.
+# Each field at its largest legal value, and one beyond.
 LEGAL = [
-    matvec(slots=4), matvec(act_vectors=32), matvec(act_vectors=64, fold=1), matvec(act_vectors=63, fold=1, pointers=0),
-    matvec(act_vectors=2, fold=1, pointers=31), matvec(source=63), matvec(source=60, act_vectors=4),
-    matvec(slots=4, destination=62), matvec(slots=4, fragment_slots=4, fragment_log2=2, destination=63),
-    matvec(slots=4, bias=48), matvec(slots=4, fragment_slots=4, fragment_log2=2, bias=60),
-    matvec(slots=4, fragment_slots=2, fragment_log2=1, bias=52), matvec(fragment_log2=2), matvec(codebook=3),
-    matvec(refill=1, buffer=1), matvec(keep=1), matvec(pointers=31), matvec(shift=31, function=Function.RELU),
+    segment(codebook=3), segment(pointers=31), segment(outputs=63), segment(words=64), segment(outputs=60, words=4),
+    segment(refill=1, buffer=1), segment(low=5, high=5), segment(low=-32768, high=32767), segment(source=0xFFFFFF),
+    segment(y0=-32768, x0=32767), segment(destination=0xFFFF), segment(vectors=0xFFFF), segment(tiles_y=2, tiles_x=3),
+    segment(maximum=1, dense=1, chained=1), segment(frame=0xFFFF),
 ]  # fmt: skip
 OUT_OF_RANGE = [
-    matvec(slots=5), matvec(slots=0), matvec(act_vectors=0), matvec(act_vectors=33), matvec(act_vectors=65, source=0,
-    fold=1), matvec(act_vectors=3, fold=1, pointers=31), matvec(source=64), matvec(source=61, act_vectors=4),
-    matvec(source=0xFFFF), matvec(slots=4, destination=63),
-    matvec(slots=4, fragment_slots=2, fragment_log2=1, destination=63), matvec(slots=4, bias=49),
-    matvec(slots=4, fragment_slots=4, fragment_log2=2, bias=61),
-    matvec(slots=4, fragment_slots=2, fragment_log2=1, bias=53), matvec(fragment_log2=3), matvec(codebook=4),
-    matvec(fragment_slots=2), matvec(fragment_slots=0xFFFF), matvec(keep=1, slots=5), matvec(pointers=32),
-    matvec(refill=1, act_vectors=33), matvec(slots=0xFFFF), matvec(destination=0xFFFF), matvec(bias=0xFFFF),
+    segment(codebook=4), segment(pointers=32), segment(outputs=64), segment(words=65), segment(outputs=61, words=4),
+    segment(low=6, high=5), segment(low=0, high=-1), segment(first=0), segment(refill=1, tiles_y=2),
+    segment(refill=1, tiles_x=2), segment(outputs=0xFFFFF), segment(codebook=255), segment(pointers=0xFFFFF),
+    *(segment(**{name: 0}) for name in ("vectors", "wy", "wx", "height", "width", "tiles_y", "tiles_x", "row_lines",
+                                        "words")),
 ]  # fmt: skip
 UNSUPPORTED = [
-    ({}, Error.OPCODE), ({"op": Op.ELEMENTWISE}, Error.OPCODE), ({"op": Op.CONVOLUTION}, Error.OPCODE),
-    ({"op": Op.TILE}, Error.OPCODE), (matvec(reserved0=1), Error.RESERVED), (matvec(reserved0=128), Error.RESERVED),
-    (matvec(reserved1=1), Error.RESERVED), (matvec(reserved2=1 << 31), Error.RESERVED),
-    (matvec(reserved3=2), Error.RESERVED), (matvec(reserved4=1), Error.RESERVED),
-    ({**END, "reserved1": 4}, Error.RESERVED),
+    ({}, Error.OPCODE), ({"op": 2}, Error.OPCODE), ({"op": 14}, Error.OPCODE), (segment(reserved0=1), Error.RESERVED),
+    (segment(reserved9=-(1 << 15)), Error.RESERVED), ({**END, "reserved1": 4}, Error.RESERVED),
+    *((segment(**{f"reserved{n}": 1}), Error.RESERVED) for n in range(10)),
 ]  # fmt: skip
-LACKING = [
-    # (array, what it does not have, what it has)
-    ({"fold": 1}, [matvec(fold=1)], [matvec()]),
-    ({"refill": False}, [matvec(refill=1), matvec(refill=1, buffer=1)], [matvec()]),
-    ({"fragments": 1}, [matvec(fragment_log2=1), matvec(fragment_log2=3)], [matvec(fragment_slots=1)]),
-    ({"fragments": 2}, [matvec(fragment_log2=2)], [matvec(fragment_log2=1, fragment_slots=1)]),
-    ({"pes": 1}, [matvec(fragment_log2=1)], [matvec()]),
-    ({"pes": 8}, [], [matvec(fragment_log2=3, fragment_slots=1)]),
-    (
-        {"pes": 16},
-        [matvec(source=64, act_vectors=2), matvec(source=63, act_vectors=3)],
-        [matvec(source=63, act_vectors=2)],
-    ),
-]
+SEQUENCES = [
+    # (descriptors, which of them is wrong)
+    ([segment(last=0), segment()], 1), ([segment(last=0), END], 1), ([segment(), segment(first=0)], 1),
+    ([segment(last=0), segment(first=0, last=0), segment(first=0, codebook=4)], 2),
+    ([segment(tiles_x=2, first=int(n == 0), last=int(n == SEGMENTS)) for n in range(SEGMENTS + 1)], SEGMENTS),
+    ([segment(tiles_y=2, first=int(n == 0), last=0) for n in range(20)], SEGMENTS),
+]  # fmt: skip
 
 
-def answers(simulate, params, programs):
-    """(error, index, accepted, written) of each program, on one control."""
+async def ends_with(ctx, dut, program, error, index, bank=0, batch=1):
+    """A run that ends so; returns the number of tiles."""
+    around = Surroundings(dut, program, bank=bank)
+    _, got, at = await around.run(ctx, batch=batch)
+    assert (got, at) == (error, index), program[index : index + 1]
+    return len(around.written)
+
+
+def test_legal_descriptors_run_and_others_end_the_run(simulate):
+    params = Params(pes=4, **SMALL)
     dut = Control(params)
-    got = []
 
     async def bench(ctx):
-        around = Surroundings(dut, [])
-        await around.reset(ctx)
+        await Surroundings(dut, []).reset(ctx)
         bank = 0
-        for program in programs:
-            around = Surroundings(dut, program)
-            around.draining = bank
-            _, error, index = await around.run(ctx)
-            bank = around.draining
-            got.append((error, index, len(around.accepts), len(around.written)))
+        for one in LEGAL:
+            bank += await ends_with(ctx, dut, [one, END], Error.NONE, 1, bank % 2)
+        cases = [([one], Error.RANGE, 0) for one in OUT_OF_RANGE] + [([one], error, 0) for one, error in UNSUPPORTED]
+        cases += [([segment(), *wrong], error, 1) for wrong, error, _ in cases]
+        cases += [(program, Error.RANGE, index) for program, index in SEQUENCES]
+        for program, error, index in cases:
+            # What was accepted before is written back, also half a tile; the next run finds the array as it was.
+            tiles = await ends_with(ctx, dut, program, error, index, bank % 2)
+            assert tiles == sum(one.get("first", 0) for one in program[:index])
+            bank += tiles
+        await ends_with(ctx, dut, [segment(), END], Error.RANGE, 0, bank % 2, batch=0)
+        assert await ends_with(ctx, dut, [segment(), END], Error.NONE, 1, bank % 2, batch=2) == 2
 
     simulate(dut, bench)
-    return got
 
 
-def test_every_field_at_its_bound_is_accepted_and_one_beyond_is_an_error(simulate):
+def test_an_array_without_refill_takes_no_streamed_layer(simulate):
+    dut = Control(Params(pes=4, **SMALL, refill=False))
+
+    async def bench(ctx):
+        await Surroundings(dut, []).reset(ctx)
+        await ends_with(ctx, dut, [segment(refill=1)], Error.RANGE, 0)
+        await ends_with(ctx, dut, [segment(), END], Error.NONE, 1)
+
+    simulate(dut, bench)
+
+
+def test_descriptors_end_where_their_memory_ends(simulate):
+    dut = Control(Params(pes=4, **{**SMALL, "descriptors": 3}))
+
+    async def bench(ctx):
+        await Surroundings(dut, []).reset(ctx)
+        await ends_with(ctx, dut, [segment(), segment(), segment(), END], Error.RANGE, 3)
+
+    simulate(dut, bench)
+
+
+@pytest.mark.parametrize("kind", ["scan", "write"])
+@pytest.mark.parametrize("cycle", [5, 12, 40, 70])
+def test_an_address_beyond_a_memory_ends_the_run(simulate, kind, cycle):
+    """Nothing is accepted any more, what was accepted is written; the next run is not concerned."""
+    dut = Control(Params(pes=4, **SMALL))
+
+    async def bench(ctx):
+        await Surroundings(dut, []).reset(ctx)
+        program = [segment(tiles_x=40, last=0), segment(first=0, tiles_x=40), END]
+        around = Surroundings(dut, program, slowest=(2, 3, 4))
+        around.fault = (cycle, kind)
+        _, error, index = await around.run(ctx)
+        accepted = [at for at, *_ in around.accepts if at <= cycle + 1]
+        assert len(around.accepts) == len(accepted)
+        assert (error, index) == (
+            Error.RANGE,
+            (len([at for at in accepted if at < cycle]) - 1) % 2 if kind == "scan" else 0,
+        )
+        assert len(around.written) == -(-len(accepted) // 2) < 40
+        await ends_with(ctx, dut, [segment(), END], Error.NONE, 1, around.draining)
+
+    simulate(dut, bench)
+
+
+# Faults: control that goes wrong in one place.
+
+
+class SecondRow(Control):
+    """The second row of tiles begins where a step to the right would."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        m.d.comb += self.loop.layer.tile_pitch_y.eq(self.r_data.tile_pitch_x)
+        return m
+
+
+class EarlyRelease(Control):
+    """A bank is taken for a new tile when its sums are computed, not when they are written."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        m.d.comb += self.pending.eq(self.banks.pending & ~self.banks.computed)
+        return m
+
+
+class LostSegment(Control):
+    """The second segment of a layer is not scanned: the third follows the first."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        with m.If(~self.r_data.last):
+            m.d.comb += self.loop.layer.last.eq(self.loop.segment == 1)
+        return m
+
+
+class OneSample(Control):
+    """Every sample is that in the first frame."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        m.d.comb += self.loop.layer.frame.eq(0)
+        return m
+
+
+@pytest.mark.parametrize("fault", [Control, SecondRow, EarlyRelease, LostSegment, OneSample])
+def test_faults_are_caught(simulate, rng, fault):
     params = Params(pes=4, **SMALL)
-    programs = [[one, END] for one in LEGAL]
-    assert answers(simulate, params, programs) == [(Error.NONE, 1, 1, 1)] * len(LEGAL)
-    # Behind a legal layer, which is computed and written all the same.
-    programs = [[matvec(), one, END] for one in OUT_OF_RANGE]
-    assert answers(simulate, params, programs) == [(Error.RANGE, 1, 1, 1)] * len(OUT_OF_RANGE)
-    programs = [[matvec(), one, END] for one, _ in UNSUPPORTED]
-    assert answers(simulate, params, programs) == [(error, 1, 1, 1) for _, error in UNSUPPORTED]
+    dut = fault(params)
 
+    async def bench(ctx):
+        await Surroundings(dut, []).reset(ctx)
+        layer = random_layer(rng, params, 3)
+        same = {"tiles_y": 3, "tiles_x": 2, "frame": 7}
+        layer = [{**each, **same, "refill": 0, "tile_pitch_y": 5, "tile_pitch_x": 3} for each in layer]
+        around = Surroundings(dut, [*layer, END], slowest=(0, 0, 40))
+        caught = nullcontext() if fault is Control else pytest.raises((AssertionError, IndexError))
+        with caught:
+            compare(params, [layer], 2, around, await around.run(ctx, batch=2, limit=3000), 0)
 
-@pytest.mark.parametrize(("array", "lacking", "has"), LACKING)
-def test_what_an_array_does_not_have_is_out_of_range(simulate, array, lacking, has):
-    params = Params(**{"pes": 4, **SMALL, **array})
-    assert answers(simulate, params, [[one, END] for one in lacking]) == [(Error.RANGE, 0, 0, 0)] * len(lacking)
-    assert answers(simulate, params, [[one, END] for one in has]) == [(Error.NONE, 1, 1, 1)] * len(has)
-
-
-def test_a_program_without_end_is_an_error_behind_the_last_descriptor(simulate):
-    params = Params(pes=4, **{**SMALL, "descriptors": 6})
-    assert answers(simulate, params, [[matvec()] * 6]) == [(Error.RANGE, 6, 6, 6)]
+    simulate(dut, bench)

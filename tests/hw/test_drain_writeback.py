@@ -1,4 +1,4 @@
-"""Drain, write-back and the accumulators joined as the core joins them: layer after layer, banks in turn."""
+"""Drain, write-back and the accumulators joined as the core joins them: tile after tile, banks in turn."""
 
 from __future__ import annotations
 
@@ -7,190 +7,302 @@ from amaranth import Elaboratable, Module
 from amaranth.sim import Simulator
 
 from hw.drain import Drain
-from hw.layouts import Function
+from hw.layouts import Join, output_word
 from hw.mac import Mac
 from hw.params import Params
 from hw.writeback import Writeback
 
-BIAS_WORDS = 256
+ACC_BITS = 40
+SMALL = {"rows": 8, "output_words": 512, "act_lines": 4096, "acc_bits": ACC_BITS}
 
 
 class Joined(Elaboratable):
-    """One write-back group. With `lose`, each accumulator of a split row begins anew: only the last one counts."""
+    """All write-back groups with the accumulators of their PEs. fault: what goes wrong, see below."""
 
-    def __init__(self, params, lose=False):
-        self.params, self.lose = params, lose
-        self.drain, self.writeback = Drain(params), Writeback(params)
-        self.macs = [Mac(params) for _ in range(params.group)]
+    def __init__(self, params, fault="", drain=Drain):
+        self.params, self.fault = params, fault
+        self.drain = drain(params)
+        self.writebacks = [Writeback(params) for _ in range(params.groups)]
+        self.macs = [Mac(params) for _ in range(params.pes)]
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.drain, m.submodules.writeback = drain, writeback = self.drain, self.writeback
-        m.d.comb += [
-            writeback.i.valid.eq(drain.step.valid), writeback.i.payload.eq(drain.step.payload),
-            drain.write.eq(writeback.o.valid),
-        ]  # fmt: skip
-        if self.lose:
-            m.d.comb += writeback.i.p.first.eq(1)
-        for n, mac in enumerate(self.macs):
-            m.submodules[f"mac_{n}"] = mac
-            m.d.comb += [mac.drain.eq(drain.request), writeback.sums[n].eq(mac.sum)]
+        m.submodules.drain = drain = self.drain
+        m.submodules += [*self.writebacks, *self.macs]
+        for n, writeback in enumerate(self.writebacks):
+            m.d.comb += [
+                writeback.read.eq(drain.read), writeback.address.eq(drain.address),
+                writeback.low.eq(drain.low), writeback.high.eq(drain.high),
+            ]  # fmt: skip
+            for k, mac in enumerate(self.macs[n * self.params.group : (n + 1) * self.params.group]):
+                m.d.comb += [
+                    writeback.sums[k].eq(mac.sum), mac.drain.bank.eq(drain.bank), mac.drain.slot.eq(writeback.slot),
+                    mac.drain.clear.eq(writeback.clear[k]), mac.drain.clear_slot.eq(writeback.clear_slot),
+                ]  # fmt: skip
+                if self.fault == "clear missing":
+                    m.d.comb += mac.drain.clear.eq(0)
+                if self.fault == "clears the neighbour":
+                    m.d.comb += mac.drain.clear.eq(writeback.clear.any())
+        m.d.comb += drain.flush.eq(self.writebacks[0].o.valid)
         return m
 
 
-def random_layer(rng, params, split, bias):
-    """(what drain is told, products (PE, row, weight, act), outputs in order, what completes each, saturated)."""
-    slots = int(rng.integers(1, params.rows + 1))
-    fragment_slots = int(rng.integers(0, slots + 1)) if split > 1 else 0
-    shift, relu = int(rng.choice([0, 7, 14, 17])), bool(rng.random() < 0.5)
-    products = [
-        (int(pe), int(row), int(w), int(a))
-        for pe, row, w, a in zip(rng.integers(0, params.group, 3 * slots * params.group),
-                                 rng.integers(0, slots, 3 * slots * params.group),
-                                 rng.integers(-32768, 32768, 3 * slots * params.group),
-                                 rng.integers(-32768, 32768, 3 * slots * params.group), strict=True)
-    ]  # fmt: skip
-    sums = [[0] * params.group for _ in range(slots)]
-    for pe, row, weight, act in products:
-        sums[row][pe] += weight * act
-    totals, ends = [], []  # of each output: its sum without bias, and which accumulator completes it
-    for slot in range(slots):
-        share = split if slot >= slots - fragment_slots else 1
-        for pe in range(0, params.group, share):
-            totals.append(sum(sums[slot][pe : pe + share]))
-            ends.append(slot * params.group + pe + share - 1)
-    first = int(rng.integers(0, BIAS_WORDS - len(totals) + 1))
-    results, saturated = [], 0
-    for n, total in enumerate(totals):
-        total += bias[first + n]
-        scaled = (max(total, 0) if relu else total) + ((1 << shift) >> 1) >> shift
-        results.append(max(-32768, min(32767, scaled)))
-        saturated += results[-1] != scaled
-    layer = {
-        "destination": int(rng.integers(0, 1000)), "slots": slots, "fragment_slots": fragment_slots,
-        "fragment_log2": split.bit_length() - 1, "bias": first, "shift": shift,
-        "function": Function.RELU if relu else Function.NONE,
-    }  # fmt: skip
-    return layer, products, results, ends, saturated
+def wrap(value):
+    return (value + (1 << ACC_BITS - 1)) % (1 << ACC_BITS) - (1 << ACC_BITS - 1)
 
 
-def random_bias(rng):
-    return [int(v) for v in rng.integers(-(1 << 30), 1 << 30, BIAS_WORDS)]
+def edges(shift):
+    """Sums around rounding ties and saturation for one shift."""
+    half, one = (1 << shift) >> 1, 1 << shift
+    return [0, -1, 1, half, half - 1, -half, -half - 1, one, 32767 * one, 32767 * one + half - 1, 32767 * one + half,
+            -32768 * one - half, -32768 * one - half - 1, (1 << 39) - 1, -(1 << 39)]  # fmt: skip
 
 
-def play(dut, layers, bias, rng):
-    """Compute layer after layer in alternate banks, each while the one before is written back.
+def requantize(total, shift, low, high):
+    """The write-back formula of docs/numerics.md in Python integers, and whether it was saturated."""
+    q = (total + ((1 << shift) >> 1)) >> shift
+    return max(low, min(high, max(-32768, min(32767, q)))), q > 32767 or (q < -32768 and low < 0)
 
-    Returns lists over the layers: cycles in which `computed` rose, of `written`, [(cycle, line, activation vector)]
-    and saturated outputs; and the sums left in the accumulators at the end.
+
+def random_tile(rng, params, first):
+    """A tile with its table from word `first` on: (tile, words of each group, accumulators, vectors, saturated).
+
+    accumulators : (pe, slot) → sum. vectors : for each flush, of each group, the line's eight values.
     """
-    params = dut.params
-    drain, writeback, macs = dut.drain, dut.writeback, dut.macs
-    computed, written, act_vectors, saturated = [], [], [[] for _ in layers], [0] * (len(layers) + 1)
+    flushes = int(rng.integers(1, 7))
+    low = int(rng.choice([0, -32768, -500]))
+    high = int(rng.choice([32767, 6, 700]))
+    unread = [[(pe, slot) for slot in range(params.rows) for pe in range(params.group)] for _ in range(params.groups)]
+    for each in unread:
+        rng.shuffle(each)
+    spare = [[] for _ in range(params.groups)]  # read before, or without entries
+    words, sums, vectors, saturated = [[] for _ in range(params.groups)], {}, [], 0
+    for _ in range(flushes):
+        length = int(rng.integers(1, 13))
+        vectors.append([])
+        for group in range(params.groups):
+            vector, left = [0] * 8, length
+            while left:
+                parts = min(int(rng.choice([1, 1, 2, 4])), left)
+                if len(unread[group]) < parts or rng.random() < 0.1:  # a START that has no effect
+                    pe, slot = spare[group][int(rng.integers(len(spare[group])))] if spare[group] else unread[group][0]
+                    if not spare[group]:
+                        sums.setdefault((group, pe, slot), 0)
+                        spare[group].append(unread[group].pop(0))
+                    words[group].append({"bias": int(rng.integers(0, 1 << ACC_BITS)), "slot": slot, "pe": pe})
+                    left -= 1
+                    continue
+                shift, lane = int(rng.choice([0, 1, 5, 14, 31])), int(rng.integers(8))
+                joins = [Join.START, *(Join(int(rng.integers(1, 3))) for _ in range(parts - 1))]
+                total = 0
+                for n, join in enumerate(joins):
+                    pe, slot = unread[group].pop()
+                    spare[group].append((pe, slot))
+                    raw = (
+                        int(rng.choice(edges(shift))) if rng.random() < 0.6 else int(rng.integers(-(1 << 39), 1 << 39))
+                    )
+                    bias = int(rng.integers(-(1 << 20), 1 << 20)) if rng.random() < 0.5 else 0
+                    sums[group, pe, slot] = raw
+                    match join:
+                        case Join.START:
+                            total = wrap(raw + bias)
+                        case Join.ADD:
+                            total = wrap(total + raw)
+                        case Join.MAX:
+                            total = max(total, wrap(raw + bias))
+                    words[group].append({
+                        "bias": bias & (1 << ACC_BITS) - 1, "shift": shift, "slot": slot, "pe": pe, "lane": lane,
+                        "join": join, "last": n == parts - 1,
+                    })  # fmt: skip
+                left -= parts
+                vector[lane], clipped = requantize(total, shift, low, high)
+                saturated += clipped
+            words[group][-1]["flush"] = 1
+            vectors[-1].append([value & 0xFFFF for value in vector])
+    row_lines = int(rng.integers(1, flushes + 1))
+    tile = {
+        "destination": int(rng.integers(0, 2000)), "row_lines": row_lines,
+        "row_pitch": row_lines + int(rng.integers(0, 4)), "outputs": first, "words": len(words[0]),
+        "low": low, "high": high,
+    }  # fmt: skip
+    return tile, words, sums, vectors, saturated
+
+
+def play(dut, tiles, rng):
+    """Write tile after tile back in alternate banks.
+
+    Returns cycles in which `computed` rose and of `written`, [(cycle, line, vectors)], saturated outputs, all for each
+    tile, and the accumulators that are not zero at the end.
+    """
+    params, drain = dut.params, dut.drain
+    computed, written, lines, saturated, left = [], [], [[] for _ in tiles], [0] * len(tiles), []
 
     async def bench(ctx):
-        for slot in range(params.rows):
-            for mac in macs:
-                for bank in mac.banks:
+        layout = output_word(params)
+        for tile, words, *_ in tiles:
+            for group, mine in enumerate(words):
+                for n, word in enumerate(mine):
+                    ctx.set(dut.writebacks[group].memory.data[tile["outputs"] + n], layout.const(word).as_value().value)
+        for mac in dut.macs:
+            for bank in mac.banks:
+                for slot in range(params.rows):
                     ctx.set(bank.data[slot], 0)
-        for address, value in enumerate(bias):
-            ctx.set(writeback.memory.data[address], value)
-        cycle = 0
-
-        async def step():
-            nonlocal cycle
+        cycle, begun, due = 0, 0, [0, 0]
+        while len(written) < len(tiles):
             assert cycle < 20_000, "watchdog"
-            if ctx.get(writeback.o.valid):
-                act_vector = [ctx.get(writeback.o.payload[lane]) for lane in range(8)]
-                act_vectors[len(written)].append((cycle, ctx.get(drain.line), act_vector))
-            saturated[len(written)] += ctx.get(writeback.saturated)
+            bank = begun % 2
+            if begun < len(tiles) and len(written) > begun - 2 and due[bank] <= cycle:
+                tile, _, sums, *_ = tiles[begun]
+                for (group, pe, slot), value in sums.items():  # as if entries had been added
+                    memory = dut.macs[group * params.group + pe].banks[bank]
+                    now = ctx.get(memory.data[slot])
+                    ctx.set(memory.data[slot], (now + value) & ((1 << ACC_BITS) - 1))
+                ctx.set(drain.tile[bank], tile)
+                ctx.set(drain.computed[bank], 1)
+                computed.append(cycle)
+                begun += 1
+            flushed = [ctx.get(writeback.o.valid) for writeback in dut.writebacks]
+            assert len(set(flushed)) == 1  # lockstep
+            if ctx.get(drain.write):
+                vectors = [[ctx.get(each.o.payload[lane]) for lane in range(8)] for each in dut.writebacks]
+                lines[len(written)].append((cycle, ctx.get(drain.line), vectors))
+            saturated[len(written)] += sum(ctx.get(writeback.saturated) for writeback in dut.writebacks)
             bank, over = ctx.get(drain.bank), ctx.get(drain.written)
             await ctx.tick()
-            if over:
-                written.append(cycle)
-                ctx.set(drain.computed[bank], 0)
             cycle += 1
+            if over:
+                written.append(cycle - 1)
+                ctx.set(drain.computed[bank], 0)
+                due[bank] = cycle + int(rng.integers(0, 60))
+        left.extend(
+            value for mac in dut.macs for bank in mac.banks for slot in range(params.rows)
+            if (value := ctx.get(bank.data[slot]))
+        )  # fmt: skip
 
-        for n, (layer, products, *_) in enumerate(layers):
-            while len(written) < n - 1:  # as control does: the bank must be free
-                await step()
-            ctx.set(drain.layer[n % 2], layer)
-            waiting = list(products)
-            while waiting:
-                for pe, mac in enumerate(macs):
-                    mine = next((product for product in waiting if product[0] == pe), None)
-                    here = mine is not None and rng.random() < 0.7
-                    ctx.set(mac.i.valid, here)
-                    if here:
-                        waiting.remove(mine)
-                        _, row, weight, act = mine
-                        ctx.set(mac.i.payload, {"weight": {"raw": weight & 0xFFFF}, "act": act & 0xFFFF, "row": row,
-                                                "tag": {"bank": n % 2}, "last": 1})  # fmt: skip
-                await step()
-            for mac in macs:
-                ctx.set(mac.i.valid, 0)
-            await step()  # the last sum is written in this cycle
-            ctx.set(drain.computed[n % 2], 1)
-            computed.append(cycle)
-        while len(written) < len(layers):
-            await step()
-        await step()
-        return [
-            [ctx.get(bank.data[slot]) for bank in mac.banks for slot in range(params.rows)] for mac in macs
-        ]  # fmt: skip
-
-    left = []
     simulator = Simulator(dut)
     simulator.add_clock(1e-9)
-
-    async def whole(ctx):
-        left.extend(await bench(ctx))
-
-    simulator.add_testbench(whole)
+    simulator.add_testbench(bench)
     simulator.run()
-    return computed, written, act_vectors, saturated, left
+    return computed, written, lines, saturated, left
 
 
-@pytest.mark.parametrize(
-    ("group", "split"), [(group, split) for group in (1, 2, 4, 8) for split in (1, 2, 4, 8) if split <= group]
-)
-def test_layers_are_written_back_while_the_next_is_computed(rng, group, split):
-    params = Params(pes=group, rows=6, bias_words=BIAS_WORDS)
-    bias = random_bias(rng)
-    layers = [random_layer(rng, params, split, bias) for _ in range(8)]
-    computed, written, act_vectors, saturated, left = play(Joined(params), layers, bias, rng)
-    checked = fragments = 0
-    for n, (layer, _, results, ends, clipped) in enumerate(layers):
-        # The first accumulator is read 1 cycle after `computed` is seen, which is at the earliest one after `written`.
-        first_read = max(computed[n], written[n - 1] + 1 if n else 0) + 1
-        packed = [value & 0xFFFF for value in results] + [0] * (-len(results) % 8)
-        expected = []
-        for line in range(len(packed) // 8):
-            completes = ends[min(8 * line + 7, len(ends) - 1)]
-            at = first_read + completes + 1 + Writeback.LATENCY
-            expected.append((at, layer["destination"] + line, packed[8 * line : 8 * line + 8]))
-        assert act_vectors[n] == expected
-        assert saturated[n] == clipped
-        assert written[n] == first_read + layer["slots"] * group - 1 + Drain.FLUSH == act_vectors[n][-1][0]
-        checked += len(results)
-        fragments += layer["fragment_slots"]
-    assert checked >= 8
-    assert any(computed[n] < written[n - 1] for n in range(1, len(layers))) or group < 4  # computed while written back
-    assert fragments > 0 or split == 1
-    assert not any(any(sums) for sums in left)  # cleared behind the reader
+def expected_lines(tile, words, vectors, first_read):
+    """[(cycle, line, vectors)] of a tile whose first word is addressed in this cycle."""
+    flushes = [n for n, word in enumerate(words[0]) if word.get("flush")]
+    result = []
+    for n, (at, vector) in enumerate(zip(flushes, vectors, strict=True)):
+        row, column = divmod(n, tile["row_lines"])
+        line = tile["destination"] + row * tile["row_pitch"] + column
+        result.append((first_read + at + Writeback.LATENCY, line, vector))
+    return result
 
 
-def test_fault_a_lost_fragment_is_caught(rng):
-    """The planted fault: only the last accumulator of a split row reaches its output."""
-    params = Params(pes=4, rows=6, bias_words=BIAS_WORDS)
-    bias = random_bias(rng)
-    layers = [random_layer(rng, params, 4, bias) for _ in range(6)]
-    _, written, act_vectors, *_ = play(Joined(params, lose=True), layers, bias, rng)
-    assert len(written) == len(layers)
-    wrong = 0
-    for (layer, _, results, *_), got in zip(layers, act_vectors, strict=True):
-        values = [value for _, _, act_vector in got for value in act_vector][: len(results)]
-        whole = (layer["slots"] - layer["fragment_slots"]) * 4
-        assert values[:whole] == [value & 0xFFFF for value in results[:whole]]  # rows that are not split
-        wrong += values[whole:] != [value & 0xFFFF for value in results[whole:]]
-    assert wrong > 0
+def draw(rng, params, number):
+    tiles, first = [], 0
+    for _ in range(number):
+        tiles.append(random_tile(rng, params, first))
+        first += tiles[-1][0]["words"]
+    return tiles
+
+
+@pytest.mark.parametrize("pes", [1, 2, 4, 8, 16, 32])
+def test_tiles_are_written_back_as_the_table_says(rng, pes):
+    params = Params(pes=pes, **SMALL)
+    checked = clipped = overlapped = 0
+    for _ in range(4):
+        tiles = draw(rng, params, 6)
+        computed, written, lines, saturated, left = play(Joined(params), tiles, rng)
+        for n, (tile, words, _, vectors, clips) in enumerate(tiles):
+            # The first word 1 cycle after `computed` is seen, which is at the earliest one after `written`.
+            first_read = max(computed[n], written[n - 1] + 1 if n else 0) + 1
+            assert lines[n] == expected_lines(tile, words, vectors, first_read)
+            assert saturated[n] == clips
+            assert written[n] == first_read + tile["words"] - 1 + Writeback.LATENCY == lines[n][-1][0]
+            checked += len(lines[n])
+            clipped += clips
+            overlapped += n > 0 and computed[n] < written[n - 1]
+        assert left == []  # cleared behind the reader
+    assert checked > 20
+    assert clipped > 20
+    assert overlapped
+
+
+@pytest.mark.parametrize("fault", ["clear missing", "clears the neighbour"])
+def test_fault_of_the_clear_is_caught(rng, fault):
+    """The planted faults: an accumulator keeps its sum; those of the other PEs are cleared as well."""
+    params = Params(pes=8, **SMALL)
+    tiles = draw(rng, params, 6)
+    assert len(tiles) > 2
+    _, _, lines, _, left = play(Joined(params, fault), tiles, rng)
+    seen = [[vector for *_, vector in each] for each in lines]
+    right = [vectors for _, _, _, vectors, _ in tiles]
+    assert seen != right
+    assert bool(left) == (fault == "clear missing")
+
+
+class WrongStep(Drain):
+    """The planted fault: rows follow one another without the lines between them."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        with m.If(self.flush):
+            m.d.sync += self.line.eq(self.line + 1)
+        return m
+
+
+def test_fault_a_wrong_line_step_is_caught(rng):
+    params = Params(pes=4, **SMALL)
+    tiles = []
+    while not any(tile["row_pitch"] > tile["row_lines"] < len(vectors) for tile, _, _, vectors, _ in tiles):
+        tiles = draw(rng, params, 6)
+    _, _, lines, *_ = play(Joined(params, drain=WrongStep), tiles, rng)
+    right = [[line for _, line, _ in expected_lines(tile, words, vectors, 0)] for tile, words, _, vectors, _ in tiles]
+    assert [[line for _, line, _ in each] for each in lines] != right
+
+
+def test_fault_round_half_down_is_caught():
+    """The edges tell rounding half up from half down."""
+    half_down = [(value + ((1 << 5) >> 1) - 1) >> 5 for value in edges(5)]
+    half_up = [(value + ((1 << 5) >> 1)) >> 5 for value in edges(5)]
+    assert half_down != half_up
+
+
+def test_a_line_beyond_the_memory_is_not_written(simulate):
+    params = Params(pes=1, **{**SMALL, "act_lines": 10})
+    dut = Drain(params)
+    seen = []
+
+    async def bench(ctx):
+        ctx.set(dut.tile[0], {"destination": 8, "row_lines": 9, "row_pitch": 9, "words": 9})
+        ctx.set(dut.computed, 1)
+        for _ in range(4):
+            await ctx.tick()
+        for _ in range(4):
+            ctx.set(dut.flush, 1)
+            seen.append((ctx.get(dut.line), ctx.get(dut.write), ctx.get(dut.fault)))
+            await ctx.tick()
+
+    simulate(dut, bench)
+    assert seen == [(8, 1, 0), (9, 1, 0), (10, 0, 1), (11, 0, 1)]
+
+
+def test_a_restart_forgets_the_vector_under_way(simulate):
+    """Otherwise it would be written over the next run's input."""
+    params = Params(pes=1, **SMALL)
+    dut = Writeback(params)
+    written = []
+
+    async def bench(ctx):
+        word = output_word(params).const({"bias": 5, "last": 1, "flush": 1}).as_value().value
+        ctx.set(dut.memory.data[0], word)
+        for restart_at in range(12):
+            for cycle in range(24):
+                ctx.set(dut.high, 100)
+                ctx.set(dut.read, cycle == 0)
+                ctx.set(dut.restart, cycle == restart_at)
+                if ctx.get(dut.o.valid):
+                    written.append((restart_at, cycle, ctx.get(dut.o.payload[0])))
+                await ctx.tick()
+
+    simulate(dut, bench)
+    assert written == [(at, Writeback.LATENCY, 5) for at in range(9, 12)]

@@ -114,3 +114,36 @@ def test_words_are_put_together_and_taken_apart(simulate, rng):
     simulate(dut, memory, bench)
     assert stored == [(Memory.ACTIVATIONS.value, 2, 3 + n, word) for n, word in enumerate(words)]
     assert served == [3 + n for n in range(len(words)) for _ in range(4)]
+
+
+def test_the_batch_is_one_until_it_is_written(simulate):
+    dut = Host(PARAMS)
+
+    async def bench(ctx):
+        assert await read(ctx, dut, "BATCH") == (1, 1)
+        assert ctx.get(dut.batch) == 1
+        await write(ctx, dut, "BATCH", 0x1FFFE)
+        assert await read(ctx, dut, "BATCH") == (0xFFFE, 1)
+        assert ctx.get(dut.batch) == 0xFFFE
+
+    simulate(dut, bench)
+
+
+def test_a_descriptor_is_put_together_from_nineteen_parts(simulate, rng):
+    dut = Host(PARAMS)
+    word = int.from_bytes(rng.bytes(76), "little")
+    stored = []
+
+    async def memory(ctx):
+        for _ in range(200):
+            _, _, valid, payload = await ctx.tick().sample(dut.write.valid, dut.write.payload)
+            if valid:
+                stored.append((payload.to.address, payload.data))
+
+    async def bench(ctx):
+        await write(ctx, dut, "SELECT", Memory.DESCRIPTORS.value)
+        for part in range(2 * 19):
+            await write(ctx, dut, "DATA", word >> 32 * (part % 19) & 0xFFFFFFFF)
+
+    simulate(dut, memory, bench)
+    assert stored == [(0, word), (1, word)]

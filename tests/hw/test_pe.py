@@ -1,82 +1,290 @@
 from __future__ import annotations
 
-from hw.layouts import Memory, pointer_block, weight_word
-from hw.params import Params
+from dataclasses import dataclass, field
+
+import pytest
+from amaranth import Const, Module, Signal
+from amaranth.lib import wiring
+
+import hw.activation_queue
+import hw.expander
+import hw.mac
+import hw.pe
+import hw.pointer_read
+from hw.expander import Expander
+from hw.params import ROUND_TRIP, Params
 from hw.pe import ProcessingElement
+from tests.hw.pe_model import Tile, Times, Vector, Weights
 
-PARAMS = Params(pes=1, rows=16, weight_words=16, pointer_blocks=4, codebooks=2)
-
-
-async def load(ctx, dut, memory, address, word):
-    ctx.set(dut.host.valid, 1)
-    ctx.set(dut.host.payload, {"memory": memory.value, "address": address, "data": word})
-    await ctx.tick()
-    ctx.set(dut.host.valid, 0)
+SMALL = Params(pes=1, rows=16, weight_words=128, pointer_blocks=16, codebooks=2, queue_depth=8)
 
 
-def test_a_column_takes_the_stated_cycles_through_the_pe(simulate):
-    dut = ProcessingElement(PARAMS)
-    column = [(1, 2), (2, 0), (3, 5)]  # code, index → rows 2, 3, 9
-    values = [0, 10, -20, 30]
-    seen = {"busy": [], "entry": []}
+@dataclass
+class Seen:
+    """What a run of the PE showed: cycles count from the first in which a vector may fire."""
 
-    async def bench(ctx):
-        entries = [{"code": c, "index": z} for c, z in column] + [{"code": 0, "index": 0}] * 5
-        await load(ctx, dut, Memory.WEIGHTS, 0, weight_word(PARAMS).const(entries).as_value().value)
-        lengths = [3, 0, 0, 0, 0, 0, 0, 0]
-        pointers = pointer_block(PARAMS).const({"base": 0, "lengths": lengths}).as_value().value
-        await load(ctx, dut, Memory.POINTERS, 0, pointers)
-        for code, value in enumerate(values):
-            await load(ctx, dut, Memory.CODEBOOK, code, value & 0xFFFF)
+    fired: list = field(default_factory=list)
+    selected: list = field(default_factory=list)
+    padding: int = 0
+    credit: list = field(default_factory=list)
+    busy: list = field(default_factory=list)
+    tile_busy: list = field(default_factory=list)
+    sums: list = field(default_factory=list)  # of each tile
+    left: list = field(default_factory=list)  # in both banks, at the end
+
+
+def run(simulate, rng, weights, tiles, *, pace=1.0, sent_mask=lambda mask: mask, watchdog=20_000):
+    """Tiles through a PE as in the array: one bank is drained while the other is used; `sent_mask` plants a fault."""
+    params = weights.params
+    dut = ProcessingElement(params)
+    seen = Seen()
+    order = [int(n) for n in rng.permutation(params.rows)]
+    vectors = [(n, vector) for n, tile in enumerate(tiles) for vector in tile.vectors]
+    maximum = sum(1 << bank for bank in range(2) if any(t.maximum for t in tiles if t.bank == bank))
+
+    async def prepare(ctx):
+        for memory, address, word in weights.words():
+            ctx.set(dut.host.valid, 1)
+            ctx.set(dut.host.payload, {"memory": memory.value, "address": address, "data": word})
+            await ctx.tick()
+        ctx.set(dut.host.valid, 0)
         ctx.set(dut.drain.clear_all, 1)
-        for slot in range(PARAMS.rows):
+        for slot in range(params.rows):
             ctx.set(dut.drain.clear_slot, slot)
             await ctx.tick()
         ctx.set(dut.drain.clear_all, 0)
-        await ctx.tick()
-        assert ctx.get(dut.credit)
-        ctx.set(dut.drain.bank, 0)
-        ctx.set(dut.drain.slot, 9)
-        ctx.set(dut.i.payload, {"block": 0, "lane": 0, "tag": {"bank": 1}, "acts": [7]})
-        for cycle in range(16):
-            ctx.set(dut.i.valid, cycle == 0)
-            if ctx.get(dut.busy):
-                seen["busy"].append((cycle, ctx.get(dut.busy)))
-            if ctx.get(dut.activity.entry):
-                seen["entry"].append(cycle)
-            await ctx.tick()
-        ctx.set(dut.drain.bank, 1)
-        sums = []
-        for slot in range(PARAMS.rows + 1):
-            if slot:
-                sums.append(ctx.get(dut.sum))
-            ctx.set(dut.drain.slot, min(slot, PARAMS.rows - 1))
-            await ctx.tick()
-        seen["sums"] = sums
+        ctx.set(dut.maximum, maximum)
 
-    simulate(dut, bench)
-    # Selected from cycle 6 on (seen one later), one a cycle; the last, selected in 8, is written in 11.
-    assert seen["entry"] == [7, 8, 9]
-    assert ProcessingElement.SELECT_TO_WRITE == 3
-    assert seen["busy"] == [(cycle, 0b10) for cycle in range(1, 12)]
-    assert seen["sums"][2:4] == [70, -140]
-    assert seen["sums"][9] == 210
-    assert sum(value != 0 for value in seen["sums"]) == 3
+    def send(ctx, n, vector):
+        tile = tiles[n]
+        ctx.set(dut.i.payload, {
+            "pointers": vector.block, "mask": sent_mask(vector.mask), "acts": [act & 0xFFFF for act in vector.acts],
+            "tag": {"bank": tile.bank, "codebook": tile.codebook, **({"tile": tile.buffer} if params.refill else {})},
+        })  # fmt: skip
 
-
-def test_an_empty_column_leaves_after_four_cycles(simulate):
-    dut = ProcessingElement(PARAMS)
-    busy = []
+    def watch(ctx, cycle):
+        seen.credit.append(ctx.get(dut.credit))
+        seen.busy.append(ctx.get(dut.busy))
+        if params.refill:
+            seen.tile_busy.append(ctx.get(dut.tile_busy))
+        if ctx.get(dut.activity.entry):
+            seen.selected.append((cycle - 1, ctx.get(dut.activity.bank)))  # in the cycle before
+            seen.padding += ctx.get(dut.activity.padding)
 
     async def bench(ctx):
-        await load(ctx, dut, Memory.POINTERS, 1, 0)
-        ctx.set(dut.i.payload, {"block": 1, "lane": 5, "tag": {"bank": 0}, "acts": [7]})
-        for cycle in range(9):
-            ctx.set(dut.i.valid, cycle == 0)
-            if ctx.get(dut.busy):
-                busy.append(cycle)
-            assert not ctx.get(dut.activity.entry)
-            await ctx.tick()
+        await prepare(ctx)
+        cycle, arriving = 0, None
+        step, sums = None, {}  # of the drain: accumulators read so far
+        while len(seen.sums) < len(tiles):
+            watch(ctx, cycle)
+            ctx.set(dut.i.valid, arriving is not None)
+            if arriving is not None:
+                send(ctx, *arriving)
+            arriving = None
+            if len(seen.fired) < len(vectors) and seen.credit[-1] and rng.random() < pace:
+                n, vector = vectors[len(seen.fired)]
+                if n < len(seen.sums) + 2:  # its bank is free
+                    arriving = n, vector
+                    seen.fired.append(cycle)
 
-    simulate(dut, bench)
-    assert busy == [1, 2, 3]  # dropped in cycle 3
+            bank = tiles[len(seen.sums)].bank
+            sent = sum(len(tile.vectors) for tile in tiles[: len(seen.sums) + 1])
+            arrived = len(seen.fired) >= sent and cycle >= seen.fired[sent - 1] + 2
+            if step is None and arrived and not ctx.get(dut.busy) >> bank & 1:
+                step = 0
+            ctx.set(dut.drain.clear, 0)
+            if step is not None:
+                ctx.set(dut.drain.bank, bank)
+                ctx.set(dut.drain.slot, order[min(step, params.rows - 1)])
+                if step:  # each is cleared in the cycle after it was read
+                    sums[order[step - 1]] = ctx.get(dut.sum)
+                    ctx.set(dut.drain.clear, 1)
+                    ctx.set(dut.drain.clear_slot, order[step - 1])
+                step += 1
+                if step > params.rows:
+                    seen.sums.append([sums[slot] for slot in range(params.rows)])
+                    step, sums = None, {}
+            await ctx.tick()
+            cycle += 1
+        ctx.set(dut.drain.clear, 0)
+        for bank in range(2):
+            ctx.set(dut.drain.bank, bank)
+            for slot in range(params.rows):
+                ctx.set(dut.drain.slot, slot)
+                await ctx.tick()
+                seen.left.append(ctx.get(dut.sum))
+
+    simulate(dut, bench, watchdog=watchdog)
+    return seen
+
+
+def expected_times(weights, tiles, seen):
+    vectors = [vector for tile in tiles for vector in tile.vectors]
+    return Times.of(weights.params.queue_depth, seen.fired, [weights.columns(vector) for vector in vectors])
+
+
+def check_sums(weights, tiles, seen):
+    assert seen.sums == [weights.accumulate(tile) for tile in tiles]
+    assert not any(seen.left)
+
+
+def check_times(weights, tiles, seen):
+    times = expected_times(weights, tiles, seen)
+    owners = [tile for tile in tiles for _ in tile.vectors]
+    assert [cycle for cycle, _ in seen.selected] == times.selected
+    assert seen.credit == [times.credit(cycle) for cycle in range(len(seen.credit))]
+
+    def busy(bits):
+        """Bit n of a cycle: some vector is on its way whose owner has bit n in `bits`."""
+        shown = [0] * len(seen.busy)
+        for (first, last), owner in zip(times.busy, owners, strict=True):
+            for cycle in range(first, last + 1):
+                shown[cycle] |= bits(owner)
+        return shown
+
+    assert seen.busy == busy(lambda tile: 1 << tile.bank)
+    if weights.params.refill:
+        assert seen.tile_busy == busy(lambda tile: tile.buffer)
+
+
+CASES = [
+    (Params(pes=1, rows=16, index_bits=4, code_bits=2, queue_depth=6, weight_words=512, pointer_blocks=16,
+            codebooks=1), 1.0, 0b00),
+    (Params(pes=1, rows=64, index_bits=6, code_bits=4, queue_depth=8, weight_words=1024, pointer_blocks=16,
+            codebooks=5, refill=False), 0.3, 0b10),
+    (Params(pes=1, rows=100, index_bits=4, code_bits=4, queue_depth=13, weight_words=1024, pointer_blocks=16,
+            codebooks=3), 1.0, 0b01),
+    (Params(pes=1, rows=256, index_bits=8, code_bits=8, queue_depth=32, weight_words=4096, pointer_blocks=16,
+            codebooks=2, acc_bits=33), 1.0, 0b00),
+    (Params(pes=1, rows=256, index_bits=4, code_bits=2, queue_depth=7, weight_words=4096, pointer_blocks=16,
+            codebooks=64, acc_bits=48), 0.05, 0b00),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_accumulators_and_times_of_random_tiles(simulate, rng, case):
+    params, pace, maximum = CASES[case]
+    # Columns of no entry, of a few, and of several weight words; no more of the long ones than the time allows.
+    densities = (0, 0, 2 / params.rows, 8 / params.rows, 30 / params.rows)
+    weights = Weights.random(params, rng, 12, densities=densities, padding=not maximum)
+    tiles = [Tile.random(params, rng, 12, n, maximum=maximum, vectors=20) for n in range(5)]
+    seen = run(simulate, rng, weights, tiles, pace=pace)
+    check_sums(weights, tiles, seen)
+    check_times(weights, tiles, seen)
+    work = [weights.columns(vector) for tile in tiles for vector in tile.vectors]
+    assert any(not columns for columns in work) or params.rows > 64  # some vectors are dropped
+    assert bool(seen.padding) == (params.index_bits == 4 and not maximum and params.rows > 16)
+
+
+@pytest.mark.parametrize("depth", [6, 7, 32])
+def test_vectors_of_one_entry_pass_one_a_cycle(simulate, rng, depth):
+    params = SMALL.replace(queue_depth=depth)
+    weights = Weights.random(params, rng, 4, densities=(0.2,))
+    tiles = [Tile.random(params, rng, 4, 0, vectors=0)]
+    single = [(block, lane) for block in range(4) for lane in range(8) if weights.lengths[block][lane] == 1]
+    tiles[0].vectors = [Vector(block, 1 << lane, [7] * 8) for block, lane in single * 20]
+    seen = run(simulate, rng, weights, tiles)
+    check_sums(weights, tiles, seen)
+    check_times(weights, tiles, seen)
+    length = seen.selected[-1][0] - seen.selected[0][0] + 1
+    # The least queue counts the one vector that is always in it, and closes: 7 vectors are the least for full speed.
+    assert (length == len(seen.selected)) == (depth >= 7)
+
+
+def test_an_idle_pe_takes_the_stated_cycles(simulate, rng):
+    weights = Weights.random(SMALL, rng, 4, densities=(0.3,))
+    tiles = [Tile(1, 1, 2, False, [Vector(2, 0xFF, [100 + n for n in range(8)])])]
+    seen = run(simulate, rng, weights, tiles)
+    check_sums(weights, tiles, seen)
+    (fired,) = seen.fired
+    arrives = fired + 1  # behind the register of the broadcast
+    entries = sum(weights.lengths[2])
+    assert seen.selected == [(arrives + ProcessingElement.TO_SELECT + n, 1) for n in range(entries)]
+    busy = [cycle for cycle, bits in enumerate(seen.busy) if bits]
+    assert busy == list(range(arrives + 1, seen.selected[-1][0] + ProcessingElement.SELECT_TO_WRITE + 1))
+    assert (ProcessingElement.TO_QUEUE, ProcessingElement.TO_SELECT, ProcessingElement.SELECT_TO_WRITE) == (3, 9, 3)
+
+
+def test_a_vector_without_work_leaves_after_four_cycles(simulate, rng):
+    weights = Weights.random(SMALL, rng, 1, densities=(0,))
+    tiles = [Tile(0, 0, 1, False, [Vector(0, 0xFF, [7] * 8)])]
+    seen = run(simulate, rng, weights, tiles)
+    (fired,) = seen.fired
+    assert [cycle for cycle, bits in enumerate(seen.busy) if bits] == [fired + 2, fired + 3, fired + 4]
+    assert not seen.selected
+    assert seen.tile_busy == seen.busy
+
+
+class Bubble(wiring.Component):
+    """An expander that takes no vector in the cycle after one: right sums, but late."""
+
+    def __init__(self, params):
+        self.inner = Expander(params)
+        super().__init__(self.inner.signature)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = inner = self.inner
+        wiring.connect(m, inner.o, wiring.flipped(self.o))
+        waits = Signal()
+        m.d.sync += waits.eq(self.i.valid & self.i.ready)
+        m.d.comb += [
+            inner.i.payload.eq(self.i.payload), inner.i.valid.eq(self.i.valid & ~waits),
+            self.i.ready.eq(inner.i.ready & ~waits),
+        ]  # fmt: skip
+        return m
+
+
+def without_bypass(select, yes, no, original=hw.mac.Mux):
+    return no if getattr(select, "name", "") == "forward" else original(select, yes, no)
+
+
+def one_length_late(base, lengths, original=hw.expander._starts):
+    return original(base + lengths[0], [*lengths[1:], lengths[0]])
+
+
+PLANTED = {
+    "no bypass": (hw.mac, "Mux", without_bypass),
+    "prefix sum off by one": (hw.expander, "_starts", one_length_late),
+    "columns without entries stay": (hw.pointer_read, "Cat", lambda _: Const(0xFF, 8)),
+    "bubble": (hw.pe, "Expander", Bubble),
+    "credit one late": (hw.activation_queue, "ROUND_TRIP", ROUND_TRIP - 1),
+}
+
+
+def faulty(simulate, rng, monkeypatch, name):
+    """A run with a fault; returns weights, tiles and what was seen."""
+    if name in PLANTED:
+        monkeypatch.setattr(*PLANTED[name])
+    weights = Weights.random(SMALL, rng, 12, densities=(0, 0, 0, 0.05, 0.3))
+    tiles = [Tile.random(SMALL, rng, 12, n) for n in range(3)]
+
+    def mask(sent):
+        return 0xFF if name == "mask ignored" else sent
+
+    return weights, tiles, run(simulate, rng, weights, tiles, sent_mask=mask, watchdog=3_000)
+
+
+def test_without_a_fault_all_is_as_it_should_be(simulate, rng, monkeypatch):
+    weights, tiles, seen = faulty(simulate, rng, monkeypatch, "none")
+    check_sums(weights, tiles, seen)
+    check_times(weights, tiles, seen)
+
+
+@pytest.mark.parametrize("name", ["no bypass", "prefix sum off by one", "mask ignored"])
+def test_fault_in_the_sums(simulate, rng, monkeypatch, name):
+    weights, tiles, seen = faulty(simulate, rng, monkeypatch, name)
+    with pytest.raises(AssertionError):
+        check_sums(weights, tiles, seen)
+
+
+@pytest.mark.parametrize("name", ["bubble", "mask ignored", "credit one late"])
+def test_fault_in_the_times(simulate, rng, monkeypatch, name):
+    weights, tiles, seen = faulty(simulate, rng, monkeypatch, name)
+    with pytest.raises(AssertionError):
+        check_times(weights, tiles, seen)
+
+
+def test_fault_columns_without_entries_stop_the_pe(simulate, rng, monkeypatch):
+    with pytest.raises(AssertionError, match="watchdog"):
+        faulty(simulate, rng, monkeypatch, "columns without entries stay")

@@ -16,8 +16,8 @@ def look_up(simulate, rng, *, sent_mask=lambda mask: mask):
     dut = PointerRead(PARAMS)
     blocks = [(int(rng.integers(0, 200)), [int(n) for n in rng.integers(0, 17, 8) * (rng.random(8) < 0.4)])
               for _ in range(8)]  # fmt: skip
-    vectors = [(int(b), int(mask) & int(other)) for b, mask, other in
-               zip(rng.integers(0, 8, 200), rng.integers(0, 256, 200), rng.integers(0, 256, 200), strict=True)]  # fmt: skip
+    vectors = [(int(b), int(mask & other)) for b, (mask, other) in
+               zip(rng.integers(0, 8, 200), rng.integers(0, 256, (200, 2)), strict=True)]  # fmt: skip
     gaps = [int(n) for n in rng.integers(0, 3, len(vectors))]
     expected, got = [], []
 

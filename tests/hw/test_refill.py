@@ -73,11 +73,11 @@ def test_nothing_is_taken_outside_a_run(simulate):
 
 @pytest.mark.parametrize("busy_until", [0, 12, 30])
 def test_a_buffer_is_filled_again_when_the_pes_are_done_with_it(simulate, busy_until):
-    """Tile A in buffer 0, B in 1, C in 0 again: C waits until A is scanned and no PE has a column of it."""
+    """Tile A in buffer 0, B in 1, C in 0 again: C waits until A is scanned and no PE has a vector of it."""
     beats = [*packet(0, 0, 0, [1], 0, 1), *packet(0, 0, 9, [2], 1, 1), *packet(0, 0, 0, [3], 0, 1)]
     dut = Refill(PARAMS)
     words, loaded = {}, []
-    scanned = 8
+    taken, scanned = 8, 11
 
     async def bench(ctx):
         ctx.set(dut.enable, 1)
@@ -85,8 +85,8 @@ def test_a_buffer_is_filled_again_when_the_pes_are_done_with_it(simulate, busy_u
         for cycle in range(60):
             ctx.set(dut.i.valid, at < len(beats))
             ctx.set(dut.i.payload, beats[min(at, len(beats) - 1)])
-            ctx.set(dut.scanned, cycle == scanned)
-            ctx.set(dut.buffer, 0)
+            ctx.set(dut.taken, int(cycle == taken))
+            ctx.set(dut.scanned, int(cycle == scanned))
             ctx.set(dut.pe_busy, int(cycle < busy_until))
             loaded.append(ctx.get(dut.loaded))
             if ctx.get(dut.o.valid):
@@ -98,7 +98,7 @@ def test_a_buffer_is_filled_again_when_the_pes_are_done_with_it(simulate, busy_u
     # Header, wait, word: loaded in 3; B in 6.
     assert loaded[:9] == [0, 0, 0, 1, 1, 1, 3, 3, 3]
     # Not to be scanned a second time, though its words may still be read.
-    assert loaded[scanned + 1] == 2
+    assert loaded[taken + 1] == 2
     # Free 4 cycles after `scanned`, or 2 after the PEs are done; found so, a word, and its write a cycle later.
     free = max(scanned + 4, busy_until + 2)
     assert words == {1: 3, 2: 6, 3: free + 2}
@@ -125,26 +125,30 @@ def test_no_word_of_a_tile_in_use_is_overwritten_and_none_is_scanned_early(simul
     ]
     dut = Refill(PARAMS)
     events = []  # (cycle, tile) of each word written
-    taken, loaded_at, scanned_at, free_at = [], {}, {}, {}
+    beats_at, loaded_at, taken_at, free_at = [], {}, {}, {}
     waits = {"scan": 0, "stream": 0, "behind": 0}
 
     async def bench(ctx):
         ctx.set(dut.enable, 1)
         at, cycle, tile = 0, 0, 0
-        scan_ends, done = None, {}  # done: tile → first cycle in which no PE has a column of it
+        scan_ends = None  # cycle in which the last vector of the tile is requested
+        leaving = {}  # cycle in which it leaves the scan → tile
+        done = {}  # tile → first cycle in which no PE has a vector of it
         while tile < len(tiles) or cycle < max(free_at.values(), default=0) + 8:
             valid = at < len(beats) and rng.random() >= gaps
             ctx.set(dut.i.valid, valid)
             ctx.set(dut.i.payload, beats[min(at, len(beats) - 1)])
             buffer = tiles[tile][0] if tile < len(tiles) else 0
             finishing = scan_ends == cycle
-            ctx.set(dut.scanned, finishing)
-            ctx.set(dut.buffer, buffer)
+            ctx.set(dut.taken, finishing << buffer)
+            ctx.set(dut.scanned, 1 << tiles[leaving[cycle]][0] if cycle in leaving else 0)
             if finishing:
-                # The last column reaches the PEs' flags two cycles later at the latest.
-                done[tile] = cycle + (int(rng.integers(0, slow + 1)) if slow else 0)
-                scanned_at[tile] = cycle
-                free_at[tile] = max(cycle + 4, done[tile] + 2)
+                leaves = max(cycle + 2 + int(rng.integers(0, 4)), max(leaving, default=0) + 1)
+                leaving[leaves] = tile
+                # The last vector reaches the PEs' flags two cycles later at the latest.
+                done[tile] = leaves + (int(rng.integers(0, slow + 1)) if slow else 0)
+                taken_at[tile] = cycle
+                free_at[tile] = max(leaves + 4, done[tile] + 2)
             for b in range(2):
                 ctx.set(dut.pe_busy[b], any(tiles[t][0] == b and cycle < until for t, until in done.items()))
             loaded = ctx.get(dut.loaded)
@@ -155,7 +159,7 @@ def test_no_word_of_a_tile_in_use_is_overwritten_and_none_is_scanned_early(simul
             ready = ctx.get(dut.i.ready)
             waits["stream"] += bool(valid and not ready)
             if valid and ready:
-                taken.append(cycle)
+                beats_at.append(cycle)
                 at += 1
             if finishing:
                 scan_ends, tile = None, tile + 1
@@ -172,7 +176,7 @@ def test_no_word_of_a_tile_in_use_is_overwritten_and_none_is_scanned_early(simul
         assert at == len(beats)
 
     simulate(dut, bench)
-    assert len(scanned_at) == len(tiles)
+    assert len(taken_at) == len(tiles)
     assert [number for _, number in events] == [
         n for n, (_, packets) in enumerate(tiles) for word in packets for _ in word
     ]
@@ -181,9 +185,9 @@ def test_no_word_of_a_tile_in_use_is_overwritten_and_none_is_scanned_early(simul
         free = free_at[earlier[buffer]] if buffer in earlier else 0
         first = len(packets[0])
         sizes = sum(1 + len(words) for words in packets)
-        last = taken[beat + sizes - 1]
+        last = beats_at[beat + sizes - 1]
         # The first header is taken while the buffer may still be in use; what follows it only when it is free.
-        assert all(cycle > free for cycle in taken[beat + 1 : beat + 1 + first])
+        assert all(cycle > free for cycle in beats_at[beat + 1 : beat + 1 + first])
         assert all(cycle > free for cycle, number in events if number == n)
         # Without gaps every beat has its cycle: n + 2 a packet, and however long its buffer is not free.
         for words in packets:
@@ -192,11 +196,11 @@ def test_no_word_of_a_tile_in_use_is_overwritten_and_none_is_scanned_early(simul
             now = begin + len(words)
         # A tile shows 1 cycle after its last word, or after the wait of an empty packet; scans follow one another.
         shows = last + 1 if packets[-1] else max(last + 2, free + 1)
-        assert loaded_at[n] == max(shows, scanned_at[n - 1] + 1 if n else 0)
+        assert loaded_at[n] == max(shows, taken_at[n - 1] + 1 if n else 0)
         beat += sizes
         earlier[buffer] = n
     if not gaps:
-        assert taken == back_to_back
+        assert beats_at == back_to_back
     assert waits["scan"] > 20
     assert waits["stream"] > 20
     if slow:

@@ -34,6 +34,6 @@ def test_the_search_finds_a_layout_elsewhere() -> None:
     assert layouts_made("def act_vector(params: Params) -> data.StructLayout:\n    return x\n") == ["act_vector"]
 
 
-@pytest.mark.parametrize("params", [Params(), Params(pes=1, fold=1, refill=False)], ids=["full", "plain"])
+@pytest.mark.parametrize("params", [Params(), Params(pes=1, refill=False)], ids=["full", "plain"])
 def test_all_of_them_are_layouts(params: Params) -> None:
-    assert all(getattr(streams, name)(params).size > 0 for name in streams.__all__)
+    assert all(getattr(streams, name)(params).size > 0 for name in streams.__all__ if name.islower())
