@@ -93,7 +93,11 @@ def _window_fields(
     source = encoded.placements[segment.source]
     row = source.row_lines * params.groups  # vectors from row to row
     return {
-        "source": places.bases[segment.source] * params.groups, "vectors": source.vectors,
+        # Of the first position of the first window, inside the map or not: the array wraps addresses.
+        "source": (
+            places.bases[segment.source] * params.groups + segment.origin[0] * row + segment.origin[1] * source.pitch
+        ) % (1 << 24),
+        "vectors": source.vectors,
         "wy": seen.wy, "wx": seen.wx, "dy": seen.dy, "dx": seen.dx,
         "height": source.form.height, "width": source.form.width,
         "y0": segment.origin[0], "x0": segment.origin[1], "step_y": seen.step_y, "step_x": seen.step_x,
