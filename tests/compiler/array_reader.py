@@ -115,8 +115,6 @@ class Reader:
     def _scan(self, step: dict[str, int], ty: int, tx: int, sums: NDArray[np.int64]) -> None:
         pointer = step["pointers"]
         origin = step["source"] + ty * step["tile_pitch_y"] + tx * step["tile_pitch_x"]
-        # The window begins y0, x0 pixels from the map's first pixel.
-        origin += step["y0"] * self._row(step) + step["x0"] * self._pixel(step)
         for i in range(step["wy"]):
             for j in range(step["wx"]):
                 y = step["y0"] + ty * step["step_y"] + i * step["dy"]
@@ -124,16 +122,10 @@ class Reader:
                 if not (0 <= y < step["height"] and 0 <= x < step["width"]):
                     pointer += step["vectors"]
                     continue
-                address = origin + i * step["window_pitch"] + j * step["position_pitch"]
+                address = (origin + i * step["window_pitch"] + j * step["position_pitch"]) % (1 << 24)
                 for v in range(step["vectors"]):
                     self._vector(step, self.memory[address + v], pointer, sums)
                     pointer += 1
-
-    def _row(self, step: dict[str, int]) -> int:
-        return step["window_pitch"] // step["dy"]
-
-    def _pixel(self, step: dict[str, int]) -> int:
-        return step["position_pitch"] // step["dx"]
 
     def _vector(self, step: dict[str, int], acts: NDArray[np.int64], pointer: int, sums: NDArray[np.int64]) -> None:
         p = self.params
