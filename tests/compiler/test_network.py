@@ -18,8 +18,8 @@ from safetensors.numpy import save as save_tensors
 from compiler import network_file
 from compiler.errors import ImageError
 from compiler.graph.ir import Graph, Node
-from compiler.lower.chain import QuantizedLayer
 from compiler.lower.build import build
+from compiler.lower.chain import QuantizedLayer
 from compiler.lower.partition import partition
 from compiler.network import Network
 from sim.network import run_network
@@ -196,7 +196,7 @@ def deep(depth: int) -> Any:
         (lambda h: node(h, "x")["attributes"].update(shape=[1] * 17 + [12]), "expected at most 16"),
         (lambda h: node(h, "x")["attributes"].update(layout=True), "layout is True; expected a text"),
         (lambda h: node(h, "x")["attributes"].update(exponent=1 << 70), "exponent is 1180591620717411303424"),
-        (lambda h: node(h, "x")["attributes"].update(kind="index"), "it reads indices"),
+        (lambda h: node(h, "x")["attributes"].update(kind="index"), "it reads index T3xC12"),
         (lambda h: node(h, "y")["attributes"].update(axis="a"), "axis is 'a'; expected an integer"),
         (lambda h: node(h, "a")["attributes"].update(image=0.0), "image is 0.0; expected an integer"),
         (lambda h: node(h, "a")["attributes"].update(image=False), "image is False; expected an integer"),
