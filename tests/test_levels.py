@@ -18,7 +18,7 @@ from hw.params import Params
 from sim import golden_ops
 from sim.compare import compare_networks
 from sim.network import run_network
-from tests.compiler.zoo import NETWORKS, PATTERNS, ZOO, Case
+from tests.compiler.zoo import NETWORKS, PATTERNS, SUMS, ZOO, Case
 
 PARAMS = Params(
     pes=4, code_bits=8, rows=256, weight_words=32768, pointer_blocks=2048, act_lines=512, bias_words=2048,
@@ -55,6 +55,14 @@ def test_integers_are_close_to_floats(case: Case, seed: int, tmp_path: Path) -> 
     for name, values in zip(result.names, wanted, strict=True):
         if result.types[name].kind == "real":
             assert relative(result.real(name), values) < ERROR, name
+
+
+@pytest.mark.parametrize("case", SUMS, ids=str)
+def test_sums_are_one_operator(case: Case, seed: int) -> None:
+    graph = read(case, seed)[0].graph
+    products = [node.op for node in graph if node.op in ("Linear", "Conv", "Accumulate")]
+    assert "Accumulate" in products
+    assert products.count("Accumulate") == len(products) or case.name == "recurrent highway"
 
 
 @pytest.mark.rtl

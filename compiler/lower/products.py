@@ -105,7 +105,8 @@ def _made(
         return Made(None, reads[0], asked=wish)
     assert made.node is not None
     lift = shared[0].lift
-    attributes = {**made.node.attributes, **{key: node[key] for key in (*_WINDOW, *_SEGMENTS) if key in node.attributes}}
+    kept = {key: node[key] for key in (*_WINDOW, *_SEGMENTS) if key in node.attributes}
+    attributes = {**made.node.attributes, **kept}
     tensors = {**made.node.tensors}
     exponents = tuple(found.weight_exponent - read.scale - int(lift.max()) for read in reads)
     if node.op == "Accumulate":

@@ -110,9 +110,9 @@ def _leading(segments: Sequence[Segment]) -> list[Segment]:
 def asked(segments: Sequence[Segment], exponent: int | None = None) -> tuple[int, ...]:
     """The exponents that segments would rather read at; nothing if those that they have will do.
 
-    A segment reads at another exponent where its weights would not fit int16 (its value is zero as far as is known), where
-    it is an identity and its weight would be less than one, or where it scales the others' codebooks down by more than
-    `FAR` bits while its values leave bits unused.
+    A segment that scales the others' codebooks down by more than `FAR` bits, while its values leave bits unused, has
+    them shifted up. Where none does, a segment reads at another exponent if its weights would not fit int16 (its value
+    is zero as far as is known), or if it is an identity whose weight would be less than one.
 
     Parameters
     ----------
@@ -122,19 +122,20 @@ def asked(segments: Sequence[Segment], exponent: int | None = None) -> tuple[int
     if len(segments) == 1 or not leading:
         return ()
     common = max(segment.first for segment in leading)
-    at_least = common if exponent is None else max(common, exponent)
-    wanted = [segment.value.scale for segment in segments]
+    scales = [segment.value.scale for segment in segments]
+    wanted = list(scales)
     for n, segment in enumerate(segments):
-        if not segment.shared.centroids.any():
-            continue
         others = [other.first for other in leading if other is not segment]
-        if segment.first > common:
-            wanted[n] -= segment.first - common
-        elif not segment.shared.codes.size and segment.value.scale < at_least:
-            wanted[n] = at_least
-        elif segment in leading and others and segment.first - max(others) > FAR:
+        if segment in leading and others and segment.first - max(others) > FAR:
             wanted[n] -= min(_unused(segment.value), segment.first - max(others))
-    return tuple(wanted) if wanted != [segment.value.scale for segment in segments] else ()
+    if wanted == scales:
+        at_least = common if exponent is None else max(common, exponent)
+        for n, segment in enumerate(segments):
+            if segment.shared.centroids.any() and segment.first > common:
+                wanted[n] -= segment.first - common
+            elif not segment.shared.codes.size and segment.value.scale < at_least:
+                wanted[n] = at_least
+    return tuple(wanted) if wanted != scales else ()
 
 
 def _unused(x: Value) -> int:
@@ -158,8 +159,8 @@ def accumulated(
 
     Returns
     -------
-    settled, whose weights are the codebook of each segment and whose exponent is that of the products; and what is made,
-    whose node has the attributes and tensors that all three have.
+    settled, whose weights are the codebook of each segment and whose exponent is that of the products; and what is
+    made, whose node has the attributes and tensors that all three have.
     """
     rows, lift = len(segments[0].shared.histogram), segments[0].shared.lift
     given = node.tensors.get("bias")

@@ -48,9 +48,7 @@ def _split(editor: Editor, node: Node) -> bool:
         name = node.name if last else editor.name(f"{node.name}.sum{n}")
         outputs = node.outputs if last else (name,)
         activation = node["activation"] if last else "none"
-        new.append(
-            make("Add", name, total, part.output, outputs=outputs, source=node.source, activation=activation)
-        )
+        new.append(make("Add", name, total, part.output, outputs=outputs, source=node.source, activation=activation))
         total = name
     editor.replace([node], new)
     return True
@@ -70,15 +68,18 @@ def sums(graph: Graph) -> Graph:
 def _sum(editor: Editor, node: Node) -> bool:
     if node.op != "Add":
         return False
-    top = node
-    while (above := _inner(editor, top)) is not None:
-        top = above
-    tree, leaves = _tree(editor, top)
-    if not _products(editor, leaves) or node not in tree:  # `top` stays, or ends above this node
-        top = node
+    above = [node]
+    while (reader := _inner(editor, above[-1])) is not None:
+        above.append(reader)
+    # From the last Add down: where a sum is full, what is left of the tree is a sum of its own, which it reads.
+    while above:
+        top = above[-1]
         tree, leaves = _tree(editor, top)
-    products = _products(editor, leaves)
-    if not products:
+        products = _products(editor, leaves)
+        if products and node in tree:
+            break
+        above = [add for add in above if add not in tree] if products else above[:-1]
+    else:
         return False
     parts = [products.get(value) for value in leaves]
     conv = any(part.op == "Conv" for part in products.values())
@@ -88,9 +89,7 @@ def _sum(editor: Editor, node: Node) -> bool:
     if biases:
         tensors["bias"] = np.sum([bias.astype(np.float64) for bias in biases], axis=0)
     attributes = {**joined(parts, len(editor.shape(top.output)) - 1 if conv else 0), "activation": top["activation"]}
-    new = make(
-        "Accumulate", top.name, *reads, tensors=tensors, outputs=top.outputs, source=top.source, **attributes
-    )
+    new = make("Accumulate", top.name, *reads, tensors=tensors, outputs=top.outputs, source=top.source, **attributes)
     editor.replace([*tree, *products.values()], [new])
     return True
 
