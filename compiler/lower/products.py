@@ -62,9 +62,9 @@ def products(node: Node, reads: Sequence[Value], context: Context, target: Targe
 
 def _shared(parts: Parts, reads: Sequence[Value], code_bits: int, lift: Int | None) -> tuple[Shared, ...]:
     """The weights of each segment, which has a codebook of its own."""
-    rows = next((len(part.tensors["weight"]) for part in parts if part is not None), None)
+    rows = next((len(part.tensors["weight"]) for part in parts if part is not None), reads[0].low.shape[-1])
     return tuple(
-        one_each(reads[0].low.shape[-1] if rows is None else rows, code_bits)
+        one_each(rows, code_bits)
         if part is None
         else share_weights(part.tensors["weight"].reshape(rows, -1), code_bits, lift)
         for part in parts

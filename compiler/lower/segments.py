@@ -178,10 +178,11 @@ def accumulated(
         bound = sum(segment.shared.bound(book) for segment, book in zip(segments, books, strict=True)) + np.abs(bias)
 
         def run() -> tuple[Int, Int, Int | None]:
-            parts = [segment.run(book) for segment, book in zip(segments, books, strict=True)]
-            bottom, top = (sum(part[n] for part in parts) + bias.reshape(channel) for n in (0, 1))
-            known = [part[2] for part in parts if part[2] is not None]
-            sums = sum(known) + bias.reshape(channel) if len(known) == len(parts) else None
+            made = [segment.run(book) for segment, book in zip(segments, books, strict=True)]
+            added = bias.reshape(channel)
+            bottom, top = sum(low for low, _, _ in made) + added, sum(high for _, high, _ in made) + added
+            known = [samples for _, _, samples in made if samples is not None]
+            sums = sum(known) + added if len(known) == len(made) else None
             if relu:
                 bottom, top = np.maximum(bottom, 0), np.maximum(top, 0)
                 sums = None if sums is None else np.maximum(sums, 0)

@@ -279,7 +279,7 @@ def _convs(*kernels: int) -> Callable[[], dict[str, Any]]:
 
 def _highway(m: Body, x: Tensor) -> Tensor:
     """Two steps of a recurrent highway cell (Zilly et al., 2017): gates of input and state, then of the state alone."""
-    state = torch.zeros_like(x[:, 0, :4])
+    state = torch.tanh(m.wh(x[:, 0]))
     for step in range(x.shape[1]):
         read = x[:, step]
         state = state + torch.tanh(m.wh(read) + m.uh(state)) * torch.sigmoid(m.wt(read) + m.ut(state))

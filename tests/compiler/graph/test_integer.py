@@ -41,8 +41,8 @@ def accumulate(**given: Any) -> Graph:
     maps = {"shape": (2, 4, 4), "layout": "CHW", "kind": "real"}
     node = Node("sum", "Accumulate", ("x", "y"),
         {"kinds": ("conv", "identity"), "strides": (1,) * 4, "paddings": (1, 1, 1, 1, 0, 0, 0, 0),
-         "dilations": (1,) * 4, "group_counts": (1, 1), "weights": (0, 128), "weight_exponents": (-9, -7), "exponent": -4,
-         "activation": "relu", "exact": False},
+         "dilations": (1,) * 4, "group_counts": (1, 1), "weights": (0, 128), "weight_exponents": (-9, -7),
+         "exponent": -4, "activation": "relu", "exact": False},
         {"codes0": np.ones((2, 2, 3, 3), np.uint8), "codebook0": BOOK, "bias": np.zeros(2, np.int64),
          "shift": np.array([8, 8])})  # fmt: skip
     attributes = {key: value for key, value in given.items() if key in node.attributes}
