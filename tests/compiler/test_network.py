@@ -16,11 +16,15 @@ from safetensors.numpy import save as save_tensors
 
 from compiler import network_file
 from compiler.errors import ImageError
+from compiler.graph.evaluate import outputs
 from compiler.graph.ir import Graph, Node
+from compiler.graph.operators import make
+from compiler.graph.passes import run_passes
 from compiler.lower.chain import QuantizedLayer
 from compiler.lower.encode import encode
 from compiler.lower.pack import pack
 from compiler.lower.partition import partition
+from compiler.lower.pipeline import compile_graph
 from compiler.network import Network
 from sim.network import run_network
 from tests.compiler.networks import SMALL, expected, network
@@ -97,6 +101,26 @@ def test_a_chain_is_no_longer_than_there_are_codebooks(rng: np.random.Generator)
         nodes.append(linear(layer, nodes[-1].name, f"layer{number}"))
     parts = partition(Graph((*nodes, output(nodes[-1].name))), params)
     assert [len(chain.layers) for chain in parts.chains] == [3, 3, 1]
+
+
+def test_chains_end_and_begin_at_a_sum(rng: np.random.Generator) -> None:
+    def matrix(name: str, value: str, relu: bool = False) -> Node:
+        tensors = {"weight": rng.normal(size=(5, 5)).astype(np.float32)}
+        return make("Linear", name, value, tensors=tensors, activation="relu" if relu else "none")
+
+    graph = run_passes(Graph((
+        make("Input", "x", shape=(3, 5)), matrix("a", "x", True), matrix("b", "a"), make("Add", "sum", "b", "x"),
+        matrix("c", "sum", True), matrix("d", "c"), make("Output", "y", "d"),
+    )))  # fmt: skip
+    x = rng.normal(size=(20, 3, 5))
+    made = compile_graph(graph, SMALL, x)
+    assert [node.op for node in made.graph] == ["Input", "Array", "Accumulate", "Array", "Output"]
+    assert [node.name for node in made.host] == ["sum"]
+    assert [[layer.name for layer in image.layers] for image in made.images] == [["a"], ["c", "d"]]
+    result = run_network(made, x, engine="cycles")
+    assert np.array_equal(result.raw, run_network(made, x).raw)
+    (wanted,) = outputs(graph, [x])
+    assert np.sqrt(np.mean((result.value - wanted) ** 2)) < 0.1 * np.sqrt(np.mean(wanted**2))
 
 
 def test_the_host_computes_what_the_array_does_not(
