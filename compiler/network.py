@@ -10,6 +10,7 @@ from compiler.graph.integer import integer_types
 from compiler.graph.ir import Graph, Node, Type
 from compiler.image.image import Image
 from compiler.options import DEFAULT, Options
+from compiler.short import few
 from hw.layouts import identity
 from hw.params import Params
 
@@ -33,6 +34,9 @@ class Network:
     params: Params
     graph: Graph
     images: tuple[Image, ...]
+
+    def __repr__(self) -> str:
+        return f"<Network: {self.params.pes} PEs, {self.graph!r}, images {few(self.images) or 'none'}>"
 
     @cached_property
     def types(self) -> dict[str, Type]:

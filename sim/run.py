@@ -128,7 +128,8 @@ def run(
     image : compiled network.
     x : (batch, inputs), int16 raw or float.
     engine : one of `ENGINES`.
-    waves : VCD file to write (engine rtl only). waves_limit : bytes it may have; None for the usual 200 MB.
+    waves : waveform file to write (engine rtl only): FST if its name ends in ``.fst``, else VCD. waves_limit : bytes it
+        may have; None for the usual 200 MB.
     seed : of the random initial contents of memories and registers (engine rtl only).
     bus : load and read through the host port instead of preloading (engine rtl only).
     progress : called with (vectors done, vectors).

@@ -11,11 +11,14 @@ has an exponent, and the attributes are those of `compiler.graph.integer`.
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from numpy.typing import NDArray
+
+from compiler.short import few
 
 __all__ = ["Graph", "Kind", "Node", "Type", "default_layout", "unique"]
 
@@ -86,6 +89,15 @@ class Node:
         if not self.outputs:
             object.__setattr__(self, "outputs", (self.name,))
 
+    def __repr__(self) -> str:
+        # Of tensors the shapes: all numbers of a large layer would fill pages.
+        parts = [f"{name}={reprlib.repr(value)}" for name, value in self.attributes.items()]
+        parts += [f"{name} {tensor.dtype} {tensor.shape}" for name, tensor in self.tensors.items()]
+        if self.body is not None:
+            parts.append(f"body {self.body!r}")
+        more = "".join(f", {part}" for part in parts)
+        return f"<Node {self.name}: {self.op}({few(self.inputs)}) -> {few(self.outputs)}{more}>"
+
     @property
     def output(self) -> str:
         """The only value that it makes."""
@@ -106,6 +118,10 @@ class Graph:
     """A network: nodes in order of computation, its Input and Output nodes among them."""
 
     nodes: tuple[Node, ...]
+
+    def __repr__(self) -> str:
+        inputs, outputs = (few(node.name for node in nodes) for nodes in (self.inputs, self.outputs))
+        return f"<Graph: {len(self.nodes)} nodes, {inputs} -> {outputs}>"
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)

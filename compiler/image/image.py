@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from compiler.image.steps import Step, parse_steps
 from compiler.options import DEFAULT, Options
+from compiler.short import few
 from hw.layouts import identity
 from hw.params import Params
 
@@ -88,6 +89,11 @@ class Image:
     descriptors: NDArray[np.uint8]
     row_order: NDArray[np.int32]
     options: Options = DEFAULT
+
+    def __repr__(self) -> str:
+        layers = few(f"{layer.name} {layer.outputs}x{layer.inputs}" for layer in self.layers)
+        size = sum(getattr(self, name).nbytes for name in TENSORS)
+        return f"<Image: {self.params.pes} PEs, {size:,} bytes, layers {layers}>"
 
     @property
     def inputs(self) -> int:

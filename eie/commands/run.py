@@ -17,7 +17,7 @@ ENGINES = ("golden", "cycles", "rtl", "amaranth")
 @click.command(
     epilog=example(
         "eie run layer.eie --input x.npy --output y.npz --engine rtl --json",
-        "eie run layer.eie --input x.npy --output y.npz --engine rtl --waves layer.vcd",
+        "eie run layer.eie --input x.npy --output y.npz --engine rtl --waves layer.fst",
     )
 )
 @click.argument("file", metavar="NET.eie", type=click.Path(path_type=Path))
@@ -38,7 +38,12 @@ ENGINES = ("golden", "cycles", "rtl", "amaranth")
     help="raw int16 (batch, …), exponent, value float64 = raw * 2^exponent; further outputs by name.",
 )
 @click.option("--engine", type=click.Choice(ENGINES), default="golden", show_default=True, help="What runs it.")
-@click.option("--waves", metavar="F", type=click.Path(path_type=Path), help="Waveform (VCD); rtl only.")
+@click.option(
+    "--waves",
+    metavar="F",
+    type=click.Path(path_type=Path),
+    help="Waveform; rtl only. F.fst is FST, which is far smaller and needs the headers of lz4 and zlib; else VCD.",
+)
 @click.option(
     "--waves-limit",
     "limit",
@@ -46,7 +51,7 @@ ENGINES = ("golden", "cycles", "rtl", "amaranth")
     type=click.IntRange(min=1),
     default=200,
     show_default=True,
-    help="Size after which the waveform ends; the run goes on.",
+    help="Size that the waveform keeps within, cut at a time step (VCD) or block (FST); the run goes on.",
 )
 @click.option(
     "--trace",

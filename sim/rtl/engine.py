@@ -24,7 +24,9 @@ from hw.layouts import Error, Memory, fields, record
 from hw.params import LANES
 from sim.program import Chunk, chunks, layer_outputs, layer_records, record_numbers
 from sim.rtl.build import Build, build, tool_environment
-from sim.rtl.waves import WAVES_LIMIT, Waves
+from sim.rtl.fst import FstWaves
+from sim.rtl.vcd import VcdWaves
+from sim.rtl.waves import WAVES_LIMIT, waves_format
 
 __all__ = ["RtlError", "RtlRun", "run_rtl", "simulate"]
 
@@ -41,7 +43,7 @@ class RtlRun:
 
     outputs : for each layer int16 (batch, outputs), neuron order.
     records : for each vector and layer, the fields of the layer record.
-    waves : VCD file, if asked for. waves_cut : it was longer than the limit, and holds the beginning.
+    waves : file of the waveform, if asked for. waves_cut : it was longer than the limit, and holds the beginning.
     build : the simulator that was used.
     seconds : wall time between start and interrupt, without preload and read-back, over all chunks.
     """
@@ -156,7 +158,7 @@ def run_rtl(
     image : the network; its params decide which array is built.
     x : int16 (batch, inputs), raw.
     bus : load and read every memory through the AXI4-Lite port, as a real host would, instead of preloading.
-    waves : write a VCD of the run here, of `waves_limit` bytes at most.
+    waves : where to write a waveform, of `waves_limit` bytes at most; FST if the name ends in ``.fst``, else VCD.
     built : a build to use instead of the one of `image.params` (mutated arrays).
     seed : of the random contents that all memories and registers start with.
     watchdog : cycles after which a run is given up; by default far beyond what any run of this size takes.
@@ -169,10 +171,11 @@ def run_rtl(
     RtlError
         The array hangs, asserts or ends with an error status.
     ToolError
-        A tool is missing.
+        A tool is missing, or for FST a header.
     """
     params = image.params
-    built = built or build(params, waves=waves is not None)
+    form = None if waves is None else waves_format(waves)
+    built = built or build(params, waves=form)
     parts = list(chunks(image, x))
     with tempfile.TemporaryDirectory(prefix="eie-") as name:
         folder = Path(name)
@@ -201,8 +204,11 @@ def run_rtl(
         (folder / "job.json").write_text(json.dumps(job))
         if progress:
             progress(0, len(x))
-        start = (f"+eie_preload={preload_folder}", "+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}")
-        dump = Waves(folder / "dump.vcd", waves_limit)
+        start = (
+            f"+eie_preload={preload_folder}", f"+eie_waves_limit={waves_limit}", "+verilator+rand+reset+2",
+            f"+verilator+seed+{seed % 2**31 or 1}",
+        )  # fmt: skip
+        dump = (FstWaves if form == "fst" else VcdWaves)(folder / f"dump.{form}", waves_limit)
         with dump if waves is not None else contextlib.nullcontext():
             simulate(built, "sim.testbench.job", folder, plusargs=(*start, *plusargs))
         results = json.loads((folder / "results.json").read_text())

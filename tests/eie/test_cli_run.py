@@ -218,6 +218,7 @@ def test_json_does_not_overwrite_the_image(layer, invoke, tmp_path) -> None:
     ("options", "word"),
     [
         (["--waves", "w.vcd"], "--engine rtl"),
+        (["--waves", "w.fst", "--engine", "amaranth"], "--engine rtl"),
         (["--output", "nowhere/y.npz"], "nowhere"),
         (["--json", "nowhere/y.json"], "nowhere"),
         (["--engine", "fpga"], "fpga"),

@@ -104,6 +104,21 @@ def test_broken_tools_are_not_taken_for_good_ones(machine: Install) -> None:
     assert "does not run: broken" in find(tools, "perl").problem
 
 
+def test_fst_waveforms_are_optional_and_say_what_they_need(machine: Install) -> None:
+    tool = find(doctor.check(packages=False), "lz4 and zlib")
+    assert (tool.ok, tool.required) == (False, False)
+    assert tool.problem == "not looked for without a C++ compiler"
+    machine("c++", 'case "$*" in *-lz*) echo "x:2: fatal error: lz4.h: No such file"; exit 1;; *) echo 12;; esac')
+    tools = doctor.check(packages=False)
+    tool = find(tools, "lz4 and zlib")
+    assert (tool.ok, tool.required) == (False, False)
+    assert tool.problem == "not found: x:2: fatal error: lz4.h: No such file"
+    assert tool.install["Debian"] == "apt-get install liblz4-dev zlib1g-dev"
+    assert "a .vcd needs neither" in doctor.render(tools)
+    machine("c++", "echo 12")
+    assert find(doctor.check(packages=False), "lz4 and zlib").ok
+
+
 def test_perl_without_a_module_is_refused(machine: Install) -> None:
     machine("perl", 'case "$1" in -MPod::Usage) exit 2;; *) echo v5.36.0;; esac')
     tool = find(doctor.check(packages=False), "perl")

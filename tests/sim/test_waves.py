@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim.rtl.waves import Waves
+from sim.rtl.vcd import VcdWaves
 
 VCD = b"$enddefinitions $end\n" + b"".join(b"#%d\n1a\nb%s b\n" % (time, bin(time)[2:].encode()) for time in range(5000))
 
 
-def through(folder: Path, limit: int, content: bytes = VCD) -> Waves:
-    waves = Waves(folder / "dump.vcd", limit)
+def through(folder: Path, limit: int, content: bytes = VCD) -> VcdWaves:
+    waves = VcdWaves(folder / "dump.vcd", limit)
     with waves:
-        with waves.pipe.open("wb") as simulator:
+        with waves.dump.open("wb") as simulator:
             simulator.write(content)
     return waves
 
@@ -26,7 +26,7 @@ def test_a_short_file_stays_what_it_is(tmp_path: Path) -> None:
     waves = through(tmp_path, len(VCD))
     assert waves.kept.read_bytes() == VCD
     assert not waves.cut
-    assert not waves.pipe.exists()
+    assert not waves.dump.exists()
 
 
 @pytest.mark.parametrize("limit", [100, 5000, 70_000, len(VCD) - 1])
@@ -41,10 +41,10 @@ def test_a_long_file_ends_with_a_whole_time_step(limit: int, tmp_path: Path) -> 
 
 
 def test_a_simulator_that_writes_nothing_is_no_wait(tmp_path: Path) -> None:
-    waves = Waves(tmp_path / "dump.vcd", 100)
+    waves = VcdWaves(tmp_path / "dump.vcd", 100)
     with pytest.raises(RuntimeError), waves:
         raise RuntimeError("it failed before it wrote")
-    assert not waves.pipe.exists()
+    assert not waves.dump.exists()
     assert waves.kept.read_bytes() == b""
 
 
