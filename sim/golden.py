@@ -101,7 +101,7 @@ def run_graph(nodes: Iterable[Node], inputs: Sequence[NDArray[Any]], acc_bits: i
     ----------
     nodes : in an order in which every value is made before it is read.
     inputs : for each Input node in order, int16 (batch, *shape); any integers for indices.
-    acc_bits : accumulator width, at most 64; sums of Linear and Conv wrap modulo ``2**acc_bits``.
+    acc_bits : accumulator width, at most 64; sums of products wrap modulo ``2**acc_bits``.
 
     Returns
     -------

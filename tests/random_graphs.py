@@ -141,7 +141,7 @@ class _Builder:
         self.accumulate(reads, parts, 0, outputs)
 
     def convs(self, value: str, shape: tuple[int, ...]) -> None:
-        """A sum of Convs and of values as they are, whose window is the first one's or leaves the map as large as it is."""
+        """A sum of Convs and of values as they are: all of one window, or of windows that leave the map as it is."""
         axes, same = len(shape) - 1, self.rng.random() < 0.6
         outputs = shape[0] if self.rng.random() < 0.5 else self.number(1, 4)
         window = self.window(shape[1:], True)

@@ -18,7 +18,7 @@ from hw.params import Params
 from sim import golden_ops
 from sim.compare import compare_networks
 from sim.network import run_network
-from tests.compiler.zoo import NETWORKS, PATTERNS, ZOO, Case
+from tests.compiler.zoo import NETWORKS, PATTERNS, SUMS, ZOO, Case
 
 PARAMS = Params(
     pes=4, code_bits=8, rows=256, weight_words=32768, pointer_blocks=2048, act_lines=512, bias_words=2048,
@@ -57,6 +57,14 @@ def test_integers_are_close_to_floats(case: Case, seed: int, tmp_path: Path) -> 
             assert relative(result.real(name), values) < ERROR, name
 
 
+@pytest.mark.parametrize("case", SUMS, ids=str)
+def test_sums_are_one_operator(case: Case, seed: int) -> None:
+    graph = read(case, seed)[0].graph
+    products = [node.op for node in graph if node.op in ("Linear", "Conv", "Accumulate")]
+    assert "Accumulate" in products
+    assert products.count("Accumulate") == len(products) or case.name == "recurrent highway"
+
+
 @pytest.mark.rtl
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [*NETWORKS, *PATTERNS], ids=str)
@@ -73,21 +81,26 @@ def test_verilog_equals_the_models(case: Case, seed: int) -> None:
     assert compared.records > 0
 
 
-def test_a_fault_in_one_operator_is_found_and_placed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = next(case for case in NETWORKS if case.name == "lenet-5")
+@pytest.mark.parametrize(
+    ("op", "name", "layer"), [("MaxPool", "lenet-5", "pool1"), ("Accumulate", "resnet-8", "block1.add")]
+)
+def test_a_fault_in_one_operator_is_found_and_placed(
+    op: str, name: str, layer: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = next(case for case in NETWORKS if case.name == name)
     source, inputs = read(case, seed)
     network, _ = lower(source.graph, PARAMS, inputs)
     right = run_network(network, inputs[0][:2])
-    pool = golden_ops.OPERATORS["MaxPool"]
+    true = golden_ops.OPERATORS[op]
 
     def wrong(node: Any, reads: Any, acc_bits: int) -> Any:
-        made, clipped = pool(node, reads, acc_bits)
+        made, clipped = true(node, reads, acc_bits)
         made = made.copy()
         made[1, 3, 2, 1] ^= 8
         return made, clipped
 
-    monkeypatch.setitem(golden_ops.OPERATORS, "MaxPool", wrong)  # type: ignore[arg-type]
+    monkeypatch.setitem(golden_ops.OPERATORS, op, wrong)  # type: ignore[arg-type]
     compared = compare_networks(run_network(network, inputs[0][:2]), right)
     assert compared.first is not None
-    assert (compared.first.layer, compared.first.sample, compared.first.bit) == ("pool1", 1, 3)
+    assert (compared.first.layer, compared.first.sample, compared.first.bit) == (layer, 1, 3)
     assert "sample 1, channel 3, row 2, column 1, bit 3" in compared.explain()[0]

@@ -1,11 +1,11 @@
 """The segments of an Accumulate: matrix products, convolutions and plain values that are summed in one accumulator.
 
 Segment n reads the n-th value and is of the n-th kind: "conv" is a window over its map, "linear" a matrix over the last
-axis, "identity" the value as it is. Convolutions and matrices are not summed together, since they read different axes.
+axis, "identity" the value as it is. Convolutions and matrices are not summed together: they read different axes.
 `strides`, `paddings` and `dilations` hold the numbers of all segments one behind the other, each as a Conv has them,
-`group_counts` one number a segment; an identity among convolutions has those of a window of one place. All four are empty
-where no segment is a convolution. The weights of segment n are the tensor "weight" with n behind its name; in integers
-"codes" and "codebook".
+`group_counts` one number a segment; an identity among convolutions has those of a window of one place. All four are
+empty where no segment is a convolution. The weights of segment n are the tensor "weight" with n behind its name; in
+integers "codes" and "codebook".
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from compiler.graph.ir import Node, Type, default_layout
 from compiler.graph.segments import KINDS, by_channel, segment
 
 __all__ = [
-    "Wrong", "accumulate", "affine", "clamp", "concat", "constant", "conv", "elementwise", "fake_quantize", "filtered", "gather",
-    "input_", "last_axis", "linear", "looked_up", "need", "output", "pad", "pool", "reshape", "slice_", "summed",
-    "transpose", "unary",
+    "Wrong", "accumulate", "affine", "clamp", "concat", "constant", "conv", "elementwise", "fake_quantize", "filtered",
+    "gather", "input_", "last_axis", "linear", "looked_up", "need", "output", "pad", "pool", "reshape", "slice_",
+    "summed", "transpose", "unary",
 ]  # fmt: skip
 
 Types = list[Type]

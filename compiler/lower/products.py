@@ -60,9 +60,9 @@ def products(node: Node, reads: Sequence[Value], context: Context, target: Targe
 
 def _shared(parts: Parts, reads: Sequence[Value], code_bits: int, lift: Int | None) -> tuple[Shared, ...]:
     """The weights of each segment, which has a codebook of its own."""
-    rows = next((len(part.tensors["weight"]) for part in parts if part is not None), None)
+    rows = next((len(part.tensors["weight"]) for part in parts if part is not None), reads[0].low.shape[-1])
     return tuple(
-        one_each(reads[0].low.shape[-1] if rows is None else rows, code_bits)
+        one_each(rows, code_bits)
         if part is None
         else share_weights(part.tensors["weight"].reshape(rows, -1), code_bits, lift)
         for part in parts
@@ -103,10 +103,8 @@ def _made(
         return Made(None, reads[0], asked=wish)
     assert made.node is not None
     lift = shared[0].lift
-    attributes = {
-        **made.node.attributes,
-        **{key: node[key] for key in (*_WINDOW, *_SEGMENTS) if key in node.attributes},
-    }
+    kept = {key: node[key] for key in (*_WINDOW, *_SEGMENTS) if key in node.attributes}
+    attributes = {**made.node.attributes, **kept}
     tensors = {**made.node.tensors}
     exponents = tuple(found.weight_exponent - read.scale - int(lift.max()) for read in reads)
     if node.op == "Accumulate":

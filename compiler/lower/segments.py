@@ -110,9 +110,9 @@ def _leading(segments: Sequence[Segment]) -> list[Segment]:
 def asked(segments: Sequence[Segment], exponent: int | None = None) -> tuple[int, ...]:
     """The exponents that segments would rather read at; nothing if those that they have will do.
 
-    A segment reads at another exponent where its weights would not fit int16 (its value is zero as far as is known), where
-    it is an identity and its weight would be less than one, or where it scales the others' codebooks down by more than
-    `FAR` bits while its values leave bits unused.
+    A segment that scales the others' codebooks down by more than `FAR` bits, while its values leave bits unused, has
+    them shifted up. Where none does, a segment reads at another exponent if its weights would not fit int16 (its value
+    is zero as far as is known), or if it is an identity whose weight would be less than one.
 
     Parameters
     ----------
@@ -122,19 +122,20 @@ def asked(segments: Sequence[Segment], exponent: int | None = None) -> tuple[int
     if len(segments) == 1 or not leading:
         return ()
     common = max(segment.first for segment in leading)
-    at_least = common if exponent is None else max(common, exponent)
-    wanted = [segment.value.scale for segment in segments]
+    scales = [segment.value.scale for segment in segments]
+    wanted = list(scales)
     for n, segment in enumerate(segments):
-        if not segment.shared.centroids.any():
-            continue
         others = [other.first for other in leading if other is not segment]
-        if segment.first > common:
-            wanted[n] -= segment.first - common
-        elif not segment.shared.codes.size and segment.value.scale < at_least:
-            wanted[n] = at_least
-        elif segment in leading and others and segment.first - max(others) > FAR:
+        if segment in leading and others and segment.first - max(others) > FAR:
             wanted[n] -= min(_unused(segment.value), segment.first - max(others))
-    return tuple(wanted) if wanted != [segment.value.scale for segment in segments] else ()
+    if wanted == scales:
+        at_least = common if exponent is None else max(common, exponent)
+        for n, segment in enumerate(segments):
+            if segment.shared.centroids.any() and segment.first > common:
+                wanted[n] -= segment.first - common
+            elif not segment.shared.codes.size and segment.value.scale < at_least:
+                wanted[n] = at_least
+    return tuple(wanted) if wanted != scales else ()
 
 
 def _unused(x: Value) -> int:
@@ -158,8 +159,8 @@ def accumulated(
 
     Returns
     -------
-    settled, whose weights are the codebook of each segment and whose exponent is that of the products; and what is made,
-    whose node has the attributes and tensors that all three have.
+    settled, whose weights are the codebook of each segment and whose exponent is that of the products; and what is
+    made, whose node has the attributes and tensors that all three have.
     """
     rows, lift = len(segments[0].shared.histogram), segments[0].shared.lift
     given = node.tensors.get("bias")
@@ -177,10 +178,11 @@ def accumulated(
         bound = sum(segment.shared.bound(book) for segment, book in zip(segments, books, strict=True)) + np.abs(bias)
 
         def run() -> tuple[Int, Int, Int | None]:
-            parts = [segment.run(book) for segment, book in zip(segments, books, strict=True)]
-            bottom, top = (sum(part[n] for part in parts) + bias.reshape(channel) for n in (0, 1))
-            known = [part[2] for part in parts if part[2] is not None]
-            sums = sum(known) + bias.reshape(channel) if len(known) == len(parts) else None
+            made = [segment.run(book) for segment, book in zip(segments, books, strict=True)]
+            added = bias.reshape(channel)
+            bottom, top = sum(low for low, _, _ in made) + added, sum(high for _, high, _ in made) + added
+            known = [samples for _, _, samples in made if samples is not None]
+            sums = sum(known) + added if len(known) == len(made) else None
             if relu:
                 bottom, top = np.maximum(bottom, 0), np.maximum(top, 0)
                 sums = None if sums is None else np.maximum(sums, 0)

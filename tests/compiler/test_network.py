@@ -17,10 +17,14 @@ from safetensors.numpy import save as save_tensors
 
 from compiler import network_file
 from compiler.errors import ImageError
+from compiler.graph.evaluate import outputs
 from compiler.graph.ir import Graph, Node
+from compiler.graph.operators import make
+from compiler.graph.passes import run_passes
 from compiler.lower.build import build
 from compiler.lower.chain import QuantizedLayer
 from compiler.lower.partition import partition
+from compiler.lower.pipeline import compile_graph
 from compiler.network import Network
 from sim.network import run_network
 from tests.compiler.networks import SMALL, expected, network
@@ -104,6 +108,25 @@ def test_an_image_has_no_more_codebooks_than_there_are(rng: np.random.Generator)
         nodes.append(linear(layer, nodes[-1].name, f"layer{number}"))
     parts = partition(Graph((*nodes, output(nodes[-1].name))), params)
     assert [len(program.layers) for program in parts.programs] == [3, 3, 1]
+
+
+def test_a_sum_is_a_layer_of_the_array(rng: np.random.Generator) -> None:
+    def matrix(name: str, value: str, relu: bool = False) -> Node:
+        tensors = {"weight": rng.normal(size=(5, 5)).astype(np.float32)}
+        return make("Linear", name, value, tensors=tensors, activation="relu" if relu else "none")
+
+    graph = run_passes(Graph((
+        make("Input", "x", shape=(3, 5)), matrix("a", "x", True), matrix("b", "a"), make("Add", "sum", "b", "x"),
+        matrix("c", "sum", True), matrix("d", "c"), make("Output", "y", "d"),
+    )))  # fmt: skip
+    x = rng.normal(size=(20, 3, 5))
+    made = compile_graph(graph, SMALL, x)
+    assert [node.op for node in made.graph] == ["Input", "Array", "Output"]
+    assert [[layer.name for layer in image.layers] for image in made.images] == [["a", "sum", "c", "d"]]
+    result = run_network(made, x, engine="cycles")
+    assert np.array_equal(result.raw, run_network(made, x).raw)
+    (wanted,) = outputs(graph, [x])
+    assert np.sqrt(np.mean((result.value - wanted) ** 2)) < 0.1 * np.sqrt(np.mean(wanted**2))
 
 
 def test_the_host_computes_what_the_array_does_not(

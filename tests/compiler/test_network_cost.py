@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 
 from compiler.errors import ImageError
@@ -34,6 +35,20 @@ def pool(kernel: int, stride: int, padding: int) -> Node:
     return Node("pool", "MaxPool", ("map",), window)
 
 
+def total(**given: Any) -> Node:
+    """One place of a map, and once more under a window."""
+    attributes = {
+        "kinds": ("identity", "conv"), "strides": (1,) * 4, "paddings": (0,) * 8, "dilations": (1,) * 4,
+        "group_counts": (1, 1), "weights": (1, 0), "weight_exponents": (0, 0), "exponent": 0, "activation": "none",
+        "exact": False,
+    }  # fmt: skip
+    tensors = {
+        "codes1": np.ones((1, 1, 1, 1), np.uint8), "codebook1": np.arange(4, dtype=np.int16),
+        "bias": np.zeros(1, np.int64), "shift": np.zeros(1, np.int64),
+    }  # fmt: skip
+    return Node("sum", "Accumulate", ("map", "map"), {**attributes, **given}, tensors)
+
+
 def loop(value: str, depth: int, steps: int) -> Node:
     """Scans in one another, of which the innermost limits one number."""
     shape = (steps,) * (depth - 1)
@@ -52,6 +67,15 @@ def network(*nodes: Node) -> Network:
         ([source(1), *(pad(f"p{n}", "x", (1 << 26) - 1) for n in range(5)), output("p4")], "numbers"),
         ([source(1, 1, 1), pad("map", "x", 0, 4000, 4000), pool(2000, 1, 0), output("pool")], "operations"),
         ([source(1, 1, 1, name="map"), pool(FAR, FAR, FAR - 1), output("pool")], "numbers"),
+        (
+            [
+                source(1, 1, 1, name="map"),
+                total(strides=(1, 1, FAR, FAR), paddings=(0,) * 6 + (FAR - 1,) * 2),
+                pool(2, 1, 1),
+                output("sum"),
+            ],
+            "numbers",
+        ),
         ([source(1), pad("s", "x", (1 << 23) - 1), loop("s", 1, 1 << 23), output("loop")], "operations"),
         ([source(200, 200, 200), loop("x", 3, 200), output("loop")], "operations"),
     ],
@@ -66,6 +90,7 @@ def test_what_no_host_can_run_is_refused(nodes: list[Node], what: str) -> None:
     [
         [source(3, 224, 224, name="map"), pool(7, 1, 3), output("pool")],
         [source(10000), loop("x", 1, 10000), output("loop")],
+        [source(1, 1, 1, name="map"), total(), output("sum")],
     ],
 )
 def test_what_a_host_can_run_is_not(nodes: list[Node]) -> None:

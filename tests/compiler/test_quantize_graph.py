@@ -268,6 +268,104 @@ def test_fault_a_shift_in_the_wrong_direction_is_caught(
         test_a_shift_stands_where_a_maker_is_not_free(rng)
 
 
+def summed(parts: list[Node | None], reads: list[str], *before: Node, **tensors: Any) -> Graph:
+    """One Accumulate over the input and over what is made before."""
+    weights = {f"weight{n}": part.tensors["weight"] for n, part in enumerate(parts) if part is not None}
+    axes = max(part.tensors["weight"].ndim - 2 for part in parts if part is not None)
+    made = make("Accumulate", "sum", *reads, tensors={**weights, **tensors}, **joined(parts, axes))
+    return network((4,) if not axes else (4, 5, 5), *before, made)
+
+
+def matrix(rng: np.random.Generator, size: float, rows: int = 4, columns: int = 4) -> Node:
+    weight = (rng.normal(size=(rows, columns)) * size).astype(np.float32)
+    return make("Linear", "part", "x", tensors={"weight": weight})
+
+
+def scaled(name: str, scale: float) -> Node:
+    return make("Affine", name, "x", tensors={"scale": np.array(scale), "offset": np.array(0.0)})
+
+
+@pytest.mark.parametrize("scale", [2.0**-4, 1.0, 2.0**4])
+def test_segments_of_a_sum_keep_their_exponents(scale: float, rng: np.random.Generator) -> None:
+    inputs = [rng.normal(size=(50, 4))]
+    graph = summed([matrix(rng, 0.5), None], ["x", "other"], scaled("other", scale))
+    made = quantize_graph(graph, WIDE, inputs)
+    assert [node.op for node in made.graph] == ["Input", "Affine", "Accumulate", "Output"]
+    kinds, node = integer_types(made.graph), made.graph.producer("sum")
+    assert kinds["other"].exponent == kinds["x"].exponent + np.log2(scale)
+    left = kinds["other"].exponent - (node["exponent"] - int(node.tensors["shift"].max()))
+    assert node["weights"] == (0, 1 << left)
+    assert list(wrong_nodes(graph, made.graph, run(made, inputs, WIDE))) == []
+    assert outputs_error(graph, made, inputs) < 2e-3
+
+
+def test_the_segment_of_the_coarsest_products_scales_the_others_down(rng: np.random.Generator) -> None:
+    inputs = [rng.normal(size=(50, 4))]
+    alone = quantize_graph(network((4,), matrix(rng, 0.004).replace(inputs=("x",))), WIDE, inputs)
+    for parts in ([matrix(rng, 0.004), None], [matrix(rng, 0.004), matrix(rng, 4.0)]):
+        made = quantize_graph(summed(parts, ["x", "x"]), WIDE, inputs)
+        node = made.graph.producer("sum")
+        read = made.graph.inputs[0]["exponent"]
+        finest = min(node["weight_exponents"])
+        assert finest > alone.graph.producer("part")["weight_exponent"] + 5
+        assert finest == max(node["weight_exponents"])
+        if parts[1] is None:
+            assert node["weights"][1] == 1 << 14  # the largest that int16 holds
+        assert node["exponent"] == read + finest + int(node.tensors["shift"].max())
+
+
+def test_an_identity_too_fine_for_the_sum_is_shifted(rng: np.random.Generator) -> None:
+    inputs = [rng.integers(-32768, 32768, (50, 4)).astype(np.int16)]  # exponent 0, and the gate's is -15
+    gate = make("Activation", "gate", "small", function="sigmoid")
+    graph = summed([matrix(rng, 1.0), None], ["x", "gate"], scaled("small", 1e-4), gate)
+    made = quantize_graph(graph, WIDE, inputs)
+    assert [node.op for node in made.graph] == ["Input", "Affine", "Table", "Shift", "Accumulate", "Output"]
+    assert made.graph.producer("sum")["weights"] == (0, 1)
+    assert list(wrong_nodes(graph, made.graph, run(made, inputs, WIDE))) == []
+    assert outputs_error(graph, made, inputs) < 1e-3
+
+
+def test_a_coarse_value_with_unused_bits_is_shifted_up(rng: np.random.Generator) -> None:
+    inputs = [rng.integers(-300, 300, (50, 4)).astype(np.int16)]
+    graph = summed([matrix(rng, 2.0**-8), None], ["small", "x"], scaled("small", 2.0**-6))
+    made = quantize_graph(graph, WIDE, inputs)
+    assert [node.op for node in made.graph] == ["Input", "Affine", "Shift", "Accumulate", "Output"]
+    assert made.graph.producer("x.shift")["left"] == 6
+    assert outputs_error(graph, made, inputs) < 1e-3
+
+
+def test_a_value_that_is_always_zero_decides_nothing(rng: np.random.Generator) -> None:
+    inputs = [rng.normal(size=(50, 4)) * 1e-3]
+    zero = make("Constant", "zero", tensors={"value": np.zeros(4)})
+    graph = summed([matrix(rng, 0.01), matrix(rng, 5.0), None], ["x", "zero", "zero"], zero)
+    made = quantize_graph(graph, WIDE, inputs)
+    assert outputs_error(graph, made, inputs) < 1e-3
+
+
+def test_rows_of_a_sum_have_scales_of_their_own_without_an_identity(rng: np.random.Generator) -> None:
+    inputs = [rng.normal(size=(50, 4))]
+    parts: list[Node | None] = [matrix(rng, 1.0), matrix(rng, 1.0)]
+    for part in parts:
+        assert part is not None
+        part.tensors["weight"][:] *= 2.0 ** -np.arange(0, 8, 2, dtype=np.float32)[:, None]
+    made = quantize_graph(summed(parts, ["x", "x"]), PARAMS, inputs, per_channel=True)
+    assert made.report[0].per_channel
+    assert len(set(made.graph.producer("sum").tensors["shift"].tolist())) > 2
+    made = quantize_graph(summed([*parts, None], ["x"] * 3), PARAMS, inputs, per_channel=True)
+    assert len(set(made.graph.producer("sum").tensors["shift"].tolist())) == 1
+
+
+def test_integer_weights_of_a_sum_are_exact(rng: np.random.Generator) -> None:
+    inputs = [rng.integers(-300, 300, (50, 4)).astype(np.int16)]
+    weight = rng.integers(-7, 8, (4, 4)).astype(np.float32)
+    part = make("Linear", "part", "x", tensors={"weight": weight})
+    made = quantize_graph(summed([part, None], ["x", "x"], bias=np.arange(4.0)), PARAMS, inputs)
+    assert made.report[0].exact
+    exponent = made.graph.producer("sum")["exponent"]
+    wanted = (inputs[0].astype(np.int64) @ weight.T.astype(np.int64) + inputs[0] + np.arange(4)) * 2.0**-exponent
+    np.testing.assert_array_equal(run(made, inputs)["sum"].raw, np.floor(wanted + 0.5))
+
+
 def test_without_calibration_nothing_can_saturate(seed: int) -> None:
     checked = 0
     for number in itertools.count():
@@ -403,7 +501,7 @@ def test_saturations_are_counted_as_the_golden_model_counts_them(rng: np.random.
     assert made.report[0].saturations == int(run(made, inputs)["a"].saturated.sum()) > 0
 
 
-@pytest.mark.parametrize("op", ["Linear", "Conv", "Affine", "AveragePool"])
+@pytest.mark.parametrize("op", ["Linear", "Conv", "Accumulate", "Affine", "AveragePool"])
 @pytest.mark.parametrize("acc_bits", [33, 40])
 def test_no_input_can_make_a_sum_leave_the_accumulator(op: str, acc_bits: int, rng: np.random.Generator) -> None:
     params = PARAMS.replace(acc_bits=acc_bits)
@@ -415,6 +513,10 @@ def test_no_input_can_make_a_sum_leave_the_accumulator(op: str, acc_bits: int, r
     elif op == "Conv":
         weight = rng.normal(size=(4, 60, 3, 3)) * 2.0 ** -np.arange(4).reshape(-1, 1, 1, 1)
         graph = network((60, 4, 4), make("Conv", "n", "x", tensors={"weight": weight.astype(np.float32)}))
+    elif op == "Accumulate":
+        parts: list[Node | None] = [matrix(rng, 1.0, 900, 900), matrix(rng, 0.5, 900, 900), None]
+        weights = {"weight0": parts[0].tensors["weight"], "weight1": parts[1].tensors["weight"]}  # type: ignore[union-attr]
+        graph = network((900,), make("Accumulate", "n", "x", "x", "x", tensors=weights, **joined(parts, 0)))
     elif op == "Affine":
         graph = network((3,), make("Affine", "n", "x", tensors={"scale": np.array(3.0), "offset": np.array(1e11)}))
     else:
@@ -427,6 +529,9 @@ def test_no_input_can_make_a_sum_leave_the_accumulator(op: str, acc_bits: int, r
     if op in ("Linear", "Conv"):
         weights = np.abs(node.tensors["codebook"].astype(np.int64))[node.tensors["codes"]]
         total = weights.reshape(len(weights), -1).sum(axis=1) * 32768 + np.abs(node.tensors["bias"])
+    elif op == "Accumulate":
+        rows = [np.abs(node.tensors[f"codebook{n}"].astype(np.int64))[node.tensors[f"codes{n}"]] for n in (0, 1)]
+        total = (sum(row.sum(axis=1) for row in rows) + abs(node["weights"][2])) * 32768 + np.abs(node.tensors["bias"])
     elif op == "Affine":
         total = np.abs(node.tensors["scale"].astype(np.int64)) * 32768 + np.abs(node.tensors["offset"])
     else:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from compiler.train import zoo
 
-__all__ = ["NETWORKS", "PATTERNS", "RECURRENT", "ZOO", "Body", "Case"]
+__all__ = ["NETWORKS", "PATTERNS", "RECURRENT", "SUMS", "ZOO", "Body", "Case"]
 
 BATCH = 3
 
@@ -272,6 +272,40 @@ RECURRENT = [
 ]  # fmt: skip
 
 
+def _convs(*kernels: int) -> Callable[[], dict[str, Any]]:
+    """Convolutions c0, c1, … of four channels from two, which leave the map as it is."""
+    return lambda: {f"c{n}": nn.Conv2d(2, 4, size, padding=size // 2) for n, size in enumerate(kernels)}
+
+
+def _highway(m: Body, x: Tensor) -> Tensor:
+    """Two steps of a recurrent highway cell (Zilly et al., 2017): gates of input and state, then of the state alone."""
+    state = torch.tanh(m.wh(x[:, 0]))
+    for step in range(x.shape[1]):
+        read = x[:, step]
+        state = state + torch.tanh(m.wh(read) + m.uh(state)) * torch.sigmoid(m.wt(read) + m.ut(state))
+        state = state + torch.tanh(m.deep(state)) * torch.sigmoid(m.gate(state))
+    return state
+
+
+def _highway_parts() -> dict[str, Any]:
+    sizes = {"wh": 6, "wt": 6, "uh": 4, "ut": 4, "deep": 4, "gate": 4}
+    return {name: nn.Linear(inputs, 4) for name, inputs in sizes.items()}
+
+
+SUMS = [
+    _of("projected shortcut", lambda m, x: F.relu(m.c0(x) + m.c1(x)), parts=_convs(3, 1)),
+    _of("three convolutions and a map", lambda m, x: m.c0(x) + m.c1(x) + x.repeat(1, 2, 1, 1) + m.c2(x),
+        parts=_convs(3, 1, 5)),
+    _of("sum of two linears", lambda m, x, y: m.a(x) + m.b(y), (8,), (3,),
+        parts=lambda: {"a": nn.Linear(8, 4), "b": nn.Linear(3, 4)}),
+    _of("linear and its input over steps", lambda m, x: F.relu(m.fc(x) + x), (5, 8), parts=_fc(8, 8)),
+    _of("convolution of joined maps", lambda m, x: m.c0(x) + m.c1(torch.cat([x, x], 1)[:, ::2]), parts=_convs(3, 3)),
+    _of("linear of joined values", lambda m, x, y: m.fc(torch.cat([x, y], 1)), (5,), (3,), parts=_fc()),
+    _of("recurrent highway", _highway, (4, 6), parts=_highway_parts),
+]  # fmt: skip
+"""What becomes a sum of products that is rounded once."""
+
+
 def _loop(cell: nn.Module, x: Tensor) -> Any:
     state = None
     for step in range(x.shape[1]):
@@ -327,5 +361,5 @@ NETWORKS = [
 ]
 """The networks of `compiler.train.zoo` in sizes for tests."""
 
-ZOO: list[Case] = [*PRODUCTS, *ELEMENTWISE, *MAPS, *MOVES, *OUTPUTS, *RECURRENT, *PATTERNS, *NETWORKS]
+ZOO: list[Case] = [*PRODUCTS, *ELEMENTWISE, *MAPS, *MOVES, *OUTPUTS, *RECURRENT, *SUMS, *PATTERNS, *NETWORKS]
 """Every case; names are unique."""

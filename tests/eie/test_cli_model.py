@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import eie
+from sim import golden_ops
 
 torch = pytest.importorskip("torch")
 from safetensors.torch import save_file  # noqa: E402
@@ -47,6 +48,21 @@ class Pixels(nn.Module):
 
     def forward(self, x):
         return self.head(self.stem(x).flatten(1))
+
+class Shortcut(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 2, 3, padding=1)
+        self.second = nn.Conv2d(2, 2, 3, padding=1)
+        self.short = nn.Conv2d(1, 2, 1)
+
+    def forward(self, x):
+        block = torch.relu(self.second(self.first(x).relu()) + self.short(x))
+        return torch.relu(self.second(block) + block)
+
+def shortcut():
+    torch.manual_seed(0)
+    return Shortcut()
 
 class Words(nn.Module):
     def __init__(self):
@@ -146,6 +162,33 @@ def test_calibration_data_shows_what_a_module_without_example_inputs_is_given(mo
         assert eie.compile(f"own_models:{function}", calibration=_arrays(data)).types  # the same in Python
         options = ("--input", data, "--engines", "golden,torch", "--model", f"own_models:{function}")
         assert invoke("diff", "n.eie", *options).exit_code == 0
+
+
+def test_sums_are_compared_as_one_layer(models, invoke, rng, monkeypatch) -> None:
+    np.save("maps.npy", rng.normal(size=(20, 1, 4, 4)).astype(np.float32))
+    compiled = invoke(
+        "compile", "own_models:shortcut", "-o", "n.eie", "--calibrate", "maps.npy", "--set", "code_bits=8",
+        "--show-passes",
+    )  # fmt: skip
+    assert compiled.exit_code == 0, compiled.output
+    assert "sums" in compiled.output
+    assert "kinds=conv,conv" in compiled.output
+    assert "kinds=conv,identity" in compiled.output
+    options = ("--input", "maps.npy", "--engines", "golden,torch", "--model", "own_models:shortcut", "--json")
+
+    def errors() -> list[float]:
+        found = json.loads(invoke("diff", "n.eie", *options).stdout)["quantization"]
+        assert [error["layer"] for error in found] == ["first", "add", "add@2"]
+        return [error["relative"] for error in found]
+
+    assert max(errors()) < 0.02
+    true = golden_ops.OPERATORS["Accumulate"]
+
+    def first_segment_twice(node, reads, acc_bits):
+        return true(node, [reads[0] * 2, *reads[1:]], acc_bits)
+
+    monkeypatch.setitem(golden_ops.OPERATORS, "Accumulate", first_segment_twice)
+    assert errors()[0] < 0.02 < min(errors()[1:])
 
 
 def _arrays(path: str) -> tuple[np.ndarray, ...]:

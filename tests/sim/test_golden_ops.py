@@ -101,6 +101,14 @@ def reference(node: Node, reads: list[Any]) -> tuple[list[int], tuple[int, ...],
                     total = sum(x[channel][where] for _, where in taps if where is not None)
                     put(total * a["weight"], a["shift"])
         shape = (channels, *counts)
+    elif node.op == "Accumulate":
+        maps = "conv" in a["kinds"]
+        parts = [by_itself(node, n, values) for n, values in enumerate(reads)]
+        shape = parts[0].shape
+        for at in np.ndindex(shape):
+            row = at[0 if maps else -1]
+            total = sum(part[at] for part in parts) + tensors["bias"][row]
+            put(wrapped(total), node.tensors["shift"][row], a["activation"])
     elif node.op == "Affine":
         scale, offset = (np.broadcast_to(tensors[name], shape) for name in ("scale", "offset"))
         for v, s, o in zip(x.flat, scale.flat, offset.flat, strict=True):
@@ -138,6 +146,36 @@ def reference(node: Node, reads: list[Any]) -> tuple[list[int], tuple[int, ...],
             moved = moved.squeeze(a["axis"])
         made, shape = moved.reshape(-1).tolist(), moved.shape
     return made, tuple(shape), clipped
+
+
+def by_itself(node: Node, n: int, values: Any) -> Any:
+    """The exact sums of one segment of an Accumulate, as Python's integers."""
+    a, x = node.attributes, values.astype(object)
+    if a["kinds"][n] == "identity":
+        return x * a["weights"][n]
+    weight = node.tensors[f"codebook{n}"].astype(object)[node.tensors[f"codes{n}"]]
+    if a["kinds"][n] == "linear":
+        made = [
+            sum(w * v for w, v in zip(row, place, strict=True))
+            for place in x.reshape(-1, x.shape[-1])
+            for row in weight
+        ]
+        return np.array(made, object).reshape(*x.shape[:-1], len(weight))
+    axes, kernel = x.ndim - 1, weight.shape[2:]
+    window = Node("window", "Conv", (), {
+        "stride": a["strides"][n * axes :][:axes], "dilation": a["dilations"][n * axes :][:axes],
+        "padding": a["paddings"][2 * n * axes :][: 2 * axes],
+    })  # fmt: skip
+    counts = windows(window, x.shape[1:], kernel)
+    sums = np.zeros((len(weight), *counts), object)
+    for row, filters in enumerate(weight):
+        first = row // (len(weight) // a["group_counts"][n]) * len(filters)
+        for at in itertools.product(*map(range, counts)):
+            taps = [(tap, where) for tap, where in places(window, x, kernel, at) if where is not None]
+            sums[(row, *at)] = sum(
+                channel[tap] * x[first + c][where] for c, channel in enumerate(filters) for tap, where in taps
+            )
+    return sums
 
 
 def differences(node: Node, reads: list[Any]) -> str:
@@ -194,6 +232,41 @@ def weights(rng: np.random.Generator, *shape: int) -> dict[str, Any]:
     }
 
 
+def accumulate(rng: np.random.Generator) -> tuple[Node, list[Any]]:
+    """Up to four segments that make one shape: convolutions or matrices, and values as they are."""
+    maps, outer = bool(rng.random() < 0.5), int(rng.integers(1, 5))
+    size = sizes(rng)
+    kinds, weight, a, tensors, x = [], [], {"strides": [], "paddings": [], "dilations": [], "group_counts": []}, {}, []
+    for n in range(int(rng.integers(1, 5))):
+        kinds.append(str(rng.choice(["identity", "product", "product"])) if n else "product")
+        weight.append(int(rng.choice([1, 1 << 14, -32768, 77])) if kinds[-1] == "identity" else 0)
+        inner = outer if weight[-1] else int(rng.integers(1, 7))
+        kernel = tuple(int(rng.choice([1, 3])) for _ in size)
+        if maps:
+            groups = 2 if not weight[-1] and outer % 2 == 0 and rng.random() < 0.5 else 1
+            inner = inner if weight[-1] else inner * groups
+            step, wide = (int(rng.integers(1, 3)) for _ in range(2)) if not weight[-1] else (1, 1)
+            around = [0 if weight[-1] else k // 2 * wide for k in kernel]
+            a["strides"] += [step] * len(size)
+            a["dilations"] += [wide] * len(size)
+            a["paddings"] += around * 2
+            a["group_counts"].append(groups)
+            given = (inner, *(n * step - int(rng.integers(0, step)) for n in size))
+        else:
+            given = (*size, inner)
+        x.append(raw(rng, BATCH, *given))
+        if kinds[-1] == "product":
+            kinds[-1] = "conv" if maps else "linear"
+            made = weights(rng, outer, *((inner // groups, *kernel) if maps else (inner,)))
+            tensors |= {f"codes{n}": made["codes"], f"codebook{n}": made["codebook"], "bias": made["bias"]}
+    tensors["shift"] = np.array([shift_of(rng) for _ in range(outer)])
+    attributes = {
+        **{name: tuple(values) for name, values in a.items()}, "kinds": tuple(kinds), "weights": tuple(weight),
+        "activation": str(rng.choice(["none", "relu"])),
+    }  # fmt: skip
+    return Node("accumulate", "Accumulate", (), attributes, tensors), x
+
+
 def case(op: str, rng: np.random.Generator) -> tuple[Node, list[Any]]:
     """A node and a batch of what it reads."""
     relu = {"activation": str(rng.choice(["none", "relu"]))}
@@ -212,6 +285,8 @@ def case(op: str, rng: np.random.Generator) -> tuple[Node, list[Any]]:
         tensors = weights(rng, outer, inner, *given.pop("kernel"))
         tensors["shift"] = np.array([shift_of(rng) for _ in range(outer)])
         a, x = {**given, "groups": groups, **relu}, [raw(rng, BATCH, groups * inner, *size)]
+    elif op == "Accumulate":
+        return accumulate(rng)
     elif op in ("MaxPool", "AveragePool"):
         size = sizes(rng)
         a, x = window(rng, size), [raw(rng, BATCH, int(rng.choice([1, 2, 257])), *size)]
@@ -290,16 +365,22 @@ def changed(**changes: Callable[[Any], Any]) -> Callable[[Node], Node]:
     )
 
 
-SUMS = ("Linear", "Conv", "Affine", "Add", "Multiply", "AveragePool", "Shift")
+SUMS = ("Linear", "Conv", "Accumulate", "Affine", "Add", "Multiply", "AveragePool", "Shift")
 
 FAULTS: list[tuple[str, str, Callable[[], Any]]] = [
     *((op, "shifted", lambda: off_by_half) for op in SUMS),
     *((op, "saturate", lambda: one_wider) for op in ("Linear", "Affine", "Add", "Multiply", "Shift")),
-    *((op, "wrap", lambda: lambda total, bits: total) for op in ("Linear", "Conv")),
+    *((op, "wrap", lambda: lambda total, bits: total) for op in ("Linear", "Conv", "Accumulate")),
     ("Conv", "_windows", lambda: around(lambda given: 1)),
     ("AveragePool", "_windows", lambda: around(lambda given: 1)),
     ("MaxPool", "_windows", lambda: around(lambda given: 0)),
     ("Conv", "OPERATORS", lambda: instead("Conv", changed(shift=lambda s: s[::-1]))),
+    ("Accumulate", "_windows", lambda: around(lambda given: 1)),
+    ("Accumulate", "OPERATORS", lambda: instead("Accumulate", changed(shift=lambda s: s[::-1]))),
+    ("Accumulate", "OPERATORS", lambda: instead("Accumulate", changed(weights=lambda w: tuple(n // 2 for n in w)))),
+    ("Accumulate", "OPERATORS", lambda: instead("Accumulate", changed(strides=lambda s: s[::-1]))),
+    ("Accumulate", "OPERATORS", lambda: instead("Accumulate", changed(paddings=lambda p: (0,) * len(p)))),
+    ("Accumulate", "OPERATORS", lambda: instead("Accumulate", changed(group_counts=lambda g: (1,) * len(g)))),
     ("Table", "OPERATORS", lambda: instead("Table", changed(table=lambda t: np.append(t[:-1], t[-2])))),
     ("Clamp", "OPERATORS", lambda: instead("Clamp", changed(high=lambda n: n - 1))),
     ("Concat", "OPERATORS", lambda: {**golden_ops.OPERATORS, "Concat":

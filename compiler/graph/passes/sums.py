@@ -68,15 +68,18 @@ def sums(graph: Graph) -> Graph:
 def _sum(editor: Editor, node: Node) -> bool:
     if node.op != "Add":
         return False
-    top = node
-    while (above := _inner(editor, top)) is not None:
-        top = above
-    tree, leaves = _tree(editor, top)
-    if not _products(editor, leaves) or node not in tree:  # `top` stays, or ends above this node
-        top = node
+    above = [node]
+    while (reader := _inner(editor, above[-1])) is not None:
+        above.append(reader)
+    # From the last Add down: where a sum is full, what is left of the tree is a sum of its own, which it reads.
+    while above:
+        top = above[-1]
         tree, leaves = _tree(editor, top)
-    products = _products(editor, leaves)
-    if not products:
+        products = _products(editor, leaves)
+        if products and node in tree:
+            break
+        above = [add for add in above if add not in tree] if products else above[:-1]
+    else:
         return False
     parts = [products.get(value) for value in leaves]
     conv = any(part.op == "Conv" for part in products.values())

@@ -36,6 +36,64 @@ def base() -> dict[str, Node]:
     return {node.name: node for node in nodes}
 
 
+def accumulate(**given: Any) -> Graph:
+    """A window over a map at 2^-3 and a map at 2^-5 as it is, summed at 2^-12."""
+    maps = {"shape": (2, 4, 4), "layout": "CHW", "kind": "real"}
+    node = Node("sum", "Accumulate", ("x", "y"),
+        {"kinds": ("conv", "identity"), "strides": (1,) * 4, "paddings": (1, 1, 1, 1, 0, 0, 0, 0),
+         "dilations": (1,) * 4, "group_counts": (1, 1), "weights": (0, 128), "weight_exponents": (-9, -7),
+         "exponent": -4, "activation": "relu", "exact": False},
+        {"codes0": np.ones((2, 2, 3, 3), np.uint8), "codebook0": BOOK, "bias": np.zeros(2, np.int64),
+         "shift": np.array([8, 8])})  # fmt: skip
+    attributes = {key: value for key, value in given.items() if key in node.attributes}
+    tensors = {key: value for key, value in given.items() if key not in attributes}
+    node = node.replace(attributes=node.attributes | attributes, tensors=node.tensors | tensors)
+    return Graph((
+        Node("x", "Input", (), {**maps, "exponent": -3}), Node("y", "Input", (), {**maps, "exponent": -5}),
+        node.replace(tensors={key: tensor for key, tensor in node.tensors.items() if tensor is not None}),
+        Node("out", "Output", ("sum",), {"then": "", "axis": 0}),
+    ))  # fmt: skip
+
+
+def test_segments_need_no_common_exponent() -> None:
+    verify_integer(accumulate(), 40)
+    kind = integer_types(accumulate())["sum"]
+    assert (kind.shape, kind.exponent) == ((2, 4, 4), -4)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"weight_exponents": (-9, -8)}, r"exponent is -4; its segments and shift make \[-4, -5\]"),
+        ({"weight_exponents": (-9,)}, r"weight_exponents are \(-9,\); expected 2"),
+        ({"weights": (5, 128)}, "weight 0 is 5; expected int16, 0 with codes"),
+        ({"weights": (0, 1 << 15)}, "weight 1 is 32768"),
+        ({"kinds": ("conv", "linear")}, "it sums conv and linear"),
+        ({"kinds": ("conv", "copy")}, "kinds are conv, copy; expected conv, linear, identity"),
+        ({"kinds": ("conv",)}, "it has 1 kinds for 2 values"),
+        ({"kinds": "conv"}, "kinds is 'conv'; expected texts"),
+        ({"kinds": ("identity", "identity")}, "codes are .*; expected 2 axes"),
+        ({"strides": (1, 1)}, "strides is"),
+        ({"strides": (2, 1, 1, 1)}, "its segments make"),
+        ({"paddings": (1,) * 4}, "paddings is"),
+        ({"group_counts": (3, 1)}, "it reads 2 channels in 3 groups"),
+        ({"group_counts": (0, 1)}, "group_counts is"),
+        ({"shift": np.array([8, 40])}, "expected 0 to 31"),
+        ({"shift": np.array([8])}, "shift is int64"),
+        ({"bias": np.zeros(3, np.int64)}, "bias is int64|its weight"),
+        ({"bias": np.full(2, 1 << 39)}, "bias does not fit 40 bits"),
+        ({"codebook0": None}, "of segment 0; expected codes and codebook, or none"),
+        ({"codes0": None, "codebook0": None}, "segment 0 is conv; weights are not there"),
+        ({"codes1": np.ones((2, 2, 1, 1), np.uint8), "codebook1": BOOK}, "weight 1 is 128"),
+        ({"codes5": np.ones((2, 2, 1, 1), np.uint8)}, "it has codes5 and 2 segments"),
+        ({"activation": "tanh"}, "activation 'tanh'"),
+    ],
+)
+def test_violations_of_a_sum_are_named(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        verify_integer(accumulate(**given), 40)
+
+
 def test_types_have_exponents() -> None:
     kinds = integer_types(Graph(tuple(base().values())))
     assert [kinds[name].exponent for name in ("x", "conv", "pool", "sum", "down", "flat", "out")] == [
