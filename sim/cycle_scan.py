@@ -135,7 +135,7 @@ def _shows(
     level = pushed[pe] - threshold
     for n in range(len(recent)):
         level -= recent[n] > time - 2 - distances.fire_to_queue and nonempty[n, pe]
-    return level <= 0 or pops[pe, (level - 1) & (pops.shape[1] - 1)] + distances.credit <= time
+    return bool(level <= 0 or pops[pe, (level - 1) & (pops.shape[1] - 1)] + distances.credit <= time)
 
 
 @njit(cache=True)
@@ -166,7 +166,7 @@ def _credit(
         if shows:
             return time
         time += 1
-    return max(time, credit[worst])
+    return max(time, int(credit[worst]))
 
 
 @njit(cache=True)
@@ -205,7 +205,7 @@ def _send(
         work = 0
         for n in range(number):
             packed = np.int64(columns[pe, lanes[n]])
-            some = packed > 0
+            some = bool(packed > 0)
             last += packed & _COUNT_MASK
             work += some
             q4 = q3 if some else q4
@@ -214,7 +214,7 @@ def _send(
             q1 = last - (packed >> _COUNT_BITS) if some else q1
         # The last column waits until the third before it has left the expander's buffer.
         passed = max(taken + work, q4 + distances.columns_ahead)
-        some = work > 0
+        some = bool(work > 0)
         nonempty[slot, pe] = some
         job = pushed[pe]
         pops[pe, job & mask] = read

@@ -100,7 +100,7 @@ def _loaded(header: int, free: int, packets: Int, distances: Distances) -> int:
     A packet of n words takes n + 2 cycles. The first of a tile waits until its buffer is free.
     """
     begins = max(header + 1, free) + distances.free_to_words
-    return begins + packets[0] - 1 + packets[1:].sum() + 2 * (len(packets) - 1)
+    return int(begins + packets[0] - 1 + packets[1:].sum() + 2 * (len(packets) - 1))
 
 
 @njit(cache=True)
@@ -238,15 +238,9 @@ def run(
     carried = before_finished = 0
     for n, layer in enumerate(layers):
         step, seen = layer[0].step, masks[firsts[n] : firsts[n] + len(layer)]
-        windows = np.array([Window.of(work.step) for work in layer], Window.DTYPE)
-        blocks = np.cumsum([0, *(len(work.counts) for work in layer)])
-        windows["block"] = blocks[:-1]
-        windows["mask"] = np.cumsum([0, *(each.size for each in seen)])[:-1]
-        windows["packets"] = [len(work.packets) for work in layer]
-        windows["first_packet"] = np.cumsum([0, *(len(work.packets) for work in layer)])[:-1]
+        packed, sums, padded = (_joined(list(parts)) for parts in zip(*(work.columns for work in layer), strict=True))
         accepted, finished, entries, padding, blocked, skipped, waited, first_read = _tiles(
-            windows,
-            *(_joined(list(parts)) for parts in zip(*(work.columns for work in layer), strict=True)),
+            _windows(layer, seen), packed, sums, padded,
             _joined([np.ascontiguousarray(each).reshape(-1) for each in seen]),
             np.array([words for work in layer for words in work.packets], np.int64),
             (batch, step.tiles_y, step.tiles_x, step.words), gates, opens, threshold,
@@ -255,8 +249,8 @@ def run(
         written = int(clock.drain[0])
         opens = _last_line(step, batch), written + distances.written_to_free, params.groups
         gates = _line_gates(step, layer[0].flushes, first_read, written, distances)
-        # The next layer starts when this one is scanned and the other bank is free.
-        # The layer before may be finished after the last one: cycles count until all are.
+        # The last layer counts until all are finished: the one before may be finished after it. Any other counts until
+        # the next one starts, when this one is scanned and the other bank is free.
         end = max(finished, before_finished)
         if n + 1 < len(layers):
             end = int(max(clock.scan[0], clock.written[clock.bank[0]] + distances.written_to_free))
@@ -265,6 +259,19 @@ def run(
         carried, before_finished = after, finished
         records.append(LayerTimes(accepted, finished, written + 1, entries, padding, starved, blocked, skipped, waited))
     return records
+
+
+def _windows(layer: Sequence[Work], masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.void]:
+    """The windows of a layer, whose columns, masks and packets stand one behind the other."""
+    windows = np.array([Window.of(work.step) for work in layer], Window.DTYPE)
+    windows["packets"] = [len(work.packets) for work in layer]
+    for name, sizes in (
+        ("block", [len(work.counts) for work in layer]),
+        ("mask", [each.size for each in masks]),
+        ("first_packet", windows["packets"]),
+    ):
+        windows[name] = np.cumsum(sizes) - sizes
+    return windows
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:

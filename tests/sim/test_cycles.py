@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from compiler.image.steps import Step
 from hw.layouts import Memory, fields, output_word
 from sim.cycles import DISTANCES, Work, run
 from tests.hw.core_run import run_core
 from tests.hw.programs import Program, random_program
-
-SMALL = {"pes": 2, "queue_depth": 6}
-"""A short queue: credit is what most vectors wait for."""
 
 Records = list[dict[str, int]]
 
@@ -62,3 +57,25 @@ def test_records_and_activations_of_many_random_programs(number: int, seed: int)
     program = random_program(1000 * seed + 100 + number)
     records, expected = compare(program)
     assert records == expected, f"program {program.seed}"
+
+
+@pytest.fixture(scope="module")
+def watched() -> list[tuple[Program, Records]]:
+    """Programs of every kind with short queues, and what the array's records say."""
+    kinds: list[dict[str, Any]] = [
+        {"seed": 1, "pes": 2}, {"seed": 4, "pes": 2}, {"seed": 10, "pes": 2, "kind": "stream"},
+        {"seed": 12, "pes": 2, "kind": "full", "layers": 5},
+    ]  # fmt: skip
+    programs = [random_program(**each, queue_depth=6) for each in kinds]
+    return [(program, run_core(program)[1]) for program in programs]
+
+
+@pytest.mark.parametrize("name", DISTANCES._fields)
+@pytest.mark.parametrize("by", [-1, 1])
+def test_a_distance_that_is_wrong_by_a_cycle_is_seen(
+    watched: list[tuple[Program, Records]], name: str, by: int
+) -> None:
+    for program, records in watched:
+        assert modelled(program) == records, f"program {program.seed}"
+    changed = {name: getattr(DISTANCES, name) + by}
+    assert any(modelled(program, **changed) != records for program, records in watched)
