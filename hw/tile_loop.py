@@ -51,7 +51,7 @@ class TileLoop(wiring.Component):
         m = Module()
         layer = self.layer
         group_bits = (self.params.groups - 1).bit_length()
-        m.submodules.origins = origins = memory.Memory(shape=self.origin, depth=SEGMENTS, init=[])
+        m.submodules.memory = origins = memory.Memory(shape=self.origin, depth=SEGMENTS, init=[])
         kept, moved = origins.read_port(domain="comb"), origins.write_port()
         head = Signal(16)  # the first descriptor of the layer
         sample, ty, tx = Signal(16), Signal(16), Signal(16)
