@@ -65,9 +65,13 @@ class Program:
     final: NDArray[np.int16]  # (groups, act_lines, 8)
     saturated: list[int]
 
-    def line(self, group: int, number: int) -> int:
-        """The expected word of a line of a bank."""
-        return int.from_bytes(self.final[group, number].astype("<i2").tobytes(), "little")
+    @property
+    def initial(self) -> NDArray[np.int16]:
+        """(groups, act_lines, 8) activation memory before the run."""
+        raw = b"".join(
+            word.to_bytes(2 * LANES, "little") for bank in self.memories[Memory.ACTIVATIONS] for word in bank
+        )
+        return np.frombuffer(raw, "<i2").reshape(self.final.shape)
 
     def masks(self, segment: Segment) -> NDArray[np.uint8]:
         """(batch, height, width, vectors): bit n of a vector of the segment's map says that lane n is not zero."""
