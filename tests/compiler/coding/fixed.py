@@ -12,7 +12,7 @@ from hw.params import Params, preset
 
 
 def graph(rng: np.random.Generator, widths: tuple[int, ...] = (30, 24, 5), params: Params | None = None) -> Chain:
-    """Layers of random codes, a tenth of them nonzero, the first of them folded."""
+    """Layers of random codes, a tenth of them nonzero."""
     params = params or preset("BALANCED_4")
     size, exponent = 1 << params.code_bits, -3
     layers = []
@@ -26,7 +26,7 @@ def graph(rng: np.random.Generator, widths: tuple[int, ...] = (30, 24, 5), param
         layers.append(
             QuantizedLayer(
                 f"fc{number + 1}", codes, codebook, -12, bias, shift, "none" if last else "relu", exponent,
-                exponent - 12 + shift, number == 0, fold=number == 0,
+                exponent - 12 + shift, number == 0,
             )
         )  # fmt: skip
         exponent = exponent - 12 + shift
