@@ -45,10 +45,8 @@ def chain(params: Params) -> Chain:
     size = 1 << params.code_bits
     book = (np.arange(size) * 37 - 200).astype(np.int16)
     book[0] = 0
-    first = QuantizedLayer(
-        "fc1", codes(12, 20, size), book, -8, np.arange(12) * 1000 - 5000, 9, "relu", -4, -3, True, True
-    )
+    first = QuantizedLayer("fc1", codes(12, 20, size), book, -8, np.arange(12) * 1000 - 5000, 9, "relu", -4, -3, True)
     second = QuantizedLayer(
-        "fc2", codes(5, 12, size), -book, -7, np.arange(5, dtype=np.int64) - 2, 10, "none", -3, 0, False, False
+        "fc2", codes(5, 12, size), -book, -7, np.arange(5, dtype=np.int64) - 2, 10, "none", -3, 0, False
     )
     return Chain((first, second), params)
