@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.steps import SIGNED
-from compiler.lower.encode import EncodedLayer, row_vectors
+from compiler.lower.encode import Encoded, EncodedLayer
 from compiler.lower.stream import Buffers, Range
+from compiler.lower.tile_rows import row_vectors
 from compiler.lower.words import pack_words
 from hw.layouts import Op, descriptor, fields
 from hw.params import LANES, Params
-
-if TYPE_CHECKING:
-    from compiler.lower.pack import Encoded
 
 __all__ = ["Places", "pack_descriptors"]
 

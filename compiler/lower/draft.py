@@ -14,18 +14,14 @@ from numpy.typing import NDArray
 from compiler.graph.integer import ARRAY_AXES
 from compiler.graph.ir import Node, Type
 from compiler.graph.segments import segment as part_of
-from compiler.lower.program import HIGH, LOW, Pair, ProgramLayer, Segment, segment_of
+from compiler.lower.draft_segments import Key, Segments, conv_part, linear_part, pair, same
+from compiler.lower.program import HIGH, LOW, ProgramLayer, Segment
 from compiler.lower.views import View, Views
 from hw.params import LANES, Params
 
 __all__ = ["Draft", "Key", "draft", "folded"]
 
 Int = NDArray[np.int64]
-Key = tuple[str, str]
-"""A value, and the order of its axes."""
-
-Segments = list[tuple[Key, Segment]]
-"""Segments, and what each reads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +95,7 @@ def folded(before: Draft, node: Node, types: Mapping[str, Type], params: Params)
         return dataclasses.replace(before, nodes=nodes, layer=dataclasses.replace(layer, low=low, high=high))
     if node.op != "MaxPool" or layer.maximum or layer.pool != (1, 1) or before.axes not in ("CW", "CHW"):
         return None
-    kernel, stride = _pair(node["kernel"]), _pair(node["stride"])
+    kernel, stride = pair(node["kernel"]), pair(node["stride"])
     apart = all(step >= size for step, size in zip(stride, kernel, strict=True))
     if not apart or any(node["padding"]) or any(n > 1 for n in node["dilation"]):
         return None
@@ -145,115 +141,17 @@ def _products(node: Node, segments: Segments, channels: int) -> int:
     return int(sum(dense)) + channels * sum(kind == "identity" for kind in node.attributes.get("kinds", ()))
 
 
-def _pair(values: Sequence[int]) -> Pair:
-    """A number for each axis of a map: a sequence is a map of one row."""
-    first, second = values if len(values) == 2 else (1, values[0])
-    return int(first), int(second)
-
-
-def _weights(
-    view: View, codes: NDArray[np.uint8], codebook: NDArray[np.int16], params: Params,
-    stride: Pair = (1, 1), dilation: Pair = (1, 1), origin: Pair = (0, 0),
-) -> Segments | None:  # fmt: skip
-    """Segments of weights (outputs, rows, columns, channels of the view); None if the array has no such codebook."""
-    size = 1 << params.code_bits
-    if len(codebook) > size:
-        if codebook[size:].any() and int(codes.max()) >= size:
-            return None
-        codebook = codebook[:size]
-    book = np.zeros(size, np.int16)
-    book[: len(codebook)] = codebook
-    found: Segments = []
-    first = 0
-    for part in view.parts:
-        end = first + len(part.channels)
-        at = origin[0] - part.offset[0], origin[1] - part.offset[1]
-        made = segment_of(-1, codes[..., first:end], book, stride=stride, dilation=dilation, origin=at)
-        found.append(((part.value, part.axes), dataclasses.replace(made, channel=part.channels[made.channel])))
-        first = end
-    return found
-
-
-def _same(
-    view: View, weights: int | Int, params: Params, kernel: Pair = (1, 1), stride: Pair = (1, 1),
-    dilation: Pair = (1, 1), origin: Pair = (0, 0),
-) -> Segments | None:  # fmt: skip
-    """Segments with which each channel reads itself, with one weight of its own everywhere in its window.
-
-    None if the channels have more different weights than a codebook.
-    """
-    each = np.broadcast_to(np.asarray(weights, np.int64), (view.channels,))
-    distinct = np.unique(each[each != 0])
-    book = np.zeros(1 << params.code_bits, np.int16)
-    if len(distinct) >= len(book):
-        return None
-    book[1 : len(distinct) + 1] = distinct
-    codes = np.where(each != 0, np.searchsorted(distinct, each) + 1, 0)
-    taps = np.where(each != 0, math.prod(kernel), 0)
-    found: Segments = []
-    first = 0
-    for part in view.parts:
-        here = slice(first, first + len(part.channels))
-        counts = np.zeros(view.channels, np.int64)
-        counts[here] = taps[here]
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        tap = np.arange(int(starts[-1])) - np.repeat(starts[:-1], counts)
-        at = origin[0] - part.offset[0], origin[1] - part.offset[1]
-        channel, code = np.repeat(part.channels, taps[here]), np.repeat(codes[here], taps[here]).astype(np.uint8)
-        made = Segment(-1, kernel, stride, dilation, at, starts, tap, channel, code, book)
-        found.append(((part.value, part.axes), made))
-        first = here.stop
-    return found
-
-
 Found = tuple[Segments, dict[str, Any]]
 """Segments, and other fields of the layer; `shift` and `bias` for each channel or one for all."""
 
 
-def _linear_part(node: Node, name: str, views: Views, axes: str, params: Params) -> Segments | None:
-    view = views.view(name, axes)
-    if view is None:
-        return None
-    codes = node.tensors["codes"]
-    outputs = len(codes)
-    if not view.flat:
-        return _weights(view, codes.reshape(outputs, 1, 1, -1), node.tensors["codebook"], params)
-    if view.axes[0] == "C":
-        codes = codes.reshape(outputs, view.channels, view.height, view.width).transpose(0, 2, 3, 1)
-    else:
-        codes = codes.reshape(outputs, view.height, view.width, view.channels)
-    return _weights(view, codes, node.tensors["codebook"], params)
-
-
-def _conv_part(node: Node, name: str, views: Views, axes: str, params: Params) -> Segments | None:
-    view = views.view(name, axes)
-    if view is None or view.flat:
-        return None
-    codes, groups = node.tensors["codes"], node["groups"]
-    outputs, inputs, *kernel = codes.shape
-    codes = codes.reshape(outputs, inputs, *_pair(kernel)).transpose(0, 2, 3, 1)
-    if groups > 1:
-        every = np.zeros((*codes.shape[:3], view.channels), np.uint8)
-        for group, (out, read) in enumerate(
-            zip(np.split(np.arange(outputs), groups), np.split(np.arange(view.channels), groups), strict=True)
-        ):
-            every[out[0] : out[-1] + 1, :, :, read[0] : read[-1] + 1] = codes[group * len(out) : (group + 1) * len(out)]
-        codes = every
-    axes_count = len(kernel)
-    before = (0,) * (2 - axes_count) + tuple(node["padding"][:axes_count])
-    return _weights(
-        view, codes, node.tensors["codebook"], params,
-        _pair(node["stride"]), _pair(node["dilation"]), (-before[0], -before[1]),
-    )  # fmt: skip
-
-
 def _linear(node: Node, views: Views, axes: str, params: Params) -> Found | None:
-    segments = _linear_part(node, node.inputs[0], views, axes, params)
+    segments = linear_part(node, node.inputs[0], views, axes, params)
     return None if segments is None else (segments, {"shift": node["shift"], "bias": node.tensors["bias"]})
 
 
 def _conv(node: Node, views: Views, axes: str, params: Params) -> Found | None:
-    segments = _conv_part(node, node.inputs[0], views, axes, params)
+    segments = conv_part(node, node.inputs[0], views, axes, params)
     return None if segments is None else (segments, {"shift": node.tensors["shift"], "bias": node.tensors["bias"]})
 
 
@@ -263,9 +161,9 @@ def _accumulate(node: Node, views: Views, axes: str, params: Params) -> Found | 
         part = part_of(node, number)
         if part is None:
             view = views.view(name, axes)
-            found = None if view is None or view.flat else _same(view, node["weights"][number], params)
+            found = None if view is None or view.flat else same(view, node["weights"][number], params)
         else:
-            found = (_conv_part if part.op == "Conv" else _linear_part)(part, name, views, axes, params)
+            found = (conv_part if part.op == "Conv" else linear_part)(part, name, views, axes, params)
         if found is None:
             return None
         segments += found
@@ -278,7 +176,7 @@ def _add(node: Node, views: Views, axes: str, params: Params) -> Found | None:
         view = views.view(name, axes)
         if view is None or view.flat or views.shape(name) != views.shape(node.output):
             return None
-        segments += _same(view, 1, params) or []
+        segments += same(view, 1, params) or []
     return segments, {"shift": node["shift"]}
 
 
@@ -292,7 +190,7 @@ def _affine(node: Node, views: Views, axes: str, params: Params) -> Found | None
     if scale is None or offset is None:
         return None
     bound = int((np.abs(scale.astype(np.int64)) << 15).max()) + max(abs(int(offset.min())), abs(int(offset.max())))
-    segments = _same(view, scale, params)
+    segments = same(view, scale, params)
     if segments is None or bound + (1 << node["shift"]) >= 1 << (params.acc_bits - 1):  # its sums do not wrap
         return None
     return segments, {"shift": node["shift"], "bias": offset}
@@ -308,14 +206,14 @@ def _shift(node: Node, views: Views, axes: str, params: Params) -> Found | None:
     view = views.view(node.inputs[0], axes)
     if view is None or view.flat or 1 << node["left"] > HIGH:
         return None
-    return _same(view, 1 << node["left"], params) or [], {"shift": node["right"]}
+    return same(view, 1 << node["left"], params) or [], {"shift": node["right"]}
 
 
 def _clamp(node: Node, views: Views, axes: str, params: Params) -> Found | None:
     view = views.view(node.inputs[0], axes)
     if view is None or view.flat:
         return None
-    return _same(view, 1, params) or [], {"shift": 0, "low": node["low"], "high": node["high"]}
+    return same(view, 1, params) or [], {"shift": 0, "low": node["low"], "high": node["high"]}
 
 
 def _pool_part(node: Node, views: Views, axes: str, params: Params, weight: int) -> tuple[Segments, View] | None:
@@ -324,8 +222,8 @@ def _pool_part(node: Node, views: Views, axes: str, params: Params, weight: int)
         return None
     count = len(node["kernel"])
     before = (0,) * (2 - count) + tuple(node["padding"][:count])
-    made = _same(
-        view, weight, params, _pair(node["kernel"]), _pair(node["stride"]), _pair(node["dilation"]),
+    made = same(
+        view, weight, params, pair(node["kernel"]), pair(node["stride"]), pair(node["dilation"]),
         (-before[0], -before[1]),
     )  # fmt: skip
     return made or [], view

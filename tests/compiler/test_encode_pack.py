@@ -19,7 +19,8 @@ from compiler.image.words import memory_words
 from compiler.lower.build import build as build_program
 from compiler.lower.build import encode
 from compiler.lower.chain import Chain
-from compiler.lower.pack import Encoded, pack
+from compiler.lower.encode import Encoded
+from compiler.lower.pack import pack
 from compiler.lower.program import chain_program
 from compiler.lower.rows import Assignment, assign_rows
 from compiler.lower.words import pack_words

@@ -345,7 +345,7 @@ FIELDS = [name for name, _, _ in fields(descriptor(SMALL)) if not name.startswit
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if name not in ("codebook", "low", "high", "dy", "dx")])
 def test_every_field_of_a_descriptor_is_checked(name: str, image: Image) -> None:
-    """Flipping its lowest bit is noticed, but for what is the network's business: limits, and how far apart positions are if there is one."""
+    """Flipping its lowest bit is noticed, but for limits, and the distance of positions where there is only one."""
     first = next(first for each, first, _ in fields(descriptor(SMALL)) if each == name)
     bad = altered(image.descriptors, (1, first // 8), image.descriptors[1, first // 8] ^ 1 << first % 8)
     changed = dataclasses.replace(image, descriptors=bad)
