@@ -54,7 +54,9 @@ def random_params(rng: np.random.Generator, max_pes: int = 16) -> Params:
 def random_options(rng: np.random.Generator) -> Options:
     """Mostly those that the compiler has of itself."""
     return Options(
-        balanced=bool(rng.random() < 0.7), skip_empty=bool(rng.random() < 0.8), fragments=int(rng.choice([1, 2, 4, 8, 8]))
+        balanced=bool(rng.random() < 0.7),
+        skip_empty=bool(rng.random() < 0.8),
+        fragments=int(rng.choice([1, 2, 4, 8, 8])),
     )
 
 

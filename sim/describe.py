@@ -67,7 +67,8 @@ def describe(network: Network) -> dict[str, Any]:
         "bits": stored,
         "dense_float32_bits": dense,
         "ratio": dense / sum(stored.values()) if dense else None,
-        "cycles": _sums(facts, "cycles", ("ideal", "busiest", "model", "resident")),
+        "cycles": (taken := _sums(facts, "cycles", ("ideal", "busiest", "model", "resident"))),
+        "utilization": sum(fact["useful"] for fact in facts) / max(1, network.params.pes * taken["model"]),
         "tile_bytes": sum(fact["tile_bytes"] for fact in facts),
         "memories": _most_used(facts),
     }  # fmt: skip
@@ -102,7 +103,8 @@ def describe_image(image: Image) -> dict[str, Any]:
       multipliers that take one weight each cycle, on inputs without zeros; ``codes`` and ``int16`` in storage
       against every weight stored as its code, and as a 16-bit number.
 
-    ``memories`` : used and available words. ``bits``, ``cycles`` : sums over the layers.
+    ``memories`` : used and available words. ``bits``, ``cycles`` : sums over the layers. ``useful`` : products of a
+    nonzero weight and a nonzero activation.
     """
     params = image.params
     stored, golden_layers = columns(image), decode(image)
@@ -130,6 +132,8 @@ def describe_image(image: Image) -> dict[str, Any]:
                 "limits": [steps[0].low, steps[0].high],
                 "maximum": bool(steps[0].maximum),
                 "products": layer.products,
+                "density": layer.nonzeros / max(1, _weights(image, layer)),
+                "dense_float32_bits": (_weights(image, layer) + result.channels) * FLOAT_BITS,
                 "nonzeros": layer.nonzeros,
                 "copies": (layer.entries - layer.padding) / layer.nonzeros if layer.nonzeros else 1.0,
                 "padding": layer.padding,
@@ -148,7 +152,7 @@ def describe_image(image: Image) -> dict[str, Any]:
                 "break_even": _break_even(image, layer, bits, cycle),
             }
         )
-    dense = sum(_weights(image, layer) + image.maps[layer.result].channels for layer in image.layers) * FLOAT_BITS
+    dense = sum(layer["dense_float32_bits"] for layer in layers)
     parts = {part: sum(layer["bits"][part] for layer in layers) for part in PARTS}
     return {
         "hash": image.identity,
@@ -161,6 +165,7 @@ def describe_image(image: Image) -> dict[str, Any]:
         "dense_float32_bits": dense,
         "ratio": dense / sum(parts.values()),
         "cycles": {key: sum(layer["cycles"][key] for layer in layers) for key in layers[0]["cycles"]},
+        "useful": sum(work),
         "tile_bytes": image.tiles.nbytes,
         "memories": _memories(image),
     }

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from compiler.image.image import Image
 from sim import cycles
-from sim.decode import columns
-from sim.timing import active_columns, works
+from sim.decode import columns, decode
+from sim.golden_array import run_layers
+from sim.program import frames
+from sim.run import check_input
+from sim.timing import works
 
 __all__ = ["column_counts", "prepared"]
 
@@ -21,14 +24,14 @@ def column_counts(image: Image) -> NDArray[np.int64]:
     The entries of a PE lie one behind the other, so sums of these counts are their places.
     """
     (only,) = columns(image)
-    return only.counts.astype(np.int64)
+    return only.counts.reshape(-1, image.params.pes).astype(np.int64)
 
 
 def prepared(image: Image, raw: NDArray[np.int16]) -> Callable[[], int]:
     """A function that runs the cycle model, and nothing else, for a network of one layer.
 
-    It returns the cycles of the batch without the exposed write-back. Column counts and active columns are worked out
-    here, once; the model's code is compiled by its first call.
+    It returns the cycles of the batch without the exposed write-back. Column counts and nonzero activations are worked
+    out here, once; the model's code is compiled by its first call.
 
     Parameters
     ----------
@@ -36,10 +39,12 @@ def prepared(image: Image, raw: NDArray[np.int16]) -> Callable[[], int]:
     raw : int16 (batch, inputs); the batch must fit on chip (one run).
     """
     program = works(image)
-    active = [active_columns(image, [vector]) for vector in raw]
+    inputs, _ = check_input(image, raw)
+    runs = run_layers(decode(image), frames(image, inputs), image.params.acc_bits, masks=True)
+    masks = [mask for ran in runs for mask in ran.masks]
 
     def run() -> int:
-        times = cycles.run(image.params, program, active)
-        return times[-1][-1].finished - times[0][0].accepted
+        times = cycles.run(image.params, program, masks)
+        return times[-1].finished - times[0].accepted
 
     return run

@@ -120,10 +120,10 @@ def _relative(outputs: NDArray[Any], floats: NDArray[Any]) -> float:
 def _multiplies(network: Network) -> dict[str, int]:
     """Multiplications of one sample with weights that are not zero, on the array and on the host."""
     array = 0
-    for node in network.graph:
-        if node.op == "Array":
-            places = math.prod(network.types[node.inputs[0]].shape[:-1])
-            array += places * sum(layer.nonzeros for layer in network.image(node).layers)
+    for image in network.images:
+        for layer in image.layers:
+            result = image.maps[layer.result]
+            array += result.height * result.width * layer.nonzeros
     return {"array_multiplies": array, "host_multiplies": _host(network.graph)}
 
 

@@ -24,8 +24,18 @@ from hw.layouts import Error, Memory, fields, record
 from hw.params import LANES
 from sim.golden_array import Layer
 from sim.program import (
-    Chunk, WriteLog, chunks, cycle_limit, joined, layer_records, layer_values, layer_words, map_values, output_lines,
-    record_numbers, refill_stream,
+    Chunk,
+    WriteLog,
+    chunks,
+    cycle_limit,
+    joined,
+    layer_records,
+    layer_values,
+    layer_words,
+    map_values,
+    output_lines,
+    record_numbers,
+    refill_stream,
 )  # fmt: skip
 from sim.rtl.build import Build, build, tool_environment
 from sim.rtl.waves import WAVES_LIMIT, Waves
