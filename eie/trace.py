@@ -18,8 +18,8 @@ def write_trace(result: NetworkResult, folder: Path) -> list[Path]:
     """Write ``layer_NN.npy`` (int16 (batch, *shape)) and ``trace.json``; returns their paths.
 
     ``trace.json`` names the values, those of the host among them, and, for an engine that has cycles, holds for each
-    image, run of the array and layer the layer record: ``accepted``, ``finished`` and ``written`` in cycles since the run began,
-    and the counters.
+    image, run of the array and layer the layer record: ``accepted``, ``finished`` and ``written`` in cycles since the
+    run began, and the counters.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -79,6 +79,12 @@ class Outputs:
     low: int
     high: int
 
+    @property
+    def pooled(self) -> int:
+        """Pixels of which the largest is an output."""
+        joined = sum(int(step.maximum.sum()) for step in self.rounds)
+        return 1 + joined // max(1, len(self.bias))
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:

@@ -78,8 +78,8 @@ class Row:
 class NetworkLayer:
     """A layer within a network, fields as of `Row`.
 
-    Cycles last until the next layer is accepted. PEs still work on entries of a layer then, so the utilization (products
-    of a nonzero weight and a nonzero activation over PEs x cycles) of a layer alone can exceed 1.
+    Cycles last until the next layer is accepted. PEs still work on entries of a layer then, so the utilization
+    (products of a nonzero weight and a nonzero activation over PEs x cycles) of a layer alone can exceed 1.
     """
 
     layer: str
@@ -257,8 +257,8 @@ def _busy(result: Result) -> int:
 def _lost(useful: int, pes: int, taken: int, counters: dict[str, int]) -> dict[str, float]:
     """Shares of the multiplier cycles.
 
-    padding : entries that only bridge rows. starved : no entry to multiply. `starved` counts what was idle for any reason: full queues of other PEs
-    (the counter `blocked`), empty queues, start and end.
+    padding : entries that only bridge rows. starved : no entry to multiply. `starved` counts
+    what was idle for any reason: full queues of other PEs (the counter `blocked`), empty queues, start and end.
     """
     slots = pes * taken
     return {
