@@ -144,7 +144,7 @@ def _tiles(output: Output, facts: Facts) -> None:
     if facts["tile_bytes"]:
         _paragraph(
             output,
-            f"{facts['tile_bytes']:,} bytes of weights are streamed in for each sample; with all of them in the memories "
+            f"{facts['tile_bytes']:,} bytes of weights are streamed in for each sample; with all in the memories "
             f"it would take {facts['cycles']['resident']:,} cycles.",
         )
 

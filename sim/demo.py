@@ -133,7 +133,7 @@ def demonstrate(
     with clock.step("compile", f"Compiling for {params.pes} PEs"):
         source = load_source(str(run.folder))
         save(compile_graph(source.graph, params, source.calibration), image_path)
-        image = load(image_path).chain  # the file is what is verified
+        image = load(image_path).only  # the file is what is verified
     with clock.step("verilog", "Writing the Verilog"):
         write_files(folder / "rtl", verilog_files(params))
     picked, left_out = _choose(run, samples, seed, engine)

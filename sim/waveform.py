@@ -59,7 +59,7 @@ def network(params: Params, options: Options) -> tuple[Image, Any]:
     wide = np.zeros((32, 8), np.float32)
     wide[0::2], wide[1, 4] = weight, 3
     graph = dense_graph([Dense("layer", wide)])
-    return compile_graph(graph, params, x, options).chain, x
+    return compile_graph(graph, params, x, options).only, x
 
 
 def record() -> dict[str, list[int]]:

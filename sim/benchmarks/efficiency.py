@@ -173,7 +173,7 @@ def measure(
 
 def measure_case(case: Case, params: Params, seed: int, hardware: str | None, options: Options = DEFAULT) -> Row:
     """One layer. The batch calibrates, so that the compiler sees which inputs are dense."""
-    image = compile_graph(case.graph, params, case.x, options).chain
+    image = compile_graph(case.graph, params, case.x, options).only
     if not image.layers[0].exact:
         raise InputError(f"{case.shape.name}: the weights were not kept exactly; give the array a wider codebook")
     model, result, differences = _run(image, case.x, hardware, seed)

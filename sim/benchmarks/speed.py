@@ -191,7 +191,7 @@ def _cycle_model(bench: _Bench, params: Params, scale: int, seed: int) -> None:
     cycles, seconds = 0, 0.0
     for shape in NINE:
         case = make_case(shape, seed, scale=scale)
-        run = prepared(compile_graph(case.graph, params, case.x).chain, case.x)
+        run = prepared(compile_graph(case.graph, params, case.x).only, case.x)
 
         def rate(run: Callable[[], int] = run) -> float:
             nonlocal cycles, seconds
@@ -208,7 +208,7 @@ def _cycle_model(bench: _Bench, params: Params, scale: int, seed: int) -> None:
 
 def _rtl(bench: _Bench, params: Params, case: Case) -> None:
     """Build, build from the cache, and the rate of a run, in itself and with everything around it."""
-    image = compile_graph(case.graph, params, case.x).chain
+    image = compile_graph(case.graph, params, case.x).only
     bench.row(f"simulator build, {params.pes} PEs", lambda: _seconds(lambda: build(params), 1), "s", 60.0)
     bench.row("simulator build, cached", lambda: _seconds(lambda: build(params), 1), "s")
     name = f"RTL {params.pes} PEs, {case.shape.name}"

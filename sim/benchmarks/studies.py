@@ -150,7 +150,7 @@ def _point(
 ) -> Point:
     cycles, counters, bits = 0, dict.fromkeys(("padding", "starved"), 0), 0
     for block in row_blocks(case, params):
-        image = compile_graph(block.graph, params, block.x, preset_options(name)).chain
+        image = compile_graph(block.graph, params, block.x, preset_options(name)).only
         model = engines.run(image, block.x, engine="cycles")
         if hardware:
             _check(image, block, model, hardware, f"{case.shape.name} on {params.pes} PEs")
@@ -173,7 +173,7 @@ def _check(image: Image, block: Case, model: engines.Result, hardware: str, wher
 def _widths(case: Case, params: Params, name: str) -> list[Point]:
     """Reads of the weight memory for each width of its word; cycles do not depend on it (one read a cycle suffices)."""
     base = _point("width", case, params, name, 8, {}, None)
-    image = compile_graph(case.graph, params, case.x, preset_options(name)).chain
+    image = compile_graph(case.graph, params, case.x, preset_options(name)).only
     counts = column_counts(image)
     points = []
     for width in WIDTHS:

@@ -132,7 +132,7 @@ def measure(
     for name, trained in runs.items():
         progress(f"{name} on {params.pes} PEs")
         graph = from_module(trained.module, trained.example_inputs).graph
-        image = compile_graph(graph, params, trained.calibration).chain
+        image = compile_graph(graph, params, trained.calibration).only
         test, validation = trained.test, trained.dataset.validation
         chosen = np.random.default_rng(seed).permutation(len(test))[:samples]
         if not len(chosen):

@@ -279,7 +279,8 @@ def read_log(path: Path, groups: int) -> WriteLog:
 
 def _split(log: WriteLog, image: Image, layers: Sequence[Layer], parts: list[Chunk], bus: bool) -> list[WriteLog]:
     """The writes of each run; what the host wrote before it through the same port is left out."""
-    at, pieces = 0, []
+    at = 0
+    pieces: list[WriteLog] = []
     for number, chunk in enumerate(parts):
         at += len(chunk.inputs) if bus else 0
         end = at + chunk.count * sum(layer.lines.size for layer in layers) if number + 1 < len(parts) else None

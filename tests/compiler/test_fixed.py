@@ -255,7 +255,7 @@ def test_compiling_goes_all_the_way(rng: np.random.Generator) -> None:
     weight = rng.integers(-7, 8, (30, 40)) * (rng.random((30, 40)) < 0.2)
     bias = rng.integers(-100, 100, 30)
     x = rng.integers(-32768, 32768, (4, 40)).astype(np.int16)
-    image = compile_graph(dense_graph([linear(weight, bias, "relu")]), PARAMS, x).chain
+    image = compile_graph(dense_graph([linear(weight, bias, "relu")]), PARAMS, x).only
     [result] = golden.run(decode(image), x, PARAMS.acc_bits)
     sums = np.maximum(x.astype(np.int64) @ weight.T + bias, 0)
     assert image.layers[0].exact

@@ -151,7 +151,7 @@ def test_ablation_ends_at_the_balanced_array_one_change_a_row(seed) -> None:
 def test_the_prepared_model_gives_the_cycles_of_the_whole_run(seed) -> None:
     for name in ("Alex-8", "NT-LSTM"):
         case = make_case(choose([name])[0], seed, scale=SCALE)
-        image = compile_graph(case.graph, preset("BALANCED_8"), case.x).chain
+        image = compile_graph(case.graph, preset("BALANCED_8"), case.x).only
         whole = engines.run(image, case.x, engine="cycles")
         run = prepared(image, case.x)
         assert [run(), run()] == [whole.cycles - whole.drain_cycles] * 2

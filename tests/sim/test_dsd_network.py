@@ -42,7 +42,7 @@ def test_a_dsd_trained_network_is_bit_exact_on_the_array(tmp_path: Path) -> None
     assert report["stages"][2]["layers"][0]["density"] > 0.85  # but for pixels that are never set
     trained = load_run(tmp_path / "run")
     graph = from_module(trained.module, trained.example_inputs).graph
-    image = compile_graph(graph, PARAMS, trained.calibration).chain
+    image = compile_graph(graph, PARAMS, trained.calibration).only
 
     golden = run(image, trained.test_inputs)
     right = (golden.value.argmax(1) == trained.test_labels).mean()
