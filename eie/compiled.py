@@ -11,18 +11,18 @@ from eie.output import Output
 if TYPE_CHECKING:
     from compiler.lower.quantize import NodeReport
 
-__all__ = ["host_lines", "show_compiled"]
+__all__ = ["form", "host_lines", "show_compiled"]
 
 
 def show_compiled(output: Output, target: Path, facts: dict[str, Any], reports: Sequence[NodeReport]) -> None:
     """Layers on the array, operators on the host, and what quantization did; `facts` as `sim.describe.describe`."""
     if facts["layers"]:
         output.table(
-            ("layer", "shape", "activation", "nonzeros", "density", "padding", "shift", "exact"),
+            ("layer", "makes", "tile", "nonzeros", "density", "padding", "exact"),
             [
                 (
-                    layer["name"], f"{layer['inputs']}x{layer['outputs']}", layer["activation"], layer["nonzeros"],
-                    layer["density"], layer["padding"], layer["shift"], layer["exact"],
+                    layer["name"], form(layer["makes"]), form(layer["tile"]), layer["nonzeros"], layer["density"],
+                    layer["padding"], layer["exact"],
                 )
                 for layer in facts["layers"]
             ],
@@ -30,10 +30,10 @@ def show_compiled(output: Output, target: Path, facts: dict[str, Any], reports: 
     for line in host_lines(facts):
         output.note(f"eie: {line}")
     if facts["tile_bytes"]:
-        streamed = [layer["name"] for layer in facts["layers"] if layer["tiles"]]
+        streamed = [layer["name"] for layer in facts["layers"] if layer["streamed"]]
         output.note(
-            f"eie: {', '.join(streamed)}: larger than the memories, so {facts['tile_bytes']:,} bytes of tiles are "
-            f"streamed in for each vector: {facts['cycles']['model']:,} cycles for one without zeros, "
+            f"eie: {', '.join(streamed)}: larger than the memories, so {facts['tile_bytes']:,} bytes of weights are "
+            f"streamed in for each sample: {facts['cycles']['model']:,} cycles for one without zeros, "
             f"{facts['cycles']['resident']:,} if all were resident"
         )
     for line in _rounding(facts, reports):
@@ -42,6 +42,12 @@ def show_compiled(output: Output, target: Path, facts: dict[str, Any], reports: 
     its = " its layers as" if facts["host"] else ""  # weights of the host are in neither figure
     ratio = "" if facts["ratio"] is None else f", {facts['ratio']:.1f} times smaller than{its} dense float32"
     output.text(f"{target}: {size}{ratio}; hash {facts['hash']}")
+
+
+def form(shape: Sequence[int]) -> str:
+    """A shape as text, without axes of size 1 behind the channels."""
+    kept = shape[:1] if all(size == 1 for size in shape[1:]) else shape
+    return "x".join(map(str, kept))
 
 
 def host_lines(facts: dict[str, Any]) -> list[str]:

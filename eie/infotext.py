@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from eie.compiled import host_lines
+from eie.compiled import form, host_lines
 from eie.output import Output
 from eie.tables import width
 
@@ -22,22 +22,21 @@ def show_short(output: Output, file: Path, facts: Facts) -> None:
     if layers:
         rows: list[tuple[object, ...]] = [
             (
-                layer["name"], f"{layer['inputs']}x{layer['outputs']}", layer["activation"], layer["nonzeros"],
-                100 * layer["density"], -(-sum(layer["bits"].values()) // 8), layer["cycles"]["model"],
+                layer["name"], form(layer["makes"]), layer["nonzeros"], "x".join(map(str, layer["tile"])),
+                -(-sum(layer["bits"].values()) // 8), layer["cycles"]["model"], 100 * layer["utilization"],
             )
             for layer in layers
         ]  # fmt: skip
         if len(layers) > 1:
             nonzeros = sum(layer["nonzeros"] for layer in layers)
-            weights = sum(layer["inputs"] * layer["outputs"] for layer in layers)
             size = -(-sum(facts["bits"].values()) // 8)
-            rows.append(("all", "", "", nonzeros, 100 * nonzeros / weights, size, facts["cycles"]["model"]))
-        output.table(("layer", "shape", "activation", "nonzeros", "density %", "bytes", "cycles"), rows)
+            rows.append(("all", "", nonzeros, "", size, facts["cycles"]["model"], 100 * facts["utilization"]))
+        output.table(("layer", "makes", "nonzeros", "tile", "bytes", "cycles", "utilization %"), rows)
         fullest = max(facts["memories"], key=lambda memory: memory["used"] / memory["words"])
         _paragraph(
             output,
-            f"{facts['ratio']:.1f} times smaller than dense float32. Cycles are those of one vector without zeros; "
-            f"zeros among the activations take none. Fullest memory: {fullest['name']}, "
+            f"{facts['ratio']:.1f} times smaller than dense float32. Cycles are those of one sample without zeros; "
+            f"utilization is products of nonzeros over PEs x cycles. Fullest memory: {fullest['name']}, "
             f"{100 * fullest['used'] / fullest['words']:.0f}% used.",
         )
     _tiles(output, facts)
@@ -66,8 +65,8 @@ def show_all(output: Output, file: Path, facts: Facts) -> None:
     _bounds(output, facts)
     _paragraph(
         output,
-        f"One vector without zeros takes {facts['cycles']['model']:,} cycles (entries / PEs: "
-        f"{facts['cycles']['ideal']:,}); zeros among the activations take none.",
+        f"One sample without zeros takes {facts['cycles']['model']:,} cycles (products / PEs: "
+        f"{facts['cycles']['ideal']:,}); zeros among the activations take less.",
     )
     _tiles(output, facts)
 
@@ -75,7 +74,7 @@ def show_all(output: Output, file: Path, facts: Facts) -> None:
 def _heading(output: Output, file: Path, facts: Facts) -> None:
     _paragraph(
         output,
-        f"{file}: {facts['inputs']} inputs, {facts['outputs']} outputs, {facts['params']['pes']} PEs, "
+        f"{file}: {form(facts['input_shape'])} in, {form(facts['output_shape'])} out, {facts['params']['pes']} PEs, "
         f"hash {facts['hash']}",
     )
     for line in host_lines(facts):
@@ -86,14 +85,15 @@ def _heading(output: Output, file: Path, facts: Facts) -> None:
 def _layers(output: Output, facts: Facts) -> None:
     output.table(
         (
-            "layer", "in", "out", "activation", "nonzeros", "density", "padding", "in 2^", "weight 2^", "shift",
-            "out 2^", "exact", "folded", "rows split", "tiles",
+            "layer", "reads", "makes", "limits", "nonzeros", "copies", "padding", "out 2^", "exact", "tile", "tiles",
+            "segments", "streamed", "utilization",
         ),
         [
             (
-                layer["name"], layer["inputs"], layer["outputs"], layer["activation"], layer["nonzeros"],
-                layer["density"], layer["padding"], layer["input_exponent"], layer["weight_exponent"], layer["shift"],
-                layer["output_exponent"], layer["exact"], layer["fold"], layer["split_rows"], layer["tiles"],
+                layer["name"], " ".join(map(form, layer["reads"])), form(layer["makes"]),
+                " … ".join(map(str, layer["limits"])), layer["nonzeros"], layer["copies"], layer["padding"],
+                layer["output_exponent"], layer["exact"], "x".join(map(str, layer["tile"])), layer["tiles"],
+                layer["segments"], layer["streamed"], layer["utilization"],
             )
             for layer in facts["layers"]
         ],
@@ -108,7 +108,7 @@ def _bits(output: Output, facts: Facts) -> None:
         [
             (
                 layer["name"], *(layer["bits"][part] for part in parts), sum(layer["bits"].values()),
-                (layer["inputs"] + 1) * layer["outputs"] * 32,
+                layer["dense_float32_bits"],
             )
             for layer in facts["layers"]
         ]
@@ -121,11 +121,11 @@ def _bounds(output: Output, facts: Facts) -> None:
     layers = facts["layers"]
     output.table(
         (
-            "layer", "bits of largest sum", "accumulator bits", "entries / PEs", "busiest PE", "cycles",
+            "layer", "bits of largest sum", "accumulator bits", "products / PEs", "busiest PE", "cycles",
             "cycles, all resident",
         ),
         [(layer["name"], layer["bound_bits"], layer["acc_bits"], *layer["cycles"].values()) for layer in layers],
-        title="Bounds: sums on any input, cycles of one vector without zeros",
+        title="Bounds: sums on any input, cycles of one sample without zeros",
     )  # fmt: skip
     output.table(
         (
@@ -144,7 +144,7 @@ def _tiles(output: Output, facts: Facts) -> None:
     if facts["tile_bytes"]:
         _paragraph(
             output,
-            f"{facts['tile_bytes']:,} bytes of tiles are streamed in for each vector; with all weights in the memories "
+            f"{facts['tile_bytes']:,} bytes of weights are streamed in for each sample; with all in the memories "
             f"it would take {facts['cycles']['resident']:,} cycles.",
         )
 

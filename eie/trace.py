@@ -15,15 +15,15 @@ __all__ = ["write_trace"]
 
 
 def write_trace(result: NetworkResult, folder: Path) -> list[Path]:
-    """Write ``layer_NN.npy`` (int16 (batch, *shape), neuron order) and ``trace.json``; returns their paths.
+    """Write ``layer_NN.npy`` (int16 (batch, *shape)) and ``trace.json``; returns their paths.
 
-    ``trace.json`` names the layers, those of the host among them, and, for an engine that has cycles, holds for each
-    image, vector and layer the layer record: ``accepted``, ``finished`` and ``written`` in cycles since the run began,
-    and the counters.
+    ``trace.json`` names the values, those of the host among them, and, for an engine that has cycles, holds for each
+    image, run of the array and layer the layer record: ``accepted``, ``finished`` and ``written`` in cycles since the
+    run began, and the counters.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    names = [layer.name for layer in result.layers if layer.name in result.values]
+    names = [name for name in result.saturated if name in result.values]
     for number, name in enumerate(names):
         buffer = io.BytesIO()
         np.save(buffer, result.values[name])

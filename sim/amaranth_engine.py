@@ -18,8 +18,17 @@ from hw.layouts import Memory, fields, record
 from hw.params import LANES
 from sim.golden_array import Layer
 from sim.program import (
-    SimulationError, WriteLog, chunks, cycle_limit, joined, layer_records, layer_values, layer_words, record_numbers,
-    refill_stream, words,
+    SimulationError,
+    WriteLog,
+    chunks,
+    cycle_limit,
+    joined,
+    layer_records,
+    layer_values,
+    layer_words,
+    record_numbers,
+    refill_stream,
+    words,
 )  # fmt: skip
 
 __all__ = ["run_amaranth"]

@@ -54,7 +54,9 @@ def random_params(rng: np.random.Generator, max_pes: int = 16) -> Params:
 def random_options(rng: np.random.Generator) -> Options:
     """Mostly those that the compiler has of itself."""
     return Options(
-        balanced=bool(rng.random() < 0.7), skip_empty=bool(rng.random() < 0.8), fragments=int(rng.choice([1, 2, 4, 8, 8]))
+        balanced=bool(rng.random() < 0.7),
+        skip_empty=bool(rng.random() < 0.8),
+        fragments=int(rng.choice([1, 2, 4, 8, 8])),
     )
 
 
@@ -103,7 +105,10 @@ def _random_segment(
     density = float(rng.choice([0.0, 0.02, 0.1, 0.3, 1.0], p=[0.04, 0.26, 0.3, 0.3, 0.1]))
     shape = (channels, *kernel, form.channels)
     codes = rng.integers(1, len(book), shape) * (rng.random(shape) < density)
-    pair = (lambda low, high: (int(rng.integers(low, high)), int(rng.integers(low, high))))  # fmt: skip
+
+    def pair(low: int, high: int) -> tuple[int, int]:
+        return int(rng.integers(low, high)), int(rng.integers(low, high))
+
     return segment_of(
         source, codes.astype(np.uint8), book, stride=(1, 1) if whole else pair(1, 3),
         dilation=pair(1, 3) if not whole and rng.random() < 0.3 else (1, 1), origin=(0, 0) if whole else pair(-2, 2),

@@ -247,8 +247,9 @@ def _report(
 
     values, times = compare(result, golden), compare(result, model)
     entries = sum(layer.counters["entries"] for layer in result.layers)
+    useful = entries - sum(layer.counters["padding"] for layer in result.layers)
     cycles = result.cycles or 0
-    dense_bytes = sum((layer.inputs + 1) * layer.outputs for layer in image.layers) * 4
+    dense_bytes = sum(layer.products + image.maps[layer.result].channels for layer in image.layers) * 4
     stored_bytes = image_bytes(image)
     accuracy = _accuracies(run, picked, result, golden, every)
     loss = 100 * ((accuracy["compressed"]["held_out"] or 0) - (accuracy["golden"]["held_out"] or 0))
@@ -260,7 +261,7 @@ def _report(
         "held_out": len(picked.labels),
         "accuracy": accuracy,
         "size": {
-            "weights": sum(layer.inputs * layer.outputs for layer in image.layers),
+            "weights": sum(layer.products for layer in image.layers),
             "nonzeros": sum(layer.nonzeros for layer in image.layers),
             "dense_float32_bytes": dense_bytes,
             "stored_bytes": stored_bytes,
@@ -272,7 +273,7 @@ def _report(
             "per_inference": cycles / len(picked.chosen),
             "microseconds_at_800_mhz": cycles / len(picked.chosen) / EIE_MHZ,
             "entries": entries,
-            "utilization": entries / (image.params.pes * cycles) if cycles else 0.0,
+            "utilization": useful / (image.params.pes * cycles) if cycles else 0.0,
         },
         "layers": result.asdict()["layers"],
         "compared": {"values": values.asdict(), "cycles": times.asdict()},

@@ -67,7 +67,8 @@ def describe(network: Network) -> dict[str, Any]:
         "bits": stored,
         "dense_float32_bits": dense,
         "ratio": dense / sum(stored.values()) if dense else None,
-        "cycles": _sums(facts, "cycles", ("ideal", "busiest", "model", "resident")),
+        "cycles": (taken := _sums(facts, "cycles", ("ideal", "busiest", "model", "resident"))),
+        "utilization": sum(fact["useful"] for fact in facts) / max(1, network.params.pes * taken["model"]),
         "tile_bytes": sum(fact["tile_bytes"] for fact in facts),
         "memories": _most_used(facts),
     }  # fmt: skip
@@ -102,7 +103,8 @@ def describe_image(image: Image) -> dict[str, Any]:
       multipliers that take one weight each cycle, on inputs without zeros; ``codes`` and ``int16`` in storage
       against every weight stored as its code, and as a 16-bit number.
 
-    ``memories`` : used and available words. ``bits``, ``cycles`` : sums over the layers.
+    ``memories`` : used and available words. ``bits``, ``cycles`` : sums over the layers. ``useful`` : products of a
+    nonzero weight and a nonzero activation.
     """
     params = image.params
     stored, golden_layers = columns(image), decode(image)
@@ -130,6 +132,8 @@ def describe_image(image: Image) -> dict[str, Any]:
                 "limits": [steps[0].low, steps[0].high],
                 "maximum": bool(steps[0].maximum),
                 "products": layer.products,
+                "density": layer.nonzeros / max(1, _weights(image, layer, mine[0])),
+                "dense_float32_bits": (_weights(image, layer, mine[0]) + result.channels) * FLOAT_BITS,
                 "nonzeros": layer.nonzeros,
                 "copies": (layer.entries - layer.padding) / layer.nonzeros if layer.nonzeros else 1.0,
                 "padding": layer.padding,
@@ -145,10 +149,10 @@ def describe_image(image: Image) -> dict[str, Any]:
                 "streamed": sum(step.refill for step in steps),
                 "cycles": cycle,
                 "utilization": work[number] / (params.pes * times[number]) if times[number] else 0.0,
-                "break_even": _break_even(image, layer, bits, cycle),
+                "break_even": _break_even(image, layer, _weights(image, layer, mine[0]), bits, cycle),
             }
         )
-    dense = sum(_weights(image, layer) + image.maps[layer.result].channels for layer in image.layers) * FLOAT_BITS
+    dense = sum(layer["dense_float32_bits"] for layer in layers)
     parts = {part: sum(layer["bits"][part] for layer in layers) for part in PARTS}
     return {
         "hash": image.identity,
@@ -161,6 +165,7 @@ def describe_image(image: Image) -> dict[str, Any]:
         "dense_float32_bits": dense,
         "ratio": dense / sum(parts.values()),
         "cycles": {key: sum(layer["cycles"][key] for layer in layers) for key in layers[0]["cycles"]},
+        "useful": sum(work),
         "tile_bytes": image.tiles.nbytes,
         "memories": _memories(image),
     }
@@ -176,10 +181,10 @@ def image_bytes(image: Image) -> int:
     return -(-bits // 8)
 
 
-def _weights(image: Image, layer: LayerInfo) -> int:
-    """Weights of the dense layer: its products, each used at every pixel of the result."""
+def _weights(image: Image, layer: LayerInfo, decoded: Layer) -> int:
+    """Weights of the dense layer: its products, each used at every pixel before pooling."""
     result = image.maps[layer.result]
-    return max(layer.nonzeros, -(-layer.products // (result.height * result.width)))
+    return max(layer.nonzeros, -(-layer.products // (result.height * result.width * decoded.outputs.pooled)))
 
 
 def _busy(image: Image, stored: Sequence[StepColumns]) -> list[int]:
@@ -239,9 +244,10 @@ def _times(image: Image, layers: Sequence[Layer], streamed: bool = True) -> tupl
     return [end - record["accepted"] for end, record in zip(ends, records, strict=True)], work
 
 
-def _break_even(image: Image, layer: LayerInfo, bits: dict[str, int], cycle: dict[str, int]) -> dict[str, float]:
+def _break_even(
+    image: Image, layer: LayerInfo, weights: int, bits: dict[str, int], cycle: dict[str, int]
+) -> dict[str, float]:
     params = image.params
-    weights = _weights(image, layer)
     density = layer.nonzeros / weights if weights else 0.0
     dense_cycles = -(-layer.products // params.pes)
     overhead = bits["pointers"] + bits["codebook"]

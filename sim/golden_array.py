@@ -79,6 +79,12 @@ class Outputs:
     low: int
     high: int
 
+    @property
+    def pooled(self) -> int:
+        """Pixels of which the largest is an output."""
+        joined = sum(int(step.maximum.sum()) for step in self.rounds)
+        return 1 + joined // max(1, len(self.bias))
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:
@@ -141,7 +147,8 @@ def word_lines(step: Step, lines: int) -> Int:
     tile_y, tile_x = (axis.reshape(-1, 1) for axis in np.indices((step.tiles_y, step.tiles_x), np.int64))
     row, line = np.divmod(np.arange(lines, dtype=np.int64), max(1, step.row_lines))
     first = step.destination + tile_y * step.tile_lines + tile_x * step.column_lines
-    return first + row * step.row_pitch + line
+    places: Int = first + row * step.row_pitch + line
+    return places
 
 
 def run_layers(
@@ -176,14 +183,14 @@ def _run_layer(layer: Layer, vectors: NDArray[np.int16], acc_bits: int) -> tuple
     for first in range(0, batch, samples):
         part = vectors[first : first + samples]
         for tile in range(0, tiles, together):
-            raw = 0
+            raw: Int = np.zeros((), np.int64)
             for segment, (address, inside) in zip(layer.segments, places, strict=True):
                 x = _window(segment.step, part, address[tile : tile + together], inside[tile : tile + together])
                 if layer.maximum:
                     raw = np.maximum(raw, _largest(segment.weight, x, bool(segment.step.dense)))
                 else:
                     raw = raw + _product(segment.weight, x)
-            result, clipped = _finish(outputs, np.asarray(raw), acc_bits)
+            result, clipped = _finish(outputs, raw, acc_bits)
             shape = (len(result), len(part), -1)
             words[first : first + samples, tile : tile + together, outputs.place] = np.moveaxis(
                 result.reshape(shape), 0, 2

@@ -108,12 +108,11 @@ def refill_stream(image: Image, count: int) -> NDArray[np.uint8]:
     for _, steps in hardware_layers(image):
         begin = at
         for step in steps:
-            last = not step.refill
-            while not last:
+            more = bool(step.refill)
+            while more:
                 header = int.from_bytes(image.tiles[at].tobytes(), "little")
-                size, last = (
-                    header >> places[name][0] & ((1 << places[name][1]) - 1) for name in ("words", "last")
-                )  # fmt: skip
+                size, last = (header >> places[name][0] & ((1 << places[name][1]) - 1) for name in ("words", "last"))
+                more = not last
                 at += 1 + size
         parts.append(np.tile(image.tiles[begin:at], (count, 1)))
     return np.concatenate(parts)

@@ -183,7 +183,8 @@ def run(
         raise InputError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
     raw, clipped = check_input(image, x)
     layers = decode(image)  # refuses entries that contradict their layer, before they reach the array
-    kept, records, cut = None, [], False
+    kept, cut = None, False
+    records: list[list[dict[str, int]]] = []
     stats: list[LayerStats] = []
     if engine == "golden":
         values, saturated = _golden(image, layers, raw)

@@ -22,6 +22,8 @@ from compiler.options import Options
 from hw.core import Core
 from hw.params import Params, preset
 from sim.amaranth_engine import run_amaranth
+from sim.decode import decode
+from sim.run import check_input
 
 __all__ = ["BROADCAST", "STAGES", "draw", "network", "record"]
 
@@ -62,11 +64,13 @@ def network(params: Params, options: Options) -> tuple[Image, Any]:
 
 def record() -> dict[str, list[int]]:
     """Values of `STAGES` from the cycle before the first column is broadcast to the one after the last sum."""
-    params = preset("BALANCED_2").replace(fragments=1)
-    image, x = network(params, Options(balanced=False))
+    image, x = network(preset("BALANCED_2"), Options(balanced=False, fragments=1))
     cycles: list[dict[str, int]] = []
     run_amaranth(
-        image, x, watch=lambda core, get: cycles.append({name: int(see(core, get)) for name, see in STAGES.items()})
+        image,
+        check_input(image, x)[0],
+        decode(image),
+        watch=lambda core, get: cycles.append({name: int(see(core, get)) for name, see in STAGES.items()}),
     )
     first = next(n for n, cycle in enumerate(cycles) if cycle[BROADCAST])
     last = max(n for n, cycle in enumerate(cycles) if cycle["column done with this sum"])

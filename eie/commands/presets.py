@@ -7,7 +7,7 @@ import click
 from eie.options import example, json_option
 from eie.output import Output
 
-COLUMNS = ("pes", "rows", "weight_words", "queue_depth", "index_bits", "code_bits", "acc_bits", "fold", "fragments")
+COLUMNS = ("pes", "rows", "weight_words", "queue_depth", "index_bits", "code_bits", "acc_bits")
 
 
 @click.command(epilog=example("eie presets", "eie presets --json"))

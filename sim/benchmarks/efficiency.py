@@ -6,13 +6,11 @@ hardware and cycle model in every field.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import InputError
@@ -23,7 +21,6 @@ from hw.params import Params
 from sim import run as engines
 from sim.benchmarks.layers import Case, Shape, make_case
 from sim.compare import compare
-from sim.decode import decode
 from sim.run import Result
 
 __all__ = [
@@ -44,7 +41,7 @@ ENGINES = ("cycles", "rtl", "amaranth")
 MHZ = 800
 """Clock that cycles are scaled with for a comparison with the publication; not a claim about this design."""
 
-DRAIN_SLACK = 64  # cycles by which the exposed write-back may be longer than one output a cycle and group
+DRAIN_SLACK = 64  # cycles by which the exposed write-back may be longer than one word of the output table a cycle
 
 
 @dataclass(frozen=True)
@@ -81,8 +78,8 @@ class Row:
 class NetworkLayer:
     """A layer within a network, fields as of `Row`.
 
-    Cycles last until the next layer is accepted. PEs still work on entries of a layer then, so there is no efficiency
-    of a layer: ideal over these cycles can exceed 1.
+    Cycles last until the next layer is accepted. PEs still work on entries of a layer then, so the utilization
+    (products of a nonzero weight and a nonzero activation over PEs x cycles) of a layer alone can exceed 1.
     """
 
     layer: str
@@ -91,6 +88,7 @@ class NetworkLayer:
     ideal_cycles: float
     rtl_cycles: int | None
     model_cycles: int
+    utilization: float
     counters: dict[str, int]
 
 
@@ -180,8 +178,7 @@ def measure_case(case: Case, params: Params, seed: int, hardware: str | None, op
         raise InputError(f"{case.shape.name}: the weights were not kept exactly; give the array a wider codebook")
     model, result, differences = _run(image, case.x, hardware, seed)
     return _row(
-        case.shape.name, seed, case.nnz_active, params, model, result, differences, len(case.x),
-        image.layers[0].outputs, case.shape,
+        case.shape.name, seed, case.nnz_active, image, model, result, differences, len(case.x), case.shape,
     )  # fmt: skip
 
 
@@ -193,22 +190,18 @@ def measure_network(image: Image, x: NDArray[Any], name: str, hardware: str | No
     model, result, differences = _run(image, x, hardware, 1)
     measured = result or model
     raw, _ = engines.check_input(image, x)
-    inputs = [raw, *model.layer_raw[:-1]]
-    nonzeros = [
-        int(((values != 0) @ np.asarray(abs(layer.weight).sign().sum(axis=0)).reshape(-1)).sum())
-        for layer, values in zip(decode(image), inputs, strict=True)
-    ]
     pes = image.params.pes
-    rows = []
-    for number, (useful, stats) in enumerate(zip(nonzeros, measured.layers, strict=True)):
+    rows, every = [], 0
+    for number, stats in enumerate(measured.layers):
         modelled = model.layers[number].cycles or 0
+        taken = (stats.cycles if result else modelled) or 0
+        useful = stats.counters["entries"] - stats.counters["padding"]
+        every += useful
         rows.append(NetworkLayer(
             stats.name, useful, stats.counters["padding"], useful / pes, stats.cycles if result else None, modelled,
-            stats.counters,
+            useful / (pes * taken) if taken else 0.0, stats.counters,
         ))  # fmt: skip
-    whole = _row(
-        name, None, sum(nonzeros), image.params, model, result, differences, len(raw), image.layers[-1].outputs
-    )
+    whole = _row(name, None, every, image, model, result, differences, len(raw[0]))
     return rows, whole
 
 
@@ -225,15 +218,14 @@ def _row(
     name: str,
     seed: int | None,
     useful: int,
-    params: Params,
+    image: Image,
     model: Result,
     result: Result | None,
     differences: list[str],
     batch: int,
-    outputs: int,
     shape: Shape | None = None,
 ) -> Row:
-    measured = result or model
+    measured, params = result or model, image.params
     drain = measured.drain_cycles or 0
     taken, modelled = _busy(measured), _busy(model)
     counters = {key: sum(layer.counters[key] for layer in measured.layers) for key in measured.layers[0].counters}
@@ -247,7 +239,7 @@ def _row(
         model_cycles=modelled,
         efficiency=useful / params.pes / taken,
         drain_cycles=drain,
-        drain_bound=_runs(measured) * (-(-outputs // params.groups) + DRAIN_SLACK),
+        drain_bound=len(measured.records) * (image.steps[-1][-1].words + DRAIN_SLACK),
         counters=counters,
         lost=_lost(useful, params.pes, taken, counters),
         us=taken / batch / MHZ,
@@ -262,22 +254,14 @@ def _busy(result: Result) -> int:
     return (result.cycles or 0) - (result.drain_cycles or 0)
 
 
-def _runs(result: Result) -> int:
-    """Starts of the array that the batch took: each counts its time from its own beginning."""
-    begun = [vector[0]["accepted"] for vector in result.records]
-    return 1 + sum(after <= before for before, after in itertools.pairwise(begun))
-
-
 def _lost(useful: int, pes: int, taken: int, counters: dict[str, int]) -> dict[str, float]:
     """Shares of the multiplier cycles.
 
-    padding : entries that only bridge rows. starved : no entry to multiply. folded : entries of a folded
-    column whose own activation was zero. `starved` counts what was idle for any reason: full queues of other PEs
-    (the counter `blocked`), empty queues, start and end.
+    padding : entries that only bridge rows. starved : no entry to multiply. `starved` counts
+    what was idle for any reason: full queues of other PEs (the counter `blocked`), empty queues, start and end.
     """
     slots = pes * taken
     return {
         "padding": counters["padding"] / slots,
         "starved": counters["starved"] / slots,
-        "folded": (counters["entries"] - counters["padding"] - useful) / slots,
     }

@@ -30,16 +30,17 @@ def column_counts(image: Image) -> NDArray[np.int64]:
 def prepared(image: Image, raw: NDArray[np.int16]) -> Callable[[], int]:
     """A function that runs the cycle model, and nothing else.
 
-    It returns the cycles of the batch without the exposed write-back. Column counts and what is not zero are worked out
-    here, once; the model's code is compiled by its first call.
+    It returns the cycles of the batch without the exposed write-back. Column counts and nonzero activations are worked
+    out here, once; the model's code is compiled by its first call.
 
     Parameters
     ----------
     image : of a network. raw : int16 (batch, ...), as `sim.run.run` takes it; the batch must fit on chip (one run).
     """
     program = works(image)
-    memory = frames(image, check_input(image, raw)[0])
-    masks = [mask for ran in run_layers(decode(image), memory, image.params.acc_bits, masks=True) for mask in ran.masks]
+    inputs, _ = check_input(image, raw)
+    runs = run_layers(decode(image), frames(image, inputs), image.params.acc_bits, masks=True)
+    masks = [mask for ran in runs for mask in ran.masks]
 
     def run() -> int:
         times = cycles.run(image.params, program, masks)

@@ -23,6 +23,7 @@ from compiler.options import DEFAULT, Options
 from compiler.source import from_module, load
 from hw.params import Params
 from sim.compare import compare_networks
+from sim.decode import decode
 from sim.network import run_network
 
 __all__ = ["CALIBRATION", "measure"]
@@ -120,10 +121,11 @@ def _relative(outputs: NDArray[Any], floats: NDArray[Any]) -> float:
 def _multiplies(network: Network) -> dict[str, int]:
     """Multiplications of one sample with weights that are not zero, on the array and on the host."""
     array = 0
-    for node in network.graph:
-        if node.op == "Array":
-            places = math.prod(network.types[node.inputs[0]].shape[:-1])
-            array += places * sum(layer.nonzeros for layer in network.image(node).layers)
+    for image in network.images:
+        for layer in decode(image):
+            result = image.maps[layer.result]
+            pixels = result.height * result.width * layer.outputs.pooled
+            array += pixels * image.layers[layer.number].nonzeros
     return {"array_multiplies": array, "host_multiplies": _host(network.graph)}
 
 

@@ -18,20 +18,20 @@ from typing import Any
 import numpy as np
 
 from compiler.errors import EieError
-from compiler.lower.encode import encode
-from compiler.lower.pack import pack
+from compiler.lower.build import build as build_image
 from compiler.lower.partition import partition
 from compiler.lower.pipeline import compile_graph
 from compiler.lower.quantize import quantize_graph
 from hw.export import verilog_text
 from hw.params import Params, preset
-from sim import golden
 from sim import run as engines
 from sim.benchmarks.anchors import csc, matvec
 from sim.benchmarks.layers import NINE, Case, choose, make_case
 from sim.benchmarks.model import prepared
 from sim.benchmarks.peak import peak_memory
 from sim.decode import decode
+from sim.golden_array import run_layers
+from sim.program import frames
 from sim.rtl.build import build
 from sim.rtl.engine import RtlRun, run_rtl
 
@@ -172,14 +172,16 @@ def measure(
 def _compiler_and_golden(bench: _Bench, params: Params, scale: int, seed: int) -> None:
     case = make_case(choose(["VGG-6"])[0], seed, scale=scale, batch=1)
     shape = f"{case.weight.shape[1]}×{case.weight.shape[0]} at {100 * case.shape.weights:.0f} %"
-    (graph,) = partition(quantize_graph(case.graph, params, [case.x]).graph, params).chains
+    (program,) = partition(quantize_graph(case.graph, params, [case.x]).graph, params).programs
     bench.row(
-        f"encode and pack {shape}", lambda: pack(graph, encode(graph)), "s", 3.0,
+        f"encode and pack {shape}", lambda: build_image(program, params), "s", 3.0,
         anchor=("scipy.sparse.csc_array of the dense float32 matrix", csc(case.weight)),
     )  # fmt: skip
-    layers = decode(pack(graph, encode(graph)))
+    image = build_image(program, params)
+    layers = decode(image)
+    memory = frames(image, engines.check_input(image, case.x)[0])
     bench.row(
-        f"golden {shape}, one vector", lambda: golden.run(layers, case.x, params.acc_bits), "s", 3.0,
+        f"golden {shape}, one vector", lambda: list(run_layers(layers, memory, params.acc_bits)), "s", 3.0,
         anchor=matvec(case.weight, case.x[0].astype(np.float32)),
     )  # fmt: skip
 
@@ -211,15 +213,19 @@ def _rtl(bench: _Bench, params: Params, case: Case) -> None:
     bench.row("simulator build, cached", lambda: _seconds(lambda: build(params), 1), "s")
     name = f"RTL {params.pes} PEs, {case.shape.name}"
     modelled = engines.run(image, case.x, engine="cycles")
+    inputs, layers = engines.check_input(image, case.x)[0], decode(image)
+    name_of = image.maps[image.outputs[0]].name
     ran: RtlRun | None = None
 
     def whole() -> float:
         nonlocal ran
         begun = time.perf_counter()
-        ran = run_rtl(image, case.x)
+        ran = run_rtl(image, inputs, layers)
         taken = time.perf_counter() - begun
         cycles, _, _ = engines.summarize(image, ran.records)
-        if ran.records != modelled.records or not np.array_equal(ran.outputs[-1], modelled.raw):
+        if ran.records != modelled.records or not np.array_equal(
+            ran.values[name_of].reshape(modelled.raw.shape), modelled.raw
+        ):
             raise SpeedError(f"{name}: hardware and models differ, so their speed says nothing; run `eie bench eie`")
         return cycles / taken / 1e3
 

@@ -92,7 +92,7 @@ def _arrays(study: str, full: bool) -> Iterator[tuple[str, int, Params]]:
         base = preset(name)
         if study == "pes":
             # A PE of a small array needs more memory: this is a study of time, not of area.
-            roomy = base.replace(weight_words=1 << 20, rows=1024, bias_words=1 << 14)
+            roomy = base.replace(weight_words=1 << 20, rows=1024, output_words=1 << 14, descriptors=1 << 12)
             yield from ((name, pes, roomy.replace(pes=pes)) for pes in PES)
         elif study == "depth":
             yield from ((name, depth, base.replace(queue_depth=depth)) for depth in DEPTHS)
@@ -175,15 +175,13 @@ def _widths(case: Case, params: Params, name: str) -> list[Point]:
     base = _point("width", case, params, name, 8, {}, None)
     image = compile_graph(case.graph, params, case.x, preset_options(name)).only
     counts = column_counts(image)
-    fold = image.steps[0][0].fold
     points = []
     for width in WIDTHS:
         reads = 0
         for vector in case.x:
-            padded = np.zeros(len(counts) << fold, np.bool_)
-            used = min(len(vector), len(padded))
-            padded[:used] = vector[:used] != 0
-            reads += row_reads(counts, np.flatnonzero(padded.reshape(len(counts), -1).any(axis=1)), width)
+            padded = np.zeros(len(counts), np.bool_)
+            padded[: len(vector)] = vector != 0
+            reads += row_reads(counts, np.flatnonzero(padded), width)
         useful = case.nnz_active
         values = {**base.asdict(), "at": width, "speedup": None}
         bits_read = reads * width * params.entry_bits / useful

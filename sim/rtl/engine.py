@@ -24,8 +24,18 @@ from hw.layouts import Error, Memory, fields, record
 from hw.params import LANES
 from sim.golden_array import Layer
 from sim.program import (
-    Chunk, WriteLog, chunks, cycle_limit, joined, layer_records, layer_values, layer_words, map_values, output_lines,
-    record_numbers, refill_stream,
+    Chunk,
+    WriteLog,
+    chunks,
+    cycle_limit,
+    joined,
+    layer_records,
+    layer_values,
+    layer_words,
+    map_values,
+    output_lines,
+    record_numbers,
+    refill_stream,
 )  # fmt: skip
 from sim.rtl.build import Build, build, tool_environment
 from sim.rtl.fst import FstWaves
@@ -272,7 +282,8 @@ def read_log(path: Path, groups: int) -> WriteLog:
 
 def _split(log: WriteLog, image: Image, layers: Sequence[Layer], parts: list[Chunk], bus: bool) -> list[WriteLog]:
     """The writes of each run; what the host wrote before it through the same port is left out."""
-    at, pieces = 0, []
+    at = 0
+    pieces: list[WriteLog] = []
     for number, chunk in enumerate(parts):
         at += len(chunk.inputs) if bus else 0
         end = at + chunk.count * sum(layer.lines.size for layer in layers) if number + 1 < len(parts) else None
