@@ -70,7 +70,7 @@ def write(writer: Writer, graph: Chain, options: Options, around: bytes, coder: 
         write_name(writer, layer.name, before)
         before = layer.name
         writer.varint(layer.codes.shape[0])
-        writer.byte(layer.shift << 3 | layer.fold << 2 | layer.exact << 1 | ACTIVATIONS.index(layer.activation))
+        writer.byte(layer.shift << 3 | layer.exact << 1 | ACTIVATIONS.index(layer.activation))
         writer.signed(layer.weight_exponent)
         used = int(np.flatnonzero(layer.codebook).max(initial=0))
         plain.byte(used)
@@ -119,7 +119,7 @@ def read(reader: Reader, coder: str, has_around: bool) -> tuple[Chain, Options, 
         layers.append(
             QuantizedLayer(
                 name, codes, codebook, weight_exponent, bias, flags >> 3, ACTIVATIONS[flags & 1], exponent,
-                unit + (flags >> 3), bool(flags >> 1 & 1), bool(flags >> 2 & 1),
+                unit + (flags >> 3), bool(flags >> 1 & 1),
             )
         )  # fmt: skip
         sizes += _sizes(layers[-1], coded.fillers, coded.width, coded.codes, coded.positions, book_bits, bias_bits)

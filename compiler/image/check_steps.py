@@ -80,11 +80,16 @@ def _check_window(step: Step, number: int, source: MapInfo, params: Params) -> N
     _require(step.wy > 0 and step.wx > 0, f"descriptor {number}: a window of {step.wy} x {step.wx} positions")
     row = source.row_lines * params.groups
     pitches = {
+        "source": source.base * params.groups + step.y0 * row + step.x0 * source.pitch,
         "position_pitch": step.dx * source.pitch, "window_pitch": step.dy * row,
         "tile_pitch_x": step.step_x * source.pitch, "tile_pitch_y": step.step_y * row,
     }  # fmt: skip
     _exact(step, number, {
+<<<<<<< HEAD
         "source": (source.base * params.groups + step.y0 * row + step.x0 * source.pitch) & 0xFFFFFF, "vectors": source.vectors, "height": source.height,
+=======
+        "vectors": source.vectors, "height": source.height,
+>>>>>>> lower
         "width": source.width, **{name: value & 0xFFFFFF for name, value in pitches.items()},
     })  # fmt: skip
 

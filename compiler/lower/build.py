@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from compiler.image.image import Image
-from compiler.lower.encode import encode_layer
+from compiler.lower.encode import Encoded, encode_layer
 from compiler.lower.layout import Placement, input_placement, result_placement
-from compiler.lower.pack import Encoded, pack, sizes
+from compiler.lower.pack import pack, sizes
 from compiler.lower.program import Program
 from compiler.lower.tiles import Plan, plan_tiles
 from compiler.options import DEFAULT, Options

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.steps import SIGNED
-from compiler.lower.encode import EncodedLayer, row_vectors
+from compiler.lower.encode import Encoded, EncodedLayer
 from compiler.lower.stream import Buffers, Range
+from compiler.lower.tile_rows import row_vectors
 from compiler.lower.words import pack_words
 from hw.layouts import Op, descriptor, fields
 from hw.params import LANES, Params
-
-if TYPE_CHECKING:
-    from compiler.lower.pack import Encoded
 
 __all__ = ["Places", "pack_descriptors"]
 
@@ -92,15 +89,20 @@ def _window_fields(
     segment, seen = encoded.program.layers[layer.number].segments[number], layer.segments[number].window
     source = encoded.placements[segment.source]
     row = source.row_lines * params.groups  # vectors from row to row
+    y0, x0 = segment.origin
     return {
+<<<<<<< HEAD
         # Of the first position of the first window, inside the map or not: the array wraps addresses.
         "source": (
             places.bases[segment.source] * params.groups + segment.origin[0] * row + segment.origin[1] * source.pitch
         ) % (1 << 24),
+=======
+        "source": places.bases[segment.source] * params.groups + y0 * row + x0 * source.pitch,
+>>>>>>> lower
         "vectors": source.vectors,
         "wy": seen.wy, "wx": seen.wx, "dy": seen.dy, "dx": seen.dx,
         "height": source.form.height, "width": source.form.width,
-        "y0": segment.origin[0], "x0": segment.origin[1], "step_y": seen.step_y, "step_x": seen.step_x,
+        "y0": y0, "x0": x0, "step_y": seen.step_y, "step_x": seen.step_x,
         "position_pitch": seen.dx * source.pitch, "window_pitch": seen.dy * row,
         "tile_pitch_x": seen.step_x * source.pitch, "tile_pitch_y": seen.step_y * row,
     }  # fmt: skip
@@ -121,6 +123,6 @@ def _pack(rows: Sequence[Mapping[str, int]], params: Params) -> NDArray[np.uint8
     names = {name for row in rows for name in row}
     values = {name: np.array([row.get(name, 0) for row in rows], np.int64) for name in names}
     # Addresses wrap, as those of the array do.
-    for name in names & {*SIGNED, "position_pitch", "window_pitch", "tile_pitch_x", "tile_pitch_y"}:
+    for name in names & {*SIGNED, "source", "position_pitch", "window_pitch", "tile_pitch_x", "tile_pitch_y"}:
         values[name] &= (1 << widths[name]) - 1
     return pack_words(layout, values)

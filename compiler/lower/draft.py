@@ -14,18 +14,14 @@ from numpy.typing import NDArray
 from compiler.graph.integer import ARRAY_AXES
 from compiler.graph.ir import Node, Type
 from compiler.graph.segments import segment as part_of
-from compiler.lower.program import HIGH, LOW, Pair, ProgramLayer, Segment, segment_of
+from compiler.lower.draft_segments import Key, Segments, conv_part, linear_part, pair, same
+from compiler.lower.program import HIGH, LOW, ProgramLayer, Segment
 from compiler.lower.views import View, Views
 from hw.params import LANES, Params
 
 __all__ = ["Draft", "Key", "draft", "folded"]
 
 Int = NDArray[np.int64]
-Key = tuple[str, str]
-"""A value, and the order of its axes."""
-
-Segments = list[tuple[Key, Segment]]
-"""Segments, and what each reads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +77,7 @@ def draft(node: Node, views: Views, types: Mapping[str, Type], params: Params) -
         bias = np.broadcast_to(np.asarray(rest.pop("bias", 0), np.int64), (channels,)).copy()
         if node.attributes.get("activation") == "relu":
             rest["low"] = 0
-        products = sum(each.code.size if _diagonal(each) else _dense(each, node) for _, each in segments)
+        products = _products(node, segments, channels)
         layer = ProgramLayer(
             node.name, -1, tuple(each for _, each in segments), bias, shift,
             exact=bool(node.attributes.get("exact", True)), products=products * height * width, **rest,
@@ -99,7 +95,7 @@ def folded(before: Draft, node: Node, types: Mapping[str, Type], params: Params)
         return dataclasses.replace(before, nodes=nodes, layer=dataclasses.replace(layer, low=low, high=high))
     if node.op != "MaxPool" or layer.maximum or layer.pool != (1, 1) or before.axes not in ("CW", "CHW"):
         return None
-    kernel, stride = _pair(node["kernel"]), _pair(node["stride"])
+    kernel, stride = pair(node["kernel"]), pair(node["stride"])
     apart = all(step >= size for step, size in zip(stride, kernel, strict=True))
     if not apart or any(node["padding"]) or any(n > 1 for n in node["dilation"]):
         return None
@@ -137,116 +133,25 @@ def _legal(segment: Segment) -> bool:
     return small and max(map(abs, segment.origin)) < 1 << 15 and bool(len(segment.code) or not segment.starts[-1])
 
 
-def _diagonal(segment: Segment) -> bool:
-    return bool((segment.codebook[2:] == 0).all())
-
-
-def _dense(segment: Segment, node: Node) -> int:
-    groups = node.attributes.get("groups", 1)
-    inputs = int(segment.channel.max(initial=0)) + 1
-    return int((len(segment.starts) - 1) * math.prod(segment.kernel) * inputs // groups)
-
-
-def _pair(values: Sequence[int]) -> Pair:
-    """A number for each axis of a map: a sequence is a map of one row."""
-    first, second = values if len(values) == 2 else (1, values[0])
-    return int(first), int(second)
-
-
-def _weights(
-    view: View, codes: NDArray[np.uint8], codebook: NDArray[np.int16], params: Params,
-    stride: Pair = (1, 1), dilation: Pair = (1, 1), origin: Pair = (0, 0),
-) -> Segments | None:  # fmt: skip
-    """Segments of weights (outputs, rows, columns, channels of the view); None if the array has no such codebook."""
-    size = 1 << params.code_bits
-    if len(codebook) > size:
-        if codebook[size:].any() and int(codes.max()) >= size:
-            return None
-        codebook = codebook[:size]
-    book = np.zeros(size, np.int16)
-    book[: len(codebook)] = codebook
-    found: Segments = []
-    first = 0
-    for part in view.parts:
-        end = first + len(part.channels)
-        at = origin[0] - part.offset[0], origin[1] - part.offset[1]
-        made = segment_of(-1, codes[..., first:end], book, stride=stride, dilation=dilation, origin=at)
-        found.append(((part.value, part.axes), dataclasses.replace(made, channel=part.channels[made.channel])))
-        first = end
-    return found
-
-
-def _same(
-    view: View, weight: int, params: Params, kernel: Pair = (1, 1), stride: Pair = (1, 1), dilation: Pair = (1, 1),
-    origin: Pair = (0, 0),
-) -> Segments:  # fmt: skip
-    """Segments with which each channel reads itself, with one weight everywhere in its window."""
-    book = np.zeros(1 << params.code_bits, np.int16)
-    book[1] = weight
-    taps = math.prod(kernel) if weight else 0
-    found: Segments = []
-    first = 0
-    for part in view.parts:
-        count = len(part.channels)
-        counts = np.zeros(view.channels, np.int64)
-        counts[first : first + count] = taps
-        found.append(((part.value, part.axes), Segment(
-            -1, kernel, stride, dilation, (origin[0] - part.offset[0], origin[1] - part.offset[1]),
-            np.concatenate([[0], np.cumsum(counts)]), np.tile(np.arange(taps), count),
-            np.repeat(part.channels, taps), np.ones(count * taps, np.uint8), book,
-        )))  # fmt: skip
-        first += count
-    return found
+def _products(node: Node, segments: Segments, channels: int) -> int:
+    """Multiplications for a pixel, zeros among the weights counted as well."""
+    dense = [tensor.size for name, tensor in node.tensors.items() if name.startswith("codes")]
+    if not dense:
+        return sum(len(segment.code) for _, segment in segments)
+    return int(sum(dense)) + channels * sum(kind == "identity" for kind in node.attributes.get("kinds", ()))
 
 
 Found = tuple[Segments, dict[str, Any]]
 """Segments, and other fields of the layer; `shift` and `bias` for each channel or one for all."""
 
 
-def _linear_part(node: Node, name: str, views: Views, axes: str, params: Params) -> Segments | None:
-    view = views.view(name, axes)
-    if view is None:
-        return None
-    codes = node.tensors["codes"]
-    outputs = len(codes)
-    if not view.flat:
-        return _weights(view, codes.reshape(outputs, 1, 1, -1), node.tensors["codebook"], params)
-    if view.axes[0] == "C":
-        codes = codes.reshape(outputs, view.channels, view.height, view.width).transpose(0, 2, 3, 1)
-    else:
-        codes = codes.reshape(outputs, view.height, view.width, view.channels)
-    return _weights(view, codes, node.tensors["codebook"], params)
-
-
-def _conv_part(node: Node, name: str, views: Views, axes: str, params: Params) -> Segments | None:
-    view = views.view(name, axes)
-    if view is None or view.flat:
-        return None
-    codes, groups = node.tensors["codes"], node["groups"]
-    outputs, inputs, *kernel = codes.shape
-    codes = codes.reshape(outputs, inputs, *_pair(kernel)).transpose(0, 2, 3, 1)
-    if groups > 1:
-        every = np.zeros((*codes.shape[:3], view.channels), np.uint8)
-        for group, (out, read) in enumerate(
-            zip(np.split(np.arange(outputs), groups), np.split(np.arange(view.channels), groups), strict=True)
-        ):
-            every[out[0] : out[-1] + 1, :, :, read[0] : read[-1] + 1] = codes[group * len(out) : (group + 1) * len(out)]
-        codes = every
-    axes_count = len(kernel)
-    before = (0,) * (2 - axes_count) + tuple(node["padding"][:axes_count])
-    return _weights(
-        view, codes, node.tensors["codebook"], params,
-        _pair(node["stride"]), _pair(node["dilation"]), (-before[0], -before[1]),
-    )  # fmt: skip
-
-
 def _linear(node: Node, views: Views, axes: str, params: Params) -> Found | None:
-    segments = _linear_part(node, node.inputs[0], views, axes, params)
+    segments = linear_part(node, node.inputs[0], views, axes, params)
     return None if segments is None else (segments, {"shift": node["shift"], "bias": node.tensors["bias"]})
 
 
 def _conv(node: Node, views: Views, axes: str, params: Params) -> Found | None:
-    segments = _conv_part(node, node.inputs[0], views, axes, params)
+    segments = conv_part(node, node.inputs[0], views, axes, params)
     return None if segments is None else (segments, {"shift": node.tensors["shift"], "bias": node.tensors["bias"]})
 
 
@@ -256,9 +161,9 @@ def _accumulate(node: Node, views: Views, axes: str, params: Params) -> Found | 
         part = part_of(node, number)
         if part is None:
             view = views.view(name, axes)
-            found = None if view is None or view.flat else _same(view, node["weights"][number], params)
+            found = None if view is None or view.flat else same(view, node["weights"][number], params)
         else:
-            found = (_conv_part if part.op == "Conv" else _linear_part)(part, name, views, axes, params)
+            found = (conv_part if part.op == "Conv" else linear_part)(part, name, views, axes, params)
         if found is None:
             return None
         segments += found
@@ -271,22 +176,44 @@ def _add(node: Node, views: Views, axes: str, params: Params) -> Found | None:
         view = views.view(name, axes)
         if view is None or view.flat or views.shape(name) != views.shape(node.output):
             return None
-        segments += _same(view, 1, params)
+        segments += same(view, 1, params) or []
     return segments, {"shift": node["shift"]}
+
+
+def _affine(node: Node, views: Views, axes: str, params: Params) -> Found | None:
+    """A product and a sum for each channel."""
+    view = views.view(node.inputs[0], axes)
+    if view is None or view.flat or views.shape(node.inputs[0]) != views.shape(node.output):
+        return None
+    shape = views.shape(node.output)
+    scale, offset = (_by_channel(node.tensors[name], shape, axes) for name in ("scale", "offset"))
+    if scale is None or offset is None:
+        return None
+    bound = int((np.abs(scale.astype(np.int64)) << 15).max()) + max(abs(int(offset.min())), abs(int(offset.max())))
+    segments = same(view, scale, params)
+    if segments is None or bound + (1 << node["shift"]) >= 1 << (params.acc_bits - 1):  # its sums do not wrap
+        return None
+    return segments, {"shift": node["shift"], "bias": offset}
+
+
+def _by_channel(tensor: NDArray[np.generic], shape: tuple[int, ...], axes: str) -> Int | None:
+    """One number a channel, of a tensor that is broadcast over a value; None if other axes matter."""
+    whole = np.moveaxis(np.broadcast_to(tensor, shape), axes.index("C"), 0).reshape(shape[axes.index("C")], -1)
+    return whole[:, 0].astype(np.int64) if bool((whole == whole[:, :1]).all()) else None
 
 
 def _shift(node: Node, views: Views, axes: str, params: Params) -> Found | None:
     view = views.view(node.inputs[0], axes)
     if view is None or view.flat or 1 << node["left"] > HIGH:
         return None
-    return _same(view, 1 << node["left"], params), {"shift": node["right"]}
+    return same(view, 1 << node["left"], params) or [], {"shift": node["right"]}
 
 
 def _clamp(node: Node, views: Views, axes: str, params: Params) -> Found | None:
     view = views.view(node.inputs[0], axes)
     if view is None or view.flat:
         return None
-    return _same(view, 1, params), {"shift": 0, "low": node["low"], "high": node["high"]}
+    return same(view, 1, params) or [], {"shift": 0, "low": node["low"], "high": node["high"]}
 
 
 def _pool_part(node: Node, views: Views, axes: str, params: Params, weight: int) -> tuple[Segments, View] | None:
@@ -295,11 +222,11 @@ def _pool_part(node: Node, views: Views, axes: str, params: Params, weight: int)
         return None
     count = len(node["kernel"])
     before = (0,) * (2 - count) + tuple(node["padding"][:count])
-    made = _same(
-        view, weight, params, _pair(node["kernel"]), _pair(node["stride"]), _pair(node["dilation"]),
+    made = same(
+        view, weight, params, pair(node["kernel"]), pair(node["stride"]), pair(node["dilation"]),
         (-before[0], -before[1]),
     )  # fmt: skip
-    return made, view
+    return made or [], view
 
 
 def _average(node: Node, views: Views, axes: str, params: Params) -> Found | None:
@@ -327,6 +254,7 @@ def _whole(view: View, views: Views) -> bool:
 _RULES: Mapping[str, Callable[[Node, Views, str, Params], Found | None]] = {
     "Accumulate": _accumulate,
     "Add": _add,
+    "Affine": _affine,
     "AveragePool": _average,
     "Clamp": _clamp,
     "Conv": _conv,

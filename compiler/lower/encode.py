@@ -16,35 +16,15 @@ from numpy.typing import NDArray
 
 from compiler.lower.layout import Placement, Tiling, Window, window
 from compiler.lower.outputs import OutputWords, output_words
-from compiler.lower.program import Pair, ProgramLayer, Segment
+from compiler.lower.program import Pair, Program, ProgramLayer, Segment
 from compiler.lower.rows import Assignment, assign_rows
+from compiler.lower.tile_rows import Rows, row_vectors, tile_rows
 from compiler.options import Options
 from hw.params import LANES, Params
 
-__all__ = ["EncodedLayer", "EncodedSegment", "Rows", "encode_layer", "tile_rows"]
+__all__ = ["Encoded", "EncodedLayer", "EncodedSegment", "encode_layer"]
 
 Int = NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """The rows of a tile: pixels in their order, of each the pixels that it is the largest of, of each the channels.
-
-    Attributes
-    ----------
-    channel : (rows,). y, x : (rows,) pixel of the sums, within the tile.
-    vector : (rows,) vector of the result that it goes to: pixel row of the tile times vectors of a row, and in the row.
-    lane : (rows,) lane of that vector. sub : (rows,) which of the pixels that its result is the largest of.
-    group : (rows,) write-back group.
-    """
-
-    channel: Int
-    y: Int
-    x: Int
-    vector: Int
-    lane: Int
-    sub: Int
-    group: Int
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,30 +67,25 @@ class EncodedLayer:
     padding: int
 
 
-def tile_rows(layer: ProgramLayer, cut: Tiling, block: Pair, order: NDArray[np.int32], params: Params) -> Rows:
-    """The rows of a tile for one block of the result's vectors."""
-    lanes = np.arange(block[0] * LANES, block[1] * LANES)
-    lanes = lanes[order[lanes] >= 0]
-    shape = (cut.fy, cut.fx, *layer.pool, len(lanes))
-    ty, tx, qy, qx, place = (each.reshape(-1) for each in np.indices(shape))
-    lane = lanes[place]
-    in_row = tx * cut.pitch + lane // LANES - block[0]
-    return Rows(
-        channel=order[lane].astype(np.int64),
-        y=ty * layer.pool_stride[0] + qy,
-        x=tx * layer.pool_stride[1] + qx,
-        vector=ty * row_vectors(cut, block, params) + in_row,
-        lane=lane % LANES,
-        sub=qy * layer.pool[1] + qx,
-        group=in_row % params.groups,
-    )
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A program in the form that is packed.
 
+    Attributes
+    ----------
+    program : what is computed. placements : one a map.
+    layers : layers of the hardware, in order. streamed : numbers of those (of the program) whose weights are streamed.
+    """
 
-def row_vectors(cut: Tiling, block: Pair, params: Params) -> int:
-    """Vectors that a block writes for a row of a tile, whole lines."""
-    if len(cut.blocks) == 1:
-        return cut.fx * cut.pitch
-    return -(-(block[1] - block[0]) // params.groups) * params.groups
+    program: Program
+    placements: tuple[Placement, ...]
+    layers: tuple[EncodedLayer, ...]
+    streamed: frozenset[int]
+
+    @property
+    def resident(self) -> list[EncodedSegment]:
+        """Segments whose weights stay on chip."""
+        return [segment for layer in self.layers if layer.number not in self.streamed for segment in layer.segments]
 
 
 def encode_layer(

@@ -7,7 +7,6 @@ another for a line has dummies at its end.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,9 @@ from numpy.typing import NDArray
 from compiler.errors import ImageError
 from compiler.lower.program import ProgramLayer
 from compiler.lower.rows import Assignment
+from compiler.lower.tile_rows import Rows
 from hw.layouts import Join
 from hw.params import LANES, Params
-
-if TYPE_CHECKING:
-    from compiler.lower.encode import Rows
 
 __all__ = ["OutputWords", "output_words"]
 

@@ -7,7 +7,6 @@ Everything is shifted into place with whole arrays; a test compares the words wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from compiler.errors import ImageError
 from compiler.image.image import Image, LayerInfo, MapInfo
 from compiler.lower.alloc import allocate, program_lives
 from compiler.lower.descriptors import Places, pack_descriptors
-from compiler.lower.encode import EncodedLayer, EncodedSegment
+from compiler.lower.encode import Encoded, EncodedLayer, EncodedSegment
 from compiler.lower.layout import Placement
 from compiler.lower.program import Program
 from compiler.lower.stream import Buffers, Range, cut_ranges, pack_ranges
@@ -26,30 +25,9 @@ from compiler.options import Options
 from hw.layouts import output_word, pointer_block, weight_word
 from hw.params import LANES, Params
 
-__all__ = ["Encoded", "pack", "sizes"]
+__all__ = ["pack", "sizes"]
 
 Int = NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Encoded:
-    """A program in the form that is packed.
-
-    Attributes
-    ----------
-    program : what is computed. placements : one a map.
-    layers : layers of the hardware, in order. streamed : numbers of those (of the program) whose weights are streamed.
-    """
-
-    program: Program
-    placements: tuple[Placement, ...]
-    layers: tuple[EncodedLayer, ...]
-    streamed: frozenset[int]
-
-    @property
-    def resident(self) -> list[EncodedSegment]:
-        """Segments whose weights stay on chip."""
-        return [segment for layer in self.layers if layer.number not in self.streamed for segment in layer.segments]
 
 
 def sizes(encoded: Encoded, params: Params) -> dict[str, int]:

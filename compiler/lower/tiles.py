@@ -14,7 +14,7 @@ from compiler.lower.program import MapForm, Program, ProgramLayer
 from compiler.options import Options
 from hw.params import LANES, SEGMENTS, Params, ParamsError
 
-__all__ = ["Choice", "Plan", "advice", "choose_tile", "plan_tiles", "tile_choices"]
+__all__ = ["Choice", "Plan", "advice", "plan_tiles", "tile_choices"]
 
 DENSITY = 0.5
 """Share of activations that are not zero, where nothing is known."""
@@ -57,12 +57,6 @@ def tile_choices(layer: ProgramLayer, forms: Sequence[MapForm], params: Params, 
             if choice is not None:
                 found[fy, fx] = choice
     return sorted(found.values(), key=lambda choice: (choice.cycles, choice.cut.fy * choice.cut.fx))
-
-
-def choose_tile(choices: Sequence[Choice], limits: Mapping[str, float]) -> Choice | None:
-    """The fastest of the choices that takes no more than the limits; None if there is none."""
-    fitting = (choice for choice in choices if all(choice.needs[name] <= limits[name] for name in limits))
-    return next(fitting, None)
 
 
 def _sizes(size: int, groups: int) -> list[int]:

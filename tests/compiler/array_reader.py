@@ -122,7 +122,7 @@ class Reader:
                 if not (0 <= y < step["height"] and 0 <= x < step["width"]):
                     pointer += step["vectors"]
                     continue
-                address = origin + i * step["window_pitch"] + j * step["position_pitch"]
+                address = (origin + i * step["window_pitch"] + j * step["position_pitch"]) % (1 << 24)
                 for v in range(step["vectors"]):
                     self._vector(step, self.memory[(address + v) % (1 << 24)], pointer, sums)
                     pointer += 1

@@ -13,7 +13,7 @@ from compiler.image.check import check
 from compiler.lower import pack as packing
 from compiler.lower.alloc import Life, allocate, program_lives
 from compiler.lower.build import build
-from compiler.lower.program import chain_program
+from compiler.lower.program import Program, chain_program
 from hw.params import Params
 from tests.compiler.networks import network
 
@@ -58,7 +58,7 @@ def test_lines_that_are_used_again_too_early_are_refused(
     """The fault: maps die `early` layers before their last reader has run."""
     lives = packing.program_lives
 
-    def hasty(program: packing.Program) -> list[Life]:
+    def hasty(program: Program) -> list[Life]:
         return [dataclasses.replace(life, last=max(life.first, life.last - early)) for life in lives(program)]
 
     program = chain_program(network(rng, PARAMS, [16, 200, 400, 160, 320], 0.05))

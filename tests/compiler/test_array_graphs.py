@@ -12,7 +12,7 @@ from compiler.errors import ImageError
 from compiler.graph.ir import Graph, Node
 from compiler.graph.operators import make
 from compiler.graph.passes import run_passes
-from compiler.lower import draft, outputs
+from compiler.lower import draft_segments, outputs
 from compiler.lower.layout import Placement
 from compiler.options import DEFAULT, Options
 from hw.params import Params
@@ -248,8 +248,8 @@ def test_a_wrong_window_or_order_is_seen(fault: str, monkeypatch: pytest.MonkeyP
         place = Placement.place
         monkeypatch.setattr(Placement, "place", property(lambda self: place.__get__(self)[::-1]))
     else:
-        wrong = _changed(draft.segment_of, fault, lambda at: (at[0], at[1] + 1))
-        monkeypatch.setattr(draft, "segment_of", wrong)
+        wrong = _changed(draft_segments.segment_of, fault, lambda at: (at[0], at[1] + 1))
+        monkeypatch.setattr(draft_segments, "segment_of", wrong)
     assert net.run().wrong
 
 

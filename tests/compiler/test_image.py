@@ -18,22 +18,26 @@ from safetensors.numpy import load, save
 from compiler import network_file
 from compiler.errors import ImageError
 from compiler.image.check import check
-from compiler.image.image import Image, row_orders
+from compiler.image.image import Image
 from compiler.image.words import memory_words, readmemh
-from compiler.lower.encode import encode
-from compiler.lower.pack import pack
+from compiler.lower.build import build
+from compiler.lower.chain import Chain
+from compiler.lower.program import chain_program
 from compiler.network import network_of
-from hw.layouts import Memory, identity, memory_shape
+from hw.layouts import Memory, descriptor, fields, identity, memory_shape, output_word
 from hw.params import Params
 from tests.compiler.networks import SMALL, network
 
-TENSORS = ("entries", "pointers", "codebooks", "bias", "descriptors", "row_order")
+TENSORS = ("entries", "pointers", "codebooks", "table", "descriptors", "orders")
+
+
+def pack(chain: Chain) -> Image:
+    return build(chain_program(chain), chain.params)
 
 
 @pytest.fixture
 def image(rng: np.random.Generator) -> Image:
-    graph = network(rng, SMALL, [9, 10, 6], 0.4)
-    return pack(graph, encode(graph))
+    return pack(network(rng, SMALL, [9, 10, 6], 0.4))
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def same(one: Image, other: Image) -> bool:
         and np.array_equal(getattr(one, name), getattr(other, name))
         for name in TENSORS
     )
-    return arrays and one.params == other.params and one.layers == other.layers
+    return arrays and (one.params, one.layers, one.maps) == (other.params, other.layers, other.maps)
 
 
 def save_unchecked(image: Image, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,9 +76,8 @@ def test_what_is_saved_comes_back(image: Image, path: Path) -> None:
     back = read(path)
     assert same(image, back)
     assert back.identity == identity(SMALL)
-    assert (back.inputs, back.outputs) == (9, 6)
-    assert back.input_exponent == image.layers[0].input_exponent
-    assert back.output_exponent == image.layers[-1].output_exponent
+    assert (back.inputs, back.outputs, back.frame) == (image.inputs, image.outputs, image.frame)
+    assert [(each.name, each.channels) for each in back.maps] == [("input", 9), ("layer0", 10), ("layer1", 6)]
 
 
 def test_equal_images_give_equal_files(image: Image, path: Path, tmp_path: Path) -> None:
@@ -87,7 +90,7 @@ def test_a_loaded_image_is_for_the_array_it_was_made_for(path: Path) -> None:
     assert read(path, SMALL).params == SMALL
     other = SMALL.replace(queue_depth=8)
     with pytest.raises(
-        ImageError, match=r"made for \w{16}, the array is \w{16} \(queue_depth 64 here, 8 there\)"
+        ImageError, match=r"made for \w{16}, the array is \w{16} \(queue_depth 32 here, 8 there\)"
     ) as caught:
         read(path, other)
     assert identity(SMALL) in str(caught.value)
@@ -192,6 +195,14 @@ def change_header(content: bytes, change: Callable[[dict[str, Any]], None]) -> b
     return save(load(content), metadata={"eie": json.dumps(outer)})
 
 
+def layers(header: dict[str, Any]) -> Any:
+    return header["images"][0]["layers"]
+
+
+def maps(header: dict[str, Any]) -> Any:
+    return header["images"][0]["maps"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -200,7 +211,7 @@ def change_header(content: bytes, change: Callable[[dict[str, Any]], None]) -> b
         (lambda h: h.pop("images"), "the header is not"),
         (lambda h: h.update(extra=1), "the header is not"),
         (lambda h: h.update(crc32=[]), "the header is not"),
-        (lambda h: h["crc32"].pop("image.0.bias"), "image.0.bias is damaged"),
+        (lambda h: h["crc32"].pop("image.0.table"), "image.0.table is damaged"),
         (lambda h: h.update(params=7), "its parameters are not legal"),
         (lambda h: h["params"].update(pes=3), "its parameters are not legal .*power of two"),
         (lambda h: h["params"].update(pes=1 << 40), "its parameters are not legal"),
@@ -208,16 +219,43 @@ def change_header(content: bytes, change: Callable[[dict[str, Any]], None]) -> b
         (lambda h: h["params"].update(spare=3), "its parameters are not legal .*unknown parameter 'spare'"),
         (lambda h: h["params"].update(rows=128), "identity .* this kit gives"),
         (lambda h: h.update(images={}), "the list of images is not a list"),
-        (lambda h: h.update(images=[[]]), "no layers"),
-        (lambda h: h["images"][0].pop(), "shape"),
-        (lambda h: h["images"][0].append(h["images"][0][0]), "a layer name is used twice"),
-        (lambda h: h["images"][0].append(3), "a layer is described by 3"),
-        (lambda h: h["images"][0][0].pop("inputs"), "a layer is described by"),
-        (lambda h: h["images"][0][0].update(inputs="9"), "inputs of a layer is '9'"),
-        (lambda h: h["images"][0][0].update(inputs=True), "inputs of a layer is True"),
-        (lambda h: h["images"][0][0].update(inputs=9.0), r"inputs of a layer is 9\.0"),
-        (lambda h: h["images"][0][0].update(exact=1), "exact of a layer is 1"),
-        (lambda h: h["images"][0][0].update(activation="tanh"), "activation 'tanh'"),
+        (lambda h: h.update(images=[[]]), "an image is described by"),
+        (lambda h: h["images"][0].update(layers=[]), "no layers"),
+        (lambda h: h["images"][0].update(layers=3), "the list of layers is not a list"),
+        (lambda h: h["images"][0].update(frame="3"), "frame of an image is '3'"),
+        (lambda h: h["images"][0].update(frame=1 << 40), "activations: 1099511627776 words"),
+        (lambda h: h["images"][0].update(inputs=[True]), "inputs are .*expected integers"),
+        (lambda h: h["images"][0].update(inputs=[9]), r"inputs are maps \(9,\)"),
+        (lambda h: h["images"][0].update(inputs=[1]), "a layer writes an input"),
+        (lambda h: h["images"][0].update(outputs=[0]), "an output is not written"),
+        (lambda h: h["images"][0].update(outputs=[1]), "it makes .* in the graph"),
+        (lambda h: layers(h).pop(), "shape"),
+        (lambda h: layers(h).append(layers(h)[0]), "a layer name is used twice"),
+        (lambda h: layers(h).append(3), "a layer is described by 3"),
+        (lambda h: layers(h)[0].pop("result"), "a layer is described by"),
+        (lambda h: layers(h)[0].update(result="1"), "result of a layer is '1'"),
+        (lambda h: layers(h)[0].update(result=True), "result of a layer is True"),
+        (lambda h: layers(h)[0].update(result=1.0), r"result of a layer is 1\.0"),
+        (lambda h: layers(h)[0].update(result=0), "reads the map that it writes"),
+        (lambda h: layers(h)[0].update(sources=[]), "maps .1.; there are 3"),
+        (lambda h: layers(h)[0].update(sources=[0.5]), "sources are .*expected integers"),
+        (lambda h: layers(h)[0].update(sources=[2]), "before all of it is written|descriptor 0"),
+        (lambda h: layers(h)[0].update(tile_x=0), "tiles of 1 x 0 pixels"),
+        (lambda h: layers(h)[0].update(tile_x=2), "column_lines is"),
+        (lambda h: layers(h)[0].update(tile_y=2), "tile_lines is"),
+        (lambda h: layers(h)[0].update(entries=0), "entries are pointed to, it states 0"),
+        (lambda h: layers(h)[0].update(exact=1), "exact of a layer is 1"),
+        (lambda h: maps(h)[1].update(name="input"), "a map name is used twice"),
+        (lambda h: maps(h)[1].update(channels=11), "does not name each of 11 channels once"),
+        (
+            lambda h: maps(h)[1].update(base=maps(h)[0]["base"]),
+            "destination|source|lie on the same lines|not in a pixel",
+        ),
+        (lambda h: maps(h)[1].update(base=-1), "lines -1 to"),
+        (lambda h: maps(h)[1].update(height=2), "its rows take more"),
+        (lambda h: maps(h)[1].update(pitch=1), "pixels of 2 vectors, 1 apart"),
+        (lambda h: maps(h)[1].update(exponent=1 << 30), "exponent 1073741824 is out of range"),
+        (lambda h: maps(h)[0].update(exponent=5), "in the graph"),
     ],
 )
 def test_a_header_that_lies_is_refused(
@@ -229,12 +267,14 @@ def test_a_header_that_lies_is_refused(
 
 
 @pytest.mark.parametrize("huge", [1 << 20, 1 << 40, 1 << 62, 10**30])
-@pytest.mark.parametrize("name", ["inputs", "outputs", "columns", "nonzeros", "padding", "shift", "weight_exponent"])
-def test_sizes_that_lie_cost_no_memory(name: str, huge: int, path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [("layers", name) for name in ("result", "tile_y", "tile_x", "entries", "descriptors")]
+    + [("maps", name) for name in ("channels", "height", "width", "vectors", "pitch", "base", "row_lines", "lines")],
+)
+def test_sizes_that_lie_cost_no_memory(what: str, name: str, huge: int, path: Path, tmp_path: Path) -> None:
     def change(header: dict[str, Any]) -> None:
-        header["images"][0][0][name] = huge
-        if name == "inputs":
-            header["images"][0][0]["columns"] = huge
+        header["images"][0][what][0][name] = huge
 
     (tmp_path / "bad.eie").write_bytes(change_header(path.read_bytes(), change))
     tracemalloc.start()
@@ -259,25 +299,33 @@ LIES: dict[str, tuple[Callable[[Image], dict[str, Any]], str]] = {
     "more entries than memory": (
         lambda i: {"entries": np.zeros((4, 257, 10), np.uint8)}, "weights: 257 words; the array has 256"),
     "entries cut": (lambda i: {"entries": i.entries[:, :-1]}, "a pointer block leads out of the entries"),
+    "entry elsewhere": (
+        lambda i: {"entries": altered(i.entries, (0, 0), 255)}, "an entry stands (in row|at an accumulator)"),
     "pointers cut": (lambda i: {"pointers": i.pointers[:, :-1]}, "pointers have 3 words; expected 4"),
     "codebooks of other size": (lambda i: {"codebooks": i.codebooks[:, :8]}, "codebooks has shape"),
-    "bias cut": (lambda i: {"bias": i.bias[:, :-1]}, "bias has 17 words; expected 18"),
-    "bias too large": (lambda i: {"bias": altered(i.bias, (0, 0), 1 << 40)}, "a bias does not fit 40 bits"),
+    "a codebook less": (lambda i: {"codebooks": i.codebooks[:1]}, "descriptor 1: codebook 1; there are 1"),
+    "padding with a weight": (lambda i: {"codebooks": altered(i.codebooks, (1, 0), 3)}, "code 0 of a codebook"),
+    "table cut": (lambda i: {"table": i.table[:, :-1]}, "table has 15 words; expected 16|table has"),
+    "table of another array": (lambda i: {"table": i.table[:, :, :5]}, "table has shape"),
+    "frame cut": (lambda i: {"frame": i.frame - 1}, "the frame has"),
     "descriptor missing": (lambda i: {"descriptors": i.descriptors[1:]}, "descriptors has shape"),
     "descriptor of ones": (lambda i: {"descriptors": altered(i.descriptors, 0, 255)}, "a reserved bit"),
     "descriptor of another op": (
-        lambda i: {"descriptors": altered(i.descriptors, (0, 0), 15)}, "descriptor 0: op is 15"),
+        lambda i: {"descriptors": altered(i.descriptors, (0, 0), i.descriptors[0, 0] | 15)},
+        "descriptor 0: op is 15"),
     "tiles that nobody asks for": (lambda i: {"tiles": np.zeros((1, 16), np.uint8)}, "tiles that no descriptor uses"),
     "tiles of other width": (lambda i: {"tiles": np.zeros((0, 8), np.uint8)}, "tiles has shape"),
     "no end": (lambda i: {"descriptors": altered(i.descriptors, -1, 0)}, "the last descriptor is not END"),
-    "row order out of range": (lambda i: {"row_order": altered(i.row_order, 0, 1000)}, "row_order does not name"),
-    "row order below a hole": (lambda i: {"row_order": altered(i.row_order, -1, -2)}, "row_order does not name"),
-    "row order twice": (
-        lambda i: {"row_order": altered(i.row_order, 0, int(i.row_order[1]))}, "row_order does not name"),
-    "row order cut": (lambda i: {"row_order": i.row_order[:-1]}, "row_order has shape"),
+    "order out of range": (lambda i: {"orders": altered(i.orders, 0, 1000)}, "its order does not name"),
+    "order below a hole": (lambda i: {"orders": altered(i.orders, -1, -2)}, "its order does not name"),
+    "order twice": (lambda i: {"orders": altered(i.orders, 0, int(i.orders[1]))}, "its order does not name"),
+    "order with another hole": (
+        lambda i: {"orders": np.concatenate([i.orders[:-8], np.roll(i.orders[-8:], 1)])},
+        "does not make each channel of its pixels once"),
+    "orders cut": (lambda i: {"orders": i.orders[:-1]}, "orders has shape"),
     "pointer base": (lambda i: {"pointers": altered(i.pointers, (0, 1, 0), 255)}, "a pointer block leads out"),
     "pointer length": (
-        lambda i: {"pointers": altered(i.pointers, (0, 0, -2), 255)}, "more entries than the layer has rows"),
+        lambda i: {"pointers": altered(i.pointers, (0, 0, -2), 255)}, "a pointer block leads out|more entries than"),
 }  # fmt: skip
 
 
@@ -292,26 +340,44 @@ def test_contents_that_lie_are_refused(lie: str, image: Image, tmp_path: Path, m
         read(tmp_path / "bad.eie")
 
 
-@pytest.mark.parametrize(
-    ("byte", "name"),
-    [(4, "source"), (6, "destination"), (8, "act_vectors"), (10, "slots"), (12, "pointers"), (14, "bias"),
-     (16, "fragment_slots"), (1, "codebook"), (0, "function")],
-)  # fmt: skip
-def test_offsets_out_of_range_are_refused(byte: int, name: str, image: Image) -> None:
-    # 0xF0 in the low byte of each field: beyond every memory of the small array, or not what the layer says.
-    bad = dataclasses.replace(
-        image, descriptors=altered(image.descriptors, (1, byte), image.descriptors[1, byte] ^ 0xF0)
-    )
-    with pytest.raises(ImageError, match=f"descriptor 1: {name} is"):
-        check(bad)
+FIELDS = [name for name, _, _ in fields(descriptor(SMALL)) if not name.startswith("reserved")]
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if name not in ("codebook", "low", "high", "dy", "dx")])
+def test_every_field_of_a_descriptor_is_checked(name: str, image: Image) -> None:
+    """Flipping its lowest bit is noticed, but for limits, and the distance of positions where there is only one."""
+    first = next(first for each, first, _ in fields(descriptor(SMALL)) if each == name)
+    bad = altered(image.descriptors, (1, first // 8), image.descriptors[1, first // 8] ^ 1 << first % 8)
+    changed = dataclasses.replace(image, descriptors=bad)
+    with pytest.raises(ImageError):
+        check(changed)
+
+
+WORDS = {
+    "flush": (0, "groups do not write in step|vectors are written"),
+    "last": (0, "a word joins|each channel of its pixels once"),
+    "lane": (0, "each channel of its pixels once"),
+    "slot": (0, "is read twice in a tile|that no word reads"),
+    "pe": (0, "is read twice in a tile|that no word reads|beyond its group"),
+    "join": (0, "joins a result that is complete"),
+}
+
+
+@pytest.mark.parametrize("field", WORDS)
+def test_every_field_of_the_output_table_is_checked(field: str, image: Image) -> None:
+    word, message = WORDS[field]
+    first = next(first for each, first, _ in fields(output_word(SMALL)) if each == field)
+    place = (0, word, first // 8)
+    bad = altered(image.table, place, image.table[place] ^ 1 << first % 8)
+    with pytest.raises(ImageError, match=message):
+        check(dataclasses.replace(image, table=bad))
 
 
 @pytest.fixture
 def tiled() -> Image:
     """An image with tiles: its weight memory holds a fraction of the network."""
     params = SMALL.replace(weight_words=24, pointer_blocks=12)
-    graph = network(np.random.default_rng(5), params, [60, 50, 20], 0.3)
-    image = pack(graph, encode(graph))
+    image = pack(network(np.random.default_rng(5), params, [60, 50, 20], 0.3))
     assert sum(step.refill for steps in image.steps for step in steps) > 3
     check(image)
     return image
@@ -330,9 +396,9 @@ def header_bit(first: int, tiles: Any) -> Any:
         (lambda tiles: np.concatenate([tiles, tiles[:1]]), "goes on after the last tile"),
         (lambda tiles: header_bit(1, tiles), "a packet goes to memory 2"),
         (lambda tiles: header_bit(4 + 6, tiles), "a packet goes to PE 64"),
-        (lambda tiles: header_bit(12 + 19, tiles), "a packet goes to PE 0, words 524"),
+        (lambda tiles: header_bit(12 + 19, tiles), r"a packet goes to PE 0, words 5242\d\d"),
         (lambda tiles: header_bit(12, tiles), "a packet goes to PE 0, words|leads out of the words"),
-        (lambda tiles: header_bit(32 + 19, tiles), "a packet goes to PE 0, words 10 to 524302,"),
+        (lambda tiles: header_bit(32 + 19, tiles), r"a packet goes to PE 0, words \d+ to 5242\d\d,"),
         (lambda tiles: header_bit(52, tiles), "buffer 1"),
         (lambda tiles: header_bit(53, tiles), "leads out of the words|buffer|memory"),
         (lambda tiles: header_bit(100, tiles), "reserved|expected weights or pointers"),
@@ -373,8 +439,8 @@ def test_a_failed_save_leaves_the_old_file(image: Image, path: Path, monkeypatch
         patch.setattr(os, "fsync", full)
         with pytest.raises(ImageError, match=r"cannot be written.*No space left"):
             write(image, path)
-    bad = dataclasses.replace(image, row_order=image.row_order[:-1])
-    with pytest.raises(ImageError, match="row_order"):
+    bad = dataclasses.replace(image, orders=image.orders[:-1])
+    with pytest.raises(ImageError, match="orders"):
         write(bad, path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["net.eie"]
@@ -397,11 +463,10 @@ def test_readmemh_text_holds_the_memory_words(image: Image, tmp_path: Path) -> N
             assert len(unit) <= capacity
             assert max(unit) < 1 << bits
     assert {file.name for file in (tmp_path / "hex").iterdir()} == names
-    assert {"weights_3.hex", "pointers_0.hex", "codebook_0.hex", "bias_0.hex", "descriptors_0.hex"} <= names
-    assert set(words) == {Memory.WEIGHTS, Memory.POINTERS, Memory.CODEBOOK, Memory.BIAS, Memory.DESCRIPTORS}
+    assert {"weights_3.hex", "pointers_0.hex", "codebook_0.hex", "outputs_0.hex", "descriptors_0.hex"} <= names
+    assert set(words) == {Memory.WEIGHTS, Memory.POINTERS, Memory.CODEBOOK, Memory.OUTPUTS, Memory.DESCRIPTORS}
 
 
-def test_row_orders_are_split_by_layer(image: Image) -> None:
-    orders = row_orders(image)
-    assert [len(order) for order in orders] == [16, 8]  # whole lines
-    assert [int((order >= 0).sum()) for order in orders] == [10, 6]
+def test_orders_are_split_by_map(image: Image) -> None:
+    assert [len(order) for order in image.map_orders] == [16, 16, 8]  # whole vectors
+    assert [int((order >= 0).sum()) for order in image.map_orders] == [9, 10, 6]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +18,8 @@ from safetensors.numpy import save as save_tensors
 from compiler import network_file
 from compiler.errors import ImageError
 from compiler.graph.ir import Graph, Node
+from compiler.lower.build import build
 from compiler.lower.chain import QuantizedLayer
-from compiler.lower.encode import encode
-from compiler.lower.pack import pack
 from compiler.lower.partition import partition
 from compiler.network import Network
 from sim.network import run_network
@@ -31,7 +31,7 @@ WIDTHS = [12, 10, 7]
 def linear(layer: QuantizedLayer, source: str, name: str) -> Node:
     attributes = {
         "shift": layer.shift, "weight_exponent": layer.weight_exponent, "exponent": layer.output_exponent,
-        "activation": layer.activation, "exact": layer.exact, "fold": layer.fold,
+        "activation": layer.activation, "exact": layer.exact,
     }  # fmt: skip
     tensors = {"codes": layer.codes, "codebook": layer.codebook, "bias": layer.bias}
     return Node(name, "Linear", (source,), attributes, tensors)
@@ -52,16 +52,22 @@ def layers(rng: np.random.Generator) -> tuple[QuantizedLayer, ...]:
 
 def assemble(graph: Graph) -> Network:
     parts = partition(graph, SMALL)
-    return Network(SMALL, parts.graph, tuple(pack(chain, encode(chain)) for chain in parts.chains))
+    return Network(SMALL, parts.graph, tuple(build(program, SMALL) for program in parts.programs))
 
 
 @pytest.fixture
 def split(layers: tuple[QuantizedLayer, ...]) -> Network:
-    """Input (3, 12) → Linear → Clamp on the host → Linear → Output."""
+    """Input (3, 12) → Linear → Multiply on the host → Linear → Output, and Clamp on the host → Output."""
     first, second = layers
-    clamp = Node("clamp", "Clamp", ("a",), {"low": -500, "high": 500})
-    graph = Graph((source((3, 12), first.input_exponent), linear(first, "x", "a"), clamp, linear(second, "clamp", "b"),
-                   output("b")))  # fmt: skip
+    exponent = 2 * first.output_exponent + 4
+    square = Node("square", "Multiply", ("a", "a"), {"shift": 4, "exponent": exponent, "activation": "none"})
+    clamp = Node("clamp", "Clamp", ("square",), {"low": -500, "high": 500})
+    second = dataclasses.replace(
+        second, input_exponent=exponent, output_exponent=exponent + second.weight_exponent + second.shift
+    )
+    graph = Graph((source((3, 12), first.input_exponent), linear(first, "x", "a"), square, clamp,
+                   linear(second, "square", "b"), output("b"),
+                   Node("z", "Output", ("clamp",), {"then": "", "axis": 0})))  # fmt: skip
     return assemble(graph)
 
 
@@ -79,24 +85,25 @@ def test_a_chain_is_one_image(layers: tuple[QuantizedLayer, ...]) -> None:
     assert [node.op for node in made.graph] == ["Input", "Array", "Output"]
     assert [info.name for info in made.images[0].layers] == ["a", "b"]
     assert made.host == ()
-    assert made.chain is made.images[0]
+    assert made.only is made.images[0]
 
 
-def test_a_chain_ends_where_a_value_has_two_readers(layers: tuple[QuantizedLayer, ...]) -> None:
+def test_a_value_with_two_readers_leaves_its_image(layers: tuple[QuantizedLayer, ...]) -> None:
     first, second = layers
     graph = (source((12,), first.input_exponent), linear(first, "x", "a"), linear(second, "a", "b"), output("b"),
              Node("z", "Output", ("a",), {"then": "", "axis": 0}))  # fmt: skip
-    assert [len(image.layers) for image in assemble(Graph(graph)).images] == [1, 1]
+    [image] = assemble(Graph(graph)).images
+    assert [image.maps[number].name for number in image.outputs] == ["a", "b"]
 
 
-def test_a_chain_is_no_longer_than_there_are_codebooks(rng: np.random.Generator) -> None:
+def test_an_image_has_no_more_codebooks_than_there_are(rng: np.random.Generator) -> None:
     params = SMALL.replace(codebooks=3)
     chain = network(rng, params, [6] * 8, 0.5).layers
     nodes = [source((6,), chain[0].input_exponent)]
     for number, layer in enumerate(chain):
         nodes.append(linear(layer, nodes[-1].name, f"layer{number}"))
     parts = partition(Graph((*nodes, output(nodes[-1].name))), params)
-    assert [len(chain.layers) for chain in parts.chains] == [3, 3, 1]
+    assert [len(program.layers) for program in parts.programs] == [3, 3, 1]
 
 
 def test_the_host_computes_what_the_array_does_not(
@@ -105,12 +112,14 @@ def test_the_host_computes_what_the_array_does_not(
     x = rng.integers(-300, 300, (2, 3, 12)).astype(np.int16)
     result = run_network(split, x, engine="cycles")
     (first,) = expected(type(network(rng, SMALL, [2, 2], 1.0))((layers[0],), SMALL), x.reshape(6, 12))
-    values = np.clip(first, -500, 500).astype(np.int16)
-    assert np.array_equal(result.values["clamp"], values.reshape(2, 3, 10))
-    assert [(layer.name, layer.on) for layer in result.layers] == [("a", "array"), ("clamp", "host"), ("b", "array")]
-    assert [layer.cycles is None for layer in result.layers] == [False, True, False]
+    square = np.clip((first.astype(object) ** 2 + 8) // 16, -32768, 32767).astype(np.int16)
+    assert np.array_equal(result.values["square"], square.reshape(2, 3, 10))
+    assert np.array_equal(result.values["clamp"], np.clip(square, -500, 500).reshape(2, 3, 10))
+    assert [(layer.name, layer.on) for layer in result.layers] == [
+        ("a", "array"), ("square", "host"), ("clamp", "host"), ("b", "array"),
+    ]  # fmt: skip
+    assert [layer.cycles is None for layer in result.layers] == [False, True, True, False]
     assert result.cycles == sum(run.cycles or 0 for run in result.runs)
-    assert len(result.runs[0].records) == 6  # a vector for each place of each sample
     assert np.array_equal(result.raw, run_network(split, x).raw)
 
 
@@ -120,9 +129,9 @@ def test_what_is_saved_comes_back(split: Network, path: Path, tmp_path: Path, rn
     assert (tmp_path / "again.eie").read_bytes() == path.read_bytes()
     x = rng.integers(-300, 300, (2, 3, 12)).astype(np.int16)
     assert np.array_equal(run_network(back, x).raw, run_network(split, x).raw)
-    assert [node.name for node in back.host] == ["clamp"]
-    with pytest.raises(ImageError, match="2 images of the array, and the host executes clamp"):
-        _ = back.chain
+    assert [node.name for node in back.host] == ["square", "clamp"]
+    with pytest.raises(ImageError, match="2 images of the array, and the host executes square, clamp"):
+        _ = back.only
 
 
 def with_header(content: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
@@ -163,12 +172,20 @@ def deep(depth: int) -> Any:
         (lambda h: node(h, "clamp")["attributes"].update(spare=1), "unknown attributes spare"),
         (lambda h: node(h, "clamp").update(tensors=["table"]), "missing .*table"),
         (lambda h: node(h, "x")["attributes"].update(shape=[1 << 40, 12]), "more than"),
-        (lambda h: node(h, "x")["attributes"].update(shape=[3, 11]), "widths, exponents and layers"),
-        (lambda h: node(h, "x")["attributes"].update(exponent=5), "widths, exponents and layers"),
+        (lambda h: node(h, "x")["attributes"].update(shape=[3, 11]), "in its image"),
+        (lambda h: node(h, "x")["attributes"].update(exponent=5), "in its image"),
         (lambda h: node(h, "a")["attributes"].update(image=1), r"the graph runs images \[1, 1\]"),
         (lambda h: node(h, "a")["attributes"].update(image=-1), "image"),
-        (lambda h: node(h, "a")["attributes"].update(layers=2), "widths, exponents and layers"),
-        (lambda h: node(h, "a")["attributes"].update(width=1 << 30), "width is"),
+        (lambda h: node(h, "a")["attributes"].update(makes=["CW"]), "in its image"),
+        (lambda h: node(h, "a")["attributes"].update(makes=["WH"]), "a result has axes 'WH'"),
+        (lambda h: node(h, "a")["attributes"].update(makes=["C"]), "the axes are"),
+        (lambda h: node(h, "a")["attributes"].update(makes=[]), r"makes are \(\); expected 1"),
+        (lambda h: node(h, "a")["attributes"].update(reads=[]), r"reads are \(\)"),
+        (lambda h: node(h, "a")["attributes"].update(reads="WC"), "reads is 'WC'; expected texts"),
+        (lambda h: node(h, "a")["attributes"].update(reads=["C"]), "as 'C'; expected one of C, CW"),
+        (lambda h: node(h, "a")["attributes"].update(shape=[3, 1 << 30]), "expected sizes of"),
+        (lambda h: node(h, "a")["attributes"].update(layouts=["C"]), "layout 'C' is not one of 2 axes"),
+        (lambda h: node(h, "a")["attributes"].update(exponents=[1 << 30]), "exponent is 1073741824"),
         (lambda h: h["images"].pop(), "the header and the tensors differ"),
         (lambda h: h["images"].append(h["images"][0]), "the header and the tensors differ"),
         (lambda h: h["graph"][0].update(body=deep(9)), "not a list of nodes"),
@@ -179,12 +196,11 @@ def deep(depth: int) -> Any:
         (lambda h: node(h, "x")["attributes"].update(shape=[1] * 17 + [12]), "expected at most 16"),
         (lambda h: node(h, "x")["attributes"].update(layout=True), "layout is True; expected a text"),
         (lambda h: node(h, "x")["attributes"].update(exponent=1 << 70), "exponent is 1180591620717411303424"),
-        (lambda h: node(h, "x")["attributes"].update(kind="index"), "it reads indices"),
+        (lambda h: node(h, "x")["attributes"].update(kind="index"), "it reads index T3xC12"),
         (lambda h: node(h, "y")["attributes"].update(axis="a"), "axis is 'a'; expected an integer"),
         (lambda h: node(h, "a")["attributes"].update(image=0.0), "image is 0.0; expected an integer"),
         (lambda h: node(h, "a")["attributes"].update(image=False), "image is False; expected an integer"),
-        (lambda h: h["images"][0][0].update(name="x"), "a layer 'x', and the network another value of that name"),
-        (lambda h: h["images"][1][0].update(name="a"), "a layer 'a', and the network another value of that name"),
+        (lambda h: h["images"][0]["maps"][1].update(name="clamp"), "a map 'clamp', and the network another value"),
     ],
 )
 def test_a_graph_that_lies_is_refused(
@@ -218,7 +234,7 @@ def test_a_tensor_of_a_foreign_type_is_refused(tensor: NDArray[Any], path: Path,
     length = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + length])["__metadata__"]
     (tmp_path / "bad.eie").write_bytes(
-        save_tensors({**load_tensors(content), "image.0.bias": tensor}, metadata=metadata)
+        save_tensors({**load_tensors(content), "image.0.table": tensor}, metadata=metadata)
     )
-    with pytest.raises(ImageError, match=r"image\.0\.bias is (F32|BOOL); expected one of"):
+    with pytest.raises(ImageError, match=r"image\.0\.table is (F32|BOOL); expected one of"):
         network_file.load(tmp_path / "bad.eie")

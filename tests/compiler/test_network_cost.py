@@ -73,7 +73,9 @@ def test_what_a_host_can_run_is_not(nodes: list[Node]) -> None:
 
 
 def test_a_loop_does_not_hold_a_part_for_the_array() -> None:
-    attributes: dict[str, Any] = {"image": 0, "layers": 1, "width": 4, "exponent": 0}
+    attributes: dict[str, Any] = {
+        "image": 0, "reads": ("C",), "makes": ("C",), "shape": (4,), "layouts": ("C",), "exponents": (0,),
+    }  # fmt: skip
     body = Graph((source(4, name="s"), Node("a", "Array", ("s",), attributes), output("a", "end")))
     node = Node("loop", "Scan", ("x",), {"sequences": 1, "reverse": False}, body=body)
     with pytest.raises(ImageError, match=r"a is in a loop \(loop\)"):

@@ -7,8 +7,8 @@ import pytest
 
 from compiler.errors import ImageError, OptionsError
 from compiler.image.image import Image
-from compiler.lower.encode import encode
-from compiler.lower.pack import pack
+from compiler.lower.build import build
+from compiler.lower.program import chain_program
 from compiler.network import Network, network_of
 from compiler.network_check import check_network
 from compiler.network_file import load, save
@@ -18,20 +18,20 @@ from hw.layouts import identity
 from hw.params import Params, ParamsError, preset
 from tests.compiler.networks import SMALL, network
 
-OTHER = Options(balanced=False, skip_empty=False)
+OTHER = Options(balanced=False, skip_empty=False, fragments=1)
 
 
 def images(rng: np.random.Generator, params: Params = SMALL) -> tuple[Image, Image]:
     """One network, laid out in both ways."""
     chain = network(rng, params, [40, 60, 9], 0.05)
-    first, second = (pack(chain, encode(chain, options), options) for options in (DEFAULT, OTHER))
+    first, second = (build(chain_program(chain), params, options) for options in (DEFAULT, OTHER))
     return first, second
 
 
 def test_images_of_other_options_run_on_the_same_bitstream(rng: np.random.Generator) -> None:
     first, second = images(rng)
     assert (first.options, second.options) == (DEFAULT, OTHER)
-    assert first.row_order.tobytes() != second.row_order.tobytes()  # else this would show nothing
+    assert first.orders.tobytes() != second.orders.tobytes()  # else this would show nothing
     assert first.identity == second.identity == identity(SMALL)
     assert first.params == second.params
     assert verilog_text(first.params) == verilog_text(second.params)
@@ -66,8 +66,10 @@ def test_a_dict_gives_the_options_again() -> None:
     assert Options.from_dict(OTHER.asdict()) == OTHER
     assert DEFAULT.replace(balanced=False) == Options(balanced=False)
     with pytest.raises(OptionsError, match="missing compiler option skip_empty"):
-        Options.from_dict({"balanced": True})
-    with pytest.raises(OptionsError, match="unknown compiler option 'pes'; expected one of balanced, skip_empty"):
+        Options.from_dict({"balanced": True, "fragments": 8})
+    with pytest.raises(
+        OptionsError, match="unknown compiler option 'pes'; expected one of balanced, fragments, skip_empty"
+    ):
         Options.from_dict({**OTHER.asdict(), "pes": 4})
 
 
@@ -75,3 +77,9 @@ def test_a_dict_gives_the_options_again() -> None:
 def test_an_option_is_true_or_false(value: object) -> None:
     with pytest.raises(OptionsError, match=r"balanced is .*; expected true or false"):
         Options(balanced=value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [0, 9, True, 2.0, None])
+def test_fragments_are_pes_of_a_group(value: object) -> None:
+    with pytest.raises(OptionsError, match=r"fragments is .*; expected an integer from 1 to 8"):
+        Options(fragments=value)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from hw.params import Params, preset
 
 
 def graph(rng: np.random.Generator, widths: tuple[int, ...] = (30, 24, 5), params: Params | None = None) -> Chain:
-    """Layers of random codes, a tenth of them nonzero, the first of them folded."""
+    """Layers of random codes, a tenth of them nonzero."""
     params = params or preset("BALANCED_4")
     size, exponent = 1 << params.code_bits, -3
     layers = []
@@ -26,7 +26,7 @@ def graph(rng: np.random.Generator, widths: tuple[int, ...] = (30, 24, 5), param
         layers.append(
             QuantizedLayer(
                 f"fc{number + 1}", codes, codebook, -12, bias, shift, "none" if last else "relu", exponent,
-                exponent - 12 + shift, number == 0, fold=number == 0,
+                exponent - 12 + shift, number == 0,
             )
         )  # fmt: skip
         exponent = exponent - 12 + shift
@@ -45,10 +45,8 @@ def chain(params: Params) -> Chain:
     size = 1 << params.code_bits
     book = (np.arange(size) * 37 - 200).astype(np.int16)
     book[0] = 0
-    first = QuantizedLayer(
-        "fc1", codes(12, 20, size), book, -8, np.arange(12) * 1000 - 5000, 9, "relu", -4, -3, True, True
-    )
+    first = QuantizedLayer("fc1", codes(12, 20, size), book, -8, np.arange(12) * 1000 - 5000, 9, "relu", -4, -3, True)
     second = QuantizedLayer(
-        "fc2", codes(5, 12, size), -book, -7, np.arange(5, dtype=np.int64) - 2, 10, "none", -3, 0, False, False
+        "fc2", codes(5, 12, size), -book, -7, np.arange(5, dtype=np.int64) - 2, 10, "none", -3, 0, False
     )
     return Chain((first, second), params)

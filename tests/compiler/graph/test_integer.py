@@ -29,7 +29,7 @@ def base() -> dict[str, Node]:
         Node("table", "Table", ("down",), {"left": 0, "right": 0, "exponent": -15}, {"table": np.zeros(513, np.int16)}),
         Node("flat", "Reshape", ("table",), {"shape": (48,)}),
         Node("fc", "Linear", ("flat",),
-             {"shift": 4, "exponent": -21, "activation": "none", "weight_exponent": -10, "exact": True, "fold": False},
+             {"shift": 4, "exponent": -21, "activation": "none", "weight_exponent": -10, "exact": True},
              {"codes": np.ones((5, 48), np.uint8), "codebook": BOOK, "bias": np.zeros(5, np.int64)}),
         Node("out", "Output", ("fc",), {"then": "argmax", "axis": 0}),
     ]  # fmt: skip
