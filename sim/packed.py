@@ -104,7 +104,8 @@ def compress_image(path: Path, coder: Coder) -> tuple[bytes, Sizes]:
     ImageError
         It is no compiled network.
     CodingError
-        It is no chain of fully connected layers, the host computes with tensors in it, or this kit does not pack its network to these bytes.
+        It is no chain of fully connected layers, the host computes with tensors in it, or this kit does not pack its
+        network to these bytes.
     """
     network = load(path)
     around = _around(network, path)

@@ -85,11 +85,7 @@ def _check_window(step: Step, number: int, source: MapInfo, params: Params) -> N
         "tile_pitch_x": step.step_x * source.pitch, "tile_pitch_y": step.step_y * row,
     }  # fmt: skip
     _exact(step, number, {
-<<<<<<< HEAD
-        "source": (source.base * params.groups + step.y0 * row + step.x0 * source.pitch) & 0xFFFFFF, "vectors": source.vectors, "height": source.height,
-=======
         "vectors": source.vectors, "height": source.height,
->>>>>>> lower
         "width": source.width, **{name: value & 0xFFFFFF for name, value in pitches.items()},
     })  # fmt: skip
 

@@ -91,14 +91,7 @@ def _window_fields(
     row = source.row_lines * params.groups  # vectors from row to row
     y0, x0 = segment.origin
     return {
-<<<<<<< HEAD
-        # Of the first position of the first window, inside the map or not: the array wraps addresses.
-        "source": (
-            places.bases[segment.source] * params.groups + segment.origin[0] * row + segment.origin[1] * source.pitch
-        ) % (1 << 24),
-=======
         "source": places.bases[segment.source] * params.groups + y0 * row + x0 * source.pitch,
->>>>>>> lower
         "vectors": source.vectors,
         "wy": seen.wy, "wx": seen.wx, "dy": seen.dy, "dx": seen.dx,
         "height": source.form.height, "width": source.form.width,

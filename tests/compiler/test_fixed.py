@@ -255,13 +255,8 @@ def test_compiling_goes_all_the_way(rng: np.random.Generator) -> None:
     weight = rng.integers(-7, 8, (30, 40)) * (rng.random((30, 40)) < 0.2)
     bias = rng.integers(-100, 100, 30)
     x = rng.integers(-32768, 32768, (4, 40)).astype(np.int16)
-<<<<<<< HEAD
-    image = compile_graph(dense_graph([linear(weight, bias, "relu")]), PARAMS, x).only
-    [result] = golden.run(decode(image), x, PARAMS.acc_bits)
-=======
     network = compile_graph(dense_graph([linear(weight, bias, "relu")]), PARAMS, x)
     [layer], [output] = network.only.layers, [network.only.maps[n] for n in network.only.outputs]
->>>>>>> lower
     sums = np.maximum(x.astype(np.int64) @ weight.T + bias, 0)
     assert layer.exact
     assert output.exponent > 0
