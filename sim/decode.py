@@ -74,8 +74,8 @@ def hardware_layers(image: Image) -> list[tuple[int, list[Step]]]:
     return layers
 
 
-def decode(image: Image) -> list[Layer]:
-    """Golden layers of an image, one for each layer of the hardware.
+def decode(image: Image, *, codes: bool = False) -> list[Layer]:
+    """Golden layers of an image, one for each layer of the hardware; with `codes` their weights are still codes.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def decode(image: Image) -> list[Layer]:
         segments = []
         for step in steps:
             _check_window(step, image, info.name)
-            segments.append(Segment(step, _weight(next(stored), step, term_of, image, info.name)))
+            segments.append(Segment(step, _weight(next(stored), step, term_of, image, info.name, codes)))
         layers.append(Layer(info.name, number, info.result, maximum, tuple(segments), outputs))
     return layers
 
@@ -179,7 +179,7 @@ def _unpack(layout: data.Layout, words: NDArray[np.uint8]) -> Words:
     }
 
 
-def _weight(stored: _Columns, step: Step, term_of: Int, image: Image, name: str) -> scipy.sparse.csr_array:
+def _weight(stored: _Columns, step: Step, term_of: Int, image: Image, name: str, codes: bool) -> scipy.sparse.csr_array:
     """Weights (terms, columns) of one descriptor; padding contributes nothing."""
     params = image.params
     sizes = stored.counts.reshape(-1)
@@ -198,7 +198,7 @@ def _weight(stored: _Columns, step: Step, term_of: Int, image: Image, name: str)
     if (term < 0).any():
         wrong = int(np.argmax(term < 0))
         raise ImageError(f"{name}: an entry stands in row {int(row[wrong])} of PE {int(pe[wrong])}; no output reads it")
-    book = image.codebooks[step.codebook].astype(np.int64)
+    book = np.arange(1 << params.code_bits) if codes else image.codebooks[step.codebook].astype(np.int64)
     shape = (int(term_of.max(initial=-1)) + 1, stored.counts.shape[1])
     return scipy.sparse.coo_array((book[stored.codes[real]], (term, column)), shape=shape).tocsr()
 

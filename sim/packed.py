@@ -11,46 +11,88 @@ from compiler.coding.container import Coder, FixedContent, compress_fixed, decom
 from compiler.coding.sizes import Sizes
 from compiler.errors import CodingError, ImageError
 from compiler.image.image import Image
+from compiler.lower.build import build
 from compiler.lower.chain import Chain, QuantizedLayer
-from compiler.lower.encode import encode
-from compiler.lower.pack import pack
+from compiler.lower.program import LOW, chain_program
 from compiler.network import Network, network_of
 from compiler.network_file import graph_text, load, parse_graph, to_file
 from compiler.options import Options
-from sim.decode import codes, decode
+from hw.params import LANES
+from sim.decode import decode
+from sim.golden_array import Layer
 
 __all__ = ["compress_image", "graph_of", "image_file", "restore_image"]
 
+INPUT = "input"
+"""Name of the input where nothing says otherwise."""
+
+NO_CHAIN = "the network is not a chain of fully connected layers, which is all that a compressed image can hold"
+
 
 def graph_of(image: Image) -> Chain:
-    """The network in an image, read the way the array reads it."""
+    """The network in an image, read the way the array reads it.
+
+    Raises
+    ------
+    CodingError
+        It is no chain of fully connected layers.
+    """
+    found: dict[int, list[Layer]] = {}
+    for layer in decode(image, codes=True):
+        found.setdefault(layer.result, []).append(layer)
+    before = image.inputs[0]
     layers = []
-    decoded = zip(image.layers, image.steps, codes(image), decode(image), strict=True)
-    for info, steps, matrix, golden in decoded:
-        layers.append(
-            QuantizedLayer(
-                name=info.name,
-                codes=np.ascontiguousarray(matrix.toarray().astype(np.uint8)),
-                codebook=image.codebooks[steps[0].codebook],
-                weight_exponent=info.weight_exponent,
-                bias=np.asarray(golden.bias, np.int64),
-                shift=info.shift,
-                activation=info.activation,
-                input_exponent=info.input_exponent,
-                output_exponent=info.output_exponent,
-                exact=info.exact,
-                fold=bool(steps[0].fold),
-            )
-        )
+    for number, parts in found.items():
+        layers.append(_connected(image, before, number, parts))
+        before = number
+    if (len(image.inputs), image.outputs) != (1, (before,)):
+        raise CodingError(f"{NO_CHAIN}: it has {len(image.inputs)} inputs and {len(image.outputs)} outputs")
     return Chain(tuple(layers), image.params)
+
+
+def _connected(image: Image, source: int, result: int, parts: list[Layer]) -> QuantizedLayer:
+    """One fully connected layer, of which the hardware computes `parts` of the rows each."""
+    groups, info, made = image.params.groups, image.maps[source], image.maps[result]
+    single = all((each.height, each.width) == (1, 1) for each in (info, made))
+    steps = [segment.step for part in parts for segment in part.segments]
+    same = {(step.codebook, step.low, step.high) for step in steps}
+    shifts = {int(shift) for part in parts for shift in part.outputs.shift}
+    plain = not any(step.maximum or step.tiles > 1 for step in steps) and not any(part.outputs.rounds for part in parts)
+    inside = all(0 <= step.source - info.base * groups < info.vectors for step in steps)
+    if not (single and plain and inside and len(same) == len(shifts) == 1 and steps[0].low in (0, LOW)):
+        raise CodingError(f"{NO_CHAIN}: {parts[0].name} is another layer")
+    codes = np.zeros((made.channels, info.channels), np.uint8)
+    bias = np.zeros(made.channels, np.int64)
+    columns, rows = image.map_orders[source], image.map_orders[result]
+    for part in parts:
+        line, place = np.divmod(part.outputs.place, groups * LANES)
+        channel = rows[(part.lines[0, line] - made.base) * groups * LANES + place]
+        bias[channel] = part.outputs.bias
+        for segment in part.segments:
+            weight = segment.weight.tocoo()
+            column = columns[(segment.step.source - info.base * groups) * LANES + weight.col]
+            codes[channel[weight.row], column] = weight.data
+    shift, layer = shifts.pop(), image.layers[parts[0].number]
+    return QuantizedLayer(
+        name=layer.name.split("#")[0],
+        codes=codes,
+        codebook=image.codebooks[steps[0].codebook],
+        weight_exponent=made.exponent - info.exponent - shift,
+        bias=bias,
+        shift=shift,
+        activation="relu" if steps[0].low == 0 else "none",
+        input_exponent=info.exponent,
+        output_exponent=made.exponent,
+        exact=layer.exact,
+    )
 
 
 def image_file(chain: Chain, options: Options, around: bytes = b"") -> bytes:
     """The `.eie` file of a network; `around` as in `FixedContent`."""
-    image = pack(chain, encode(chain, options), options)
-    network = network_of(image)
-    if around:
-        network = Network(image.params, parse_graph(around), (image,))
+    graph = parse_graph(around) if around else None
+    name = INPUT if graph is None else next(node.inputs[0] for node in graph if node.op == "Array")
+    image = build(chain_program(chain, name), chain.params, options)
+    network = network_of(image) if graph is None else Network(image.params, graph, (image,))
     return to_file(network)
 
 
@@ -62,7 +104,8 @@ def compress_image(path: Path, coder: Coder) -> tuple[bytes, Sizes]:
     ImageError
         It is no compiled network.
     CodingError
-        The host computes with tensors in it, or this kit does not pack its network to these bytes.
+        It is no chain of fully connected layers, the host computes with tensors in it, or this kit does not pack its
+        network to these bytes.
     """
     network = load(path)
     around = _around(network, path)
@@ -95,7 +138,9 @@ def _around(network: Network, path: Path) -> bytes:
             "from (a RUN/ folder or .safetensors file)"
         )
     text = graph_text(network.graph)
-    return b"" if text == graph_text(network_of(network.images[0]).graph) else text
+    image = network.images[0]
+    usual = image.maps[image.inputs[0]].name == INPUT and text == graph_text(network_of(image).graph)
+    return b"" if usual else text
 
 
 def restore_image(content: FixedContent) -> bytes:
