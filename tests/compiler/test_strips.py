@@ -100,12 +100,13 @@ def test_a_strip_at_the_wrong_place_is_seen(fault: str, monkeypatch: pytest.Monk
 def test_parts_that_lie_are_refused() -> None:
     image = residual().images[0]
     layer = image.layers[-1]
-    for lie, message in (
+    lies: list[tuple[dict[str, Any], str]] = [
         ({"sources": (*layer.sources, layer.sources[0])}, "segment 2 has no descriptor"),
         ({"parts": (0,) * len(layer.parts)}, r"descriptor \d: pointers is"),
         ({"parts": (2, *layer.parts[1:])}, "its descriptors are of segments"),
         ({"parts": (*layer.parts[1:], layer.parts[0])}, r"descriptor \d: pointers is"),
-    ):
+    ]
+    for lie, message in lies:
         bad = dataclasses.replace(image, layers=(*image.layers[:-1], dataclasses.replace(layer, **lie)))
         with pytest.raises(ImageError, match=message):
             check(bad)
