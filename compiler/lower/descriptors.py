@@ -13,6 +13,7 @@ from compiler.lower.encode import Encoded, EncodedLayer
 from compiler.lower.stream import Buffers, Range
 from compiler.lower.strips import Strip, strips
 from compiler.lower.tile_rows import row_vectors
+from compiler.lower.tiles import densities
 from compiler.lower.words import pack_words
 from hw.layouts import Op, descriptor, fields
 from hw.params import LANES, Params
@@ -47,6 +48,7 @@ def pack_descriptors(
     rows: list[dict[str, int]] = []
     parts = []
     pointers = outputs = streamed = 0
+    density = densities(encoded.program)
     written = -1  # map that the layer before writes
     for layer, found in zip(encoded.layers, ranges, strict=True):
         of = encoded.program.layers[layer.number]
@@ -69,7 +71,7 @@ def pack_descriptors(
         else:
             sizes = np.array([segment.counts.shape[1] // LANES for segment in layer.segments])
             begins = pointers + np.cumsum(sizes) - sizes
-            cut = strips(layer)
+            cut = strips(layer, [density[segment.source] for segment in of.segments])
             for strip in cut:
                 fields_of = _strip_fields(layer, strip, encoded, places, params)
                 own.append({**each[strip.segment], **fields_of, "pointers": int(begins[strip.segment]) + strip.vectors})

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from compiler.lower.encode import EncodedLayer
-from compiler.lower.tiles import DENSITY
 from hw.params import LANES, SEGMENTS
 
 __all__ = ["Strip", "strips"]
@@ -31,13 +30,17 @@ class Strip:
     vectors: int
 
 
-def strips(layer: EncodedLayer) -> list[Strip]:
+def strips(layer: EncodedLayer, density: Sequence[float]) -> list[Strip]:
     """The strips of a layer that is not streamed, in the order of the scan; together the whole of each window.
+
+    density : for each segment the share of activations in its map that are not zero.
 
     Only where some segments are bound by the scan and others by the PEs, they are cut: as finely as `SEGMENTS` allows.
     """
     # Cycles of a PE for each vector of the scan.
-    loads = [float(segment.counts.mean()) * LANES * DENSITY for segment in layer.segments]
+    loads = [
+        float(segment.counts.mean()) * LANES * share for segment, share in zip(layer.segments, density, strict=True)
+    ]
     rows = [segment.window.wy for segment in layer.segments]
     vectors = [segment.counts.shape[1] // LANES // segment.window.wy for segment in layer.segments]
     pieces = max(rows) if min(loads) < 1 < max(loads) else 1

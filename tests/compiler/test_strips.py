@@ -24,6 +24,7 @@ from tests.compiler.array_runs import Ran, run_float
 from tests.compiler.test_array_graphs import Net
 
 PARAMS = Params(pes=16)
+HALF = [0.5, 0.5]
 
 
 def layer_of(rows: list[int], loads: list[float], width: int = 3) -> EncodedLayer:
@@ -43,7 +44,7 @@ def test_strips_are_all_of_each_window_in_order(rng: np.random.Generator) -> Non
     for _ in range(200):
         rows = rng.integers(1, 60, rng.integers(1, 9)).tolist()
         loads = rng.choice([0.1, 0.5, 2.0, 5.0], len(rows)).tolist()
-        found = strips(layer_of(rows, loads))
+        found = strips(layer_of(rows, loads), [0.5] * len(rows))
         assert len(found) <= SEGMENTS
         for n, count in enumerate(rows):
             mine = [strip for strip in found if strip.segment == n]
@@ -56,16 +57,16 @@ def test_strips_are_all_of_each_window_in_order(rng: np.random.Generator) -> Non
 
 
 def test_only_windows_of_both_kinds_are_cut() -> None:
-    assert strips(layer_of([9, 9], [2.0, 3.0])) == [Strip(0, 0, 9, 0), Strip(1, 0, 9, 0)]
-    assert strips(layer_of([9, 9], [0.2, 0.3])) == [Strip(0, 0, 9, 0), Strip(1, 0, 9, 0)]
-    assert [(s.segment, s.rows) for s in strips(layer_of([4, 2], [2.0, 0.3]))] == [
+    assert strips(layer_of([9, 9], [2.0, 3.0]), HALF) == [Strip(0, 0, 9, 0), Strip(1, 0, 9, 0)]
+    assert strips(layer_of([9, 9], [0.2, 0.3]), HALF) == [Strip(0, 0, 9, 0), Strip(1, 0, 9, 0)]
+    assert [(s.segment, s.rows) for s in strips(layer_of([4, 2], [2.0, 0.3]), HALF)] == [
         (0, 1),
         (1, 1),
         (0, 2),
         (1, 1),
         (0, 1),
     ]
-    assert strips(layer_of([1, 1], [2.0, 0.3])) == [Strip(0, 0, 1, 0), Strip(1, 0, 1, 0)]
+    assert strips(layer_of([1, 1], [2.0, 0.3]), HALF) == [Strip(0, 0, 1, 0), Strip(1, 0, 1, 0)]
 
 
 def residual() -> Ran:
