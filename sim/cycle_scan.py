@@ -204,7 +204,7 @@ def _send(
         taken = max(read + distances.read_to_take, passed_before)
         last = before = max(taken + distances.take_to_select, last_before + 1) - 1
         q1, q2, q3, q4 = state[pe, _Q1], state[pe, _Q2], state[pe, _Q3], _NEVER
-        work = 0
+        work = np.int64(0)
         for n in range(number):
             packed = np.int64(columns[pe, lanes[n]])
             some = np.int64(packed > 0)
