@@ -138,7 +138,8 @@ def _products(node: Node, segments: Segments, channels: int) -> int:
     dense = [tensor.size for name, tensor in node.tensors.items() if name.startswith("codes")]
     if not dense:
         return sum(int(segment.starts[-1]) for _, segment in segments)
-    return sum(map(int, dense)) + channels * sum(kind == "identity" for kind in node.attributes.get("kinds", ()))
+    own = sum(kind == "identity" for kind in node.attributes.get("kinds", ()))
+    return sum(map(int, dense)) + channels * int(own)
 
 
 Found = tuple[Segments, dict[str, Any]]
