@@ -15,7 +15,6 @@ from hw.accelerator import TOP_MODULE
 from hw.export import verilog_files, verilog_text
 from hw.layouts import descriptor, fields
 from hw.params import Params, preset
-from sim import cycles
 from sim import run as engines
 from sim.amaranth_engine import run_amaranth
 from sim.cases import random_case
@@ -232,16 +231,6 @@ def test_fault_that_hangs_the_array_is_caught_by_the_watchdog(seed, switched):
 @pytest.mark.parametrize("fault", ["fragment", "drain", "early", "bank", "tile", "buffer"])
 def test_faults_of_fragments_banks_and_tiles_are_caught(seed, switched, fault):
     is_caught(seed, switched, fault)
-
-
-def test_fault_credit_rule_in_the_model_is_caught_by_the_hardware(monkeypatch):
-    """Fails only where a queue fills up, which the sample reaches."""
-    monkeypatch.setattr(cycles, "DISTANCES", cycles.DISTANCES._replace(round_trip=5))
-    params = Params(pes=2, rows=32, queue_depth=6, weight_words=1024, pointer_blocks=1024, act_lines=512,
-                    output_words=512, codebooks=4, descriptors=64)  # fmt: skip
-    caught = [what for seed in range(4) if (what := run_case(random_case(seed, params), "amaranth")[0])]
-    assert caught
-    assert all(what.startswith("cycles: ") for what in caught)
 
 
 @pytest.mark.parametrize("fault", ["swapped nibble", "lost padding entry", "bias of the neighbour"])
