@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from compiler.image.steps import Step
 from hw.layouts import Memory, fields, output_word
