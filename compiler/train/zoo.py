@@ -24,9 +24,11 @@ from torch.nn import functional
 from compiler.errors import ToolError
 from compiler.frontend.torch_module import quiet
 from compiler.train import data
+from compiler.train.letters import LETTERS
 from compiler.train.separable import convolution, ds_cnn, mobilenet
 
 __all__ = [
+    "LETTERS",
     "NETWORKS",
     "Entry",
     "Samples",
@@ -42,8 +44,6 @@ __all__ = [
 SIDE = 32
 STEPS = 48
 """Letters that the tagger reads at a time."""
-
-LETTERS = " abcdefghijklmnopqrstuvwxyz.,"
 
 
 @dataclass(frozen=True)
