@@ -119,8 +119,8 @@ def _check(module: nn.Module, path: str, norm_path: str) -> None:
         )
     if parametrize.is_parametrized(layer, "weight") and prune.find(layer) is None:
         raise ModelError(
-            f"the weights of {path} are parametrized, and {norm_path} cannot be folded into them; expected plain ones or "
-            "masks of this kit: write them out first, with layers.make_plain"
+            f"the weights of {path} are parametrized, and {norm_path} cannot be folded into them; expected plain ones "
+            "or masks of this kit: write them out first, with layers.make_plain"
         )
     if len(places(layer, "weight")) > 1:
         raise ModelError(f"{path} is tied to another layer, so {norm_path} cannot be folded into it; untie them")
