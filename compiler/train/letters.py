@@ -31,18 +31,24 @@ def load() -> tuple[tuple[NDArray[np.float32], NDArray[np.int64]], tuple[NDArray
     """Inputs and labels for training, and the same of other topics for the test.
 
     Inputs are float32 (n, STEPS · letters), each letter a one among zeros; the label is the place of the letter that
-    follows. No letter is in two samples. The topics differ with the version of Python.
+    follows. No letter is in two samples, and a topic that is part of another is left out. The topics differ with the
+    version of Python.
     """
     source = text.TEXTS["pydoc"]
-    topics = [encode(" ".join(lines)) for lines in source.cut(source.read(None))]
+    topics = [_whole(encode(" ".join(lines))) for lines in source.cut(source.read(None))]
+    topics = [topic for topic in dict.fromkeys(topics) if not any(topic in other for other in topics if other != topic)]
     order = np.random.RandomState(_SPLIT_SEED).permutation(len(topics))
     held = round(len(topics) * _HELD)
     test, train = (_samples([topics[number] for number in np.sort(part)]) for part in (order[:held], order[held:]))
     return train, test
 
 
-def _samples(topics: list[NDArray[np.int64]]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    length = STEPS + 1
-    rows = np.concatenate([topic[: len(topic) // length * length].reshape(-1, length) for topic in topics])
+def _whole(places: NDArray[np.int64]) -> bytes:
+    """The letters that are in samples, a byte each: what is left over at the end is too short for one."""
+    return places[: len(places) // (STEPS + 1) * (STEPS + 1)].astype(np.uint8).tobytes()
+
+
+def _samples(topics: list[bytes]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    rows = np.frombuffer(b"".join(topics), np.uint8).reshape(-1, STEPS + 1).astype(np.int64)
     inputs = np.eye(len(LETTERS), dtype=np.float32)[rows[:, :-1]]
     return inputs.reshape(len(rows), -1), rows[:, -1]
