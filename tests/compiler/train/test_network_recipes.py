@@ -99,7 +99,7 @@ def test_planted_fault_a_density_that_is_missed_is_caught(tmp_path: Path, monkey
 def test_accuracy_survives_pruning_sharing_and_integers(name: str, tmp_path: Path) -> None:
     report = train_recipe(NETWORKS / "small" / f"{name}.toml", tmp_path)
     accuracy = {stage["stage"]: stage["accuracy"]["test"] for stage in report["stages"]}
-    assert accuracy["dense"] > (0.97 if name == "resnet-8" else 0.29)
+    assert accuracy["dense"] > (0.97 if name == "resnet-8" else 0.25)
     assert accuracy["share"] > accuracy["dense"] - LOSS
     assert abs(check_compiled(tmp_path) - accuracy["share"]) < 0.005
 
