@@ -104,7 +104,8 @@ def put_folded(module: nn.Module, path: str, entry: Mapping[str, Any], source: s
             "layer of this network"
         )
     if getattr(layer, "bias", None) is None:
-        layer.bias = nn.Parameter(torch.zeros_like(norm.running_mean))  # type: ignore[arg-type]
+        weight = cast(Tensor, layer.weight)
+        layer.bias = nn.Parameter(weight.new_zeros(len(weight)))
     _replace(module, path, Folded(str(entry["layer"])))
 
 
