@@ -140,6 +140,10 @@ def describe_image(image: Image) -> dict[str, Any]:
                 "exact": layer.exact,
                 "input_exponents": [info.exponent for info in sources],
                 "output_exponent": result.exponent,
+                "shifts": [
+                    int(min(each.outputs.shift.min() for each in mine)),
+                    int(max(each.outputs.shift.max() for each in mine)),
+                ],
                 "bits": bits,
                 "bound_bits": max(_bound_bits(each) for each in mine),
                 "acc_bits": params.acc_bits,

@@ -130,15 +130,16 @@ def _made(views: Views, name: str, order: str) -> bool:
 def _legal(segment: Segment) -> bool:
     """Whether the fields of a descriptor hold its window."""
     small = max(*segment.dilation, *segment.stride) <= 255
-    return small and max(map(abs, segment.origin)) < 1 << 15 and bool(len(segment.code) or not segment.starts[-1])
+    return bool(small and max(map(abs, segment.origin)) < 1 << 15)
 
 
 def _products(node: Node, segments: Segments, channels: int) -> int:
     """Multiplications for a pixel, zeros among the weights counted as well."""
     dense = [tensor.size for name, tensor in node.tensors.items() if name.startswith("codes")]
     if not dense:
-        return sum(len(segment.code) for _, segment in segments)
-    return int(sum(dense)) + channels * sum(kind == "identity" for kind in node.attributes.get("kinds", ()))
+        return sum(int(segment.starts[-1]) for _, segment in segments)
+    own = sum(kind == "identity" for kind in node.attributes.get("kinds", ()))
+    return sum(map(int, dense)) + channels * int(own)
 
 
 Found = tuple[Segments, dict[str, Any]]

@@ -202,8 +202,8 @@ def test_rows_are_dealt_evenly(pes: int, fragments: int, rng: np.random.Generato
     work = rng.integers(4000, 6000, rows)
     group = np.arange(rows) % params.groups
     options = Options(fragments=fragments)
-    found = assign_rows(work, group, np.arange(rows), params, options, hidden=False, most=params.rows)
-    again = assign_rows(work, group, np.arange(rows), params, options, hidden=False, most=params.rows)
+    found = assign_rows(work, group, 0 * group, np.arange(rows), params, options, hidden=False, most=params.rows)
+    again = assign_rows(work, group, 0 * group, np.arange(rows), params, options, hidden=False, most=params.rows)
     assert np.array_equal(found.pe, again.pe)
     loads = loads_of(found, work, group, params)
     assert found.busiest == max(loads)
@@ -218,7 +218,8 @@ def test_rows_are_dealt_evenly(pes: int, fragments: int, rng: np.random.Generato
             assert split <= 2 * params.group
             if split:
                 assert max(mine) <= -(-total // params.group) + 1
-    whole = assign_rows(work, group, np.arange(rows), params, Options(fragments=1), hidden=False, most=params.rows)
+    alone = Options(fragments=1)
+    whole = assign_rows(work, group, 0 * group, np.arange(rows), params, alone, hidden=False, most=params.rows)
     assert not whole.parts
     assert found.busiest <= whole.busiest
 
@@ -227,7 +228,7 @@ def test_the_entries_of_a_split_row_are_shared_evenly_along_it(rng: np.random.Ge
     params = Params(pes=8)
     work = rng.integers(4000, 6000, 12)
     zeros = np.zeros(12, np.int64)
-    found = assign_rows(work, zeros, np.arange(12), params, DEFAULT, hidden=False, most=params.rows)
+    found = assign_rows(work, zeros, zeros, np.arange(12), params, DEFAULT, hidden=False, most=params.rows)
     for row, parts in found.parts.items():
         owners = parts.owners()
         assert np.bincount(owners, minlength=len(parts.pe)).tolist() == list(parts.share)
@@ -239,8 +240,27 @@ def test_only_one_row_of_a_result_is_split(rng: np.random.Generator) -> None:
     params = Params(pes=8)
     work = rng.integers(4000, 6000, 12)
     output = np.arange(12) // 4
-    found = assign_rows(work, np.zeros(12, np.int64), output, params, DEFAULT, hidden=False, most=params.rows)
+    zeros = np.zeros(12, np.int64)
+    found = assign_rows(work, zeros, zeros, output, params, DEFAULT, hidden=False, most=params.rows)
     assert len({int(output[row]) for row in found.parts}) == len(found.parts) > 0
+
+
+@pytest.mark.parametrize("channels", [3, 8, 20, 32])
+def test_the_rows_of_each_pixel_are_spread_over_all_pes(channels: int, rng: np.random.Generator) -> None:
+    params = Params(pes=8)
+    pixels = 24
+    pixel = np.repeat(np.arange(pixels), channels)
+    work = np.tile(rng.integers(20, 60, channels), pixels)
+    zeros = np.zeros(len(work), np.int64)
+    found = assign_rows(work, zeros, pixel, np.arange(len(work)), params, DEFAULT, hidden=True, most=params.rows)
+    for number in range(pixels):
+        rows = np.bincount(found.pe[pixel == number], minlength=8)
+        assert rows.max() - rows.min() <= 1
+    loads = loads_of(found, work, zeros, params)
+    assert found.busiest == max(loads)
+    # A pixel changes the difference between two PEs by no more than the difference of its rows.
+    assert max(loads) - min(loads) <= 2 * int(work.max())
+    assert not found.parts
 
 
 def values_of(layout: data.Layout, word: int) -> dict[str, int]:

@@ -11,19 +11,16 @@ import pytest
 
 from compiler.errors import EieError
 from compiler.files import write_files
-from compiler.lower.chain import Chain, QuantizedLayer
-from compiler.lower.encode import encode
-from compiler.lower.pack import pack
-from compiler.options import Options
 from hw.accelerator import TOP_MODULE
 from hw.export import verilog_files, verilog_text
-from hw.layouts import Memory, descriptor, fields, pointer_block, refill_header
+from hw.layouts import descriptor, fields
 from hw.params import Params, preset
-from sim import cycles
 from sim import run as engines
 from sim.amaranth_engine import run_amaranth
 from sim.cases import random_case
 from sim.compare import compare
+from sim.decode import decode
+from sim.program import flat
 from sim.rtl.build import build, tool_environment
 from sim.rtl.engine import run_rtl
 from sim.verify import SUITES, run_case, verify
@@ -47,8 +44,8 @@ def test_verilog_equals_golden_and_cycle_model_on_a_sample(seed):
 
 
 CORNERS = {
-    "full_queues": 8, "starved": 15, "refill_waits": 8, "split": 6, "folded": 6, "chained": 8, "blocks": 4, "tiles": 24,
-    "saturated": 10,
+    "full_queues": 8, "starved": 15, "refill_waits": 4, "windows": 8, "maxima": 2, "tiled": 6, "segments": 8,
+    "chained": 8, "streamed": 8, "saturated": 10,
 }  # fmt: skip
 """What `test_every_corner_is_reached_so_often` must have compared at least: layer records, layers or descriptors, as in
 `sim.verify.Report`."""
@@ -64,11 +61,12 @@ def promised(case):
         "starved": any(record["starved"] for record in flat),
         "refill_waits": any(record["refill"] for record in flat),
         "saturated": any(record["saturated"] for record in flat),
-        "split": any(step.fragment_slots for step in steps),
-        "folded": any(step.fold for step in steps),
+        "windows": any(step.positions > 1 for step in steps),
+        "maxima": any(step.maximum for step in steps),
+        "tiled": any(step.tiles > 1 for step in steps),
+        "segments": any(len(of) > 1 for of in case.image.steps),
         "chained": any(step.chained for step in steps),
-        "blocks": sum(not step.keep for step in steps) > len(case.image.layers),
-        "tiles": any(step.refill for step in steps),
+        "streamed": any(step.refill for step in steps),
     }
     assert has.keys() == CORNERS.keys()
     return {name for name, there in has.items() if there}
@@ -128,8 +126,7 @@ def test_verilog_equals_amaranth(seed):
     rtl = engines.run(case.image, case.x, engine="rtl")
     amaranth = engines.run(case.image, case.x, engine="amaranth")
     assert rtl.records == amaranth.records
-    for a, b in zip(rtl.layer_raw, amaranth.layer_raw, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert compare(rtl, amaranth).equal
 
 
 FAULTS = {
@@ -138,12 +135,9 @@ FAULTS = {
     "credit": (r"\\eie_pe.queue ", r"= level \+ (3'h6);", "3'h5", "full queues", ("cycles: ", "overflow")),
     "hang": (r"\\eie_pe.queue ", r"= level \+ (.*3'h6\));", "4'h8", "entries", ("watchdog",)),
     "fragment": ("eie_writeback", r"total <= (.*?);", "raw", "fragments", ("values: ",)),
-    # The select between a column's two activations, which are two parts of the payload.
-    "fold": (r"\\eie_pe.weight_decode ", r"= (\S+ ) \? \S+ \[[\d:]+\] : \S+ \[[\d:]+\];", "~({0})", "folds",
-             ("values: ",)),
-    # Sums are read without waiting for the PEs, before the last ones are written; or their end is seen a cycle early.
-    "drain": (r"\\eie_accelerator.core.control ", r"= scanned_2 & (\S+ );", "2'h3", "layers", ("values: ",)),
-    "early": (r"\\eie_accelerator.core.control ", r"= scanned_2 & (.*?);", "~pe_busy", "layers", ("cycles: ",)),
+    # The end of a tile is seen a cycle early; or its sums are read without waiting for the PEs.
+    "early": (r"\\eie_accelerator.core.control.banks ", r"= (scanned_2) &", "scanned_1", "layers", ("cycles: ",)),
+    "drain": (r"\\eie_accelerator.core.control.banks ", r"scanned_2\) & (\S+ );", "2'h3", "layers", ("values: ",)),
     # One bank for two layers never becomes free, or mixes their sums.
     "bank": (r"\\eie_accelerator.core.control ", r"\bbank <= (.*?);", "bank", "layers", ("watchdog", "values: ")),
     # A tile that is scanned before it is loaded is another's; so is one that is loaded while the PEs read the last one.
@@ -176,10 +170,11 @@ def switched():
 def first_difference(case, model, built, fault=None):
     """What the comparison with the models says of a case on the array with a fault."""
     try:
-        ran = run_rtl(case.image, case.x, built=built, plusargs=(f"+fault_{fault}",) if fault else ())
+        inputs, layers = engines.check_input(case.image, case.x)[0], decode(case.image)
+        ran = run_rtl(case.image, inputs, layers, built=built, plusargs=(f"+fault_{fault}",) if fault else ())
     except EieError as error:
         return str(error)
-    result = dataclasses.replace(model, engine="rtl", layer_raw=ran.outputs, records=ran.records)
+    result = dataclasses.replace(model, engine="rtl", values=flat(ran.values), records=ran.records)
     return next(iter(compare(result, model).explain()), None)
 
 
@@ -193,12 +188,11 @@ def caught(seed, built, fault, tries=8):
         has = {
             "entries": sum(record["entries"] for vector in model.records for record in vector) > 50,
             "full queues": any(record["blocked"] for vector in model.records for record in vector),
-            "fragments": any(step.fragment_slots for step in steps),
-            "folds": any(step.fold for step in steps),
+            "fragments": any(step.words for step in steps),
             "layers": len(case.image.layers) > 1,
             "tiles": sum(step.refill for step in steps) > 2,
         }
-        if not (has[needs] and case.x.any()):
+        if not (has[needs] and any(x.any() for x in case.x.values())):
             continue
         assert first_difference(case, model, built) is None
         if what := first_difference(case, model, built, fault):
@@ -234,53 +228,21 @@ def test_fault_that_hangs_the_array_is_caught_by_the_watchdog(seed, switched):
 
 
 @pytest.mark.rtl
-@pytest.mark.parametrize("fault", ["fragment", "fold", "drain", "early", "bank", "tile", "buffer"])
-def test_faults_of_folds_fragments_banks_and_tiles_are_caught(seed, switched, fault):
+@pytest.mark.parametrize("fault", ["fragment", "drain", "early", "bank", "tile", "buffer"])
+def test_faults_of_fragments_banks_and_tiles_are_caught(seed, switched, fault):
     is_caught(seed, switched, fault)
-
-
-def test_fault_credit_rule_in_the_model_is_caught_by_the_hardware(monkeypatch):
-    """Fails only where a queue fills up, which the sample reaches."""
-    monkeypatch.setattr(cycles, "ROUND_TRIP", 4)
-    params = Params(pes=2, rows=32, queue_depth=6, weight_words=1024, pointer_blocks=128, act_lines=512,
-                    bias_words=512, codebooks=4, descriptors=64)  # fmt: skip
-    caught = [what for seed in range(4) if (what := run_case(random_case(seed, params), "amaranth")[0])]
-    assert caught
-    assert all(what.startswith("cycles: ") for what in caught)
-
-
-def test_a_last_tile_is_done_while_a_pe_is_at_the_one_before():
-    """PE 0 works in the second tile alone, PE 1 a little in the third: the layer is finished when PE 0 is."""
-    params = Params(pes=2, rows=32, queue_depth=64, weight_words=22, pointer_blocks=12, act_lines=512,
-                    bias_words=512, codebooks=4, descriptors=64)  # fmt: skip
-    codes = np.zeros((40, 24), np.uint8)
-    codes[0::2, 8:12] = 1
-    codes[1::2, [*range(4), *range(12, 16), *range(16, 20)]] = 1  # as much, so that three tiles are needed
-    codebook = np.zeros(1 << params.code_bits, np.int16)
-    codebook[1] = 3
-    layer = QuantizedLayer(
-        name="layer", codes=codes, codebook=codebook, weight_exponent=0, bias=np.zeros(40, np.int64), shift=0,
-        activation="none", input_exponent=0, output_exponent=0, exact=True,
-    )  # fmt: skip
-    graph, options = Chain((layer,), params), Options(balanced=False)
-    image = pack(graph, encode(graph, options), options)
-    assert [step.keep for steps in image.steps for step in steps] == [1, 1, 0]
-    x = np.zeros((2, 24), np.int16)
-    x[:, [8, 9, 10, 11, 16]] = 1
-    hardware, model = (engines.run(image, x, engine=engine) for engine in ("amaranth", "cycles"))
-    assert compare(hardware, model).explain() == []
 
 
 @pytest.mark.parametrize("fault", ["swapped nibble", "lost padding entry", "bias of the neighbour"])
 def test_faults_in_the_image_are_caught(seed, fault):
     """The array runs a damaged image; golden knows the right one."""
-    params = Params(pes=2, index_bits=4, code_bits=4, rows=64, weight_words=1024, pointer_blocks=128, act_lines=512,
-                    bias_words=512, codebooks=4, descriptors=64)  # fmt: skip
+    params = Params(pes=2, index_bits=4, code_bits=4, rows=64, weight_words=1024, pointer_blocks=1024, act_lines=512,
+                    output_words=512, codebooks=4, descriptors=64)  # fmt: skip
     for n in range(20):
         case = random_case(seed * 100 + n, params)
-        entries, bias = case.image.entries.copy(), case.image.bias.copy()
+        entries, table = case.image.entries.copy(), case.image.table.copy()
         if fault == "bias of the neighbour":
-            bias = np.roll(bias, 1, axis=1)
+            table[:, :, :4] = np.roll(table, 1, axis=1)[:, :, :4]  # the low bits of the bias
         else:
             found = np.argwhere((entries & 15 == 0) & (entries >> 4 == 15)) if "padding" in fault else \
                 np.argwhere((entries >> 4 != entries & 15) & (entries & 15 != 0))  # fmt: skip
@@ -288,61 +250,37 @@ def test_faults_in_the_image_are_caught(seed, fault):
                 continue
             at = tuple(found[len(found) // 2])
             entries[at] = 0 if "padding" in fault else (entries[at] >> 4) | (entries[at] << 4) & 0xFF
-        damaged = dataclasses.replace(case.image, entries=entries, bias=bias)
-        x = np.full_like(case.x, 77)
-        right = engines.run(case.image, x, engine="golden")
-        wrong, _ = run_amaranth(damaged, x)  # not through `run`, which decodes first and may refuse
-        if any((a != b).any() for a, b in zip(right.layer_raw, wrong, strict=True)):
+        damaged = dataclasses.replace(case.image, entries=entries, table=table)
+        if differs(case, damaged):
             return
     pytest.fail(f"{fault}: twenty damaged images gave the right outputs")
 
 
-@pytest.mark.parametrize("fault", ["pointers", "source", "act_vectors", "base"])
-def test_a_tile_boundary_off_by_one_is_caught(seed, fault):
-    """One tile with the pointers or the inputs of the columns one block or line on, without its last activation
-    vector, or with entries that begin one late in the stream; golden knows the right outputs."""
-    params = Params(pes=2, rows=32, queue_depth=8, weight_words=32, pointer_blocks=12, act_lines=512, bias_words=512,
-                    codebooks=4, descriptors=64)  # fmt: skip
-    tried = 0
-    for n in range(100):
+@pytest.mark.parametrize("fault", ["pointers", "source", "outputs", "window_pitch"])
+def test_a_descriptor_off_by_one_is_caught(seed, fault):
+    """The last descriptor with one field one more; golden knows the right outputs."""
+    params = Params(pes=2, rows=32, queue_depth=8, weight_words=512, pointer_blocks=1024, act_lines=512,
+                    output_words=512, codebooks=4, descriptors=64)  # fmt: skip
+    for n in range(20):
         case = random_case(seed * 100 + n, params)
-        steps = [step for steps in case.image.steps for step in steps]
-        late = next((number for number, step in enumerate(steps) if step.refill and step.pointer_blocks(params) > 1), 0)
-        if not late:
-            continue
-        descriptors, tiles = case.image.descriptors.copy(), case.image.tiles.copy()
-        if fault == "base":
-            at = next(at for at, memory in headers(tiles) if memory == Memory.POINTERS.value) + 1
-            base = fields(pointer_block(params))[0]
-            assert base[:2] == ("base", 0)
-            word = int.from_bytes(tiles[at].tobytes(), "little")
-            word = word & ~((1 << base[2]) - 1) | (word + 1) & ((1 << base[2]) - 1)
-            tiles[at] = np.frombuffer(word.to_bytes(tiles.shape[1], "little"), np.uint8)
-        else:
-            first = next(first for name, first, _ in fields(descriptor(params)) if name == fault)
-            moved = (
-                int.from_bytes(descriptors[late, first // 8 :][:2].tobytes(), "little")
-                + (1, -1)[fault == "act_vectors"]
-            )
-            descriptors[late, first // 8 :][:2] = list(moved.to_bytes(2, "little"))
-        x = np.full_like(case.x, 77)
-        right = engines.run(case.image, x, engine="golden")
-        wrong, _ = run_amaranth(dataclasses.replace(case.image, descriptors=descriptors, tiles=tiles), x)
-        if any((a != b).any() for a, b in zip(right.layer_raw, wrong, strict=True)):
+        descriptors = case.image.descriptors.copy()
+        first = next(first for name, first, _ in fields(descriptor(params)) if name == fault)
+        word = int.from_bytes(descriptors[-2].tobytes(), "little") + (1 << first)
+        descriptors[-2] = np.frombuffer(word.to_bytes(descriptors.shape[1], "little"), np.uint8)
+        if differs(case, dataclasses.replace(case.image, descriptors=descriptors)):
             return
-        tried += 1
-    pytest.fail(f"{fault}: none of {tried} networks with a wrong tile gave a wrong output")
+    pytest.fail(f"{fault}: twenty damaged images gave the right outputs")
 
 
-def headers(tiles):
-    """(beat, memory) of every packet of a refill stream."""
-    where = {name: (first, width) for name, first, width in fields(refill_header(ARRAY))}
-    at = 0
-    while at < len(tiles):
-        word = int.from_bytes(tiles[at].tobytes(), "little")
-        value = {name: word >> first & ((1 << width) - 1) for name, (first, width) in where.items()}
-        yield at, value["memory"]
-        at += 1 + value["words"]
+def differs(case, damaged):
+    """Whether the array gives other values with the damaged image, or none."""
+    x = {name: np.full_like(raw, 77) for name, raw in case.x.items()}
+    right, inputs = engines.run(case.image, x, engine="golden"), engines.check_input(case.image, x)[0]
+    try:  # not through `run`, which decodes first and may refuse
+        wrong = flat(run_amaranth(damaged, inputs, decode(case.image))[0])
+    except EieError:
+        return True
+    return any((raw != wrong[name]).any() for name, raw in right.values.items())
 
 
 @pytest.mark.rtl
