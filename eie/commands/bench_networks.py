@@ -59,8 +59,8 @@ def bench_networks(
 
     The golden model computes everything; the table says how much of it the array does, and what is on the host.
 
-    With --sets: random layers of the shapes and densities of published networks, each compiled by itself. The table says
-    how many of the products of two nonzeros an array computes in each cycle of each PE, and where the others go.
+    With --sets: random layers of the shapes and densities of published networks, each compiled by itself. The table
+    says how many products of two nonzeros the array computes in a cycle of a PE, and where the other cycles go.
     """
     output = Output(json_to)
     params, options = make_params(preset, settings)
@@ -142,8 +142,10 @@ def _sets(names: list[str], params: Params, options: Options, seed: int, rtl_lay
     for row in rows:
         if "rtl" in row:
             rtl = row["rtl"]
-            output.text(f"{row['set']} {row['layer']}, {rtl['rows']} of {row['of_rows']} rows: Verilog = models in "
-                        f"{rtl['values']:,} values and {rtl['records']:,} times and counters: {rtl['equal']}")  # fmt: skip
+            output.text(
+                f"{row['set']} {row['layer']}, {rtl['rows']} of {row['of_rows']} rows: Verilog = models in "
+                f"{rtl['values']:,} values and {rtl['records']:,} times and counters: {rtl['equal']}"
+            )
     output.result({
         "params": roomy(params).asdict(), "options": options.asdict(), "seed": seed, "rows": rows, "totals": totals,
     })  # fmt: skip
