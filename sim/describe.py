@@ -93,8 +93,10 @@ def describe_image(image: Image) -> dict[str, Any]:
 
     - ``bits`` : stored bits by part, padding entries included in ``entries``;
     - ``bound_bits`` : bits that the largest possible sum of a row needs, sign included, never above ``acc_bits``;
-    - ``tile`` : pixels of a tile (rows, columns), ``tiles`` of the layer; ``copies`` : entries over nonzeros, since the
-      weights are stored once for each pixel of a tile; ``streamed`` : descriptors whose weights are streamed in;
+    - ``tile`` : pixels of a tile (rows, columns), ``tiles`` of the layer; ``expected`` : cycles that the compiler
+      estimated when it chose it, ``other`` : the tile that was next best (rows, columns) and its estimated cycles;
+      ``copies`` : entries over nonzeros, since the weights are stored once for each pixel of a tile; ``streamed`` :
+      descriptors whose weights are streamed in;
     - ``cycles`` : for one sample without a zero (the most there can be), ``ideal`` (products / PEs), ``busiest``
       (entries that the busiest PE multiplies), ``model`` (the exact cycle model), and ``resident`` (the same if all
       weights were in the memories already: what the refill stream costs is the difference); ``utilization`` : products
@@ -149,6 +151,8 @@ def describe_image(image: Image) -> dict[str, Any]:
                 "acc_bits": params.acc_bits,
                 "tile": [layer.tile_y, layer.tile_x],
                 "tiles": steps[0].tiles,
+                "expected": layer.expected,
+                "other": list(layer.other),
                 "segments": len(layer.sources),
                 "streamed": sum(step.refill for step in steps),
                 "cycles": cycle,

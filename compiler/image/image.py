@@ -70,6 +70,9 @@ class LayerInfo:
     nonzeros : weights that are not zero (each counted once, however many copies the tile needs).
     entries, padding : stored entries in all, and the padding entries among them.
     parts : for each descriptor the segment of which it is a strip of window rows, or a streamed range.
+    expected : cycles of the layer as the compiler estimates them for one sample, of all of its blocks in the first.
+    other : the tile that it would have taken otherwise, and cycles with it (tile_y, tile_x, cycles); empty if there is
+        none.
     """
 
     name: str
@@ -83,6 +86,8 @@ class LayerInfo:
     entries: int
     padding: int
     parts: tuple[int, ...]
+    expected: int
+    other: tuple[int, ...]
 
     @property
     def descriptors(self) -> int:

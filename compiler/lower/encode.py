@@ -19,6 +19,7 @@ from compiler.lower.outputs import OutputWords, output_words
 from compiler.lower.program import Pair, Program, ProgramLayer, Segment
 from compiler.lower.rows import Assignment, assign_rows
 from compiler.lower.tile_rows import Rows, row_vectors, tile_rows
+from compiler.lower.tiles import Plan
 from compiler.options import Options
 from hw.params import LANES, Params
 
@@ -74,13 +75,18 @@ class Encoded:
     Attributes
     ----------
     program : what is computed. placements : one a map.
-    layers : layers of the hardware, in order. streamed : numbers of those (of the program) whose weights are streamed.
+    layers : layers of the hardware, in order. plan : how those of the program are cut, and which are streamed.
     """
 
     program: Program
     placements: tuple[Placement, ...]
     layers: tuple[EncodedLayer, ...]
-    streamed: frozenset[int]
+    plan: Plan
+
+    @property
+    def streamed(self) -> frozenset[int]:
+        """Numbers of the layers of the program whose weights are streamed."""
+        return self.plan.streamed
 
     @property
     def resident(self) -> list[EncodedSegment]:

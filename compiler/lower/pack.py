@@ -92,6 +92,7 @@ def _info(layer: EncodedLayer, encoded: Encoded, parts: tuple[int, ...]) -> Laye
     of = encoded.program.layers[layer.number]
     blocks = layer.cut.blocks
     block = blocks.index(layer.block)
+    other = encoded.plan.others[layer.number]
     return LayerInfo(
         name=of.name if len(blocks) == 1 else f"{of.name}#{block}",
         sources=tuple(segment.source for segment in of.segments),
@@ -104,6 +105,8 @@ def _info(layer: EncodedLayer, encoded: Encoded, parts: tuple[int, ...]) -> Laye
         entries=layer.entries,
         padding=layer.padding,
         parts=parts,
+        expected=round(encoded.plan.choices[layer.number].cycles) if block == 0 else 0,
+        other=() if other is None or block else (other.cut.fy, other.cut.fx, round(other.cycles)),
     )
 
 

@@ -44,14 +44,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """A tiling for each layer, and the layers whose weights are streamed."""
+    """A tiling for each layer, the next best one if there is another, and the layers whose weights are streamed."""
 
-    cuts: tuple[Tiling, ...]
+    choices: tuple[Choice, ...]
+    others: tuple[Choice | None, ...]
     streamed: frozenset[int]
 
 
 def densities(program: Program) -> list[float]:
-    """For each map the share of numbers that are not zero. Where it is not known: half of those behind a ReLU, or all."""
+    """For each map the share of numbers that are not zero; where it is not known, half behind a ReLU, otherwise all."""
     found = [1.0 if form.density is None else form.density for form in program.maps]
     for layer in program.layers:
         if program.maps[layer.result].density is not None:
@@ -140,7 +141,7 @@ def _estimate(
 
 
 def _products(segment: Segment, layer: ProgramLayer, cut: Tiling, source: MapForm) -> float:
-    """Products of a sample without zeros, those of pixels beyond the result included: weights times pixels they meet."""
+    """Products of a sample without zeros: each weight times the pixels it meets, those beyond the result included."""
     pairs = 1
     for axis, (tile, tiles, size) in enumerate(
         ((cut.fy, cut.tiles_y, source.height), (cut.fx, cut.tiles_x, source.width))
@@ -229,7 +230,11 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
         if best is None:
             break  # what is really needed is known once the layers are encoded
         at[best[1]] = best[2]
-    return Plan(tuple(found[k].cut for found, k in zip(choices, at, strict=True)), streamed)
+    taken = tuple(found[k] for found, k in zip(choices, at, strict=True))
+    others = tuple(
+        next((found[n] for n in range(len(found)) if n != k), None) for found, k in zip(choices, at, strict=True)
+    )
+    return Plan(taken, others, streamed)
 
 
 def _needs(choice: Choice, streamed: bool) -> Mapping[str, float]:
