@@ -18,7 +18,7 @@ from compiler.lower.descriptors import Places, pack_descriptors
 from compiler.lower.encode import Encoded, EncodedLayer, EncodedSegment
 from compiler.lower.layout import Placement
 from compiler.lower.program import Program
-from compiler.lower.stream import Buffers, Range, cut_ranges, pack_ranges
+from compiler.lower.stream import Buffers, Range, cut_ranges, empty_range, pack_ranges
 from compiler.lower.tiles import advice
 from compiler.lower.words import pack_words
 from compiler.options import Options
@@ -135,7 +135,7 @@ def _ranges(layer: EncodedLayer, encoded: Encoded, buffers: Buffers, params: Par
     of = encoded.program.layers[layer.number]
     for number, (segment, form) in enumerate(zip(of.segments, layer.segments, strict=True)):
         found += cut_ranges(segment, form, number, encoded.placements[segment.source], buffers, params)
-    return found
+    return found or [empty_range(layer.segments[0])]
 
 
 def _check_fit(needs: dict[str, int], params: Params) -> None:

@@ -8,7 +8,7 @@ header (`hw.layouts.refill_header`), then the words, one a beat, in its low bits
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from compiler.lower.words import pack_words
 from hw.layouts import REFILL_BITS, Memory, pointer_block, refill_header, weight_word
 from hw.params import LANES, Params
 
-__all__ = ["BEAT_BYTES", "Buffers", "Range", "cut_ranges", "largest_vector", "pack_ranges"]
+__all__ = ["BEAT_BYTES", "Buffers", "Range", "cut_ranges", "empty_range", "largest_vector", "pack_ranges"]
 
 BEAT_BYTES = REFILL_BITS // 8
 _MOST_VECTORS = (1 << 16) - 1
@@ -96,6 +96,14 @@ def cut_ranges(
             ranges.append(Range(form, number, at + done, begin, fits))
             done += fits
     return ranges
+
+
+def empty_range(form: EncodedSegment) -> Range:
+    """One vector without entries: what a layer streams if its windows lie beside its maps, since it still has outputs."""
+    none = np.zeros(0, np.uint8)
+    return Range(
+        replace(form, counts=np.zeros((len(form.counts), LANES), np.int64), codes=none, indices=none), 0, 0, 0, 1
+    )
 
 
 def pack_ranges(ranges: Sequence[Range], buffers: Buffers, params: Params) -> Beats:
