@@ -116,9 +116,7 @@ def _estimate(
     return Choice(cut, cycles, needs)
 
 
-def _padding(
-    segment: Segment, layer: ProgramLayer, cut: Tiling, seen: Window, slots: float, params: Params
-) -> float:
+def _padding(segment: Segment, layer: ProgramLayer, cut: Tiling, seen: Window, slots: float, params: Params) -> float:
     """Padding entries of a PE in a tile: where the rows that a column meets begin far from the top, or lie far apart.
 
     slots : accumulators of a PE that the tile takes, in the order of its pixels.
@@ -166,6 +164,9 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
             raise _impossible(layer, params)
     limits = {name: getattr(params, name) * scale for name in MEMORIES}
     streamed = _streamed(choices, limits, params)
+    choices = [
+        [each for each in found if each.cut.tiles == 1] if n in streamed else found for n, found in enumerate(choices)
+    ]
     if streamed:  # half of the memories for two buffers
         limits = {name: limit / 2 if name != "output_words" else limit for name, limit in limits.items()}
     at = [0] * len(choices)
