@@ -50,6 +50,8 @@ def _check_layer(layer: LayerInfo, maps: int, descriptors: int) -> None:
     counts = (layer.products, layer.nonzeros, layer.padding, layer.entries - layer.padding)
     _require(min(counts) >= 0, f"{name}: a negative number of products, weights or entries")
     _require(0 < layer.descriptors < descriptors, f"{name}: {layer.descriptors} descriptors")
+    good = set(layer.parts) <= set(range(len(layer.sources)))
+    _require(good, f"{name}: its descriptors are of segments {layer.parts}; there are {len(layer.sources)}")
 
 
 def _check_shapes(image: Image) -> None:

@@ -62,14 +62,14 @@ class LayerInfo:
     Attributes
     ----------
     name : unique in the image.
-    sources : for each segment, before weights are cut into streamed tiles, the number of its map.
+    sources : for each segment the number of its map.
     result : number of the map that it writes.
     tile_y, tile_x : pixels of the result in a tile.
     exact : weights and bias are represented without any rounding.
     products : multiplications of a dense layer, for one sample.
     nonzeros : weights that are not zero (each counted once, however many copies the tile needs).
     entries, padding : stored entries in all, and the padding entries among them.
-    descriptors : how many it takes: one a segment, more if weights are streamed.
+    parts : for each descriptor the segment of which it is a strip of window rows, or a streamed range.
     """
 
     name: str
@@ -82,7 +82,12 @@ class LayerInfo:
     nonzeros: int
     entries: int
     padding: int
-    descriptors: int
+    parts: tuple[int, ...]
+
+    @property
+    def descriptors(self) -> int:
+        """How many it takes."""
+        return len(self.parts)
 
 
 @dataclass(frozen=True, eq=False)

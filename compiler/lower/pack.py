@@ -60,11 +60,11 @@ def pack(encoded: Encoded, params: Params, options: Options) -> Image:
     _check_fit({**used, "act_lines": frame, "codebooks": len(codebooks)}, params)
     ranges = [_ranges(layer, encoded, buffers, params) for layer in encoded.layers]
     places = Places(tuple(bases), frame, tuple(books), buffers)
-    descriptors, counts = pack_descriptors(encoded, ranges, places, params)
+    descriptors, parts = pack_descriptors(encoded, ranges, places, params)
     _check_fit({"descriptors": len(descriptors)}, params)
     return Image(
         params=params,
-        layers=tuple(_info(layer, encoded, count) for layer, count in zip(encoded.layers, counts, strict=True)),
+        layers=tuple(_info(layer, encoded, own) for layer, own in zip(encoded.layers, parts, strict=True)),
         maps=tuple(_map(placement, base) for placement, base in zip(encoded.placements, bases, strict=True)),
         inputs=program.inputs,
         outputs=program.outputs,
@@ -88,22 +88,22 @@ def _map(placement: Placement, base: int) -> MapInfo:
     )  # fmt: skip
 
 
-def _info(layer: EncodedLayer, encoded: Encoded, descriptors: int) -> LayerInfo:
+def _info(layer: EncodedLayer, encoded: Encoded, parts: tuple[int, ...]) -> LayerInfo:
     of = encoded.program.layers[layer.number]
     blocks = layer.cut.blocks
-    part = blocks.index(layer.block)
+    block = blocks.index(layer.block)
     return LayerInfo(
-        name=of.name if len(blocks) == 1 else f"{of.name}#{part}",
+        name=of.name if len(blocks) == 1 else f"{of.name}#{block}",
         sources=tuple(segment.source for segment in of.segments),
         result=of.result,
         tile_y=layer.cut.fy,
         tile_x=layer.cut.fx,
         exact=of.exact,
-        products=of.products if part == 0 else 0,
+        products=of.products if block == 0 else 0,
         nonzeros=layer.nonzeros,
         entries=layer.entries,
         padding=layer.padding,
-        descriptors=descriptors,
+        parts=parts,
     )
 
 
