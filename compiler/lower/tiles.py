@@ -208,6 +208,9 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
             raise _impossible(layer, params)
     limits = {name: getattr(params, name) * scale for name in MEMORIES}
     streamed = _streamed(choices, limits, params)
+    choices = [
+        [each for each in found if each.cut.tiles == 1] if n in streamed else found for n, found in enumerate(choices)
+    ]
     if streamed:  # half of the memories for two buffers
         limits = {name: limit / 2 if name != "output_words" else limit for name, limit in limits.items()}
     at = [0] * len(choices)
