@@ -70,6 +70,10 @@ class LayerInfo:
     nonzeros : weights that are not zero (each counted once, however many copies the tile needs).
     entries, padding : stored entries in all, and the padding entries among them.
     descriptors : how many it takes: one a segment, more if weights are streamed.
+    parts : for each segment, how many of these are its.
+    windows : for each segment eight numbers, rows before columns: kernel, stride, dilation, and the pixel of its map
+        at which the window of the first pixel begins.
+    pool : four numbers: pixels of which a result is the largest, and from those of one result to those of the next.
     """
 
     name: str
@@ -83,6 +87,9 @@ class LayerInfo:
     entries: int
     padding: int
     descriptors: int
+    parts: tuple[int, ...]
+    windows: tuple[int, ...]
+    pool: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ Everything is shifted into place with whole arrays; a test compares the words wi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,7 +65,7 @@ def pack(encoded: Encoded, params: Params, options: Options) -> Image:
     _check_fit({"descriptors": len(descriptors)}, params)
     return Image(
         params=params,
-        layers=tuple(_info(layer, encoded, count) for layer, count in zip(encoded.layers, counts, strict=True)),
+        layers=tuple(_info(*each) for each in zip(encoded.layers, [encoded] * len(counts), ranges, counts, strict=True)),
         maps=tuple(_map(placement, base) for placement, base in zip(encoded.placements, bases, strict=True)),
         inputs=program.inputs,
         outputs=program.outputs,
@@ -88,10 +89,11 @@ def _map(placement: Placement, base: int) -> MapInfo:
     )  # fmt: skip
 
 
-def _info(layer: EncodedLayer, encoded: Encoded, descriptors: int) -> LayerInfo:
+def _info(layer: EncodedLayer, encoded: Encoded, ranges: Sequence[Range], descriptors: int) -> LayerInfo:
     of = encoded.program.layers[layer.number]
     blocks = layer.cut.blocks
     part = blocks.index(layer.block)
+    streamed = Counter(each.number for each in ranges)
     return LayerInfo(
         name=of.name if len(blocks) == 1 else f"{of.name}#{part}",
         sources=tuple(segment.source for segment in of.segments),
@@ -104,6 +106,13 @@ def _info(layer: EncodedLayer, encoded: Encoded, descriptors: int) -> LayerInfo:
         entries=layer.entries,
         padding=layer.padding,
         descriptors=descriptors,
+        parts=tuple(streamed[n] if layer.number in encoded.streamed else 1 for n in range(len(of.segments))),
+        windows=tuple(
+            number
+            for segment in of.segments
+            for number in (*segment.kernel, *segment.stride, *segment.dilation, *segment.origin)
+        ),
+        pool=(*of.pool, *of.pool_stride),
     )
 
 

@@ -30,7 +30,8 @@ def program_image(program: Program) -> Image:
     frame = program.layers[0][0].step["frame"]
     whole = MapInfo("frame", params.line, frame, 1, params.groups, params.groups, 0, 1, frame, 0)
     layers = tuple(
-        LayerInfo(f"layer{n}", (0,) * len(segments), 0, 1, 1, True, 1, 1, 1, 0, len(segments))
+        LayerInfo(f"layer{n}", (0,) * len(segments), 0, 1, 1, True, 1, 1, 1, 0, len(segments),
+                  (1,) * len(segments), (1, 1, 1, 1, 1, 1, 0, 0) * len(segments), (1, 1, 1, 1))
         for n, segments in enumerate(program.layers)
     )
     codebooks = np.array(program.memories[Memory.CODEBOOK][0], np.uint16).view(np.int16).reshape(-1, book)
