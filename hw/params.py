@@ -15,7 +15,7 @@ __all__ = ["LANES", "PRESETS", "ROUND_TRIP", "SEGMENTS", "Params", "ParamsError"
 LANES = 8
 """Activations in a vector, entries in a weight word, columns in a pointer block, PEs in a write-back group."""
 
-SEGMENTS = 8
+SEGMENTS = 32
 """Segments that a layer of several tiles may have: control keeps the place of each in its map."""
 
 ROUND_TRIP = 5

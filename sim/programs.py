@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import CodingError
-from compiler.image.image import Image, LayerInfo
+from compiler.image.image import Image, LayerInfo, MapInfo
 from compiler.image.steps import Step
+from compiler.lower.canonical import DENSITIES
 from compiler.lower.program import MapForm, Program, ProgramLayer, Segment
 from hw.params import LANES
 from sim.decode import decode
@@ -37,9 +38,14 @@ def program_of(image: Image) -> Program:
     found: dict[int, list[Layer]] = {}
     for layer in decode(image, codes=True):
         found.setdefault(layer.result, []).append(layer)
-    maps = tuple(MapForm(each.name, each.channels, each.height, each.width, each.exponent) for each in image.maps)
+    maps = tuple(_form(each) for each in image.maps)
     layers = tuple(_layer(image, result, blocks) for result, blocks in found.items())
     return Program(maps, layers, image.inputs, image.outputs)
+
+
+def _form(info: MapInfo) -> MapForm:
+    density = None if info.density < 0 else info.density / DENSITIES
+    return MapForm(info.name, info.channels, info.height, info.width, info.exponent, density)
 
 
 def _layer(image: Image, result: int, blocks: Sequence[Layer]) -> ProgramLayer:
@@ -54,23 +60,20 @@ def _layer(image: Image, result: int, blocks: Sequence[Layer]) -> ProgramLayer:
             raise _other(info, "its blocks differ")
         channel, y, x = _places(image, layer, len(blocks) > 1)
         bias[channel], shift[channel] = layer.outputs.bias, layer.outputs.shift
-        term_channel, term_y, term_x, used = _terms(layer, info, channel, y, x)
-        at = 0
-        for number, count in enumerate(of.parts):
-            for segment in layer.segments[at : at + count]:
-                books[number] = segment.step.codebook
-                weight = segment.weight.tocoo()
-                term, column = weight.row[used[weight.row]], weight.col[used[weight.row]]
-                row, across, source = _columns(image, info, number, segment.step)
-                kernel, stride, dilation, _ = _window(info, number)
-                ky, ry = np.divmod(row[column] - term_y[term] * stride[0], dilation[0])
-                kx, rx = np.divmod(across[column] - term_x[term] * stride[1], dilation[1])
-                outside = (ky < 0) | (ky >= kernel[0]) | (kx < 0) | (kx >= kernel[1]) | (source[column] < 0)
-                if (outside | (ry != 0) | (rx != 0)).any():
-                    raise _other(info, "a weight is not in its window")
-                code = weight.data[used[weight.row]]
-                parts[number].append((term_channel[term], ky * kernel[1] + kx, source[column], code))
-            at += count
+        term_channel, term_y, term_x, used = _terms(image, layer, of, channel, y, x)
+        for number, segment in zip(of.parts, layer.segments, strict=True):
+            books[number] = segment.step.codebook
+            weight = segment.weight.tocoo()
+            term, column = weight.row[used[weight.row]], weight.col[used[weight.row]]
+            row, across, source = _columns(image, info, number, segment.step)
+            kernel, stride, dilation, _ = _window(info, number)
+            ky, ry = np.divmod(row[column] - term_y[term] * stride[0], dilation[0])
+            kx, rx = np.divmod(across[column] - term_x[term] * stride[1], dilation[1])
+            outside = (ky < 0) | (ky >= kernel[0]) | (kx < 0) | (kx >= kernel[1]) | (source[column] < 0)
+            if (outside | (ry != 0) | (rx != 0)).any():
+                raise _other(info, "a weight is not in its window")
+            code = weight.data[used[weight.row]]
+            parts[number].append((term_channel[term], ky * kernel[1] + kx, source[column], code))
     first = blocks[0].step
     segments = tuple(
         _segment(image, info, number, channels, books[number], pieces) for number, pieces in enumerate(parts)
@@ -99,7 +102,9 @@ def _places(image: Image, layer: Layer, cut: bool) -> tuple[Int, Int, Int]:
     return channel, y, x
 
 
-def _terms(layer: Layer, info: LayerInfo, channel: Int, y: Int, x: Int) -> tuple[Int, Int, Int, NDArray[np.bool_]]:
+def _terms(
+    image: Image, layer: Layer, info: LayerInfo, channel: Int, y: Int, x: Int
+) -> tuple[Int, Int, Int, NDArray[np.bool_]]:
     """Channel and pixel of the sums of each term, and which terms are looked at."""
     count = len(channel)
     terms = max([segment.weight.shape[0] for segment in layer.segments] + [count])
@@ -112,11 +117,12 @@ def _terms(layer: Layer, info: LayerInfo, channel: Int, y: Int, x: Int) -> tuple
         qy, qx = np.divmod(sub, info.pool[1])
         rows, columns = y[output] * info.pool[2] + qy, x[output] * info.pool[3] + qx
         return channel[output], rows, columns, np.ones(terms, np.bool_)
-    # The first pixel of the tile has all weights; of those that an output is the largest of, its columns come first.
+    # The first pixel of the tile has all weights; of those that an output is the largest of, it reads the first pixels.
     where = np.zeros(terms, np.int64)
-    for segment in layer.segments:
+    for number, segment in zip(info.parts, layer.segments, strict=True):
         weight = segment.weight.tocoo()
-        where += np.bincount(weight.row, weight.col, terms).astype(np.int64)
+        row, across, _ = _columns(image, info, number, segment.step)
+        where += np.bincount(weight.row, (row + across)[weight.col], terms).astype(np.int64)
     order = np.lexsort((sub, where, output))
     first = np.zeros(terms, np.bool_)
     first[order[np.diff(output[order], prepend=-1) != 0]] = True
@@ -137,7 +143,7 @@ def _columns(image: Image, info: LayerInfo, number: int, step: Step) -> tuple[In
     else:
         position, within = np.divmod(vector, step.vectors)
         y, x = np.divmod(position, step.wx)
-        y, x = y * step.dy, x * step.dx
+        y, x = step.y0 - _window(info, number)[3][0] + y * step.dy, x * step.dx
     order = image.map_orders[info.sources[number]]
     channel = np.where(within < source.vectors, order[np.minimum(within * LANES + lane, len(order) - 1)], -1)
     return y, x, channel.astype(np.int64)

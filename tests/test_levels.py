@@ -21,7 +21,7 @@ from sim.network import run_network
 from tests.compiler.zoo import NETWORKS, PATTERNS, SUMS, ZOO, Case
 
 PARAMS = Params(
-    pes=4, code_bits=8, rows=256, weight_words=32768, pointer_blocks=2048, act_lines=512, bias_words=2048,
+    pes=4, code_bits=8, rows=256, weight_words=32768, pointer_blocks=2048, act_lines=512, output_words=4096,
     descriptors=64, refill=False,
 )  # fmt: skip
 """One build for all; codes of eight bits, so that sharing without retraining costs little."""

@@ -28,6 +28,7 @@ def check(image: Image) -> None:
     check_outputs(image)
     check_entries(image)
 
+
 _MAX_WINDOW = 1 << 16
 """Beyond every kernel, step and origin that a descriptor can be made of."""
 
@@ -53,10 +54,9 @@ def _check_layer(layer: LayerInfo, maps: int, descriptors: int) -> None:
     counts = (layer.products, layer.nonzeros, layer.padding, layer.entries - layer.padding)
     _require(min(counts) >= 0, f"{name}: a negative number of products, weights or entries")
     _require(0 < layer.descriptors < descriptors, f"{name}: {layer.descriptors} descriptors")
-    segments = len(layer.sources)
-    good = len(layer.parts) == segments and min(layer.parts) >= 0 and sum(layer.parts) == layer.descriptors
-    _require(good, f"{name}: parts {layer.parts} of {layer.descriptors} descriptors and {segments} segments")
-    good = len(layer.windows) == 8 * segments and max(map(abs, layer.windows)) <= _MAX_WINDOW
+    good = set(layer.parts) <= set(range(len(layer.sources)))
+    _require(good, f"{name}: its descriptors are of segments {layer.parts}; there are {len(layer.sources)}")
+    good = len(layer.windows) == 8 * len(layer.sources) and max(map(abs, layer.windows)) <= _MAX_WINDOW
     good = good and all(n > 0 for at, n in enumerate(layer.windows) if at % 8 < 6)
     _require(good, f"{name}: windows {layer.windows}; expected 8 numbers a segment: sizes, steps and an origin")
     good = len(layer.pool) == 4 and 0 < min(layer.pool) and max(layer.pool) <= _MAX_WINDOW

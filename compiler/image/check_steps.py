@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from amaranth.lib import data
 from numpy.typing import NDArray
@@ -20,6 +22,9 @@ _OF_LAYER = (
 )  # fmt: skip
 """Fields that all segments of a layer have alike."""
 
+_OF_SEGMENT = ("codebook", "wx", "dy", "dx", "x0", "step_y", "step_x")
+"""Fields that all strips of a segment have alike, beside what its map decides."""
+
 
 def _require(good: bool, message: str) -> None:
     if not good:
@@ -37,31 +42,30 @@ def check_steps(image: Image) -> None:
     for layer, steps in zip(image.layers, image.steps, strict=True):
         _check_result(layer, steps[0], image)
         _exact(steps[0], number, {"outputs": outputs, "frame": image.frame})
-        if not steps[0].refill:
-            count = len(layer.sources)
-            _require(len(steps) == count, f"{layer.name}: {len(steps)} segments read {count} maps")
-            _require(
-                steps[0].tiles == 1 or len(steps) <= SEGMENTS,
-                f"{layer.name}: {len(steps)} segments in {steps[0].tiles} tiles; expected at most {SEGMENTS}",
-            )
-        at = 0
-        for place, step in enumerate(steps):
+        _require(
+            steps[0].tiles == 1 or len(steps) <= SEGMENTS,
+            f"{layer.name}: {len(steps)} segments in {steps[0].tiles} tiles; expected at most {SEGMENTS}",
+        )
+        if steps[0].refill:
+            _require(list(layer.parts) == sorted(layer.parts), f"{layer.name}: its ranges are not in order of segments")
+        else:
+            pointers = _check_strips(layer, steps, number, pointers)
+        for place, (step, part) in enumerate(zip(steps, layer.parts, strict=True)):
             _exact(step, number, {
                 "op": Op.SEGMENT.value, "first": int(place == 0), "last": int(place == len(steps) - 1),
                 "dense": step.maximum, **{name: getattr(steps[0], name) for name in _OF_LAYER},
             })  # fmt: skip
             good = step.codebook < len(image.codebooks)
             _require(good, f"descriptor {number}: codebook {step.codebook}; there are {len(image.codebooks)}")
+            source = image.maps[layer.sources[part]]
             if step.refill:
-                at = _check_range(step, number, layer, at, image)
+                _check_range(step, number, source, params)
                 _exact(step, number, {"buffer": streamed % 2})
                 streamed += 1
             else:
-                at = place
-                _check_window(step, number, image.maps[layer.sources[place]], params)
-                _exact(step, number, {"pointers": pointers, "buffer": 0})
-                pointers += step.pointer_blocks
-            _exact(step, number, {"chained": int(layer.sources[at] == written)})
+                _check_window(step, number, source, params)
+                _exact(step, number, {"buffer": 0})
+            _exact(step, number, {"chained": int(layer.sources[part] == written)})
             number += 1
         outputs += steps[0].words
         written = layer.result
@@ -73,6 +77,21 @@ def _exact(step: Step, number: int, values: dict[str, int]) -> None:
     for name, value in values.items():
         found = getattr(step, name)
         _require(found == value, f"descriptor {number}: {name} is {found}; expected {value}")
+
+
+def _check_strips(layer: LayerInfo, steps: Sequence[Step], first: int, pointers: int) -> int:
+    """The strips of each segment follow one another, and the segments; the pointer block behind the last one."""
+    for segment in range(len(layer.sources)):
+        mine = [(first + n, steps[n]) for n, part in enumerate(layer.parts) if part == segment]
+        _require(bool(mine), f"{layer.name}: segment {segment} has no descriptor")
+        y0 = mine[0][1].y0
+        for number, step in mine:
+            _exact(step, number, {
+                "pointers": pointers, "y0": y0, **{name: getattr(mine[0][1], name) for name in _OF_SEGMENT},
+            })  # fmt: skip
+            pointers += step.pointer_blocks
+            y0 += step.wy * step.dy
+    return pointers
 
 
 def _check_window(step: Step, number: int, source: MapInfo, params: Params) -> None:
@@ -90,9 +109,8 @@ def _check_window(step: Step, number: int, source: MapInfo, params: Params) -> N
     })  # fmt: skip
 
 
-def _check_range(step: Step, number: int, layer: LayerInfo, at: int, image: Image) -> int:
-    """A streamed range lies in a map of its layer, the one at place `at` or a later one; that place."""
-    params = image.params
+def _check_range(step: Step, number: int, source: MapInfo, params: Params) -> None:
+    """A streamed range lies in the map of its segment."""
     _require(params.refill, f"descriptor {number}: refill, which the array does not have")
     _exact(step, number, {
         **dict.fromkeys(("tiles_y", "tiles_x", "wy", "wx", "height", "width"), 1), "y0": 0, "x0": 0,
@@ -100,12 +118,9 @@ def _check_range(step: Step, number: int, layer: LayerInfo, at: int, image: Imag
     _require(step.vectors > 0, f"descriptor {number}: a range of no vectors")
     last = step.pointers + step.vectors
     _require(last <= params.pointer_blocks, f"descriptor {number}: its pointer blocks do not fit the array")
-    for place in range(at, len(layer.sources)):
-        source = image.maps[layer.sources[place]]
-        low, high = source.base * params.groups, (source.base + source.lines) * params.groups
-        if low <= step.source and step.source + step.vectors <= high:
-            return place
-    raise ImageError(f"descriptor {number}: vectors from {step.source} on are of no map that {layer.name} reads")
+    low, high = source.base * params.groups, (source.base + source.lines) * params.groups
+    good = low <= step.source and step.source + step.vectors <= high
+    _require(good, f"descriptor {number}: vectors from {step.source} on are not all of {source.name}")
 
 
 def _check_result(layer: LayerInfo, step: Step, image: Image) -> None:

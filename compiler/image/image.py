@@ -41,6 +41,7 @@ class MapInfo:
     vectors : activation vectors of a pixel that hold channels. pitch : activation vectors from pixel to pixel.
     base : first line in the frame. row_lines : lines from row to row. lines : lines that it takes, overhang included.
     exponent : value = raw * 2**exponent.
+    density : share of its numbers that are not zero, in 256ths, or -1; what the compiler was told of it.
     """
 
     name: str
@@ -53,6 +54,7 @@ class MapInfo:
     row_lines: int
     lines: int
     exponent: int
+    density: int
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,14 @@ class LayerInfo:
     Attributes
     ----------
     name : unique in the image.
-    sources : for each segment, before weights are cut into streamed tiles, the number of its map.
+    sources : for each segment the number of its map.
     result : number of the map that it writes.
     tile_y, tile_x : pixels of the result in a tile.
     exact : weights and bias are represented without any rounding.
     products : multiplications of a dense layer, for one sample.
     nonzeros : weights that are not zero (each counted once, however many copies the tile needs).
     entries, padding : stored entries in all, and the padding entries among them.
-    descriptors : how many it takes: one a segment, more if weights are streamed.
-    parts : for each segment, how many of these are its.
+    parts : for each descriptor the segment of which it is a strip of window rows, or a streamed range.
     windows : for each segment eight numbers, rows before columns: kernel, stride, dilation, and the pixel of its map
         at which the window of the first pixel begins.
     pool : four numbers: pixels of which a result is the largest, and from those of one result to those of the next.
@@ -86,10 +87,14 @@ class LayerInfo:
     nonzeros: int
     entries: int
     padding: int
-    descriptors: int
     parts: tuple[int, ...]
     windows: tuple[int, ...]
     pool: tuple[int, ...]
+
+    @property
+    def descriptors(self) -> int:
+        """How many it takes."""
+        return len(self.parts)
 
 
 @dataclass(frozen=True, eq=False)

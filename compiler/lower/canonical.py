@@ -1,7 +1,8 @@
 """One form for all programs that mean the same to the array, so that an image says which program it was made of.
 
 Nonzeros of an output channel stand in the order of its window, whichever order the graph had. Those that meet no pixel
-of their map, wherever the window stands, are left out: they would be stored, and never multiplied.
+of their map, wherever the window stands, are left out: they would be stored, and never multiplied. How dense a map is
+is known to one part in 256.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from numpy.typing import NDArray
 
 from compiler.lower.program import MapForm, Program, ProgramLayer, Segment
 
-__all__ = ["canonical"]
+__all__ = ["DENSITIES", "canonical"]
+
+DENSITIES = 256
+"""Densities of maps are whole numbers of these parts."""
 
 
 def canonical(program: Program) -> Program:
@@ -28,7 +32,13 @@ def canonical(program: Program) -> Program:
         )
         for layer in program.layers
     )
-    return dataclasses.replace(program, layers=layers)
+    return dataclasses.replace(program, maps=tuple(map(_rounded, maps)), layers=layers)
+
+
+def _rounded(form: MapForm) -> MapForm:
+    if form.density is None:
+        return form
+    return dataclasses.replace(form, density=min(max(round(form.density * DENSITIES), 0), DENSITIES) / DENSITIES)
 
 
 def _met(segment: Segment, layer: ProgramLayer, made: MapForm, source: MapForm) -> Segment:

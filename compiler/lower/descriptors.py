@@ -1,4 +1,4 @@
-"""Descriptors: one for each segment of a layer, or for each streamed range of one."""
+"""Descriptors: one for each strip of a segment, or for each streamed range of one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from compiler.image.steps import SIGNED
 from compiler.lower.encode import Encoded, EncodedLayer
 from compiler.lower.stream import Buffers, Range
+from compiler.lower.strips import Strip, strips
 from compiler.lower.tile_rows import row_vectors
+from compiler.lower.tiles import densities
 from compiler.lower.words import pack_words
 from hw.layouts import Op, descriptor, fields
 from hw.params import LANES, Params
@@ -38,35 +40,48 @@ class Places:
 
 def pack_descriptors(
     encoded: Encoded, ranges: Sequence[Sequence[Range]], places: Places, params: Params
-) -> tuple[NDArray[np.uint8], list[int]]:
-    """(descriptors, bytes), END last, and how many each layer has. `ranges`: what each layer streams."""
+) -> tuple[NDArray[np.uint8], list[tuple[int, ...]]]:
+    """(descriptors, bytes), END last, and for each layer the segments that its own are of.
+
+    ranges : what each layer streams.
+    """
     rows: list[dict[str, int]] = []
-    counts = []
+    parts = []
     pointers = outputs = streamed = 0
+    density = densities(encoded.program)
     written = -1  # map that the layer before writes
     for layer, found in zip(encoded.layers, ranges, strict=True):
         of = encoded.program.layers[layer.number]
         common = {"outputs": outputs, **_layer_fields(layer, encoded, places, params)}
         outputs += layer.outputs.words
         own: list[dict[str, int]] = []
-        for number, segment in enumerate(of.segments):
-            each = {
+        each = [
+            {
                 "codebook": places.books[layer.number][number], "chained": int(segment.source == written),
                 "dense": int(of.maximum), "maximum": int(of.maximum), **common,
-            }  # fmt: skip
-            if layer.number in encoded.streamed:
-                for part in (part for part in found if part.number == number):
-                    own.append({**each, **_range_fields(part, segment.source, streamed % 2, places, params)})
-                    streamed += 1
-            else:
-                own.append({**each, **_window_fields(layer, number, encoded, places, params), "pointers": pointers})
-                pointers += layer.segments[number].counts.shape[1] // LANES
+            }
+            for number, segment in enumerate(of.segments)
+        ]  # fmt: skip
+        if layer.number in encoded.streamed:
+            for part in found:
+                source = of.segments[part.number].source
+                own.append({**each[part.number], **_range_fields(part, source, streamed % 2, places, params)})
+                streamed += 1
+            parts.append(tuple(part.number for part in found))
+        else:
+            sizes = np.array([segment.counts.shape[1] // LANES for segment in layer.segments])
+            begins = pointers + np.cumsum(sizes) - sizes
+            cut = strips(layer, [density[segment.source] for segment in of.segments])
+            for strip in cut:
+                fields_of = _strip_fields(layer, strip, encoded, places, params)
+                own.append({**each[strip.segment], **fields_of, "pointers": int(begins[strip.segment]) + strip.vectors})
+            pointers += int(sizes.sum())
+            parts.append(tuple(strip.segment for strip in cut))
         own[0]["first"] = own[-1]["last"] = 1
         rows += own
-        counts.append(len(own))
         written = of.result
     rows.append({"op": Op.END.value})
-    return _pack(rows, params), counts
+    return _pack(rows, params), parts
 
 
 def _layer_fields(layer: EncodedLayer, encoded: Encoded, places: Places, params: Params) -> dict[str, int]:
@@ -83,17 +98,18 @@ def _layer_fields(layer: EncodedLayer, encoded: Encoded, places: Places, params:
     }  # fmt: skip
 
 
-def _window_fields(
-    layer: EncodedLayer, number: int, encoded: Encoded, places: Places, params: Params
+def _strip_fields(
+    layer: EncodedLayer, strip: Strip, encoded: Encoded, places: Places, params: Params
 ) -> dict[str, int]:
-    segment, seen = encoded.program.layers[layer.number].segments[number], layer.segments[number].window
+    segment = encoded.program.layers[layer.number].segments[strip.segment]
+    seen = layer.segments[strip.segment].window
     source = encoded.placements[segment.source]
     row = source.row_lines * params.groups  # vectors from row to row
-    y0, x0 = segment.origin
+    y0, x0 = segment.origin[0] + strip.first * seen.dy, segment.origin[1]
     return {
         "source": places.bases[segment.source] * params.groups + y0 * row + x0 * source.pitch,
         "vectors": source.vectors,
-        "wy": seen.wy, "wx": seen.wx, "dy": seen.dy, "dx": seen.dx,
+        "wy": strip.rows, "wx": seen.wx, "dy": seen.dy, "dx": seen.dx,
         "height": source.form.height, "width": source.form.width,
         "y0": y0, "x0": x0, "step_y": seen.step_y, "step_x": seen.step_x,
         "position_pitch": seen.dx * source.pitch, "window_pitch": seen.dy * row,

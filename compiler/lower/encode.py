@@ -114,7 +114,7 @@ def encode_layer(
     assignment = assign_rows(
         work, rows.group, rows.y * (1 << 16) + rows.x, output, params,
         options.replace(fragments=1) if single else options,
-        hidden=cut.tiles > 1, most=most,
+        hidden=cut.tiles > 1, most=most, channelwise=layer.channelwise,
     )  # fmt: skip
     outputs = output_words(layer, rows, assignment, row_vectors(cut, block, params) * cut.fy // params.groups, params)
     segments, first = [], np.zeros(len(layer.bias), np.int64)

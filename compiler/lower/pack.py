@@ -18,6 +18,7 @@ from compiler.lower.alloc import allocate, program_lives
 from compiler.lower.descriptors import Places, pack_descriptors
 from compiler.lower.encode import Encoded, EncodedLayer, EncodedSegment
 from compiler.lower.layout import Placement
+from compiler.lower.canonical import DENSITIES
 from compiler.lower.program import Program
 from compiler.lower.stream import Buffers, Range, cut_ranges, pack_ranges
 from compiler.lower.tiles import advice
@@ -61,11 +62,11 @@ def pack(encoded: Encoded, params: Params, options: Options) -> Image:
     _check_fit({**used, "act_lines": frame, "codebooks": len(codebooks)}, params)
     ranges = [_ranges(layer, encoded, buffers, params) for layer in encoded.layers]
     places = Places(tuple(bases), frame, tuple(books), buffers)
-    descriptors, counts = pack_descriptors(encoded, ranges, places, params)
+    descriptors, parts = pack_descriptors(encoded, ranges, places, params)
     _check_fit({"descriptors": len(descriptors)}, params)
     return Image(
         params=params,
-        layers=tuple(_info(*each) for each in zip(encoded.layers, [encoded] * len(counts), ranges, counts, strict=True)),
+        layers=tuple(_info(layer, encoded, own) for layer, own in zip(encoded.layers, parts, strict=True)),
         maps=tuple(_map(placement, base) for placement, base in zip(encoded.placements, bases, strict=True)),
         inputs=program.inputs,
         outputs=program.outputs,
@@ -86,27 +87,26 @@ def _map(placement: Placement, base: int) -> MapInfo:
     return MapInfo(
         name=form.name, channels=form.channels, height=form.height, width=form.width, vectors=placement.vectors,
         pitch=placement.pitch, base=base, row_lines=placement.row_lines, lines=placement.lines, exponent=form.exponent,
+        density=-1 if form.density is None else round(form.density * DENSITIES),
     )  # fmt: skip
 
 
-def _info(layer: EncodedLayer, encoded: Encoded, ranges: Sequence[Range], descriptors: int) -> LayerInfo:
+def _info(layer: EncodedLayer, encoded: Encoded, parts: tuple[int, ...]) -> LayerInfo:
     of = encoded.program.layers[layer.number]
     blocks = layer.cut.blocks
-    part = blocks.index(layer.block)
-    streamed = Counter(each.number for each in ranges)
+    block = blocks.index(layer.block)
     return LayerInfo(
-        name=of.name if len(blocks) == 1 else f"{of.name}#{part}",
+        name=of.name if len(blocks) == 1 else f"{of.name}#{block}",
         sources=tuple(segment.source for segment in of.segments),
         result=of.result,
         tile_y=layer.cut.fy,
         tile_x=layer.cut.fx,
         exact=of.exact,
-        products=of.products if part == 0 else 0,
+        products=of.products if block == 0 else 0,
         nonzeros=layer.nonzeros,
         entries=layer.entries,
         padding=layer.padding,
-        descriptors=descriptors,
-        parts=tuple(streamed[n] if layer.number in encoded.streamed else 1 for n in range(len(of.segments))),
+        parts=parts,
         windows=tuple(
             number
             for segment in of.segments

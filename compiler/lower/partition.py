@@ -38,17 +38,19 @@ class Partition:
     programs: tuple[Program, ...]
 
 
-def partition(graph: Graph, params: Params) -> Partition:
+def partition(graph: Graph, params: Params, densities: Mapping[str, float] | None = None) -> Partition:
     """Cut what the array computes out of a verified integer graph.
 
     Nodes that are connected are one part unless a node of the host stands between them. Operators that only move
     numbers are absorbed by who reads them, and stay in the graph only where the host needs their result.
+
+    densities : the share of numbers that are not zero, for values of which it is known.
     """
     types = integer_types(graph)
     drafts, stages = _drafts(graph, types, params)
     regions = [part for region in _regions(drafts, stages) for part in _fitting(region, params)]
     regions = [region for region in regions if any(each.weighted for each in region)]
-    return _rebuilt(graph, types, regions)
+    return _rebuilt(graph, types, regions, densities or {})
 
 
 def _drafts(graph: Graph, types: Mapping[str, Type], params: Params) -> tuple[list[Draft], dict[str, int]]:
@@ -106,7 +108,9 @@ def _fitting(region: Sequence[Draft], params: Params) -> list[list[Draft]]:
     return pieces
 
 
-def _rebuilt(graph: Graph, types: Mapping[str, Type], regions: Sequence[Sequence[Draft]]) -> Partition:
+def _rebuilt(
+    graph: Graph, types: Mapping[str, Type], regions: Sequence[Sequence[Draft]], densities: Mapping[str, float]
+) -> Partition:
     taken = {id(node) for region in regions for each in region for node in each.nodes}
     owner = {each.value: number for number, region in enumerate(regions) for each in region}
     left = [node for node in graph if id(node) not in taken]
@@ -117,7 +121,7 @@ def _rebuilt(graph: Graph, types: Mapping[str, Type], regions: Sequence[Sequence
     ]
     programs = []
     for number, region in enumerate(regions):
-        program, inputs, leaving = _program(region, types, needed)
+        program, inputs, leaving = _program(region, types, needed, densities)
         programs.append(program)
         items.append((places[id(region[-1].nodes[-1])], _array(region, number, inputs, leaving, types)))
     nodes = _sorted(items)
@@ -140,7 +144,7 @@ def _needed(left: Sequence[Node], regions: Sequence[Sequence[Draft]], owner: Map
 
 
 def _program(
-    region: Sequence[Draft], types: Mapping[str, Type], needed: set[str]
+    region: Sequence[Draft], types: Mapping[str, Type], needed: set[str], densities: Mapping[str, float]
 ) -> tuple[Program, list[Key], list[Draft]]:
     """The program of a region, its inputs, and the layers whose results leave it."""
     own = {each.key for each in region}
@@ -154,7 +158,7 @@ def _program(
             name = unique(value, {each.name for each in maps})
             numbers[key] = len(maps)
             exponent = types[value].exponent or 0
-            maps.append(MapForm(name, sizes["C"], sizes.get("H", 1), sizes.get("W", 1), exponent))
+            maps.append(MapForm(name, sizes["C"], sizes.get("H", 1), sizes.get("W", 1), exponent, densities.get(value)))
         return numbers[key]
 
     layers = []

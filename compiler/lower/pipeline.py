@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -22,14 +22,18 @@ __all__ = ["compile_graph", "lower"]
 Calibration = NDArray[Any] | Sequence[NDArray[Any]] | None
 
 
-def compile_graph(graph: Graph, params: Params, calibration: Calibration = None, options: Options = DEFAULT) -> Network:
+def compile_graph(
+    graph: Graph, params: Params, calibration: Calibration = None, options: Options = DEFAULT,
+    densities: Mapping[str, float] | None = None,
+) -> Network:  # fmt: skip
     """A network for an array; see `lower`, which also reports what became of each node."""
-    return lower(graph, params, calibration, options)[0]
+    return lower(graph, params, calibration, options, densities)[0]
 
 
 def lower(
-    graph: Graph, params: Params, calibration: Calibration = None, options: Options = DEFAULT
-) -> tuple[Network, tuple[NodeReport, ...]]:
+    graph: Graph, params: Params, calibration: Calibration = None, options: Options = DEFAULT,
+    densities: Mapping[str, float] | None = None,
+) -> tuple[Network, tuple[NodeReport, ...]]:  # fmt: skip
     """Quantize, cut out what the array computes, encode and pack it.
 
     Parameters
@@ -39,6 +43,8 @@ def lower(
     calibration : float or raw int16 inputs (n, *shape) that decide the fixed-point ranges, one array for each input
         (or the array itself, if there is one input); see `quantize_calibrated`.
     options : how the images are laid out.
+    densities : of values, the share of numbers that are not zero, if the calibration data does not say it. It decides
+        on the tiles: of inputs that nothing is known of every number counts, behind a ReLU every other one.
 
     Returns
     -------
@@ -53,7 +59,7 @@ def lower(
     """
     given = calibration if calibration is None or isinstance(calibration, (list, tuple)) else (calibration,)
     quantized = quantize_calibrated(graph, params, given)
-    parts = partition(quantized.graph, params)
+    parts = partition(quantized.graph, params, {**quantized.densities, **(densities or {})})
     images = tuple(build(program, params, options) for program in parts.programs)
     network = Network(params, parts.graph, images)
     check_network(network)

@@ -7,6 +7,7 @@ A layer adds, for every pixel and channel of its result, the products of one win
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +27,17 @@ LOW, HIGH = -(1 << 15), (1 << 15) - 1
 
 @dataclass(frozen=True)
 class MapForm:
-    """A value: height x width pixels of channels, and the power of two of its numbers."""
+    """A value: height x width pixels of channels, and the power of two of its numbers.
+
+    density : share of its numbers that are not zero, if it is known.
+    """
 
     name: str
     channels: int
     height: int
     width: int
     exponent: int
+    density: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +112,15 @@ class ProgramLayer:
         """Nonzeros of each output channel."""
         found: Int = np.sum([segment.counts for segment in self.segments], axis=0)
         return found
+
+    @cached_property
+    def channelwise(self) -> bool:
+        """Each output channel reads one channel of each segment at most, as in a depthwise convolution."""
+        for each in self.segments:
+            used = each.counts > 0
+            if not np.array_equal(each.channel, np.repeat(each.channel[each.starts[:-1][used]], each.counts[used])):
+                return False
+        return True
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ chose different ones, a second run gives all of them the largest; a Shift is ins
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -63,11 +63,13 @@ class Quantized:
     report : what was done, node by node.
     results : for each Output, what it reads for the calibration data, as quantities (batch, *shape); none without. In a
         Scan, each step begins with the float network's states.
+    densities : the share of numbers that are not zero for the calibration data, of values that have some.
     """
 
     graph: Graph
     report: tuple[NodeReport, ...]
     results: tuple[NDArray[np.float64], ...]
+    densities: Mapping[str, float] = field(default_factory=dict)
 
 
 def quantize_graph(
@@ -113,7 +115,8 @@ def quantize_graph(
     if calibration is None:
         return Quantized(made, tuple(run.report), ())
     results = [end.floats() for end in ends if end.exponent is not None]
-    return Quantized(made, tuple(run.report), tuple(_repeated(result, len(calibration[0])) for result in results))
+    repeated = tuple(_repeated(result, len(calibration[0])) for result in results)
+    return Quantized(made, tuple(run.report), repeated, run.densities)
 
 
 def _repeated(result: NDArray[np.float64], batch: int) -> NDArray[np.float64]:
@@ -164,6 +167,7 @@ class _Run:
     ----------
     chosen : the exponent that each value got by itself, by name; None where any would do.
     report : in order of computation.
+    densities : of values of the outermost integer graph.
     """
 
     def __init__(self, context: Context, targets: Mapping[str, int]) -> None:
@@ -171,6 +175,7 @@ class _Run:
         self.targets = targets
         self.chosen: dict[str, int | None] = {}
         self.report: list[NodeReport] = []
+        self.densities: dict[str, float] = {}
 
     def graph(self, graph: Graph, prefix: str, given: Given) -> tuple[Graph, list[Value]]:
         """The integer graph, and what its Outputs read."""
@@ -186,6 +191,8 @@ class _Run:
             if node.op == "Output":
                 ends.append(scope.values[node.output])
             scope.forget(node)
+        if not prefix:
+            self.densities = {scope.names[name]: share for name, share in scope.densities.items()}
         return Graph(tuple(scope.nodes)), ends
 
 
@@ -196,6 +203,7 @@ class _Scope:
         self.run, self.context, self.prefix = run, run.context, prefix
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
+        self.densities: dict[str, float] = {}
         self.names: dict[str, str] = {}  # value of the float graph → value of the integer graph
         self.taken = {name for node in graph for name in (node.name, *node.outputs)}
         self.fixed = _fixed(graph)
@@ -219,6 +227,8 @@ class _Scope:
 
     def _keep(self, value: str, made: Value) -> None:
         self.values[value] = made
+        if made.samples is not None and made.samples.size:
+            self.densities[value] = np.count_nonzero(made.samples) / made.samples.size
         self.run.chosen[self.prefix + value] = None if made.zero else made.exponent
 
     def _at(self, read: str, value: Value, exponent: int | None) -> tuple[str, Value]:

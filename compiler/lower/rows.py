@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.options import Options
-from hw.params import Params
+from hw.params import LANES, Params
 
 __all__ = ["Assignment", "Parts", "assign_rows"]
 
@@ -50,7 +50,16 @@ class Assignment:
 
 
 def assign_rows(
-    work: Int, group: Int, pixel: Int, output: Int, params: Params, options: Options, *, hidden: bool, most: int
+    work: Int,
+    group: Int,
+    pixel: Int,
+    output: Int,
+    params: Params,
+    options: Options,
+    *,
+    hidden: bool,
+    most: int,
+    channelwise: bool = False,
 ) -> Assignment:
     """Assign the rows of a tile to PEs and accumulators of their groups.
 
@@ -70,6 +79,8 @@ def assign_rows(
     output : (rows,) number of the result that it is a part of: of the rows of one result only one is split.
     hidden : write-back is hidden behind the tiles that follow.
     most : accumulators of a PE that may be used.
+    channelwise : a column has rows of one lane only. The rows of a lane are then all given to one PE: a column has few
+        entries, and would need padding entries for each of them in as many PEs.
     """
     pe, slot = np.zeros(len(work), np.int64), np.zeros(len(work), np.int64)
     parts: dict[int, Parts] = {}
@@ -86,7 +97,11 @@ def assign_rows(
             busiest = max(busiest, int(np.bincount(pe[rows], weights=work[rows]).max()))
             continue
         if pixel[rows[0]] != pixel[rows[-1]]:
-            pe[rows], load = _spread(work[rows], pixel[rows], params.group)
+            if channelwise:
+                pe[rows] = output[rows] % LANES % params.group
+                load = int(np.bincount(pe[rows], weights=work[rows]).max())
+            else:
+                pe[rows], load = _spread(work[rows], pixel[rows], params.group)
             slot[rows], _ = _number(len(rows), pe[rows], {}, params.group)
             busiest = max(busiest, load)
             continue

@@ -12,15 +12,19 @@ from compiler.errors import ImageError
 from compiler.lower.layout import Tiling, Window, tiling, window
 from compiler.lower.program import MapForm, Program, ProgramLayer, Segment
 from compiler.options import Options
-from hw.params import LANES, SEGMENTS, Params, ParamsError
+from hw.params import LANES, ROUND_TRIP, SEGMENTS, Params, ParamsError
 
-__all__ = ["Choice", "Plan", "advice", "plan_tiles", "tile_choices"]
+__all__ = ["Choice", "Plan", "advice", "densities", "plan_tiles", "tile_choices"]
 
-DENSITY = 0.5
-"""Share of activations that are not zero, where nothing is known."""
+OVERHEAD = 24
+"""Cycles from the first vector of a layer to its first product, and from its last to the first output."""
 
-OVERHEAD = 16
-"""Cycles of a tile in which its first vectors are on their way and nothing is multiplied yet."""
+BEHIND = 30
+"""Cycles from the last vector of a tile to the accept of the tile after the next, beside its words of write-back."""
+
+UNEVEN = 3.0
+"""How much more the PEs of an array take than one of them on average: by this, over the entries in a full queue. A
+vector has now more, now fewer entries than average in each PE, and the scan waits for the fullest queue."""
 
 PADDING = 1.1
 """Stored entries for each weight that is not zero, where nothing is known."""
@@ -46,14 +50,33 @@ class Plan:
     streamed: frozenset[int]
 
 
-def tile_choices(layer: ProgramLayer, forms: Sequence[MapForm], params: Params, options: Options) -> list[Choice]:
-    """The legal tilings of a layer, the fastest first."""
+def densities(program: Program) -> list[float]:
+    """For each map the share of numbers that are not zero. Where it is not known: half of those behind a ReLU, or all."""
+    found = [1.0 if form.density is None else form.density for form in program.maps]
+    for layer in program.layers:
+        if program.maps[layer.result].density is not None:
+            continue
+        if layer.maximum:
+            found[layer.result] = max(found[segment.source] for segment in layer.segments)
+        elif layer.low >= 0:
+            found[layer.result] = 0.5
+    return found
+
+
+def tile_choices(
+    layer: ProgramLayer, forms: Sequence[MapForm], params: Params, options: Options, density: Sequence[float],
+    leaves: bool = True,
+) -> list[Choice]:  # fmt: skip
+    """The legal tilings of a layer, the fastest first.
+
+    density : of each map. leaves : the run ends with the layer, so that nothing hides the write-back of its last tile.
+    """
     form = forms[layer.result]
     found = {}
     for fy in _sizes(form.height, 1):
         for fx in _sizes(form.width, params.groups):
             cut = tiling(form, layer, fy, fx, params, options)
-            choice = _estimate(layer, forms, cut, params, options)
+            choice = _estimate(layer, forms, cut, params, options, density, leaves)
             if choice is not None:
                 found[fy, fx] = choice
     return sorted(found.values(), key=lambda choice: (choice.cycles, choice.cut.fy * choice.cut.fx))
@@ -67,8 +90,9 @@ def _sizes(size: int, groups: int) -> list[int]:
 
 
 def _estimate(
-    layer: ProgramLayer, forms: Sequence[MapForm], cut: Tiling, params: Params, options: Options
-) -> Choice | None:
+    layer: ProgramLayer, forms: Sequence[MapForm], cut: Tiling, params: Params, options: Options,
+    density: Sequence[float], leaves: bool,
+) -> Choice | None:  # fmt: skip
     """None if the array cannot compute it so."""
     form, area = forms[layer.result], math.prod(layer.pool)
     if cut.tiles > 1 and len(layer.segments) > SEGMENTS:
@@ -87,11 +111,14 @@ def _estimate(
     lines = cut.fx * cut.pitch // params.groups
     # A group with less to do than another lets it wait; one word of a group is kept for that.
     words = cut.fy * (used_lines * lanes * area + lines - used_lines) + (params.group if options.balanced else 0)
-    scan = pointers = padding = 0.0
+    scan = pointers = entries = stored = 0.0
     for segment in layer.segments:
         seen = window(segment, layer, cut)
-        padding += _padding(segment, layer, cut, seen, rows / params.group / blocks, params)
+        padding = _padding(segment, layer, cut, seen, rows / params.group / blocks, params)
         source = forms[segment.source]
+        share = 1.0 if layer.maximum else density[segment.source]
+        entries += (_products(segment, layer, cut, source) / params.pes * busy + padding * cut.tiles) * share
+        stored += len(segment.code) * area * cut.fy * cut.fx / params.pes * busy + padding
         vectors = params.act_vectors(source.channels)
         if seen.dy > 255 or seen.dx > 255 or max(seen.wy, seen.wx, seen.step_y, seen.step_x) >= 1 << 16:
             return None
@@ -102,23 +129,30 @@ def _estimate(
         inside = math.prod(sides)
         scan += (inside * vectors + (seen.positions * cut.tiles - inside)) * blocks
         pointers += seen.positions * vectors * blocks
-    nonzeros = int(layer.work.sum()) * area
-    stored = nonzeros * cut.fy * cut.fx / params.pes * busy + padding
-    entries = (nonzeros * form.height * form.width / params.pes * busy + padding * cut.tiles) * (
-        1 if layer.maximum else DENSITY
-    )
-    if cut.tiles == 1:
-        cycles = max(scan, entries) + words
-    else:
-        cycles = max(scan, entries, words * cut.tiles)
-    cycles += (OVERHEAD + len(layer.segments)) * cut.tiles * blocks
+    entries += UNEVEN * scan / (params.queue_depth - ROUND_TRIP)
+    cycles = max(scan, entries) + OVERHEAD * blocks + len(layer.segments) * cut.tiles * blocks
+    if cut.tiles > 1:
+        cycles = max(cycles, (words + BEHIND) * cut.tiles)
+    if leaves or cut.tiles == 1:
+        cycles += words
     needs = {"weight_words": stored * PADDING / LANES, "pointer_blocks": pointers, "output_words": float(words)}
     return Choice(cut, cycles, needs)
 
 
-def _padding(
-    segment: Segment, layer: ProgramLayer, cut: Tiling, seen: Window, slots: float, params: Params
-) -> float:
+def _products(segment: Segment, layer: ProgramLayer, cut: Tiling, source: MapForm) -> float:
+    """Products of a sample without zeros, those of pixels beyond the result included: weights times pixels they meet."""
+    pairs = 1
+    for axis, (tile, tiles, size) in enumerate(
+        ((cut.fy, cut.tiles_y, source.height), (cut.fx, cut.tiles_x, source.width))
+    ):
+        pixel = np.arange(tile * tiles)[:, np.newaxis] * layer.pool_stride[axis] + np.arange(layer.pool[axis])
+        taps = np.arange(segment.kernel[axis]) * segment.dilation[axis]
+        at = segment.origin[axis] + pixel[..., np.newaxis] * segment.stride[axis] + taps
+        pairs *= int(((at >= 0) & (at < size)).sum())
+    return len(segment.code) / math.prod(segment.kernel) * pairs
+
+
+def _padding(segment: Segment, layer: ProgramLayer, cut: Tiling, seen: Window, slots: float, params: Params) -> float:
     """Padding entries of a PE in a tile: where the rows that a column meets begin far from the top, or lie far apart.
 
     slots : accumulators of a PE that the tile takes, in the order of its pixels.
@@ -139,8 +173,11 @@ def _padding(
     pads = begin + (rows[:, np.newaxis] - 1) * between
     # Columns that have entries in a PE: of each position, its channels with weights for the rows of the PE.
     channels = len(np.unique(segment.channel))
-    met = len(segment.code) / max(1, math.prod(segment.kernel) * channels) / params.pes
-    return float((pads * (1 - np.exp(-met * rows[:, np.newaxis] * columns))).sum()) * channels
+    if layer.channelwise:  # all rows of a channel in a group are in one PE
+        met = np.minimum(columns, params.groups // math.gcd(cut.pitch, params.groups)) / params.pes
+        return float((pads * met).sum()) * channels
+    each = len(segment.code) / max(1, math.prod(segment.kernel) * channels) / params.pes
+    return float((pads * (1 - np.exp(-each * rows[:, np.newaxis] * columns))).sum()) * channels
 
 
 def _inside(count: int, distance: int, step: int, origin: int, tiles: int, size: int) -> int:
@@ -160,7 +197,11 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
     ----------
     scale : share of the memories to be used: estimates may be too low.
     """
-    choices = [tile_choices(layer, program.maps, params, options) for layer in program.layers]
+    density = densities(program)
+    choices = [
+        tile_choices(layer, program.maps, params, options, density, layer is program.layers[-1])
+        for layer in program.layers
+    ]
     for layer, found in zip(program.layers, choices, strict=True):
         if not found:
             raise _impossible(layer, params)

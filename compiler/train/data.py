@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import RecipeError, ToolError
-from compiler.train import fashion, mnist, own_data
+from compiler.train import fashion, letters, mnist, own_data
 
 __all__ = ["DATASETS", "Dataset", "Source", "Split", "is_own", "load"]
 
@@ -155,6 +155,11 @@ def _fashion(folder: Path | None) -> tuple[Split, Split]:
     return _splits(fashion.load(folder))
 
 
+def _next_letter(folder: Path | None) -> tuple[Split, Split]:
+    train, test = letters.load()
+    return Split(*train), Split(*test)
+
+
 def _splits(files: mnist.Mnist) -> tuple[Split, Split]:
     return (
         Split(_pixels(files.train_images), files.train_labels.astype(np.int64)),
@@ -170,5 +175,6 @@ DATASETS: dict[str, Source] = {
     "digits": Source(_digits, (1, 8, 8), 10),
     "mnist": Source(_mnist, (1, 28, 28), 10),
     "fashion-mnist": Source(_fashion, (1, 28, 28), 10),
+    "next-letter": Source(_next_letter, (1, letters.STEPS, len(letters.LETTERS)), len(letters.LETTERS)),
 }
 """Name → where it comes from."""

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from compiler.errors import RecipeError
 from compiler.train.bypass import Bypassed
+from compiler.train.separable import ds_cnn
 from compiler.train.table import Table
 
-__all__ = ["LENET_300_100", "MODELS", "ModelSpec", "build", "lenet_5", "mlp", "resnet", "rows"]
+__all__ = ["LENET_300_100", "MODELS", "ModelSpec", "build", "lenet_5", "mlp", "resnet", "rows", "separable"]
 
 LENET_300_100 = (300, 100)
 """Hidden layers of LeNet-300-100 (LeCun et al., 1998), the paper's fully connected network on MNIST."""
@@ -94,22 +95,28 @@ def mlp(features: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
 
 
 def lenet_5(
-    shape: tuple[int, ...], classes: int, channels: Sequence[int] = (20, 50), hidden: int = 500
+    shape: tuple[int, ...], classes: int, channels: Sequence[int] = (20, 50), hidden: int = 500, padding: int = 0
 ) -> nn.Sequential:
-    """LeNet-5 as Caffe has it: two convolutions 5x5 without padding, each with a pool of 2, then two Linear.
+    """LeNet-5 as Caffe has it: two convolutions 5x5, each with a pool of 2, then two Linear.
 
     With the default widths, 28x28 pixels and 10 classes it has 431,080 parameters. The only ReLU is the one between
-    the Linear layers.
+    the Linear layers. Caffe's convolutions have no padding; 2 keeps the sides, and so takes images down to 4x4.
     """
-    if len(shape) != 3 or min(shape[1:]) < 16:
-        raise RecipeError(f"lenet-5 takes images of at least 16x16; the data has samples of shape {shape}")
-    height, width = (((side - 4) // 2 - 4) // 2 for side in shape[1:])
+    lost = 4 - 2 * padding
+    sides = tuple(((side - lost) // 2 - lost) // 2 for side in shape[1:])
+    if len(shape) != 3 or padding > 2 or min(sides) < 1:
+        least = 4 + 3 * lost
+        raise RecipeError(
+            f"lenet-5 takes images of at least {least}x{least} and padding up to 2; the padding is {padding}, and the "
+            f"data has samples of shape {shape}"
+        )
+    height, width = sides
     return nn.Sequential(
         OrderedDict(
             image=nn.Unflatten(1, shape),
-            conv1=nn.Conv2d(shape[0], channels[0], 5),
+            conv1=nn.Conv2d(shape[0], channels[0], 5, padding=padding),
             pool1=nn.MaxPool2d(2),
-            conv2=nn.Conv2d(channels[0], channels[1], 5),
+            conv2=nn.Conv2d(channels[0], channels[1], 5, padding=padding),
             pool2=nn.MaxPool2d(2),
             flat=nn.Flatten(),
             fc1=nn.Linear(channels[1] * height * width, hidden),
@@ -147,25 +154,42 @@ class _Block(nn.Module):
         return torch.relu(self.norm2(self.conv2(inner)) + self.shortcut(x))
 
 
-def resnet(shape: tuple[int, ...], classes: int, widths: Sequence[int] = (8, 16, 32), blocks: int = 1) -> nn.Sequential:
-    """A small residual network: a convolution of stride 2, blocks of each width, mean over the image, Linear.
+def resnet(
+    shape: tuple[int, ...], classes: int, widths: Sequence[int] = (8, 16, 32), blocks: int = 1, stride: int = 2
+) -> nn.Sequential:
+    """A small residual network: a convolution, blocks of each width, mean over the image, Linear.
+
+    With widths 16, 32, 64 and stride 1 it is ResNet-20 with three blocks (He et al., 2016, section 4.2), and with one
+    block ResNet-8 as MLPerf Tiny has it.
 
     blocks : of each width; the first of each but the first width has stride 2.
+    stride : of the first convolution.
     """
     if len(shape) != 3:
         raise RecipeError(f"resnet takes images; the data has samples of shape {shape}")
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         image=nn.Unflatten(1, shape),
-        conv=nn.Conv2d(shape[0], widths[0], 3, 2, 1, bias=False),
+        conv=nn.Conv2d(shape[0], widths[0], 3, stride, 1, bias=False),
         norm=nn.BatchNorm2d(widths[0]),
         relu=nn.ReLU(),
     )
     every = [widths[0], *(width for width in widths for _ in range(blocks))]
     for number, (inputs, outputs) in enumerate(pairwise(every)):
-        stride = 2 if number and number % blocks == 0 else 1
-        layers[f"block{number + 1}"] = _Block(inputs, outputs, stride)
+        layers[f"block{number + 1}"] = _Block(inputs, outputs, 2 if number and number % blocks == 0 else 1)
     layers.update(pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(widths[-1], classes))
     return nn.Sequential(layers)
+
+
+def separable(shape: tuple[int, ...], classes: int, width: int = 64, blocks: int = 4, stride: int = 2) -> nn.Sequential:
+    """DS-CNN (Zhang et al., Hello Edge, 2017): a convolution 3x3, depthwise separable ones, mean, Linear.
+
+    stride : of the first convolution.
+    """
+    if len(shape) != 3:
+        raise RecipeError(f"ds-cnn takes images; the data has samples of shape {shape}")
+    return nn.Sequential(
+        OrderedDict(image=nn.Unflatten(1, shape), **ds_cnn(width, classes, shape[0], 3, stride, blocks)._modules)
+    )
 
 
 class _Rows(nn.Module):
@@ -203,7 +227,7 @@ def _option(table: Table, key: str, default: Any) -> Any:
     if default is None:
         return table.integers(key, 1, 1 << 16)
     if isinstance(default, int):
-        return table.integer(key, 1, 1 << 16, default=default)
+        return table.integer(key, min(default, 1), 1 << 16, default=default)
     found = table.integers(key, 1, 1 << 16, default=list(default))
     if (key == "channels" and len(found) != len(default)) or not found:
         raise RecipeError(f"{table.source}: {table.where}.{key} has {len(found)} numbers; expected {len(default)}")
@@ -227,8 +251,9 @@ class _Entry:
 MODELS: dict[str, _Entry] = {
     "mlp": _Entry(_mlp_for, {"hidden": None}),
     "lenet-300-100": _Entry(lambda shape, classes: _mlp_for(shape, classes, LENET_300_100)),
-    "lenet-5": _Entry(lenet_5, {"channels": (20, 50), "hidden": 500}),
-    "resnet": _Entry(resnet, {"widths": (8, 16, 32), "blocks": 1}),
+    "lenet-5": _Entry(lenet_5, {"channels": (20, 50), "hidden": 500, "padding": 0}),
+    "resnet": _Entry(resnet, {"widths": (8, 16, 32), "blocks": 1, "stride": 2}),
+    "ds-cnn": _Entry(separable, {"width": 64, "blocks": 4, "stride": 2}),
     "gru": _Entry(partial(rows, nn.GRU), {"hidden": 64}),
     "lstm": _Entry(partial(rows, nn.LSTM), {"hidden": 64}),
 }

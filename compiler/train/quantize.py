@@ -17,6 +17,7 @@ Source: Deep Compression (Han et al., ICLR 2016), section 3; S. Han, Efficient M
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -30,7 +31,7 @@ from compiler.train.layers import Site, make_plain, weights
 from compiler.train.parametrized import finite, register
 from compiler.train.select import Patterns
 
-__all__ = ["SharedWeight", "attach", "find", "reassign", "share"]
+__all__ = ["SharedWeight", "attach", "find", "reassign", "share", "values_of"]
 
 
 class SharedWeight(nn.Module):
@@ -115,6 +116,7 @@ def attach(
     free: bool = False,
     seed: int = 0,
     key: str | None = None,
+    among: Sequence[Tensor] = (),
 ) -> SharedWeight:
     """Replace parameter `name` of one layer by shared weights; a mask or an earlier sharing is written out first.
 
@@ -129,6 +131,8 @@ def attach(
     free : whether labels may change later, by `reassign`.
     seed : of the random start.
     key : what messages call the tensor; `name` if it is not given.
+    among : weights of other layers, whose values are clustered together with these: where each is attached among all,
+        they begin with the same centroids.
 
     Raises
     ------
@@ -146,7 +150,10 @@ def attach(
         make_plain(module, name)
     weight = cast(Tensor, getattr(module, name)).detach()
     array = np.ascontiguousarray(weight.to("cpu", torch.float32).numpy())
-    nonzero = array[array != 0]
+    every = np.concatenate(
+        [array.ravel(), *(other.detach().to("cpu", torch.float32).numpy().ravel() for other in among)]
+    )
+    nonzero = every[every != 0]
     clusters = (1 << code_bits) - 1
     points, reach, levels = np.zeros(0), 0.0, np.arange(1.0, clusters + 1)
     if uniform and nonzero.size:
@@ -155,8 +162,8 @@ def attach(
     elif nonzero.size:
         points = cluster.centroids(nonzero, clusters, start, seed)
     codes = np.zeros(array.shape, np.uint8)
-    if nonzero.size:
-        codes[array != 0] = cluster.nearest(nonzero, points) + 1
+    if len(points):
+        codes[array != 0] = cluster.nearest(array[array != 0], points) + 1
     values = np.array([reach]) if uniform else np.concatenate([points, np.zeros(clusters - len(points))])
     shared = SharedWeight(
         torch.from_numpy(codes).to(weight.device),
@@ -197,6 +204,13 @@ def find(module: nn.Module, name: str = "weight") -> SharedWeight | None:
         return None
     chain = getattr(module.parametrizations, name)
     return next((step for step in chain if isinstance(step, SharedWeight)), None)
+
+
+def values_of(module: nn.Module, name: str = "weight") -> nn.Parameter:
+    """What is trained of shared parameter `name`: its centroids, or the reach of its grid."""
+    chain = cast(Any, module.get_submodule(f"parametrizations.{name}"))
+    values: nn.Parameter = chain.original if chain.is_tensor else chain.original1
+    return values
 
 
 def reassign(module: nn.Module, name: str = "weight") -> int:

@@ -20,7 +20,7 @@ from compiler.train.data import DATASETS, is_own
 from compiler.train.images import PRECISIONS
 from compiler.train.layers import weights
 from compiler.train.models import ModelSpec, build
-from compiler.train.stages import GroupLasso, Iss, Lift, Prune, Scan, Share, Shrink, Stage, Teach, TernGrad, Train
+from compiler.train.stages import Fold, GroupLasso, Iss, Lift, Prune, Scan, Share, Shrink, Stage, Teach, TernGrad, Train
 from compiler.train.stages import parse as parse_stages
 from compiler.train.table import SEED_LIMIT, Table, read_toml
 
@@ -176,6 +176,11 @@ def _check_order(stages: tuple[Stage, ...], source: str) -> None:
         if isinstance(stage, Prune | GroupLasso | Iss) and shared:
             raise RecipeError(
                 f"{where} is of kind {stage.kind}, and the weights are shared by then, so that none can become zero by "
+                "itself; expected it before kind share"
+            )
+        if isinstance(stage, Fold) and shared:
+            raise RecipeError(
+                f"{where} is of kind fold, and the weights are shared by then, so that no channel can be scaled by "
                 "itself; expected it before kind share"
             )
         shared = isinstance(stage, Share) or (shared and not isinstance(stage, Shrink))

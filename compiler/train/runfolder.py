@@ -166,7 +166,7 @@ def _module(
         raise InputError(f"{path}: its structure is {described!r}; expected a table")
     with torch.device("meta"):  # what the file is compared with costs no memory, whatever its recipe says
         expected = build(recipe.model, shape, classes)
-        structure.narrow(expected, structure.bypass(expected, described, str(path)), str(path))
+        structure.replace_layers(expected, described, str(path))
     shapes = {name: tuple(value.shape) for name, value in expected.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     fits = found.keys() == shapes.keys() and all(

@@ -1,7 +1,8 @@
 """The structure of a compressed module beside its numbers, so that a saved state becomes the same module again.
 
-`describe` says which parameters are masked or shared, which residual blocks are their shortcut, and which recurrent
-layers lost units; `rebuild` gives that structure, and the shapes of a state, to a fresh module and loads the state.
+`describe` says which parameters are masked or shared, which residual blocks are their shortcut, which batch
+normalizations are folded, and which recurrent layers lost units; `rebuild` gives that structure, and the shapes of a
+state, to a fresh module and loads the state.
 Shapes may be smaller than the fresh module's: neurons may have been removed.
 """
 
@@ -16,20 +17,21 @@ from torch.nn.utils import parametrize
 
 from compiler.errors import InputError, ModelError
 from compiler.train.bypass import Bypassed, blocks, replace
+from compiler.train.fold import Folded, put_folded
 from compiler.train.layers import make_plain
 from compiler.train.narrowed import Narrowed
 from compiler.train.parametrized import register
 from compiler.train.prune import Mask
 from compiler.train.quantize import SharedWeight
 
-__all__ = ["bypass", "describe", "fit_sizes", "narrow", "rebuild"]
+__all__ = ["describe", "fit_sizes", "rebuild", "replace_layers"]
 
 
 def describe(module: nn.Module) -> dict[str, dict[str, Any]]:
-    """Full name of every parametrized parameter → what parametrizes it, of every bypassed block → that; for JSON."""
+    """Full name of every parametrized parameter, path of every layer that was replaced → what it is now; for JSON."""
     found: dict[str, dict[str, Any]] = {}
     for path, layer in module.named_modules():
-        if isinstance(layer, Bypassed | Narrowed):
+        if isinstance(layer, Bypassed | Folded | Narrowed):
             found[path] = layer.describe()
         if parametrize.is_parametrized(layer):
             for name, chain in cast(Any, layer.parametrizations).items():
@@ -58,7 +60,7 @@ def rebuild(module: nn.Module, description: Mapping[str, Any], state: Mapping[st
     """
     with torch.no_grad():
         make_plain(module)
-        description = narrow(module, bypass(module, description, source), source)
+        description = replace_layers(module, description, source)
         # Tied parameters under each of their names, as the state has them.
         named = module.named_parameters(remove_duplicate=False)
         shapes = {name: tuple(parameter.shape) for name, parameter in named}
@@ -76,7 +78,22 @@ def rebuild(module: nn.Module, description: Mapping[str, Any], state: Mapping[st
         raise InputError(f"{source} does not hold this network: {error}") from error
 
 
-def bypass(module: nn.Module, description: Mapping[str, Any], source: str) -> dict[str, Any]:
+def replace_layers(module: nn.Module, description: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Put what is described in the place of blocks, normalizations and recurrent layers; the rest of the description.
+
+    Raises
+    ------
+    InputError
+        The module has no such block or layer.
+    """
+    rest = _narrow(module, _bypass(module, description, source), source)
+    for path, entry in list(rest.items()):
+        if isinstance(entry, Mapping) and entry.get("kind") == Folded.kind:
+            put_folded(module, path, rest.pop(path), source)
+    return rest
+
+
+def _bypass(module: nn.Module, description: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Bypass the blocks that are described as such; what is left of the description."""
     residual = dict(blocks(module))
     rest = dict(description)
@@ -89,7 +106,7 @@ def bypass(module: nn.Module, description: Mapping[str, Any], source: str) -> di
     return rest
 
 
-def narrow(module: nn.Module, description: Mapping[str, Any], source: str) -> dict[str, Any]:
+def _narrow(module: nn.Module, description: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Put narrowed layers where recurrent ones are described as such; what is left of the description."""
     rest = dict(description)
     for path, entry in description.items():

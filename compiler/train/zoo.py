@@ -24,8 +24,11 @@ from torch.nn import functional
 from compiler.errors import ToolError
 from compiler.frontend.torch_module import quiet
 from compiler.train import data
+from compiler.train.letters import LETTERS
+from compiler.train.separable import convolution, ds_cnn, mobilenet
 
 __all__ = [
+    "LETTERS",
     "NETWORKS",
     "Entry",
     "Samples",
@@ -41,8 +44,6 @@ __all__ = [
 SIDE = 32
 STEPS = 48
 """Letters that the tagger reads at a time."""
-
-LETTERS = " abcdefghijklmnopqrstuvwxyz.,"
 
 
 @dataclass(frozen=True)
@@ -75,28 +76,10 @@ class Entry:
     rate: float
 
 
-def _conv(inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, groups: int = 1) -> nn.Sequential:
-    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-    padding = ((sides[0] - 1) // 2, (sides[1] - 1) // 2)
-    return nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(inputs, outputs, sides, stride, padding, groups=groups, bias=False),
-            norm=nn.BatchNorm2d(outputs),
-            relu=nn.ReLU(),
-        )
-    )
-
-
-def _separable(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        OrderedDict(depthwise=_conv(inputs, inputs, 3, stride, inputs), pointwise=_conv(inputs, outputs, 1))
-    )
-
-
 class _Residual(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.first = _conv(inputs, outputs, 3, stride)
+        self.first = convolution(inputs, outputs, 3, stride)
         self.second = nn.Sequential(nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs))
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride) if inputs != outputs else nn.Identity()
 
@@ -111,26 +94,7 @@ def resnet_8(widths: tuple[int, ...] = (16, 32, 64), classes: int = 10) -> nn.Se
         for n, (inputs, outputs) in enumerate(pairwise((widths[0], *widths)), start=1)
     )
     head = {"pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten(), "fc": nn.Linear(widths[-1], classes)}
-    return nn.Sequential(OrderedDict(stem=_conv(1, widths[0], 3), **blocks, **head))
-
-
-def ds_cnn(width: int = 64, classes: int = 10) -> nn.Sequential:
-    """Keyword spotting of MLPerf Tiny: a convolution 10x4 of stride 2, four separable ones, average, Linear."""
-    blocks = OrderedDict((f"block{n}", _separable(width, width)) for n in range(1, 5))
-    head = {"pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten(), "fc": nn.Linear(width, classes)}
-    return nn.Sequential(OrderedDict(stem=_conv(1, width, (10, 4), 2), **blocks, **head))
-
-
-def mobilenet(multiplier: float = 0.25, classes: int = 10) -> nn.Sequential:
-    """MobileNet-v1 (Howard et al., 2017, table 1) of a given width: 13 separable convolutions, average, Linear."""
-    plan = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
-    widths = [max(1, int(width * multiplier)) for width in (32, *(width for width, _ in plan))]
-    blocks = OrderedDict(
-        (f"block{n}", _separable(inputs, outputs, stride))
-        for n, ((inputs, outputs), (_, stride)) in enumerate(zip(pairwise(widths), plan, strict=True), start=1)
-    )
-    head = {"pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten(), "fc": nn.Linear(widths[-1], classes)}
-    return nn.Sequential(OrderedDict(stem=_conv(1, widths[0], 3, 2), **blocks, **head))
+    return nn.Sequential(OrderedDict(stem=convolution(1, widths[0], 3), **blocks, **head))
 
 
 def lenet_5() -> nn.Sequential:

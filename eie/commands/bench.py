@@ -12,6 +12,7 @@ from eie.commands.bench_networks import bench_networks
 from eie.commands.bench_speed import speed
 from eie.commands.bench_studies import studies
 from eie.commands.bench_train import train
+from eie.commands.bench_trained import bench_trained
 from eie.options import example
 
 __all__ = ["bench"]
@@ -25,5 +26,5 @@ def bench() -> None:
     """Benchmarks, each with what its figures are measured against."""
 
 
-for command in (eie, ablation, speed, studies, compress, train, array, bench_networks):
+for command in (eie, ablation, speed, studies, compress, train, array, bench_networks, bench_trained):
     bench.add_command(command)

@@ -218,7 +218,8 @@ def test_rows_are_dealt_evenly(pes: int, fragments: int, rng: np.random.Generato
             assert split <= 2 * params.group
             if split:
                 assert max(mine) <= -(-total // params.group) + 1
-    whole = assign_rows(work, group, 0 * group, np.arange(rows), params, Options(fragments=1), hidden=False, most=params.rows)
+    alone = Options(fragments=1)
+    whole = assign_rows(work, group, 0 * group, np.arange(rows), params, alone, hidden=False, most=params.rows)
     assert not whole.parts
     assert found.busiest <= whole.busiest
 

@@ -334,7 +334,7 @@ SEQUENCES = [
     ([segment(last=0), segment()], 1), ([segment(last=0), END], 1), ([segment(), segment(first=0)], 1),
     ([segment(last=0), segment(first=0, last=0), segment(first=0, codebook=4)], 2),
     ([segment(tiles_x=2, first=int(n == 0), last=int(n == SEGMENTS)) for n in range(SEGMENTS + 1)], SEGMENTS),
-    ([segment(tiles_y=2, first=int(n == 0), last=0) for n in range(20)], SEGMENTS),
+    ([segment(tiles_y=2, first=int(n == 0), last=0) for n in range(SEGMENTS + 2)], SEGMENTS),
 ]  # fmt: skip
 
 

@@ -32,7 +32,7 @@ RECIPE = recipe.parse(
     },
     "dsd-digits",
 )
-PARAMS = Params(pes=4, rows=64, weight_words=1024, pointer_blocks=128, act_lines=64, bias_words=256, descriptors=16)
+PARAMS = Params(pes=4, rows=64, weight_words=1024, pointer_blocks=128, act_lines=64, output_words=512, descriptors=16)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from compiler.train.stages import dsd
 from compiler.train.stages.base import Context, Distill, Stage, parse_stage
+from compiler.train.stages.fold import Fold
 from compiler.train.stages.group_lasso import GroupLasso
 from compiler.train.stages.iss import Iss
 from compiler.train.stages.lift import Lift
@@ -27,6 +28,7 @@ __all__ = [
     "KINDS",
     "Context",
     "Distill",
+    "Fold",
     "GroupLasso",
     "Iss",
     "Lift",
@@ -51,6 +53,7 @@ KINDS: dict[str, type[Stage]] = {
     "group_lasso": GroupLasso,
     "iss": Iss,
     "shrink": Shrink,
+    "fold": Fold,
     "sensitivity": Scan,
     "share": Share,
 }

@@ -13,7 +13,8 @@ from compiler.errors import RecipeError
 from compiler.train import recipe
 from compiler.train.schedule import Schedule
 
-RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("*.toml"))
+FOLDER = Path(__file__).parents[3] / "recipes"
+RECIPES = [path for pattern in ("*.toml", "networks/**/*.toml") for path in sorted(FOLDER.glob(pattern))]
 
 GOOD: dict[str, Any] = {
     "name": "example",
@@ -57,7 +58,7 @@ def test_stages_may_be_left_out() -> None:
         assert len(parsed.stages) == len(kept)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(FOLDER).with_suffix("")))
 def test_shipped_recipes(path: Path) -> None:
     loaded = recipe.load(path)
     assert loaded.name == path.stem

@@ -1,0 +1,69 @@
+"""In which order the windows of a tile are scanned: in strips of rows, those with much work between those with little.
+
+A vector takes a cycle of the scan, and as many cycles of a PE as it has entries there. A segment that has fewer entries
+than vectors, such as an identity, lets the PEs run dry if it is scanned alone; between the rows of one that
+has more, it is scanned while the PEs still work on what stands in their queues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from compiler.lower.encode import EncodedLayer
+from hw.params import LANES, SEGMENTS
+
+__all__ = ["Strip", "strips"]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Rows of a segment's window.
+
+    segment : number of the segment in its layer. first, rows : of its window. vectors : before it in the window.
+    """
+
+    segment: int
+    first: int
+    rows: int
+    vectors: int
+
+
+def strips(layer: EncodedLayer, density: Sequence[float]) -> list[Strip]:
+    """The strips of a layer that is not streamed, in the order of the scan; together the whole of each window.
+
+    density : for each segment the share of activations in its map that are not zero.
+
+    Only where some segments are bound by the scan and others by the PEs, they are cut: as finely as `SEGMENTS` allows.
+    """
+    # Cycles of a PE for each vector of the scan.
+    loads = [
+        float(segment.counts.mean()) * LANES * share for segment, share in zip(layer.segments, density, strict=True)
+    ]
+    rows = [segment.window.wy for segment in layer.segments]
+    vectors = [segment.counts.shape[1] // LANES // segment.window.wy for segment in layer.segments]
+    pieces = max(rows) if min(loads) < 1 < max(loads) else 1
+    order = _interleaved(rows, loads, pieces)
+    while pieces > 1 and len(order) > SEGMENTS:
+        pieces -= 1
+        order = _interleaved(rows, loads, pieces)
+    return [Strip(n, first, count, first * vectors[n]) for n, first, count in order]
+
+
+def _interleaved(rows: Sequence[int], loads: Sequence[float], pieces: int) -> list[tuple[int, int, int]]:
+    """(segment, first row, rows): each window in at most `pieces` even strips, in the order of their middles."""
+    if pieces == 1:
+        return [(n, 0, count) for n, count in enumerate(rows)]
+    cut = []
+    for n, count in enumerate(rows):
+        mine = min(pieces, count)
+        ends = [count * k // mine for k in range(mine + 1)]
+        cut += [((begin + end) / count, -loads[n], n, begin, end) for begin, end in pairwise(ends)]
+    merged: list[tuple[int, int, int]] = []
+    for *_, n, begin, end in sorted(cut):
+        if merged and merged[-1][0] == n:
+            merged[-1] = (n, merged[-1][1], merged[-1][2] + end - begin)
+        else:
+            merged.append((n, begin, end - begin))
+    return merged

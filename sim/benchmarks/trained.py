@@ -1,0 +1,79 @@
+"""Trained networks stage by stage, and in integers: what pruning, sharing and the array's number formats cost.
+
+Each row is the folder of a training run: accuracies on its test set of the network as each stage left it, in floats,
+and of the compiled network, by the golden model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compiler.lower.pipeline import lower
+from compiler.options import DEFAULT, Options
+from compiler.source import fit, load
+from hw.params import Params
+from sim.network import run_network
+
+__all__ = ["AT_ONCE", "measure_runs"]
+
+AT_ONCE = 250
+"""Samples that the golden model takes at a time; bounds the memory of the values of all layers."""
+
+
+def measure_runs(
+    folders: Sequence[Path],
+    params: Params,
+    *,
+    options: Options = DEFAULT,
+    samples: int | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Iterator[dict[str, Any]]:
+    """A row a run: accuracies 0 … 1, weights, and which layers the compiler had to share anew.
+
+    Parameters
+    ----------
+    folders : that ``eie train`` wrote.
+    samples : of the test set, the first ones, that the golden model computes; None for all.
+
+    Raises
+    ------
+    InputError
+        A folder holds no finished run.
+    """
+    from compiler.train.run import load_run
+
+    for folder in folders:
+        run = load_run(folder)
+        progress(f"{folder}: compiling")
+        source = load(str(folder))
+        network, reports = lower(source.graph, params, source.calibration, options)
+        test = run.test.take(slice(samples))
+        right = 0
+        for first in range(0, len(test), AT_ONCE):
+            progress(f"{folder}: golden, {first} of {len(test)} samples")
+            part = test.take(slice(first, first + AT_ONCE))
+            outputs = run_network(network, fit(source.graph, (part.inputs,))[0]).value
+            right += int(np.count_nonzero(outputs.argmax(axis=-1) == part.labels))
+        report = run.report
+        yield {
+            "run": str(folder),
+            "network": report["recipe"]["model"],
+            "data": report["data"],
+            "seed": report["seed"],
+            "command": report["command"],
+            "versions": report["versions"],
+            "cpu_seconds": report["cpu_seconds"],
+            "weights": report["size"]["weights"],
+            "nonzeros": report["size"]["nonzeros"],
+            "stages": [
+                {"stage": stage["stage"], "kind": stage["kind"], "epochs": stage["epochs"], **stage["accuracy"]}
+                for stage in report["stages"]
+            ],
+            "golden": right / len(test),
+            "golden_samples": len(test),
+            "shared_anew": [each.name for each in reports if each.clustered],
+        }

@@ -1,0 +1,77 @@
+"""`eie bench trained`: the accuracies are those of the run and of its integers, and a fault in them shows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compiler.errors import InputError
+from compiler.train import recipe
+from compiler.train.run import train_recipe
+from hw.params import preset
+from sim import golden_ops
+from sim.benchmarks import trained
+from sim.benchmarks.trained import measure_runs
+
+SMALL = recipe.parse(
+    {
+        "name": "small",
+        "data": "digits",
+        "model": {"name": "resnet", "widths": [4, 8], "stride": 2},
+        "stages": [
+            {"kind": "dense", "epochs": 6, "learning_rate": 0.01},
+            {"kind": "prune", "epochs": 2, "learning_rate": 0.01, "density": 0.6},
+            {"kind": "fold"},
+            {"kind": "share", "epochs": 1, "learning_rate": 0.001},
+        ],
+    },
+    "small",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    train_recipe(SMALL, folder)
+    return folder
+
+
+def test_accuracies_of_a_run_stage_by_stage(run: Path, invoke: Any) -> None:
+    result = invoke("bench", "trained", str(run), "--json")
+    assert result.exit_code == 0, result.output
+    [row] = json.loads(result.stdout)["rows"]
+    stages = {stage["stage"]: stage["test"] for stage in row["stages"]}
+    assert list(stages) == ["dense", "prune", "fold", "share"]
+    assert stages["dense"] > 0.7
+    assert abs(row["golden"] - stages["share"]) < 0.012
+    assert row["golden_samples"] == 359
+    assert row["shared_anew"] == []
+    assert row["nonzeros"] < 0.65 * row["weights"]
+
+
+def test_samples_come_in_parts(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [whole] = measure_runs([run], preset("BALANCED_4"), samples=30)
+    monkeypatch.setattr(trained, "AT_ONCE", 7)
+    [parts] = measure_runs([run], preset("BALANCED_4"), samples=30)
+    assert whole == parts
+    assert whole["golden_samples"] == 30
+
+
+def test_planted_fault_a_wrong_operator_shows(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = golden_ops.OPERATORS["AveragePool"]
+    [right] = measure_runs([run], preset("BALANCED_4"), samples=100)
+    monkeypatch.setitem(
+        golden_ops.OPERATORS,  # type: ignore[arg-type]
+        "AveragePool",
+        lambda node, reads, acc_bits: honest(node, [-reads[0]], acc_bits),
+    )
+    [row] = measure_runs([run], preset("BALANCED_4"), samples=100)
+    assert row["golden"] < right["golden"] - 0.2
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected what `eie train` wrote"):
+        list(measure_runs([tmp_path], preset("BALANCED_4")))
