@@ -282,7 +282,9 @@ def _options(header: dict[str, Any]) -> Options:
         raise ImageError(f"its options are not legal ({e})") from None
 
 
-_NOT_INTEGER: dict[str, type] = {"name": str, "exact": bool, "sources": list, "parts": list, "other": list}
+_NOT_INTEGER: dict[str, type] = {
+    "name": str, "exact": bool, **dict.fromkeys(("sources", "parts", "other", "windows", "pool"), list)
+}  # fmt: skip
 """Fields of layers and maps that are no integers."""
 
 _IMAGE = {"layers", "maps", "inputs", "outputs", "frame"}
