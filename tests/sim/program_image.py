@@ -33,7 +33,7 @@ def program_image(program: Program) -> Image:
         LayerInfo(
             f"layer{n}", (0,) * len(segments), 0, 1, 1, True, 1, 1, 1, 0, tuple(range(len(segments))), 0, (),
             (1, 1, 1, 1, 1, 1, 0, 0) * len(segments), (1, 1, 1, 1),
-        )  # fmt: skip
+        )
         for n, segments in enumerate(program.layers)
     )
     codebooks = np.array(program.memories[Memory.CODEBOOK][0], np.uint16).view(np.int16).reshape(-1, book)
