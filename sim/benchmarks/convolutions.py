@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,7 +221,7 @@ def make_conv(shape: ConvShape, seed: int, *, batch: int = 1) -> ConvCase:
     useful = _useful(own, maps[0], shape.stride, shape.padding, shape.groups)
     padding = (*shape.padding, *shape.padding)
     nodes = [make("Input", "x", shape=maps[0].shape[1:])]
-    fused = {"activation": "relu"} if not shape.shortcut else {}
+    fused: dict[str, Any] = {"activation": "relu"} if not shape.shortcut else {}
     nodes.append(make(
         "Conv", shape.name, "x", stride=shape.stride, padding=padding, groups=shape.groups, tensors={"weight": own},
         **fused,
