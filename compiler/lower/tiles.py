@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -113,12 +114,14 @@ def _estimate(
     # A group with less to do than another lets it wait; one word of a group is kept for that.
     words = cut.fy * (used_lines * lanes * area + lines - used_lines) + (params.group if options.balanced else 0)
     scan = pointers = entries = stored = 0.0
+    loads = []
     for segment in layer.segments:
         seen = window(segment, layer, cut)
         padding = _padding(segment, layer, cut, seen, rows / params.group / blocks, params)
         source = forms[segment.source]
         share = 1.0 if layer.maximum else density[segment.source]
-        entries += (_products(segment, layer, cut, source) / params.pes * busy + padding * cut.tiles) * share
+        own = (_products(segment, layer, cut, source) / params.pes * busy + padding * cut.tiles) * share
+        entries += own
         stored += len(segment.code) * area * cut.fy * cut.fx / params.pes * busy + padding
         vectors = params.act_vectors(source.channels)
         if seen.dy > 255 or seen.dx > 255 or max(seen.wy, seen.wx, seen.step_y, seen.step_x) >= 1 << 16:
@@ -128,9 +131,11 @@ def _estimate(
             _inside(seen.wx, seen.dx, seen.step_x, segment.origin[1], cut.tiles_x, source.width),
         )
         inside = math.prod(sides)
-        scan += (inside * vectors + (seen.positions * cut.tiles - inside)) * blocks
+        scanned = inside * vectors + (seen.positions * cut.tiles - inside)
+        scan += scanned * blocks
+        loads.append(_Load(scanned * blocks, own, seen.wy))
         pointers += seen.positions * vectors * blocks
-    entries += UNEVEN * scan / (params.queue_depth - ROUND_TRIP)
+    entries += UNEVEN * scan / (params.queue_depth - ROUND_TRIP) + _dry(loads, cut.tiles * blocks, params)
     cycles = max(scan, entries) + OVERHEAD * blocks + len(layer.segments) * cut.tiles * blocks
     if cut.tiles > 1:
         cycles = max(cycles, (words + BEHIND) * cut.tiles)
@@ -138,6 +143,29 @@ def _estimate(
         cycles += words
     needs = {"weight_words": stored * PADDING / LANES, "pointer_blocks": pointers, "output_words": float(words)}
     return Choice(cut, cycles, needs)
+
+
+class _Load(NamedTuple):
+    """A segment in all tiles: vectors and positions scanned, entries of a PE, and the rows of its window."""
+
+    scanned: float
+    entries: float
+    rows: int
+
+
+def _dry(loads: Sequence[_Load], tiles: int, params: Params) -> float:
+    """Cycles in which the PEs have nothing to do, since a strip with few entries lasts longer than what is queued."""
+    light = [load for load in loads if load.entries < load.scanned]
+    heavy = [load for load in loads if load.entries >= load.scanned]
+    if not light or not heavy:
+        return 0.0
+    queued = (params.queue_depth - ROUND_TRIP) * sum(n.entries for n in heavy) / sum(n.scanned for n in heavy)
+    pieces = min(max(load.rows for load in heavy), SEGMENTS // len(loads))
+    lost = 0.0
+    for load in light:
+        strips = min(load.rows, pieces) * tiles
+        lost += strips * max(0.0, (load.scanned - load.entries) / strips - queued)
+    return lost
 
 
 def _products(segment: Segment, layer: ProgramLayer, cut: Tiling, source: MapForm) -> float:

@@ -51,11 +51,11 @@ def measure_sets(
 
     ``rows``, ``of_rows`` : of the input map that are computed: half of them, and so on, if all do not fit.
     ``useful`` : products of a nonzero weight and a nonzero activation inside the map. ``cycles`` : of the whole run,
-    ``exposed`` of them until the last write-back is done. ``utilization`` : useful / (PEs x cycles). ``parts`` : shares of
-    PEs x cycles, by `PARTS`: useful products, padding entries, products of pixels beyond the map, no entry, exposed
+    ``exposed`` of them until the last write-back is done. ``utilization`` : useful / (PEs x cycles). ``parts`` : shares
+    of PEs x cycles, by `PARTS`: useful products, padding entries, products of pixels beyond the map, no entry, exposed
     write-back. ``blocked``, ``skipped`` : counters. ``dense_cycles`` : of as many multipliers that take a product each
     cycle. ``break_even`` : density of weights at which the array takes as long as these, if its cycles are as the
-    weights. ``memory`` : used words. ``rtl`` : if it ran as Verilog, of how many rows, values and records compared, equal.
+    weights. ``memory`` : used words. ``rtl`` : if it ran as Verilog, of how many rows, and what was compared.
 
     Parameters
     ----------
