@@ -51,7 +51,7 @@ class Plan:
 
 
 def densities(program: Program) -> list[float]:
-    """For each map the share of numbers that are not zero. Where it is not known: half of those behind a ReLU, or all."""
+    """For each map the share of numbers that are not zero. Where not known: half of those behind a ReLU, or all."""
     found = [1.0 if form.density is None else form.density for form in program.maps]
     for layer in program.layers:
         if program.maps[layer.result].density is not None:
@@ -140,7 +140,7 @@ def _estimate(
 
 
 def _products(segment: Segment, layer: ProgramLayer, cut: Tiling, source: MapForm) -> float:
-    """Products of a sample without zeros, those of pixels beyond the result included: weights times pixels they meet."""
+    """Products of a sample without zeros, those of pixels beyond the result included: weights times pixels met."""
     pairs = 1
     for axis, (tile, tiles, size) in enumerate(
         ((cut.fy, cut.tiles_y, source.height), (cut.fx, cut.tiles_x, source.width))
@@ -210,6 +210,7 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
     if streamed:  # half of the memories for two buffers
         limits = {name: limit / 2 if name != "output_words" else limit for name, limit in limits.items()}
     at = [0] * len(choices)
+    left: set[tuple[int, int]] = set()  # a choice that was left is not taken again, or two memories could take turns
     while True:
         used = {name: sum(_needs(choices[n][k], n in streamed)[name] for n, k in enumerate(at)) for name in MEMORIES}
         over = [name for name in MEMORIES if used[name] > limits[name]]
@@ -223,11 +224,12 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
             now = found[at[n]]
             for k, other in enumerate(found):
                 freed = now.needs[name] - other.needs[name]
-                if freed > 0:
+                if freed > 0 and (n, k) not in left:
                     price = (other.cycles - now.cycles) / freed
                     best = min(best, (price, n, k)) if best is not None else (price, n, k)
         if best is None:
             break  # what is really needed is known once the layers are encoded
+        left.add((best[1], at[best[1]]))
         at[best[1]] = best[2]
     return Plan(tuple(found[k].cut for found, k in zip(choices, at, strict=True)), streamed)
 
