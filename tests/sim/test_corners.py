@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.rtl, pytest.mark.slow]
 
 PARAMS = Params(
     pes=4, rows=64, queue_depth=8, weight_words=128, pointer_blocks=64, act_lines=512, output_words=512,
-    codebooks=4, descriptors=16,
+    codebooks=4, descriptors=64,
 )  # fmt: skip
 
 
