@@ -65,7 +65,7 @@ def pack(encoded: Encoded, params: Params, options: Options) -> Image:
     _check_fit({"descriptors": len(descriptors)}, params)
     return Image(
         params=params,
-        layers=tuple(_info(layer, encoded, own) for layer, own in zip(encoded.layers, parts, strict=True)),
+        layers=tuple(_info(*each, encoded) for each in zip(encoded.layers, ranges, parts, strict=True)),
         maps=tuple(_map(placement, base) for placement, base in zip(encoded.placements, bases, strict=True)),
         inputs=program.inputs,
         outputs=program.outputs,
@@ -90,7 +90,11 @@ def _map(placement: Placement, base: int) -> MapInfo:
     )  # fmt: skip
 
 
-def _info(layer: EncodedLayer, encoded: Encoded, parts: tuple[int, ...]) -> LayerInfo:
+def _info(layer: EncodedLayer, ranges: Sequence[Range], parts: tuple[int, ...], encoded: Encoded) -> LayerInfo:
+    # Of a streamed layer, positions of the window that lie beside the map are left out.
+    codes = [each.segment.codes[here] for each in ranges for here in each.slices()]
+    entries = sum(len(part) for part in codes) if ranges else layer.entries
+    padding = sum(int((part == 0).sum()) for part in codes) if ranges else layer.padding
     of = encoded.program.layers[layer.number]
     blocks = layer.cut.blocks
     block = blocks.index(layer.block)
@@ -104,8 +108,8 @@ def _info(layer: EncodedLayer, encoded: Encoded, parts: tuple[int, ...]) -> Laye
         exact=of.exact,
         products=of.products if block == 0 else 0,
         nonzeros=layer.nonzeros,
-        entries=layer.entries,
-        padding=layer.padding,
+        entries=entries,
+        padding=padding,
         parts=parts,
         expected=round(encoded.plan.choices[layer.number].cycles) if block == 0 else 0,
         other=() if other is None or block else (other.cut.fy, other.cut.fx, round(other.cycles)),

@@ -56,6 +56,14 @@ class Range:
     first: int
     count: int
 
+    def slices(self) -> list[slice]:
+        """For each PE, where its entries of the range stand among those of the segment."""
+        of_pe = self.segment.counts.sum(axis=1)
+        first, end = self.first * LANES, (self.first + self.count) * LANES
+        begins = np.cumsum(of_pe) - of_pe + self.segment.counts[:, :first].sum(axis=1)
+        sizes = self.segment.counts[:, first:end].sum(axis=1)
+        return [slice(int(begins[pe]), int(begins[pe] + sizes[pe])) for pe in range(len(begins))]
+
 
 def largest_vector(segment: EncodedSegment) -> int:
     """Entries of the vector with the most, in the PE that has them."""
@@ -106,7 +114,7 @@ def cut_ranges(
 
 
 def empty_range(form: EncodedSegment) -> Range:
-    """One vector without entries: what a layer streams if its windows lie beside its maps, since it still has outputs."""
+    """One vector without entries, for a layer whose windows lie beside its maps: it still has outputs."""
     none = np.zeros(0, np.uint8)
     return Range(
         replace(form, counts=np.zeros((len(form.counts), LANES), np.int64), codes=none, indices=none), 0, 0, 0, 1
@@ -126,16 +134,14 @@ def _range(each: Range, buffer: int, buffers: Buffers, params: Params) -> list[B
     counts = form.counts[:, each.first * LANES : (each.first + each.count) * LANES]
     word_base = buffers.words + buffer * buffers.buffer_words
     block_base = buffers.blocks + buffer * buffers.buffer_blocks
-    of_pe = form.counts.sum(axis=1)
-    begins = np.cumsum(of_pe) - of_pe + form.counts[:, : each.first * LANES].sum(axis=1)
+    slices = each.slices()
     sums = counts.reshape(params.pes, -1, LANES).sum(axis=2)
     lengths = {f"lengths.{lane}": counts[:, lane::LANES] for lane in range(LANES)}
     bases = word_base * LANES + np.cumsum(sums, axis=1) - sums
     pointers = pack_words(pointer_block(params), {"base": bases, **lengths})
     beats = []
     for pe in range(params.pes):
-        here = slice(int(begins[pe]), int(begins[pe] + sums[pe].sum()))
-        words = _words(form.codes[here], form.indices[here], params)
+        words = _words(form.codes[slices[pe]], form.indices[slices[pe]], params)
         last = pe == params.pes - 1
         if len(words):
             beats += _packet(Memory.WEIGHTS, pe, word_base, words, buffer, False, params)
