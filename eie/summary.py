@@ -92,7 +92,8 @@ def summary(report: dict[str, Any]) -> str:
     if report["equal"] and not fixed["good"]:
         lines.append("FAIL: hardware and models are equal, but fixed point loses too much")
     elif report["equal"]:
-        lines.append("PASS: hardware = golden model in every bit, and = cycle model in every cycle")
+        what = "hardware, without what the host computes," if report["host"] else "hardware"
+        lines.append(f"PASS: {what} = golden model in every bit, and = cycle model in every cycle")
     else:
         lines += ["FAIL: hardware and models differ", *(f"  {text}" for text in report["differences"])]
     return "\n".join(lines)
@@ -131,10 +132,12 @@ def _copies(layers: list[dict[str, Any]]) -> str:
 
 
 def _host(report: dict[str, Any]) -> str:
+    """What the array does not compute."""
     count = sum(layer["on"] == "array" for layer in report["layers"])
+    on_array = f"{count} {'layer' if count == 1 else 'layers'} on the array"
     if not report["host"]:
-        return f"nothing: all {count} layers on the array"
-    return f"{', '.join(report['host'])}: as the golden model has it, whatever the engine; {count} layers on the array"
+        return f"nothing: {on_array}"
+    return f"{', '.join(report['host'])}: in golden's integers whatever the engine, without cycles; {on_array}"
 
 
 def _percent(share: float | None) -> float | None:

@@ -7,6 +7,7 @@ and of the compiled network, by the golden model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,7 @@ def measure_runs(
         source = load(str(folder))
         network, reports = lower(source.graph, params, source.calibration, options)
         test = run.test.take(slice(samples))
-        outputs = golden_outputs(
-            network,
-            fit(source.graph, (test.inputs,))[0],
-            lambda done, total, folder=folder: progress(f"{folder}: golden, {done} of {total} samples"),
-        )
+        outputs = golden_outputs(network, fit(source.graph, (test.inputs,))[0], partial(_tell, progress, folder))
         report = run.report
         yield {
             "run": str(folder),
@@ -78,6 +75,10 @@ def measure_runs(
             "golden_samples": len(test),
             "shared_anew": [each.name for each in reports if each.clustered],
         }
+
+
+def _tell(progress: Callable[[str], None], folder: Path, done: int, total: int) -> None:
+    progress(f"{folder}: golden, {done} of {total} samples")
 
 
 def golden_outputs(
