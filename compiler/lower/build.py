@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from compiler.image.image import Image
+from compiler.lower.canonical import canonical
 from compiler.lower.encode import Encoded, encode_layer
 from compiler.lower.layout import Placement, input_placement, result_placement
 from compiler.lower.pack import pack, sizes
@@ -33,6 +34,7 @@ def build(program: Program, params: Params, options: Options = DEFAULT) -> Image
 def encode(program: Program, params: Params, options: Options = DEFAULT) -> Encoded:
     """A program with tiles, places and entries, as `build` packs it."""
     program.verify(params)
+    program = canonical(program)
     scale = 1.0
     for _ in range(_TRIES):
         plan = plan_tiles(program, params, options, scale)

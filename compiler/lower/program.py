@@ -197,18 +197,18 @@ def segment_of(
     )  # fmt: skip
 
 
-def chain_program(chain: Chain, name: str = "input") -> Program:
-    """A chain of fully connected layers; its input is called `name`."""
+def chain_program(chain: Chain, name: str = "input", height: int = 1, width: int = 1) -> Program:
+    """A chain of fully connected layers for each of height x width pixels; its input is called `name`."""
     first = chain.layers[0]
-    maps = [MapForm(name, first.codes.shape[1], 1, 1, first.input_exponent)]
+    maps = [MapForm(name, first.codes.shape[1], height, width, first.input_exponent)]
     layers = []
     for layer in chain.layers:
-        maps.append(MapForm(layer.name, layer.codes.shape[0], 1, 1, layer.output_exponent))
-        layers.append(_connected(layer, len(maps) - 2))
+        maps.append(MapForm(layer.name, layer.codes.shape[0], height, width, layer.output_exponent))
+        layers.append(_connected(layer, len(maps) - 2, height * width))
     return Program(tuple(maps), tuple(layers), (0,), (len(maps) - 1,))
 
 
-def _connected(layer: QuantizedLayer, source: int) -> ProgramLayer:
+def _connected(layer: QuantizedLayer, source: int, pixels: int) -> ProgramLayer:
     outputs, inputs = layer.codes.shape
     return ProgramLayer(
         name=layer.name,
@@ -218,5 +218,5 @@ def _connected(layer: QuantizedLayer, source: int) -> ProgramLayer:
         shift=np.full(outputs, layer.shift),
         low=0 if layer.activation == "relu" else LOW,
         exact=layer.exact,
-        products=layer.codes.size,
+        products=layer.codes.size * pixels,
     )

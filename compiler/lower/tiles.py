@@ -236,9 +236,13 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
             raise _impossible(layer, params)
     limits = {name: getattr(params, name) * scale for name in MEMORIES}
     streamed = _streamed(choices, limits, params)
+    choices = [
+        [each for each in found if each.cut.tiles == 1] if n in streamed else found for n, found in enumerate(choices)
+    ]
     if streamed:  # half of the memories for two buffers
         limits = {name: limit / 2 if name != "output_words" else limit for name, limit in limits.items()}
     at = [0] * len(choices)
+    left: set[tuple[int, int]] = set()  # a choice that was left is not taken again, or two memories could take turns
     while True:
         used = {name: sum(_needs(choices[n][k], n in streamed)[name] for n, k in enumerate(at)) for name in MEMORIES}
         over = [name for name in MEMORIES if used[name] > limits[name]]
@@ -252,11 +256,12 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
             now = found[at[n]]
             for k, other in enumerate(found):
                 freed = now.needs[name] - other.needs[name]
-                if freed > 0:
+                if freed > 0 and (n, k) not in left:
                     price = (other.cycles - now.cycles) / freed
                     best = min(best, (price, n, k)) if best is not None else (price, n, k)
         if best is None:
             break  # what is really needed is known once the layers are encoded
+        left.add((best[1], at[best[1]]))
         at[best[1]] = best[2]
     taken = tuple(found[k] for found, k in zip(choices, at, strict=True))
     others = tuple(

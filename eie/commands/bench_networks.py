@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from eie.options import array_options, example, json_option, make_params
 from compiler.options import Options
+from eie.options import array_options, example, json_option, make_params
 from eie.output import Output
 from hw.params import Params
 
