@@ -2,7 +2,9 @@
 
 Layout, every integer of variable length (`wire.py`)::
 
-    "EIEZ" · version, kind and coder · content (`float_form.py`, `fixed_form.py`; `chain_form.py` reads what was) · CRC-32 of all before
+    "EIEZ" · version, kind and coder · content · CRC-32 of all before
+
+The content is that of `float_form.py` or `fixed_form.py`; `chain_form.py` reads what was.
 
 The checksum finds damage; the readers check every size before they allocate by it, because a file may also lie.
 Nothing in a file is executed.
