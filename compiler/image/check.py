@@ -54,6 +54,9 @@ def _check_layer(layer: LayerInfo, maps: int, descriptors: int) -> None:
     counts = (layer.products, layer.nonzeros, layer.padding, layer.entries - layer.padding)
     _require(min(counts) >= 0, f"{name}: a negative number of products, weights or entries")
     _require(0 < layer.descriptors < descriptors, f"{name}: {layer.descriptors} descriptors")
+    _require(layer.expected >= 0, f"{name}: {layer.expected} cycles are expected")
+    good = len(layer.other) in (0, 3) and min(layer.other, default=0) >= 0
+    _require(good, f"{name}: {layer.other} are not another tile and its cycles")
     good = set(layer.parts) <= set(range(len(layer.sources)))
     _require(good, f"{name}: its descriptors are of segments {layer.parts}; there are {len(layer.sources)}")
     good = len(layer.windows) == 8 * len(layer.sources) and max(map(abs, layer.windows)) <= _MAX_WINDOW

@@ -72,6 +72,9 @@ class LayerInfo:
     nonzeros : weights that are not zero (each counted once, however many copies the tile needs).
     entries, padding : stored entries in all, and the padding entries among them.
     parts : for each descriptor the segment of which it is a strip of window rows, or a streamed range.
+    expected : cycles of the layer as the compiler estimates them for one sample, of all of its blocks in the first.
+    other : the tile that it would have taken otherwise, and cycles with it (tile_y, tile_x, cycles); empty if there is
+        none.
     windows : for each segment eight numbers, rows before columns: kernel, stride, dilation, and the pixel of its map
         at which the window of the first pixel begins.
     pool : four numbers: pixels of which a result is the largest, and from those of one result to those of the next.
@@ -88,6 +91,8 @@ class LayerInfo:
     entries: int
     padding: int
     parts: tuple[int, ...]
+    expected: int
+    other: tuple[int, ...]
     windows: tuple[int, ...]
     pool: tuple[int, ...]
 

@@ -6,7 +6,6 @@ Everything is shifted into place with whole arrays; a test compares the words wi
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,12 +14,12 @@ from numpy.typing import NDArray
 from compiler.errors import ImageError
 from compiler.image.image import Image, LayerInfo, MapInfo
 from compiler.lower.alloc import allocate, program_lives
+from compiler.lower.canonical import DENSITIES
 from compiler.lower.descriptors import Places, pack_descriptors
 from compiler.lower.encode import Encoded, EncodedLayer, EncodedSegment
 from compiler.lower.layout import Placement
-from compiler.lower.canonical import DENSITIES
 from compiler.lower.program import Program
-from compiler.lower.stream import Buffers, Range, cut_ranges, pack_ranges
+from compiler.lower.stream import Buffers, Range, cut_ranges, empty_range, pack_ranges
 from compiler.lower.tiles import advice
 from compiler.lower.words import pack_words
 from compiler.options import Options
@@ -66,7 +65,7 @@ def pack(encoded: Encoded, params: Params, options: Options) -> Image:
     _check_fit({"descriptors": len(descriptors)}, params)
     return Image(
         params=params,
-        layers=tuple(_info(layer, encoded, own) for layer, own in zip(encoded.layers, parts, strict=True)),
+        layers=tuple(_info(*each, encoded) for each in zip(encoded.layers, ranges, parts, strict=True)),
         maps=tuple(_map(placement, base) for placement, base in zip(encoded.placements, bases, strict=True)),
         inputs=program.inputs,
         outputs=program.outputs,
@@ -91,10 +90,15 @@ def _map(placement: Placement, base: int) -> MapInfo:
     )  # fmt: skip
 
 
-def _info(layer: EncodedLayer, encoded: Encoded, parts: tuple[int, ...]) -> LayerInfo:
+def _info(layer: EncodedLayer, ranges: Sequence[Range], parts: tuple[int, ...], encoded: Encoded) -> LayerInfo:
+    # Of a streamed layer, positions of the window that lie beside the map are left out.
+    codes = [each.segment.codes[here] for each in ranges for here in each.slices()]
+    entries = sum(len(part) for part in codes) if ranges else layer.entries
+    padding = sum(int((part == 0).sum()) for part in codes) if ranges else layer.padding
     of = encoded.program.layers[layer.number]
     blocks = layer.cut.blocks
     block = blocks.index(layer.block)
+    other = encoded.plan.others[layer.number]
     return LayerInfo(
         name=of.name if len(blocks) == 1 else f"{of.name}#{block}",
         sources=tuple(segment.source for segment in of.segments),
@@ -104,9 +108,11 @@ def _info(layer: EncodedLayer, encoded: Encoded, parts: tuple[int, ...]) -> Laye
         exact=of.exact,
         products=of.products if block == 0 else 0,
         nonzeros=layer.nonzeros,
-        entries=layer.entries,
-        padding=layer.padding,
+        entries=entries,
+        padding=padding,
         parts=parts,
+        expected=round(encoded.plan.choices[layer.number].cycles) if block == 0 else 0,
+        other=() if other is None or block else (other.cut.fy, other.cut.fx, round(other.cycles)),
         windows=tuple(
             number
             for segment in of.segments
@@ -141,7 +147,7 @@ def _ranges(layer: EncodedLayer, encoded: Encoded, buffers: Buffers, params: Par
     of = encoded.program.layers[layer.number]
     for number, (segment, form) in enumerate(zip(of.segments, layer.segments, strict=True)):
         found += cut_ranges(segment, form, number, encoded.placements[segment.source], buffers, params)
-    return found
+    return found or [empty_range(layer.segments[0])]
 
 
 def _check_fit(needs: dict[str, int], params: Params) -> None:

@@ -115,10 +115,11 @@ class ProgramLayer:
 
     @cached_property
     def channelwise(self) -> bool:
-        """Each output channel reads one channel of each segment at most, as in a depthwise convolution."""
+        """Each output channel reads a channel of its own of each segment, as in a depthwise convolution."""
         for each in self.segments:
             used = each.counts > 0
-            if not np.array_equal(each.channel, np.repeat(each.channel[each.starts[:-1][used]], each.counts[used])):
+            read = each.channel[each.starts[:-1][used]]
+            if len(np.unique(read)) < len(read) or not np.array_equal(each.channel, np.repeat(read, each.counts[used])):
                 return False
         return True
 

@@ -8,7 +8,7 @@ header (`hw.layouts.refill_header`), then the words, one a beat, in its low bits
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from compiler.lower.words import pack_words
 from hw.layouts import REFILL_BITS, Memory, pointer_block, refill_header, weight_word
 from hw.params import LANES, Params
 
-__all__ = ["BEAT_BYTES", "Buffers", "Range", "cut_ranges", "largest_vector", "pack_ranges"]
+__all__ = ["BEAT_BYTES", "Buffers", "Range", "cut_ranges", "empty_range", "largest_vector", "pack_ranges"]
 
 BEAT_BYTES = REFILL_BITS // 8
 _MOST_VECTORS = (1 << 16) - 1
@@ -56,6 +56,14 @@ class Range:
     first: int
     count: int
 
+    def slices(self) -> list[slice]:
+        """For each PE, where its entries of the range stand among those of the segment."""
+        of_pe = self.segment.counts.sum(axis=1)
+        first, end = self.first * LANES, (self.first + self.count) * LANES
+        begins = np.cumsum(of_pe) - of_pe + self.segment.counts[:, :first].sum(axis=1)
+        sizes = self.segment.counts[:, first:end].sum(axis=1)
+        return [slice(int(begins[pe]), int(begins[pe] + sizes[pe])) for pe in range(len(begins))]
+
 
 def largest_vector(segment: EncodedSegment) -> int:
     """Entries of the vector with the most, in the PE that has them."""
@@ -65,7 +73,10 @@ def largest_vector(segment: EncodedSegment) -> int:
 def cut_ranges(
     segment: Segment, form: EncodedSegment, number: int, placement: Placement, buffers: Buffers, params: Params
 ) -> list[Range]:
-    """The ranges of a segment of a layer of one tile, each as long as a buffer and the memory's layout allow."""
+    """The ranges of a segment of a layer of one tile, each as long as a buffer and the memory's layout allow.
+
+    A segment whose window lies wholly outside its map has one range, of a vector without entries.
+    """
     runs: list[list[int]] = []  # first vector in the map, first in the window, count
     seen, vectors = form.window, placement.vectors
     for position in range(seen.positions):
@@ -78,6 +89,10 @@ def cut_ranges(
             runs[-1][2] += vectors
         else:
             runs.append([at, position * vectors, vectors])
+    if not runs:
+        none = np.zeros((params.pes, LANES), np.int64)
+        empty = replace(form, counts=none, codes=form.codes[:0], indices=form.indices[:0])
+        return [Range(empty, number, 0, 0, 1)]
     loads = form.counts.reshape(params.pes, -1, LANES).sum(axis=2)
     ends = np.concatenate([np.zeros((params.pes, 1), np.int64), np.cumsum(loads, axis=1)], axis=1)
     ranges = []
@@ -98,6 +113,14 @@ def cut_ranges(
     return ranges
 
 
+def empty_range(form: EncodedSegment) -> Range:
+    """One vector without entries, for a layer whose windows lie beside its maps: it still has outputs."""
+    none = np.zeros(0, np.uint8)
+    return Range(
+        replace(form, counts=np.zeros((len(form.counts), LANES), np.int64), codes=none, indices=none), 0, 0, 0, 1
+    )
+
+
 def pack_ranges(ranges: Sequence[Range], buffers: Buffers, params: Params) -> Beats:
     """uint8 (beats, 16): what the array takes for one sample, buffers in turn; empty if nothing is streamed."""
     beats = [np.zeros((0, BEAT_BYTES), np.uint8)]
@@ -111,16 +134,14 @@ def _range(each: Range, buffer: int, buffers: Buffers, params: Params) -> list[B
     counts = form.counts[:, each.first * LANES : (each.first + each.count) * LANES]
     word_base = buffers.words + buffer * buffers.buffer_words
     block_base = buffers.blocks + buffer * buffers.buffer_blocks
-    of_pe = form.counts.sum(axis=1)
-    begins = np.cumsum(of_pe) - of_pe + form.counts[:, : each.first * LANES].sum(axis=1)
+    slices = each.slices()
     sums = counts.reshape(params.pes, -1, LANES).sum(axis=2)
     lengths = {f"lengths.{lane}": counts[:, lane::LANES] for lane in range(LANES)}
     bases = word_base * LANES + np.cumsum(sums, axis=1) - sums
     pointers = pack_words(pointer_block(params), {"base": bases, **lengths})
     beats = []
     for pe in range(params.pes):
-        here = slice(int(begins[pe]), int(begins[pe] + sums[pe].sum()))
-        words = _words(form.codes[here], form.indices[here], params)
+        words = _words(form.codes[slices[pe]], form.indices[slices[pe]], params)
         last = pe == params.pes - 1
         if len(words):
             beats += _packet(Memory.WEIGHTS, pe, word_base, words, buffer, False, params)

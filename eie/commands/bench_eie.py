@@ -193,7 +193,7 @@ def _print(output: Output, measured: Measurement, title: str) -> None:
         title=title,
     )  # fmt: skip
     output.table(
-        ("layer", "seed", "useful %", "padding %", "starved %", "folded %", "blocked", "skipped", "drain", "bound"),
+        ("layer", "seed", "useful %", "padding %", "starved %", "blocked", "skipped", "drain", "bound"),
         [
             (
                 row.layer, str(row.seed), f"{100 * row.efficiency:.2f}", *(f"{100 * x:.2f}" for x in row.lost.values()),

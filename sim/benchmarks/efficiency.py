@@ -257,8 +257,8 @@ def _busy(result: Result) -> int:
 def _lost(useful: int, pes: int, taken: int, counters: dict[str, int]) -> dict[str, float]:
     """Shares of the multiplier cycles.
 
-    padding : entries that only bridge rows. starved : no entry to multiply. `starved` counts
-    what was idle for any reason: full queues of other PEs (the counter `blocked`), empty queues, start and end.
+    padding : entries that only bridge rows. starved : no entry to multiply, for any reason: full queues of other PEs
+    (the counter `blocked`), empty queues, start and end.
     """
     slots = pes * taken
     return {

@@ -37,14 +37,20 @@ class Corners:
         self.beats = 0  # taken from the refill stream since it was offered
 
     async def load(self, network: int) -> None:
-        """Load everything of one network but its descriptors."""
+        """Load everything of one network but its inputs."""
         for name, units in self.job["networks"][network]["words"].items():
             for unit, words in enumerate(units):
                 await self.host.load(Memory[name], unit, 0, [int(word, 16) for word in words])
 
-    async def descriptors(self, words: list[str]) -> None:
-        """Load a program."""
-        await self.host.load(Memory.DESCRIPTORS, 0, 0, [int(word, 16) for word in words])
+    async def inputs(self, network: int) -> None:
+        """Load the frames of all samples; a run uses the lines of its inputs again."""
+        for unit, words in enumerate(self.job["networks"][network]["inputs"]):
+            await self.host.load(Memory.ACTIVATIONS, unit, 0, [int(word, 16) for word in words])
+
+    async def whole(self, network: int) -> Observed:
+        """Run a network whose memories are loaded, from its inputs to what it leaves."""
+        await self.inputs(network)
+        return await self.outcome(network, await self.bench.run(self.job["networks"][network]["batch"]))
 
     async def outcome(self, network: int, status: dict[str, int]) -> Observed:
         """Status, all activations and all records after a run."""
@@ -52,7 +58,7 @@ class Corners:
         lines = [
             await self.host.fetch(Memory.ACTIVATIONS, unit, 0, program["lines"]) for unit in range(self.params.groups)
         ]
-        records = await self.host.fetch(Memory.RECORDS, 0, 0, len(program["descriptors"]) - 1)
+        records = await self.host.fetch(Memory.RECORDS, 0, 0, program["records"])
         return {
             "network": network,
             "status": status,
@@ -87,8 +93,7 @@ class Corners:
         """Load a network and run it."""
         await self.load(network)
         self.offer(network)
-        await self.descriptors(self.job["networks"][network]["descriptors"])
-        return await self.outcome(network, await self.bench.run())
+        return await self.whole(network)
 
     async def idle(self) -> None:
         """Wait until the accumulators are clear."""
@@ -98,7 +103,9 @@ class Corners:
         raise AssertionError("the array stays busy after reset")
 
     async def begin(self) -> None:
-        """Start without waiting."""
+        """Start the last network without waiting."""
+        await self.inputs(self.job["last"])
+        await self.host.write("BATCH", self.job["networks"][self.job["last"]]["batch"])
         await self.host.write("CONTROL", 1)
 
     async def restarted(self, cycles: int, hard: bool, share: float = 1.0) -> Observed:
@@ -119,8 +126,7 @@ class Corners:
         assert not status["done"], "an abandoned run counts as done"
         taken = self.beats
         self.offer(self.job["last"])
-        outcome = await self.outcome(self.job["last"], await self.bench.run())
-        return {**outcome, "during": during, "taken": taken}
+        return {**await self.whole(self.job["last"]), "during": during, "taken": taken}
 
     async def tiles(self, network: int) -> dict[str, list[Observed]]:
         """A network in tiles: whole, with gaps in its stream, abandoned all along its run, and with too few tiles."""
@@ -130,7 +136,7 @@ class Corners:
         whole["taken"] = self.beats
         cycles = await self.host.read("CYCLES")
         self.offer(network, pauses=0.5)
-        paused = await self.outcome(network, await self.bench.run())
+        paused = await self.whole(network)
         moments = self.job["moments"]
         restarted = [
             await self.restarted(cycles * n // (moments + 1), bool(n % 2)) for n in range(1, moments + 1)
@@ -145,7 +151,9 @@ class Corners:
         await self.host.select(Memory.DESCRIPTORS, 0, 0)
         before = await self.host.status()
         assert before["busy"], "the network is too small to be caught busy"
-        await self.begin()
+        for register, value in (("BATCH", 7), ("FIRST", 1)):  # as they are when a run starts
+            await self.host.write(register, value)
+        await self.host.write("CONTROL", 1)
         await self.host.write("DATA", 0xFFFFFFFF)
         during = await self.host.status()
         assert during["busy"], "the network is too small to be caught busy twice"
@@ -153,13 +161,14 @@ class Corners:
             pass
         status = await self.host.status()
         await self.host.write("CONTROL", 4)
+        await self.host.write("FIRST", 0)
         cleared = await self.host.status()
         return {**await self.outcome(self.job["last"], status), "during": during, "cleared": cleared}
 
-    async def illegal(self, words: list[str]) -> Observed:
+    async def illegal(self, words: list[str], batch: int) -> Observed:
         """A program with an illegal descriptor ends with a status; the watchdog in `run` catches a hang."""
-        await self.descriptors(words)
-        return {"status": await self.bench.run()}
+        await self.host.load(Memory.DESCRIPTORS, 0, 0, [int(word, 16) for word in words])
+        return {"status": await self.bench.run(batch)}
 
     async def bus_errors(self) -> Observed:
         """Unknown offsets and byte strobes are answered with SLVERR and change nothing."""
@@ -206,7 +215,7 @@ async def corners(dut: Any) -> None:
     observed["interrupt"] = await run.interrupt()
     observed["restarted"] = [await run.restarted(cycles, hard) for cycles in (1, 9, 40, 90) for hard in (False, True)]
     observed["bus"] = await run.bus_errors()
-    observed["illegal"] = [await run.illegal(words) for words in run.job["illegal"]]
+    observed["illegal"] = [await run.illegal(words, batch) for words, batch in run.job["illegal"]]
     observed["tiles"] = await run.tiles(2)
     observed["after"] = await run.plain(1)
     await RisingEdge(dut.clk)

@@ -36,9 +36,9 @@ def test_bench_eie_ends_with_1_and_says_where_if_the_hardware_differs(invoke, mo
     def run(image, x, *, engine, **options):
         result = original(image, x, engine="cycles", **options)
         if engine == "rtl":
-            raw = [layer.copy() for layer in result.layer_raw]
-            raw[0][0, 0] ^= 4
-            result = dataclasses.replace(result, engine=engine, layer_raw=raw)
+            values = {name: raw.copy() for name, raw in result.values.items()}
+            values[result.names[0]][0, 0] ^= 4
+            result = dataclasses.replace(result, engine=engine, values=values)
         return result
 
     monkeypatch.setattr(engines, "run", run)
@@ -74,7 +74,7 @@ def test_bench_eie_measures_a_compiled_network(invoke, layer, tmp_path) -> None:
         (("eie", "--engines", "rtl,amaranth"), "two kinds of hardware"),
         (("eie", "--engines", "verilog"), "expected cycles"),
         (("eie", "--preset", "BALANCED_3"), "unknown preset"),
-        (("ablation", "--rtl", "9"), "rows 0 to 6"),
+        (("ablation", "--rtl", "9"), "rows 0 to 5"),
         (("studies", "-o", "studies", "--rtl", "3"), "expected some of 1, 2, 4"),
         (("studies",), "missing option"),
     ],
@@ -92,7 +92,7 @@ def test_bench_ablation_writes_table_and_json(invoke, tmp_path) -> None:
     result = invoke("bench", "ablation", "-o", folder, "--pes", 4, "--scale", 16, "--seeds", 1, "--layers", "NT-We")
     assert result.exit_code == 0, result.output
     document = json.loads((folder / "ablation.json").read_text())
-    assert len(document["steps"]) == 7
+    assert len(document["steps"]) == 6
     table = (folder / "ablation.md").read_text()
     assert f"{document['steps'][-1]['geomean']:.4f}" in table
     assert document["command"] == "eie bench ablation --seeds 1 --layers NT-We --pes 4 --scale 16"
