@@ -1,7 +1,8 @@
 """From an image back to the program that it was built from: the inverse of `compiler.lower.build`.
 
-The decoder says which products each output adds; the layers of the image say of what window they are one copy. There are
-no weights for positions that are outside the map for all tiles: what one pixel of the tile lacks there another one has.
+The decoder says which products each output adds; the layers of the image say of what window they are one copy.
+There are no weights for positions that are outside the map for all tiles: there, what one pixel of the tile lacks
+another one has.
 """
 
 from __future__ import annotations
