@@ -21,8 +21,9 @@ class Mac(wiring.Component):
     travels with each entry, so tiles may follow one another without waiting for the slowest PE.
 
     Numerics: int16 × int16 = int32 product, exact; the sum wraps modulo ``2**acc_bits``. In a bank with ``maximum``
-    an entry does not add: accumulator = max(accumulator, act + 32768), whatever its weight. There a cleared
-    accumulator stands for -32768, the lowest activation, and values lie in 0 … 65535.
+    an entry does not add: accumulator = max(accumulator, act + 32768), whatever its weight; so the compiler stores no
+    padding entries in such a layer. There a cleared accumulator stands for -32768, the lowest activation, and values
+    lie in 0 … 65535.
 
     Timing: a sum is written `LATENCY` cycles after its operands arrive. ``sum`` follows ``drain.slot`` and
     ``drain.bank`` by 1 cycle.

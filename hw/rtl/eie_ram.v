@@ -45,14 +45,10 @@ module eie_ram #(
   end
 
   // +eie_log=FILE lists what is written to memories with LOG, a line each: hierarchical name, address, word.
-  generate
-    if (LOG != 0) begin : listing
-      string path;
-      integer list = 0;
-      initial if ($value$plusargs("eie_log=%s", path)) list = $fopen(path, "a");
-      always @(posedge clk) if (list != 0 && w_en) $fdisplay(list, "%s %h %h", $sformatf("%m"), w_addr, w_data);
-      final if (list != 0) $fclose(list);
-    end
-  endgenerate
+  string path;
+  integer log = 0;
+  initial if (LOG != 0 && $value$plusargs("eie_log=%s", path)) log = $fopen(path, "a");
+  always @(posedge clk) if (log != 0 && w_en) $fdisplay(log, "%m %h %h", w_addr, w_data);
+  final if (log != 0) $fclose(log);
 `endif
 endmodule
