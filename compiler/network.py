@@ -7,8 +7,8 @@ from functools import cached_property
 
 from compiler.errors import ImageError
 from compiler.graph.integer import integer_types
-from compiler.graph.ir import Graph, Node, Type
-from compiler.image.image import Image
+from compiler.graph.ir import Graph, Node, Type, unique
+from compiler.image.image import Image, MapInfo
 from compiler.options import DEFAULT, Options
 from hw.layouts import identity
 from hw.params import Params
@@ -26,7 +26,8 @@ class Network:
     Attributes
     ----------
     params : the array.
-    graph : the integer graph; a node `Array` stands for all layers of ``images[node["image"]]``.
+    graph : the integer graph; a node `Array` stands for all layers of ``images[node["image"]]``,
+        and reads and makes the maps that are the image's `inputs` and `outputs`, in their order.
     images : the memories of the array for each of them.
     """
 
@@ -65,8 +66,8 @@ class Network:
         return tuple(node for node in self.graph if node.op not in MOVES and node.op != "Array")
 
     @property
-    def chain(self) -> Image:
-        """The image of a network that is one chain of Linear.
+    def only(self) -> Image:
+        """The image of a network that the array computes as a whole.
 
         Raises
         ------
@@ -77,7 +78,7 @@ class Network:
             host = ", ".join(node.name for node in self.host) or "nothing"
             raise ImageError(
                 f"the network has {len(self.images)} images of the array, and the host executes {host}; "
-                "expected one chain of fully connected layers"
+                "expected one image and nothing else"
             )
         return self.images[0]
 
@@ -88,14 +89,35 @@ class Network:
 
 
 def network_of(image: Image) -> Network:
-    """The network that is one image and nothing else: its input, the array, its output."""
-    source = Node(
-        "input", "Input", (),
-        {"shape": (image.inputs,), "layout": "C", "kind": "real", "exponent": image.input_exponent},
-    )  # fmt: skip
+    """The network that is one image and nothing else: its inputs, the array, its outputs, all with channels first."""
+    inputs = [image.maps[n] for n in image.inputs]
+    outputs = [image.maps[n] for n in image.outputs]
+    nodes = [
+        Node(each.name, "Input", (), {"shape": _shape(each), "layout": _axes(each), "kind": "real",
+                                      "exponent": each.exponent})
+        for each in inputs
+    ]  # fmt: skip
     attributes = {
-        "image": 0, "layers": len(image.layers), "width": image.outputs, "exponent": image.output_exponent,
+        "image": 0,
+        "reads": tuple(map(_axes, inputs)), "makes": tuple(map(_axes, outputs)),
+        "shape": tuple(size for each in outputs for size in _shape(each)),
+        "layouts": tuple(map(_axes, outputs)), "exponents": tuple(each.exponent for each in outputs),
     }  # fmt: skip
-    array = Node("array", "Array", ("input",), attributes)
-    output = Node("output", "Output", ("array",), {"then": "", "axis": 0})
-    return Network(image.params, Graph((source, array, output)), (image,))
+    made = tuple(each.name for each in outputs)
+    names = {each.name for each in image.maps}
+    array = Node(unique("array", names), "Array", tuple(each.name for each in inputs), attributes, outputs=made)
+    names.add(array.name)
+    ends = []
+    for name in made:
+        ends.append(Node(unique("output", names), "Output", (name,), {"then": "", "axis": 0}))
+        names.add(ends[-1].name)
+    return Network(image.params, Graph((*nodes, array, *ends)), (image,))
+
+
+def _axes(each: MapInfo) -> str:
+    return "C" if each.height == each.width == 1 else "CW" if each.height == 1 else "CHW"
+
+
+def _shape(each: MapInfo) -> tuple[int, ...]:
+    sizes = {"C": each.channels, "H": each.height, "W": each.width}
+    return tuple(sizes[axis] for axis in _axes(each))

@@ -6,7 +6,7 @@ from collections import Counter
 
 from compiler.errors import ImageError, ModelError
 from compiler.graph.integer import everywhere, verify_integer
-from compiler.graph.ir import Graph
+from compiler.graph.ir import Graph, Type
 from compiler.image.check import check
 from compiler.network import Network
 from compiler.network_cost import check_cost
@@ -43,14 +43,23 @@ def check_network(network: Network) -> None:
         )
     for node in parts:
         image = network.image(node)
-        before, after = network.types[node.inputs[0]], network.types[node.output]
-        expected = (image.inputs, image.input_exponent, image.outputs, image.output_exponent, len(image.layers))
-        found = (before.shape[-1], before.exponent, after.shape[-1], after.exponent, node["layers"])
-        if found != expected:
-            raise ImageError(
-                f"{node.name}: widths, exponents and layers are {found} in the graph, {expected} in its image"
-            )
+        for what, names, numbers, axes in (
+            ("reads", node.inputs, image.inputs, node["reads"]), ("makes", node.outputs, image.outputs, node["makes"]),
+        ):  # fmt: skip
+            found = [_form(network.types[name], order) for name, order in zip(names, axes, strict=True)]
+            maps = [image.maps[number] for number in numbers]
+            expected = [(each.channels, each.height, each.width, each.exponent) for each in maps]
+            if found != expected:
+                raise ImageError(
+                    f"{node.name}: it {what} {found} (channels, rows, columns, exponent) in the graph, "
+                    f"{expected} in its image"
+                )
     _check_names(network)
+
+
+def _form(kind: Type, axes: str) -> tuple[int, int, int, int]:
+    sizes = dict(zip(axes, kind.shape, strict=True))
+    return sizes["C"], sizes.get("H", 1), sizes.get("W", 1), kind.exponent or 0
 
 
 def _check_names(network: Network) -> None:
@@ -63,14 +72,16 @@ def _check_names(network: Network) -> None:
     for node in network.graph:
         if node.body is not None and (inner := [part.name for part in everywhere(node.body) if part.op == "Array"]):
             raise ImageError(f"{inner[0]} is in a loop ({node.name}); the array runs no part of one")
-    ends = {node["image"]: node.output for node in network.graph if node.op == "Array"}
-    for number, image in enumerate(network.images):
-        for layer in image.layers:
-            if layer.name in known and not (layer is image.layers[-1] and layer.name == ends.get(number)):
+    for node in (node for node in network.graph if node.op == "Array"):
+        image = network.image(node)
+        for number, each in enumerate(image.maps):
+            if number in image.inputs or (number in image.outputs and each.name in node.outputs):
+                continue
+            if each.name in known:
                 raise ImageError(
-                    f"image {number} has a layer {layer.name!r}, and the network another value of that name"
+                    f"image {node['image']} has a map {each.name!r}, and the network another value of that name"
                 )
-            known.add(layer.name)
+            known.add(each.name)
 
 
 def _names(graph: Graph) -> list[str]:

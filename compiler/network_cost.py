@@ -46,17 +46,21 @@ def _cost(graph: Graph) -> tuple[int, int]:
 
 
 def _read(node: Node, types: Mapping[str, Type]) -> int:
-    """Numbers in a map with the zeros around it."""
-    padding = node.attributes.get("padding", ())
-    if not padding:
+    """Numbers in the maps that it reads with the zeros around them."""
+    around = node.attributes.get("padding", ()) or node.attributes.get("paddings", ())
+    if not around:
         return 0
-    channels, *sizes = types[node.inputs[0]].shape
-    axes = len(sizes)
-    return int(channels * math.prod(size + padding[n] + padding[n + axes] for n, size in enumerate(sizes)))
+    total, each = 0, len(around) // len(node.inputs)
+    for number, name in enumerate(node.inputs):
+        channels, *sizes = types[name].shape
+        padding = around[number * each : (number + 1) * each]
+        total += channels * math.prod(size + padding[n] + padding[n + len(sizes)] for n, size in enumerate(sizes))
+    return total
 
 
 def _each(node: Node) -> int:
     """Operations for one number of a result."""
-    if "codes" in node.tensors:
-        return math.prod(node.tensors["codes"].shape[1:])
+    weights = [tensor for name, tensor in node.tensors.items() if name.startswith("codes")]
+    if weights:
+        return len(node.inputs) + sum(math.prod(codes.shape[1:]) for codes in weights)
     return math.prod(node.attributes.get("kernel", ()))

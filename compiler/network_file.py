@@ -2,7 +2,8 @@
 
 Tensors are those of the images (``image.0.entries``) and of the nodes that the host computes (``node.3.table``; in the
 body of a Scan ``node.3.body.1.codes``). The one metadata entry ``eie`` is a JSON text with two members, ``header``
-(format version, identity, parameters, options, graph, layers of each image, CRC-32 of each tensor) and its ``crc32``.
+(format version, identity, parameters, options, graph, layers and maps of each image, CRC-32 of each tensor) and its
+``crc32``.
 One entry, because safetensors writes several in no stated order and equal networks shall give equal files.
 Nothing in a file is believed before it is checked; what is in it is data and never code.
 """
@@ -24,7 +25,7 @@ from safetensors.numpy import save as to_bytes
 from compiler.errors import ImageError, OptionsError
 from compiler.files import write_file
 from compiler.graph.ir import Graph, Node
-from compiler.image.image import TENSORS, Image, LayerInfo
+from compiler.image.image import TENSORS, Image, LayerInfo, MapInfo
 from compiler.network import Network
 from compiler.network_check import check_network
 from compiler.options import Options
@@ -69,7 +70,7 @@ def to_file(network: Network) -> bytes:
         "params": network.params.asdict(),
         "options": network.options.asdict(),
         "graph": graph,
-        "images": [[dataclasses.asdict(layer) for layer in image.layers] for image in network.images],
+        "images": [_write_image(image) for image in network.images],
         "crc32": {name: _crc(tensor) for name, tensor in tensors.items()},
     }
     text = json.dumps({"header": header, "crc32": _header_crc(header)}, sort_keys=True)
@@ -130,8 +131,8 @@ def _read(file: Any, header: dict[str, Any], params: Params | None) -> Network:
         raise ImageError(f"made for {identity(found)}, the array is {identity(params)} ({differing}): compile it again")
     if not isinstance(header["images"], list) or len(header["images"]) > 1 << 12:
         raise ImageError("the list of images is not a list of at most 4096")
-    layers = [_layers(entry) for entry in header["images"]]
-    expected = {f"image.{number}.{name}" for number in range(len(layers)) for name in TENSORS}
+    described = [_read_image(entry) for entry in header["images"]]
+    expected = {f"image.{number}.{name}" for number in range(len(described)) for name in TENSORS}
     listed: set[str] = set()
     graph = _read_graph(header["graph"], "node", listed)
     names = set(file.keys())
@@ -140,13 +141,13 @@ def _read(file: Any, header: dict[str, Any], params: Params | None) -> Network:
         raise ImageError(f"the header and the tensors differ: missing {missing[:5]}, not in the header {more[:5]}")
     tensors = {name: _tensor(file, name, header["crc32"]) for name in sorted(names)}
     images = []
-    for number, infos in enumerate(layers):
-        parts = {name: tensors[f"image.{number}.{name}"] for name in TENSORS}
+    for number, fields in enumerate(described):
+        parts: dict[str, Any] = {name: tensors[f"image.{number}.{name}"] for name in TENSORS}
         for name, (dtype, dimensions) in TENSORS.items():
             if parts[name].dtype != _DTYPES[dtype] or parts[name].ndim != dimensions:
                 given = f"{parts[name].dtype} {parts[name].shape}"
                 raise ImageError(f"image.{number}.{name} is {given}; expected {dtype}, {dimensions} dimensions")
-        images.append(Image(found, infos, **parts, options=options))
+        images.append(Image(found, **fields, **parts, options=options))
     network = Network(found, _fill(graph, "node", tensors), tuple(images))
     check_network(network)
     return network
@@ -281,17 +282,53 @@ def _options(header: dict[str, Any]) -> Options:
         raise ImageError(f"its options are not legal ({e})") from None
 
 
-_FIELD_TYPES: dict[str, type] = {"name": str, "activation": str, "exact": bool}
+_NOT_INTEGER: dict[str, type] = {"name": str, "exact": bool, "sources": list}
+"""Fields of layers and maps that are no integers."""
+
+_IMAGE = {"layers", "maps", "inputs", "outputs", "frame"}
 
 
-def _layers(layers: Any) -> tuple[LayerInfo, ...]:
-    names = [field.name for field in dataclasses.fields(LayerInfo)]
-    if not isinstance(layers, list):
-        raise ImageError("the list of layers is not a list")
-    for layer in layers:
-        if not isinstance(layer, dict) or set(layer) != set(names):
-            raise ImageError(f"a layer is described by {layer!r:.200}; expected {', '.join(names)}")
-        for name in names:
-            if type(layer[name]) is not _FIELD_TYPES.get(name, int):
-                raise ImageError(f"{name} of a layer is {layer[name]!r:.80}")
-    return tuple(LayerInfo(**layer) for layer in layers)
+def _write_image(image: Image) -> dict[str, Any]:
+    return {
+        "layers": [dataclasses.asdict(layer) for layer in image.layers],
+        "maps": [dataclasses.asdict(each) for each in image.maps],
+        "inputs": image.inputs, "outputs": image.outputs, "frame": image.frame,
+    }  # fmt: skip
+
+
+def _read_image(entry: Any) -> dict[str, Any]:
+    """What the header says about an image, as fields of `Image`."""
+    if not isinstance(entry, dict) or set(entry) != _IMAGE:
+        raise ImageError(f"an image is described by {entry!r:.200}; expected {', '.join(sorted(_IMAGE))}")
+    if type(entry["frame"]) is not int:
+        raise ImageError(f"frame of an image is {entry['frame']!r:.80}")
+    return {
+        "layers": tuple(_described(LayerInfo, each, "layer") for each in _listed(entry["layers"], "layers")),
+        "maps": tuple(_described(MapInfo, each, "map") for each in _listed(entry["maps"], "maps")),
+        "inputs": _numbers(entry["inputs"], "inputs"),
+        "outputs": _numbers(entry["outputs"], "outputs"),
+        "frame": entry["frame"],
+    }
+
+
+def _listed(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list) or len(value) > 1 << 16:
+        raise ImageError(f"the list of {what} is not a list of at most 65536")
+    return value
+
+
+def _numbers(value: Any, what: str) -> tuple[int, ...]:
+    if not all(type(number) is int for number in _listed(value, what)):
+        raise ImageError(f"{what} are {value!r:.80}; expected integers")
+    return tuple(value)
+
+
+def _described(kind: type[Any], entry: Any, what: str) -> Any:
+    names = [field.name for field in dataclasses.fields(kind)]
+    if not isinstance(entry, dict) or set(entry) != set(names):
+        raise ImageError(f"a {what} is described by {entry!r:.200}; expected {', '.join(names)}")
+    for name in names:
+        if type(entry[name]) is not _NOT_INTEGER.get(name, int):
+            raise ImageError(f"{name} of a {what} is {entry[name]!r:.80}")
+    numbers = {name: _numbers(entry[name], name) for name in names if isinstance(entry[name], list)}
+    return kind(**{**entry, **numbers})

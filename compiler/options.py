@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.errors import OptionsError
-from hw.params import preset
+from hw.params import LANES, preset
 
 __all__ = ["DEFAULT", "Options", "preset_options"]
 
@@ -24,22 +24,26 @@ class Options:
     balanced : rows are assigned to PEs by their nonzeros; otherwise they are interleaved.
     skip_empty : a column without entries in a PE costs it nothing. Otherwise a padding entry is stored there, which
         costs the cycle that it costs the published array.
+    fragments : PEs of a write-back group that a row may be split over, 1 … 8; 1 splits none.
 
     Raises
     ------
     OptionsError
-        A field is not true or false; the message names the field and the value.
+        A field is out of its range; the message names the field, the value and the range.
     """
 
     balanced: bool = True
     skip_empty: bool = True
+    fragments: int = LANES
 
     def __post_init__(self) -> None:
-        for name, value in self.asdict().items():
-            if not isinstance(value, bool):
-                raise OptionsError(f"{name} is {value!r}; expected true or false")
+        for name in ("balanced", "skip_empty"):
+            if not isinstance(getattr(self, name), bool):
+                raise OptionsError(f"{name} is {getattr(self, name)!r}; expected true or false")
+        if type(self.fragments) is not int or not 1 <= self.fragments <= LANES:
+            raise OptionsError(f"fragments is {self.fragments!r}; expected an integer from 1 to {LANES}")
 
-    def asdict(self) -> dict[str, bool]:
+    def asdict(self) -> dict[str, bool | int]:
         """Field → value, for JSON."""
         return dataclasses.asdict(self)
 
@@ -63,7 +67,7 @@ DEFAULT = Options()
 """What the compiler does unless told otherwise."""
 
 # The published array interleaves its rows, and a column costs every PE a cycle (EIE, sections III and IV).
-_PRESETS = {"EIE_64": Options(balanced=False, skip_empty=False)}
+_PRESETS = {"EIE_64": Options(balanced=False, skip_empty=False, fragments=1)}
 
 
 def preset_options(name: str) -> Options:

@@ -126,8 +126,8 @@ class Writeback(wiring.Component):
         half = Signal(31)
         limited = Signal(signed(ACT_BITS))
         least, most = -(1 << (ACT_BITS - 1)), (1 << (ACT_BITS - 1)) - 1
+        m.d.sync += half.eq(Mux(words[5].shift == 0, 0, (1 << words[5].shift) >> 1))  # of the word in stage 6
         m.d.comb += [
-            half.eq(Mux(words[6].shift == 0, 0, (1 << words[6].shift) >> 1)),
             rounded.eq(total + half),
             self.saturated.eq(
                 valid[7] & words[7].last & ((shifted > most) | ((shifted < least) & (self.low < 0)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,40 +11,40 @@ from amaranth.hdl import UnusedElaboratable
 from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
-from compiler.errors import EieError
 from compiler.image.image import Image
 from compiler.image.words import memory_words
 from hw.core import Core
 from hw.layouts import Memory, fields, record
 from hw.params import LANES
-from sim.program import chunks, layer_outputs, layer_records, record_numbers, words
+from sim.golden_array import Layer
+from sim.program import (
+    SimulationError, WriteLog, chunks, cycle_limit, joined, layer_records, layer_values, layer_words, record_numbers,
+    refill_stream, words,
+)  # fmt: skip
 
 __all__ = ["run_amaranth"]
 
 
-class SimulationError(EieError):
-    """The array hung or ended with an error status."""
-
-    exit_code = 1
-
-
 def run_amaranth(
     image: Image,
-    x: NDArray[np.int16],
+    inputs: Sequence[NDArray[np.int16]],
+    layers: Sequence[Layer],
     *,
     progress: Callable[[int, int], None] | None = None,
     watch: Callable[[Core, Callable[[Any], int]], None] | None = None,
-) -> tuple[list[NDArray[np.int16]], list[list[dict[str, int]]]]:
-    """Outputs of every layer (int16 (batch, outputs), neuron order) and all layer records of a batch.
+) -> tuple[dict[str, NDArray[np.int16]], list[list[dict[str, int]]]]:
+    """Every map that layers write (int16 (batch, H, W, C), by name), and the records of each run.
 
     Parameters
     ----------
+    inputs : int16 (batch, H, W, C) of each input of the image.
+    layers : the image, decoded.
     watch : called in every cycle of a run with the array and a function that gives a signal's value.
 
     Raises
     ------
     SimulationError
-        The run does not end, or ends with an error status.
+        The run does not end, ends with an error status, or writes other lines than its descriptors say.
     """
     params = image.params
     core = Core(params)
@@ -53,12 +53,11 @@ def run_amaranth(
         simulator = Simulator(core)
     simulator.add_clock(1e-9)
     stored = memory_words(image)
-    parts = list(chunks(image, x))
-    outputs: list[list[NDArray[np.int16]]] = []
+    parts = list(chunks(image, inputs))
+    values: list[dict[str, NDArray[np.int16]]] = []
     records: list[dict[str, int]] = []
     places = fields(record(params))
-    limit = 20_000 + 8 * sum(layer.nonzeros + layer.padding + layer.columns for layer in image.layers) * len(x)
-    limit += 8 * len(image.tiles) * len(x)
+    beats = [int.from_bytes(beat.tobytes(), "little") for part in parts for beat in refill_stream(image, part.count)]
 
     async def bench(ctx: Any) -> None:
         def load(memory: Any, content: list[int]) -> None:
@@ -70,19 +69,26 @@ def run_amaranth(
             load(pe.pointer_read.memory, stored[Memory.POINTERS][n])
             load(pe.weight_decode.memory, stored[Memory.CODEBOOK][0])
         for n, writeback in enumerate(core.writebacks):
-            load(writeback.memory, stored[Memory.BIAS][n])
+            load(writeback.memory, stored[Memory.OUTPUTS][n])
+        load(core.descriptors, stored[Memory.DESCRIPTORS][0])
         await ctx.tick().until(~core.busy)
         for chunk in parts:
-            inputs = words(chunk.inputs)
+            given = words(chunk.inputs)
             for n, acts in enumerate(core.acts):
-                load(acts, [int.from_bytes(bytes(line), "little") for line in inputs[n]])
-            load(core.descriptors, chunk.descriptors)
+                load(acts, [int.from_bytes(bytes(line), "little") for line in given[n]])
+            written: list[tuple[list[int], list[int]]] = [([], []) for _ in core.acts]
+            ctx.set(core.batch, chunk.count)
             ctx.set(core.start, 1)
             await ctx.tick()
             ctx.set(core.start, 0)
+            limit = cycle_limit(image, layers, chunk.count)
             for _ in range(limit):
                 if watch:
                     watch(core, ctx.get)
+                for acts, (lines, data) in zip(core.acts, written, strict=True):
+                    if ctx.get(acts.w_en):
+                        lines.append(ctx.get(acts.w_addr))
+                        data.append(ctx.get(acts.w_data))
                 if ctx.get(core.done):
                     break
                 await ctx.tick()
@@ -91,32 +97,33 @@ def run_amaranth(
             if error := ctx.get(core.error).value:
                 raise SimulationError(f"the array ended with error {error} at descriptor {ctx.get(core.index)}")
             await ctx.tick()
-            lines = len(chunk.inputs)
-            memory = np.zeros((lines, params.groups, LANES), np.int16)
-            for group, acts in enumerate(core.acts):
-                for line in range(lines):
-                    raw = int(ctx.get(acts.data[line])).to_bytes(2 * LANES, "little")
-                    memory[line, group] = np.frombuffer(raw, "<i2")
-            outputs.append(layer_outputs(image, memory, chunk))
-            for n in record_numbers(image, chunk.count):
+            values.append(layer_values(image, layers, layer_words(image, layers, chunk.count, _log(written))))
+            for n in record_numbers(image):
                 word = int(ctx.get(core.records.data[n]))
                 records.append({name: (word >> first) & ((1 << width) - 1) for name, first, width in places})
             if progress:
-                progress(chunk.first + chunk.count, len(x))
+                progress(chunk.first + chunk.count, len(inputs[0]))
 
     async def refill(ctx: Any) -> None:
-        beats = [int.from_bytes(beat.tobytes(), "little") for beat in image.tiles]
         ctx.set(core.tiles.valid, 1)
-        for beat in beats * len(x):
+        for beat in beats:
             ctx.set(core.tiles.payload, beat)
             await ctx.tick().until(core.tiles.ready)
         ctx.set(core.tiles.valid, 0)
 
     simulator.add_testbench(bench)
-    if len(image.tiles):
+    if beats:
         simulator.add_testbench(refill, background=True)
     simulator.run()
-    return (
-        [np.concatenate([chunk[n] for chunk in outputs]) for n in range(len(image.layers))],
-        layer_records(image, records),
-    )
+    return joined(values), layer_records(image, records)
+
+
+def _log(written: list[tuple[list[int], list[int]]]) -> WriteLog:
+    """What was written, as arrays."""
+    return [
+        (
+            np.array(lines, np.int64),
+            np.frombuffer(b"".join(word.to_bytes(2 * LANES, "little") for word in data), "<i2").reshape(-1, LANES),
+        )
+        for lines, data in written
+    ]

@@ -39,9 +39,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class RecordDifference:
-    """The first time or counter that differs: lowest sample, then layer, then field."""
+    """The first time or counter that differs: lowest run, then layer, then field.
 
-    sample: int
+    run : of the array; it takes as many samples as fit on chip.
+    """
+
+    run: int
     layer: str
     field: str
     values: tuple[int, int]
@@ -85,7 +88,7 @@ class Comparison:
         if (record := self.first_record) is not None:
             lines.append(
                 f"cycles: {self.records_different:,} of {self.records:,} times and counters differ; the first in "
-                f"sample {record.sample}, layer {record.layer}, {record.field}: "
+                f"run {record.run}, layer {record.layer}, {record.field}: "
                 f"{self.engines[0]} {record.values[0]}, {self.engines[1]} {record.values[1]}"
             )
         return lines
@@ -98,9 +101,15 @@ def _place(difference: Difference) -> str:
 
 
 def compare(a: Result, b: Result) -> Comparison:
-    """Compare two results of the same image and batch."""
+    """Compare two results of the same image and batch.
+
+    Raises
+    ------
+    InputError
+        They are not: one has maps that the other lacks, or of another shape.
+    """
     names = [layer.name for layer in a.layers]
-    values = _compare_values(dict(zip(names, zip(a.layer_raw, b.layer_raw, strict=True), strict=True)), {})
+    values = _compare_values(_pairs(a.values, b.values), {})
     return Comparison((a.engine, b.engine), *values, *_compare_records([(names, a, b)]))
 
 
@@ -112,14 +121,20 @@ def compare_networks(a: NetworkResult, b: NetworkResult) -> Comparison:
     InputError
         They are not: one has values that the other lacks, or of another shape.
     """
-    shapes = [{name: raw.shape for name, raw in result.values.items()} for result in (a, b)]
-    if shapes[0] != shapes[1]:
-        names = ", ".join(sorted(name for name, _ in shapes[0].items() ^ shapes[1].items()))
-        raise InputError(f"results of different networks or batches: {names} are not in both, or of other shapes")
-    pairs = {name: (raw, b.values[name]) for name, raw in a.values.items()}
+    pairs = _pairs(a.values, b.values)
     layouts = {name: kind.layout for name, kind in a.types.items()}
     runs = [([layer.name for layer in one.layers], one, other) for one, other in zip(a.runs, b.runs, strict=True)]
     return Comparison((a.engine, b.engine), *_compare_values(pairs, layouts), *_compare_records(runs))
+
+
+def _pairs(
+    a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]
+) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    shapes = [{name: raw.shape for name, raw in values.items()} for values in (a, b)]
+    if shapes[0] != shapes[1]:
+        names = ", ".join(sorted(name for name, _ in shapes[0].items() ^ shapes[1].items()))
+        raise InputError(f"results of different networks or batches: {names} are not in both, or of other shapes")
+    return {name: (raw, b[name]) for name, raw in a.items()}
 
 
 def _compare_values(
@@ -147,13 +162,13 @@ def _compare_records(runs: Sequence[tuple[list[str], Result, Result]]) -> tuple[
     for names, a, b in runs:
         if not a.records or not b.records:
             continue
-        for sample, (left, right) in enumerate(zip(a.records, b.records, strict=True)):
+        for number, (left, right) in enumerate(zip(a.records, b.records, strict=True)):
             for name, one, other in zip(names, left, right, strict=True):
                 for field in [*one, *(field for field in other if field not in one)]:
                     count += 1
                     if one.get(field) != other.get(field):
                         different += 1
                         first = first or RecordDifference(
-                            sample, name, field, (one.get(field, MISSING), other.get(field, MISSING))
+                            number, name, field, (one.get(field, MISSING), other.get(field, MISSING))
                         )
     return count, different, first

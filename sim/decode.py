@@ -1,8 +1,9 @@
-"""From the bytes of an image back to the matrices, the way the array reads them.
+"""From the bytes of an image back to matrices and outputs, the way the array reads them.
 
-Shares only `hw.params` and `hw.layouts` with the packer: descriptors lead to pointer blocks, these to entries, relative
-indices to rows. Tiles are read from the memories as the refill stream leaves them. An image whose entries
-contradict its headers is an `ImageError`.
+Shares only `hw.params`, `hw.layouts` and the reading of descriptors with the packer: descriptors lead to pointer
+blocks, these to entries, relative indices to accumulators, and the output table from accumulators to outputs. Tiles of
+weights are read from the memories as the refill stream leaves them. An image whose entries contradict its headers is an
+`ImageError`.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from numpy.typing import NDArray
 
 from compiler.errors import ImageError
 from compiler.image.check import check
-from compiler.image.image import Image, row_orders
+from compiler.image.image import Image
 from compiler.image.refilled import Refilled
 from compiler.image.steps import Step
-from hw.layouts import Function, entry, fields, pointer_block
+from hw.layouts import Join, entry, fields, output_word, pointer_block
 from hw.params import LANES, Params
-from sim.golden import Layer
+from sim.golden_array import Layer, Outputs, Round, Segment, window_addresses, word_lines
 
-__all__ = ["StepColumns", "codes", "columns", "decode"]
+__all__ = ["StepColumns", "columns", "decode", "hardware_layers"]
 
 Int = NDArray[np.int64]
+Words = dict[str, Int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +47,9 @@ class _Columns:
 
 @dataclass(frozen=True, eq=False)
 class StepColumns:
-    """What the cycle model needs of one descriptor's columns.
+    """What the cycle model needs of one descriptor's columns; all (pointer blocks, 8, pes).
 
-    counts : uint16 (columns padded to whole pointer blocks, pes), entries, padding entries included.
+    counts : uint16, entries, padding entries included.
     starts : uint8, place of the first of them in its weight word.
     padding : uint16, entries with code 0 among them.
     packets : words of each packet of the refill stream that brings them; empty if they stay on chip.
@@ -59,51 +61,44 @@ class StepColumns:
     packets: list[int]
 
 
-def decode(image: Image) -> list[Layer]:
-    """Golden layers of an image, weights as CSR in neuron order.
-
-    Raises
-    ------
-    ImageError
-        An entry stands beyond the rows of its layer, at an unused position, or in a column without a neuron; an
-        unused position has a bias.
-    """
-    layers: list[Layer] = []
-    for info, steps, matrix in zip(image.layers, image.steps, codes(image), strict=True):
-        book = image.codebooks[steps[0].codebook].astype(np.int64)
-        weight = scipy.sparse.csr_array((book[matrix.data], matrix.indices, matrix.indptr), shape=matrix.shape)
-        bias = np.zeros(info.outputs, np.int64)
-        orders = _block_orders(image)[len(layers)]
-        for step, order in zip([step for step in steps if not step.keep], orders, strict=True):
-            _read_bias(image, step, order, bias, info.name)
-        layers.append(Layer(info.name, weight, bias, steps[0].shift, steps[0].function == Function.RELU.value))
+def hardware_layers(image: Image) -> list[tuple[int, list[Step]]]:
+    """What the array runs as one layer: the number of the image's layer that it belongs to, and its descriptors."""
+    layers: list[tuple[int, list[Step]]] = []
+    for number, steps in enumerate(image.steps):
+        for step in steps:
+            if step.first:
+                layers.append((number, []))
+            if not layers or layers[-1][0] != number:
+                raise ImageError(f"{image.layers[number].name}: its first descriptor does not begin a layer")
+            layers[-1][1].append(step)
     return layers
 
 
-def codes(image: Image) -> list[scipy.sparse.csr_array]:
-    """For each layer, the codes of its weights as uint8 CSR (out, in) in neuron order, padding left out.
+def decode(image: Image) -> list[Layer]:
+    """Golden layers of an image, one for each layer of the hardware.
 
     Raises
     ------
     ImageError
-        As `decode`.
+        An entry stands in an accumulator that is never read, or is read for nothing; outputs without a beginning or an
+        end, or that are never written; a window or a result outside the frame.
     """
     check(image)
-    params = image.params
     stored = _all_columns(image)
-    matrices = []
-    sources: Int = np.arange(image.layers[0].columns)
-    for info, steps, orders in zip(image.layers, image.steps, _block_orders(image), strict=True):
-        parts = []
-        first = block = 0
+    layers = []
+    for number, steps in hardware_layers(image):
+        info = image.layers[number]
+        maximum = bool(steps[0].maximum)
+        outputs, term_of = _outputs(image, steps[0], maximum, info.name)
+        lines = word_lines(steps[0], outputs.lines)
+        if lines.size and not 0 <= int(lines.min()) <= int(lines.max()) < image.frame:
+            raise ImageError(f"{info.name}: it writes line {int(lines.max())}; its frame has {image.frame}")
+        segments = []
         for step in steps:
-            parts.append(_entries(next(stored), step, first, orders[block], sources, params, info.name))
-            first = first + step.act_vectors * LANES if step.keep else 0
-            block += not step.keep
-        neuron, source, code = (np.concatenate(values) for values in zip(*parts, strict=True))
-        matrices.append(scipy.sparse.coo_array((code, (neuron, source)), shape=(info.outputs, info.inputs)).tocsr())
-        sources = np.concatenate(orders).astype(np.int64)
-    return matrices
+            _check_window(step, image, info.name)
+            segments.append(Segment(step, _weight(next(stored), step, term_of, image, info.name)))
+        layers.append(Layer(info.name, number, info.result, maximum, tuple(segments), outputs))
+    return layers
 
 
 def columns(image: Image) -> list[StepColumns]:
@@ -114,25 +109,22 @@ def columns(image: Image) -> list[StepColumns]:
         zeros = np.concatenate([[0], np.cumsum(stored.codes == 0)])
         ends = np.cumsum(stored.counts).reshape(stored.counts.shape)
         padding = zeros[ends] - zeros[ends - stored.counts]
+        counts, starts, padded = (
+            np.ascontiguousarray(values.T.reshape(-1, LANES, image.params.pes))
+            for values in (stored.counts, stored.starts % LANES, padding)
+        )
         result.append(
-            StepColumns(
-                np.ascontiguousarray(stored.counts.T.astype(np.uint16)),
-                np.ascontiguousarray((stored.starts.T % LANES).astype(np.uint8)),
-                np.ascontiguousarray(padding.T.astype(np.uint16)),
-                stored.packets,
-            )
+            StepColumns(counts.astype(np.uint16), starts.astype(np.uint8), padded.astype(np.uint16), stored.packets)
         )
     return result
 
 
-def _block_orders(image: Image) -> list[list[NDArray[np.int32]]]:
-    """For each layer and block of its rows, position → neuron."""
-    params = image.params
-    result = []
-    for steps, order in zip(image.steps, row_orders(image), strict=True):
-        sizes = [params.positions(step.outputs(params)) for step in steps if not step.keep]
-        result.append(np.split(order, np.cumsum(sizes)[:-1]))
-    return result
+def _check_window(step: Step, image: Image, name: str) -> None:
+    address, inside = window_addresses(step)
+    last = int(address[inside].max(initial=-1)) + step.vectors - 1
+    room = image.frame * image.params.groups
+    if inside.any() and last >= room:
+        raise ImageError(f"{name}: a window reads activation vector {last}; its frame has {room}")
 
 
 def _all_columns(image: Image) -> Iterator[_Columns]:
@@ -150,7 +142,7 @@ def _all_columns(image: Image) -> Iterator[_Columns]:
 def _columns(
     entries: NDArray[np.uint8], pointers: NDArray[np.uint8], step: Step, params: Params, packets: list[int]
 ) -> _Columns:
-    blocks = pointers[:, step.pointers : step.pointers + step.pointer_blocks(params)]
+    blocks = pointers[:, step.pointers : step.pointers + step.pointer_blocks]
     values = _unpack(pointer_block(params), blocks)
     lengths = np.stack([values[f"lengths.{lane}"] for lane in range(LANES)], axis=-1)
     starts = values["base"][..., np.newaxis] + np.cumsum(lengths, axis=-1) - lengths
@@ -178,7 +170,7 @@ def _columns(
     return _Columns(starts, counts, found, indices, packets)
 
 
-def _unpack(layout: data.Layout, words: NDArray[np.uint8]) -> dict[str, Int]:
+def _unpack(layout: data.Layout, words: NDArray[np.uint8]) -> Words:
     """Leaf → values, of words (…, bytes), bit by bit."""
     bits = np.unpackbits(words, axis=-1, bitorder="little")
     return {
@@ -187,52 +179,91 @@ def _unpack(layout: data.Layout, words: NDArray[np.uint8]) -> dict[str, Int]:
     }
 
 
-def _entries(
-    stored: _Columns, step: Step, first: int, order: NDArray[np.int32], sources: Int, params: Params, name: str
-) -> tuple[Int, Int, NDArray[np.uint8]]:
-    """Neuron, source neuron and code of each entry that is not padding.
-
-    first : activation at which the descriptor's columns begin. order : position → neuron of its block of rows.
-    """
+def _weight(stored: _Columns, step: Step, term_of: Int, image: Image, name: str) -> scipy.sparse.csr_array:
+    """Weights (terms, columns) of one descriptor; padding contributes nothing."""
+    params = image.params
     sizes = stored.counts.reshape(-1)
     ends = np.cumsum(sizes)
     # An entry stands `index` rows behind the place after the one before; a column begins at row 0.
     steps = np.concatenate([[0], np.cumsum(stored.indices.astype(np.int64) + 1)])
     row = steps[1:] - 1 - np.repeat(steps[ends - sizes], sizes)
     pe, column = np.divmod(np.repeat(np.arange(sizes.size), sizes), stored.counts.shape[1])
-    if row.size and int(row.max()) >= step.rows:
-        raise ImageError(f"{name}: an entry stands in row {int(row.max())} of a PE; expected less than {step.rows}")
+    if row.size and int(row.max()) >= params.rows:
+        raise ImageError(f"{name}: an entry stands in row {int(row.max())} of a PE; expected less than {params.rows}")
     real = stored.codes != 0
+    if step.maximum and not real.all():
+        raise ImageError(f"{name}: padding in a layer of maxima, where weights are not looked at; expected none")
     pe, column, row = pe[real], column[real], row[real]
-    if step.fold:  # two activations a column; the lowest bit of a virtual row says which
-        column, row = column * 2 + (row & 1), row >> 1
-    column += first
-    if column.size and int(column.max()) >= len(sources):
-        raise ImageError(f"{name}: an entry stands in column {int(column.max())}; expected less than {len(sources)}")
-    neuron, source = order[_position(row, pe, step, params)].astype(np.int64), sources[column]
-    if (neuron < 0).any() or (source < 0).any():
-        raise ImageError(f"{name}: an entry stands at a position that no neuron has")
-    return neuron, source, stored.codes[real]
+    term = term_of[pe * params.rows + row]
+    if (term < 0).any():
+        wrong = int(np.argmax(term < 0))
+        raise ImageError(f"{name}: an entry stands in row {int(row[wrong])} of PE {int(pe[wrong])}; no output reads it")
+    book = image.codebooks[step.codebook].astype(np.int64)
+    shape = (int(term_of.max(initial=-1)) + 1, stored.counts.shape[1])
+    return scipy.sparse.coo_array((book[stored.codes[real]], (term, column)), shape=shape).tocsr()
 
 
-def _position(slot: Int, pe: Int, step: Step, params: Params) -> Int:
-    """Where the result goes that accumulator `slot` of `pe` is a part of."""
-    group, member = pe // params.group, pe % params.group
-    whole = step.slots - step.fragment_slots
-    split = whole * params.group + (slot - whole) * (params.group // step.split) + member // step.split
-    output = np.where(slot < whole, slot * params.group + member, split)
-    position: Int = output // LANES * params.line + group * LANES + output % LANES
-    return position
+def _outputs(image: Image, step: Step, maximum: bool, name: str) -> tuple[Outputs, Int]:
+    """The outputs of a tile, and (pes * rows,) accumulator → term, or -1.
 
-
-def _read_bias(image: Image, step: Step, order: NDArray[np.int32], bias: Int, name: str) -> None:
-    """Biases of the neurons of one block of rows, into `bias`."""
+    A term is a sum of accumulators (of a row that is split) as long as these are sums.
+    """
     params = image.params
-    line, lane = np.divmod(np.arange(len(order)), params.line)
-    output = line * LANES + lane % LANES
-    there = output < step.outputs(params)
-    stored = np.zeros(len(order), np.int64)
-    stored[there] = image.bias[(lane // LANES)[there], step.bias + output[there]]
-    if stored[order < 0].any():
-        raise ImageError(f"{name}: a position that no neuron has, has a bias")
-    bias[order[order >= 0]] = stored[order >= 0]
+    words = _unpack(output_word(params), image.table[:, step.outputs : step.outputs + step.words])
+    if words["flush"].shape[1] != step.words or not step.words:
+        raise ImageError(f"{name}: output words {step.outputs} to {step.outputs + step.words} are not all there")
+    start, add = words["join"] == Join.START.value, words["join"] == Join.ADD.value
+    last, flush = words["last"] == 1, words["flush"] == 1
+    if not start[:, 0].all():
+        raise ImageError(f"{name}: the first output of a group has no beginning")
+    if (flush != flush[0]).any():
+        raise ImageError(f"{name}: the groups do not write their outputs together")
+    if (words["pe"] >= params.group).any() or (words["slot"] >= params.rows).any():
+        raise ImageError(f"{name}: an output reads an accumulator that is not there")
+    lines = int(flush[0].sum())
+    line = np.cumsum(flush, axis=1) - flush
+    group = np.broadcast_to(np.arange(params.groups)[:, np.newaxis], start.shape)
+    before = np.concatenate([np.zeros((params.groups, 1), np.bool_), ~start[:, :-1] & ~add[:, :-1]], axis=1)
+    begins = ~add | (add & (before | maximum))
+
+    # From here on all groups one behind the other: each begins with a START.
+    start, begins, last, add = (values.reshape(-1) for values in (start, begins, last, add))
+    total = np.cumsum(start) - 1
+    if (last & ~np.append(start[1:], True)).any():
+        raise ImageError(f"{name}: an output goes on after its end")
+    ends = np.flatnonzero(last)
+    if (line.reshape(-1)[ends] >= lines).any():
+        raise ImageError(f"{name}: an output is never written")
+    output_of = np.full(int(total[-1]) + 1, -1, np.int64)
+    output_of[total[ends]] = np.arange(len(ends))
+    firsts = np.flatnonzero(begins & (output_of[total] >= 0))  # words at which a term of an output begins
+    number = np.cumsum(begins) - np.repeat(np.cumsum(begins)[start], np.bincount(total))  # terms before, in the output
+    firsts = firsts[np.lexsort((output_of[total[firsts]], number[firsts]))]
+    row = np.full(len(start), -1, np.int64)
+    row[firsts] = np.arange(len(firsts))
+    row = np.where(output_of[total] >= 0, row[np.maximum.accumulate(np.where(begins, np.arange(len(row)), 0))], -1)
+
+    bias = np.where(add.reshape(words["bias"].shape), 0, words["bias"]).reshape(-1)
+    bias = bias << (64 - params.acc_bits) >> (64 - params.acc_bits)
+    rounds = []
+    for n in range(1, int(number[firsts].max(initial=0)) + 1):
+        mine = firsts[number[firsts] == n]
+        rounds.append(Round(row[mine], output_of[total[mine]], bias[mine], ~add[mine]))
+    place = (line * params.groups + group) * LANES + words["lane"]
+    place = place.reshape(-1)[ends]
+    if len(np.unique(place)) != len(place):
+        raise ImageError(f"{name}: two outputs go to one place")
+    begun = firsts[: len(ends)]
+    outputs = Outputs(
+        bias[begun], words["shift"].reshape(-1)[ends], tuple(rounds), place, lines, params.groups, step.low, step.high
+    )
+    return outputs, _readers(params, words, row)
+
+
+def _readers(params: Params, words: Words, row: Int) -> Int:
+    """(pes * rows,) accumulator → term that it belongs to. The first word that reads an accumulator clears it."""
+    pe = np.arange(params.groups)[:, np.newaxis] * params.group + words["pe"]
+    accumulator, first = np.unique((pe * params.rows + words["slot"]).reshape(-1), return_index=True)
+    term_of = np.full(params.pes * params.rows, -1, np.int64)
+    term_of[accumulator] = row[first]
+    return term_of

@@ -8,25 +8,29 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from compiler.image.image import Image, LayerInfo, row_orders
+from compiler.image.image import Image, LayerInfo
 from compiler.image.steps import Step
 from compiler.network import Network
-from hw.layouts import ACT_BITS, MEMORIES, WEIGHT_BITS, Memory, descriptor, memory_shape, pointer_block
-from sim import cycles, decode, golden, timing
-from sim.program import layer_records
+from hw.layouts import ACT_BITS, MEMORIES, WEIGHT_BITS, Memory, descriptor, memory_shape, output_word, pointer_block
+from sim import cycles, timing
+from sim.decode import StepColumns, columns, decode
+from sim.golden_array import Layer, run_layers
+from sim.program import frames, layer_records
 
 __all__ = ["describe", "describe_image", "image_bytes"]
 
 FLOAT_BITS = 32
+
+PARTS = ("entries", "pointers", "codebook", "outputs", "descriptor")
+"""What a layer takes in the memories."""
 
 
 def describe(network: Network) -> dict[str, Any]:
     """What ``eie info --json`` prints.
 
     ``layers``, ``bits``, ``cycles`` and the like are those of `describe_image`, over all images; each layer also has
-    ``image``, the number of its image, and ``vectors``, how many vectors of one sample go through it. ``memories`` :
+    ``image``, the number of its image. ``memories`` :
     the most that an image uses. ``graph`` : each node with its operator, what it reads and makes, and ``on``, where it
     is computed: "array", "host", or "" where nothing is. ``host`` : the names of those on the host.
     """
@@ -34,11 +38,10 @@ def describe(network: Network) -> dict[str, Any]:
     facts = [describe_image(image) for image in network.images]
     layers = []
     for node, fact in zip(parts, facts, strict=True):
-        vectors = math.prod(network.types[node.inputs[0]].shape[:-1])
-        layers += [{**layer, "image": node["image"], "vectors": vectors} for layer in fact["layers"]]
+        layers += [{**layer, "image": node["image"]} for layer in fact["layers"]]
     host = [node.name for node in network.host]
     on_host = set(host)
-    stored = _sums(facts, "bits", ("entries", "pointers", "codebook", "bias", "descriptor"))
+    stored = _sums(facts, "bits", PARTS)
     dense = sum(fact["dense_float32_bits"] for fact in facts)
     first, last = network.inputs[0], network.outputs[0]
     return {
@@ -85,13 +88,16 @@ def _most_used(facts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def describe_image(image: Image) -> dict[str, Any]:
     """What can be said of one image.
 
-    ``layers`` : for each layer its sizes, formats and
+    ``layers`` : for each layer its shapes (C, H, W) and
 
     - ``bits`` : stored bits by part, padding entries included in ``entries``;
     - ``bound_bits`` : bits that the largest possible sum of a row needs, sign included, never above ``acc_bits``;
-    - ``cycles`` : for one vector without a zero (the most there can be), ``ideal`` (entries / PEs), ``busiest``
-      (entries of the busiest PE), ``model`` (the exact cycle model), and ``resident`` (the same if all tiles were
-      in the memories already: what the refill stream costs is the difference);
+    - ``tile`` : pixels of a tile (rows, columns), ``tiles`` of the layer; ``copies`` : entries over nonzeros, since the
+      weights are stored once for each pixel of a tile; ``streamed`` : descriptors whose weights are streamed in;
+    - ``cycles`` : for one sample without a zero (the most there can be), ``ideal`` (products / PEs), ``busiest``
+      (entries that the busiest PE multiplies), ``model`` (the exact cycle model), and ``resident`` (the same if all
+      weights were in the memories already: what the refill stream costs is the difference); ``utilization`` : products
+      of a nonzero weight and a nonzero activation over PEs x cycles, for that sample;
     - ``break_even`` : weight densities below which the layer gains over a dense one: ``cycles`` against as many
       multipliers that take one weight each cycle, on inputs without zeros; ``codes`` and ``int16`` in storage
       against every weight stored as its code, and as a 16-bit number.
@@ -99,145 +105,166 @@ def describe_image(image: Image) -> dict[str, Any]:
     ``memories`` : used and available words. ``bits``, ``cycles`` : sums over the layers.
     """
     params = image.params
-    program = timing.works(image)
-    busy_pes = _busy(image, program)
-    orders = row_orders(image)
-    golden_layers = decode.decode(image)
-    times = _times(image, program)
-    resident = _times(image, [replace(work, packets=()) for work in program])
+    stored, golden_layers = columns(image), decode(image)
+    times, work = _times(image, golden_layers)
+    resident = times if not len(image.tiles) else _times(image, golden_layers, streamed=False)[0]
+    busy_pes = _busy(image, stored)
     layers: list[dict[str, Any]] = []
-    for number, (layer, busy, steps) in enumerate(zip(image.layers, busy_pes, image.steps, strict=True)):
-        bits = _bits(image, steps, int(busy.sum()))
+    at = 0
+    for number, (layer, steps) in enumerate(zip(image.layers, image.steps, strict=True)):
+        own = stored[at : at + len(steps)]
+        at += len(steps)
+        mine = [each for each in golden_layers if each.number == number]
+        bits = _bits(image, steps, sum(int(each.counts.sum()) for each in own))
+        result = image.maps[layer.result]
         cycle = {
-            "ideal": -(-int(busy.sum()) // params.pes),
-            "busiest": int(busy.max(initial=0)),
-            "model": times[number],
+            "ideal": -(-work[number] // params.pes), "busiest": busy_pes[number], "model": times[number],
             "resident": resident[number],
-        }
+        }  # fmt: skip
+        sources = [image.maps[source] for source in layer.sources]
         layers.append(
             {
                 "name": layer.name,
-                "inputs": layer.inputs,
-                "outputs": layer.outputs,
-                "activation": layer.activation,
+                "reads": [[info.channels, info.height, info.width] for info in sources],
+                "makes": [result.channels, result.height, result.width],
+                "limits": [steps[0].low, steps[0].high],
+                "maximum": bool(steps[0].maximum),
+                "products": layer.products,
                 "nonzeros": layer.nonzeros,
-                "density": layer.nonzeros / (layer.inputs * layer.outputs),
+                "copies": (layer.entries - layer.padding) / layer.nonzeros if layer.nonzeros else 1.0,
                 "padding": layer.padding,
                 "exact": layer.exact,
-                "input_exponent": layer.input_exponent,
-                "weight_exponent": layer.weight_exponent,
-                "shift": layer.shift,
-                "output_exponent": layer.output_exponent,
+                "input_exponents": [info.exponent for info in sources],
+                "output_exponent": result.exponent,
                 "bits": bits,
-                "bound_bits": _bound_bits(golden_layers[number]),
+                "bound_bits": max(_bound_bits(each) for each in mine),
                 "acc_bits": params.acc_bits,
-                "fold": bool(steps[0].fold),
-                "tiles": sum(step.refill for step in steps),
-                "blocks": sum(not step.keep for step in steps),
-                "split_rows": _split_rows(image, steps),
+                "tile": [layer.tile_y, layer.tile_x],
+                "tiles": steps[0].tiles,
+                "segments": len(layer.sources),
+                "streamed": sum(step.refill for step in steps),
                 "cycles": cycle,
-                "break_even": _break_even(image, layer, bits, cycle["model"]),
+                "utilization": work[number] / (params.pes * times[number]) if times[number] else 0.0,
+                "break_even": _break_even(image, layer, bits, cycle),
             }
         )
-    dense = sum(layer.inputs * layer.outputs + layer.outputs for layer in image.layers) * FLOAT_BITS
-    stored = {part: sum(layer["bits"][part] for layer in layers) for part in layers[0]["bits"]}
+    dense = sum(_weights(image, layer) + image.maps[layer.result].channels for layer in image.layers) * FLOAT_BITS
+    parts = {part: sum(layer["bits"][part] for layer in layers) for part in PARTS}
     return {
         "hash": image.identity,
         "params": params.asdict(),
         "options": image.options.asdict(),
-        "inputs": image.inputs,
-        "outputs": image.outputs,
-        "input_exponent": image.input_exponent,
-        "output_exponent": image.output_exponent,
+        "inputs": [image.maps[number].name for number in image.inputs],
+        "outputs": [image.maps[number].name for number in image.outputs],
         "layers": layers,
-        "bits": stored,
+        "bits": parts,
         "dense_float32_bits": dense,
-        "ratio": dense / sum(stored.values()),
+        "ratio": dense / sum(parts.values()),
         "cycles": {key: sum(layer["cycles"][key] for layer in layers) for key in layers[0]["cycles"]},
         "tile_bytes": image.tiles.nbytes,
-        "memories": _memories(image, [len(order) for order in orders]),
+        "memories": _memories(image),
     }
 
 
 def image_bytes(image: Image) -> int:
-    """Bytes that the network's entries, pointers, codebooks and biases take, padding included."""
+    """Bytes that the network's entries, pointers, codebooks and output table take, padding included."""
+    stored = iter(columns(image))
     bits = 0
-    for busy, steps in zip(_busy(image, timing.works(image)), image.steps, strict=True):
-        parts = _bits(image, steps, int(busy.sum()))
+    for steps in image.steps:
+        parts = _bits(image, steps, sum(int(next(stored).counts.sum()) for _ in steps))
         bits += sum(parts.values()) - parts["descriptor"]
     return -(-bits // 8)
 
 
-def _busy(image: Image, program: Sequence[cycles.Work]) -> list[NDArray[np.int64]]:
-    """For each layer, the entries of each PE."""
-    works = iter(program)
-    return [np.sum([next(works).counts.sum(axis=0, dtype=np.int64) for _ in steps], axis=0) for steps in image.steps]
+def _weights(image: Image, layer: LayerInfo) -> int:
+    """Weights of the dense layer: its products, each used at every pixel of the result."""
+    result = image.maps[layer.result]
+    return max(layer.nonzeros, -(-layer.products // (result.height * result.width)))
 
 
-def _split_rows(image: Image, steps: Sequence[Step]) -> int:
-    """Places for rows that are split over several PEs."""
-    params = image.params
-    return sum(step.fragment_slots * params.pes // step.split for step in steps if not step.keep)
+def _busy(image: Image, stored: Sequence[StepColumns]) -> list[int]:
+    """For each layer, the entries that the busiest PE multiplies for a sample without zeros."""
+    totals, at = [], 0
+    for steps in image.steps:
+        own = np.zeros(image.params.pes, np.int64)
+        for step in steps:
+            own += stored[at].counts.sum(axis=(0, 1), dtype=np.int64) * step.tiles
+            at += 1
+        totals.append(int(own.max(initial=0)))
+    return totals
 
 
 def _bits(image: Image, steps: Sequence[Step], entries: int) -> dict[str, int]:
     params = image.params
-    outputs = sum(step.outputs(params) for step in steps if not step.keep)
+    words = sum(step.words for step in steps if step.first)
     return {
         "entries": entries * params.entry_bits,
-        "pointers": sum(step.pointer_blocks(params) for step in steps) * params.pes * pointer_block(params).size,
-        "codebook": WEIGHT_BITS << params.code_bits,
-        "bias": outputs * params.groups * params.acc_bits,
+        "pointers": sum(step.pointer_blocks for step in steps) * params.pes * pointer_block(params).size,
+        "codebook": len({step.codebook for step in steps}) * WEIGHT_BITS << params.code_bits,
+        "outputs": words * params.groups * output_word(params).size,
         "descriptor": len(steps) * descriptor(params).size,
     }
 
 
-def _bound_bits(layer: golden.Layer) -> int:
+def _bound_bits(layer: Layer) -> int:
     """Bits, sign included, that hold every sum a row can have on any input."""
-    magnitudes = np.asarray(abs(layer.weight).sum(axis=1)).reshape(-1)
-    rounding = (1 << layer.shift) >> 1
-    largest = max((int(m) << (ACT_BITS - 1)) + abs(int(b)) for m, b in zip(magnitudes, layer.bias, strict=True))
-    return (largest + rounding).bit_length() + 1
+    if layer.maximum:
+        return ACT_BITS + 1
+    terms = sum(np.asarray(abs(segment.weight).sum(axis=1)).reshape(-1) for segment in layer.segments)
+    outputs = layer.outputs
+    largest = (np.asarray(terms)[: len(outputs.bias)] << (ACT_BITS - 1)) + abs(outputs.bias)
+    for step in outputs.rounds:
+        part = (np.asarray(terms)[step.terms] << (ACT_BITS - 1)) + abs(step.bias)
+        before = largest[step.outputs]
+        largest[step.outputs] = np.where(step.maximum, np.maximum(before, part), before + part)
+    rounding = (np.int64(1) << outputs.shift) >> 1
+    return int((largest + rounding).max(initial=0)).bit_length() + 1
 
 
-def _times(image: Image, program: Sequence[cycles.Work]) -> list[int]:
-    """Cycles of each layer for a vector that has no zero anywhere."""
-    # An unused position holds a zero, and the scan skips it.
-    inputs = [np.ones(image.inputs, np.int16), *((order >= 0).astype(np.int16) for order in row_orders(image))]
-    active = timing.active_columns(image, inputs[: len(image.layers)])
-    (blocks,) = cycles.run(image.params, program, [active])
-    (records,) = layer_records(image, [asdict(block) for block in blocks])
+def _times(image: Image, layers: Sequence[Layer], streamed: bool = True) -> tuple[list[int], list[int]]:
+    """Cycles, and products of nonzeros, of each layer for a sample that has no zero anywhere."""
+    inputs = [
+        np.ones((1, info.height, info.width, info.channels), np.int16)
+        for info in (image.maps[number] for number in image.inputs)
+    ]
+    full = [replace(layer, outputs=replace(layer.outputs, low=1, high=1)) for layer in layers]  # every output is 1
+    runs = list(run_layers(full, frames(image, inputs), image.params.acc_bits, masks=True))
+    program = timing.works(image)
+    if not streamed:
+        program = [replace(work, packets=()) for work in program]
+    times = cycles.run(image.params, program, [mask for ran in runs for mask in ran.masks])
+    (records,) = layer_records(image, [asdict(each) for each in times])
     ends = [record["accepted"] for record in records[1:]] + [records[-1]["finished"]]
-    return [end - record["accepted"] for end, record in zip(ends, records, strict=True)]
+    work = [record["entries"] - record["padding"] for record in records]
+    return [end - record["accepted"] for end, record in zip(ends, records, strict=True)], work
 
 
-def _break_even(image: Image, layer: LayerInfo, bits: dict[str, int], model_cycles: int) -> dict[str, float]:
+def _break_even(image: Image, layer: LayerInfo, bits: dict[str, int], cycle: dict[str, int]) -> dict[str, float]:
     params = image.params
-    weights = layer.inputs * layer.outputs
-    density = layer.nonzeros / weights
-    dense_cycles = -(-layer.outputs // params.pes) * layer.inputs
+    weights = _weights(image, layer)
+    density = layer.nonzeros / weights if weights else 0.0
+    dense_cycles = -(-layer.products // params.pes)
     overhead = bits["pointers"] + bits["codebook"]
     each = bits["entries"] / layer.nonzeros if layer.nonzeros else float(params.entry_bits)
 
     def storage(dense_bits: int) -> float:
-        return min(1.0, max(0.0, (dense_bits - overhead) / (each * weights)))
+        return min(1.0, max(0.0, (dense_bits - overhead) / (each * weights))) if weights else 0.0
 
     return {
-        "cycles": min(1.0, density * dense_cycles / model_cycles) if layer.nonzeros else 1.0,
+        "cycles": min(1.0, density * dense_cycles / cycle["model"]) if layer.nonzeros and cycle["model"] else 1.0,
         "codes": storage(weights * params.code_bits + bits["codebook"]),
         "int16": storage(weights * WEIGHT_BITS),
     }
 
 
-def _memories(image: Image, positions: list[int]) -> list[dict[str, Any]]:
+def _memories(image: Image) -> list[dict[str, Any]]:
     params = image.params
-    lines = params.lines(image.inputs) + sum(params.lines(count) for count in positions)
     used = {
         Memory.WEIGHTS: image.entries.shape[1],
         Memory.POINTERS: image.pointers.shape[1],
         Memory.CODEBOOK: image.codebooks.size,
-        Memory.ACTIVATIONS: lines,
-        Memory.BIAS: image.bias.shape[1],
+        Memory.ACTIVATIONS: image.frame,
+        Memory.OUTPUTS: image.table.shape[1],
         Memory.DESCRIPTORS: len(image.descriptors),
         Memory.RECORDS: len(image.descriptors) - 1,
     }

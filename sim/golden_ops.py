@@ -86,11 +86,9 @@ def _finished(node: Node, total: Int) -> Made:
     return write_back(total, node.attributes["shift"], node.attributes.get("activation", "none") == "relu")
 
 
-def _weight(node: Node) -> Any:
+def _weight(codes: NDArray[Any], codebook: NDArray[Any]) -> Any:
     """The weights of a Linear; those of few nonzeros as a sparse matrix, which is faster."""
-    if "weight" in node.tensors:
-        return node.tensors["weight"]
-    codes, codebook = node.tensors["codes"], node.tensors["codebook"].astype(np.int64)
+    codebook = codebook.astype(np.int64)
     if np.count_nonzero(codes) * 8 > codes.size:
         return codebook[codes]
     matrix = scipy.sparse.csr_array(codes)
@@ -98,28 +96,33 @@ def _weight(node: Node) -> Any:
 
 
 def _linear(node: Node, reads: Sequence[Int], acc_bits: int) -> Made:
-    x, weight = reads[0], _weight(node)
-    total = wrap(product(weight, x.reshape(-1, x.shape[-1])) + node.tensors["bias"], acc_bits)
-    return _finished(node, total.reshape(*x.shape[:-1], weight.shape[0]))
+    x, tensors = reads[0], node.tensors
+    weight = tensors["weight"] if "weight" in tensors else _weight(tensors["codes"], tensors["codebook"])
+    return _finished(node, wrap(_rows(weight, x) + tensors["bias"], acc_bits))
 
 
-def _windows(node: Node, x: Int, kernel: Sequence[int], outside: int) -> Int:
+def _rows(weight: Any, x: Int) -> Int:
+    """A matrix over the last axis."""
+    return product(weight, x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], weight.shape[0])
+
+
+def _windows(given: Mapping[str, Any], x: Int, kernel: Sequence[int], outside: int) -> Int:
     """(batch, channels, *map) → (batch, channels, *windows, *kernel)."""
-    axes, padding = len(kernel), node.attributes["padding"]
+    axes, padding = len(kernel), given["padding"]
     around = [(0, 0), (0, 0), *zip(padding[:axes], padding[axes:], strict=True)]
     x = np.pad(x, around, constant_values=outside)
-    dilation, stride = node.attributes["dilation"], node.attributes["stride"]
+    dilation, stride = given["dilation"], given["stride"]
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     every = np.lib.stride_tricks.sliding_window_view(x, reach, axis=tuple(range(2, 2 + axes)))
     return every[(slice(None), slice(None), *(slice(None, None, step) for step in (*stride, *dilation)))]
 
 
-def _conv(node: Node, reads: Sequence[Int], acc_bits: int) -> Made:
-    codes = node.tensors["codes"]
-    weight, groups = node.tensors["codebook"].astype(np.int64)[codes], node.attributes["groups"]
+def _convolve(given: Mapping[str, Any], codes: NDArray[Any], codebook: NDArray[Any], x: Int) -> Int:
+    """Exact sums modulo 2**64 of a window over the channels of each group; `given` are the attributes of a Conv."""
+    weight, groups = codebook.astype(np.int64)[codes], given["groups"]
     outputs, kernel = codes.shape[0], codes.shape[2:]
     matrices = weight.reshape(groups, outputs // groups, -1)
-    found = _windows(node, reads[0], kernel, 0)
+    found = _windows(given, x, kernel, 0)
     batch, channels, *places = found.shape[: -len(kernel)]
     parts = []
     step = max(1, CHUNK * batch // max(1, found.size))
@@ -129,10 +132,40 @@ def _conv(node: Node, reads: Sequence[Int], acc_bits: int) -> Made:
         columns = part.transpose(0, 1, *axes, 2, *range(3 + len(kernel), part.ndim))
         sums = product(matrices, columns.reshape(len(part), groups, -1, matrices.shape[2]))
         parts.append(sums.swapaxes(2, 3).reshape(len(part), outputs, *places))
-    channel = (outputs, *(1 for _ in places))
-    total = wrap(np.concatenate(parts) + node.tensors["bias"].reshape(channel), acc_bits)
-    relu = node.attributes["activation"] == "relu"
-    return write_back(total, np.asarray(node.tensors["shift"], np.int64).reshape(channel), relu)
+    return np.concatenate(parts)
+
+
+def _by_row(node: Node, sums: Int, axis: int, acc_bits: int) -> Made:
+    """Finished sums whose rows, along an axis, have biases and shifts of their own."""
+    row = (-1, *(1 for _ in sums.shape[axis + 1 :]))
+    total = wrap(sums + node.tensors["bias"].reshape(row), acc_bits)
+    shift = np.asarray(node.tensors["shift"], np.int64).reshape(row)
+    return write_back(total, shift, node.attributes["activation"] == "relu")
+
+
+def _conv(node: Node, reads: Sequence[Int], acc_bits: int) -> Made:
+    sums = _convolve(node.attributes, node.tensors["codes"], node.tensors["codebook"], reads[0])
+    return _by_row(node, sums, 1, acc_bits)
+
+
+def _accumulate(node: Node, reads: Sequence[Int], acc_bits: int) -> Made:
+    given, tensors, sums = node.attributes, node.tensors, []
+    for n, (kind, x) in enumerate(zip(given["kinds"], reads, strict=True)):
+        if kind == "identity":
+            sums.append(x * given["weights"][n])
+        elif kind == "linear":
+            sums.append(_rows(_weight(tensors[f"codes{n}"], tensors[f"codebook{n}"]), x))
+        else:
+            sums.append(_convolve(_window(given, n, x.ndim - 2), tensors[f"codes{n}"], tensors[f"codebook{n}"], x))
+    total = np.sum(sums, axis=0)
+    return _by_row(node, total, 1 if "conv" in given["kinds"] else total.ndim - 1, acc_bits)
+
+
+def _window(given: Mapping[str, Any], segment: int, axes: int) -> Mapping[str, Any]:
+    """What a segment of an Accumulate would have as a Conv of `axes` spatial axes."""
+    lengths = {"stride": axes, "padding": 2 * axes, "dilation": axes}
+    window = {key: given[f"{key}s"][segment * size : (segment + 1) * size] for key, size in lengths.items()}
+    return {**window, "groups": given["group_counts"][segment]}
 
 
 def _affine(node: Node, reads: Sequence[Int], acc_bits: int) -> Made:
@@ -157,13 +190,13 @@ def _shift(node: Node, reads: Sequence[Int], acc_bits: int) -> Made:
 
 def _average_pool(node: Node, reads: Sequence[Int], acc_bits: int) -> Made:
     kernel = node.attributes["kernel"]
-    sums = _windows(node, reads[0], kernel, 0).sum(axis=tuple(range(-len(kernel), 0)))
+    sums = _windows(node.attributes, reads[0], kernel, 0).sum(axis=tuple(range(-len(kernel), 0)))
     return _finished(node, sums * node.attributes["weight"])
 
 
 def _max_pool(node: Node, reads: Sequence[Int], acc_bits: int) -> Made:
     kernel = node.attributes["kernel"]
-    return _windows(node, reads[0], kernel, LOW).max(axis=tuple(range(-len(kernel), 0))), None
+    return _windows(node.attributes, reads[0], kernel, LOW).max(axis=tuple(range(-len(kernel), 0))), None
 
 
 def _clamp(node: Node, reads: Sequence[Int], acc_bits: int) -> Made:
@@ -213,6 +246,7 @@ def _gather(node: Node, reads: Sequence[Int], acc_bits: int) -> Made:
 OPERATORS: Mapping[str, Callable[[Node, Sequence[Int], int], Made]] = {
     "Linear": _linear,
     "Conv": _conv,
+    "Accumulate": _accumulate,
     "Affine": _affine,
     "Add": _add,
     "Multiply": _multiply,

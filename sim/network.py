@@ -6,7 +6,7 @@ with the hardware has been through the packer as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from compiler.errors import InputError
 from compiler.graph.ir import Node, Type
+from compiler.image.image import Image
 from compiler.network import MOVES, Network
 from sim import golden
 from sim.run import ENGINES, LayerStats, Result, run
 
-__all__ = ["NetworkResult", "check_inputs", "run_network"]
+__all__ = ["NetworkResult", "check_inputs", "from_map", "run_network", "to_map"]
 
 Progress = Callable[[int, int], None]
 
@@ -37,8 +38,9 @@ class NetworkResult:
     types : name → what one sample of it is.
     names : the outputs, in order; `raw`, `exponent` and `value` are those of the first.
     input_saturated : input values that did not fit int16 after quantization.
+    saturated : name → how many of its numbers did not fit int16, of each value that something computed.
     layers : layers of the images, and operators that the host executed, in order of computation.
-    runs : what each image did, in order; its batch has a vector for each sample and place along the other axes.
+    runs : what each image did, in order.
     """
 
     engine: str
@@ -47,6 +49,7 @@ class NetworkResult:
     types: Mapping[str, Type]
     names: tuple[str, ...]
     input_saturated: int
+    saturated: Mapping[str, int]
     layers: tuple[LayerStats, ...]
     runs: tuple[Result, ...]
     waves: Path | None = None
@@ -185,7 +188,7 @@ def run_network(
     waves : waveform file to write (engine rtl, and networks of one image only). waves_limit : bytes it may have; None
         for the usual 200 MB.
     seed : of the random initial contents of memories and registers (engine rtl only).
-    progress : called with (vectors done, vectors) of each image in turn.
+    progress : called with (samples done, samples) of each image in turn.
 
     Raises
     ------
@@ -198,10 +201,11 @@ def run_network(
         raise InputError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
     if waves is not None and len(network.images) != 1:
         raise InputError(f"a waveform shows one image of the array; this network has {len(network.images)}")
-    inputs, saturated = check_inputs(network, x)
+    inputs, clipped = check_inputs(network, x)
     given, batch = iter(inputs), len(inputs[0])
     types = dict(network.types)
     found: dict[str, golden.GoldenValue] = {}
+    saturated: dict[str, int] = {}
     layers: list[LayerStats] = []
     runs: list[Result] = []
     host = set(network.host)
@@ -209,19 +213,22 @@ def run_network(
         if node.op == "Input":
             found[node.output] = golden.GoldenValue(next(given), np.zeros(batch, np.int64))
         elif node.op == "Array":
-            source = found[node.inputs[0]].raw
             image = network.image(node)
+            maps = {
+                image.maps[number].name: to_map(found[name].raw, axes)
+                for number, name, axes in zip(image.inputs, node.inputs, node["reads"], strict=True)
+            }
             ran = run(
-                image, source.reshape(-1, image.inputs), engine=engine, waves=waves, waves_limit=waves_limit, seed=seed,
-                progress=progress,
+                image, maps, engine=engine, waves=waves, waves_limit=waves_limit, seed=seed, progress=progress
             )  # fmt: skip
             runs.append(ran)
             layers += ran.layers
-            for info, raw in zip(image.layers, ran.layer_raw, strict=True):
-                shape = (*source.shape[1:-1], info.outputs)
-                found[info.name] = golden.GoldenValue(raw.reshape(batch, *shape), np.zeros(batch, np.int64))
-                types[info.name] = Type(shape, types[node.output].layout, exponent=info.output_exponent)
-            found[node.output] = found[image.layers[-1].name]
+            for name, kind, raw in _values(image, node, network.types, ran):
+                found[name] = golden.GoldenValue(raw, np.zeros(batch, np.int64))
+                types[name] = kind
+            for info, stats in zip(image.layers, ran.layers, strict=True):
+                name = image.maps[info.result].name
+                saturated[name] = saturated.get(name, 0) + stats.counters["saturated"]
         else:
             try:
                 made = golden.step(node, found, batch, network.params.acc_bits)
@@ -229,12 +236,47 @@ def run_network(
                 raise InputError(str(error)) from None
             found.update(made)
             if node in host:
-                counts = {"saturated": int(sum(value.saturated.sum() for value in made.values()))}
-                layers.append(LayerStats(node.name, None, None, counts, "host"))
+                counts = {name: int(value.saturated.sum()) for name, value in made.items()}
+                saturated |= counts
+                layers.append(LayerStats(node.name, None, None, {"saturated": sum(counts.values())}, "host"))
     names = tuple(node.inputs[0] for node in network.graph.outputs)
     moved = {name for node in network.graph if node.op in MOVES for name in node.outputs} - set(names)
     values = {name: value.raw for name, value in found.items() if name not in moved}
     return NetworkResult(
-        engine, network.params.pes, values, types, names, saturated, tuple(layers), tuple(runs),
+        engine, network.params.pes, values, types, names, clipped, saturated, tuple(layers), tuple(runs),
         next((ran.waves for ran in runs), None),
     )  # fmt: skip
+
+
+def to_map(raw: NDArray[Any], axes: str) -> NDArray[Any]:
+    """A value (batch, *shape) whose axes are channels, rows and columns in the order `axes`, as (batch, H, W, C)."""
+    order = [axes.index(axis) + 1 for axis in "HWC" if axis in axes]
+    sizes = dict(zip(axes, raw.shape[1:], strict=True))
+    return raw.transpose(0, *order).reshape(len(raw), sizes.get("H", 1), sizes.get("W", 1), sizes["C"])
+
+
+def from_map(raw: NDArray[Any], axes: str) -> NDArray[Any]:
+    """The opposite; a map of one pixel may also be (batch, C)."""
+    whole = raw.reshape(len(raw), 1, 1, -1) if raw.ndim == 2 else raw
+    order = [1 + "HWC".index(axis) for axis in axes]
+    missing = [1 + "HWC".index(axis) for axis in "HWC" if axis not in axes]
+    return whole.transpose(0, *order, *missing).reshape(len(raw), *(whole.shape[axis] for axis in order))
+
+
+def _values(
+    image: Image, node: Node, types: Mapping[str, Type], ran: Result
+) -> Iterator[tuple[str, Type, NDArray[Any]]]:
+    """The values of an image: results of its node as the graph has them, others with axes that fit."""
+    results = {
+        image.maps[number].name: (name, axes)
+        for number, name, axes in zip(image.outputs, node.outputs, node["makes"], strict=True)
+    }
+    used = [*node["makes"], *node["reads"]]
+    for info in image.maps:
+        if info.name not in ran.values:
+            continue
+        rank = 1 if info.height == info.width == 1 else 2 if info.height == 1 else 3
+        usual = next((axes for axes in used if len(axes) == rank), "CHW" if rank > 1 else "C")
+        name, axes = results.get(info.name, (info.name, usual))
+        raw = np.ascontiguousarray(from_map(ran.values[info.name], axes))
+        yield name, types.get(name, Type(raw.shape[1:], axes, exponent=info.exponent)), raw

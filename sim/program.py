@@ -1,54 +1,76 @@
-"""A batch as the array sees it: relocated descriptors, input and output lines, in chunks that fit on chip."""
+"""A batch as the array sees it: frames of activation lines, in chunks that fit on chip, and what is written to them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.errors import InputError
-from compiler.image.image import Image, row_orders
-from hw.layouts import ACT_BITS, descriptor, fields
-from hw.params import LANES, Params
+from compiler.errors import EieError, InputError
+from compiler.image.image import Image, MapInfo
+from hw.layouts import ACT_BITS, fields, refill_header
+from hw.params import LANES
+from sim.decode import hardware_layers
+from sim.golden_array import Layer
 
 __all__ = [
-    "Chunk", "chunks", "layer_outputs", "layer_records", "pack_lines", "record_numbers", "unpack_lines", "words",
+    "Chunk", "SimulationError", "WriteLog", "chunks", "cycle_limit", "flat", "frames", "joined", "layer_records",
+    "layer_values", "layer_words", "map_values", "output_lines", "record_numbers", "refill_stream", "words",
 ]  # fmt: skip
+
+Int = NDArray[np.int64]
+WriteLog = Sequence[tuple[Int, NDArray[np.int16]]]
+"""For each bank of the activation memory the lines that were written, in order, and int16 (writes, 8)."""
+
+
+class SimulationError(EieError):
+    """The array hung, ended with an error status, or wrote what no descriptor says."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Vectors `first` … `first + count` of the batch, run back to back by one start.
+    """Samples `first` … `first + count` of the batch, run by one start.
 
-    descriptors : descriptor words (integers), END last.
-    inputs : int16 (lines, groups, 8), activation lines from line 0 on.
-    outputs : for each vector and layer, (first line, lines).
+    inputs : int16 (lines, groups, 8), activation lines from line 0 on: a frame for each sample.
     """
 
     first: int
     count: int
-    descriptors: list[int]
     inputs: NDArray[np.int16]
-    outputs: list[list[tuple[int, int]]]
 
 
-def pack_lines(params: Params, vector: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Activations in position order to (lines, groups, 8), zeros after the end."""
-    lines = params.lines(len(vector))
-    padded = np.zeros(lines * params.line, np.int16)
-    padded[: len(vector)] = vector
-    return padded.reshape(lines, params.groups, LANES)
+def map_vectors(info: MapInfo, groups: int) -> Int:
+    """(height, width, vectors) of the frame's activation vectors in which a map lies."""
+    row = np.arange(info.height, dtype=np.int64).reshape(-1, 1, 1) * info.row_lines * groups
+    pixel = np.arange(info.width, dtype=np.int64).reshape(1, -1, 1) * info.pitch
+    return info.base * groups + row + pixel + np.arange(info.vectors)
 
 
-def unpack_lines(lines: NDArray[np.int16], row_order: NDArray[np.int32], outputs: int) -> NDArray[np.int16]:
-    """(lines, groups, 8) to the neurons' own order; `row_order` gives the neuron at each position, or -1."""
-    positions = lines.reshape(-1)[: len(row_order)]
-    result = np.zeros(outputs, np.int16)
-    used = row_order >= 0
-    result[row_order[used]] = positions[used]
-    return result
+def frames(image: Image, inputs: Sequence[NDArray[np.int16]]) -> NDArray[np.int16]:
+    """int16 (batch, lines, groups, 8): a frame for each sample, with the inputs (batch, H, W, C) in place."""
+    groups = image.params.groups
+    memory = np.zeros((len(inputs[0]), image.frame * groups, LANES), np.int16)
+    for number, x in zip(image.inputs, inputs, strict=True):
+        info, order = image.maps[number], image.map_orders[number]
+        lanes = np.zeros((*x.shape[:3], len(order)), np.int16)
+        lanes[..., order >= 0] = x[..., order[order >= 0]]
+        memory[:, map_vectors(info, groups)] = lanes.reshape(*x.shape[:3], info.vectors, LANES)
+    return memory.reshape(len(memory), image.frame, groups, LANES)
+
+
+def map_values(image: Image, number: int, memory: NDArray[np.int16]) -> NDArray[np.int16]:
+    """A map of frames (batch, lines, groups, 8) as (batch, H, W, C), channels in order."""
+    info, order = image.maps[number], image.map_orders[number]
+    vectors = memory.reshape(len(memory), -1, LANES)[:, map_vectors(info, image.params.groups)]
+    lanes = vectors.reshape(len(memory), info.height, info.width, -1)
+    values = np.zeros((*lanes.shape[:3], info.channels), np.int16)
+    values[..., order[order >= 0]] = lanes[..., order >= 0]
+    return values
 
 
 def words(lines: NDArray[np.int16]) -> NDArray[np.uint8]:
@@ -57,84 +79,150 @@ def words(lines: NDArray[np.int16]) -> NDArray[np.uint8]:
     return ordered.view(np.uint8).reshape(*ordered.shape[:2], LANES * ACT_BITS // 8)
 
 
-def chunks(image: Image, x: NDArray[np.int16]) -> Iterator[Chunk]:
-    """Split a batch (batch, inputs) into runs that fit descriptor and activation memory.
+def chunks(image: Image, inputs: Sequence[NDArray[np.int16]]) -> Iterator[Chunk]:
+    """Split a batch (batch, H, W, C) of each input into runs that fit the activation memory.
 
     Raises
     ------
     InputError
-        Not even one vector fits.
+        Not even one sample fits.
     """
     params = image.params
-    places = {name: first for name, first, _ in fields(descriptor(params))}
-    program = [int.from_bytes(bytes(row), "little") for row in image.descriptors]
-    steps, end = program[:-1], program[-1]
-    results = [
-        (
-            next(step.destination for step in layer if not step.keep),
-            sum(step.lines(params) for step in layer if not step.keep),
-        )
-        for layer in image.steps
-    ]
-    stride = max(params.lines(image.inputs), *(first + lines for first, lines in results))
-    fit = min(params.act_lines // stride, (params.descriptors - 1) // len(steps))
+    fit = min(params.act_lines // max(1, image.frame), (1 << 16) - 1)
     if fit < 1:
         raise InputError(
-            f"one vector needs {stride} activation lines and {len(steps) + 1} descriptors; the array has "
-            f"{params.act_lines} and {params.descriptors}: compile with larger --set act_lines=… or descriptors=…"
+            f"one sample needs {image.frame} activation lines; the array has {params.act_lines}: "
+            "compile with larger --set act_lines=…"
         )
-    moved = (1 << places["source"]) + (1 << places["destination"])
-    for first in range(0, len(x), fit):
-        count = min(fit, len(x) - first)
-        inputs = np.zeros((count * stride, params.groups, LANES), np.int16)
-        for n in range(count):
-            inputs[n * stride : n * stride + params.lines(image.inputs)] = pack_lines(params, x[first + n])
-        yield Chunk(
-            first,
-            count,
-            [word + n * stride * moved for n in range(count) for word in steps] + [end],
-            inputs,
-            [[(n * stride + start, lines) for start, lines in results] for n in range(count)],
-        )
+    for first in range(0, len(inputs[0]), fit):
+        memory = frames(image, [x[first : first + fit] for x in inputs])
+        yield Chunk(first, len(memory), memory.reshape(-1, *memory.shape[2:]))
+
+
+def refill_stream(image: Image, count: int) -> NDArray[np.uint8]:
+    """(beats, 16) of the refill stream for a run of `count` samples: the tiles of a layer again for each of them."""
+    if count == 1 or not len(image.tiles):
+        return image.tiles
+    places = {name: (first, width) for name, first, width in fields(refill_header(image.params))}
+    parts, at = [], 0
+    for _, steps in hardware_layers(image):
+        begin = at
+        for step in steps:
+            last = not step.refill
+            while not last:
+                header = int.from_bytes(image.tiles[at].tobytes(), "little")
+                size, last = (
+                    header >> places[name][0] & ((1 << places[name][1]) - 1) for name in ("words", "last")
+                )  # fmt: skip
+                at += 1 + size
+        parts.append(np.tile(image.tiles[begin:at], (count, 1)))
+    return np.concatenate(parts)
+
+
+def output_lines(image: Image, count: int) -> list[int]:
+    """Lines of the outputs of all samples of a run, ascending."""
+    own = {line for info in (image.maps[n] for n in image.outputs) for line in range(info.base, info.base + info.lines)}
+    return [sample * image.frame + line for sample in range(count) for line in sorted(own)]
+
+
+def record_numbers(image: Image) -> list[int]:
+    """Descriptors that get a record: the first of each layer of the hardware."""
+    return [n for n, step in enumerate(step for steps in image.steps for step in steps) if step.first]
 
 
 def layer_records(image: Image, records: Sequence[dict[str, int]]) -> list[list[dict[str, int]]]:
-    """Records of descriptors, in order, to one for each vector and layer.
+    """Records of the hardware's layers, in order, to one for each run and layer of the image.
 
-    Only the last descriptor of a block of rows has one. A layer of several blocks is accepted with the first, finished
-    and written with the last, and counts what all of them count.
+    A layer that the hardware runs in several parts is accepted with the first, finished and written with the last, and
+    counts what all of them count.
     """
-    blocks = [sum(not step.keep for step in steps) for steps in image.steps]
-    merged, at = [], 0
-    while at < len(records):
-        vector = []
-        for count in blocks:
-            parts = records[at : at + count]
-            at += count
-            vector.append({
-                name: parts[0][name] if name == "accepted"
-                else parts[-1][name] if name in ("finished", "written")
-                else sum(part[name] for part in parts)
-                for name in parts[0]
-            })  # fmt: skip
-        merged.append(vector)
+    owners = [number for number, _ in hardware_layers(image)]
+    merged = []
+    for at in range(0, len(records), len(owners)):
+        run: list[dict[str, int]] = []
+        for number, record in zip(owners, records[at : at + len(owners)], strict=True):
+            if number == len(run):
+                run.append(dict(record))
+                continue
+            for name, value in record.items():
+                if name in ("finished", "written"):
+                    run[number][name] = value
+                elif name != "accepted":
+                    run[number][name] += value
+        merged.append(run)
     return merged
 
 
-def record_numbers(image: Image, count: int) -> list[int]:
-    """Descriptors that get a record, in a run of `count` vectors."""
-    ends = [n for n, step in enumerate(step for steps in image.steps for step in steps) if not step.keep]
-    total = sum(len(steps) for steps in image.steps)
-    return [vector * total + n for vector in range(count) for n in ends]
+def layer_words(image: Image, layers: Sequence[Layer], count: int, log: WriteLog) -> list[NDArray[np.int16]]:
+    """What each layer of the hardware wrote in a run of `count` samples, (count, tiles, lines, groups, 8).
 
+    The descriptors say which lines a layer writes, in which order; so nothing is lost when lines are used again.
 
-def layer_outputs(image: Image, memory: NDArray[np.int16], chunk: Chunk) -> list[NDArray[np.int16]]:
-    """Outputs of every layer in neuron order, (count, outputs) each, from all activation lines of a chunk."""
-    orders = row_orders(image)
+    Raises
+    ------
+    SimulationError
+        Other lines were written, or in another order.
+    """
+    shift = np.arange(count, dtype=np.int64)[:, np.newaxis] * image.frame
+    every = [(shift + layer.lines.reshape(-1)).reshape(-1) for layer in layers]
+    expected = np.concatenate(every)
+    banks = []
+    for bank, (lines, data) in enumerate(log):
+        if not np.array_equal(lines, expected):
+            both = min(len(lines), len(expected))
+            at = int(np.argmax(np.append(lines[:both] != expected[:both], True)))
+            wrote, right = (
+                f"line {int(of[at])}" if at < len(of) else "nothing" for of in (lines, expected)
+            )  # fmt: skip
+            raise SimulationError(f"write {at} to bank {bank} of the activation memory: {wrote}; expected {right}")
+        banks.append(data)
+    together = np.stack(banks, axis=1)
+    ends = np.cumsum([len(lines) for lines in every])[:-1]
     return [
-        np.stack([
-            unpack_lines(memory[first : first + lines], order, layer.outputs)
-            for first, lines in (chunk.outputs[n][number] for n in range(chunk.count))
-        ])
-        for number, (layer, order) in enumerate(zip(image.layers, orders, strict=True))
-    ]  # fmt: skip
+        part.reshape(count, *layer.lines.shape, *part.shape[1:])
+        for layer, part in zip(layers, np.split(together, ends), strict=True)
+    ]
+
+
+def layer_values(
+    image: Image, layers: Sequence[Layer], written: Sequence[NDArray[np.int16]]
+) -> dict[str, NDArray[np.int16]]:
+    """Every map that layers write, by name, from the words that each layer wrote.
+
+    Lines are used again when their last reader is done, so a map is taken while it is whole: behind each layer that
+    writes to it. Where no layer writes, it is zero.
+    """
+    batch = len(written[0])
+    memory = np.zeros((batch, image.frame, image.params.groups, LANES), np.int16)
+    owner = np.full(image.frame, -1, np.int64)
+    values: dict[str, NDArray[np.int16]] = {}
+    for n, (layer, part) in enumerate(zip(layers, written, strict=True)):
+        lines = layer.lines.reshape(-1)
+        memory[:, lines] = part.reshape(batch, len(lines), *part.shape[3:])
+        owner[lines] = layer.result
+        if all(other.result != layer.result for other in layers[n + 1 :]):
+            own = np.where((owner == layer.result)[:, np.newaxis, np.newaxis], memory, 0)
+            values[image.maps[layer.result].name] = map_values(image, layer.result, own)
+    return values
+
+
+def flat(values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Maps of one pixel as (batch, n); others as they are."""
+    return {name: raw.reshape(len(raw), -1) if raw.shape[1:3] == (1, 1) else raw for name, raw in values.items()}
+
+
+def joined(parts: Sequence[Mapping[str, NDArray[np.int16]]]) -> dict[str, NDArray[np.int16]]:
+    """The maps of successive parts of a batch as those of the whole batch."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def cycle_limit(image: Image, layers: Sequence[Layer], count: int) -> int:
+    """Cycles that no run of `count` samples can need: every entry of every PE one after the other, and more."""
+    tiles = 0
+    for layer in layers:
+        work = sum(segment.weight.nnz + LANES * segment.step.pointer_blocks + 100 for segment in layer.segments)
+        tiles += layer.step.tiles * (work + layer.step.words + 100)
+    padding = sum(info.padding for info in image.layers) * max(layer.step.tiles for layer in layers)
+    return 20_000 + 8 * count * (tiles + padding + len(image.tiles))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,10 +65,16 @@ def float_values(source: Source, network: Network, x: Any) -> dict[str, Float]:
 def _check_same(source: Source, network: Network) -> None:
     """Names and shapes of the inputs, of the layers on the array, and of the outputs."""
     known = types(source.graph)
-    compiled = {node.name: network.types[node.output].shape for node in network.graph.inputs}
-    compiled |= {info.name: (info.outputs,) for image in network.images for info in image.layers}
-    for name, shape in compiled.items():
-        if name not in known or known[name].shape[-1:] != shape[-1:]:
+    given = {node.output: network.types[node.output].shape for node in network.graph.inputs}
+    made = {
+        image.maps[layer.result].name: image.maps[layer.result] for image in network.images for layer in image.layers
+    }
+    compiled = given | {name: (info.channels, info.height, info.width) for name, info in made.items()}
+    # What the compiler itself puts between operators has no counterpart.
+    wanted = [name for name in compiled if name in known or name in given or not known.keys() & made.keys()]
+    for name in wanted:
+        shape = compiled[name]
+        if name not in known or math.prod(known[name].shape) != math.prod(shape):
             found = f"{name} of shape {known[name].shape}" if name in known else f"no {name}"
             raise InputError(f"--model has {found}; the compiled network has {name} of shape {shape}")
     if len(source.graph.outputs) != len(network.graph.outputs):
@@ -82,7 +89,6 @@ def quantization_errors(reference: Mapping[str, Float], result: NetworkResult) -
     ``max_abs`` and ``rms`` are in units of the values, ``relative`` is rms error over rms value (None where the
     values are all zero), ``step`` is the weight of the lowest bit, ``saturated`` counts clipped values.
     """
-    saturated = {layer.name: layer.counters["saturated"] for layer in result.layers}
     errors = []
     for name in _shared(reference, result):
         expected = reference[name]
@@ -94,14 +100,14 @@ def quantization_errors(reference: Mapping[str, Float], result: NetworkResult) -
             "rms": rms,
             "relative": rms / size if size else None,
             "step": float(np.exp2(float(result.types[name].exponent or 0))),
-            "saturated": saturated.get(name, 0),
+            "saturated": result.saturated.get(name, 0),
         })  # fmt: skip
     return errors
 
 
 def _shared(reference: Mapping[str, Float], result: NetworkResult) -> Sequence[str]:
     """Values that both have and that something computed: layers of the array, operators of the host, and outputs."""
-    computed = {layer.name for layer in result.layers} | set(result.names)
+    computed = set(result.saturated) | set(result.names)
     return [
         name for name, raw in result.values.items()
         if name in computed and name in reference and reference[name].shape == raw.shape

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from compiler.errors import InputError
-from compiler.image.image import Image
+from compiler.image.image import Image, MapInfo
 from hw.layouts import COUNTERS
 from sim import golden
 from sim.decode import decode
+from sim.golden_array import Layer, LayerRun, run_layers
+from sim.program import flat, frames, joined, layer_records, layer_values
 
-__all__ = ["ENGINES", "LayerStats", "Result", "check_input", "run"]
+__all__ = ["ENGINES", "LayerStats", "Result", "check_input", "run", "summarize"]
 
 ENGINES = ("golden", "cycles", "rtl", "amaranth")
+
+GOLDEN_BYTES = 1 << 26
+"""Activation memory of the samples that the golden model runs side by side."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +44,21 @@ class LayerStats:
 class Result:
     """What an engine computed.
 
-    raw : int16 (batch, outputs) in neuron order, value = raw · 2**exponent.
-    layer_raw : the same for every layer.
+    values : name → raw int16 (batch, H, W, C) of every map that a layer writes, in order of computation; (batch, n)
+        where it is one pixel. exponents : name → e; value = raw · 2**e. names : the outputs, in order; `raw`,
+        `exponent` and `value` are those of the first.
     input_saturated : input values that did not fit int16 after quantization.
     cycles, drain_cycles : sums over the batch; None where the engine has no cycles.
     waves_cut : the waveform was longer than its limit, and holds the beginning.
-    records : for each vector and layer the layer record (times in cycles since its run began, and counters).
+    records : for each run (as many samples as fit on chip) and layer the layer record: times in cycles since the run
+        began, and counters over its samples.
     """
 
     engine: str
     pes: int
-    raw: NDArray[np.int16]
-    layer_raw: list[NDArray[np.int16]]
-    exponent: int
+    values: Mapping[str, NDArray[np.int16]]
+    exponents: Mapping[str, int]
+    names: tuple[str, ...]
     input_saturated: int
     cycles: int | None
     drain_cycles: int | None
@@ -61,8 +68,18 @@ class Result:
     waves_cut: bool = False
 
     @property
+    def raw(self) -> NDArray[np.int16]:
+        """The first output."""
+        return self.values[self.names[0]]
+
+    @property
+    def exponent(self) -> int:
+        """Power of two of the first output."""
+        return self.exponents[self.names[0]]
+
+    @property
     def value(self) -> NDArray[np.float64]:
-        """float64 (batch, outputs)."""
+        """The first output as float64."""
         return np.ldexp(self.raw.astype(np.float64), self.exponent)
 
     def asdict(self) -> dict[str, Any]:
@@ -81,38 +98,57 @@ class Result:
         }
 
 
-def check_input(image: Image, x: ArrayLike) -> tuple[NDArray[np.int16], int]:
-    """Raw int16 (batch, inputs) and the number of saturated values.
+def check_input(image: Image, x: ArrayLike | Mapping[str, ArrayLike]) -> tuple[list[NDArray[np.int16]], int]:
+    """Raw int16 (batch, H, W, C) of each input, and the number of saturated values.
 
-    int16 is taken raw; floats are quantized to the image's input exponent.
+    Parameters
+    ----------
+    x : the one input, or each by the name of its map. int16 is taken raw; floats are quantized to the exponent of the
+        map. Instead of (H, W, C) all values may lie along one axis.
 
     Raises
     ------
     InputError
-        Wrong dtype, width or rank, an empty batch, NaN or infinity.
+        Wrong names, dtype, width or rank, an empty batch, NaN or infinity.
     """
+    maps = [image.maps[number] for number in image.inputs]
+    given = x if isinstance(x, Mapping) else {maps[0].name: x}
+    if set(given) != {info.name for info in maps}:
+        wanted = ", ".join(info.name for info in maps)
+        raise InputError(f"inputs {', '.join(map(str, given))} are given; the image takes {wanted}")
+    checked = [_check_map(info, given[info.name]) for info in maps]
+    if len({len(raw) for raw, _ in checked}) > 1:
+        raise InputError(f"the inputs have batches of {', '.join(str(len(raw)) for raw, _ in checked)}; expected one")
+    return [raw for raw, _ in checked], sum(clipped for _, clipped in checked)
+
+
+def _check_map(info: MapInfo, x: ArrayLike) -> tuple[NDArray[np.int16], int]:
     array = np.asarray(x)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype != np.int16 and array.dtype.kind != "f":
         raise InputError(
             f"the input has dtype {array.dtype}; expected int16 (raw) or floats: array.astype(numpy.float32)"
         )
-    if array.ndim == 1 and array.shape == (image.inputs,):
+    shape = (info.height, info.width, info.channels)
+    size = info.height * info.width * info.channels
+    if array.shape in (shape, (size,)):
         array = array[None]
-    if array.ndim != 2 or array.shape[1] != image.inputs:
-        raise InputError(f"the input has shape {array.shape}; expected (batch, {image.inputs})")
+    if array.ndim < 2 or array.shape[1:] not in (shape, (size,)):
+        form = f"(batch, {size})" if shape[:2] == (1, 1) else f"(batch, {', '.join(map(str, shape))})"
+        raise InputError(f"the input has shape {array.shape}; expected {form}")
     if len(array) == 0:
-        raise InputError(f"the batch is empty; expected at least one vector of {image.inputs} values")
+        raise InputError(f"the batch is empty; expected at least one sample of {size} values")
+    array = array.reshape(len(array), *shape)
     if array.dtype == np.int16:
         return np.ascontiguousarray(array), 0
     if not np.isfinite(array).all():
         raise InputError(f"the input holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite")
-    return golden.quantize_input(array, image.input_exponent)
+    return golden.quantize_input(array, info.exponent)
 
 
 def run(
     image: Image,
-    x: ArrayLike,
+    x: ArrayLike | Mapping[str, ArrayLike],
     *,
     engine: str = "golden",
     waves: Path | None = None,
@@ -125,101 +161,117 @@ def run(
 
     Parameters
     ----------
-    image : compiled network.
-    x : (batch, inputs), int16 raw or float.
+    image : compiled layers.
+    x : inputs, see `check_input`.
     engine : one of `ENGINES`.
     waves : VCD file to write (engine rtl only). waves_limit : bytes it may have; None for the usual 200 MB.
     seed : of the random initial contents of memories and registers (engine rtl only).
     bus : load and read through the host port instead of preloading (engine rtl only).
-    progress : called with (vectors done, vectors).
+    progress : called with (samples done, samples).
 
     Raises
     ------
     InputError
         Unknown engine, or input that does not fit the image.
+    ImageError
+        The image contradicts itself.
     ToolError
         The engine needs a tool that is missing.
     """
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
     raw, clipped = check_input(image, x)
+    layers = decode(image)  # refuses entries that contradict their layer, before they reach the array
     kept, records, cut = None, [], False
-    if engine in ("golden", "cycles"):
-        results = golden.run(decode(image), raw, image.params.acc_bits)
-        layer_raw = [result.raw for result in results]
-        if engine == "cycles":
-            records = _model(image, raw, layer_raw)
-            for vector, layers in enumerate(records):
-                for record, result in zip(layers, results, strict=True):
-                    record["saturated"] = int(result.saturated[vector])
-        else:
-            stats = [
-                LayerStats(layer.name, None, None, {"saturated": int(result.saturated.sum())})
-                for layer, result in zip(image.layers, results, strict=True)
-            ]
+    stats: list[LayerStats] = []
+    if engine == "golden":
+        values, saturated = _golden(image, layers, raw)
+        stats = [
+            LayerStats(info.name, None, None, {"saturated": count})
+            for info, count in zip(image.layers, saturated, strict=True)
+        ]
+    elif engine == "cycles":
+        values, records = _model(image, layers, raw)
     elif engine == "rtl":
-        decode(image)  # refuses entries that contradict their layer, before they reach the array
         from sim.rtl.engine import run_rtl
         from sim.rtl.waves import WAVES_LIMIT
 
         limit = WAVES_LIMIT if waves_limit is None else waves_limit
-        ran = run_rtl(image, raw, waves=waves, waves_limit=limit, seed=seed, bus=bus, progress=progress)
-        layer_raw, records, kept, cut = ran.outputs, ran.records, ran.waves, ran.waves_cut
+        ran = run_rtl(image, raw, layers, waves=waves, waves_limit=limit, seed=seed, bus=bus, progress=progress)
+        values, records, kept, cut = ran.values, ran.records, ran.waves, ran.waves_cut
     else:
-        decode(image)
         from sim.amaranth_engine import run_amaranth
 
-        layer_raw, records = run_amaranth(image, raw, progress=progress)
+        values, records = run_amaranth(image, raw, layers, progress=progress)
     cycles = drain = None
     if records:
         cycles, drain, stats = summarize(image, records)
     return Result(
-        engine, image.params.pes, layer_raw[-1], layer_raw, image.output_exponent, clipped, cycles, drain, stats, kept,
-        records, cut,
+        engine, image.params.pes, flat(values), {info.name: info.exponent for info in image.maps},
+        tuple(image.maps[number].name for number in image.outputs), clipped, cycles, drain, stats, kept, records, cut,
     )  # fmt: skip
 
 
-def _model(image: Image, raw: NDArray[np.int16], layer_raw: Sequence[NDArray[np.int16]]) -> list[list[dict[str, int]]]:
-    """Layer records by the cycle model, chunk by chunk as the array runs them."""
-    from dataclasses import asdict
+def _golden_runs(
+    image: Image, layers: Sequence[Layer], inputs: Sequence[NDArray[np.int16]], count: int, masks: bool = False
+) -> Iterator[tuple[dict[str, NDArray[np.int16]], list[LayerRun]]]:
+    """Maps, and what each layer did, for `count` samples at a time."""
+    for first in range(0, len(inputs[0]), count):
+        memory = frames(image, [x[first : first + count] for x in inputs])
+        runs = list(run_layers(layers, memory, image.params.acc_bits, masks=masks))
+        yield layer_values(image, layers, [ran.words for ran in runs]), runs
 
+
+def _golden(
+    image: Image, layers: Sequence[Layer], inputs: Sequence[NDArray[np.int16]]
+) -> tuple[dict[str, NDArray[np.int16]], list[int]]:
+    """Maps, and saturations of each of the image's layers over the batch."""
+    count = max(1, GOLDEN_BYTES // (2 * image.params.line * max(1, image.frame)))
+    parts, saturated = [], [0] * len(image.layers)
+    for values, runs in _golden_runs(image, layers, inputs, count):
+        parts.append(values)
+        for layer, ran in zip(layers, runs, strict=True):
+            saturated[layer.number] += int(ran.saturated.sum())
+    return joined(parts), saturated
+
+
+def _model(
+    image: Image, layers: Sequence[Layer], inputs: Sequence[NDArray[np.int16]]
+) -> tuple[dict[str, NDArray[np.int16]], list[list[dict[str, int]]]]:
+    """Golden maps, and layer records by the cycle model, run by run as the array does them."""
     from sim import cycles
-    from sim.program import chunks, layer_records
-    from sim.timing import active_columns, layer_inputs, works
+    from sim.program import chunks
+    from sim.timing import works
 
-    program, inputs = works(image), layer_inputs(image, raw, layer_raw)
-    records = []
-    for chunk in chunks(image, raw):
-        vectors = range(chunk.first, chunk.first + chunk.count)
-        active = [active_columns(image, [values[vector] for values in inputs]) for vector in vectors]
-        times = cycles.run(image.params, program, active)
-        records += layer_records(image, [asdict(block) for vector in times for block in vector])
-    return records
+    parts, records = [], []
+    program = works(image)
+    count = next(iter(chunks(image, inputs))).count
+    for values, runs in _golden_runs(image, layers, inputs, count, masks=True):
+        parts.append(values)
+        times = cycles.run(image.params, program, [mask for ran in runs for mask in ran.masks])
+        for record, ran in zip(times, runs, strict=True):
+            records.append({**asdict(record), "saturated": int(ran.saturated.sum())})
+    return joined(parts), layer_records(image, records)
 
 
 def summarize(image: Image, records: list[list[dict[str, int]]]) -> tuple[int, int, list[LayerStats]]:
     """Cycles, exposed write-back and layer statistics from layer records.
 
-    A layer's cycles run from its accept to the next accept; the last layer of a run ends when it is
-    finished. The time of a run counts from its first accept, so a record that is not later than the
-    one before begins a new run.
+    A layer's cycles run from its accept to the next accept; the last layer of a run ends when it is finished.
     """
-    flat = [record for vector in records for record in vector]
-    spans, drain = [], 0
-    for n, record in enumerate(flat):
-        following = flat[n + 1]["accepted"] if n + 1 < len(flat) else 0
-        if following > record["accepted"]:
-            spans.append(following - record["accepted"])
-        else:
-            spans.append(record["finished"] - record["accepted"])
-            drain += record["written"] - record["finished"]
-    stats = []
-    for n, layer in enumerate(image.layers):
-        mine = range(n, len(flat), len(image.layers))
-        stats.append(LayerStats(
+    spans: list[list[int]] = []
+    drain = 0
+    for run_records in records:
+        ends = [record["accepted"] for record in run_records[1:]] + [run_records[-1]["finished"]]
+        spans.append([end - record["accepted"] for end, record in zip(ends, run_records, strict=True)])
+        drain += run_records[-1]["written"] - run_records[-1]["finished"]
+    stats = [
+        LayerStats(
             layer.name,
-            sum(spans[i] for i in mine),
-            sum(flat[i]["written"] - flat[i]["accepted"] for i in mine),
-            {name: sum(flat[i][name] for i in mine) for name in COUNTERS},
-        ))  # fmt: skip
-    return sum(spans) + drain, drain, stats
+            sum(span[n] for span in spans),
+            sum(each[n]["written"] - each[n]["accepted"] for each in records),
+            {name: sum(each[n][name] for each in records) for name in COUNTERS},
+        )
+        for n, layer in enumerate(image.layers)
+    ]
+    return sum(map(sum, spans)) + drain, drain, stats

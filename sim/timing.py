@@ -30,8 +30,8 @@ def works(image: Image) -> list[Work]:
     return program
 
 
-def _flushes(image: Image) -> NDArray[np.uint8]:
+def _flushes(image: Image) -> NDArray[np.bool_]:
     """Which words of the output table flush; all groups do in the same."""
     (place,) = (first for name, first, _ in fields(output_word(image.params)) if name == "flush")
-    bits: NDArray[np.uint8] = image.table[0, :, place >> 3] >> np.uint8(place & 7) & 1
-    return bits
+    bits = image.table[0, :, place >> 3].astype(np.int64) >> (place & 7) & 1
+    return bits.astype(np.bool_)

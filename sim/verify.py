@@ -33,7 +33,7 @@ class Suite:
 
 
 _SMALL = Params(
-    pes=4, rows=64, queue_depth=8, weight_words=1024, pointer_blocks=128, act_lines=512, bias_words=512,
+    pes=4, rows=64, queue_depth=8, weight_words=1024, pointer_blocks=1024, act_lines=1024, output_words=1024,
     codebooks=4, descriptors=256,
 )  # fmt: skip
 
@@ -44,8 +44,8 @@ _ARRAYS = (
     _SMALL.replace(pes=2, queue_depth=7, index_bits=8, code_bits=8, acc_bits=33, rows=16, weight_words=40),
     _SMALL.replace(pes=4, queue_depth=64, index_bits=5, code_bits=3, acc_bits=48),
     _SMALL.replace(pes=8, queue_depth=6, weight_words=16, pointer_blocks=10),
-    _SMALL.replace(pes=16, index_bits=4, fold=1, fragments=1, refill=False),
-    _SMALL.replace(pes=32, queue_depth=6, fragments=4),
+    _SMALL.replace(pes=16, index_bits=4, refill=False),
+    _SMALL.replace(pes=32, queue_depth=6),
     _SMALL.replace(pes=64, queue_depth=6, rows=16, weight_words=24, pointer_blocks=24),
 )
 
@@ -88,9 +88,9 @@ class Report:
     """Result of a regression: what was compared, and every case that failed.
 
     values, cycles, records : compared with the models. full_queues, starved, refill_waits : records of layers in which
-    a column waited for credit, a PE for an entry, the scan for a tile. folded, split, chained : layers with dense
-    inputs two at once, with rows split over PEs, with the layer before as input. blocks, tiles : descriptors that take
-    further rows of a layer, and those whose weights are streamed in.
+    a vector waited for credit, a PE for an entry, the scan for a tile of weights. windows, maxima, tiled, chained :
+    layers that scan more than one position, that take maxima, of several tiles, with the layer before as input.
+    segments, streamed : descriptors of layers with several, and those whose weights are streamed in.
     """
 
     suite: str
@@ -101,10 +101,11 @@ class Report:
     records: int = 0
     full_queues: int = 0
     starved: int = 0
-    folded: int = 0
-    split: int = 0
-    blocks: int = 0
-    tiles: int = 0
+    windows: int = 0
+    maxima: int = 0
+    tiled: int = 0
+    segments: int = 0
+    streamed: int = 0
     refill_waits: int = 0
     chained: int = 0
     saturated: int = 0
@@ -134,7 +135,7 @@ def run_case(case: Case, engine: str, bus: bool = False) -> tuple[str | None, di
         return str(error), {}
     flat = [record for vector in result.records for record in vector]
     counted = {
-        "values": sum(raw.size for raw in result.layer_raw),
+        "values": sum(raw.size for raw in result.values.values()),
         "cycles": result.cycles or 0,
         "records": len(flat),
         "full_queues": sum(record["blocked"] > 0 for record in flat),
@@ -150,11 +151,12 @@ def _features(image: Image) -> dict[str, int]:
     """What a network makes use of, for the report."""
     layers = image.steps
     return {
-        "folded": sum(bool(steps[0].fold) for steps in layers),
-        "split": sum(any(step.fragment_slots for step in steps) for steps in layers),
-        "chained": len(layers) - 1,
-        "blocks": sum(sum(not step.keep for step in steps) - 1 for steps in layers),
-        "tiles": sum(step.refill for steps in layers for step in steps),
+        "windows": sum(any(step.positions > 1 for step in steps) for steps in layers),
+        "maxima": sum(bool(steps[0].maximum) for steps in layers),
+        "tiled": sum(steps[0].tiles > 1 for steps in layers),
+        "chained": sum(any(step.chained for step in steps) for steps in layers),
+        "segments": sum(len(steps) for steps in layers if len(steps) > 1),
+        "streamed": sum(step.refill for steps in layers for step in steps),
     }
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from compiler.graph.ir import Graph, Node, Type
 from compiler.graph.operators import make, types
+from compiler.graph.segments import joined
 
 Array = NDArray[Any]
 
@@ -96,9 +97,9 @@ class _Builder:
         """One more node, or a few that belong together."""
         shape = self.found[value].shape
         ways = ["linear", "affine", "sum", "multiply", "activation", "clamp", "reshape", "transpose", "slice", "pad"]
-        ways += ["concat", "constant"]
+        ways += ["concat", "constant", "matrices"]
         if len(shape) in (2, 3):
-            ways += ["conv", "conv", "conv", "pool", "pool"]
+            ways += ["conv", "conv", "conv", "pool", "pool", "convs"]
         if len(shape) == 2 and self.loops:
             ways += ["scan"] * 4
         getattr(self, self.pick(ways))(value, shape)
@@ -125,6 +126,44 @@ class _Builder:
         rest = self.fused(outputs)
         rest["tensors"]["weight"] = self.weights(outputs, shape[0] // groups, *window.pop("kernel"))
         self.add("Conv", value, groups=groups, **window, **rest)
+
+    def matrices(self, value: str, shape: tuple[int, ...]) -> None:
+        """A sum of Linears and of values as they are."""
+        outputs = shape[-1] if self.rng.random() < 0.5 else self.number(1, 8)
+        made = (*shape[:-1], outputs)
+        parts, reads = [], []
+        for n in range(self.number(1, 4)):
+            if n and made == shape and self.rng.random() < 0.5:
+                parts.append(None)
+            else:
+                parts.append(make("Linear", "part", "x", tensors={"weight": self.weights(outputs, shape[-1])}))
+            reads.append(self.partner(value, shape) if n else value)
+        self.accumulate(reads, parts, 0, outputs)
+
+    def convs(self, value: str, shape: tuple[int, ...]) -> None:
+        """A sum of Convs and of values as they are, whose window is the first one's or leaves the map as large as it is."""
+        axes, same = len(shape) - 1, self.rng.random() < 0.6
+        outputs = shape[0] if self.rng.random() < 0.5 else self.number(1, 4)
+        window = self.window(shape[1:], True)
+        parts, reads = [], []
+        for n in range(self.number(1, 4)):
+            if same:
+                kernel = tuple(self.number(0, 1) * 2 + 1 for _ in range(axes))
+                around = tuple(k // 2 for k in kernel)
+                window = {"kernel": kernel, "padding": around * 2, "dilation": 1, "stride": 1}
+            groups = shape[0] if outputs == shape[0] and self.rng.random() < 0.3 else 1
+            weight = self.weights(outputs, shape[0] // groups, *window["kernel"])
+            rest = {key: given for key, given in window.items() if key != "kernel"}
+            part = make("Conv", "part", "x", tensors={"weight": weight}, groups=groups, **rest)
+            parts.append(None if n and same and outputs == shape[0] and self.rng.random() < 0.5 else part)
+            reads.append(self.partner(value, shape) if n else value)
+        self.accumulate(reads, parts, axes, outputs)
+
+    def accumulate(self, reads: list[str], parts: list[Node | None], axes: int, outputs: int) -> None:
+        rest = self.fused(outputs)
+        weights = {f"weight{n}": part.tensors["weight"] for n, part in enumerate(parts) if part is not None}
+        tensors = {**weights, **rest["tensors"]}
+        self.add("Accumulate", *reads, tensors=tensors, activation=rest["activation"], **joined(parts, axes))
 
     def pool(self, value: str, shape: tuple[int, ...]) -> None:
         op = self.pick(["MaxPool", "AveragePool"])

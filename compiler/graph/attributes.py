@@ -29,16 +29,20 @@ def _number(value: Any) -> bool:
 _INTEGER: Kind = ("an integer", _integer)
 _INTEGERS: Kind = ("integers", lambda value: isinstance(value, tuple) and all(map(_integer, value)))
 _NUMBER: Kind = ("a number", _number)
+_TEXTS: Kind = ("texts", lambda value: isinstance(value, tuple) and all(isinstance(text, str) for text in value))
 _TEXT: Kind = ("a text", lambda value: isinstance(value, str))
 _TRUTH: Kind = ("true or false", lambda value: isinstance(value, bool))
 
 _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("axis", "begin", "end", "step", "groups", "sequences", "left", "right", "weight"), _INTEGER),
-    **dict.fromkeys(("exponent", "weight_exponent", "shift", "image", "layers", "width"), _INTEGER),
+    **dict.fromkeys(("exponent", "weight_exponent", "shift", "image"), _INTEGER),
     **dict.fromkeys(("shape", "stride", "padding", "dilation", "kernel", "order", "before", "after"), _INTEGERS),
+    **dict.fromkeys(("strides", "paddings", "dilations", "group_counts", "weights", "weight_exponents"), _INTEGERS),
+    "exponents": _INTEGERS,
+    **dict.fromkeys(("kinds", "reads", "makes", "layouts"), _TEXTS),
     **dict.fromkeys(("low", "high"), _NUMBER),
     **dict.fromkeys(("layout", "kind", "activation", "function", "then"), _TEXT),
-    **dict.fromkeys(("drop", "reverse", "exact", "fold"), _TRUTH),
+    **dict.fromkeys(("drop", "reverse", "exact"), _TRUTH),
 }
 
 

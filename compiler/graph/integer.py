@@ -22,9 +22,11 @@ from compiler.graph import shapes
 from compiler.graph.functions import TAILS
 from compiler.graph.ir import Graph, Node, Type
 from compiler.graph.operators import REQUIRED, infer, scan_rule
+from compiler.graph.segments import SEGMENTS
 from compiler.graph.shapes import need
 
 __all__ = [
+    "ARRAY_AXES",
     "HIGH",
     "INTEGER",
     "LOW",
@@ -43,6 +45,9 @@ HIGH, LOW = (1 << 15) - 1, -(1 << 15)
 
 MAX_SHIFT = 31
 """Largest shift: it has five bits."""
+
+ARRAY_AXES = ("C", "CW", "WC", "CHW", "HWC")
+"""Orders of axes of a value that the array can read or make: channels first or last, then rows and columns."""
 
 TABLE_SIZE = 513
 """Entries of a function's table: both ends of 512 straight pieces."""
@@ -138,8 +143,8 @@ def _adds_up(node: Node, *parts: int | None) -> None:
     need(node["exponent"] == total, f"exponent is {node['exponent']}; what it reads and its shift make {total}")
 
 
-def _weights(node: Node, codes_dimensions: int) -> tuple[int, ...]:
-    codes, codebook = _tensor(node, "codes", np.uint8), _tensor(node, "codebook", np.int16)
+def _weights(node: Node, codes_dimensions: int, segment: str = "") -> tuple[int, ...]:
+    codes, codebook = _tensor(node, f"codes{segment}", np.uint8), _tensor(node, f"codebook{segment}", np.int16)
     size = len(codebook) if codebook.ndim == 1 else 0
     need(size in (4, 8, 16, 32, 64, 128, 256), f"codebook is {codebook.shape}; expected a power of two from 4 to 256")
     need(not codebook[0], f"code 0 is {codebook[0]}; expected 0")
@@ -174,11 +179,36 @@ def _linear(node: Node, reads: Sequence[Type]) -> list[Type]:
 
 def _conv(node: Node, reads: Sequence[Type]) -> list[Type]:
     shape = _weights(node, len(reads[0].shape) + 1)
-    made, shift = shapes.filtered(node, reads, shape), _tensor(node, "shift", np.int64, shape[:1])
-    need(0 <= int(shift.min()) <= int(shift.max()) <= MAX_SHIFT, f"shifts are {shift}; expected 0 to {MAX_SHIFT}")
+    made, shift = shapes.filtered(node, reads, shape), _shifts(node, shape[0])
     total = (reads[0].exponent or 0) + node["weight_exponent"] + int(shift.max())
     need(node["exponent"] == total, f"exponent is {node['exponent']}; input, weights and largest shift make {total}")
     return made
+
+
+def _shifts(node: Node, rows: int) -> NDArray[Any]:
+    """A shift for each channel or output."""
+    shift = _tensor(node, "shift", np.int64, (rows,))
+    need(0 <= int(shift.min()) <= int(shift.max()) <= MAX_SHIFT, f"shifts are {shift}; expected 0 to {MAX_SHIFT}")
+    return shift
+
+
+def _accumulate(node: Node, reads: Sequence[Type]) -> list[Type]:
+    count, linear = len(reads), "conv" not in node["kinds"]
+    for name in ("weights", "weight_exponents"):
+        need(len(node[name]) == count, f"{name} are {node[name]}; expected {count}, one for each segment")
+    found: list[tuple[int, ...] | None] = []
+    for n, weight in enumerate(node["weights"]):
+        there = [name for name in (f"codes{n}", f"codebook{n}") if name in node.tensors]
+        need(len(there) != 1, f"it has {there} of segment {n}; expected codes and codebook, or none of them")
+        found.append(_weights(node, 2 if linear else len(reads[n].shape) + 1, str(n)) if there else None)
+        need(LOW <= weight <= HIGH and not (there and weight), f"weight {n} is {weight}; expected int16, 0 with codes")
+    (made,) = shapes.summed(node, reads, found)
+    rows = made.shape[-1 if linear else 0]
+    _tensor(node, "bias", np.int64, (rows,))
+    shift = int(_shifts(node, rows).max())
+    totals = [(x.exponent or 0) + own + shift for x, own in zip(reads, node["weight_exponents"], strict=True)]
+    need(set(totals) == {node["exponent"]}, f"exponent is {node['exponent']}; its segments and shift make {totals}")
+    return [made]
 
 
 def _affine(node: Node, reads: Sequence[Type]) -> list[Type]:
@@ -237,10 +267,23 @@ def _gather(node: Node, reads: Sequence[Type]) -> list[Type]:
 
 
 def _array(node: Node, reads: Sequence[Type]) -> list[Type]:
-    _number(node, "width", 1, 1 << 24)
-    (given,) = shapes.unary(node, reads)
-    need(len(given.shape) > 0, "it reads a single number; expected features along the last axis")
-    return [Type((*given.shape[:-1], node["width"]), given.layout)]
+    need(len(node["reads"]) == len(reads), f"reads are {node['reads']}; expected the axes of {len(reads)} values")
+    for given, axes in zip(reads, node["reads"], strict=True):
+        good = given.kind == "real" and axes in ARRAY_AXES and len(axes) == len(given.shape)
+        need(good, f"it reads {given} as {axes!r}; expected one of {', '.join(ARRAY_AXES)}")
+    count, sizes = len(node.outputs), list(node["shape"])
+    for name in ("makes", "layouts", "exponents"):
+        need(len(node[name]) == count, f"{name} are {node[name]}; expected {count}, one for each result")
+    need(len(sizes) == sum(map(len, node["makes"])), f"shape is {node['shape']}; the axes are {node['makes']}")
+    need(all(0 < size < 1 << 24 for size in sizes), f"shape is {node['shape']}; expected sizes of 1 to 16777215")
+    made = []
+    for axes, layout, exponent in zip(node["makes"], node["layouts"], node["exponents"], strict=True):
+        need(axes in ARRAY_AXES, f"a result has axes {axes!r}; expected one of {', '.join(ARRAY_AXES)}")
+        need(len(layout) == len(axes), f"layout {layout!r} is not one of {len(axes)} axes")
+        need(abs(exponent) <= 1 << 20, f"exponent is {exponent}; expected {-1 << 20} to {1 << 20}")
+        made.append(Type(tuple(sizes[: len(axes)]), layout, exponent=exponent))
+        del sizes[: len(axes)]
+    return made
 
 
 _WINDOW = {"stride": REQUIRED, "padding": REQUIRED, "dilation": REQUIRED}
@@ -256,10 +299,16 @@ INTEGER: Mapping[str, IntegerOperator] = {
     "Output": IntegerOperator((1, 1), _output, {"then": "", "axis": 0}),
     "Constant": IntegerOperator((0, 0), _stated(_constant), {"layout": "", "exponent": REQUIRED}, {"value": True}),
     "Linear": IntegerOperator((1, 1), _stated(_linear),
-                              {**_BACK, "weight_exponent": REQUIRED, "exact": False, "fold": False}, _WEIGHTS),
+                              {**_BACK, "weight_exponent": REQUIRED, "exact": False}, _WEIGHTS),
     "Conv": IntegerOperator((1, 1), _stated(_conv),
                             {**_WINDOW, "groups": 1, "exponent": REQUIRED, "activation": "none",
                              "weight_exponent": REQUIRED, "exact": False}, {**_WEIGHTS, "shift": True}),
+    "Accumulate": IntegerOperator((1, SEGMENTS), _stated(_accumulate),
+                                  {"kinds": REQUIRED, "strides": (), "paddings": (), "dilations": (),
+                                   "group_counts": (), "weights": REQUIRED, "weight_exponents": REQUIRED,
+                                   "exponent": REQUIRED, "activation": "none", "exact": False},
+                                  {**{f"{name}{n}": False for name in ("codes", "codebook") for n in range(SEGMENTS)},
+                                   "bias": True, "shift": True}),
     "Affine": IntegerOperator((1, 1), _stated(_affine), {**_BACK, "exact": False}, {"scale": True, "offset": True}),
     "Add": IntegerOperator((2, 2), _stated(_add), _BACK),
     "Multiply": IntegerOperator((2, 2), _stated(_multiply), _BACK),
@@ -278,9 +327,11 @@ INTEGER: Mapping[str, IntegerOperator] = {
     "Pad": IntegerOperator((1, 1), _kept(shapes.pad), {"before": REQUIRED, "after": REQUIRED}),
     "Gather": IntegerOperator((1, 1), _stated(_gather), {"exponent": REQUIRED}, {"table": True}),
     "Scan": IntegerOperator((1, _ANY), scan_rule(lambda: INTEGER), {"sequences": 1, "reverse": False}),
-    # What the array computes: a chain of Linear over the last axis, in an image of its own.
-    "Array": IntegerOperator((1, 1), _stated(_array),
-                             {"image": REQUIRED, "layers": REQUIRED, "width": REQUIRED, "exponent": REQUIRED}),
+    # What the array computes, in an image of its own: `reads` and `makes` say which axis of each value is channels,
+    # rows and columns of its map, `shape` has the sizes of all results one behind the other.
+    "Array": IntegerOperator((1, _ANY), _array,
+                             {"image": REQUIRED, "reads": REQUIRED, "makes": REQUIRED, "shape": REQUIRED,
+                              "layouts": REQUIRED, "exponents": REQUIRED}),
 }
 # fmt: on
 """The operators of an integer graph."""

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from compiler.graph import windows
 from compiler.graph.functions import FUNCTIONS
 from compiler.graph.ir import Graph, Node
+from compiler.graph.segments import by_channel, segment
 
 __all__ = [
     "Run",
+    "accumulate",
     "affine",
     "concat",
     "conv",
@@ -58,6 +60,17 @@ def conv(node: Node, reads: Reads) -> Arrays:
     weight = node.tensors["weight"].astype(np.float64)
     found = windows.windows(reads[0], weight.shape[2:], node["stride"], node["padding"], node["dilation"], 0.0)
     return fused(node, _add_bias(node, windows.convolve(found, weight, node["groups"]), 1))
+
+
+def accumulate(node: Node, reads: Reads) -> Arrays:
+    """The sum of all segments, then the bias."""
+    total = np.zeros(1)
+    for n, x in enumerate(reads):
+        part = segment(node, n)
+        if part is not None:
+            (x,) = conv(part, [x]) if part.op == "Conv" else linear(part, [x])
+        total = total + x
+    return fused(node, _add_bias(node, total, 1 if by_channel(node) else total.ndim - 1))
 
 
 def pool(reduce: Callable[..., Array], outside: float) -> Callable[[Node, Reads], Arrays]:

@@ -6,7 +6,8 @@ its attributes with their defaults, and its constant tensors. The meaning in int
 Attributes of one name mean the same everywhere. `activation` is "none" or "relu" and comes last. `stride`, `dilation`
 and `kernel` have a number for each spatial axis, `padding` those before each and then those after each. `axis` leaves
 the batch out. FakeQuantize rounds to multiples of ``2**exponent``, between `low` and `high` of them. An Output's `then`
-names what is left to the host (`functions.TAILS`).
+names what is left to the host (`functions.TAILS`). An Accumulate has one of everything for each segment
+(`segments`).
 
 A Scan's `body` reads one step of each of the first `sequences` values, and then the states, which begin as the other
 values. It makes what a step makes and then the states after it; the node makes the former, stacked, and the latter as
@@ -28,6 +29,7 @@ from compiler.graph import meaning, shapes
 from compiler.graph.attributes import attribute_error
 from compiler.graph.functions import FUNCTIONS, TAILS
 from compiler.graph.ir import Graph, Node, Type
+from compiler.graph.segments import SEGMENTS
 from compiler.graph.shapes import Wrong, need
 
 __all__ = ["OPERATORS", "REQUIRED", "Operator", "Row", "infer", "made_by", "make", "scan_rule", "types", "verify"]
@@ -241,6 +243,9 @@ OPERATORS: Mapping[str, Operator] = {
     "Linear": Operator((1, 1), shapes.linear, lambda n, x, run: meaning.linear(n, x), _FUSED, _WEIGHTS),
     "Conv": Operator((1, 1), shapes.conv, lambda n, x, run: meaning.conv(n, x),
                      {**_WINDOW, "groups": 1, **_FUSED}, _WEIGHTS),
+    "Accumulate": Operator((1, SEGMENTS), shapes.accumulate, lambda n, x, run: meaning.accumulate(n, x),
+                           {"kinds": REQUIRED, "strides": (), "paddings": (), "dilations": (), "group_counts": (),
+                            **_FUSED}, {**{f"weight{n}": False for n in range(SEGMENTS)}, "bias": False}),
     "Affine": Operator((1, 1), shapes.affine, lambda n, x, run: meaning.affine(n, x),
                        _FUSED, {"scale": True, "offset": True}),
     "Add": Operator((2, 2), shapes.elementwise, lambda n, x, run: meaning.fused(n, x[0] + x[1]), _FUSED),

@@ -12,11 +12,12 @@ from typing import Any
 
 from compiler.graph import windows
 from compiler.graph.ir import Node, Type, default_layout
+from compiler.graph.segments import KINDS, by_channel, segment
 
 __all__ = [
-    "Wrong", "affine", "clamp", "concat", "constant", "conv", "elementwise", "fake_quantize", "filtered", "gather",
-    "input_", "last_axis", "linear", "looked_up", "need", "output", "pad", "pool", "reshape", "slice_", "transpose",
-    "unary",
+    "Wrong", "accumulate", "affine", "clamp", "concat", "constant", "conv", "elementwise", "fake_quantize", "filtered", "gather",
+    "input_", "last_axis", "linear", "looked_up", "need", "output", "pad", "pool", "reshape", "slice_", "summed",
+    "transpose", "unary",
 ]  # fmt: skip
 
 Types = list[Type]
@@ -112,6 +113,47 @@ def filtered(node: Node, reads: Reads, weight: tuple[int, ...]) -> Types:
     fits = len(weight) == len(shape) + 1 and groups > 0 and shape[0] == weight[1] * groups and weight[0] % groups == 0
     need(fits, f"it reads {shape[0]} channels in {groups} groups; its weight is {weight}")
     return [Type((weight[0], *_windows(node, shape[1:], weight[2:])), reads[0].layout)]
+
+
+def accumulate(node: Node, reads: Reads) -> Types:
+    """Segments that are summed: each makes a value of the same shape."""
+    weights = [node.tensors.get(f"weight{n}") for n in range(len(reads))]
+    for n, weight in enumerate(weights):
+        if weight is not None:
+            _float(f"weight{n}", weight, weight.ndim, "(out, in) or (out, in / groups, kernel)")
+    (made,) = summed(node, reads, [None if weight is None else weight.shape for weight in weights])
+    _bias(node, made.shape[0 if by_channel(node) else -1])
+    return [made]
+
+
+def summed(node: Node, reads: Reads, weights: Sequence[tuple[int, ...] | None]) -> Types:
+    """Segments with weights of these shapes, None where there are none."""
+    _real(*reads)
+    _activation(node)
+    kinds, count = node["kinds"], len(reads)
+    need(len(kinds) == count, f"it has {len(kinds)} kinds for {count} values; expected as many")
+    need(set(kinds) <= KINDS.keys(), f"kinds are {', '.join(kinds)}; expected {', '.join(KINDS)}")
+    need(not {"conv", "linear"} <= set(kinds), "it sums conv and linear; expected one of the two, and identities")
+    least = len(reads[0].shape)
+    need(least > 0, "it reads a single number; expected channels or features")
+    axes = least - 1 if by_channel(node) else 0
+    for name, each in (("strides", 1), ("paddings", 2), ("dilations", 1)):
+        _integers(node, name, count * axes * each, 0)
+    _integers(node, "group_counts", count if axes else 0, 1)
+    named = sorted(name for name in node.tensors if name[-1:].isdigit() and int(name[-1:]) >= count)
+    need(not named, f"it has {', '.join(named)} and {count} segments")
+    shapes = []
+    for n, (given, weight) in enumerate(zip(reads, weights, strict=True)):
+        part = segment(node, n)
+        need((part is None) == (weight is None), f"segment {n} is {kinds[n]}; weights are {weight or 'not there'}")
+        if part is None or weight is None:
+            shapes.append(given.shape)
+            continue
+        need(len(given.shape) == least, f"segment {n} reads {given.shape}; segment 0 reads {reads[0].shape}")
+        rule = filtered if part.op == "Conv" else last_axis
+        shapes.append(rule(part, [given], weight)[0].shape)
+    need(len(set(shapes)) == 1, f"its segments make {' and '.join(map(str, shapes))}; expected equal shapes")
+    return [Type(shapes[0], reads[0].layout)]
 
 
 def _windows(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ def memory_words(image: Image) -> dict[Memory, list[list[int]]]:
 def readmemh(image: Image, folder: str | Path) -> None:
     """Write each memory unit as ``$readmemh`` text, ``<memory>_<unit>.hex``.
 
-    The names are ``weights_<pe>``, ``pointers_<pe>``, ``codebook_0``, ``bias_<group>``, ``descriptors_0``.
+    The names are ``weights_<pe>``, ``pointers_<pe>``, ``codebook_0``, ``outputs_<group>``, ``descriptors_0``.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,14 +36,11 @@ def readmemh(image: Image, folder: str | Path) -> None:
 
 def _word_bytes(image: Image) -> dict[Memory, NDArray[np.uint8]]:
     """Memory → uint8 (units, words, bytes), the low byte first."""
-    mask = np.uint64((1 << image.params.acc_bits) - 1)
-    bias = np.ascontiguousarray(image.bias).view(np.uint64) & mask
-    bias_bytes = -(-image.params.acc_bits // 8)
     return {
         Memory.WEIGHTS: image.entries,
         Memory.POINTERS: image.pointers,
         Memory.CODEBOOK: np.ascontiguousarray(image.codebooks, "<i2").view(np.uint8).reshape(1, -1, 2),
-        Memory.BIAS: bias.astype("<u8").view(np.uint8).reshape(*bias.shape, 8)[:, :, :bias_bytes],
+        Memory.OUTPUTS: image.table,
         Memory.DESCRIPTORS: image.descriptors[np.newaxis],
     }
 

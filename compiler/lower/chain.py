@@ -1,4 +1,4 @@
-"""A chain of fully connected layers in integers: what one image of the array computes.
+"""A chain of fully connected layers in integers: the simplest network of the array.
 
 `Chain.verify` is its specification; it runs after every step that makes one.
 """
@@ -39,7 +39,6 @@ class QuantizedLayer:
     activation : "none" or "relu".
     input_exponent, output_exponent : powers of two of the int16 activations.
     exact : weights and bias are represented without any rounding.
-    fold : the inputs are dense, so that two of them may share a column (arrays with ``fold`` 2 only).
     """
 
     name: str
@@ -52,7 +51,6 @@ class QuantizedLayer:
     input_exponent: int
     output_exponent: int
     exact: bool
-    fold: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,41 +1,64 @@
-"""Rows to PEs, columns to entries: the compressed form of each layer, still in plain arrays.
+"""The weights of a tile as entries of each PE, still in plain arrays.
 
-Sparsity is stored column by column and PE by PE with relative indices. Positions, columns, folds, fragments and padding
-are defined in docs/numerics.md.
+The rows of a tile are its pixels' channels, the columns of a segment the lanes of the activation vectors of its window.
+Each pixel has its own copy of the weights, at the columns that it reads. Sparsity is stored column by column and PE by
+PE with relative indices; docs/numerics.md, section 6.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from compiler.lower.chain import Chain
-from compiler.lower.rows import RowAssignment, assign_rows
-from compiler.options import DEFAULT, Options
+from compiler.lower.layout import Placement, Tiling, Window, window
+from compiler.lower.outputs import OutputWords, output_words
+from compiler.lower.program import Pair, ProgramLayer, Segment
+from compiler.lower.rows import Assignment, assign_rows
+from compiler.options import Options
 from hw.params import LANES, Params
 
-__all__ = ["Block", "EncodedLayer", "encode"]
+__all__ = ["EncodedLayer", "EncodedSegment", "Rows", "encode_layer", "tile_rows"]
 
 Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
-    """Rows of a layer that stand in the accumulators at the same time, assigned to PEs and compressed.
+class Rows:
+    """The rows of a tile: pixels in their order, of each the pixels that it is the largest of, of each the channels.
 
     Attributes
     ----------
-    rows : the neurons ``rows[0] … rows[1] - 1`` of the layer.
-    assignment : where each of them stands.
-    counts : int64 (pes, columns padded to whole pointer blocks), entries of each column, padding entries included.
+    channel : (rows,). y, x : (rows,) pixel of the sums, within the tile.
+    vector : (rows,) vector of the result that it goes to: pixel row of the tile times vectors of a row, and in the row.
+    lane : (rows,) lane of that vector. sub : (rows,) which of the pixels that its result is the largest of.
+    group : (rows,) write-back group.
+    """
+
+    channel: Int
+    y: Int
+    x: Int
+    vector: Int
+    lane: Int
+    sub: Int
+    group: Int
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSegment:
+    """The columns of one segment.
+
+    Attributes
+    ----------
+    window : what is scanned.
+    counts : int64 (pes, columns), entries of each column, padding entries included; eight columns a vector.
     codes, indices : uint8 (entries,), all PEs one after the other, each column-major.
     """
 
-    rows: tuple[int, int]
-    assignment: RowAssignment
+    window: Window
     counts: Int
     codes: NDArray[np.uint8]
     indices: NDArray[np.uint8]
@@ -43,125 +66,156 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class EncodedLayer:
-    """One compressed layer.
+    """One layer of the hardware: a layer of the program, or a block of it.
 
     Attributes
     ----------
-    row_order : int32 (positions,), position → neuron, or -1 for an unused position; block after block.
-    columns : activations that the layer reads, unused positions of the layer before included.
-    fold : two activations make one column of `counts`.
-    blocks : one, or more if the layer has more rows than the array has accumulators.
-    nonzeros, padding : entries of either kind.
+    number : of the layer in the program. block : vectors of a pixel of the result that it makes.
+    cut : its tiling.
+    segments : one a segment of the layer.
+    outputs : its words of the output table.
+    nonzeros : weights that are not zero, each counted once. entries, padding : stored ones, and those with code 0.
     """
 
-    row_order: NDArray[np.int32]
-    columns: int
-    fold: bool
-    blocks: tuple[Block, ...]
+    number: int
+    block: Pair
+    cut: Tiling
+    segments: tuple[EncodedSegment, ...]
+    outputs: OutputWords
     nonzeros: int
+    entries: int
     padding: int
 
 
-def encode(graph: Chain, options: Options = DEFAULT) -> tuple[EncodedLayer, ...]:
-    """Compress each layer for ``graph.params``.
-
-    Source: EIE (Han et al., ISCA 2016), section III: relative indices in compressed sparse columns, interleaved rows.
-    """
-    encoded: list[EncodedLayer] = []
-    for layer in graph.layers:
-        sources = encoded[-1].row_order if encoded else np.arange(layer.codes.shape[1], dtype=np.int32)
-        encoded.append(_encode_layer(layer.codes, sources, layer.fold and graph.params.fold > 1, graph.params, options))
-    return tuple(encoded)
-
-
-def _encode_layer(
-    codes: NDArray[np.uint8], sources: NDArray[np.int32], fold: bool, params: Params, options: Options
-) -> EncodedLayer:
-    """Compress one layer whose column c carries neuron ``sources[c]`` of the layer before (-1: nothing)."""
-    rows, inputs = codes.shape
-    flat = np.flatnonzero(codes)
-    bounds = np.searchsorted(flat, np.arange(rows + 1) * inputs)
-    column_of = np.zeros(inputs, np.int64)
-    column_of[sources[sources >= 0]] = np.flatnonzero(sources >= 0)
-    blocks, orders = [], []
-    parts = -(-rows // (params.rows * params.pes))
-    for part in np.array_split(np.arange(rows), parts):
-        first, end = int(part[0]), int(part[-1]) + 1
-        block = _encode_block(codes, flat, bounds, (first, end), column_of, len(sources), fold, params, options)
-        order = block.assignment.positions(params)
-        blocks.append(block)
-        orders.append(np.where(order < 0, -1, order + first).astype(np.int32))
-    entries = sum(len(block.codes) for block in blocks)
-    return EncodedLayer(np.concatenate(orders), len(sources), fold, tuple(blocks), len(flat), entries - len(flat))
+def tile_rows(layer: ProgramLayer, cut: Tiling, block: Pair, order: NDArray[np.int32], params: Params) -> Rows:
+    """The rows of a tile for one block of the result's vectors."""
+    lanes = np.arange(block[0] * LANES, block[1] * LANES)
+    lanes = lanes[order[lanes] >= 0]
+    shape = (cut.fy, cut.fx, *layer.pool, len(lanes))
+    ty, tx, qy, qx, place = (each.reshape(-1) for each in np.indices(shape))
+    lane = lanes[place]
+    in_row = tx * cut.pitch + lane // LANES - block[0]
+    return Rows(
+        channel=order[lane].astype(np.int64),
+        y=ty * layer.pool_stride[0] + qy,
+        x=tx * layer.pool_stride[1] + qx,
+        vector=ty * row_vectors(cut, block, params) + in_row,
+        lane=lane % LANES,
+        sub=qy * layer.pool[1] + qx,
+        group=in_row % params.groups,
+    )
 
 
-def _encode_block(
-    codes: NDArray[np.uint8],
-    flat: Int,
-    bounds: Int,
-    rows: tuple[int, int],
-    column_of: Int,
-    columns: int,
-    fold: bool,
+def row_vectors(cut: Tiling, block: Pair, params: Params) -> int:
+    """Vectors that a block writes for a row of a tile, whole lines."""
+    if len(cut.blocks) == 1:
+        return cut.fx * cut.pitch
+    return -(-(block[1] - block[0]) // params.groups) * params.groups
+
+
+def encode_layer(
+    number: int,
+    layer: ProgramLayer,
+    cut: Tiling,
+    block: Pair,
+    placements: Sequence[Placement],
     params: Params,
     options: Options,
-) -> Block:
-    """Compress some rows. `flat`, `bounds`: where the nonzeros of `codes` are, and those of each row among them."""
-    inputs = codes.shape[1]
-    begins, sizes = bounds[rows[0] : rows[1]], np.diff(bounds[rows[0] : rows[1] + 1])
-    assignment = assign_rows(sizes, params, options)
-    padded = params.column_blocks(params.act_vectors(columns), fold) * LANES
+) -> EncodedLayer:
+    """Compress one block of a layer. `placements`: one a map.
 
-    # Nonzeros in the order of slots: seen as (slots, pes * padded), a row of this matrix is one slot of all PEs.
+    Source: EIE (Han et al., ISCA 2016), section III: relative indices in compressed sparse columns, interleaved rows.
+
+    Raises
+    ------
+    ImageError
+        The rows do not fit the accumulators.
+    """
+    rows = tile_rows(layer, cut, block, placements[layer.result].order, params)
+    work = layer.work[rows.channel]
+    most = min(params.rows, 1 << params.index_bits) if layer.maximum else params.rows
+    output = rows.vector * LANES + rows.lane
+    single = layer.maximum or options.fragments == 1
+    assignment = assign_rows(
+        work, rows.group, output, params, options.replace(fragments=1) if single else options,
+        hidden=cut.tiles > 1, most=most,
+    )  # fmt: skip
+    outputs = output_words(layer, rows, assignment, row_vectors(cut, block, params) * cut.fy // params.groups, params)
+    segments, first = [], np.zeros(len(layer.bias), np.int64)
+    fill = not options.skip_empty and not layer.maximum
+    for segment in layer.segments:
+        placement = placements[segment.source]
+        segments.append(_encode(segment, layer, cut, rows, assignment, first, placement, fill, params))
+        first = first + segment.counts
+    entries = sum(len(segment.codes) for segment in segments)
+    padding = sum(len(segment.codes) - int(np.count_nonzero(segment.codes)) for segment in segments)
+    nonzeros = int(layer.work[np.unique(rows.channel)].sum())
+    return EncodedLayer(number, block, cut, tuple(segments), outputs, nonzeros, entries, padding)
+
+
+def _encode(
+    segment: Segment,
+    layer: ProgramLayer,
+    cut: Tiling,
+    rows: Rows,
+    assignment: Assignment,
+    first: Int,
+    placement: Placement,
+    fill: bool,
+    params: Params,
+) -> EncodedSegment:
+    """Compress one segment. `first`: nonzeros of each output channel in the segments before."""
+    seen = window(segment, layer, cut)
+    width = placement.vectors * LANES
+    columns = seen.positions * width
+    # Column = what the nonzero adds + what the row adds: both are whole positions.
+    ky, kx = np.divmod(segment.tap, segment.kernel[1])
+    taps = (ky * segment.dilation[0] // seen.dy) * seen.wx + kx * segment.dilation[1] // seen.dx
+    of_nonzero = taps * width + placement.place[segment.channel]
+    of_row = ((rows.y * segment.stride[0] // seen.dy) * seen.wx + rows.x * segment.stride[1] // seen.dx) * width
+
+    # Rows in the order of slots, so that the entries of a column come out in that order.
     by_slot = np.argsort(assignment.slot, kind="stable")
-    begins, sizes = begins[by_slot], sizes[by_slot]
+    sizes = segment.counts[rows.channel[by_slot]]
     ends = np.cumsum(sizes)
-    here = flat[np.arange(int(ends[-1])) + np.repeat(begins - (ends - sizes), sizes)]
-    column = column_of[here - np.repeat((by_slot + rows[0]) * inputs, sizes)]
-    pe = np.repeat(assignment.pe[by_slot], sizes)
-    if assignment.fragments:  # in the last slots, so the last of the nonzeros
-        offsets = np.concatenate([assignment.fragments[row] for row in by_slot.tolist() if row in assignment.fragments])
-        pe[len(pe) - len(offsets) :] += offsets
-    values = codes.reshape(-1)[here].astype(np.uint16)
-    if fold:
-        values |= ((column & 1) << 8).astype(np.uint16)
-        column >>= 1
+    total = int(ends[-1])
+    here = np.arange(total) + np.repeat(segment.starts[rows.channel[by_slot]] - (ends - sizes), sizes)
+    unit = rows.group * params.group + assignment.pe
+    pe = np.repeat(unit[by_slot], sizes)
+    slot = np.repeat(assignment.slot[by_slot].astype(np.uint16), sizes)
+    moved = False
+    if assignment.parts:
+        rank = np.empty_like(by_slot)
+        rank[by_slot] = np.arange(len(by_slot))
+        for row, parts in assignment.parts.items():
+            end, size, begin = int(ends[rank[row]]), int(sizes[rank[row]]), int(first[rows.channel[row]])
+            owners = parts.owners()[begin : begin + size]
+            pe[end - size : end] = int(rows.group[row]) * params.group + np.array(parts.pe)[owners]
+            slot[end - size : end] = np.array(parts.slot, np.uint16)[owners]
+            moved = moved or size > 0
+    key = pe * columns + of_nonzero[here] + np.repeat(of_row[by_slot], sizes)
+    codes = segment.code[here]
+    if moved:
+        again = np.argsort(slot, kind="stable")
+        key, codes, slot = key[again], codes[again], slot[again]
 
     # The transposition by counting that scipy does sorts them by PE, column and slot, in linear time.
-    lines = np.concatenate([[0], ends])[np.searchsorted(assignment.slot[by_slot], np.arange(assignment.slots + 1))]
-    by_column = scipy.sparse.csr_array(
-        (values, pe * padded + column, lines), shape=(assignment.slots, params.pes * padded)
-    ).tocsc()
-    values, starts = by_column.data, by_column.indptr.astype(np.int64)
-    virtual = by_column.indices.astype(np.int64)
-    if fold:
-        values, virtual = _sort_pairs(values, virtual, starts)
-    found = values.astype(np.uint8)
-    if not options.skip_empty:
-        found, virtual, starts = _fill_columns(found, virtual, starts, columns, padded)
-    return Block(rows, assignment, *_insert_padding(found, virtual, starts, params))
-
-
-def _sort_pairs(values: NDArray[np.uint16], slots: Int, starts: Int) -> tuple[NDArray[np.uint16], Int]:
-    """Values and virtual rows, in the order of virtual rows.
-
-    A slot occurs at most twice in a column, once for each activation, but in whatever order the rows held them.
-    """
-    second = values >> 8
-    twice = (slots[1:] == slots[:-1]) & (second[1:] < second[:-1])
-    first_of_column = np.zeros(len(slots) + 1, np.bool_)
-    first_of_column[starts] = True
-    late = np.flatnonzero(twice & ~first_of_column[1:-1])
-    swapped = values.copy()
-    swapped[late], swapped[late + 1] = values[late + 1], values[late]
-    return swapped, slots * 2 + (swapped >> 8)
+    slots = int(assignment.slot.max()) + 1
+    slots = max([slots, *(slot + 1 for parts in assignment.parts.values() for slot in parts.slot)])
+    lines = np.searchsorted(slot, np.arange(slots + 1))
+    by_column = scipy.sparse.csr_array((codes, key, lines), shape=(slots, params.pes * columns)).tocsc()
+    found, starts, virtual = by_column.data, by_column.indptr.astype(np.int64), by_column.indices.astype(np.int64)
+    if fill:
+        used = np.tile(placement.order >= 0, seen.positions)
+        found, virtual, starts = _fill_columns(found, virtual, starts, used)
+    return EncodedSegment(seen, *_insert_padding(found, virtual, starts, params))
 
 
 def _fill_columns(
-    codes: NDArray[np.uint8], slots: Int, starts: Int, columns: int, padded: int
+    codes: NDArray[np.uint8], slots: Int, starts: Int, used: NDArray[np.bool_]
 ) -> tuple[NDArray[np.uint8], Int, Int]:
-    """A padding entry in slot 0 of every column that has no entry in a PE: there it takes a cycle."""
-    empty = (np.diff(starts) == 0) & (np.arange(len(starts) - 1) % padded < columns)
+    """A padding entry in slot 0 of every used column that has no entry in a PE: there it takes a cycle."""
+    empty = (np.diff(starts) == 0) & np.tile(used, (len(starts) - 1) // len(used))
     at = starts[:-1][empty]
     return np.insert(codes, at, 0), np.insert(slots, at, 0), starts + np.concatenate([[0], np.cumsum(empty)])
 

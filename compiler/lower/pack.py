@@ -1,4 +1,4 @@
-"""Encoded layers to memory words, by the layouts of `hw.layouts`.
+"""Encoded layers to the memories of an image, by the layouts of `hw.layouts`.
 
 Everything is shifted into place with whole arrays; a test compares the words with what Amaranth's own
 `Layout.const` makes of the same values.
@@ -6,172 +6,201 @@ Everything is shifted into place with whole arrays; a test compares the words wi
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import ImageError
-from compiler.image.image import Image, LayerInfo
-from compiler.lower.chain import Chain, QuantizedLayer
-from compiler.lower.encode import Block, EncodedLayer
-from compiler.lower.stream import pack_stream
-from compiler.lower.tiles import Plan, advice, plan_tiles
+from compiler.image.image import Image, LayerInfo, MapInfo
+from compiler.lower.alloc import allocate, program_lives
+from compiler.lower.descriptors import Places, pack_descriptors
+from compiler.lower.encode import EncodedLayer, EncodedSegment
+from compiler.lower.layout import Placement
+from compiler.lower.program import Program
+from compiler.lower.stream import Buffers, Range, cut_ranges, pack_ranges
+from compiler.lower.tiles import advice
 from compiler.lower.words import pack_words
-from compiler.options import DEFAULT, Options
-from hw.layouts import Function, Op, descriptor, pointer_block, weight_word
+from compiler.options import Options
+from hw.layouts import output_word, pointer_block, weight_word
 from hw.params import LANES, Params
 
-__all__ = ["pack"]
+__all__ = ["Encoded", "pack", "sizes"]
 
 Int = NDArray[np.int64]
 
 
-def pack(graph: Chain, encoded: tuple[EncodedLayer, ...], options: Options = DEFAULT) -> Image:
-    """Image of a network that was encoded with `options`.
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A program in the form that is packed.
+
+    Attributes
+    ----------
+    program : what is computed. placements : one a map.
+    layers : layers of the hardware, in order. streamed : numbers of those (of the program) whose weights are streamed.
+    """
+
+    program: Program
+    placements: tuple[Placement, ...]
+    layers: tuple[EncodedLayer, ...]
+    streamed: frozenset[int]
+
+    @property
+    def resident(self) -> list[EncodedSegment]:
+        """Segments whose weights stay on chip."""
+        return [segment for layer in self.layers if layer.number not in self.streamed for segment in layer.segments]
+
+
+def sizes(encoded: Encoded, params: Params) -> dict[str, int]:
+    """Words of the memories that stay filled: weight memory (at least one), pointer memory, output table."""
+    resident = encoded.resident
+    entries = np.sum([segment.counts.sum(axis=1) for segment in resident], axis=0) if resident else np.zeros(1)
+    return {
+        "weight_words": max(1, -(-int(entries.max()) // LANES)),
+        "pointer_blocks": sum(segment.counts.shape[1] for segment in resident) // LANES,
+        "output_words": sum(layer.outputs.words for layer in encoded.layers),
+    }
+
+
+def pack(encoded: Encoded, params: Params, options: Options) -> Image:
+    """Image of an encoded program.
 
     Raises
     ------
     ImageError
         Listing every memory that is too small, what is needed, what there is and the parameter to raise.
     """
-    params = graph.params
-    plan = plan_tiles(encoded, params)
-    _check_fit(encoded, plan, params)
-    tiles = Counter(tile.layer for tile in plan.tiles)
-    stay = [encoded[tile.layer].blocks[tile.block] for tile in plan.tiles if not tile.refill]
+    program = encoded.program
+    used = sizes(encoded, params)
+    bases, frame = allocate([placement.lines for placement in encoded.placements], program_lives(program))
+    buffers = Buffers(
+        used["weight_words"], used["pointer_blocks"],
+        (params.weight_words - used["weight_words"]) // 2, (params.pointer_blocks - used["pointer_blocks"]) // 2,
+    )  # fmt: skip
+    books, codebooks = _codebooks(program)
+    _check_fit({**used, "act_lines": frame, "codebooks": len(codebooks)}, params)
+    ranges = [_ranges(layer, encoded, buffers, params) for layer in encoded.layers]
+    places = Places(tuple(bases), frame, tuple(books), buffers)
+    descriptors, counts = pack_descriptors(encoded, ranges, places, params)
+    _check_fit({"descriptors": len(descriptors)}, params)
     return Image(
         params=params,
-        layers=tuple(_info(*pair, tiles[n]) for n, pair in enumerate(zip(graph.layers, encoded, strict=True))),
-        entries=_pack_entries(stay, params),
-        pointers=_pack_pointers(stay, params),
-        tiles=pack_stream(encoded, plan, params),
-        codebooks=np.stack([layer.codebook for layer in graph.layers]),
-        bias=_arrange_bias(graph.layers, encoded, params),
-        descriptors=_pack_descriptors(graph.layers, encoded, plan, params),
-        row_order=np.concatenate([layer.row_order for layer in encoded]),
+        layers=tuple(_info(layer, encoded, count) for layer, count in zip(encoded.layers, counts, strict=True)),
+        maps=tuple(_map(placement, base) for placement, base in zip(encoded.placements, bases, strict=True)),
+        inputs=program.inputs,
+        outputs=program.outputs,
+        entries=_pack_entries(encoded.resident, params),
+        pointers=_pack_pointers(encoded.resident, params),
+        tiles=pack_ranges([each for found in ranges for each in found], buffers, params),
+        codebooks=np.stack(codebooks),
+        table=_pack_table(encoded.layers, params),
+        descriptors=descriptors,
+        orders=np.concatenate([placement.order for placement in encoded.placements]),
+        frame=frame,
         options=options,
     )
 
 
-def _info(layer: QuantizedLayer, encoded: EncodedLayer, descriptors: int) -> LayerInfo:
+def _map(placement: Placement, base: int) -> MapInfo:
+    form = placement.form
+    return MapInfo(
+        name=form.name, channels=form.channels, height=form.height, width=form.width, vectors=placement.vectors,
+        pitch=placement.pitch, base=base, row_lines=placement.row_lines, lines=placement.lines, exponent=form.exponent,
+    )  # fmt: skip
+
+
+def _info(layer: EncodedLayer, encoded: Encoded, descriptors: int) -> LayerInfo:
+    of = encoded.program.layers[layer.number]
+    blocks = layer.cut.blocks
+    part = blocks.index(layer.block)
     return LayerInfo(
-        name=layer.name,
-        inputs=layer.codes.shape[1],
-        outputs=layer.codes.shape[0],
-        columns=encoded.columns,
-        activation=layer.activation,
-        input_exponent=layer.input_exponent,
-        weight_exponent=layer.weight_exponent,
-        shift=layer.shift,
-        output_exponent=layer.output_exponent,
-        exact=layer.exact,
-        nonzeros=encoded.nonzeros,
-        padding=encoded.padding,
+        name=of.name if len(blocks) == 1 else f"{of.name}#{part}",
+        sources=tuple(segment.source for segment in of.segments),
+        result=of.result,
+        tile_y=layer.cut.fy,
+        tile_x=layer.cut.fx,
+        exact=of.exact,
+        products=of.products if part == 0 else 0,
+        nonzeros=layer.nonzeros,
+        entries=layer.entries,
+        padding=layer.padding,
         descriptors=descriptors,
     )
 
 
-def _outputs(block: Block, params: Params) -> int:
-    return params.outputs(block.assignment.slots, block.assignment.fragment_slots, block.assignment.split)
+def _codebooks(program: Program) -> tuple[list[tuple[int, ...]], list[NDArray[np.int16]]]:
+    """The number of each segment's codebook, and the different ones."""
+    found: dict[bytes, int] = {}
+    distinct: list[NDArray[np.int16]] = []
+    numbers = []
+    for layer in program.layers:
+        of_layer = []
+        for segment in layer.segments:
+            key = segment.codebook.tobytes()
+            if key not in found:
+                found[key] = len(distinct)
+                distinct.append(segment.codebook)
+            of_layer.append(found[key])
+        numbers.append(tuple(of_layer))
+    return numbers, distinct
 
 
-def _check_fit(encoded: tuple[EncodedLayer, ...], plan: Plan, params: Params) -> None:
-    act_vectors = [params.act_vectors(layer.columns) for layer in encoded]
-    lines = params.lines(encoded[0].columns) + sum(params.lines(len(layer.row_order)) for layer in encoded)
-    biases = sum(_outputs(block, params) for layer in encoded for block in layer.blocks)
-    needs = [
-        ("activation memory", "act_lines", lines, params.act_lines),
-        ("bias memory", "bias_words", biases, params.bias_words),
-        ("codebook memory", "codebooks", len(encoded), params.codebooks),
-        ("descriptor memory", "descriptors", len(plan.tiles) + 1, params.descriptors),
-    ]
+def _ranges(layer: EncodedLayer, encoded: Encoded, buffers: Buffers, params: Params) -> list[Range]:
+    """What is streamed of a layer; empty if it stays on chip."""
+    if layer.number not in encoded.streamed:
+        return []
+    found: list[Range] = []
+    of = encoded.program.layers[layer.number]
+    for number, (segment, form) in enumerate(zip(of.segments, layer.segments, strict=True)):
+        found += cut_ranges(segment, form, number, encoded.placements[segment.source], buffers, params)
+    return found
+
+
+def _check_fit(needs: dict[str, int], params: Params) -> None:
+    names = {
+        "weight_words": "weight memory", "pointer_blocks": "pointer memory", "output_words": "output table",
+        "act_lines": "activation memory", "codebooks": "codebook memory", "descriptors": "descriptor memory",
+    }  # fmt: skip
     small = [
-        f"{memory} needs {needed}, the array has {available} ({advice(params, name, needed)})"
-        for memory, name, needed, available in needs
-        if needed > available
+        f"{names[name]} needs {needed}, the array has {getattr(params, name)} ({advice(params, name, needed)})"
+        for name, needed in needs.items()
+        if needed > getattr(params, name)
     ]
-    if max(act_vectors) >= 1 << 16:
-        small.append(
-            f"a layer has {max(act_vectors)} activation vectors of inputs, a descriptor holds {(1 << 16) - 1}: "
-            "split the layer"
-        )
     if small:
-        raise ImageError("the network does not fit: " + "; ".join(small))
+        hint = "; or --set refill=true, to stream weights" if "weight_words" in needs and not params.refill else ""
+        raise ImageError("the network does not fit: " + "; ".join(small) + hint)
 
 
-def _pack_entries(blocks: Sequence[Block], params: Params) -> NDArray[np.uint8]:
-    """(pes, words, bytes): the entries of the blocks that stay, one after the other, without a gap between them."""
-    sizes = np.array([block.counts.sum(axis=1) for block in blocks]).reshape(len(blocks), params.pes)
-    words = max(1, -(-int(sizes.sum(axis=0).max()) // LANES))
+def _pack_entries(segments: Sequence[EncodedSegment], params: Params) -> NDArray[np.uint8]:
+    """(pes, words, bytes): the entries that stay, segment after segment, without a gap between them."""
+    counts = np.array([segment.counts.sum(axis=1) for segment in segments]).reshape(len(segments), params.pes)
+    words = max(1, -(-int(counts.sum(axis=0).max()) // LANES))
     codes, indices = (np.zeros((params.pes, words * LANES), np.uint8) for _ in range(2))
-    begins = np.cumsum(sizes, axis=0) - sizes
-    for block, size, begin in zip(blocks, sizes, begins, strict=True):
+    begins = np.cumsum(counts, axis=0) - counts
+    for segment, size, begin in zip(segments, counts, begins, strict=True):
         ends = np.cumsum(size)
         for pe in range(params.pes):
             there, here = slice(begin[pe], begin[pe] + size[pe]), slice(ends[pe] - size[pe], ends[pe])
-            codes[pe, there], indices[pe, there] = block.codes[here], block.indices[here]
+            codes[pe, there], indices[pe, there] = segment.codes[here], segment.indices[here]
     values = {}
     for lane in range(LANES):
         values[f"{lane}.code"], values[f"{lane}.index"] = codes[:, lane::LANES], indices[:, lane::LANES]
     return pack_words(weight_word(params), values)
 
 
-def _pack_pointers(blocks: Sequence[Block], params: Params) -> NDArray[np.uint8]:
-    """(pes, words, bytes): eight columns a word, entry addresses counted from the first block on."""
+def _pack_pointers(segments: Sequence[EncodedSegment], params: Params) -> NDArray[np.uint8]:
+    """(pes, words, bytes): eight columns a word, entry addresses counted from the first segment on."""
     none = np.zeros((params.pes, 0), np.int64)
-    counts = np.concatenate([none, *(block.counts for block in blocks)], axis=1).reshape(params.pes, -1, LANES)
+    counts = np.concatenate([none, *(segment.counts for segment in segments)], axis=1).reshape(params.pes, -1, LANES)
     sums = counts.sum(axis=2)
     values = {f"lengths.{lane}": counts[:, :, lane] for lane in range(LANES)}
     return pack_words(pointer_block(params), {"base": np.cumsum(sums, axis=1) - sums, **values})
 
 
-def _arrange_bias(layers: tuple[QuantizedLayer, ...], encoded: tuple[EncodedLayer, ...], params: Params) -> Int:
-    """(groups, words): the biases of each block's outputs, as a group puts them out; 0 for unused positions."""
-    parts = []
-    for layer, form in zip(layers, encoded, strict=True):
-        order = form.row_order
-        by_lane = np.where(order < 0, 0, layer.bias[order]).reshape(-1, params.groups, LANES)
-        first = 0
-        for block in form.blocks:
-            outputs = _outputs(block, params)
-            lines = -(-outputs // LANES)
-            of_groups = by_lane[first : first + lines].transpose(1, 0, 2).reshape(params.groups, -1)
-            parts.append(of_groups[:, :outputs])
-            first += lines
-    return np.ascontiguousarray(np.concatenate(parts, axis=1))
-
-
-def _pack_descriptors(
-    layers: tuple[QuantizedLayer, ...], encoded: tuple[EncodedLayer, ...], plan: Plan, params: Params
-) -> NDArray[np.uint8]:
-    """(tiles + 1, bytes): one MATVEC a tile, then END. Every result keeps its own lines of activation memory."""
-    rows = []
-    pointers = bias = source = 0
-    destination = params.lines(encoded[0].columns)
-    for tile, following in zip(plan.tiles, [*plan.tiles[1:], None], strict=True):
-        layer, form = layers[tile.layer], encoded[tile.layer]
-        block = form.blocks[tile.block]
-        function = Function.RELU if layer.activation == "relu" else Function.NONE
-        rows.append({
-            "op": Op.MATVEC.value, "function": function.value, "codebook": tile.layer, "shift": layer.shift,
-            # Further blocks of a layer begin when the bank, and with it all of the source, is written.
-            "chained": tile.layer > 0 and tile.block == 0,
-            "source": source + tile.first // params.groups, "destination": destination, "act_vectors": tile.act_vectors,
-            "fold": form.fold, "keep": tile.keep, "refill": tile.refill, "buffer": tile.buffer,
-            "slots": block.assignment.slots, "fragment_slots": block.assignment.fragment_slots,
-            "fragment_log2": block.assignment.split.bit_length() - 1,
-            "pointers": plan.blocks + tile.buffer * plan.buffer_blocks if tile.refill else pointers, "bias": bias,
-        })  # fmt: skip
-        if not tile.refill:
-            pointers += block.counts.shape[1] // LANES
-        if not tile.keep:
-            outputs = _outputs(block, params)
-            bias += outputs
-            destination += -(-outputs // LANES)
-        if following is not None and following.layer != tile.layer:
-            source = destination - params.lines(len(form.row_order))
-    matvecs = pack_words(descriptor(params), {name: [int(row[name]) for row in rows] for name in rows[0]})
-    end = pack_words(descriptor(params), {"op": [Op.END.value]})
-    return np.concatenate([matvecs, end])
+def _pack_table(layers: Sequence[EncodedLayer], params: Params) -> NDArray[np.uint8]:
+    """(groups, words, bytes): the words of each layer, one after the other."""
+    names = ("bias", "shift", "slot", "pe", "lane", "join", "last", "flush")
+    values = {name: np.concatenate([getattr(layer.outputs, name) for layer in layers], axis=1) for name in names}
+    values["bias"] &= (1 << params.acc_bits) - 1
+    return pack_words(output_word(params), values)

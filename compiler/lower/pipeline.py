@@ -8,9 +8,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from compiler.graph.ir import Graph
+from compiler.lower.build import build
 from compiler.lower.calibrate import quantize_calibrated
-from compiler.lower.encode import encode
-from compiler.lower.pack import pack
 from compiler.lower.partition import partition
 from compiler.lower.quantize import NodeReport
 from compiler.network import Network
@@ -55,7 +54,7 @@ def lower(
     given = calibration if calibration is None or isinstance(calibration, (list, tuple)) else (calibration,)
     quantized = quantize_calibrated(graph, params, given)
     parts = partition(quantized.graph, params)
-    images = tuple(pack(chain, encode(chain, options), options) for chain in parts.chains)
+    images = tuple(build(program, params, options) for program in parts.programs)
     network = Network(params, parts.graph, images)
     check_network(network)
     return network, quantized.report

@@ -84,7 +84,7 @@ def quantize_graph(
     Parameters
     ----------
     graph : float graph behind the passes; it is verified.
-    params : the array; code_bits and acc_bits matter, and what decides on column pairs.
+    params : the array; code_bits and acc_bits matter.
     calibration : for each Input, (batch, *shape). Floats decide its exponent and all that follow; int16 is taken raw
         (exponent 0) and decides those that follow; None means exponent 0 and ranges by bound.
     percentile : share of calibration values, in percent of magnitudes, that must not saturate.
@@ -272,6 +272,10 @@ class _Scope:
             names[0], reads[0] = self._at(names[0], reads[0], exponent)
         target = None if keeps(node) else self.target(node.output)
         made = RULES[node.op](node, reads, self.context, target)
+        while made.asked:
+            found = [self._at(*each) for each in zip(names, reads, made.asked, strict=True)]
+            names, reads = [name for name, _ in found], [value for _, value in found]
+            made = RULES[node.op](node, reads, self.context, target)
         name, value = names[0] if names else "", made.value
         if made.node is not None:
             self.nodes.append(made.node.replace(inputs=tuple(names)))

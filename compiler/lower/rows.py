@@ -1,167 +1,211 @@
-"""Rows to PEs: interleaved as in the published array, or balanced, with some rows split over neighbouring PEs."""
+"""Rows of a tile to the PEs of their write-back group: interleaved, or balanced with some rows split over PEs."""
 
 from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.options import Options
-from hw.params import LANES, Params
+from hw.params import Params
 
-__all__ = ["RowAssignment", "assign_rows"]
+__all__ = ["Assignment", "Parts", "assign_rows"]
 
 Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class RowAssignment:
-    """Where the rows of one block stand.
+class Parts:
+    """A row that is split: the PE (within the group), slot and entries of each part."""
+
+    pe: tuple[int, ...]
+    slot: tuple[int, ...]
+    share: tuple[int, ...]
+
+    def owners(self) -> NDArray[np.uint8]:
+        """(entries,) part of each entry: each part has its entries evenly over the row, so that no PE waits."""
+        keys = np.concatenate([((2 * np.arange(n) + 1) << 30) // max(1, n) for n in self.share])
+        parts = np.repeat(np.arange(len(self.share), dtype=np.uint8), self.share)
+        return parts[np.argsort(keys, kind="stable")]
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """Where the rows of a tile stand.
 
     Attributes
     ----------
-    slots : accumulators that every PE uses, of which the last `fragment_slots` hold fragments.
-    split : PEs that share a split row, a power of two; 1 if there are no fragments.
-    slot, pe : (rows,), the accumulator of each row; of a split row the first of its PEs.
-    fragments : split row → (nonzeros,), for each of its nonzeros in the order of columns, how many PEs
-        behind the first one it goes.
+    pe, slot : (rows,), PE within its group and accumulator of each row; of a split row those of its first part.
+    parts : split rows.
+    busiest : entries of the busiest PE.
     """
 
-    slots: int
-    fragment_slots: int
-    split: int
-    slot: Int
     pe: Int
-    fragments: dict[int, NDArray[np.uint8]]
-
-    def positions(self, params: Params) -> NDArray[np.int32]:
-        """Row at each position of the result in activation memory, -1 for an unused position."""
-        whole = self.slots - self.fragment_slots
-        group, member = self.pe // params.group, self.pe % params.group
-        output = self.slot * params.group + member
-        split = self.slot >= whole
-        behind = (self.slot - whole) * (params.group // self.split) + member // self.split
-        output[split] = whole * params.group + behind[split]
-        order = np.full(params.positions(params.outputs(self.slots, self.fragment_slots, self.split)), -1, np.int32)
-        order[output // LANES * params.line + group * LANES + output % LANES] = np.arange(len(self.slot))
-        return order
+    slot: Int
+    parts: dict[int, Parts]
+    busiest: int
 
 
-def assign_rows(nonzeros: Int, params: Params, options: Options) -> RowAssignment:
-    """Assign the rows of one block to PEs and accumulators.
+def assign_rows(
+    work: Int, group: Int, output: Int, params: Params, options: Options, *, hidden: bool, most: int
+) -> Assignment:
+    """Assign the rows of a tile to PEs and accumulators of their groups.
 
-    Interleaved, row n goes to PE n mod pes. Balanced, rows go by falling nonzeros to the PE with the least work
-    that has a slot left (LPT; Graham, SIAM J. Appl. Math. 1969). Some of the heaviest rows may be split: each goes
-    to the run of neighbouring PEs with the least work, and its nonzeros are shared out over the columns such that the
-    PEs of the run end with equal work. How many rows are split over how many PEs is what makes the busiest PE's
-    work and the slots to write back least.
+    Interleaved, the n-th row of a group goes to PE n mod 8. Balanced, rows go by falling entries to the PE with the
+    least work (LPT; Graham, SIAM J. Appl. Math. 1969). The heaviest rows may be left out of that and poured over the
+    PEs of the group one after the other, up to a common level (McNaughton, Management Science 1959), which splits fewer
+    rows than there are PEs. How many rows are poured is what makes entries and write-back cost least.
 
     Parameters
     ----------
-    nonzeros : (rows,), entries of each row.
-    params : the array; there must be slots for all rows.
-    options : whether rows are balanced.
+    work : (rows,) entries of each row.
+    group : (rows,) its write-back group.
+    output : (rows,) number of the result that it is a part of: of the rows of one result only one is split.
+    hidden : write-back is hidden behind the tiles that follow.
+    most : accumulators of a PE that may be used.
     """
-    rows = len(nonzeros)
-    number = np.arange(rows)
-    if not options.balanced:
-        return RowAssignment(-(-rows // params.pes), 0, 1, number // params.pes, number % params.pes, {})
-    falling = np.argsort(-nonzeros, kind="stable")
-    best: tuple[int, RowAssignment] | None = None
-    for split_rows, split in _options(rows, params):
-        assignment, busiest = _balance(nonzeros, falling, split_rows, split, params)
-        # Half of the columns are active in a typical layer; write-back takes a cycle an accumulator and group.
-        cost = busiest // 2 + assignment.slots * params.group
-        if best is None or cost < best[0]:
-            best = cost, assignment
-    assert best is not None
-    return best[1]
-
-
-def _options(rows: int, params: Params) -> list[tuple[int, int]]:
-    """(rows to split, over how many PEs): none, those that do not fill a slot of all PEs, or a slot more."""
-    options = [(0, 1)]
-    left = rows % params.pes
-    for split_rows in (left, left + params.pes):
-        if not 0 < split_rows <= rows:
+    pe, slot = np.zeros(len(work), np.int64), np.zeros(len(work), np.int64)
+    parts: dict[int, Parts] = {}
+    busiest = 0
+    mean = -(-int(work.sum()) // params.pes)
+    by_group = np.argsort(group, kind="stable")
+    ends = np.searchsorted(group[by_group], np.arange(params.groups + 1))
+    for number in range(params.groups):
+        rows = by_group[ends[number] : ends[number + 1]]
+        if not len(rows):
             continue
-        split = 2
-        while split <= params.max_split:
-            slots = rows // params.pes - split_rows // params.pes + -(-split_rows * split // params.pes)
-            if slots <= params.rows:
-                options.append((split_rows, split))
-            split *= 2
-    return options
+        if not options.balanced:
+            pe[rows], slot[rows] = np.arange(len(rows)) % params.group, np.arange(len(rows)) // params.group
+            busiest = max(busiest, int(np.bincount(pe[rows], weights=work[rows]).max()))
+            continue
+        best = _balance(work, rows, output, 0, params.group, options, most)
+        assert best is not None
+        # Only what makes a group slower than all PEs would be on average is worth another word of write-back.
+        if best.busiest > mean and options.fragments > 1:
+            left = len(rows) % params.group
+            for poured in (left, left + params.group, 2 * params.group):
+                tried = _balance(work, rows, output, poured, params.group, options, most) if poured else None
+                if tried is not None and tried.cost(hidden) < best.cost(hidden):
+                    best = tried
+        pe[rows], slot[rows] = best.pe, best.slot
+        parts.update({int(rows[n]): found for n, found in best.parts.items()})
+        busiest = max(busiest, best.busiest)
+    return Assignment(pe, slot, parts, busiest)
 
 
-def _balance(nonzeros: Int, falling: Int, split_rows: int, split: int, params: Params) -> tuple[RowAssignment, int]:
-    """An assignment, and the entries of its busiest PE."""
-    pes = params.pes
-    heavy, others = falling[:split_rows], falling[split_rows:]
-    whole = -(-len(others) // pes)
-    fragment_slots = -(-split_rows * split // pes)
-    pe, slot = np.zeros(len(nonzeros), np.int64), np.zeros(len(nonzeros), np.int64)
-    work = np.zeros(pes, np.int64)
-    pe[others] = _least_first(nonzeros[others], work, whole)
-    np.add.at(work, pe[others], nonzeros[others])
-    _number(np.sort(others), pe, slot, 0)
-    fragments = {}
-    if split_rows:
-        runs = work.reshape(-1, split)
-        run_of = _least_first(nonzeros[heavy], runs.sum(axis=1), fragment_slots)
-        pe[heavy] = run_of * split
-        _number(np.sort(heavy), pe, slot, whole)
-        for run, so_far in enumerate(runs):
-            mine = np.sort(heavy[run_of == run])
-            ends = np.cumsum(nonzeros[mine])
-            offsets, loads = _interleave(so_far, int(ends[-1]) if len(ends) else 0)
-            so_far += loads
-            fragments.update({
-                int(row): offsets[begin:end]
-                for row, (begin, end) in zip(mine, pairwise([0, *ends.tolist()]), strict=True)
-            })  # fmt: skip
-    return RowAssignment(whole + fragment_slots, fragment_slots, split, slot, pe, fragments), int(work.max())
+@dataclass(frozen=True, eq=False)
+class _Balanced(Assignment):
+    words: int
+
+    def cost(self, hidden: bool) -> int:
+        # Half of the activations are zero in a typical layer; write-back takes a cycle a word.
+        scan = self.busiest // 2
+        return max(scan, self.words) * 8 + min(scan, self.words) if hidden else (scan + self.words) * 8
 
 
-def _least_first(weights: Int, work: Int, capacity: int) -> Int:
-    """Bin of each item: one after the other, into the bin with the least work that has room (ties: the lowest)."""
-    heap = [(load, number) for number, load in enumerate(work.tolist())]
-    heapq.heapify(heap)
-    room = [capacity] * len(heap)
-    bins = []
-    for weight in weights.tolist():
-        load, number = heapq.heappop(heap)
-        bins.append(number)
-        room[number] -= 1
-        if room[number]:
-            heapq.heappush(heap, (load + weight, number))
-    return np.array(bins, np.int64)
+def _balance(work: Int, rows: Int, output: Int, poured: int, pes: int, options: Options, most: int) -> _Balanced | None:
+    """The rows of one group, `poured` of them poured; None if that is not possible."""
+    mine = work[rows]
+    falling = np.argsort(-mine, kind="stable")
+    heavy: list[int] = []
+    if poured:
+        taken: set[int] = set()
+        for n in falling.tolist():
+            if int(output[rows[n]]) not in taken and mine[n] > 1:
+                taken.add(int(output[rows[n]]))
+                heavy.append(n)
+            if len(heavy) == poured:
+                break
+        if not heavy:
+            return None
+    of = np.full(len(rows), -1)
+    loads, counts = _least_first(mine, [n for n in falling.tolist() if n not in set(heavy)], of, pes, most)
+    pieces: dict[int, list[tuple[int, int]]] = {}  # row → (PE, entries) of its parts
+    if heavy:
+        _pour([(n, int(mine[n])) for n in heavy], loads, pieces, options.fragments)
+        for n in heavy:
+            of[n] = pieces[n][0][0]
+            for pe, _ in pieces[n]:
+                counts[pe] += 1
+        if max(counts) > most:
+            return None
+    slot, parts = _number(len(rows), of, pieces, pes)
+    return _Balanced(of, slot, parts, max(loads), len(rows) + sum(len(n.pe) - 1 for n in parts.values()))
 
 
-def _number(rows: Int, pe: Int, slot: Int, first: int) -> None:
-    """Slots of `rows` (ascending) from `first` on, PE by PE, so that neighbours share activation lines."""
-    by_pe = rows[np.argsort(pe[rows], kind="stable")]
-    begins = np.searchsorted(pe[by_pe], pe[by_pe])
-    slot[by_pe] = first + np.arange(len(by_pe)) - begins
+def _least_first(work: Int, items: list[int], of: Int, pes: int, most: int) -> tuple[list[int], list[int]]:
+    """Items in turn to the PE with the least work that has room, into `of`; loads and rows of each PE."""
+    heap = [(0, 0, pe) for pe in range(pes)]
+    loads, counts = [0] * pes, [0] * pes
+    amounts = work.tolist()
+    for item in items:
+        load, count, pe = heapq.heappop(heap)
+        of[item] = pe
+        loads[pe], counts[pe] = load + amounts[item], count + 1
+        if count + 1 < most:
+            heapq.heappush(heap, (loads[pe], count + 1, pe))
+    return loads, counts
 
 
-def _interleave(work: Int, count: int) -> tuple[NDArray[np.uint8], Int]:
-    """Share out `count` entries over PEs with `work` each: (PE of every entry in turn, entries of each PE).
+def _pour(
+    rows: list[tuple[int, int]], loads: list[int], pieces: dict[int, list[tuple[int, int]]], fragments: int
+) -> None:
+    """Fill PEs up to a common level with the entries of `rows`, the least busy PE first; `loads` grow."""
+    total = sum(amount for _, amount in rows)
+    level, below = _level(sorted(loads), total)
+    # The first `below` PEs take one entry more than the level's floor.
+    order = sorted(range(len(loads)), key=lambda pe: (loads[pe], pe))
+    room = {pe: max(0, level - loads[pe]) for pe in order}
+    for pe in [pe for pe in order if loads[pe] <= level][:below]:
+        room[pe] += 1
+    queue = [pe for pe in order if room[pe]]
+    at = 0
+    for row, amount in rows:
+        found = pieces.setdefault(row, [])
+        while amount:
+            take = min(amount, room[queue[at]]) if len(found) < fragments - 1 and at < len(queue) - 1 else amount
+            found.append((queue[at], take))
+            loads[queue[at]] += take
+            room[queue[at]] = max(0, room[queue[at]] - take)
+            amount -= take
+            if not room[queue[at]] and at < len(queue) - 1:
+                at += 1
 
-    The PEs end as equal as can be, and each gets its share evenly over the sequence.
-    """
-    ascending = np.argsort(work, kind="stable")
-    sorted_work = work[ascending]
-    # Fill up to a common level: the PEs below it, taken from the least busy on.
-    missing = np.arange(len(work)) * sorted_work - np.concatenate([[0], np.cumsum(sorted_work)[:-1]])
-    below = int((missing <= count).sum())
-    level, left = divmod(count + int(sorted_work[:below].sum()), below)
-    loads = np.zeros(len(work), np.int64)
-    loads[ascending[:below]] = level + (np.arange(below) < left) - sorted_work[:below]
-    # The j-th of n entries belongs (j + 1/2) / n into the sequence.
-    keys = np.concatenate([((2 * np.arange(n) + 1) << 30) // max(1, n) for n in loads.tolist()])
-    owners = np.repeat(np.arange(len(work), dtype=np.uint8), loads)
-    return owners[np.argsort(keys, kind="stable")], loads
+
+def _level(ascending: list[int], total: int) -> tuple[int, int]:
+    """The level to which `total` entries fill up bins, and how many of these get one more."""
+    filled = 0
+    for count, load in enumerate(ascending, 1):
+        filled += load
+        following = ascending[count] if count < len(ascending) else None
+        if following is None or following * count - filled >= total:
+            return divmod(total + filled, count)
+    raise AssertionError
+
+
+def _number(rows: int, of: Int, pieces: dict[int, list[tuple[int, int]]], pes: int) -> tuple[Int, dict[int, Parts]]:
+    """Slots: in each PE rows ascend, so that rows of one pixel stand together and gaps are short."""
+    items = [(int(of[n]), n, 0) for n in range(rows) if n not in pieces]
+    items += [(pe, n, k) for n, found in pieces.items() for k, (pe, _) in enumerate(found)]
+    items.sort()
+    pe = np.array([item[0] for item in items])
+    within = np.arange(len(items)) - np.searchsorted(pe, pe)
+    slot = np.zeros(rows, np.int64)
+    slots: dict[tuple[int, int], int] = {}
+    for (_, n, k), number in zip(items, within.tolist(), strict=True):
+        if n in pieces:
+            slots[n, k] = number
+        if k == 0:
+            slot[n] = number
+    parts = {
+        n: Parts(
+            tuple(p for p, _ in found),
+            tuple(slots[n, k] for k in range(len(found))),
+            tuple(share for _, share in found),
+        )
+        for n, found in pieces.items()
+        if len(found) > 1
+    }
+    return slot, parts

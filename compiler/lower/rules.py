@@ -20,7 +20,7 @@ from compiler.graph.integer import HIGH, LOW, MAX_SHIFT
 from compiler.graph.ir import Node
 from compiler.graph.operators import OPERATORS
 from compiler.lower.formats import exponent_of, peak_of, to_raw, write_back
-from compiler.lower.products import conv, linear
+from compiler.lower.products import products
 from compiler.lower.tables import best_table, look_up
 from compiler.lower.value import Context, Made, Value
 from compiler.lower.weights import Attempt, Target, finest, fixed_bias, settle
@@ -266,6 +266,7 @@ def rescale(name: str, read: str, x: Value, exponent: int) -> tuple[Node, Value]
 
 
 RULES: Mapping[str, Rule] = {
+    "Accumulate": products,
     "Activation": _activation,
     "Add": _add,
     "Affine": _affine,
@@ -273,10 +274,10 @@ RULES: Mapping[str, Rule] = {
     "Clamp": _clamp,
     "Concat": _moved,
     "Constant": _constant,
-    "Conv": conv,
+    "Conv": products,
     "FakeQuantize": _fake_quantize,
     "Gather": _gather,
-    "Linear": linear,
+    "Linear": products,
     "MaxPool": _max_pool,
     "Multiply": _multiply,
     "Output": _moved,

@@ -1,47 +1,118 @@
-"""The refill stream: the tiles of layers that do not fit the memories, as the port of the array takes them.
+"""Weights that are streamed: ranges of a layer's vectors, and the refill stream as the port of the array takes it.
 
-Per tile and PE one packet of weight words and one of pointer blocks: a header (`hw.layouts.refill_header`), then the
-words, one a beat, in its low bits. The last packet of a tile is marked.
+The weight and the pointer memory hold, from the bottom up, what stays, and two buffers for ranges: while one is worked
+on, the other is filled. For each range and PE the stream has one packet of weight words and one of pointer blocks: a
+header (`hw.layouts.refill_header`), then the words, one a beat, in its low bits. The last packet of a range is marked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.lower.encode import EncodedLayer
-from compiler.lower.tiles import Plan, Tile
+from compiler.errors import ImageError
+from compiler.lower.encode import EncodedSegment
+from compiler.lower.layout import Placement
+from compiler.lower.program import Segment
 from compiler.lower.words import pack_words
 from hw.layouts import REFILL_BITS, Memory, pointer_block, refill_header, weight_word
 from hw.params import LANES, Params
 
-__all__ = ["BEAT_BYTES", "pack_stream"]
+__all__ = ["BEAT_BYTES", "Buffers", "Range", "cut_ranges", "largest_vector", "pack_ranges"]
 
 BEAT_BYTES = REFILL_BITS // 8
+_MOST_VECTORS = (1 << 16) - 1
 
 Beats = NDArray[np.uint8]
+Int = NDArray[np.int64]
 
 
-def pack_stream(encoded: Sequence[EncodedLayer], plan: Plan, params: Params) -> Beats:
-    """uint8 (beats, 16): what the array takes for one vector, in order; empty if nothing is streamed."""
+@dataclass(frozen=True)
+class Buffers:
+    """Where the buffers begin, and how large each of the two is, in words of either memory."""
+
+    words: int
+    blocks: int
+    buffer_words: int
+    buffer_blocks: int
+
+
+@dataclass(frozen=True, eq=False)
+class Range:
+    """Vectors of one segment that are streamed together.
+
+    Attributes
+    ----------
+    segment : its entries. number : of the segment in its layer.
+    source : first vector, from the map's first one. first : the same among the vectors of the window. count : vectors.
+    """
+
+    segment: EncodedSegment
+    number: int
+    source: int
+    first: int
+    count: int
+
+
+def largest_vector(segment: EncodedSegment) -> int:
+    """Entries of the vector with the most, in the PE that has them."""
+    return int(segment.counts.reshape(len(segment.counts), -1, LANES).sum(axis=2).max(initial=0))
+
+
+def cut_ranges(
+    segment: Segment, form: EncodedSegment, number: int, placement: Placement, buffers: Buffers, params: Params
+) -> list[Range]:
+    """The ranges of a segment of a layer of one tile, each as long as a buffer and the memory's layout allow."""
+    runs: list[list[int]] = []  # first vector in the map, first in the window, count
+    seen, vectors = form.window, placement.vectors
+    for position in range(seen.positions):
+        i, j = divmod(position, seen.wx)
+        y, x = segment.origin[0] + i * seen.dy, segment.origin[1] + j * seen.dx
+        if not (0 <= y < placement.form.height and 0 <= x < placement.form.width):
+            continue  # zeros add nothing
+        at = y * placement.row_lines * params.groups + x * placement.pitch
+        if runs and runs[-1][0] + runs[-1][2] == at and runs[-1][1] + runs[-1][2] == position * vectors:
+            runs[-1][2] += vectors
+        else:
+            runs.append([at, position * vectors, vectors])
+    loads = form.counts.reshape(params.pes, -1, LANES).sum(axis=2)
+    ends = np.concatenate([np.zeros((params.pes, 1), np.int64), np.cumsum(loads, axis=1)], axis=1)
+    ranges = []
+    for at, first, count in runs:
+        done = 0
+        while done < count:
+            begin = first + done
+            most = min(count - done, buffers.buffer_blocks, _MOST_VECTORS)
+            sums = (ends[:, begin + 1 : begin + most + 1] - ends[:, begin : begin + 1]).max(axis=0)
+            fits = int(np.searchsorted(sums, buffers.buffer_words * LANES, side="right"))
+            if not fits:
+                raise ImageError(
+                    f"the network does not fit, even streamed: a vector needs {-(-int(sums[0]) // LANES)} words of a "
+                    f"buffer, there are {buffers.buffer_words}: raise weight_words"
+                )
+            ranges.append(Range(form, number, at + done, begin, fits))
+            done += fits
+    return ranges
+
+
+def pack_ranges(ranges: Sequence[Range], buffers: Buffers, params: Params) -> Beats:
+    """uint8 (beats, 16): what the array takes for one sample, buffers in turn; empty if nothing is streamed."""
     beats = [np.zeros((0, BEAT_BYTES), np.uint8)]
-    for tile in plan.tiles:
-        if tile.refill:
-            beats += _tile(encoded[tile.layer], tile, plan, params)
+    for number, each in enumerate(ranges):
+        beats += _range(each, number % 2, buffers, params)
     return np.concatenate(beats)
 
 
-def _tile(layer: EncodedLayer, tile: Tile, plan: Plan, params: Params) -> list[Beats]:
-    block = layer.blocks[tile.block]
-    per_block = 2 if layer.fold else 1  # activation vectors that a pointer block describes
-    first = tile.first // per_block * LANES
-    counts = block.counts[:, first : first + params.column_blocks(tile.act_vectors, layer.fold) * LANES]
-    word_base = plan.words + tile.buffer * plan.buffer_words
-    block_base = plan.blocks + tile.buffer * plan.buffer_blocks
-    of_pe = block.counts.sum(axis=1)
-    begins = np.cumsum(of_pe) - of_pe + block.counts[:, :first].sum(axis=1)
+def _range(each: Range, buffer: int, buffers: Buffers, params: Params) -> list[Beats]:
+    form = each.segment
+    counts = form.counts[:, each.first * LANES : (each.first + each.count) * LANES]
+    word_base = buffers.words + buffer * buffers.buffer_words
+    block_base = buffers.blocks + buffer * buffers.buffer_blocks
+    of_pe = form.counts.sum(axis=1)
+    begins = np.cumsum(of_pe) - of_pe + form.counts[:, : each.first * LANES].sum(axis=1)
     sums = counts.reshape(params.pes, -1, LANES).sum(axis=2)
     lengths = {f"lengths.{lane}": counts[:, lane::LANES] for lane in range(LANES)}
     bases = word_base * LANES + np.cumsum(sums, axis=1) - sums
@@ -49,11 +120,11 @@ def _tile(layer: EncodedLayer, tile: Tile, plan: Plan, params: Params) -> list[B
     beats = []
     for pe in range(params.pes):
         here = slice(int(begins[pe]), int(begins[pe] + sums[pe].sum()))
-        words = _words(block.codes[here], block.indices[here], params)
+        words = _words(form.codes[here], form.indices[here], params)
         last = pe == params.pes - 1
         if len(words):
-            beats += _packet(Memory.WEIGHTS, pe, word_base, words, tile.buffer, False, params)
-        beats += _packet(Memory.POINTERS, pe, block_base, pointers[pe], tile.buffer, last, params)
+            beats += _packet(Memory.WEIGHTS, pe, word_base, words, buffer, False, params)
+        beats += _packet(Memory.POINTERS, pe, block_base, pointers[pe], buffer, last, params)
     return beats
 
 

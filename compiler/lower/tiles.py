@@ -1,161 +1,197 @@
-"""What stays in the array's memories, and how the rest is cut into tiles that are streamed in.
-
-A tile is a range of columns of one block of rows. Blocks that stay are one tile each. The weight and the pointer memory
-hold, from the bottom up, what stays, and two buffers for tiles: while one is worked on, the other is filled.
-"""
+"""How large the tiles of each layer are, and which layers are streamed, so that all of them fit the memories."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compiler.errors import ImageError
-from compiler.lower.encode import Block, EncodedLayer
-from hw.params import LANES, Params, ParamsError
+from compiler.lower.layout import Tiling, tiling, window
+from compiler.lower.program import MapForm, Program, ProgramLayer
+from compiler.options import Options
+from hw.params import LANES, SEGMENTS, Params, ParamsError
 
-__all__ = ["Plan", "Tile", "advice", "plan_tiles"]
+__all__ = ["Choice", "Plan", "advice", "choose_tile", "plan_tiles", "tile_choices"]
 
-Int = NDArray[np.int64]
+DENSITY = 0.5
+"""Share of activations that are not zero, where nothing is known."""
+
+OVERHEAD = 16
+"""Cycles of a tile in which its first vectors are on their way and nothing is multiplied yet."""
+
+PADDING = 1.1
+"""Stored entries for each weight that is not zero, where nothing is known."""
+
+MEMORIES = ("weight_words", "pointer_blocks", "output_words")
+"""What tiles take of; names of `Params`."""
 
 
 @dataclass(frozen=True)
-class Tile:
-    """Some columns of a block, from activation vector `first` on; `refill`: streamed, into `buffer`."""
+class Choice:
+    """A way to tile a layer, its estimated cycles for one sample, and what it takes of each of `MEMORIES`."""
 
-    layer: int
-    block: int
-    first: int
-    act_vectors: int
-    refill: bool
-    buffer: int
-    keep: bool
+    cut: Tiling
+    cycles: float
+    needs: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Tiles in the order in which they are computed, and where the buffers are.
+    """A tiling for each layer, and the layers whose weights are streamed."""
 
-    words, blocks : words of weight memory and of pointer memory below the buffers.
-    buffer_words, buffer_blocks : size of each of the two buffers (0: there are none).
-    """
-
-    tiles: tuple[Tile, ...]
-    words: int
-    blocks: int
-    buffer_words: int
-    buffer_blocks: int
+    cuts: tuple[Tiling, ...]
+    streamed: frozenset[int]
 
 
-def plan_tiles(encoded: Sequence[EncodedLayer], params: Params) -> Plan:
-    """Keep as many blocks as possible in the memories, the smallest first, and tile the others.
-
-    Raises
-    ------
-    ImageError
-        The columns of one line of activations do not fit a buffer, or there is no refill port; the message says which
-        memory is too small, what is needed, what there is and the parameter to raise.
-    """
-    blocks = [(n, b, block, layer.fold) for n, layer in enumerate(encoded) for b, block in enumerate(layer.blocks)]
-    sizes = [block.counts.sum(axis=1) for _, _, block, _ in blocks]
-    pointer_blocks = [block.counts.shape[1] // LANES for _, _, block, _ in blocks]
-    stay = [True] * len(blocks)
-    # From all of them, send away the largest until the rest fits.
-    largest = sorted(range(len(blocks)), key=lambda n: int(sizes[n].max()), reverse=True)
-    words, used_blocks = _used(sizes, pointer_blocks, stay)
-    granules: tuple[int, int] = (0, 0)
-    for n in largest:
-        if words + 2 * granules[0] <= params.weight_words and used_blocks + 2 * granules[1] <= params.pointer_blocks:
-            break
-        stay[n] = False
-        words, used_blocks = _used(sizes, pointer_blocks, stay)
-        granule = _granule(blocks[n][2], blocks[n][3], params)
-        granules = max(granules[0], granule[0]), max(granules[1], granule[1])
-    buffer_words = (params.weight_words - words) // 2 if not all(stay) else 0
-    buffer_blocks = (params.pointer_blocks - used_blocks) // 2 if not all(stay) else 0
-    if not all(stay):
-        _check_refill(params, sizes, pointer_blocks, granules, buffer_words, buffer_blocks)
-    tiles: list[Tile] = []
-    streamed = 0
-    for (layer, number, block, fold), stays in zip(blocks, stay, strict=True):
-        act_vectors = params.act_vectors(encoded[layer].columns)
-        cuts = [(0, act_vectors)] if stays else _cut(block, fold, act_vectors, params, buffer_words, buffer_blocks)
-        for first, count in cuts:
-            keep = first + count < act_vectors
-            tiles.append(Tile(layer, number, first, count, not stays, streamed % 2 if not stays else 0, keep))
-            streamed += not stays
-    return Plan(tuple(tiles), words, used_blocks, buffer_words, buffer_blocks)
+def tile_choices(layer: ProgramLayer, forms: Sequence[MapForm], params: Params, options: Options) -> list[Choice]:
+    """The legal tilings of a layer, the fastest first."""
+    form = forms[layer.result]
+    found = {}
+    for fy in _sizes(form.height, 1):
+        for fx in _sizes(form.width, params.groups):
+            cut = tiling(form, layer, fy, fx, params, options)
+            choice = _estimate(layer, forms, cut, params, options)
+            if choice is not None:
+                found[fy, fx] = choice
+    return sorted(found.values(), key=lambda choice: (choice.cycles, choice.cut.fy * choice.cut.fx))
 
 
-def _used(sizes: list[Int], pointer_blocks: list[int], stay: list[bool]) -> tuple[int, int]:
-    """Words of weight memory (an image has at least one) and of pointer memory that the blocks which stay take."""
-    kept = [size for size, stays in zip(sizes, stay, strict=True) if stays]
-    entries = int(np.sum(kept, axis=0).max()) if kept else 0
-    return max(1, -(-entries // LANES)), sum(n for n, stays in zip(pointer_blocks, stay, strict=True) if stays)
+def choose_tile(choices: Sequence[Choice], limits: Mapping[str, float]) -> Choice | None:
+    """The fastest of the choices that takes no more than the limits; None if there is none."""
+    fitting = (choice for choice in choices if all(choice.needs[name] <= limits[name] for name in limits))
+    return next(fitting, None)
 
 
-def _step(fold: bool, params: Params) -> int:
-    """Activation vectors after which a tile may begin: a line of activations, and a whole pointer block."""
-    return max(params.groups, 2 if fold else 1)
+def _sizes(size: int, groups: int) -> list[int]:
+    """Tile sizes worth trying: the least for each number of tiles, and those that make whole lines."""
+    each = {-(-size // count) for count in range(1, size + 1)}
+    whole = {-(-n // step) * step for n in each for step in (groups, groups // 2, groups // 4) if step > 1}
+    return sorted(each | {n for n in whole if n < 2 * size})
 
 
-def _loads(block: Block, fold: bool, params: Params) -> tuple[Int, int]:
-    """(granules, pes) entries of the smallest ranges of columns, and the pointer blocks of each."""
-    blocks = _step(fold, params) // (2 if fold else 1)
-    by_block = block.counts.reshape(params.pes, -1, LANES).sum(axis=2)
-    padded = np.pad(by_block, ((0, 0), (0, -by_block.shape[1] % blocks)))
-    return padded.reshape(params.pes, -1, blocks).sum(axis=2).T, blocks
-
-
-def _granule(block: Block, fold: bool, params: Params) -> tuple[int, int]:
-    loads, blocks = _loads(block, fold, params)
-    return -(-int(loads.max()) // LANES), blocks
-
-
-def _cut(
-    block: Block, fold: bool, act_vectors: int, params: Params, buffer_words: int, buffer_blocks: int
-) -> list[tuple[int, int]]:
-    """Ranges of activation vectors, each as long as a buffer allows."""
-    loads, blocks = _loads(block, fold, params)
-    step = _step(fold, params)
-    ends = np.concatenate([np.zeros((1, params.pes), np.int64), np.cumsum(loads, axis=0)])
-    cuts, first = [], 0
-    while first < len(loads):
-        most = min(len(loads) - first, buffer_blocks // blocks)
-        fits = (ends[first + 1 : first + most + 1] - ends[first]).max(axis=1) <= buffer_words * LANES
-        count = int(fits.sum())
-        cuts.append((first * step, min(count * step, act_vectors - first * step)))
-        first += count
-    return cuts
-
-
-def _check_refill(
-    params: Params, sizes: list[Int], pointer_blocks: list[int], granules: tuple[int, int], words: int, blocks: int
-) -> None:
-    everything = -(-int(np.sum(sizes, axis=0).max()) // LANES), sum(pointer_blocks)
-    needs = [
-        ("weight memory", "weight_words", everything[0], params.weight_words, granules[0], words),
-        ("pointer memory", "pointer_blocks", everything[1], params.pointer_blocks, granules[1], blocks),
-    ]
-    if not params.refill:
-        small = [
-            f"{memory} needs {needed}, the array has {available} ({advice(params, name, needed)})"
-            for memory, name, needed, available, _, _ in needs
-            if needed > available
-        ]
-        raise ImageError(
-            "the network does not fit: " + "; ".join(small) + "; or --set refill=true, to stream it through tiles"
+def _estimate(
+    layer: ProgramLayer, forms: Sequence[MapForm], cut: Tiling, params: Params, options: Options
+) -> Choice | None:
+    """None if the array cannot compute it so."""
+    form, area = forms[layer.result], math.prod(layer.pool)
+    if cut.tiles > 1 and len(layer.segments) > SEGMENTS:
+        return None
+    lanes = min(LANES, -(-form.channels // cut.vectors))
+    # Vectors of each group in a row of a tile; a layer in several blocks has them all evenly.
+    at = (np.arange(cut.fx)[:, np.newaxis] * cut.pitch + np.arange(cut.vectors)).reshape(-1)
+    by_group = np.bincount(at % params.groups, minlength=params.groups)
+    rows = int(by_group.max()) * lanes * cut.fy * area
+    busy = float(by_group.max() * params.groups / by_group.sum())
+    most = min(params.rows, 1 << params.index_bits) if layer.maximum else params.rows
+    blocks = len(cut.blocks)
+    if -(-rows // blocks // params.group) > most:
+        return None
+    used_lines = len(np.unique(at // params.groups))
+    lines = cut.fx * cut.pitch // params.groups
+    # A group with less to do than another lets it wait; one word of a group is kept for that.
+    words = cut.fy * (used_lines * lanes * area + lines - used_lines) + (params.group if options.balanced else 0)
+    scan = pointers = 0.0
+    for segment in layer.segments:
+        seen = window(segment, layer, cut)
+        source = forms[segment.source]
+        vectors = params.act_vectors(source.channels)
+        if seen.dy > 255 or seen.dx > 255 or max(seen.wy, seen.wx, seen.step_y, seen.step_x) >= 1 << 16:
+            return None
+        sides = (
+            _inside(seen.wy, seen.dy, seen.step_y, segment.origin[0], cut.tiles_y, source.height),
+            _inside(seen.wx, seen.dx, seen.step_x, segment.origin[1], cut.tiles_x, source.width),
         )
-    small = [
-        f"{memory}: the columns of one line of activations need {granule} words of a buffer, there are {size} "
-        f"({advice(params, name, available + 2 * (granule - size))})"
-        for memory, name, _, available, granule, size in needs
-        if granule > size
-    ]
-    if small:
-        raise ImageError("the network does not fit, even in tiles: " + "; ".join(small))
+        inside = math.prod(sides)
+        scan += (inside * vectors + (seen.positions * cut.tiles - inside)) * blocks
+        pointers += seen.positions * vectors * blocks
+    nonzeros = int(layer.work.sum()) * area
+    entries = nonzeros * form.height * form.width / params.pes * busy * (1 if layer.maximum else DENSITY)
+    if cut.tiles == 1:
+        cycles = max(scan, entries) + words
+    else:
+        cycles = max(scan, entries, words * cut.tiles)
+    cycles += (OVERHEAD + len(layer.segments)) * cut.tiles * blocks
+    stored = nonzeros * cut.fy * cut.fx / params.pes * busy * PADDING
+    needs = {"weight_words": stored / LANES, "pointer_blocks": pointers, "output_words": float(words)}
+    return Choice(cut, cycles, needs)
+
+
+def _inside(count: int, distance: int, step: int, origin: int, tiles: int, size: int) -> int:
+    """Positions of all tiles along one axis that lie in the map."""
+    at = origin + np.arange(tiles)[:, np.newaxis] * step + np.arange(count) * distance
+    return int(((at >= 0) & (at < size)).sum())
+
+
+def plan_tiles(program: Program, params: Params, options: Options, scale: float = 1.0) -> Plan:
+    """Tiles for all layers.
+
+    Each layer gets the fastest tiles; while the memories are too small for all of them, the change that costs the
+    fewest cycles for what it frees is made. Where not even the smallest tiles fit, layers of one tile are streamed, the
+    largest first.
+
+    Parameters
+    ----------
+    scale : share of the memories to be used: estimates may be too low.
+    """
+    choices = [tile_choices(layer, program.maps, params, options) for layer in program.layers]
+    for layer, found in zip(program.layers, choices, strict=True):
+        if not found:
+            raise _impossible(layer, params)
+    limits = {name: getattr(params, name) * scale for name in MEMORIES}
+    streamed = _streamed(choices, limits, params)
+    if streamed:  # half of the memories for two buffers
+        limits = {name: limit / 2 if name != "output_words" else limit for name, limit in limits.items()}
+    at = [0] * len(choices)
+    while True:
+        used = {name: sum(_needs(choices[n][k], n in streamed)[name] for n, k in enumerate(at)) for name in MEMORIES}
+        over = [name for name in MEMORIES if used[name] > limits[name]]
+        if not over:
+            break
+        name = max(over, key=lambda memory: used[memory] / limits[memory])
+        best: tuple[float, int, int] | None = None
+        for n, found in enumerate(choices):
+            if n in streamed and name != "output_words":
+                continue
+            now = found[at[n]]
+            for k, other in enumerate(found):
+                freed = now.needs[name] - other.needs[name]
+                if freed > 0:
+                    price = (other.cycles - now.cycles) / freed
+                    best = min(best, (price, n, k)) if best is not None else (price, n, k)
+        if best is None:
+            break  # what is really needed is known once the layers are encoded
+        at[best[1]] = best[2]
+    return Plan(tuple(found[k].cut for found, k in zip(choices, at, strict=True)), streamed)
+
+
+def _needs(choice: Choice, streamed: bool) -> Mapping[str, float]:
+    return {"weight_words": 0.0, "pointer_blocks": 0.0, "output_words": choice.needs["output_words"]} if streamed \
+        else choice.needs  # fmt: skip
+
+
+def _streamed(choices: Sequence[Sequence[Choice]], limits: Mapping[str, float], params: Params) -> frozenset[int]:
+    """Layers to stream so that the rest fits, in the smallest tiles that there are."""
+    streamed: set[int] = set()
+    for name in ("weight_words", "pointer_blocks"):
+        least = [min(choice.needs[name] for choice in found) for found in choices]
+        one_tile = [n for n, found in enumerate(choices) if any(choice.cut.tiles == 1 for choice in found)]
+        for n in sorted(one_tile, key=lambda n: -least[n]):
+            left = sum(size for k, size in enumerate(least) if k not in streamed)
+            if left <= limits[name] / (2 if streamed else 1) or not params.refill:
+                break
+            streamed.add(n)
+    return frozenset(streamed)
+
+
+def _impossible(layer: ProgramLayer, params: Params) -> ImageError:
+    area = math.prod(layer.pool)
+    return ImageError(
+        f"{layer.name}: a tile of one pixel ({len(layer.bias)} channels, {area} pixels each, {len(layer.segments)} "
+        f"segments) does not fit an array of {params.pes} PEs with {params.rows} accumulators: split the layer"
+    )
 
 
 def advice(params: Params, name: str, needed: int) -> str:

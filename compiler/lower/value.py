@@ -65,6 +65,7 @@ class Made:
     clustered : weights had more distinct values than the codebook.
     per_channel : output channels have scales of their own.
     clipped : numbers of the calibration data that saturated.
+    asked : the exponents that it would rather read at, in which case it is made again from such values; or nothing.
     """
 
     node: Node | None
@@ -74,6 +75,7 @@ class Made:
     clustered: bool = False
     per_channel: bool = False
     clipped: int = 0
+    asked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,14 @@ class Context:
 
     Attributes
     ----------
-    params : the array; code_bits, acc_bits, and what decides on column pairs.
+    params : the array; code_bits and acc_bits.
     percentile : share of calibration values, in percent of magnitudes, that must not saturate.
     per_channel : whether channels of convolutions have scales of their own; "auto": where it helps.
-    shared : shared weights by node, kept between runs; more than one where a choice is still to be made.
+    shared : shared weights of all segments by node, kept between runs; more than one way where a choice is still to
+        be made.
     """
 
     params: Params
     percentile: float
     per_channel: PerChannel
-    shared: dict[Node, list[Shared]] = field(default_factory=dict)
+    shared: dict[Node, list[tuple[Shared, ...]]] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from compiler.graph.integer import HIGH, LOW, MAX_SHIFT
 from compiler.lower.formats import exponent_of, extremes, least_shift
 from compiler.lower.share import share
 
-__all__ = ["Attempt", "Settled", "Shared", "Target", "finest", "fixed_bias", "settle", "share_weights"]
+__all__ = ["Attempt", "Settled", "Shared", "Target", "finest", "fixed_bias", "one_each", "settle", "share_weights"]
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
@@ -63,9 +63,9 @@ class Shared:
         indices = flat - np.repeat(np.arange(len(self.codes)) * self.codes.shape[1], counts)
         return scipy.sparse.csr_array((self.codes.reshape(-1)[flat], indices, indptr), shape=self.codes.shape)
 
-    def bound(self, codebook: Int, bias: Int) -> Int:
-        """The largest magnitude that the sum of each row can reach."""
-        found: Int = (self.histogram @ np.abs(codebook)) * _PEAK + np.abs(bias)
+    def bound(self, codebook: Int) -> Int:
+        """The largest magnitude that the products of each row can reach together."""
+        found: Int = (self.histogram @ np.abs(codebook)) * _PEAK
         return found
 
 
@@ -82,6 +82,14 @@ def share_weights(weight: NDArray[np.float32], code_bits: int, lift: Int | None 
     counts = np.repeat(np.arange(len(codes)), _row_counts(flat, codes.shape)) * len(centroids) + used
     histogram = np.bincount(counts, minlength=len(codes) * len(centroids)).astype(np.int64)
     return Shared(codes, centroids, histogram.reshape(len(codes), -1), rows, exact, flat)
+
+
+def one_each(rows: int, code_bits: int) -> Shared:
+    """Weights of a segment that adds one value to each row: one, on the diagonal. Code 1 is that weight."""
+    centroids, histogram = np.zeros(1 << code_bits), np.zeros((rows, 1 << code_bits), np.int64)
+    centroids[1], histogram[:, 1] = 1.0, 1
+    none = np.zeros(0, np.int64)
+    return Shared(np.zeros((rows, 0), np.uint8), centroids, histogram, np.zeros(rows, np.int64), True, none)
 
 
 def finest(centroids: Float, bias: Float, exponent: int) -> int:

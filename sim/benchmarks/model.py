@@ -9,37 +9,40 @@ from numpy.typing import NDArray
 
 from compiler.image.image import Image
 from sim import cycles
-from sim.decode import columns
-from sim.timing import active_columns, works
+from sim.decode import columns, decode
+from sim.golden_array import run_layers
+from sim.program import frames
+from sim.run import check_input
+from sim.timing import works
 
 __all__ = ["column_counts", "prepared"]
 
 
 def column_counts(image: Image) -> NDArray[np.int64]:
-    """(columns, pes) entries of each column of a network of one layer in each PE, padding entries included.
+    """(columns, pes) entries of each column of a network of one segment in each PE, padding entries included.
 
     The entries of a PE lie one behind the other, so sums of these counts are their places.
     """
     (only,) = columns(image)
-    return only.counts.astype(np.int64)
+    return only.counts.reshape(-1, image.params.pes).astype(np.int64)
 
 
 def prepared(image: Image, raw: NDArray[np.int16]) -> Callable[[], int]:
-    """A function that runs the cycle model, and nothing else, for a network of one layer.
+    """A function that runs the cycle model, and nothing else.
 
-    It returns the cycles of the batch without the exposed write-back. Column counts and active columns are worked out
+    It returns the cycles of the batch without the exposed write-back. Column counts and what is not zero are worked out
     here, once; the model's code is compiled by its first call.
 
     Parameters
     ----------
-    image : one layer, on chip.
-    raw : int16 (batch, inputs); the batch must fit on chip (one run).
+    image : of a network. raw : int16 (batch, ...), as `sim.run.run` takes it; the batch must fit on chip (one run).
     """
     program = works(image)
-    active = [active_columns(image, [vector]) for vector in raw]
+    memory = frames(image, check_input(image, raw)[0])
+    masks = [mask for ran in run_layers(decode(image), memory, image.params.acc_bits, masks=True) for mask in ran.masks]
 
     def run() -> int:
-        times = cycles.run(image.params, program, active)
-        return times[-1][-1].finished - times[0][0].accepted
+        times = cycles.run(image.params, program, masks)
+        return max(each.finished for each in times) - times[0].accepted
 
     return run

@@ -134,10 +134,10 @@ def _host(graph: Graph, steps: int = 1) -> int:
     types = integer_types(graph)
     total = 0
     for node in graph:
-        if node.op in ("Linear", "Conv"):
-            shape = types[node.output].shape
-            places = math.prod(shape[1:] if node.op == "Conv" else shape[:-1])
-            total += steps * places * int(np.count_nonzero(node.tensors["codes"]))
+        for name, codes in node.tensors.items():
+            if name.startswith("codes"):
+                places = math.prod(types[node.output].shape) // len(codes)
+                total += steps * places * int(np.count_nonzero(codes))
         if node.body is not None:
             total += _host(node.body, steps * types[node.inputs[0]].shape[0])
     return total

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,11 @@ from compiler.image.words import memory_words, readmemh
 from hw.accelerator import TOP_MODULE
 from hw.layouts import Error, Memory, fields, record
 from hw.params import LANES
-from sim.program import Chunk, chunks, layer_outputs, layer_records, record_numbers
+from sim.golden_array import Layer
+from sim.program import (
+    Chunk, WriteLog, chunks, cycle_limit, joined, layer_records, layer_values, layer_words, map_values, output_lines,
+    record_numbers, refill_stream,
+)  # fmt: skip
 from sim.rtl.build import Build, build, tool_environment
 from sim.rtl.waves import WAVES_LIMIT, Waves
 
@@ -37,16 +41,17 @@ class RtlError(ToolError):
 
 @dataclass(frozen=True)
 class RtlRun:
-    """Outputs and records of a batch.
+    """What a batch came to.
 
-    outputs : for each layer int16 (batch, outputs), neuron order.
-    records : for each vector and layer, the fields of the layer record.
+    values : every map that layers write, int16 (batch, H, W, C), by name; outputs as the host reads them from the
+        activation memory, others as they were written to it.
+    records : for each run and layer, the fields of the layer record.
     waves : VCD file, if asked for. waves_cut : it was longer than the limit, and holds the beginning.
     build : the simulator that was used.
     seconds : wall time between start and interrupt, without preload and read-back, over all chunks.
     """
 
-    outputs: list[NDArray[np.int16]]
+    values: dict[str, NDArray[np.int16]]
     records: list[list[dict[str, int]]]
     waves: Path | None
     build: Build
@@ -60,7 +65,9 @@ def scope(memory: Memory, unit: int) -> str:
         Memory.WEIGHTS: f"pe_{unit}.weight_read.memory.ram",
         Memory.POINTERS: f"pe_{unit}.pointer_read.memory.ram",
         Memory.CODEBOOK: f"pe_{unit}.weight_decode.memory.ram",
-        Memory.BIAS: f"writeback_{unit}.memory.ram",
+        Memory.OUTPUTS: f"writeback_{unit}.memory.ram",
+        Memory.DESCRIPTORS: "descriptors.ram",
+        Memory.ACTIVATIONS: f"acts_{unit}.ram",
     }
     return f"{TOP_MODULE}.core.{inside[memory]}"
 
@@ -73,7 +80,8 @@ def preload(image: Image, folder: Path) -> None:
         os.replace(folder / f"weights_{pe}.hex", folder / f"{scope(Memory.WEIGHTS, pe)}.hex")
         os.replace(folder / f"pointers_{pe}.hex", folder / f"{scope(Memory.POINTERS, pe)}.hex")
     for group in range(image.params.groups):
-        os.replace(folder / f"bias_{group}.hex", folder / f"{scope(Memory.BIAS, group)}.hex")
+        os.replace(folder / f"outputs_{group}.hex", folder / f"{scope(Memory.OUTPUTS, group)}.hex")
+    os.replace(folder / "descriptors_0.hex", folder / f"{scope(Memory.DESCRIPTORS, 0)}.hex")
 
 
 def simulate(
@@ -137,7 +145,8 @@ def simulate(
 
 def run_rtl(
     image: Image,
-    x: NDArray[np.int16],
+    inputs: Sequence[NDArray[np.int16]],
+    layers: Sequence[Layer],
     *,
     bus: bool = False,
     waves: Path | None = None,
@@ -153,8 +162,9 @@ def run_rtl(
 
     Parameters
     ----------
-    image : the network; its params decide which array is built.
-    x : int16 (batch, inputs), raw.
+    image : the memories; its params decide which array is built.
+    inputs : int16 (batch, H, W, C), raw, of each input of the image.
+    layers : the image, decoded.
     bus : load and read every memory through the AXI4-Lite port, as a real host would, instead of preloading.
     waves : write a VCD of the run here, of `waves_limit` bytes at most.
     built : a build to use instead of the one of `image.params` (mutated arrays).
@@ -162,46 +172,51 @@ def run_rtl(
     watchdog : cycles after which a run is given up; by default far beyond what any run of this size takes.
     pauses : share of cycles in which the refill stream has nothing to give, at random (and by `seed`).
     plusargs : more arguments of the simulator (switches of mutated arrays).
-    progress : called with (vectors done, vectors).
+    progress : called with (samples done, samples).
 
     Raises
     ------
     RtlError
         The array hangs, asserts or ends with an error status.
+    SimulationError
+        It writes other lines than its descriptors say.
     ToolError
         A tool is missing.
     """
     params = image.params
     built = built or build(params, waves=waves is not None)
-    parts = list(chunks(image, x))
+    parts = list(chunks(image, inputs))
     with tempfile.TemporaryDirectory(prefix="eie-") as name:
         folder = Path(name)
         preload_folder = folder / "preload"
         preload_folder.mkdir()
         if bus:
-            loads = {m.name: [[hex(w) for w in unit] for unit in units] for m, units in memory_words(image).items()
-                     if m is not Memory.DESCRIPTORS}  # fmt: skip
+            loads = {m.name: [[hex(w) for w in unit] for unit in units] for m, units in memory_words(image).items()}
             (folder / "words.json").write_text(json.dumps(loads))
         else:
             preload(image, preload_folder)
         for number, chunk in enumerate(parts):
             np.save(folder / f"inputs_{number}.npy", np.ascontiguousarray(chunk.inputs.transpose(1, 0, 2)))
-            (folder / f"descriptors_{number}.json").write_text(json.dumps([hex(w) for w in chunk.descriptors]))
-        np.save(folder / "tiles.npy", image.tiles)
+            np.save(folder / f"tiles_{number}.npy", refill_stream(image, chunk.count))
         job = {
             "params": params.asdict(),
             "bus": bus,
-            "chunks": [len(chunk.descriptors) - 1 for chunk in parts],
-            "vectors": [chunk.count for chunk in parts],
+            "batches": [chunk.count for chunk in parts],
+            "reads": [output_lines(image, chunk.count) for chunk in parts],
+            "records": record_numbers(image),
             "pauses": pauses,
-            "watchdog": watchdog or _generous(image, parts),
+            "watchdog": watchdog or cycle_limit(image, layers, max(chunk.count for chunk in parts)),
             "stop_on_error": True,
             "seed": seed,
         }
         (folder / "job.json").write_text(json.dumps(job))
         if progress:
-            progress(0, len(x))
-        start = (f"+eie_preload={preload_folder}", "+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}")
+            progress(0, len(inputs[0]))
+        log = folder / "writes.log"
+        start = (
+            f"+eie_preload={preload_folder}", f"+eie_log={log}", "+verilator+rand+reset+2",
+            f"+verilator+seed+{seed % 2**31 or 1}",
+        )  # fmt: skip
         dump = Waves(folder / "dump.vcd", waves_limit)
         with dump if waves is not None else contextlib.nullcontext():
             simulate(built, "sim.testbench.job", folder, plusargs=(*start, *plusargs))
@@ -210,25 +225,21 @@ def run_rtl(
             if error := result["status"]["error"]:
                 index = result["status"]["index"]
                 raise RtlError(f"the array ended with error {Error(error).name} at descriptor {index}")
-        outputs = [np.load(folder / f"outputs_{number}.npy") for number in range(len(parts))]
+        read = [np.load(folder / f"outputs_{number}.npy") for number in range(len(parts))]
+        logs = _split(read_log(log, params.groups), image, layers, parts, bus)
         kept = None
         if waves is not None:
             dump.deliver(waves)
             kept = waves
     if progress:
-        progress(len(x), len(x))
-    per_chunk = [
-        layer_outputs(image, np.ascontiguousarray(memory.transpose(1, 0, 2)), chunk)
-        for memory, chunk in zip(outputs, parts, strict=True)
+        progress(len(inputs[0]), len(inputs[0]))
+    values = [
+        _values(image, layers, chunk, writes, memory.transpose(1, 0, 2))
+        for chunk, writes, memory in zip(parts, logs, read, strict=True)
     ]
-    layers = len(image.layers)
-    records = [
-        unpack_record(image, int(result["records"][number], 16))
-        for result, chunk in zip(results, parts, strict=True)
-        for number in record_numbers(image, chunk.count)
-    ]
+    records = [unpack_record(image, int(word, 16)) for result in results for word in result["records"]]
     return RtlRun(
-        [np.concatenate([chunk[n] for chunk in per_chunk]) for n in range(layers)],
+        joined(values),
         layer_records(image, records),
         kept,
         built,
@@ -237,14 +248,49 @@ def run_rtl(
     )
 
 
+def read_log(path: Path, groups: int) -> WriteLog:
+    """What was written to each bank of the activation memory, as `eie_ram` lists it."""
+    scopes = {scope(Memory.ACTIVATIONS, group): group for group in range(groups)}
+    lines: list[list[int]] = [[] for _ in range(groups)]
+    data: list[list[str]] = [[] for _ in range(groups)]
+    if path.exists():
+        with path.open() as file:
+            for text in file:
+                where, address, word = text.split()
+                group = scopes.get(where.removesuffix(".listing"))
+                if group is not None:
+                    lines[group].append(int(address, 16))
+                    data[group].append(word.zfill(4 * LANES))
+    return [
+        (np.array(own, np.int64), np.frombuffer(bytes.fromhex("".join(words)), ">i2").reshape(-1, LANES)[:, ::-1])
+        for own, words in zip(lines, data, strict=True)
+    ]
+
+
+def _split(log: WriteLog, image: Image, layers: Sequence[Layer], parts: list[Chunk], bus: bool) -> list[WriteLog]:
+    """The writes of each run; what the host wrote before it through the same port is left out."""
+    at, pieces = 0, []
+    for number, chunk in enumerate(parts):
+        at += len(chunk.inputs) if bus else 0
+        end = at + chunk.count * sum(layer.lines.size for layer in layers) if number + 1 < len(parts) else None
+        pieces.append([(lines[at:end], data[at:end]) for lines, data in log])
+        at = end or 0
+    return pieces
+
+
+def _values(
+    image: Image, layers: Sequence[Layer], chunk: Chunk, log: WriteLog, read: NDArray[np.int16]
+) -> dict[str, NDArray[np.int16]]:
+    """Maps from what was written; outputs from the lines that the host read (lines, groups, 8)."""
+    values = layer_values(image, layers, layer_words(image, layers, chunk.count, log))
+    memory = np.zeros((chunk.count * image.frame, image.params.groups, LANES), np.int16)
+    memory[output_lines(image, chunk.count)] = read
+    for number in image.outputs:
+        frames = memory.reshape(chunk.count, image.frame, *memory.shape[1:])
+        values[image.maps[number].name] = map_values(image, number, frames)
+    return values
+
+
 def unpack_record(image: Image, word: int) -> dict[str, int]:
     """Fields of a layer record."""
     return {name: (word >> first) & ((1 << width) - 1) for name, first, width in fields(record(image.params))}
-
-
-def _generous(image: Image, parts: list[Chunk]) -> int:
-    """Cycles that no run of this size can need: every entry of every PE one after the other, and more."""
-    entries = sum(layer.nonzeros + layer.padding for layer in image.layers)
-    drain = sum(step.slots * LANES + 100 for steps in image.steps for step in steps)
-    columns = sum(step.act_vectors * LANES for steps in image.steps for step in steps)
-    return int(10_000 + 4 * max(chunk.count for chunk in parts) * (entries + drain + columns + 4 * len(image.tiles)))

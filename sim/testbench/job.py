@@ -56,10 +56,11 @@ class Bench:
         while (await self.host.status())["busy"]:
             pass
 
-    async def run(self, first: int = 0) -> dict[str, int]:
+    async def run(self, batch: int = 1, first: int = 0) -> dict[str, int]:
         """Start, wait for the interrupt or the watchdog, acknowledge; returns the status at the end."""
         await self.host.write("INTERRUPT", 1)
         await self.host.write("FIRST", first)
+        await self.host.write("BATCH", batch)
         await self.host.write("CONTROL", 1)
         if not self.dut.irq.value:
             # A timer, because ClockCycles would call Python in every cycle.
@@ -75,17 +76,30 @@ class Bench:
         match memory:
             case Memory.ACTIVATIONS:
                 block = getattr(core, f"acts_{unit}")
-            case Memory.DESCRIPTORS:
-                block = core.descriptors
             case Memory.RECORDS:
                 block = core.records
             case _:
                 raise ValueError(f"{memory} is loaded through the bus or preloaded")
         return block.ram.mem
 
+    async def read(self, memory: Memory, unit: int, addresses: list[int], bus: bool) -> list[int]:
+        """Words of a memory at ascending addresses, through the host port or without."""
+        if not bus:
+            words = self.memory(memory, unit)
+            return [int(words[address].value) for address in addresses]
+        found: list[int] = []
+        at = 0
+        while at < len(addresses):
+            size = 1
+            while at + size < len(addresses) and addresses[at + size] == addresses[at] + size:
+                size += 1
+            found += await self.host.fetch(memory, unit, addresses[at], size)
+            at += size
+        return found
+
 
 async def load_by_bus(bench: Bench, folder: Path) -> None:
-    """Weights, pointers, codebook and bias through the host port."""
+    """Weights, pointers, codebooks, output table and descriptors through the host port."""
     loads = json.loads((folder / "words.json").read_text())
     for name, units in loads.items():
         for unit, words in enumerate(units):
@@ -94,7 +108,7 @@ async def load_by_bus(bench: Bench, folder: Path) -> None:
 
 @cocotb.test()
 async def run_job(dut: Any) -> None:
-    """Every chunk of the job: inputs and descriptors in, start, outputs and records out."""
+    """Every chunk of the job: inputs in, start, outputs and records out."""
     folder = Path(os.environ["EIE_JOB"])
     job = json.loads((folder / "job.json").read_text())
     params = Params.from_dict(job["params"])
@@ -102,41 +116,26 @@ async def run_job(dut: Any) -> None:
     await bench.reset()
     if job["bus"]:
         await load_by_bus(bench, folder)
-    tiles = np.load(folder / "tiles.npy").tobytes()
     results = []
-    for number, count in enumerate(job["chunks"]):
+    for number, (batch, lines) in enumerate(zip(job["batches"], job["reads"], strict=True)):
         inputs = np.load(folder / f"inputs_{number}.npy")
-        descriptors = [int(word, 16) for word in json.loads((folder / f"descriptors_{number}.json").read_text())]
-        lines = inputs.shape[1]
         words = [[int.from_bytes(line.tobytes(), "little") for line in bank] for bank in inputs]
-        if job["bus"]:
-            for unit, bank in enumerate(words):
+        for unit, bank in enumerate(words):
+            if job["bus"]:
                 await bench.host.load(Memory.ACTIVATIONS, unit, 0, bank)
-            await bench.host.load(Memory.DESCRIPTORS, 0, 0, descriptors)
-        else:
-            for unit, bank in enumerate(words):
-                memory = bench.memory(Memory.ACTIVATIONS, unit)
-                for address, word in enumerate(bank):
-                    memory[address].value = word
-            memory = bench.memory(Memory.DESCRIPTORS, 0)
-            for address, word in enumerate(descriptors):
+                continue
+            memory = bench.memory(Memory.ACTIVATIONS, unit)
+            for address, word in enumerate(bank):
                 memory[address].value = word
-            await ClockCycles(dut.clk, 1)
-        bench.stream(tiles * job["vectors"][number], job["pauses"], job["seed"])
+        await ClockCycles(dut.clk, 1)
+        bench.stream(np.load(folder / f"tiles_{number}.npy").tobytes(), job["pauses"], job["seed"])
         begun = time.perf_counter()
-        status = await bench.run()
+        status = await bench.run(batch)
         seconds = time.perf_counter() - begun
-        if job["bus"]:
-            banks = [await bench.host.fetch(Memory.ACTIVATIONS, unit, 0, lines) for unit in range(params.groups)]
-            records = await bench.host.fetch(Memory.RECORDS, 0, 0, count)
-        else:
-            banks = [
-                [int(bench.memory(Memory.ACTIVATIONS, unit)[n].value) for n in range(lines)]
-                for unit in range(params.groups)
-            ]
-            records = [int(bench.memory(Memory.RECORDS, 0)[n].value) for n in range(count)]
+        banks = [await bench.read(Memory.ACTIVATIONS, unit, lines, job["bus"]) for unit in range(params.groups)]
+        records = await bench.read(Memory.RECORDS, 0, job["records"], job["bus"])
         raw = b"".join(word.to_bytes(ACT_BYTES, "little") for bank in banks for word in bank)
-        np.save(folder / f"outputs_{number}.npy", np.frombuffer(raw, "<i2").reshape(params.groups, lines, 8))
+        np.save(folder / f"outputs_{number}.npy", np.frombuffer(raw, "<i2").reshape(params.groups, len(lines), 8))
         results.append({"status": status, "records": [hex(word) for word in records],
                         "cycles": await bench.host.read("CYCLES"), "seconds": seconds})  # fmt: skip
         if job["stop_on_error"] and status["error"]:

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.graph.dense import Dense, dense_graph
+from compiler.graph.ir import Graph
 from compiler.lower.chain import Chain, QuantizedLayer
-from compiler.lower.partition import partition
 from compiler.lower.quantize import quantize_graph
 from hw.params import Params
 
-SMALL = Params(pes=4, rows=64, weight_words=256, pointer_blocks=64, act_lines=64, bias_words=256, descriptors=16)
+SMALL = Params(pes=4, rows=64, weight_words=256, pointer_blocks=64, act_lines=64, output_words=256, descriptors=16)
 
 
 def distinct_codebook(rng: np.random.Generator, code_bits: int) -> NDArray[np.int16]:
@@ -76,7 +76,29 @@ def quantized(
     """The chain that fully connected layers become, all of them in one image."""
     given = None if calibration is None else [calibration]
     made = quantize_graph(dense_graph(layers), params, given, percentile=percentile)
-    (chain,) = partition(made.graph, params).chains
+    return chain_of(made.graph, params)
+
+
+def chain_of(graph: Graph, params: Params) -> Chain:
+    """An integer graph of nothing but Linear."""
+    layers = [
+        QuantizedLayer(
+            name=node.name,
+            codes=node.tensors["codes"],
+            codebook=node.tensors["codebook"],
+            weight_exponent=node["weight_exponent"],
+            bias=node.tensors["bias"],
+            shift=node["shift"],
+            activation=node["activation"],
+            input_exponent=node["exponent"] - node["weight_exponent"] - node["shift"],
+            output_exponent=node["exponent"],
+            exact=node["exact"],
+        )
+        for node in graph
+        if node.op == "Linear"
+    ]
+    chain = Chain(tuple(layers), params)
+    chain.verify()
     return chain
 
 

@@ -15,6 +15,7 @@ from compiler.graph.functions import FUNCTIONS
 from compiler.graph.integer import INTEGER, integer_types, verify_integer
 from compiler.graph.ir import Graph, Node
 from compiler.graph.operators import OPERATORS, make
+from compiler.graph.segments import by_channel, joined, segment
 from compiler.lower import quantize as module
 from compiler.lower import rules, tables
 from compiler.lower.calibrate import quantize_calibrated
@@ -56,6 +57,16 @@ def magnitude(node: Node, weight: Any, x: Any) -> Any:
     return OPERATORS[node.op].meaning(plain, [np.abs(x)], evaluate.outputs)[0]
 
 
+def weight_bound(plain: Node, made: Node, units: Any, x: Any) -> Any:
+    """What rounded weights of a Linear or Conv contribute; `units` is what a weight of one is worth, in each row."""
+    weight, codes = plain.tensors["weight"].astype(np.float64), made.tensors["codes"]
+    units = np.broadcast_to(units.reshape(-1, *[1] * (codes.ndim - 1)), codes.shape)
+    steps = units / 2
+    if len(np.unique(weight[weight != 0])) >= len(made.tensors["codebook"]):
+        steps = weight - made.tensors["codebook"].astype(np.float64)[codes] * units  # clustered: no weight has a bound
+    return magnitude(plain, steps, x)
+
+
 def bound(plain: Node, made: Node, exponents: dict[str, int | None], reads: list[Any]) -> Any:
     """How far a node's result may be from what the float node makes of the same inputs.
 
@@ -67,15 +78,23 @@ def bound(plain: Node, made: Node, exponents: dict[str, int | None], reads: list
     half = 0.0 if exponent is None else 2.0**exponent / 2
     if plain.op in ("Linear", "Conv"):
         read = exponents[made.inputs[0]] or 0
-        weight, codes = plain.tensors["weight"].astype(np.float64), made.tensors["codes"]
-        shift = np.broadcast_to(made["shift"] if plain.op == "Linear" else made.tensors["shift"], codes.shape[:1])
-        units = 2.0 ** (made["exponent"] - read - shift)
-        rounded = made.tensors["codebook"].astype(np.float64)[codes] * units.reshape(-1, *[1] * (codes.ndim - 1))
-        steps = np.broadcast_to(units.reshape(-1, *[1] * (codes.ndim - 1)) / 2, weight.shape)
-        if len(np.unique(weight[weight != 0])) >= len(made.tensors["codebook"]):
-            steps = weight - rounded  # clustered: no weight has a bound of its own
+        shift = np.broadcast_to(
+            made["shift"] if plain.op == "Linear" else made.tensors["shift"], len(made.tensors["bias"])
+        )
+        units = 2.0 ** (made["exponent"] - shift)
         shape = (-1, *[1] * (reads[0].ndim - 2)) if plain.op == "Conv" else (-1,)
-        return half + magnitude(plain, steps, reads[0]) + units.reshape(shape) * 2.0**read / 2 + 1e-12
+        return half + weight_bound(plain, made, units / 2.0**read, reads[0]) + units.reshape(shape) / 2 + 1e-12
+    if plain.op == "Accumulate":
+        units = 2.0 ** (made["exponent"] - made.tensors["shift"])
+        shape = (-1, *[1] * (reads[0].ndim - 2)) if by_channel(plain) else (-1,)
+        total = half + units.reshape(shape) / 2 + 1e-12
+        for n, x in enumerate(reads):
+            part, integers, read = segment(plain, n), segment(made, n), exponents[made.inputs[n]] or 0
+            if part is None or integers is None:
+                assert set(made["weights"][n] * units) == {2.0**read}  # an identity is exact
+            else:
+                total = total + weight_bound(part, integers, units / 2.0**read, x)
+        return total
     if plain.op == "Affine":
         unit = 2.0 ** (made["exponent"] - (exponents[made.inputs[0]] or 0) - made["shift"])
         steps = np.abs(plain.tensors["scale"] - made.tensors["scale"] * unit)
@@ -151,7 +170,7 @@ def outputs_error(graph: Graph, made: Quantized, inputs: list[Any]) -> float:
 
 def planted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault in the compiler's own arithmetic or in what it writes into nodes."""
-    if name in ("Linear", "Conv", "Affine"):
+    if name in ("Linear", "Conv", "Affine", "Accumulate"):
         true, key = rules.RULES[name], "offset" if name == "Affine" else "bias"
 
         def shifted(*arguments: Any) -> Any:
@@ -184,12 +203,16 @@ def small(op: str, rng: np.random.Generator) -> Graph:
         return network(
             (2, 5, 5), make("Conv", "n", "x", tensors={"weight": rng.normal(size=(3, 2, 3, 3)).astype(np.float32)})
         )
+    if op == "Accumulate":
+        part = make("Linear", "part", "x", tensors={"weight": rng.normal(size=(4, 4)).astype(np.float32)})
+        weight = {"weight0": part.tensors["weight"]}
+        return network((4,), make("Accumulate", "n", "x", "x", tensors=weight, **joined([part, None], 0)))
     if op == "Affine":
         return network((4,), make("Affine", "n", "x", tensors={"scale": rng.normal(size=4), "offset": np.ones(4)}))
     return network((4,), make("Activation", "n", "x", function="tanh"))
 
 
-@pytest.mark.parametrize("op", ["Linear", "Conv", "Affine", "Table"])
+@pytest.mark.parametrize("op", ["Linear", "Conv", "Accumulate", "Affine", "Table"])
 def test_fault_in_a_rule_is_caught(op: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = small(op, rng)
     inputs = [rng.normal(size=(20, *graph.inputs[0]["shape"]))]

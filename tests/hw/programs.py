@@ -25,18 +25,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.layouts import ACT_BITS, Join, Memory, Op, descriptor, output_word
+from hw.layouts import Join, Memory, Op, descriptor
 from hw.params import LANES, Params
-from hw.streams import VECTOR_ADDRESS_BITS
+from tests.hw.program_result import HIGH, LOW, WRAP, tile_totals, write_tiles
+from tests.hw.program_table import Output, table
 from tests.hw.program_words import Segment, encode, lay_out, packed
 
 __all__ = ["KINDS", "Program", "random_program"]
 
 KINDS = ("window", "pool", "full", "stream")
 """Kinds of layers: sums over a window, maxima over a window, fully connected, fully connected with streamed weights."""
-
-WRAP = 1 << VECTOR_ADDRESS_BITS
-LOW, HIGH = -(1 << (ACT_BITS - 1)), (1 << (ACT_BITS - 1)) - 1
 
 
 @dataclass
@@ -67,9 +65,13 @@ class Program:
     final: NDArray[np.int16]  # (groups, act_lines, 8)
     saturated: list[int]
 
-    def line(self, group: int, number: int) -> int:
-        """The expected word of a line of a bank."""
-        return int.from_bytes(self.final[group, number].astype("<i2").tobytes(), "little")
+    @property
+    def initial(self) -> NDArray[np.int16]:
+        """(groups, act_lines, 8) activation memory before the run."""
+        raw = b"".join(
+            word.to_bytes(2 * LANES, "little") for bank in self.memories[Memory.ACTIVATIONS] for word in bank
+        )
+        return np.frombuffer(raw, "<i2").reshape(self.final.shape)
 
     def masks(self, segment: Segment) -> NDArray[np.uint8]:
         """(batch, height, width, vectors): bit n of a vector of the segment's map says that lane n is not zero."""
@@ -80,17 +82,6 @@ class Program:
         address = origin + b * step["frame"] * groups + y * row + x * pixel + v
         lanes = self.final[address % groups, address // groups] != 0
         return np.packbits(lanes, axis=-1, bitorder="little")[..., 0]
-
-
-@dataclass
-class Output:
-    """One output of a tile: its group, flush and lane, and what is joined for it (join, accumulator, bias)."""
-
-    group: int
-    flush: int
-    lane: int
-    parts: list[tuple[Join, int, int]]
-    shift: int = 0
 
 
 class _Draw:
@@ -188,78 +179,23 @@ class _Draw:
         for segment in segments:
             encode(self.rng, params, segment, owners)
         self.saturated.append(self.compute(segments, outputs, result))
-        words = self.table(outputs, owners, fy * row_lines)
+        words = table(self.rng, params, outputs, owners, fy * row_lines)
         for k, segment in enumerate(segments):
             segment.step |= {
                 "outputs": len(self.tables[0]), "words": len(words[0]), "first": int(k == 0),
                 "last": int(k == len(segments) - 1),
             }  # fmt: skip
-        for mine, table in zip(words, self.tables, strict=True):
-            table += mine
+        for own, so_far in zip(words, self.tables, strict=True):
+            so_far += own
         self.layers.append(segments)
 
     def compute(self, segments: list[Segment], outputs: list[Output], result: Map) -> int:
         """Write the result of a layer; the outputs get their shifts on the way. Returns how many were saturated."""
-        params, step = self.params, segments[0].step
-        tiles = [
-            (b, ty, tx) for b in range(self.batch) for ty in range(step["tiles_y"]) for tx in range(step["tiles_x"])
-        ]
-        totals = np.zeros((len(tiles), len(outputs)), np.int64)
-        for n, (b, ty, tx) in enumerate(tiles):
-            sums = np.zeros(len(segments[0].codes), np.int64)
-            for segment in segments:
-                weights, (acts, scanned) = (
-                    self.books[segment.step["codebook"]][segment.codes],
-                    self.window(segment, b, ty, tx),
-                )
-                if step["maximum"]:
-                    shown = np.where((segment.codes > 0) & scanned, acts + 32768, 0)
-                    sums = np.maximum(sums, shown.max(axis=1, initial=0))
-                else:
-                    sums += weights @ acts
-            for k, out in enumerate(outputs):
-                total = 0
-                for join, accumulator, bias in out.parts:
-                    raw = int(sums[accumulator])
-                    total = {Join.START: raw + bias, Join.ADD: total + raw, Join.MAX: max(total, raw + bias)}[join]
-                assert abs(total) < 1 << params.acc_bits - 1
-                totals[n, k] = total
-        bits = int(np.abs(totals).max()).bit_length()
-        shift = max(0, bits - self.pick(12, 17))
-        shifts = np.array([min(31, max(0, shift + self.pick(-1, 1))) for _ in outputs])
-        for out, each in zip(outputs, shifts, strict=True):
-            out.shift = int(each)
-        q = totals + np.where(shifts > 0, 1 << np.maximum(shifts - 1, 0), 0) >> shifts
-        values = np.clip(np.clip(q, LOW, HIGH), step["low"], step["high"]).astype(np.int16)
-        row_lines = step["row_lines"]
-        for n, (b, ty, tx) in enumerate(tiles):
-            first = result.base + ty * step["tile_lines"] + tx * step["column_lines"]
-            rows = max(out.flush for out in outputs) // row_lines + 1
-            for y in range(rows):
-                begin = first + y * step["row_pitch"]
-                self.now[b, :, begin : begin + row_lines] = 0
-            for k, out in enumerate(outputs):
-                y, line = divmod(out.flush, row_lines)
-                self.now[b, out.group, first + y * step["row_pitch"] + line, out.lane] = values[n, k]
-        return int((q > HIGH).sum() + (q < LOW).sum() * (step["low"] < 0))
-
-    def window(self, segment: Segment, b: int, ty: int, tx: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Activations of all columns of a window, and which of them are of pixels of the map."""
-        step, groups = segment.step, self.params.groups
-        acts, inside = [], []
-        for i in range(step["wy"]):
-            for j in range(step["wx"]):
-                y = step["y0"] + ty * step["step_y"] + i * step["dy"]
-                x = step["x0"] + tx * step["step_x"] + j * step["dx"]
-                there = 0 <= y < step["height"] and 0 <= x < step["width"]
-                for v in range(step["vectors"]):
-                    address = (
-                        step["source"] + ty * step["tile_pitch_y"] + tx * step["tile_pitch_x"]
-                        + i * step["window_pitch"] + j * step["position_pitch"] + v
-                    ) % WRAP  # fmt: skip
-                    acts.append(self.now[b, address % groups, address // groups] if there else np.zeros(LANES))
-                    inside.append(np.full(LANES, there))
-        return np.concatenate(acts).astype(np.int64), np.concatenate(inside)
+        totals = tile_totals(self.params, self.books, self.now, segments, outputs)
+        shift = max(0, int(np.abs(totals).max()).bit_length() - self.pick(12, 17))
+        for out in outputs:
+            out.shift = min(31, max(0, shift + self.pick(-1, 1)))
+        return write_tiles(self.now, segments[0].step, result.base, outputs, totals)
 
     def busiest(self, fy: int, fx: int, channels: int) -> int:
         """Outputs of the fullest group at the narrowest pitch that is possible."""
@@ -313,44 +249,6 @@ class _Draw:
                 spare[group] -= n > 0
             outputs.append(Output(group, flush, lane, parts))
         return outputs, owners
-
-    def table(self, outputs: list[Output], owners: list[tuple[int, int]], flushes: int) -> list[list[int]]:
-        """The words of each group: all of the same number, flushes at the same places."""
-        params = self.params
-        words: list[list[int]] = []
-        numbers = [
-            max(1, *(sum(len(out.parts) for out in outputs if (out.group, out.flush) == (g, flush))
-                     for g in range(params.groups)))
-            + (self.pick(1, 2) if self.chance(0.1) else 0)
-            for flush in range(flushes)
-        ]  # fmt: skip
-        for group in range(params.groups):
-            pes = range(group * params.group, (group + 1) * params.group)
-            taken = set(owners)
-            spare = [(pe, slot) for pe in pes for slot in range(params.rows) if (pe, slot) not in taken]
-            words.append([])
-            for flush, number in enumerate(numbers):
-                own = [out for out in outputs if (out.group, out.flush) == (group, flush)]
-                self.rng.shuffle(own)
-                dummies = number - sum(len(out.parts) for out in own)
-                line: list[dict[str, int]] = []
-                for out in [*own, None]:
-                    extra = dummies if out is None else self.pick(0, dummies) if spare else 0
-                    for _ in range(extra):
-                        pe, slot = spare[self.pick(0, len(spare) - 1)]
-                        line.append({"pe": pe, "slot": slot, "join": Join.START.value, "bias": self.pick(-9, 9)})
-                    dummies -= extra
-                    for join, accumulator, bias in out.parts if out else []:
-                        pe, slot = owners[accumulator]
-                        line.append({"pe": pe, "slot": slot, "join": join.value})
-                        line[-1]["bias"] = 0 if join is Join.ADD else bias
-                        spare.append((pe, slot))  # read and cleared, so a dummy may read it again
-                    if out:
-                        line[-1] |= {"lane": out.lane, "shift": out.shift, "last": 1}
-                line[-1]["flush"] = 1
-                for word in line:
-                    words[group].append(packed(output_word(params), **{**word, "pe": word["pe"] % params.group}))
-        return words
 
     # Segments and their entries.
 

@@ -22,6 +22,7 @@ from compiler.graph.passes.merge_affines import merge_affines
 from compiler.graph.passes.merge_moves import merge_reshapes, merge_transposes
 from compiler.graph.passes.pad_folding import pad_folding
 from compiler.graph.passes.relu_fusion import relu_fusion
+from compiler.graph.passes.sums import parts_of_concat, sums
 from compiler.graph.passes.transposes import cancel_transposes
 
 __all__ = ["PASSES", "Pass", "run_passes"]
@@ -39,11 +40,13 @@ class Pass:
     name : for the command line and messages.
     description : pattern → replacement.
     function : returns the graph itself where the pattern is not there.
+    late : runs only in a round in which no pass before it found anything.
     """
 
     name: str
     description: str
     function: Callable[[Graph], Graph]
+    late: bool = False
 
 
 # fmt: off
@@ -66,6 +69,8 @@ PASSES: tuple[Pass, ...] = (
     Pass("cancel-transposes", "Transpose(f(Transpose)) → f", cancel_transposes),
     Pass("rows", "Transpose | Slice(Linear) → rows of its weight", rows),
     Pass("columns", "Linear(Transpose | Slice | Pad) → columns of its weight", columns),
+    Pass("parts-of-concat", "Linear | Conv(Concat) → Add of a Linear | Conv of each part", parts_of_concat, late=True),
+    Pass("sums", "Add of Linear | Conv and values → Accumulate, which rounds once", sums, late=True),
 )
 # fmt: on
 """In the order in which they run, again and again until none finds anything."""
@@ -87,6 +92,8 @@ def run_passes(graph: Graph, show: Callable[[str, Graph], None] | None = None) -
     for _ in range(MAX_ROUNDS):
         before = graph
         for step in PASSES:
+            if step.late and graph is not before:
+                break
             after = _everywhere(step.function, graph)
             if after is not graph:
                 verified(after)

@@ -2,7 +2,7 @@
 
 One window: the map is one vector, and the weights that fall into the padding go. Kernel 1: the channels of each place
 are one vector; a stride leaves places out. Zeros of groups and of places that a window leaves out are written out, but
-not stored.
+not stored. A Conv that is added to something stays: it becomes a segment of that sum.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from compiler.graph.ir import Graph, Node
 from compiler.graph.operators import make
 from compiler.graph.passes.editor import Editor, rewrite
+from compiler.graph.passes.sums import summand
 
 __all__ = ["full_conv", "pointwise_conv"]
 
@@ -30,7 +31,7 @@ def full_conv(graph: Graph) -> Graph:
 
 
 def _full(editor: Editor, node: Node) -> bool:
-    if node.op != "Conv":
+    if node.op != "Conv" or summand(editor, node):
         return False
     shape, made = editor.shape(node.inputs[0]), editor.shape(node.output)
     size, given = math.prod(shape), node.tensors["weight"].size
@@ -74,7 +75,7 @@ def pointwise_conv(graph: Graph) -> Graph:
 
 
 def _pointwise(editor: Editor, node: Node) -> bool:
-    if node.op != "Conv" or node["groups"] != 1 or any(node["padding"]):
+    if node.op != "Conv" or node["groups"] != 1 or any(node["padding"]) or summand(editor, node):
         return False
     weight = node.tensors["weight"]
     if set(weight.shape[2:]) != {1}:

@@ -1,0 +1,96 @@
+"""What must hold for the maps of an image: sizes, orders of channels, and that none lies on another that is in use."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compiler.errors import ImageError
+from compiler.image.image import Image, MapInfo
+from hw.params import LANES, Params
+
+__all__ = ["check_lives", "check_maps", "map_lives"]
+
+MAX_EXPONENT = 1 << 20
+"""Far beyond any exponent of a float; keeps later arithmetic with exponents within machine integers."""
+
+_MAX_SIZE = (1 << 16) - 1
+"""What the fields of a descriptor hold."""
+
+
+def _require(good: bool, message: str) -> None:
+    if not good:
+        raise ImageError(message)
+
+
+def check_maps(image: Image) -> None:
+    """Each map lies in the frame, with room for its pixels, and its order names each channel once."""
+    maps = image.maps
+    _require(len({each.name for each in maps}) == len(maps), "a map name is used twice")
+    for what, numbers in (("inputs", image.inputs), ("outputs", image.outputs)):
+        good = len(set(numbers)) == len(numbers) > 0 and all(0 <= n < len(maps) for n in numbers)
+        _require(good, f"{what} are maps {numbers}; expected different ones of {len(maps)}")
+    written = {layer.result for layer in image.layers}
+    _require(not written & set(image.inputs), "a layer writes an input")
+    _require(written | set(image.inputs) == set(range(len(maps))), "a map is neither an input nor written by a layer")
+    _require(set(image.outputs) <= written, "an output is not written by a layer")
+    for each in maps:
+        _check_map(each, image.frame, image.params)
+    size = sum(LANES * each.vectors for each in maps)
+    _require(len(image.orders) == size, f"orders has shape {image.orders.shape}; expected ({size},)")
+    for each, order in zip(maps, image.map_orders, strict=True):
+        channels = np.sort(order[order >= 0])
+        good = np.array_equal(channels, np.arange(each.channels)) and int(order.min()) >= -1
+        _require(good, f"{each.name}: its order does not name each of {each.channels} channels once")
+
+
+def _check_map(each: MapInfo, frame: int, params: Params) -> None:
+    name, groups = each.name, params.groups
+    sizes = (each.channels, each.height, each.width, each.vectors, each.pitch, each.row_lines, each.lines)
+    _require(min(sizes) > 0 and max(sizes[1:]) <= _MAX_SIZE, f"{name}: sizes {sizes} are out of range")
+    _require(each.channels <= each.vectors * LANES, f"{name}: {each.channels} channels in {each.vectors} vectors")
+    _require(each.vectors <= each.pitch, f"{name}: pixels of {each.vectors} vectors, {each.pitch} apart")
+    row = (each.width - 1) * each.pitch + each.vectors
+    _require(row <= each.row_lines * groups, f"{name}: rows of {row} vectors, {each.row_lines} lines apart")
+    _require(each.row_lines * each.height <= each.lines, f"{name}: {each.lines} lines; its rows take more")
+    good = 0 <= each.base and each.base + each.lines <= frame
+    _require(good, f"{name}: lines {each.base} to {each.base + each.lines}; the frame has {frame}")
+    _require(abs(each.exponent) <= MAX_EXPONENT, f"{name}: exponent {each.exponent} is out of range")
+
+
+def map_lives(image: Image) -> list[tuple[int, int]]:
+    """The first and the last layer of each map's life: from the first that writes it to the last that reads it.
+
+    What the host writes lives during the whole run, what it reads from then on.
+    """
+    lives = [[len(image.layers), -1] for _ in image.maps]
+    for number, layer in enumerate(image.layers):
+        for each in (*layer.sources, layer.result):
+            lives[each][0], lives[each][1] = min(lives[each][0], number), number
+    for each in image.inputs:
+        lives[each] = [0, len(image.layers)]
+    for each in image.outputs:
+        lives[each][1] = len(image.layers)
+    return [(first, last) for first, last in lives]
+
+
+def check_lives(image: Image) -> None:
+    """No layer reads what is not written yet, and no two maps that live at the same time share a line.
+
+    A layer may write where the one before read: that one has sent all its reads before the first tile is written.
+    """
+    ready = set(image.inputs)
+    last_writer = {layer.result: number for number, layer in enumerate(image.layers)}
+    for number, layer in enumerate(image.layers):
+        early = [image.maps[n].name for n in layer.sources if n not in ready or last_writer.get(n, -1) >= number]
+        _require(not early, f"{layer.name}: it reads {', '.join(early)} before all of it is written")
+        ready.add(layer.result)
+    lives = map_lives(image)
+    order = sorted(range(len(lives)), key=lambda n: image.maps[n].base)
+    for place, number in enumerate(order):
+        mine = image.maps[number]
+        for other in order[place + 1 :]:
+            theirs = image.maps[other]
+            if theirs.base >= mine.base + mine.lines:
+                break
+            apart = lives[number][1] < lives[other][0] or lives[other][1] < lives[number][0]
+            _require(apart, f"maps {mine.name} and {theirs.name} lie on the same lines at the same time")

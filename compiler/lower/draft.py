@@ -1,0 +1,336 @@
+"""Nodes of an integer graph as layers of the array: what each operator is in segments, what a layer takes in."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.graph.integer import ARRAY_AXES
+from compiler.graph.ir import Node, Type
+from compiler.graph.segments import segment as part_of
+from compiler.lower.program import HIGH, LOW, Pair, ProgramLayer, Segment, segment_of
+from compiler.lower.views import View, Views
+from hw.params import LANES, Params
+
+__all__ = ["Draft", "Key", "draft", "folded"]
+
+Int = NDArray[np.int64]
+Key = tuple[str, str]
+"""A value, and the order of its axes."""
+
+Segments = list[tuple[Key, Segment]]
+"""Segments, and what each reads."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A layer whose maps have no numbers yet.
+
+    Attributes
+    ----------
+    nodes : what it computes, in order; the last one makes `value`.
+    layer : `result` and the segments' `source` are -1. reads : what each segment reads.
+    axes, height, width : of the result.
+    """
+
+    nodes: tuple[Node, ...]
+    layer: ProgramLayer
+    reads: tuple[Key, ...]
+    axes: str
+    height: int
+    width: int
+
+    @property
+    def value(self) -> str:
+        """Name of the result."""
+        return self.nodes[-1].output
+
+    @property
+    def key(self) -> Key:
+        """The result."""
+        return self.value, self.axes
+
+    @property
+    def weighted(self) -> bool:
+        """Whether it has trained weights: only then a part of a network is worth its way to the array."""
+        return self.nodes[0].op in ("Linear", "Conv", "Accumulate")
+
+
+def draft(node: Node, views: Views, types: Mapping[str, Type], params: Params) -> Draft | None:
+    """The layer of a node by itself; None if the array has none."""
+    rule = _RULES.get(node.op)
+    if rule is None:
+        return None
+    made = types[node.output]
+    if not made.shape or any(types[name].kind != "real" for name in node.inputs):
+        return None
+    for axes in _orders(node, views, len(made.shape)):
+        found = rule(node, views, axes, params)
+        if found is None:
+            continue
+        segments, rest = found
+        sizes = dict(zip(axes, made.shape, strict=True))
+        channels, height, width = sizes["C"], sizes.get("H", 1), sizes.get("W", 1)
+        shift = np.broadcast_to(np.asarray(rest.pop("shift"), np.int64), (channels,)).copy()
+        bias = np.broadcast_to(np.asarray(rest.pop("bias", 0), np.int64), (channels,)).copy()
+        if node.attributes.get("activation") == "relu":
+            rest["low"] = 0
+        products = sum(each.code.size if _diagonal(each) else _dense(each, node) for _, each in segments)
+        layer = ProgramLayer(
+            node.name, -1, tuple(each for _, each in segments), bias, shift,
+            exact=bool(node.attributes.get("exact", True)), products=products * height * width, **rest,
+        )  # fmt: skip
+        good = len(segments) <= 1 << 8 and max(height, width) < 1 << 15 and all(map(_legal, layer.segments))
+        return Draft((node,), layer, tuple(key for key, _ in segments), axes, height, width) if good else None
+    return None
+
+
+def folded(before: Draft, node: Node, types: Mapping[str, Type], params: Params) -> Draft | None:
+    """The layer with a node behind it that reads nothing else; None if it cannot take it in."""
+    layer, nodes = before.layer, (*before.nodes, node)
+    if node.op == "Clamp":
+        low, high = (min(max(end, node["low"]), node["high"]) for end in (layer.low, layer.high))
+        return dataclasses.replace(before, nodes=nodes, layer=dataclasses.replace(layer, low=low, high=high))
+    if node.op != "MaxPool" or layer.maximum or layer.pool != (1, 1) or before.axes not in ("CW", "CHW"):
+        return None
+    kernel, stride = _pair(node["kernel"]), _pair(node["stride"])
+    apart = all(step >= size for step, size in zip(stride, kernel, strict=True))
+    if not apart or any(node["padding"]) or any(n > 1 for n in node["dilation"]):
+        return None
+    # A pixel of the result needs all of its pixels at once; beyond half of the accumulators it is a layer of its own.
+    rows = -(-len(layer.bias) // (LANES * params.groups)) * LANES * math.prod(kernel)
+    if -(-rows // params.group) > params.rows // 2:
+        return None
+    sizes = dict(zip(before.axes, types[node.output].shape, strict=True))
+    layer = dataclasses.replace(layer, pool=kernel, pool_stride=stride)
+    return dataclasses.replace(before, nodes=nodes, layer=layer, height=sizes.get("H", 1), width=sizes["W"])
+
+
+def _orders(node: Node, views: Views, rank: int) -> Sequence[str]:
+    """Orders of axes that the node's result can have, the best first."""
+    if rank > 3:
+        return ()
+    first, last = {1: ("C", "C"), 2: ("CW", "WC"), 3: ("CHW", "HWC")}[rank]
+    if node.op in ("Conv", "AveragePool", "MaxPool") or (node.op == "Accumulate" and "conv" in node["kinds"]):
+        return (first,) if rank > 1 else ()
+    if node.op == "Linear" or (node.op == "Accumulate" and "linear" in node["kinds"]):
+        return (last,)
+    known = [order for order in ARRAY_AXES if len(order) == rank]
+    # Element by element: as the array has made it.
+    return sorted(known, key=lambda order: not any(_made(views, name, order) for name in node.inputs))
+
+
+def _made(views: Views, name: str, order: str) -> bool:
+    found = views.view(name, order)
+    return found is not None and any(views.natural(part.value) is not None for part in found.parts)
+
+
+def _legal(segment: Segment) -> bool:
+    """Whether the fields of a descriptor hold its window."""
+    small = max(*segment.dilation, *segment.stride) <= 255
+    return small and max(map(abs, segment.origin)) < 1 << 15 and bool(len(segment.code) or not segment.starts[-1])
+
+
+def _diagonal(segment: Segment) -> bool:
+    return bool((segment.codebook[2:] == 0).all())
+
+
+def _dense(segment: Segment, node: Node) -> int:
+    groups = node.attributes.get("groups", 1)
+    inputs = int(segment.channel.max(initial=0)) + 1
+    return int((len(segment.starts) - 1) * math.prod(segment.kernel) * inputs // groups)
+
+
+def _pair(values: Sequence[int]) -> Pair:
+    """A number for each axis of a map: a sequence is a map of one row."""
+    first, second = values if len(values) == 2 else (1, values[0])
+    return int(first), int(second)
+
+
+def _weights(
+    view: View, codes: NDArray[np.uint8], codebook: NDArray[np.int16], params: Params,
+    stride: Pair = (1, 1), dilation: Pair = (1, 1), origin: Pair = (0, 0),
+) -> Segments | None:  # fmt: skip
+    """Segments of weights (outputs, rows, columns, channels of the view); None if the array has no such codebook."""
+    size = 1 << params.code_bits
+    if len(codebook) > size:
+        if codebook[size:].any() and int(codes.max()) >= size:
+            return None
+        codebook = codebook[:size]
+    book = np.zeros(size, np.int16)
+    book[: len(codebook)] = codebook
+    found: Segments = []
+    first = 0
+    for part in view.parts:
+        end = first + len(part.channels)
+        at = origin[0] - part.offset[0], origin[1] - part.offset[1]
+        made = segment_of(-1, codes[..., first:end], book, stride=stride, dilation=dilation, origin=at)
+        found.append(((part.value, part.axes), dataclasses.replace(made, channel=part.channels[made.channel])))
+        first = end
+    return found
+
+
+def _same(
+    view: View, weight: int, params: Params, kernel: Pair = (1, 1), stride: Pair = (1, 1), dilation: Pair = (1, 1),
+    origin: Pair = (0, 0),
+) -> Segments:  # fmt: skip
+    """Segments with which each channel reads itself, with one weight everywhere in its window."""
+    book = np.zeros(1 << params.code_bits, np.int16)
+    book[1] = weight
+    taps = math.prod(kernel) if weight else 0
+    found: Segments = []
+    first = 0
+    for part in view.parts:
+        count = len(part.channels)
+        counts = np.zeros(view.channels, np.int64)
+        counts[first : first + count] = taps
+        found.append(((part.value, part.axes), Segment(
+            -1, kernel, stride, dilation, (origin[0] - part.offset[0], origin[1] - part.offset[1]),
+            np.concatenate([[0], np.cumsum(counts)]), np.tile(np.arange(taps), count),
+            np.repeat(part.channels, taps), np.ones(count * taps, np.uint8), book,
+        )))  # fmt: skip
+        first += count
+    return found
+
+
+Found = tuple[Segments, dict[str, Any]]
+"""Segments, and other fields of the layer; `shift` and `bias` for each channel or one for all."""
+
+
+def _linear_part(node: Node, name: str, views: Views, axes: str, params: Params) -> Segments | None:
+    view = views.view(name, axes)
+    if view is None:
+        return None
+    codes = node.tensors["codes"]
+    outputs = len(codes)
+    if not view.flat:
+        return _weights(view, codes.reshape(outputs, 1, 1, -1), node.tensors["codebook"], params)
+    if view.axes[0] == "C":
+        codes = codes.reshape(outputs, view.channels, view.height, view.width).transpose(0, 2, 3, 1)
+    else:
+        codes = codes.reshape(outputs, view.height, view.width, view.channels)
+    return _weights(view, codes, node.tensors["codebook"], params)
+
+
+def _conv_part(node: Node, name: str, views: Views, axes: str, params: Params) -> Segments | None:
+    view = views.view(name, axes)
+    if view is None or view.flat:
+        return None
+    codes, groups = node.tensors["codes"], node["groups"]
+    outputs, inputs, *kernel = codes.shape
+    codes = codes.reshape(outputs, inputs, *_pair(kernel)).transpose(0, 2, 3, 1)
+    if groups > 1:
+        every = np.zeros((*codes.shape[:3], view.channels), np.uint8)
+        for group, (out, read) in enumerate(
+            zip(np.split(np.arange(outputs), groups), np.split(np.arange(view.channels), groups), strict=True)
+        ):
+            every[out[0] : out[-1] + 1, :, :, read[0] : read[-1] + 1] = codes[group * len(out) : (group + 1) * len(out)]
+        codes = every
+    axes_count = len(kernel)
+    before = (0,) * (2 - axes_count) + tuple(node["padding"][:axes_count])
+    return _weights(
+        view, codes, node.tensors["codebook"], params,
+        _pair(node["stride"]), _pair(node["dilation"]), (-before[0], -before[1]),
+    )  # fmt: skip
+
+
+def _linear(node: Node, views: Views, axes: str, params: Params) -> Found | None:
+    segments = _linear_part(node, node.inputs[0], views, axes, params)
+    return None if segments is None else (segments, {"shift": node["shift"], "bias": node.tensors["bias"]})
+
+
+def _conv(node: Node, views: Views, axes: str, params: Params) -> Found | None:
+    segments = _conv_part(node, node.inputs[0], views, axes, params)
+    return None if segments is None else (segments, {"shift": node.tensors["shift"], "bias": node.tensors["bias"]})
+
+
+def _accumulate(node: Node, views: Views, axes: str, params: Params) -> Found | None:
+    segments: Segments = []
+    for number, name in enumerate(node.inputs):
+        part = part_of(node, number)
+        if part is None:
+            view = views.view(name, axes)
+            found = None if view is None or view.flat else _same(view, node["weights"][number], params)
+        else:
+            found = (_conv_part if part.op == "Conv" else _linear_part)(part, name, views, axes, params)
+        if found is None:
+            return None
+        segments += found
+    return segments, {"shift": node.tensors["shift"], "bias": node.tensors["bias"]}
+
+
+def _add(node: Node, views: Views, axes: str, params: Params) -> Found | None:
+    segments: Segments = []
+    for name in node.inputs:
+        view = views.view(name, axes)
+        if view is None or view.flat or views.shape(name) != views.shape(node.output):
+            return None
+        segments += _same(view, 1, params)
+    return segments, {"shift": node["shift"]}
+
+
+def _shift(node: Node, views: Views, axes: str, params: Params) -> Found | None:
+    view = views.view(node.inputs[0], axes)
+    if view is None or view.flat or 1 << node["left"] > HIGH:
+        return None
+    return _same(view, 1 << node["left"], params), {"shift": node["right"]}
+
+
+def _clamp(node: Node, views: Views, axes: str, params: Params) -> Found | None:
+    view = views.view(node.inputs[0], axes)
+    if view is None or view.flat:
+        return None
+    return _same(view, 1, params), {"shift": 0, "low": node["low"], "high": node["high"]}
+
+
+def _pool_part(node: Node, views: Views, axes: str, params: Params, weight: int) -> tuple[Segments, View] | None:
+    view = views.view(node.inputs[0], axes)
+    if view is None or view.flat:
+        return None
+    count = len(node["kernel"])
+    before = (0,) * (2 - count) + tuple(node["padding"][:count])
+    made = _same(
+        view, weight, params, _pair(node["kernel"]), _pair(node["stride"]), _pair(node["dilation"]),
+        (-before[0], -before[1]),
+    )  # fmt: skip
+    return made, view
+
+
+def _average(node: Node, views: Views, axes: str, params: Params) -> Found | None:
+    bound = math.prod(node["kernel"]) * abs(node["weight"]) << 15
+    found = _pool_part(node, views, axes, params, node["weight"])
+    if found is None or bound + (1 << node["shift"]) >= 1 << (params.acc_bits - 1):  # sums of the operator do not wrap
+        return None
+    return found[0], {"shift": node["shift"]}
+
+
+def _maximum(node: Node, views: Views, axes: str, params: Params) -> Found | None:
+    found = _pool_part(node, views, axes, params, 1)
+    # Outside of a map is less than every activation; the zeros of a Pad are not.
+    if found is None or any(part.offset != (0, 0) for part in found[1].parts) or not _whole(found[1], views):
+        return None
+    return found[0], {"shift": 0, "bias": LOW, "maximum": True}
+
+
+def _whole(view: View, views: Views) -> bool:
+    """Whether each part is as large as the view."""
+    sizes = [dict(zip(part.axes, views.shape(part.value), strict=True)) for part in view.parts]
+    return all((size.get("H", 1), size.get("W", 1)) == (view.height, view.width) for size in sizes)
+
+
+_RULES: Mapping[str, Callable[[Node, Views, str, Params], Found | None]] = {
+    "Accumulate": _accumulate,
+    "Add": _add,
+    "AveragePool": _average,
+    "Clamp": _clamp,
+    "Conv": _conv,
+    "Linear": _linear,
+    "MaxPool": _maximum,
+    "Shift": _shift,
+}

@@ -1,0 +1,177 @@
+"""Where the channels of a map stand, and how a layer's result is cut into tiles and blocks.
+
+A pixel takes `pitch` activation vectors, of which readers scan the first `vectors`. Successive vectors of a row of
+pixels lie in successive banks, and the write-back group of a bank writes them: the rows of a layer that make a vector
+must be in its group. Channels are dealt to vectors such that all vectors, and with them the groups, have equal work.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.lower.program import MapForm, Pair, ProgramLayer, Segment
+from compiler.options import Options
+from hw.params import LANES, Params
+
+__all__ = ["Placement", "Tiling", "Window", "input_placement", "result_placement", "tiling", "window"]
+
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """How a map lies in activation memory, wherever it begins.
+
+    Attributes
+    ----------
+    form : the value.
+    vectors, pitch : vectors of a pixel that are scanned, and from pixel to pixel.
+    row_lines : lines from row to row. lines : all lines, overhang of tiles included.
+    order : int32 (8 * vectors,), lane of a pixel → channel, -1 for an unused lane.
+    """
+
+    form: MapForm
+    vectors: int
+    pitch: int
+    row_lines: int
+    lines: int
+    order: NDArray[np.int32]
+
+    @property
+    def place(self) -> Int:
+        """(channels,) channel → lane of a pixel."""
+        used = np.flatnonzero(self.order >= 0)
+        place = np.zeros(self.form.channels, np.int64)
+        place[self.order[used]] = used
+        return place
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a layer's result is cut.
+
+    Attributes
+    ----------
+    fy, fx : pixels of the result in a tile.
+    tiles_y, tiles_x : tiles of the result.
+    vectors, pitch : those of the result.
+    blocks : ranges of vectors of a pixel, one hardware layer each; more than one if not all rows of a pixel have
+        accumulators at the same time.
+    """
+
+    fy: int
+    fx: int
+    tiles_y: int
+    tiles_x: int
+    vectors: int
+    pitch: int
+    blocks: tuple[Pair, ...]
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of one sample."""
+        return self.tiles_y * self.tiles_x
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a tile scans of a segment's map: positions, their distance, and the distance of tiles, in pixels."""
+
+    wy: int
+    wx: int
+    dy: int
+    dx: int
+    step_y: int
+    step_x: int
+
+    @property
+    def positions(self) -> int:
+        """Positions of the window."""
+        return self.wy * self.wx
+
+
+def input_placement(form: MapForm, params: Params) -> Placement:
+    """A map that the host writes: channels in their order."""
+    vectors = params.act_vectors(form.channels)
+    row_lines = -(-form.width * vectors // params.groups)
+    return Placement(form, vectors, vectors, row_lines, row_lines * form.height, _in_order(form.channels, vectors))
+
+
+def _in_order(channels: int, vectors: int) -> NDArray[np.int32]:
+    order = np.full(vectors * LANES, -1, np.int32)
+    order[:channels] = np.arange(channels)
+    return order
+
+
+def tiling(form: MapForm, layer: ProgramLayer, fy: int, fx: int, params: Params, options: Options) -> Tiling:
+    """The tiling with tiles of fy x fx pixels; its pitch makes a row of pixels whole lines."""
+    least = params.act_vectors(form.channels)
+    step = params.groups // math.gcd(fx, params.groups)
+    pitch = -(-least // step) * step
+    # A map of one pixel is spread over all groups; a larger one is not, since every reader scans all of its vectors.
+    single = form.height == form.width == 1 and options.balanced
+    vectors = pitch if single else least
+    blocks: tuple[Pair, ...] = ((0, vectors),)
+    each = LANES // params.group * math.prod(layer.pool)  # accumulators of a PE that a vector takes
+    most = _slots(layer, params) // each * params.groups
+    if fy == fx == 1 and vectors > most >= params.groups:
+        pitch = -(-vectors // params.groups) * params.groups
+        parts = -(-vectors // most)
+        lines = np.array_split(np.arange(pitch // params.groups), parts)
+        ends = [min(vectors, (int(part[-1]) + 1) * params.groups) for part in lines]
+        blocks = tuple(zip([0, *ends[:-1]], ends, strict=True))
+    return Tiling(fy, fx, -(-form.height // fy), -(-form.width // fx), vectors, pitch, blocks)
+
+
+def _slots(layer: ProgramLayer, params: Params) -> int:
+    """Accumulators of a PE that a tile may take: a layer of maxima cannot have padding entries."""
+    return min(params.rows, 1 << params.index_bits) if layer.maximum else params.rows
+
+
+def result_placement(form: MapForm, layer: ProgramLayer, cut: Tiling, params: Params, options: Options) -> Placement:
+    """Where the channels of a layer's result stand."""
+    row_lines = cut.tiles_x * cut.fx * cut.pitch // params.groups
+    order = _in_order(form.channels, cut.vectors)
+    if options.balanced:
+        order = _deal(layer.work, cut.vectors)
+    return Placement(form, cut.vectors, cut.pitch, row_lines, row_lines * cut.tiles_y * cut.fy, order)
+
+
+def _deal(work: Int, vectors: int) -> NDArray[np.int32]:
+    """Channels by falling work, each into the vector with the least work that has a lane left; ascending in each."""
+    order = np.full((vectors, LANES), -1, np.int32)
+    heap = [(0, 0, vector) for vector in range(vectors)]
+    members: list[list[int]] = [[] for _ in range(vectors)]
+    amounts = work.tolist()
+    for channel in np.argsort(-work, kind="stable").tolist():
+        load, count, vector = heapq.heappop(heap)
+        members[vector].append(channel)
+        if count + 1 < LANES:
+            heapq.heappush(heap, (load + amounts[channel], count + 1, vector))
+    for vector, found in enumerate(members):
+        order[vector, : len(found)] = sorted(found)
+    return order.reshape(-1)
+
+
+def window(segment: Segment, layer: ProgramLayer, cut: Tiling) -> Window:
+    """The window that a tile scans of a segment's map."""
+    sizes = [
+        _axis(segment.kernel[n], segment.stride[n], segment.dilation[n], layer.pool[n], layer.pool_stride[n], tile)
+        for n, tile in enumerate((cut.fy, cut.fx))
+    ]
+    (wy, dy), (wx, dx) = sizes
+    steps = [segment.stride[n] * layer.pool_stride[n] * tile for n, tile in enumerate((cut.fy, cut.fx))]
+    return Window(wy, wx, dy, dx, steps[0], steps[1])
+
+
+def _axis(kernel: int, stride: int, dilation: int, pool: int, pool_stride: int, tile: int) -> Pair:
+    """Positions and their distance along one axis."""
+    last = (tile - 1) * pool_stride + pool - 1  # of the pixels before pooling
+    parts = [dilation] * (kernel > 1) + [stride] * (pool > 1) + [stride * pool_stride] * (tile > 1)
+    distance = math.gcd(*parts) or 1
+    return (last * stride + (kernel - 1) * dilation) // distance + 1, distance
