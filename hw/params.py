@@ -10,13 +10,16 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LANES", "PIECES", "PRESETS", "ROUND_TRIP", "SEGMENTS", "WRITE_QUEUE", "Params", "ParamsError", "preset"]
+__all__ = ["FUNCTIONS", "LANES", "PIECES", "PRESETS", "ROUND_TRIP", "SEGMENTS", "WRITE_QUEUE", "Params", "ParamsError", "preset"]
 
 LANES = 8
 """Activations in a vector, entries in a weight word, columns in a pointer block, PEs in a write-back group."""
 
 SEGMENTS = 8
 """Segments that a layer of several tiles may have: control keeps the place of each in its map."""
+
+FUNCTIONS = 2
+"""Functions that a layer may have: words of the output table choose between two."""
 
 PIECES = 512
 """Straight pieces of a function table."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hw.layouts import Op, descriptor, elementwise, fields, loop
 from hw.params import Params
 
-__all__ = ["SIGNED", "AnyStep", "ElementwiseStep", "LoopStep", "Step", "parse_program", "parse_steps"]
+__all__ = ["SIGNED", "AnyStep", "ElementwiseStep", "LoopStep", "Step", "executions", "parse_program"]
 
 SIGNED = frozenset({"y0", "x0", "low", "high", "scale_a", "scale_c", "offset", "pitch"})
 """Fields of descriptors that are two's complement."""
@@ -160,13 +160,21 @@ def parse_program(params: Params, descriptors: NDArray[np.uint8]) -> list[AnySte
     return steps
 
 
-def parse_steps(params: Params, descriptors: NDArray[np.uint8], counts: Sequence[int]) -> list[list[Step]]:
-    """The segments of each layer, of which layer n has ``counts[n]``; reserved fields and END are not looked at."""
-    where = fields(descriptor(params))
-    words = [int.from_bytes(row.tobytes(), "little") for row in descriptors[: sum(counts)]]
-    steps = [Step(**_values(Step, where, word)) for word in words]
-    ends = np.cumsum(counts).tolist()
-    return [steps[end - count : end] for end, count in zip(ends, counts, strict=True)]
+def executions(program: Sequence[AnyStep]) -> Iterator[tuple[int, int]]:
+    """What runs, in order: the number of the first descriptor of a layer or of an operation, and the loop offset."""
+    number = offset = 0
+    rounds = 1
+    while number < len(program):
+        step = program[number]
+        if isinstance(step, LoopStep):
+            rounds, offset = (rounds + 1, offset + step.pitch) if rounds < step.count else (1, 0)
+            number = step.first if rounds > 1 else number + 1
+            continue
+        yield number, offset
+        while isinstance(step, Step) and not step.last and isinstance(program[number + 1], Step):
+            number += 1
+            step = program[number]
+        number += 1
 
 
 def _values(kind: type, where: list[tuple[str, int, int]], word: int) -> dict[str, int]:

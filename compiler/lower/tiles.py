@@ -48,7 +48,7 @@ class Plan:
 
 def tile_choices(layer: ProgramLayer, forms: Sequence[MapForm], params: Params, options: Options) -> list[Choice]:
     """The legal tilings of a layer, the fastest first."""
-    form = forms[layer.result]
+    form = layer.made(forms[layer.result])
     found = {}
     for fy in _sizes(form.height, 1):
         for fx in _sizes(form.width, params.groups):
@@ -70,7 +70,7 @@ def _estimate(
     layer: ProgramLayer, forms: Sequence[MapForm], cut: Tiling, params: Params, options: Options
 ) -> Choice | None:
     """None if the array cannot compute it so."""
-    form, area = forms[layer.result], math.prod(layer.pool)
+    form, area = layer.made(forms[layer.result]), math.prod(layer.pool)
     if cut.tiles > 1 and len(layer.segments) > SEGMENTS:
         return None
     lanes = min(LANES, -(-form.channels // cut.vectors))
@@ -165,7 +165,7 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
         if not found:
             raise _impossible(layer, params)
     limits = {name: getattr(params, name) * scale for name in MEMORIES}
-    streamed = _streamed(choices, limits, params)
+    streamed = _streamed(choices, limits, params, program.looped)
     if streamed:  # half of the memories for two buffers
         limits = {name: limit / 2 if name != "output_words" else limit for name, limit in limits.items()}
     at = [0] * len(choices)
@@ -196,12 +196,17 @@ def _needs(choice: Choice, streamed: bool) -> Mapping[str, float]:
         else choice.needs  # fmt: skip
 
 
-def _streamed(choices: Sequence[Sequence[Choice]], limits: Mapping[str, float], params: Params) -> frozenset[int]:
-    """Layers to stream so that the rest fits, in the smallest tiles that there are."""
+def _streamed(
+    choices: Sequence[Sequence[Choice]], limits: Mapping[str, float], params: Params, looped: frozenset[int]
+) -> frozenset[int]:
+    """Layers to stream so that the rest fits, in the smallest tiles that there are; what is in a loop stays."""
     streamed: set[int] = set()
     for name in ("weight_words", "pointer_blocks"):
         least = [min(choice.needs[name] for choice in found) for found in choices]
-        one_tile = [n for n, found in enumerate(choices) if any(choice.cut.tiles == 1 for choice in found)]
+        one_tile = [
+            n for n, found in enumerate(choices)
+            if n not in looped and any(choice.cut.tiles == 1 for choice in found)
+        ]  # fmt: skip
         for n in sorted(one_tile, key=lambda n: -least[n]):
             left = sum(size for k, size in enumerate(least) if k not in streamed)
             if left <= limits[name] / (2 if streamed else 1) or not params.refill:
