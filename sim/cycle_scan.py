@@ -50,6 +50,7 @@ class Distances(NamedTuple):
     written_to_drain: int = 2  # last line of the tile before written → first word of the output table read
     word_to_line: int = 9  # word of the output table read → line written
     line_to_read: int = 1  # line written → it may be read
+    record_to_written: int = 3  # last cycle in which starved PEs are counted for a layer → its last line written
     written_to_free: int = 1  # last line of a tile written → its bank is free
     finished_to_buffer: int = 2  # tile of weights finished → its buffer is free
     free_to_words: int = 1  # buffer free and header taken → first word

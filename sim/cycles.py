@@ -304,7 +304,7 @@ class _Run:
         self.gates, self.opens = np.zeros(0, np.int64), (0, 0, params.groups)
         self.records: dict[int, LayerTimes] = {}
         self.youngest = -1  # layer accepted last, since when, and how many entries of it are not counted
-        self.since = self.entries = 0
+        self.since = self.entries = self.written = 0
         self.finished = [0, 0]  # of the last two layers
 
     def layer(self, number: int, layer: list[Work], masks: list[NDArray[np.uint8]], offset: int) -> None:
@@ -325,7 +325,7 @@ class _Run:
             clock.arrays, self.pes.arrays, distances,
         )  # fmt: skip
         assert accepted == accept
-        written = int(clock.drain[0])
+        self.written = written = int(clock.drain[0])
         self.opens = _last_line(step, self.batch), written + distances.written_to_free, groups
         self.gates = _line_gates(step, layer[0].flushes, first_read, written, distances)
         self.youngest, self.since, self.finished = number, accepted, [self.finished[1], finished]
@@ -346,9 +346,13 @@ class _Run:
         self.record(number, LayerTimes(start, last, written + 1, 0, 0, 0, 0, 0, 0))
 
     def count(self, end: int) -> None:
-        """Cycles in which no entry was selected, up to `end`, for the layer accepted last."""
+        """Cycles in which no entry was selected, up to `end`, for the layer accepted last.
+
+        If it is written by then, what comes after that is no layer's.
+        """
         if self.youngest < 0:
             return
+        end = min(end, self.written - self.distances.record_to_written)
         after = int(_selected_after(end, self.pes.pushed, self.pes.jobs))
         record = self.records[self.youngest]
         starved = self.params.pes * (end - self.since) - (self.entries - after)
