@@ -135,7 +135,8 @@ class _Draw:
     def draw_input(self) -> None:
         """A map that the host writes, with as many zeros as chance gives."""
         groups, rng = self.params.groups, self.rng
-        shape = self.pick(1, 7), self.pick(1, 7), self.pick(1, 3)
+        most = 3 if self.stride else 7
+        shape = self.pick(1, most), self.pick(1, most), self.pick(1, 3)
         if self.chance(0.2):
             shape = 1, 1, self.pick(1, 12)
         each = self.place(*shape, 1, 1, -1)
@@ -244,7 +245,7 @@ class _Draw:
         names = ["a", *(name for name in "bc" if self.chance(0.5))]
         if "c" in names and self.chance(0.5):
             names.append("e")
-        operands = {name: self.maps[self.pick(0, len(self.maps) - 1)] for name in names}
+        operands = {name: self.draw_sources("pool")[0] for name in names}
         lines = min(self.pick(1, 20), *(each.lines for each in operands.values()))
         model = operands["a"]
         if self.chance(0.5):
@@ -254,7 +255,7 @@ class _Draw:
             if self.stride and self.chance(0.5):
                 self.spread(result)
         else:
-            result = self.maps[self.pick(0, len(self.maps) - 1)]
+            result = self.draw_sources("pool")[0]
             lines = min(lines, result.lines)
         result.operated = True
         functions = int(self.params.tables > 0 and self.chance(0.4))
@@ -275,7 +276,7 @@ class _Draw:
 
     def draw_loop(self) -> None:
         """A body of layers and operations, of which some addresses move, and its rounds."""
-        self.rounds, self.stride = self.pick(1, 4), self.pick(1, 12)
+        self.rounds, self.stride = self.pick(1, 4), self.pick(4, 24)
         self.pitch = self.stride * (1 if self.chance(0.5) else -1)
         body = len(self.items)
         self.draw_input()
@@ -332,8 +333,8 @@ class _Draw:
     def draw_sources(self, kind: str) -> list[Map]:
         """The maps that the segments of a layer read: often the youngest."""
         number = 1 if kind == "pool" else self.pick(1, 4) if kind == "stream" else self.pick(1, 3)
-        weights = np.array([4.0 if n == len(self.maps) - 1 else 1.0 for n in range(len(self.maps))])
-        picks = self.rng.choice(len(self.maps), number, p=weights / weights.sum())
+        weights = [4.0 if n == len(self.maps) - 1 else 3.0 if each.moves else 1.0 for n, each in enumerate(self.maps)]
+        picks = self.rng.choice(len(self.maps), number, p=np.array(weights) / sum(weights))
         return [self.maps[n] for n in picks]
 
     # Accumulators and the output table.
