@@ -57,6 +57,22 @@ def test_records_and_activations_of_random_programs(number: int, seed: int) -> N
     assert records == expected, f"program {program.seed}"
 
 
+@pytest.mark.parametrize("number", range(8))
+def test_records_of_programs_with_operators(number: int, seed: int) -> None:
+    """Elementwise operations, functions and loops among the layers."""
+    program = random_program(1000 * seed + number, operators=True)
+    records, expected = compare(program)
+    assert records == expected, f"program {program.seed}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(60))
+def test_records_of_many_programs_with_operators(number: int, seed: int) -> None:
+    program = random_program(1000 * seed + 100 + number, operators=True)
+    records, expected = compare(program)
+    assert records == expected, f"program {program.seed}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(60))
 def test_records_and_activations_of_many_random_programs(number: int, seed: int) -> None:
