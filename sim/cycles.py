@@ -218,15 +218,15 @@ def _tiles(
 @njit(cache=True)
 def _selected_after(time: int, pushed: Int, jobs: Int) -> int:
     """Entries of all PEs that are selected later than `time`; the entries of a vector are selected without a gap."""
-    pes, ring = jobs.shape
+    ring, pes = jobs.shape
     after = 0
     for pe in range(pes):
         job = pushed[pe] - 1
         while job >= 0 and job > pushed[pe] - ring:
-            end = jobs[pe, job & (ring - 1)] >> 16
+            end = jobs[job & (ring - 1), pe] >> 16
             if end <= time:
                 break
-            after += min(jobs[pe, job & (ring - 1)] & 0xFFFF, end - time)
+            after += min(jobs[job & (ring - 1), pe] & 0xFFFF, end - time)
             job -= 1
     return after
 
