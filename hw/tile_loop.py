@@ -58,7 +58,7 @@ class TileLoop(wiring.Component):
         ending = data.View(loop(self.params), layer.as_value())
         op = Value.cast(layer.op)
         group_bits = (self.params.groups - 1).bit_length()
-        m.submodules.origins = origins = memory.Memory(shape=self.origin, depth=SEGMENTS, init=[])
+        m.submodules.memory = origins = memory.Memory(shape=self.origin, depth=SEGMENTS, init=[])
         kept, moved = origins.read_port(domain="comb"), origins.write_port()
         head = Signal(16)  # the first descriptor of the layer
         sample, ty, tx = Signal(16), Signal(16), Signal(16)
