@@ -273,9 +273,9 @@ def scan(
     """Scan one window of one tile. Returns when its last vector fired, or -1.
 
     accept, loaded : when the segment is accepted, and when its weights are there. packed : (blocks, pes, 8).
-    entries, padding : (blocks, 8) of all PEs. gates, opens : see `sim.cycles`. claims : cycles in
-    which operations read (`sim.cycle_operations`), up to the last one in front of the tile. clock : earliest accept and read of the
-    next segment, U of the last vector; moved on here, as `counted` (entries, padding, blocked, skipped) and `pes`.
+    entries, padding : (blocks, 8) of all PEs. gates, opens : see `sim.cycles`. claims : when operations in front of the
+    tile read (`sim.cycle_operations`). clock : earliest accept and read of the next segment, U of the last vector; moved
+    on here, as `counted` (entries, padding, blocked, skipped) and `pes`.
     """
     state, pushed, credit, pops, jobs, recent, nonempty = pes
     request, used = max(accept + distances.request, clock[1], loaded), clock[2]

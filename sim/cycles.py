@@ -100,8 +100,8 @@ class _Clock:
         zero = np.zeros(2, np.int64)
         never = np.full(WRITE_QUEUE, -1 - distances.written_to_place, np.int64)
         return cls(
-            zero[:1] + first, np.array([first, 0, 0]), zero - 1 - distances.written_to_drain, zero[:1] - 1 - distances.written_to_drain,
-            zero[:1].copy(), np.zeros(3, np.int64), never, zero[:1].copy(), never[:1].copy(),
+            zero[:1] + first, np.array([first, 0, 0]), zero - 1 - distances.written_to_drain,
+            zero[:1] - 1 - distances.written_to_drain, zero[:1].copy(), np.zeros(3, np.int64), never, zero[:1].copy(), never[:1].copy(),
         )  # fmt: skip
 
     @property
@@ -150,8 +150,9 @@ def _tiles(
 ) -> tuple[int, int, int, int, int, int, int, int]:
     """All tiles of a layer.
 
-    loop : samples, tile rows, tiles of a row, words of the output table, and cycles from a word to its line. gates : when each line from ``opens[0]`` on
-    may be read by `chained` segments of the first tile; lines behind them at ``opens[1]``. ``opens[2]``: groups.
+    loop : samples, tile rows, tiles of a row, words of the output table, and cycles from a word to its line.
+    gates : when each line from ``opens[0]`` on may be read by `chained` segments of the first tile; lines behind them
+    at ``opens[1]``. ``opens[2]``: groups. claims : when operations read.
     Returns accepted, finished, entries, padding, blocked, skipped, cycles waited for weights, first word of the last
     tile's write-back.
     """
@@ -166,9 +167,7 @@ def _tiles(
         for ty in range(tiles_y):
             for tx in range(tiles_x):
                 here = bank[0]
-                free = max(
-                    written[here] + distances.written_to_free, places[place[0]] + distances.written_to_place
-                )
+                free = max(written[here] + distances.written_to_free, places[place[0]] + distances.written_to_place)
                 before_tile[:] = pushed
                 tile_done = 0
                 for n in range(len(windows)):
@@ -330,9 +329,7 @@ class _Run:
         self.gates = _line_gates(step, layer[0].flushes, first_read, written, distances)
         self.youngest, self.since, self.finished = number, accepted, [self.finished[1], finished]
         self.entries += entries
-        self.record(
-            number, LayerTimes(accepted, finished, written + 1, entries, padding, 0, blocked, skipped, waited)
-        )
+        self.record(number, LayerTimes(accepted, finished, written + 1, entries, padding, 0, blocked, skipped, waited))
 
     def operation(self, number: int, step: ElementwiseStep) -> None:
         """One round of an elementwise operation."""

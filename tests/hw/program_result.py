@@ -88,9 +88,7 @@ def masks_of(now: NDArray[np.int16], step: dict[str, int]) -> NDArray[np.uint8]:
     return np.packbits(now[:, address % groups, address // groups] != 0, axis=-1, bitorder="little")[..., 0]
 
 
-def write_tiles(
-    now: NDArray[np.int16], step: dict[str, int], outputs: list[Output], totals: Int, tables: Int
-) -> int:
+def write_tiles(now: NDArray[np.int16], step: dict[str, int], outputs: list[Output], totals: Int, tables: Int) -> int:
     """Write the result of a layer. Returns how many outputs were saturated."""
     shifts = np.array([out.shift for out in outputs])
     q = totals + np.where(shifts > 0, 1 << np.maximum(shifts - 1, 0), 0) >> shifts

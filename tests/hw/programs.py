@@ -99,9 +99,9 @@ class _Draw:
         self.params = Params(
             pes=1 << int(rng.integers(5)), index_bits=self.pick(4, 8), code_bits=self.pick(2, 5),
             rows=self.pick(8, 64), queue_depth=self.pick(6, 16), acc_bits=self.pick(40, 48), codebooks=self.pick(1, 5),
-            refill=refill, weight_words=2, pointer_blocks=2, act_lines=2, output_words=2, descriptors=2, tables=0,
-            elementwise=False,
-        ).replace(**({"tables": self.pick(0, 4), "elementwise": True} if operators else {})).replace(**changes)
+            refill=refill, weight_words=2, pointer_blocks=2, act_lines=2, output_words=2, descriptors=2,
+            tables=self.pick(0, 4) if operators else 0, elementwise=operators,
+        ).replace(**changes)  # fmt: skip
         self.batch = self.pick(1, 3) if batch is None else batch
         self.maps: list[Map] = []
         self.frame = 0
@@ -314,9 +314,7 @@ class _Draw:
                 moved.append(replace(segment, step=step))
                 self.masks.append(masks_of(self.now, step))
             totals = tile_totals(self.params, self.books, self.now, moved, self.outputs[layer])
-            self.saturated[number] += write_tiles(
-                self.now, moved[0].step, self.outputs[layer], totals, self.tables
-            )
+            self.saturated[number] += write_tiles(self.now, moved[0].step, self.outputs[layer], totals, self.tables)
 
     def busiest(self, fy: int, fx: int, channels: int) -> int:
         """Outputs of the fullest group at the narrowest pitch that is possible."""

@@ -49,7 +49,9 @@ def draw(rng, tables, left, right):
 
 
 @pytest.mark.parametrize("number", [1, 3, 8])
-@pytest.mark.parametrize("shifts", [(0, 0), (1, 0), (0, 1), (5, 4), (4, 5), (31, 0), (0, 31), (31, 31), (15, 0), (0, 16)])
+@pytest.mark.parametrize(
+    "shifts", [(0, 0), (1, 0), (0, 1), (5, 4), (4, 5), (31, 0), (0, 31), (31, 31), (15, 0), (0, 16)]
+)
 def test_numbers_are_looked_up_as_the_formula_says(simulate, rng, number, shifts):
     dut = FunctionTable(Params(pes=1, tables=number))
     tables = draw_tables(rng, number)

@@ -87,7 +87,8 @@ def play(dut, requests, vectors, rng, limit=None, credit=1.0, chained=0.0, pause
             if ctx.get(dut.finished):
                 tags.append((o.tag.bank, ctx.get(dut.closes)))
             log.append({
-                "read": answer if reads else None, "claimed": claimed, "ready": ready, "lines": lines, "sent": sent, "skipped": ctx.get(dut.skipped),
+                "read": answer if reads else None, "claimed": claimed, "ready": ready, "lines": lines,
+                "sent": sent, "skipped": ctx.get(dut.skipped),
                 "finished": ctx.get(dut.finished), "taken": ctx.get(dut.taken), "fault": ctx.get(dut.fault),
             })  # fmt: skip
             await ctx.tick()
