@@ -274,8 +274,8 @@ def scan(
 
     accept, loaded : when the segment is accepted, and when its weights are there. packed : (blocks, pes, 8).
     entries, padding : (blocks, 8) of all PEs. gates, opens : see `sim.cycles`. claims : when operations in front of the
-    tile read (`sim.cycle_operations`). clock : earliest accept and read of the next segment, U of the last vector; moved
-    on here, as `counted` (entries, padding, blocked, skipped) and `pes`.
+    tile read (`sim.cycle_operations`). clock : earliest accept and read of the next segment, U of the last vector;
+    moved on here, as `counted` (entries, padding, blocked, skipped) and `pes`.
     """
     state, pushed, credit, pops, jobs, recent, nonempty = pes
     request, used = max(accept + distances.request, clock[1], loaded), clock[2]

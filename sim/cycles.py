@@ -101,7 +101,8 @@ class _Clock:
         never = np.full(WRITE_QUEUE, -1 - distances.written_to_place, np.int64)
         return cls(
             zero[:1] + first, np.array([first, 0, 0]), zero - 1 - distances.written_to_drain,
-            zero[:1] - 1 - distances.written_to_drain, zero[:1].copy(), np.zeros(3, np.int64), never, zero[:1].copy(), never[:1].copy(),
+            zero[:1] - 1 - distances.written_to_drain, zero[:1].copy(), np.zeros(3, np.int64), never, zero[:1].copy(),
+            never[:1].copy(),
         )  # fmt: skip
 
     @property

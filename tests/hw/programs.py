@@ -432,6 +432,8 @@ def random_program(
     """
     draw = _Draw(seed, kind, batch, operators, changes)
     if operators:
+        if draw.params.elementwise and draw.chance(0.3):
+            draw.draw_operation()
         draw.draw_layer()
     for _ in range(draw.pick(1, 4) if layers is None else layers - operators):
         if not operators:

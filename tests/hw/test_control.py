@@ -13,7 +13,8 @@ from hw.params import SEGMENTS, Params
 from tests.hw.program_words import packed
 
 SMALL = {
-    "rows": 4, "act_lines": 64, "pointer_blocks": 32, "output_words": 64, "codebooks": 4, "descriptors": 64, "tables": 2,
+    "rows": 4, "act_lines": 64, "pointer_blocks": 32, "output_words": 64, "codebooks": 4, "descriptors": 64,
+    "tables": 2,
 }  # fmt: skip
 END = {"op": Op.END.value}
 LAYER = ("tiles_y", "tiles_x", "destination", "row_lines", "row_pitch", "tile_lines", "column_lines", "outputs",

@@ -87,6 +87,7 @@ def watched() -> list[tuple[Program, Records]]:
     kinds: list[dict[str, Any]] = [
         {"seed": 1, "pes": 2}, {"seed": 4, "pes": 2}, {"seed": 10, "pes": 2, "kind": "stream"},
         {"seed": 12, "pes": 2, "kind": "full", "layers": 5},
+        *({"seed": seed, "pes": 2, "operators": True} for seed in (4, 14, 37)),
     ]  # fmt: skip
     programs = [random_program(**each, queue_depth=6) for each in kinds]
     return [(program, run_core(program)[1]) for program in programs]
