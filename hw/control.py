@@ -48,8 +48,7 @@ class Control(wiring.Component):
     computed, tiles, written, written_bank : to and from `Drain`.
     maxima : for each bank, accumulators take the maximum.
     front, pending, finished : the bank of the tile accepted last; see `Banks`.
-    accept_layer : a layer is accepted. counting : not all layers of the run are finished, or more
-        may come.
+    accept_layer : a layer is accepted. counting : not all layers of the run are finished.
     layer_of, front_layer : parity of the number of the layer in each bank, and of the layer accepted last.
     number : for each parity, number of the first descriptor of the layer. again : it has run in an earlier round.
     push, push_operation, push_job, full, waiting : to and from `WriteQueue` (only with ``params.elementwise``).
@@ -94,7 +93,7 @@ class Control(wiring.Component):
         found = Signal(Error)
         current = Signal(16)  # number of the descriptor accepted last
         faulty, fault_index = Signal(), Signal(16)
-        begun, at_end = Signal(), Signal()  # a layer is accepted; none will be any more
+        at_end = Signal()
         ended = self.computed | self.finished
         written_layer = Mux(self.written_bank, *reversed(self.layer_of))
         op = Value.cast(layer.op)
@@ -117,7 +116,7 @@ class Control(wiring.Component):
             # In the first tile, lines of the layer before may be read as they are written, all when its bank is free.
             self.open.eq(~chained | ~self.pending.bit_select(~self.front, 1)),
             # The tile before the last one may be finished after it.
-            self.counting.eq(begun & (~at_end | (self.pending & ~ended).any())),
+            self.counting.eq((self.pending & ~Mux(at_end, ended, 0)).any()),
             self.accept_layer.eq(accept & loop.opens & loop.begins), self.scan_start.eq(accept),
         ]  # fmt: skip
         self._request(m, bank)
@@ -184,10 +183,7 @@ class Control(wiring.Component):
                 for n in range(2):
                     with m.If(bank == n):
                         m.d.sync += self.layer_of[n].eq(self.front_layer ^ loop.begins)
-        with m.If(self.done):
-            m.d.sync += begun.eq(0)
         with m.If(self.accept_layer):
-            m.d.sync += begun.eq(1)
             m.d.sync += self.front_layer.eq(~self.front_layer)
             for n in range(2):
                 with m.If(self.front_layer != n):

@@ -109,7 +109,7 @@ class Core(wiring.Component):
             counters.accept_layer.eq(control.accept_layer), counters.front_layer.eq(control.front_layer),
             counters.ends.eq(control.ends), counters.finished.eq(control.finished),
             counters.counting.eq(control.counting),
-            counters.written.eq(drain.written), counters.written_bank.eq(drain.bank),
+            counters.written.eq(drain.through), counters.written_bank.eq(drain.bank),
             counters.skipped.eq(scan.skipped), counters.blocked.eq(scan.o.valid & ~scan.o.ready),
             counters.scan_bank.eq(scan.o.p.tag.bank),
             self.records.w_en.eq(counters.write), self.records.w_data.eq(counters.record),
@@ -131,7 +131,7 @@ class Core(wiring.Component):
         m.d.comb += [
             operation.eq(queue.valid & queue.first_operation),
             queue.push.eq(control.push), queue.operation.eq(control.push_operation), queue.job.eq(control.push_job),
-            queue.pop.eq(drain.written), control.full.eq(queue.full), control.waiting.eq(queue.waiting),
+            queue.pop.eq(drain.through), control.full.eq(queue.full), control.waiting.eq(queue.waiting),
             control.operation.eq(operation), control.job.eq(queue.first_job),
             drain.valid.eq(queue.valid), drain.operation.eq(queue.first_operation), drain.job.eq(queue.first_job),
             drain.ends.eq(unit.ends),

@@ -38,7 +38,7 @@ class Drain(wiring.Component):
     start : it is an operation, and begins. ends : its last product is stepped.
     flush : the groups hand out a vector in this cycle. write, line : it is written, there.
     draining : write-back is under way: all lines of the tile in `bank` before `line` are written.
-    written, bank : the last word of the tile in `bank` is through in this cycle.
+    written, bank : the last word of the tile in `bank` is through in this cycle. through : of a tile or an operation.
     fault : the vector would be written beyond the activation memory; it is not.
     """
 
@@ -53,7 +53,7 @@ class Drain(wiring.Component):
             "read": Out(1), "address": Out(range(params.output_words)),
             "now": Out(tile),
             "flush": In(1), "write": Out(1), "line": Out(LINE_BITS),
-            "draining": Out(1), "written": Out(1), "bank": Out(1), "fault": Out(1), **operations,
+            "draining": Out(1), "written": Out(1), "through": Out(1), "bank": Out(1), "fault": Out(1), **operations,
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -63,7 +63,7 @@ class Drain(wiring.Component):
         in_row = Signal(16)  # lines of the row that are written
         row = Signal(LINE_BITS)  # first line of the row
         flushing = Signal(range(Writeback.LATENCY + FunctionTable.LATENCY))
-        through = Signal.like(flushing)  # cycles from the last word to the line
+        after = Signal.like(flushing)  # cycles from the last word to the line
         seen = Signal()  # the tile is computed
         next_row = Signal(LINE_BITS)
         beyond = Signal()
@@ -72,7 +72,7 @@ class Drain(wiring.Component):
             next_row.eq(row + tile.row_pitch),
             beyond.eq(self.line >= self.params.act_lines),
             self.write.eq(self.flush & ~beyond), self.fault.eq(self.flush & beyond),
-            through.eq(Writeback.LATENCY - 1 + Mux(tile.functions, FunctionTable.LATENCY, 0)),
+            after.eq(Writeback.LATENCY - 1 + Mux(tile.functions, FunctionTable.LATENCY, 0)),
             seen.eq(self.computed.bit_select(self.bank, 1)),
         ]  # fmt: skip
         if self.params.elementwise:
@@ -100,18 +100,18 @@ class Drain(wiring.Component):
             if self.params.elementwise:
                 with m.State("Operate"):
                     with m.If(self.ends):
-                        m.d.sync += flushing.eq(through - Writeback.STEP_AHEAD)
+                        m.d.sync += flushing.eq(after - Writeback.STEP_AHEAD)
                         m.next = "Flush"
             with m.State("Read"):
                 m.d.comb += self.read.eq(1)
                 m.d.sync += [self.address.eq(self.address + 1), left.eq(left - 1)]
                 with m.If(left == 1):
-                    m.d.sync += flushing.eq(through)
+                    m.d.sync += flushing.eq(after)
                     m.next = "Flush"
             with m.State("Flush"):
                 m.d.sync += flushing.eq(flushing - 1)
                 with m.If(flushing == 0):
-                    m.d.comb += self.written.eq(1)
+                    m.d.comb += [self.through.eq(1), self.written.eq(self.draining)]
                     m.d.sync += [self.bank.eq(self.bank ^ self.draining), self.draining.eq(0)]
                     m.next = "Idle"
         return m

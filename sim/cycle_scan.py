@@ -50,6 +50,7 @@ class Distances(NamedTuple):
     written_to_drain: int = 2  # last line of the tile before written → first word of the output table read
     word_to_line: int = 9  # word of the output table read → line written
     line_to_read: int = 1  # line written → it may be read
+    record_to_written: int = 3  # last cycle in which starved PEs are counted for a layer → its last line written
     written_to_free: int = 1  # last line of a tile written → its bank is free
     finished_to_buffer: int = 2  # tile of weights finished → its buffer is free
     free_to_words: int = 1  # buffer free and header taken → first word
@@ -94,7 +95,8 @@ class Pes:
     state : (pes, 7) of the last vector L, R, X, when its last column enters the buffer of the expander, and when the
         last weight words of its last three columns are requested, the last one first.
     pushed : vectors so far. credit : when there is credit if all vectors on their way are already in the queue.
-    pops, jobs : rings over the vectors of each PE, R and (L << 16 | entries).
+    pops, jobs : rings over the vectors of each PE, R and (L << 16 | entries); (ring, pes), since a cache does not hold
+        one line of each PE if these lie a power of two apart.
     recent, nonempty : the vectors fired last, and in which PEs they have entries.
     """
 
@@ -114,7 +116,7 @@ class Pes:
         pes = params.pes
         return cls(
             np.full((pes, 7), -1, np.int64), np.zeros(pes, np.int64), np.zeros(pes, np.int64),
-            np.full((pes, ring), _NEVER, np.int64), np.zeros((pes, ring), np.int64),
+            np.full((ring, pes), _NEVER, np.int64), np.zeros((ring, pes), np.int64),
             np.full(ROUND_TRIP + 1, _NEVER, np.int64), np.zeros((ROUND_TRIP + 1, pes), np.bool_),
         )  # fmt: skip
 
@@ -145,7 +147,7 @@ def _shows(
     level = pushed[pe] - threshold
     for n in range(len(recent)):
         level -= recent[n] > time - 2 - distances.fire_to_queue and nonempty[n, pe]
-    return bool(level <= 0 or pops[pe, (level - 1) & (pops.shape[1] - 1)] + distances.credit <= time)
+    return bool(level <= 0 or pops[(level - 1) & (pops.shape[0] - 1), pe] + distances.credit <= time)
 
 
 @njit(cache=True)
@@ -199,9 +201,10 @@ def _send(
     """Give the columns `lanes` of a vector to all PEs.
 
     Returns how many PEs have no credit for the next vector (`fullest`), and the one that has it last.
-    Without branches: what a vector without work in a PE writes is overwritten by the next one.
+    Without branches, which sparse columns would make unpredictable: a change is kept by `& -some`, and what a vector
+    without work in a PE writes to the rings is overwritten by the next one.
     """
-    pes, ring = pops.shape
+    ring, pes = pops.shape
     mask = ring - 1
     queued = fire + distances.fire_to_queue + distances.queue_to_read
     full, worst, latest = 0, 0, _NEVER
@@ -212,31 +215,31 @@ def _send(
         taken = max(read + distances.read_to_take, passed_before)
         last = before = max(taken + distances.take_to_select, last_before + 1) - 1
         q1, q2, q3, q4 = state[pe, _Q1], state[pe, _Q2], state[pe, _Q3], _NEVER
-        work = 0
+        work = np.int64(0)
         for n in range(number):
             packed = np.int64(columns[pe, lanes[n]])
-            some = bool(packed > 0)
+            some = np.int64(packed > 0)
             last += packed & _COUNT_MASK
             work += some
-            q4 = q3 if some else q4
-            q3 = q2 if some else q3
-            q2 = q1 if some else q2
-            q1 = last - (packed >> _COUNT_BITS) if some else q1
+            q4 += (q3 - q4) & -some
+            q3 += (q2 - q3) & -some
+            q2 += (q1 - q2) & -some
+            q1 += (last - (packed >> _COUNT_BITS) - q1) & -some
         # The last column waits until the third before it has left the expander's buffer.
         passed = max(taken + work, q4 + distances.columns_ahead)
-        some = bool(work > 0)
-        nonempty[slot, pe] = some
+        some = np.int64(work > 0)
+        nonempty[slot, pe] = work > 0
         job = pushed[pe]
-        pops[pe, job & mask] = read
-        jobs[pe, job & mask] = last << 16 | last - before
-        state[pe, _LAST] = last if some else last_before
-        state[pe, _READ] = read if some else read_before
-        state[pe, _TAKEN] = taken if some else taken_before
-        state[pe, _PASSED] = passed if some else passed_before
+        pops[job & mask, pe] = read
+        jobs[job & mask, pe] = last << 16 | last - before
+        state[pe, _LAST] += (last - last_before) & -some
+        state[pe, _READ] += (read - read_before) & -some
+        state[pe, _TAKEN] += (taken - taken_before) & -some
+        state[pe, _PASSED] += (passed - passed_before) & -some
         state[pe, _Q1], state[pe, _Q2], state[pe, _Q3] = q1, q2, q3
         job += some
         pushed[pe] = job
-        limit = pops[pe, (job - 1 - threshold) & mask] + distances.credit
+        limit = pops[(job - 1 - threshold) & mask, pe] + distances.credit
         credit[pe] = limit
         fullest[full] = pe
         full += limit > fire + 1
@@ -270,9 +273,9 @@ def scan(
     """Scan one window of one tile. Returns when its last vector fired, or -1.
 
     accept, loaded : when the segment is accepted, and when its weights are there. packed : (blocks, pes, 8).
-    entries, padding : (blocks, 8) of all PEs. gates, opens : see `sim.cycles`. claims : cycles in
-    which operations read (`sim.cycle_operations`), up to the last one in front of the tile. clock : earliest accept and read of the
-    next segment, U of the last vector; moved on here, as `counted` (entries, padding, blocked, skipped) and `pes`.
+    entries, padding : (blocks, 8) of all PEs. gates, opens : see `sim.cycles`. claims : when operations in front of the
+    tile read (`sim.cycle_operations`). clock : earliest accept and read of the next segment, U of the last vector;
+    moved on here, as `counted` (entries, padding, blocked, skipped) and `pes`.
     """
     state, pushed, credit, pops, jobs, recent, nonempty = pes
     request, used = max(accept + distances.request, clock[1], loaded), clock[2]

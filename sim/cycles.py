@@ -100,8 +100,9 @@ class _Clock:
         zero = np.zeros(2, np.int64)
         never = np.full(WRITE_QUEUE, -1 - distances.written_to_place, np.int64)
         return cls(
-            zero[:1] + first, np.array([first, 0, 0]), zero - 1 - distances.written_to_drain, zero[:1] - 1 - distances.written_to_drain,
-            zero[:1].copy(), np.zeros(3, np.int64), never, zero[:1].copy(), never[:1].copy(),
+            zero[:1] + first, np.array([first, 0, 0]), zero - 1 - distances.written_to_drain,
+            zero[:1] - 1 - distances.written_to_drain, zero[:1].copy(), np.zeros(3, np.int64), never, zero[:1].copy(),
+            never[:1].copy(),
         )  # fmt: skip
 
     @property
@@ -150,8 +151,9 @@ def _tiles(
 ) -> tuple[int, int, int, int, int, int, int, int]:
     """All tiles of a layer.
 
-    loop : samples, tile rows, tiles of a row, words of the output table, and cycles from a word to its line. gates : when each line from ``opens[0]`` on
-    may be read by `chained` segments of the first tile; lines behind them at ``opens[1]``. ``opens[2]``: groups.
+    loop : samples, tile rows, tiles of a row, words of the output table, and cycles from a word to its line.
+    gates : when each line from ``opens[0]`` on may be read by `chained` segments of the first tile; lines behind them
+    at ``opens[1]``. ``opens[2]``: groups. claims : when operations read.
     Returns accepted, finished, entries, padding, blocked, skipped, cycles waited for weights, first word of the last
     tile's write-back.
     """
@@ -166,9 +168,7 @@ def _tiles(
         for ty in range(tiles_y):
             for tx in range(tiles_x):
                 here = bank[0]
-                free = max(
-                    written[here] + distances.written_to_free, places[place[0]] + distances.written_to_place
-                )
+                free = max(written[here] + distances.written_to_free, places[place[0]] + distances.written_to_place)
                 before_tile[:] = pushed
                 tile_done = 0
                 for n in range(len(windows)):
@@ -218,15 +218,15 @@ def _tiles(
 @njit(cache=True)
 def _selected_after(time: int, pushed: Int, jobs: Int) -> int:
     """Entries of all PEs that are selected later than `time`; the entries of a vector are selected without a gap."""
-    pes, ring = jobs.shape
+    ring, pes = jobs.shape
     after = 0
     for pe in range(pes):
         job = pushed[pe] - 1
         while job >= 0 and job > pushed[pe] - ring:
-            end = jobs[pe, job & (ring - 1)] >> 16
+            end = jobs[job & (ring - 1), pe] >> 16
             if end <= time:
                 break
-            after += min(jobs[pe, job & (ring - 1)] & 0xFFFF, end - time)
+            after += min(jobs[job & (ring - 1), pe] & 0xFFFF, end - time)
             job -= 1
     return after
 
@@ -304,7 +304,7 @@ class _Run:
         self.gates, self.opens = np.zeros(0, np.int64), (0, 0, params.groups)
         self.records: dict[int, LayerTimes] = {}
         self.youngest = -1  # layer accepted last, since when, and how many entries of it are not counted
-        self.since = self.entries = 0
+        self.since = self.entries = self.written = 0
         self.finished = [0, 0]  # of the last two layers
 
     def layer(self, number: int, layer: list[Work], masks: list[NDArray[np.uint8]], offset: int) -> None:
@@ -325,14 +325,12 @@ class _Run:
             clock.arrays, self.pes.arrays, distances,
         )  # fmt: skip
         assert accepted == accept
-        written = int(clock.drain[0])
+        self.written = written = int(clock.drain[0])
         self.opens = _last_line(step, self.batch), written + distances.written_to_free, groups
         self.gates = _line_gates(step, layer[0].flushes, first_read, written, distances)
         self.youngest, self.since, self.finished = number, accepted, [self.finished[1], finished]
         self.entries += entries
-        self.record(
-            number, LayerTimes(accepted, finished, written + 1, entries, padding, 0, blocked, skipped, waited)
-        )
+        self.record(number, LayerTimes(accepted, finished, written + 1, entries, padding, 0, blocked, skipped, waited))
 
     def operation(self, number: int, step: ElementwiseStep) -> None:
         """One round of an elementwise operation."""
@@ -346,9 +344,13 @@ class _Run:
         self.record(number, LayerTimes(start, last, written + 1, 0, 0, 0, 0, 0, 0))
 
     def count(self, end: int) -> None:
-        """Cycles in which no entry was selected, up to `end`, for the layer accepted last."""
+        """Cycles in which no entry was selected, up to `end`, for the layer accepted last.
+
+        If it is written by then, what comes after that is no layer's.
+        """
         if self.youngest < 0:
             return
+        end = min(end, self.written - self.distances.record_to_written)
         after = int(_selected_after(end, self.pes.pushed, self.pes.jobs))
         record = self.records[self.youngest]
         starved = self.params.pes * (end - self.since) - (self.entries - after)

@@ -12,6 +12,11 @@ How to use it
 the run the activation memory of bank g must hold ``program.final[g]`` in every line: results, overhang of tiles, and
 everything that no layer may touch. Record ``program.first[n]`` is that of layer n; ``program.saturated[n]`` is its
 counter. ``program.layers[n][k]`` is a segment: its descriptor fields, and its entries as the cycle model wants them.
+``program.masks`` are what it wants of the activations.
+
+With `operators`, layers have functions, elementwise operations stand between them, and some of all this stands in
+loops. ``program.items`` has the layers, operations and ends of loops in the order of their descriptors; `first` and
+`saturated` are those of layers and operations.
 
 Sizes are small on purpose (a few hundred to a few thousand cycles). The same seed gives the same program. Arguments of
 `random_program` fix what a test wants fixed: fields of `Params`, the batch, `kind` of all layers.
@@ -19,15 +24,16 @@ Sizes are small on purpose (a few hundred to a few thousand cycles). The same se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.layouts import Join, Memory, Op, descriptor
+from hw.layouts import Join, Memory, Op, descriptor, elementwise, loop
 from hw.params import LANES, Params
-from tests.hw.program_result import HIGH, LOW, WRAP, tile_totals, write_tiles
+from tests.hw.program_operators import Loop, Operation, draw_function, draw_tables, operate, table_words
+from tests.hw.program_result import HIGH, LOW, WRAP, masks_of, tile_totals, write_tiles
 from tests.hw.program_table import Output, table
 from tests.hw.program_words import Segment, encode, lay_out, packed
 
@@ -49,6 +55,11 @@ class Map:
     row_lines: int
     lines: int
     layer: int  # the layer that writes it, or -1
+    moves: bool = False  # there is one for each round of the loop that is drawn
+    operated: bool = False  # an operation writes it
+
+
+Item = list[Segment] | Operation | Loop
 
 
 @dataclass
@@ -64,6 +75,8 @@ class Program:
     beats: list[int]
     final: NDArray[np.int16]  # (groups, act_lines, 8)
     saturated: list[int]
+    items: list[Item]
+    masks: list[NDArray[np.uint8]]  # (batch, height, width, vectors) of each segment in the order in which they run
 
     @property
     def initial(self) -> NDArray[np.int16]:
@@ -73,28 +86,21 @@ class Program:
         )
         return np.frombuffer(raw, "<i2").reshape(self.final.shape)
 
-    def masks(self, segment: Segment) -> NDArray[np.uint8]:
-        """(batch, height, width, vectors): bit n of a vector of the segment's map says that lane n is not zero."""
-        step, groups = segment.step, self.params.groups
-        row, pixel = step["window_pitch"] // step["dy"], step["position_pitch"] // step["dx"]
-        origin = (step["source"] - step["y0"] * row - step["x0"] * pixel) % WRAP
-        b, y, x, v = np.ogrid[: self.batch, : step["height"], : step["width"], : step["vectors"]]
-        address = origin + b * step["frame"] * groups + y * row + x * pixel + v
-        lanes = self.final[address % groups, address // groups] != 0
-        return np.packbits(lanes, axis=-1, bitorder="little")[..., 0]
-
 
 class _Draw:
     """The state of one drawing."""
 
-    def __init__(self, seed: int, kind: str | None, batch: int | None, changes: dict[str, Any]) -> None:
+    def __init__(
+        self, seed: int, kind: str | None, batch: int | None, operators: bool, changes: dict[str, Any]
+    ) -> None:
         self.rng = rng = np.random.default_rng([seed, 77])
-        self.kind = kind
+        self.kind, self.operators = kind, operators
         refill = bool(rng.integers(2)) if kind != "stream" else True
         self.params = Params(
             pes=1 << int(rng.integers(5)), index_bits=self.pick(4, 8), code_bits=self.pick(2, 5),
             rows=self.pick(8, 64), queue_depth=self.pick(6, 16), acc_bits=self.pick(40, 48), codebooks=self.pick(1, 5),
             refill=refill, weight_words=2, pointer_blocks=2, act_lines=2, output_words=2, descriptors=2,
+            tables=self.pick(0, 4) if operators else 0, elementwise=operators,
         ).replace(**changes)  # fmt: skip
         self.batch = self.pick(1, 3) if batch is None else batch
         self.maps: list[Map] = []
@@ -105,11 +111,19 @@ class _Draw:
         # Lines of each sample, with rubbish where nothing is written.
         self.now = rng.integers(LOW, HIGH + 1, (self.batch, self.params.groups, 4096, LANES)).astype(np.int16)
         self.layers: list[list[Segment]] = []
-        self.tables: list[list[int]] = [[] for _ in range(self.params.groups)]
-        self.saturated: list[int] = []
+        self.outputs: list[list[Output]] = []
+        self.words: list[list[int]] = [[] for _ in range(self.params.groups)]
+        self.tables = draw_tables(rng, self.params.tables)
+        self.items: list[Item] = []
+        self.saturated: list[int] = []  # of each item
+        self.order: list[int] = []  # layers as they run
+        self.masks: list[NDArray[np.uint8]] = []
+        self.sources: list[tuple[Segment, Map]] = []
+        self.stride = self.rounds = 0  # of the loop that is drawn: lines from round to round, how many
+        self.pitch = 0
+        self.before = self.now.copy()
         for _ in range(self.pick(1, 2)):
             self.draw_input()
-        self.before = self.now.copy()
 
     def pick(self, low: int, high: int) -> int:
         """An integer from low to high, both included."""
@@ -121,15 +135,28 @@ class _Draw:
     def draw_input(self) -> None:
         """A map that the host writes, with as many zeros as chance gives."""
         groups, rng = self.params.groups, self.rng
-        shape = self.pick(1, 7), self.pick(1, 7), self.pick(1, 3)
+        most = 3 if self.stride else 7
+        shape = self.pick(1, most), self.pick(1, most), self.pick(1, 3)
         if self.chance(0.2):
             shape = 1, 1, self.pick(1, 12)
         each = self.place(*shape, 1, 1, -1)
+        if self.stride:
+            self.spread(each)
+        first, lines = each.base, each.lines
+        if each.moves:
+            first, lines = min(first, first + self.pitch * (self.rounds - 1)), self.stride * self.rounds
         limit = 1 << self.pick(1, 15)
-        values = rng.integers(-limit, limit, (self.batch, groups, each.lines, LANES))
+        values = rng.integers(-limit, limit, (self.batch, groups, lines, LANES))
         values *= rng.random(values.shape) < rng.choice([0.05, 0.3, 0.7, 1.0])
         values *= rng.random((*values.shape[:3], 1)) < rng.choice([0.3, 1.0])
-        self.now[:, :, each.base : each.base + each.lines] = values
+        self.now[:, :, first : first + lines] = self.before[:, :, first : first + lines] = values
+
+    def spread(self, each: Map) -> None:
+        """The map that was placed last gets one of its kind for each round of the loop."""
+        if each.lines <= self.stride:
+            each.moves = True
+            self.frame = each.base + self.stride * self.rounds
+            each.base -= min(0, self.pitch * (self.rounds - 1))
 
     def place(self, height: int, width: int, vectors: int, fy: int, fx: int, layer: int) -> Map:
         """A map for a result in tiles of fy x fx pixels, behind all others in the frame."""
@@ -165,9 +192,16 @@ class _Draw:
             channels -= 1
         sources = self.draw_sources(kind)
         result = self.place(height, width, -(-channels // LANES), fy, fx, n)
+        if self.stride and self.chance(0.5):
+            self.spread(result)
+        elif self.stride and small and self.chance(0.7):
+            sources.append(result)  # as the round before left it
         row_lines = fx * result.pitch // params.groups
         outputs, owners = self.draw_outputs(kind, fy, fx, channels, result.pitch, slots)
+        functions = int(params.tables > 0 and self.operators and self.chance(0.5))
         layer = {
+            "moves_result": int(result.moves), "functions": functions,
+            **(self.draw_functions(outputs) if functions else dict.fromkeys(_FUNCTIONS, 0)),
             "tiles_y": tiles_y, "tiles_x": tiles_x, "destination": result.base, "row_lines": row_lines,
             "row_pitch": result.row_lines, "tile_lines": fy * result.row_lines, "column_lines": row_lines,
             "maximum": int(kind == "pool"), "low": 0 if self.chance(0.5) else self.pick(LOW, -1),
@@ -178,24 +212,109 @@ class _Draw:
         segments = [self.draw_segment(n, kind, source, layer, len(owners)) for source in sources]
         for segment in segments:
             encode(self.rng, params, segment, owners)
-        self.saturated.append(self.compute(segments, outputs, result))
+        self.layers.append(segments)
+        self.outputs.append(outputs)
+        self.items.append(segments)
+        self.saturated.append(0)
+        self.draw_shifts(segments, outputs)
+        self.run(len(self.items) - 1, 0)
         words = table(self.rng, params, outputs, owners, fy * row_lines)
         for k, segment in enumerate(segments):
             segment.step |= {
-                "outputs": len(self.tables[0]), "words": len(words[0]), "first": int(k == 0),
+                "outputs": len(self.words[0]), "words": len(words[0]), "first": int(k == 0),
                 "last": int(k == len(segments) - 1),
             }  # fmt: skip
-        for own, so_far in zip(words, self.tables, strict=True):
+        for own, so_far in zip(words, self.words, strict=True):
             so_far += own
-        self.layers.append(segments)
 
-    def compute(self, segments: list[Segment], outputs: list[Output], result: Map) -> int:
-        """Write the result of a layer; the outputs get their shifts on the way. Returns how many were saturated."""
+    def draw_shifts(self, segments: list[Segment], outputs: list[Output]) -> None:
+        """Shifts that suit what the layer computes when it is run the first time."""
         totals = tile_totals(self.params, self.books, self.now, segments, outputs)
         shift = max(0, int(np.abs(totals).max()).bit_length() - self.pick(12, 17))
         for out in outputs:
             out.shift = min(31, max(0, shift + self.pick(-1, 1)))
-        return write_tiles(self.now, segments[0].step, result.base, outputs, totals)
+
+    def draw_functions(self, outputs: list[Output]) -> dict[str, int]:
+        """Two functions; each output has one of them, or none."""
+        for out in outputs:
+            out.function = self.pick(0, 2)
+        return draw_function(self.rng, self.params, 1) | draw_function(self.rng, self.params, 2)
+
+    def draw_operation(self) -> None:
+        """An elementwise operation on maps, into a map of its own or one that there is."""
+        names = ["a", *(name for name in "bc" if self.chance(0.5))]
+        if "c" in names and self.chance(0.5):
+            names.append("e")
+        operands = {name: self.draw_sources("pool")[0] for name in names}
+        lines = min(self.pick(1, 20), *(each.lines for each in operands.values()))
+        model = operands["a"]
+        if self.chance(0.5):
+            result = replace(model, base=self.frame, layer=-1, moves=False, operated=True)
+            self.frame += result.lines
+            self.maps.append(result)
+            if self.stride and self.chance(0.5):
+                self.spread(result)
+        else:
+            result = self.draw_sources("pool")[0]
+            lines = min(lines, result.lines)
+        result.operated = True
+        functions = int(self.params.tables > 0 and self.chance(0.4))
+        bits = self.pick(1, 47) if self.chance(0.1) else self.pick(1, 24)
+        low = 0 if self.chance(0.2) else self.pick(LOW, -1) if self.chance(0.3) else LOW
+        step = {
+            "op": Op.ELEMENTWISE.value, **{f"has_{name}": int(name in operands) for name in "bce"},
+            **{name: operands[name].base if name in operands else 0 for name in "abce"}, "result": result.base,
+            **{f"moves_{name}": int(name in operands and operands[name].moves) for name in "abce"},
+            "moves_result": int(result.moves), "shift": self.pick(0, 20), "lines": lines, "low": low,
+            "high": HIGH if self.chance(0.7) else self.pick(0, HIGH), "scale_a": self.pick(LOW, HIGH),
+            "scale_c": self.pick(LOW, HIGH), "offset": self.pick(-(1 << bits), 1 << bits), "functions": functions,
+            **(draw_function(self.rng, self.params, 1) if functions else dict.fromkeys(_FUNCTIONS[:3], 0)),
+        }  # fmt: skip
+        self.items.append(Operation(step))
+        self.saturated.append(0)
+        self.run(len(self.items) - 1, 0)
+
+    def draw_loop(self) -> None:
+        """A body of layers and operations, of which some addresses move, and its rounds."""
+        self.rounds, self.stride = self.pick(1, 4), self.pick(4, 24)
+        self.pitch = self.stride * (1 if self.chance(0.5) else -1)
+        body = len(self.items)
+        self.draw_input()
+        for _ in range(self.pick(1, 4)):
+            self.draw_item()
+        for n in range(1, self.rounds):
+            for item in range(body, len(self.items)):
+                self.run(item, n * self.pitch)
+        self.items.append(Loop({"op": Op.LOOP.value, "count": self.rounds, "pitch": self.pitch}, body))
+        self.saturated.append(0)
+        for each in self.maps:
+            each.moves = False
+        self.rounds = self.stride = self.pitch = 0
+
+    def draw_item(self) -> None:
+        """A layer or an operation."""
+        if self.params.elementwise and self.chance(0.5):
+            self.draw_operation()
+        else:
+            self.draw_layer()
+
+    def run(self, number: int, offset: int) -> None:
+        """Compute an item in the round of a loop with this offset."""
+        item = self.items[number]
+        if isinstance(item, Operation):
+            self.saturated[number] += operate(self.now, item.step, offset, self.params, self.tables)
+        elif not isinstance(item, Loop):
+            layer = next(n for n, each in enumerate(self.layers) if each is item)
+            self.order.append(layer)
+            moved = []
+            for segment in item:
+                step = dict(segment.step)
+                step["source"] = (step["source"] + offset * self.params.groups * step["moves_source"]) % WRAP
+                step["destination"] += offset * step["moves_result"]
+                moved.append(replace(segment, step=step))
+                self.masks.append(masks_of(self.now, step))
+            totals = tile_totals(self.params, self.books, self.now, moved, self.outputs[layer])
+            self.saturated[number] += write_tiles(self.now, moved[0].step, self.outputs[layer], totals, self.tables)
 
     def busiest(self, fy: int, fx: int, channels: int) -> int:
         """Outputs of the fullest group at the narrowest pitch that is possible."""
@@ -212,8 +331,8 @@ class _Draw:
     def draw_sources(self, kind: str) -> list[Map]:
         """The maps that the segments of a layer read: often the youngest."""
         number = 1 if kind == "pool" else self.pick(1, 4) if kind == "stream" else self.pick(1, 3)
-        weights = np.array([4.0 if n == len(self.maps) - 1 else 1.0 for n in range(len(self.maps))])
-        picks = self.rng.choice(len(self.maps), number, p=weights / weights.sum())
+        weights = [4.0 if n == len(self.maps) - 1 else 3.0 if each.moves else 1.0 for n, each in enumerate(self.maps)]
+        picks = self.rng.choice(len(self.maps), number, p=np.array(weights) / sum(weights))
         return [self.maps[n] for n in picks]
 
     # Accumulators and the output table.
@@ -273,7 +392,8 @@ class _Draw:
             y0, x0 = self.pick(0, source.height - 1), self.pick(0, source.width - 1)
         row = source.row_lines * groups
         step = {
-            "op": Op.SEGMENT.value, "chained": int(source.layer == n - 1 and n > 0),
+            "op": Op.SEGMENT.value, "chained": int(source.layer in (n - 1, n) and n > 0), "barrier": 0,
+            "moves_source": int(source.moves),
             "dense": int(kind == "pool" or self.chance(0.1)), "refill": int(kind == "stream" and self.chance(0.8)),
             "buffer": 0, "codebook": self.pick(0, params.codebooks - 1),
             "source": (source.base * groups + first + y0 * row + x0 * source.pitch) % WRAP,
@@ -289,25 +409,61 @@ class _Draw:
         if self.chance(0.5):  # whole vectors without entries
             empty = np.repeat(self.rng.random(columns // LANES) < 0.3, LANES)
             codes[:, empty] = 0
-        return Segment(step, np.asarray(codes, np.int64))
+        segment = Segment(step, np.asarray(codes, np.int64))
+        self.sources.append((segment, source))
+        return segment
+
+    def set_barriers(self) -> None:
+        """What an operation writes may be read only behind it."""
+        for segment, source in self.sources:
+            segment.step["barrier"] = int(source.operated or (self.operators and self.chance(0.1)))
+
+
+_FUNCTIONS = ("table_1", "left_1", "right_1", "table_2", "left_2", "right_2")
 
 
 def random_program(
-    seed: int, *, kind: str | None = None, batch: int | None = None, layers: int | None = None, **changes: Any
-) -> Program:
-    """The program of a seed. `kind` of all layers (`KINDS`), `batch`, number of `layers`, fields of `Params` to fix."""
-    draw = _Draw(seed, kind, batch, changes)
-    for _ in range(draw.pick(1, 4) if layers is None else layers):
+    seed: int, *, kind: str | None = None, batch: int | None = None, layers: int | None = None,
+    operators: bool = False, **changes: Any,
+) -> Program:  # fmt: skip
+    """The program of a seed. `kind` of all layers (`KINDS`), `batch`, number of `layers`, fields of `Params` to fix.
+
+    operators : there are also functions, elementwise operations and loops; `layers` is then the number of all these.
+    """
+    draw = _Draw(seed, kind, batch, operators, changes)
+    if operators:
+        if draw.params.elementwise and draw.chance(0.3):
+            draw.draw_operation()
         draw.draw_layer()
+    for _ in range(draw.pick(1, 4) if layers is None else layers - operators):
+        if not operators:
+            draw.draw_layer()
+        elif draw.chance(0.4):
+            draw.draw_loop()
+        else:
+            draw.draw_item()
+    draw.set_barriers()
     frame = draw.frame + draw.pick(0, 2)
-    for segment in (segment for layer in draw.layers for segment in layer):
-        segment.step["frame"] = frame
+    for item in draw.items:
+        for part in item if isinstance(item, list) else [item]:
+            if not isinstance(part, Loop):
+                part.step["frame"] = frame
+    sizes = [len(item) if isinstance(item, list) else 1 for item in draw.items]
+    numbers = [sum(sizes[:n]) for n in range(len(sizes))]
     params = draw.params.replace(
-        act_lines=max(2, draw.batch * frame), output_words=max(2, len(draw.tables[0])),
-        descriptors=sum(len(layer) for layer in draw.layers) + 1,
-    )  # fmt: skip
-    first = [sum(len(layer) for layer in draw.layers[:n]) for n in range(len(draw.layers))]
-    words = lay_out(draw.rng, params, draw.batch, draw.layers)
+        act_lines=max(2, draw.batch * frame), output_words=max(2, len(draw.words[0])), descriptors=sum(sizes) + 1
+    )
+    words = lay_out(draw.rng, params, draw.batch, draw.layers, draw.order)
+    segments = iter(words.descriptors)
+    descriptors: list[int] = []
+    for item in draw.items:
+        if isinstance(item, Operation):
+            descriptors.append(packed(elementwise(params), **item.step))
+        elif isinstance(item, Loop):
+            item.step["first"] = numbers[item.body]
+            descriptors.append(packed(loop(params), **item.step))
+        else:
+            descriptors += [next(segments) for _ in item]
 
     def whole(lines: NDArray[np.int16]) -> NDArray[np.int16]:
         each = lines[:, :, :frame].transpose(1, 0, 2, 3).reshape(params.groups, draw.batch * frame, LANES)
@@ -316,13 +472,15 @@ def random_program(
     def raw(lines: NDArray[np.int16]) -> list[int]:
         return [int.from_bytes(line.astype("<i2").tobytes(), "little") for line in lines]
 
+    recorded = [n for n, item in enumerate(draw.items) if not isinstance(item, Loop)]
     return Program(
-        seed, words.params, draw.batch, draw.layers, first,
+        seed, words.params, draw.batch, draw.layers, [numbers[n] for n in recorded],
         {
             Memory.WEIGHTS: words.weights, Memory.POINTERS: words.pointers,
             Memory.CODEBOOK: [[int(value) & 0xFFFF for value in draw.books.reshape(-1)]],
-            Memory.ACTIVATIONS: [raw(lines) for lines in whole(draw.before)], Memory.OUTPUTS: draw.tables,
-            Memory.DESCRIPTORS: [[*words.descriptors, packed(descriptor(params), op=Op.END.value)]],
+            Memory.ACTIVATIONS: [raw(lines) for lines in whole(draw.before)], Memory.OUTPUTS: draw.words,
+            Memory.DESCRIPTORS: [[*descriptors, packed(descriptor(params), op=Op.END.value)]],
+            Memory.TABLES: [table_words(params, draw.tables)],
         },
-        words.beats, whole(draw.now), draw.saturated,
+        words.beats, whole(draw.now), [draw.saturated[n] for n in recorded], draw.items, draw.masks,
     )  # fmt: skip
