@@ -47,8 +47,8 @@ class FunctionTable(wiring.Component):
         self.params = params
         self.memory = Sram(table_word(params).size, params.tables * PIECES)
         super().__init__({
-            "value": In(signed(ACT_BITS)), "which": In(2), "function_1": In(function()), "function_2": In(function()),
-            "result": Out(signed(ACT_BITS)),
+            "value": In(signed(ACT_BITS)), "which": In(2),
+            "function_1": In(function(params)), "function_2": In(function(params)), "result": Out(signed(ACT_BITS)),
             "w_en": In(1), "w_addr": In(range(params.tables * PIECES)), "w_data": In(table_word(params).size),
         })  # fmt: skip
 

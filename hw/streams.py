@@ -118,12 +118,12 @@ def output_tile(params: Params) -> data.StructLayout:
     of = descriptor(params)
     names = ("row_lines", "row_pitch", "outputs", "words", "low", "high", "functions")
     return data.StructLayout({
-        "destination": LINE_BITS, **{name: of[name].shape for name in names}, "function_1": function(),
-        "function_2": function(),
+        "destination": LINE_BITS, **{name: of[name].shape for name in names}, "function_1": function(params),
+        "function_2": function(params),
     })  # fmt: skip
 
 
-def function() -> data.StructLayout:
+def function(params: Params) -> data.StructLayout:
     """A function of a layer: its table, and the shifts of what is looked up."""
     return data.StructLayout({"table": 3, "left": 5, "right": 5})
 
@@ -137,7 +137,7 @@ def elementwise_job(params: Params) -> data.StructLayout:
         **dict.fromkeys(("a", "b", "c", "e", "result"), LINE_BITS), "has_b": 1, "has_c": 1, "has_e": 1,
         "scale_a": signed(ACT_BITS), "scale_c": signed(ACT_BITS), "offset": signed(params.acc_bits), "shift": 5,
         "lines": 16, "frame": 16, "low": signed(ACT_BITS), "high": signed(ACT_BITS), "functions": 1,
-        "function_1": function(), "number": 16, "again": 1,
+        "function_1": function(params), "number": 16, "again": 1,
     })  # fmt: skip
 
 

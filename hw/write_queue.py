@@ -36,7 +36,7 @@ class WriteQueue(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         shape = data.StructLayout({"operation": 1, "job": self.job.shape()})
-        m.submodules.places = places = memory.Memory(shape=shape, depth=WRITE_QUEUE, init=[])
+        m.submodules.memory = places = memory.Memory(shape=shape, depth=WRITE_QUEUE, init=[])
         write, read = places.write_port(), places.read_port(domain="comb")
         tail, head = Signal(range(WRITE_QUEUE)), Signal(range(WRITE_QUEUE))
         level, operations = Signal(range(WRITE_QUEUE + 1)), Signal(range(WRITE_QUEUE + 1))

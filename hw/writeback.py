@@ -59,7 +59,7 @@ class Writeback(wiring.Component):
     def ports(params: Params) -> wiring.Signature:
         address = range(params.output_words)
         tables = {
-            "functions": In(1), "function_1": In(function()), "function_2": In(function()),
+            "functions": In(1), "function_1": In(function(params)), "function_2": In(function(params)),
             "t_en": In(1), "t_addr": In(range(params.tables * PIECES)), "t_data": In(table_word(params).size),
         } if params.tables else {}  # fmt: skip
         products = {

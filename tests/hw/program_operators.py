@@ -15,9 +15,12 @@ from hw.layouts import ACT_BITS, table_word
 from hw.params import PIECES, Params
 from tests.hw.program_words import packed
 
-__all__ = ["Loop", "Operation", "draw_function", "draw_tables", "look_up", "operate", "table_words"]
+__all__ = ["FUNCTIONS", "Loop", "Operation", "draw_function", "draw_tables", "look_up", "operate", "table_words"]
 
 Int = NDArray[np.int64]
+FUNCTIONS = ("table_1", "left_1", "right_1", "table_2", "left_2", "right_2")
+"""Fields of a descriptor that say which functions there are."""
+
 LOW, HIGH = -(1 << (ACT_BITS - 1)), (1 << (ACT_BITS - 1)) - 1
 
 
