@@ -85,12 +85,13 @@ def _with_loops(
 def _roomy(loop: Looped, params: Params) -> bool:
     """Whether a loop by itself fits the array, by estimate: nothing of it is streamed."""
     codebooks, descriptors, tables, weights = _sizes(loop)
-    units = max(kind.shape[0] for kind in loop.types.values())
-    lines = -(-units // params.line)
+    rows = [*loop.sequences, *loop.stacked]
+    pitch = max(params.lines(loop.types[name].shape[0]) for name in rows)
+    inside = sum(params.lines(loop.types[name].shape[0]) for each in loop.body for name, _ in each.made)
     return (
         len(codebooks) <= params.codebooks and descriptors < params.descriptors and len(tables) <= params.tables
         and weights <= params.pes * params.weight_words * LANES * _FILLED
-        and (len(loop.parts) + len(loop.stacked) + 2) * (loop.count + 1) * lines <= params.act_lines
+        and len(rows) * (loop.count + 1) * pitch + inside <= params.act_lines
     )  # fmt: skip
 
 
