@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from amaranth import Cat, Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.banks import Banks
 from hw.descriptor_check import DescriptorCheck
-from hw.layouts import Error, Op, descriptor
+from hw.layouts import Error, Op, descriptor, elementwise
 from hw.params import Params
-from hw.streams import output_tile, scan_request
+from hw.streams import elementwise_job, output_tile, scan_request
 from hw.tile_loop import TileLoop
 
 __all__ = ["Control"]
@@ -23,8 +23,13 @@ class Control(wiring.Component):
     the bank is free: the tile before the previous one is written back. PEs still work on earlier tiles then.
     Descriptors are fetched one ahead.
 
-    Timing: ``accept`` comes 3 cycles after ``start`` and 2 cycles after the accept before at the earliest. When a tile
-    counts as computed: see `Banks`.
+    Elementwise operations are only queued: they are carried out in their place among the tiles that are written back,
+    while the segments behind them are scanned; those with ``barrier`` wait until they are all written. A tile takes its
+    place in the queue when its first segment is accepted.
+
+    Timing: ``accept`` comes 3 cycles after ``start`` and 2 cycles after the descriptor before at the earliest. So does
+    the ``push`` of an operation (which also waits for a place in the queue), and the end of a loop. When a tile counts
+    as computed: see `Banks`.
 
     An error ends the run: nothing more is accepted, and what was accepted is scanned and written back, also half a
     tile; the accumulators are clear then.
@@ -34,7 +39,7 @@ class Control(wiring.Component):
     start, first, batch : begin at descriptor `first`, over `batch` samples (only while not busy).
     busy : from reset until the accumulators are clear, and from start to the end of the last write-back.
     done, error, index : pulse at the end, why, and the descriptor that ended the run.
-    r_en, r_addr, r_data : read port of the descriptor memory.
+    samples : `batch` of the run. r_en, r_addr, r_data : read port of the descriptor memory.
     clear, clear_slot : clear this accumulator in all PEs and both banks.
     scan_start, scan, scan_ready, scan_busy : to `Scan`. `open`: the whole map may be read.
     scanned, scanned_bank : the last vector of the tile in this bank has left the scan.
@@ -45,7 +50,9 @@ class Control(wiring.Component):
     front, pending, finished : the bank of the tile accepted last; see `Banks`.
     accept_layer : a layer is accepted. counting : not all layers of the run are finished.
     layer_of, front_layer : parity of the number of the layer in each bank, and of the layer accepted last.
-    number : for each parity, number of the first descriptor of the layer.
+    number : for each parity, number of the first descriptor of the layer. again : it has run in an earlier round.
+    push, push_operation, push_job, full, waiting : to and from `WriteQueue` (only with ``params.elementwise``).
+    writing, writing_again : of what is written back now, which is `operation`, `job` or the tile in `written_bank`.
     ends : for each bank, the tile is the last one of its layer.
     """
 
@@ -54,8 +61,12 @@ class Control(wiring.Component):
         self.loop = TileLoop(params)
         self.banks = Banks(params)
         self.check = DescriptorCheck(params)
+        operations = {
+            "push": Out(1), "push_operation": Out(1), "push_job": Out(elementwise_job(params)), "full": In(1),
+            "waiting": In(1), "operation": In(1), "job": In(elementwise_job(params)),
+        } if params.elementwise else {}  # fmt: skip
         super().__init__({
-            "start": In(1), "first": In(16), "batch": In(16),
+            "start": In(1), "first": In(16), "batch": In(16), "samples": Out(16),
             "busy": Out(1), "done": Out(1), "error": Out(Error), "index": Out(16),
             "r_en": Out(1), "r_addr": Out(16), "r_data": In(descriptor(params)),
             "clear": Out(1), "clear_slot": Out(params.row_bits),
@@ -65,7 +76,8 @@ class Control(wiring.Component):
             "computed": Out(2), "tiles": Out(output_tile(params)).array(2), "written": In(1), "written_bank": In(1),
             "maxima": Out(2), "front": Out(1), "pending": Out(2), "finished": Out(2),
             "accept_layer": Out(1), "counting": Out(1), "layer_of": Out(1).array(2), "front_layer": Out(1),
-            "number": Out(16).array(2), "ends": Out(2),
+            "number": Out(16).array(2), "again": Out(1).array(2), "ends": Out(2),
+            "writing": Out(16), "writing_again": Out(1), **operations,
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -74,7 +86,6 @@ class Control(wiring.Component):
         m.submodules.loop = loop = self.loop
         m.submodules.banks = banks = self.banks
         m.submodules.check = check = self.check
-        batch = Signal(16)
         bank = Signal()  # of the segment to accept
         accept, closing = Signal(), Signal()
         unfinished = Signal()  # a tile is accepted, but not its last segment
@@ -84,13 +95,18 @@ class Control(wiring.Component):
         faulty, fault_index = Signal(), Signal(16)
         at_end = Signal()
         ended = self.computed | self.finished
-        writing = Mux(Mux(self.written_bank, *reversed(self.layer_of)), *reversed(self.number))  # descriptor
+        written_layer = Mux(self.written_bank, *reversed(self.layer_of))
+        op = Value.cast(layer.op)
+        step = Signal()  # a descriptor that is no segment is done with
+        full, waiting = Signal(), Signal()  # of the queue
 
         m.d.comb += [
-            loop.start.eq(self.start & ~self.busy), loop.first.eq(self.first), loop.batch.eq(batch),
-            loop.layer.eq(layer), loop.accept.eq(accept),
-            check.layer.eq(layer), check.index.eq(loop.index), check.batch.eq(batch), check.begins.eq(loop.opens),
-            check.segment.eq(loop.segment),
+            loop.start.eq(self.start & ~self.busy), loop.first.eq(self.first), loop.batch.eq(self.samples),
+            loop.layer.eq(layer), loop.accept.eq(accept | step),
+            self.writing.eq(Mux(written_layer, *reversed(self.number))),
+            self.writing_again.eq(Mux(written_layer, *reversed(self.again))),
+            check.layer.eq(layer), check.index.eq(loop.index), check.batch.eq(self.samples),
+            check.begins.eq(loop.opens), check.segment.eq(loop.segment),
             banks.open.eq(accept & loop.opens), banks.bank.eq(bank), banks.maximum.eq(layer.maximum),
             banks.tile.destination.eq(loop.destination),
             banks.scanned.eq(self.scanned | closing), banks.scanned_bank.eq(Mux(closing, bank, self.scanned_bank)),
@@ -104,6 +120,12 @@ class Control(wiring.Component):
             self.accept_layer.eq(accept & loop.opens & loop.begins), self.scan_start.eq(accept),
         ]  # fmt: skip
         self._request(m, bank)
+        if self.params.elementwise:
+            self._operations(m)
+            m.d.comb += [
+                full.eq(self.full), waiting.eq(self.waiting), self.push.eq((accept & loop.opens) | self.push_operation),
+                self.push_operation.eq(step & (op == Op.ELEMENTWISE.value)),
+            ]  # fmt: skip
 
         with m.FSM():
             with m.State("Clear"):
@@ -113,7 +135,7 @@ class Control(wiring.Component):
                     m.next = "Idle"
             with m.State("Idle"):
                 with m.If(self.start):
-                    m.d.sync += [batch.eq(self.batch), self.error.eq(Error.NONE), faulty.eq(0)]
+                    m.d.sync += [self.samples.eq(self.batch), self.error.eq(Error.NONE), faulty.eq(0)]
                     m.next = "Fetch"
             with m.State("Fetch"):
                 m.d.comb += [self.busy.eq(1), self.r_en.eq(1), self.r_addr.eq(loop.index)]
@@ -129,11 +151,17 @@ class Control(wiring.Component):
                 with m.Elif(found != Error.NONE):
                     m.d.sync += self.error.eq(found)
                     m.next = "End"
-                with m.Elif(Value.cast(layer.op) == Op.END.value):
+                with m.Elif(op == Op.END.value):
                     m.next = "End"
-                with m.Elif(self.scan_ready & (~loop.opens | ~self.pending.bit_select(bank, 1))):
-                    m.d.comb += [accept.eq(1), self.r_en.eq(1), self.r_addr.eq(loop.following)]
-                    m.next = "Check"
+                with m.Else():
+                    free = ~loop.opens | ~(self.pending.bit_select(bank, 1) | full)
+                    m.d.comb += [
+                        accept.eq((op == Op.SEGMENT.value) & self.scan_ready & free & ~(layer.barrier & waiting)),
+                        step.eq((op == Op.LOOP.value) | ((op == Op.ELEMENTWISE.value) & ~full)),
+                        self.r_en.eq(accept | step), self.r_addr.eq(loop.following),
+                    ]  # fmt: skip
+                    with m.If(accept | step):
+                        m.next = "Check"
             with m.State("End"):
                 m.d.comb += [self.busy.eq(1), at_end.eq(1)]
                 with m.If(unfinished):
@@ -141,7 +169,7 @@ class Control(wiring.Component):
                     m.d.comb += closing.eq(~self.scan_busy)
                     with m.If(closing):
                         m.d.sync += [unfinished.eq(0), bank.eq(~bank)]
-                with m.Elif(~self.pending.any()):
+                with m.Elif(~self.pending.any() & ~waiting):
                     m.d.comb += self.done.eq(1)
                     m.next = "Idle"
 
@@ -159,10 +187,10 @@ class Control(wiring.Component):
             m.d.sync += self.front_layer.eq(~self.front_layer)
             for n in range(2):
                 with m.If(self.front_layer != n):
-                    m.d.sync += self.number[n].eq(loop.index)
+                    m.d.sync += [self.number[n].eq(loop.index), self.again[n].eq(loop.again)]
         with m.If((self.scan_fault | self.write_fault) & ~faulty & self.busy):
             m.d.sync += [faulty.eq(1), self.error.eq(Error.RANGE)]
-            m.d.sync += fault_index.eq(Mux(self.scan_fault, current, writing))
+            m.d.sync += fault_index.eq(Mux(self.scan_fault, current, self.writing))
         return m
 
     def _request(self, m: Module, bank: Value) -> None:
@@ -171,8 +199,12 @@ class Control(wiring.Component):
         for name in ("vectors", "dy", "dx", "wy", "wx", "height", "width", "position_pitch", "window_pitch", "pointers",
                      "dense"):  # fmt: skip
             m.d.comb += self.scan[name].eq(layer[name])
-        for name in ("row_lines", "row_pitch", "outputs", "words", "low", "high"):
-            m.d.comb += self.banks.tile[name].eq(layer[name])
+        tile = self.banks.tile
+        for name in ("row_lines", "row_pitch", "outputs", "words", "low", "high", "functions"):
+            m.d.comb += tile[name].eq(layer[name])
+        for n, function in enumerate((tile.function_1, tile.function_2), 1):
+            for name in ("table", "left", "right"):
+                m.d.comb += function[name].eq(layer[f"{name}_{n}"])
         m.d.comb += [
             self.scan.address.eq(loop.address), self.scan.y.eq(loop.y), self.scan.x.eq(loop.x),
             self.scan.closes.eq(layer.last), self.scan.tag.bank.eq(bank), self.scan.tag.codebook.eq(layer.codebook),
@@ -180,3 +212,18 @@ class Control(wiring.Component):
         m.d.comb += [there.eq(here) for there, here in zip(self.tiles, self.banks.tiles, strict=True)]
         if self.params.refill:
             m.d.comb += self.scan.tag.tile.eq(Cat(layer.refill & ~layer.buffer, layer.refill & layer.buffer))
+
+    def _operations(self, m: Module) -> None:
+        """The elementwise operation to queue, and what the records are told of one that is written back."""
+        found = data.View(elementwise(self.params), self.r_data.as_value())
+        job = self.push_job
+        for name in ("has_b", "has_c", "has_e", "scale_a", "scale_c", "shift", "lines", "frame", "low", "high",
+                     "functions", "offset"):  # fmt: skip
+            m.d.comb += job[name].eq(found[name])
+        for name in ("a", "b", "c", "e", "result"):
+            m.d.comb += job[name].eq(found[name] + Mux(found[f"moves_{name}"], self.loop.offset, 0))
+        for name in ("table", "left", "right"):
+            m.d.comb += job.function_1[name].eq(found[f"{name}_1"])
+        m.d.comb += [job.number.eq(self.loop.index), job.again.eq(self.loop.again)]
+        with m.If(self.operation):
+            m.d.comb += [self.writing.eq(self.job.number), self.writing_again.eq(self.job.again)]

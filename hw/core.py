@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.control import Control
 from hw.counters import Counters
 from hw.drain import Drain
+from hw.elementwise import Elementwise
 from hw.layouts import ACT_BITS, REFILL_BITS, Error, Memory, descriptor, memory_shape, record
 from hw.params import LANES, Params
 from hw.pe import ProcessingElement
@@ -17,6 +18,7 @@ from hw.refill import Refill
 from hw.scan import Scan
 from hw.sram import Sram
 from hw.streams import broadcast, host_write, memory_access, memory_write
+from hw.write_queue import WriteQueue
 from hw.writeback import Writeback
 
 __all__ = ["PE_MODULE", "READ_LATENCY", "WRITEBACK_MODULE", "Core"]
@@ -75,6 +77,8 @@ class Core(wiring.Component):
         for n, acts in enumerate(self.acts):
             m.submodules[f"acts_{n}"] = acts
         self._run(m)
+        if self.params.elementwise:
+            self._operations(m)
         if self.params.refill:
             self._refill(m)
         self._broadcast(m)
@@ -85,6 +89,7 @@ class Core(wiring.Component):
     def _run(self, m: Module) -> None:
         """Control, scan, drain and counters among one another."""
         control, scan, drain, counters = self.control, self.scan, self.drain, self.counters
+        record_number = Signal(16)  # what is written back has its record written 1 cycle later
         m.d.comb += [
             control.start.eq(self.start), control.first.eq(self.first), control.batch.eq(self.batch),
             self.busy.eq(control.busy), self.done.eq(control.done), self.error.eq(control.error),
@@ -104,15 +109,42 @@ class Core(wiring.Component):
             counters.accept_layer.eq(control.accept_layer), counters.front_layer.eq(control.front_layer),
             counters.ends.eq(control.ends), counters.finished.eq(control.finished),
             counters.counting.eq(control.counting),
-            counters.written.eq(drain.written), counters.written_bank.eq(drain.bank),
+            counters.written.eq(drain.through), counters.written_bank.eq(drain.bank),
             counters.skipped.eq(scan.skipped), counters.blocked.eq(scan.o.valid & ~scan.o.ready),
             counters.scan_bank.eq(scan.o.p.tag.bank),
             self.records.w_en.eq(counters.write), self.records.w_data.eq(counters.record),
-            self.records.w_addr.eq(Mux(counters.layer, control.number[1], control.number[0])),
+            self.records.w_addr.eq(record_number),
+            counters.again.eq(control.writing_again), counters.before.eq(self.records.r_data),
         ]  # fmt: skip
+        m.d.sync += record_number.eq(control.writing)
         for bank in range(2):
             m.d.comb += [
                 drain.tile[bank].eq(control.tiles[bank]), counters.layer_of[bank].eq(control.layer_of[bank]),
+            ]  # fmt: skip
+
+    def _operations(self, m: Module) -> None:
+        """Elementwise operations: from control through the queue to drain, and the unit that walks their lines."""
+        m.submodules.queue = queue = self.queue = WriteQueue(self.params)
+        m.submodules.elementwise = unit = self.elementwise = Elementwise(self.params)
+        control, drain, counters = self.control, self.drain, self.counters
+        operation = Signal()
+        m.d.comb += [
+            operation.eq(queue.valid & queue.first_operation),
+            queue.push.eq(control.push), queue.operation.eq(control.push_operation), queue.job.eq(control.push_job),
+            queue.pop.eq(drain.through), control.full.eq(queue.full), control.waiting.eq(queue.waiting),
+            control.operation.eq(operation), control.job.eq(queue.first_job),
+            drain.valid.eq(queue.valid), drain.operation.eq(queue.first_operation), drain.job.eq(queue.first_job),
+            drain.ends.eq(unit.ends),
+            unit.start.eq(drain.start), unit.job.eq(queue.first_job), unit.samples.eq(control.samples),
+            self.scan.claimed.eq(unit.r_en), control.write_fault.eq(drain.fault | unit.fault),
+            counters.operation.eq(operation), counters.operation_begins.eq(drain.start),
+            counters.operation_ends.eq(unit.ends),
+        ]  # fmt: skip
+        for writeback, acts in zip(self.writebacks, self.acts, strict=True):
+            m.d.comb += [
+                writeback.acts.eq(acts.r_data), writeback.job.eq(queue.first_job),
+                writeback.put.valid.eq(unit.put.valid), writeback.put.payload.eq(unit.put.payload),
+                writeback.step.valid.eq(unit.step.valid), writeback.step.payload.eq(unit.step.payload),
             ]  # fmt: skip
 
     def _refill(self, m: Module) -> None:
@@ -149,9 +181,14 @@ class Core(wiring.Component):
         for n, writeback in enumerate(self.writebacks):
             m.d.comb += [
                 writeback.read.eq(drain.read), writeback.address.eq(drain.address),
-                writeback.low.eq(drain.low), writeback.high.eq(drain.high), writeback.restart.eq(self.restart),
+                writeback.low.eq(drain.now.low), writeback.high.eq(drain.now.high), writeback.restart.eq(self.restart),
                 self.counters.saturated[n].eq(writeback.saturated),
             ]  # fmt: skip
+            if self.params.tables:
+                m.d.comb += [
+                    writeback.functions.eq(drain.now.functions), writeback.function_1.eq(drain.now.function_1),
+                    writeback.function_2.eq(drain.now.function_2),
+                ]  # fmt: skip
             first = n * self.params.group
             for k, pe in enumerate(self.pes[first : first + self.params.group]):
                 m.d.comb += [
@@ -204,6 +241,14 @@ class Core(wiring.Component):
                 acts.w_en.eq(writes(Memory.ACTIVATIONS, n)), acts.w_addr.eq(to.address), acts.w_data.eq(word),
                 acts.r_en.eq(self.scan.r_en), acts.r_addr.eq(self.scan.r_addr), self.scan.r_data[n].eq(acts.r_data),
             ]  # fmt: skip
+            if self.params.tables:
+                m.d.comb += [
+                    writeback.t_en.eq(writes(Memory.TABLES, 0)), writeback.t_addr.eq(to.address),
+                    writeback.t_data.eq(word),
+                ]  # fmt: skip
+            if self.params.elementwise:
+                with m.If(self.elementwise.r_en):
+                    m.d.comb += [acts.r_en.eq(1), acts.r_addr.eq(self.elementwise.r_addr)]
             with m.If(self.drain.write):
                 m.d.comb += [
                     acts.w_en.eq(1), acts.w_addr.eq(self.drain.line), acts.w_data.eq(writeback.o.payload),
@@ -214,10 +259,14 @@ class Core(wiring.Component):
             self.descriptors.w_en.eq(writes(Memory.DESCRIPTORS, 0)), self.descriptors.w_addr.eq(to.address),
             self.descriptors.w_data.eq(word),
             self.descriptors.r_en.eq(self.control.r_en), self.descriptors.r_addr.eq(self.control.r_addr),
-            self.records.r_en.eq(self.read.valid), self.records.r_addr.eq(request.address),
+            # While a run lasts, the record that is written next is read: it may have come from an earlier round.
+            self.records.r_en.eq(1), self.records.r_addr.eq(self.control.writing),
         ]  # fmt: skip
         with m.If(~self.busy):
-            m.d.comb += [self.descriptors.r_en.eq(self.read.valid), self.descriptors.r_addr.eq(request.address)]
+            m.d.comb += [
+                self.descriptors.r_en.eq(self.read.valid), self.descriptors.r_addr.eq(request.address),
+                self.records.r_en.eq(self.read.valid), self.records.r_addr.eq(request.address),
+            ]  # fmt: skip
         with m.Switch(memory):
             with m.Case(Memory.ACTIVATIONS.value):
                 with m.Switch(group):

@@ -6,7 +6,7 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import record
+from hw.layouts import COUNTERS, record
 from hw.params import Params
 from hw.population import ones
 from hw.streams import event
@@ -35,10 +35,16 @@ class Counters(wiring.Component):
     saturated : for each group, of this cycle.
     activity : of all PEs.
     write, layer, record : the record of this layer (parity) is complete.
+    again, before : what is written back has run in an earlier round of a loop, and its record as that left it (at the
+        latest 2 cycles before ``written``): the record keeps when it was first accepted, and the counters add up.
+    operation, operation_begins, operation_ends : an elementwise operation is written back; it begins, and its last
+        product is stepped, in this cycle (only with ``params.elementwise``). It has a record of its own, with these
+        times as ``accepted`` and ``finished``.
     """
 
     def __init__(self, params: Params) -> None:
         self.params = params
+        names = ("operation", "operation_begins", "operation_ends") if params.elementwise else ()
         super().__init__({
             "start": In(1), "now": Out(32),
             "accept_layer": In(1), "front_layer": In(1), "layer_of": In(1).array(2), "ends": In(2), "finished": In(2),
@@ -46,6 +52,7 @@ class Counters(wiring.Component):
             "blocked": In(1), "skipped": In(1), "scan_bank": In(1), "refill": In(1), "saturated": In(params.groups),
             "activity": In(event(params)).array(params.pes),
             "write": Out(1), "layer": Out(1), "record": Out(record(params)),
+            "again": In(1), "before": In(record(params)), **dict.fromkeys(names, In(1)),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -94,18 +101,33 @@ class Counters(wiring.Component):
             with m.If(self.accept_layer & (self.front_layer != n)):
                 m.d.sync += [records[n].eq(0), records[n].accepted.eq(self.now)]
 
-        # One tile at a time is written back, layer after layer, so saturations need no bank.
+        # One tile or operation at a time is written back, in order, so saturations need no bank.
         saturated = Signal(32)
         total = Signal(32)
         layer, ends = Signal(), Signal()
+        mine, before = Signal(record(self.params)), Signal(record(self.params))
         m.d.comb += [
             total.eq(saturated + ones(self.saturated[group] for group in range(self.params.groups))),
             layer.eq(Mux(self.written_bank, self.layer_of[1], self.layer_of[0])),
             ends.eq(self.written & self.ends.bit_select(self.written_bank, 1)),
+            mine.eq(Mux(layer, records[1], records[0])),
         ]  # fmt: skip
+        if self.params.elementwise:
+            began, finished = Signal(32), Signal(32)
+            with m.If(self.operation_begins):
+                m.d.sync += began.eq(self.now)
+            with m.If(self.operation_ends):
+                m.d.sync += finished.eq(self.now)
+            with m.If(self.operation):
+                m.d.comb += [
+                    ends.eq(self.written), mine.eq(0), mine.accepted.eq(began), mine.finished.eq(finished),
+                ]  # fmt: skip
+        m.d.comb += [mine.saturated.eq(total), mine.written.eq(self.now + 1)]
         m.d.sync += [
             saturated.eq(Mux(ends, 0, total)), self.write.eq(ends), self.layer.eq(layer),
-            self.record.eq(Mux(layer, records[1], records[0])),
-            self.record.saturated.eq(total), self.record.written.eq(self.now + 1),
+            before.eq(self.before), self.record.eq(mine),
         ]  # fmt: skip
+        with m.If(self.again):
+            m.d.sync += self.record.accepted.eq(before.accepted)
+            m.d.sync += [self.record[name].eq(mine[name] + before[name]) for name in COUNTERS]
         return m

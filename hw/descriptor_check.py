@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from amaranth import Cat, Module, Value
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import Error, Op, descriptor
+from hw.layouts import Error, Op, descriptor, elementwise, loop
 from hw.params import SEGMENTS, Params
 
 __all__ = ["DescriptorCheck"]
@@ -20,7 +20,7 @@ class DescriptorCheck(wiring.Component):
     Members
     -------
     layer, index : the descriptor and its number. batch : samples of the run.
-    begins : it comes where the segments of a layer begin.
+    begins : it comes where the segments of a layer begin; all other descriptors must.
     segment : its number in the layer (any number of SEGMENTS or more is SEGMENTS).
     error : OPCODE, not supported; RESERVED, a reserved field is not zero; RANGE, all else that cannot be right.
     """
@@ -40,7 +40,7 @@ class DescriptorCheck(wiring.Component):
             layer.words, self.batch,
         )  # fmt: skip
         several = (layer.tiles_y != 1) | (layer.tiles_x != 1)
-        unfit = Cat(
+        unfit = [
             *(size == 0 for size in sizes),
             layer.low > layer.high,
             layer.first != self.begins,
@@ -49,18 +49,34 @@ class DescriptorCheck(wiring.Component):
             layer.pointers >= params.pointer_blocks,
             layer.outputs + layer.words > params.output_words,
             layer.codebook >= params.codebooks,
-        )
-        reserved = Cat(getattr(layer, name) for name, _ in descriptor(params) if str(name).startswith("reserved"))
+            layer.functions & ((layer.table_1 >= params.tables) | (layer.table_2 >= params.tables)),
+        ]
+        operation = data.View(elementwise(params), layer.as_value())
+        unfit_operation = [
+            operation.lines == 0,
+            self.batch == 0,
+            operation.low > operation.high,
+            operation.has_e & ~operation.has_c,
+            operation.functions & (operation.table_1 >= params.tables),
+            ~self.begins,
+        ]
+        ending = data.View(loop(params), layer.as_value())
+        unfit_loop = [ending.count == 0, ending.first >= self.index, ~self.begins]
+        kinds = [(Op.SEGMENT, layer, unfit), (Op.LOOP, ending, unfit_loop), (Op.END, layer, [~self.begins])]
+        if params.elementwise:
+            kinds.append((Op.ELEMENTWISE, operation, unfit_operation))
         op = Value.cast(layer.op)
         with m.If(self.index >= params.descriptors):
             m.d.comb += self.error.eq(Error.RANGE)
-        with m.Elif((op != Op.SEGMENT.value) & (op != Op.END.value)):
-            m.d.comb += self.error.eq(Error.OPCODE)
-        with m.Elif(reserved.any()):
-            m.d.comb += self.error.eq(Error.RESERVED)
-        with m.Elif(op == Op.END.value):
-            with m.If(~self.begins):
-                m.d.comb += self.error.eq(Error.RANGE)
-        with m.Elif(unfit.any()):
-            m.d.comb += self.error.eq(Error.RANGE)
+        with m.Else(), m.Switch(op):
+            for kind, view, wrong in kinds:
+                names = [str(name) for name, _ in view.shape()]
+                reserved = Cat(getattr(view, name) for name in names if name.startswith("reserved"))
+                with m.Case(kind.value):
+                    with m.If(reserved.any()):
+                        m.d.comb += self.error.eq(Error.RESERVED)
+                    with m.Elif(Cat(wrong).any()):
+                        m.d.comb += self.error.eq(Error.RANGE)
+            with m.Default():
+                m.d.comb += self.error.eq(Error.OPCODE)
         return m

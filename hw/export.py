@@ -22,7 +22,7 @@ __all__ = ["verilog_files", "verilog_text", "without_memory_init"]
 def verilog_text(params: Params) -> str:
     """The whole design but `eie_ram` as Verilog text. A PE and a write-back group are emitted once.
 
-    Memory initialisation of the tile loop is dropped: its contents are never read before they are
+    Memory initialisation of tile loop and write queue is dropped: their contents are never used before they are
     written, and a design that relied on it would differ between simulation and silicon.
     """
     parts = [
@@ -36,7 +36,7 @@ def verilog_text(params: Params) -> str:
 
 
 def without_memory_init(text: str) -> str:
-    """Verilog text whose memories (that of the tile loop) start with whatever they hold."""
+    """Verilog text whose memories (those of tile loop and write queue) start with whatever they hold."""
     return re.sub(r"\n  initial begin\n(?:    memory\[\d+\] = [^\n]*\n)+  end", "", text)
 
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amaranth import signed, unsigned
 from amaranth.lib import data
 
-from hw.params import LANES, Params
+from hw.params import LANES, PIECES, Params
 
 __all__ = [
     "ACT_BITS", "COUNTERS", "FORMAT_VERSION", "MEMORIES", "REFILL_BITS", "WEIGHT_BITS", "Error", "Join", "Memory", "Op",
-    "descriptor", "entry", "fields", "identity", "memory_shape", "output_word", "pointer_block", "record",
-    "refill_header", "weight_word",
+    "descriptor", "elementwise", "entry", "fields", "identity", "loop", "memory_shape", "output_word", "pointer_block",
+    "record", "refill_header", "table_word", "weight_word",
 ]  # fmt: skip
 
 if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type checkers know only the latter
@@ -44,6 +44,8 @@ class Op(Enum, shape=unsigned(4)):
 
     ILLEGAL = 0
     SEGMENT = 1
+    ELEMENTWISE = 2
+    LOOP = 3
     END = 15
 
 
@@ -74,6 +76,7 @@ class Memory(Enum, shape=unsigned(4)):
     OUTPUTS = 4
     DESCRIPTORS = 5
     RECORDS = 6
+    TABLES = 7
 
 
 def entry(params: Params) -> data.StructLayout:
@@ -98,17 +101,23 @@ def output_word(params: Params) -> data.StructLayout:
     """One accumulator that write-back reads: accumulator `slot` of PE `pe` of the group, and what becomes of it.
 
     It joins the output as `join` says; with ``last`` the output is complete, is requantized by ``shift`` and goes to
-    ``lane`` of the activation vector; with ``flush`` the vector is written. A START without ``last`` that another START
+    ``lane`` of the activation vector; with ``flush`` the vector is written. ``function`` 1 or 2 puts the output through
+    that function of the layer; 0 through none. A START without ``last`` that another START
     follows has no effect: it keeps a group in step with the others.
     """
     return data.StructLayout({
         "bias": params.acc_bits, "shift": 5, "slot": params.row_bits, "pe": 3, "lane": 3, "join": Join, "last": 1,
-        "flush": 1,
+        "flush": 1, "function": 2,
     })  # fmt: skip
 
 
+def table_word(params: Params) -> data.StructLayout:
+    """One straight piece of a function table: the function at its beginning, and how much more it is at its end."""
+    return data.StructLayout({"value": signed(ACT_BITS), "step": signed(ACT_BITS + 1)})
+
+
 def descriptor(params: Params) -> data.StructLayout:
-    """One segment of a layer (76 bytes). The same for every parameter set; reserved fields must be zero.
+    """One segment of a layer (80 bytes). The same for every parameter set; reserved fields must be zero.
 
     A segment scans a window of a map and adds products to the accumulators of a tile. The fields from ``tiles_y`` on
     belong to the layer; all of its segments carry the same.
@@ -120,16 +129,21 @@ def descriptor(params: Params) -> data.StructLayout:
     position, from window row to window row, from tile to tile.
     ``pointers`` is the first pointer block. ``chained``: the map is what the layer before writes. ``dense``: zeros are
     sent as well. ``maximum``: accumulators take the maximum instead of the sum. ``refill``: the weights come through
-    the stream port, into ``buffer``. ``first`` and ``last`` segment of the layer.
+    the stream port, into ``buffer``. ``first`` and ``last`` segment of the layer. ``barrier``: it is accepted when all
+    elementwise operations before it are written. ``moves_source``: `source` moves with the loop (see `loop`).
 
     Layer: ``tiles_y`` rows of ``tiles_x`` tiles. The first one is written from line ``destination`` on, in rows of
     ``row_lines`` lines that begin ``row_pitch`` lines apart; the next tile of the row begins ``column_lines`` lines
     further, the next row of tiles ``tile_lines``. ``words`` words of the output table from ``outputs`` on make a tile.
-    Results are limited to ``low`` … ``high``. Samples of a batch lie ``frame`` lines apart.
+    Results are limited to ``low`` … ``high``. Samples of a batch lie ``frame`` lines apart. ``moves_result``:
+    `destination` moves with the loop. ``functions``: words of the output table may name function 1 (table ``table_1``,
+    read at ``y * 2**left_1 / 2**right_1``, see docs/numerics.md) or function 2; without it their ``function`` is not
+    looked at, and write-back is shorter.
     """
     return data.StructLayout({
         "op": Op, "first": 1, "last": 1, "chained": 1, "dense": 1, "maximum": 1, "refill": 1, "buffer": 1,
-        "reserved0": 5, "codebook": 8, "reserved1": 8,
+        "barrier": 1, "moves_source": 1, "moves_result": 1, "functions": 1, "reserved0": 1,
+        "codebook": 8, "reserved1": 8,
         "source": 24, "reserved2": 8,
         "vectors": 16, "dy": 8, "dx": 8,
         "wy": 16, "wx": 16,
@@ -147,8 +161,60 @@ def descriptor(params: Params) -> data.StructLayout:
         "outputs": 20, "reserved8": 12,
         "words": 16, "frame": 16,
         "low": signed(16), "high": signed(16),
-        "column_lines": 16, "reserved9": 16,
+        "column_lines": 16, **_function(1), "reserved9": 3,
+        **_function(2), "reserved10": 19,
     })  # fmt: skip
+
+
+def _function(n: int) -> dict[str, int]:
+    """The fields of function `n`: its table, and the shifts of what is looked up."""
+    return {f"table_{n}": 3, f"left_{n}": 5, f"right_{n}": 5}
+
+
+def elementwise(params: Params) -> data.StructLayout:
+    """One elementwise operation, as wide as a segment; reserved fields must be zero.
+
+    For each sample of the batch, each of ``lines`` lines and every lane of it::
+
+        d = function(limit(saturate((a * (b or scale_a) + c * (e or scale_c) + offset + h) >> shift)))
+
+    h is ``2**(shift - 1)``, 0 for shift 0. ``a`` … ``e`` and ``result`` are the first lines of maps of one layout.
+    Without ``has_b`` the factor of a is ``scale_a``; without ``has_c`` there is no second product; without ``has_e``
+    the factor of c is ``scale_c``. The sum wraps modulo ``2**acc_bits``; the rest is write-back's, as for a layer:
+    ``low``, ``high``, and with ``functions`` function 1. Samples lie ``frame`` lines apart. The addresses with
+    ``moves_`` move with the loop. The result may take the place of an operand line by line, or lie elsewhere.
+    """
+    return _padded(params, {
+        "op": Op, "has_b": 1, "has_c": 1, "has_e": 1, "moves_a": 1, "moves_b": 1, "moves_c": 1, "moves_e": 1,
+        "moves_result": 1, "functions": 1, "shift": 5, "reserved0": 14,
+        "a": 16, "b": 16,
+        "c": 16, "e": 16,
+        "result": 16, "lines": 16,
+        "frame": 16, "reserved1": 16,
+        "scale_a": signed(16), "scale_c": signed(16),
+        "low": signed(16), "high": signed(16),
+        "offset": signed(48), "reserved2": 16,
+        **_function(1), "reserved3": 19,
+    })  # fmt: skip
+
+
+def loop(params: Params) -> data.StructLayout:
+    """End of the body of a loop, as wide as a segment; reserved fields must be zero.
+
+    The body, from descriptor ``first`` to the one before this, runs ``count`` times. The loop offset is 0 in the first
+    round and grows by ``pitch`` lines from round to round; it is added to the addresses that move with the loop. A body
+    holds no other loop.
+    """
+    return _padded(params, {
+        "op": Op, "reserved0": 12, "first": 16,
+        "count": 16, "pitch": signed(16),
+    })  # fmt: skip
+
+
+def _padded(params: Params, members: dict[str, Any]) -> data.StructLayout:
+    """A layout with these members, filled up to the width of a descriptor."""
+    rest = descriptor(params).size - data.StructLayout(members).size
+    return data.StructLayout({**members, "reserved_rest": rest})
 
 
 def refill_header(params: Params) -> data.StructLayout:
@@ -187,6 +253,8 @@ def memory_shape(params: Params, memory: Memory) -> tuple[int, int, int]:
             return 1, params.descriptors, descriptor(params).size
         case Memory.RECORDS:
             return 1, params.descriptors, record(params).size
+        case Memory.TABLES:
+            return 1, params.tables * PIECES, table_word(params).size
 
 
 MEMORIES: tuple[Memory, ...] = tuple(Memory)
@@ -210,7 +278,10 @@ def identity(params: Params) -> str:
         "weight_word": fields(weight_word(params)),
         "pointer_block": fields(pointer_block(params)),
         "output_word": fields(output_word(params)),
+        "table_word": fields(table_word(params)),
         "descriptor": fields(descriptor(params)),
+        "elementwise": fields(elementwise(params)),
+        "loop": fields(loop(params)),
         "record": fields(record(params)),
         "refill_header": fields(refill_header(params)),
         "memories": {memory.name: memory_shape(params, memory) for memory in MEMORIES},

@@ -10,13 +10,33 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LANES", "PRESETS", "ROUND_TRIP", "SEGMENTS", "Params", "ParamsError", "preset"]
+__all__ = [
+    "FUNCTIONS",
+    "LANES",
+    "PIECES",
+    "PRESETS",
+    "ROUND_TRIP",
+    "SEGMENTS",
+    "WRITE_QUEUE",
+    "Params",
+    "ParamsError",
+    "preset",
+]
 
 LANES = 8
 """Activations in a vector, entries in a weight word, columns in a pointer block, PEs in a write-back group."""
 
 SEGMENTS = 32
 """Segments that a layer of several tiles may have: control keeps the place of each in its map."""
+
+FUNCTIONS = 2
+"""Functions that a layer may have: words of the output table choose between two."""
+
+PIECES = 512
+"""Straight pieces of a function table."""
+
+WRITE_QUEUE = 8
+"""Tiles and elementwise operations that are accepted and not yet written back."""
 
 ROUND_TRIP = 5
 """Cycles from a broadcast until its credit is seen: 4 to the queue write, 1 for the credit register."""
@@ -34,6 +54,7 @@ _LIMITS: dict[str, tuple[int, int]] = {
     "codebooks": (1, 256),
     "descriptors": (2, 1 << 12),
     "acc_bits": (33, 48),
+    "tables": (0, 8),
 }
 
 
@@ -59,6 +80,8 @@ class Params:
     codebooks : codebooks on chip; each segment of a layer names one.
     descriptors : segment descriptors (and layer records) on chip.
     acc_bits : width of an accumulator; sums wrap modulo ``2**acc_bits``.
+    tables : function tables of each write-back group; 0: there are none, and nothing that interpolates them.
+    elementwise : there is the unit that multiplies and adds maps element by element.
     refill : there is a stream port that loads tiles of layers larger than the memories while others compute.
 
     Raises
@@ -79,6 +102,8 @@ class Params:
     codebooks: int = 64
     descriptors: int = 256
     acc_bits: int = 40
+    tables: int = 4
+    elementwise: bool = True
     refill: bool = True
 
     def __post_init__(self) -> None:
@@ -88,8 +113,9 @@ class Params:
                 raise ParamsError(f"{name} is {value!r}; expected an integer from {low} to {high}")
         if self.pes & (self.pes - 1):
             raise ParamsError(f"pes is {self.pes}; expected a power of two from 1 to 256")
-        if not isinstance(self.refill, bool):
-            raise ParamsError(f"refill is {self.refill!r}; expected true or false")
+        for name in ("elementwise", "refill"):
+            if not isinstance(getattr(self, name), bool):
+                raise ParamsError(f"{name} is {getattr(self, name)!r}; expected true or false")
 
     # Derived figures: everything that two places need is computed here and nowhere else.
 
@@ -171,12 +197,12 @@ class Params:
 
 # The published array (EIE, section IV: 64 PEs, 4-bit relative index, queue depth 8). What its compiler does differently
 # is in `compiler.options`.
-_EIE_64 = Params(pes=64, index_bits=4, queue_depth=8, refill=False)
+_EIE_64 = Params(pes=64, index_bits=4, queue_depth=8, tables=0, elementwise=False, refill=False)
 
 # One PE whose memories fit an ECP5-85.
 _ECP5_PE = Params(
     pes=1, rows=64, weight_words=1024, pointer_blocks=512, act_lines=512, output_words=256, codebooks=16,
-    descriptors=16, refill=False,
+    descriptors=16, tables=0, elementwise=False, refill=False,
 )  # fmt: skip
 
 PRESETS: dict[str, Params] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -32,12 +32,16 @@ class Scan(wiring.Component):
     The first A is 1 cycle after ``start``; the next window may start 1 cycle after the last A. No path leads from the
     word of the memory to the next request.
 
+    Others read before the scan: in a cycle with ``claimed`` no vector is requested, and what stands at the output of
+    the memory is lost unless it moves in that cycle. It is requested again in the first cycle that is not claimed. So a
+    vector of the map moves in the first cycle from max(A[i] + 1, U[i-1]) on that does not follow a claimed one.
+
     Members
     -------
     start, request, ready : begin a window (only while `ready`).
     open, limit : which lines of the activation memory may be read.
     loaded : for each tile buffer, its weights are there. waiting : the tile to scan is not.
-    r_en, r_addr, r_data : read port of all activation banks.
+    r_en, r_addr, r_data : read port of all activation banks. claimed : it is somebody else's in this cycle.
     o : vectors to send. Its tag is that of the vector in the register also while it is skipped.
     taken : the last vector of a window is requested in this cycle. `taken_tile`: tile buffer of the window.
     finished : the last vector of a window leaves in this cycle. `closes`: the window was the last of its tile.
@@ -56,7 +60,7 @@ class Scan(wiring.Component):
         super().__init__({
             "start": In(1), "request": In(scan_request(params)), "ready": Out(1),
             "open": In(1), "limit": In(LINE_BITS), **tiles,
-            "r_en": Out(1), "r_addr": Out(range(params.act_lines)),
+            "r_en": Out(1), "r_addr": Out(range(params.act_lines)), "claimed": In(1),
             "r_data": In(ACT_BITS * LANES).array(params.groups),
             "o": Out(stream.Signature(broadcast(params))),
             "taken": Out(1), "finished": Out(1), "closes": Out(1), "skipped": Out(1), "busy": Out(1), "fault": Out(1),
@@ -71,13 +75,20 @@ class Scan(wiring.Component):
         waiting = Signal()
         free = Signal()  # the stage at the output of the memory can take a vector
         go = Signal()
+        lost = Signal()  # the word of the vector that stands there
+        lost_line = Signal(len(self.r_addr))
         m.d.comb += [
             window.start.eq(self.start), window.request.eq(self.request), window.go.eq(go),
             self.ready.eq(~window.valid),
-            line.eq(window.address >> group_bits), self.r_addr.eq(line),
-            go.eq(window.valid & ~waiting & free & (~window.inside | self.open | (line < self.limit))),
-            self.r_en.eq(go & window.inside), self.taken.eq(go & window.last),
-            self.fault.eq(self.r_en & ((line >= params.act_lines) | (window.pointers >= params.pointer_blocks))),
+            line.eq(window.address >> group_bits), self.r_addr.eq(Mux(lost, lost_line, line)),
+            go.eq(
+                window.valid & ~waiting & free
+                & (~window.inside | (~self.claimed & (self.open | (line < self.limit))))
+            ),
+            self.r_en.eq((go & window.inside) | (lost & ~self.claimed)), self.taken.eq(go & window.last),
+            self.fault.eq(
+                go & window.inside & ((line >= params.act_lines) | (window.pointers >= params.pointer_blocks))
+            ),
         ]  # fmt: skip
         if params.refill:
             m.d.comb += [
@@ -91,8 +102,10 @@ class Scan(wiring.Component):
         m.d.comb += free.eq(~read | moves)
         with m.If(free):
             m.d.sync += read.eq(go)
+        m.d.sync += lost.eq(self.claimed & read & at.inside & ~moves)
         with m.If(go):
             m.d.sync += [
+                lost_line.eq(line),
                 at_group.eq(window.address[:group_bits]), at.pointers.eq(window.pointers), at.inside.eq(window.inside),
                 at.dense.eq(window.dense), at.last.eq(window.last), at.tag.eq(window.tag), at.closes.eq(window.closes),
             ]  # fmt: skip
@@ -107,8 +120,8 @@ class Scan(wiring.Component):
         held, sends, last = Signal(), Signal(), Signal()
         leaves = Signal()
         m.d.comb += [
-            self.o.valid.eq(held & sends), leaves.eq(held & (self.o.ready | ~sends)), moves.eq(read & (~held | leaves)),
-            self.skipped.eq(held & ~sends), self.finished.eq(leaves & last),
+            self.o.valid.eq(held & sends), leaves.eq(held & (self.o.ready | ~sends)),
+            moves.eq(read & ~lost & (~held | leaves)), self.skipped.eq(held & ~sends), self.finished.eq(leaves & last),
             self.busy.eq(window.valid | read | held),
         ]  # fmt: skip
         m.d.sync += held.eq(moves | (held & ~leaves))

@@ -14,11 +14,15 @@ __all__ = [
     "broadcast",
     "column",
     "drain_request",
+    "elementwise_job",
     "event",
+    "function",
     "host_write",
     "job",
+    "lane_step",
     "memory_access",
     "memory_write",
+    "operand",
     "output_tile",
     "product_operands",
     "refill_write",
@@ -112,8 +116,39 @@ def event(params: Params) -> data.StructLayout:
 def output_tile(params: Params) -> data.StructLayout:
     """What write-back needs to know about a tile: `destination` of this tile, the other fields as in the descriptor."""
     of = descriptor(params)
-    names = ("row_lines", "row_pitch", "outputs", "words", "low", "high")
-    return data.StructLayout({"destination": LINE_BITS, **{name: of[name].shape for name in names}})
+    names = ("row_lines", "row_pitch", "outputs", "words", "low", "high", "functions")
+    return data.StructLayout({
+        "destination": LINE_BITS, **{name: of[name].shape for name in names}, "function_1": function(params),
+        "function_2": function(params),
+    })  # fmt: skip
+
+
+def function(params: Params) -> data.StructLayout:
+    """A function of a layer: its table, and the shifts of what is looked up."""
+    return data.StructLayout({"table": 3, "left": 5, "right": 5})
+
+
+def elementwise_job(params: Params) -> data.StructLayout:
+    """One elementwise operation with the lines where it begins; the other fields as in its descriptor.
+
+    ``number`` is that of its descriptor. ``again``: it has run in an earlier round of a loop.
+    """
+    return data.StructLayout({
+        **dict.fromkeys(("a", "b", "c", "e", "result"), LINE_BITS), "has_b": 1, "has_c": 1, "has_e": 1,
+        "scale_a": signed(ACT_BITS), "scale_c": signed(ACT_BITS), "offset": signed(params.acc_bits), "shift": 5,
+        "lines": 16, "frame": 16, "low": signed(ACT_BITS), "high": signed(ACT_BITS), "functions": 1,
+        "function_1": function(params), "number": 16, "again": 1,
+    })  # fmt: skip
+
+
+def operand(params: Params) -> data.StructLayout:
+    """Where a vector just read goes: first or second factor, of the second product, in this buffer."""
+    return data.StructLayout({"factor": 1, "second": 1, "buffer": 1})
+
+
+def lane_step(params: Params) -> data.StructLayout:
+    """One product of one lane of the line in `buffer`; `last` of the lane. ``flush``: it ends the line."""
+    return data.StructLayout({"buffer": 1, "second": 1, "lane": 3, "last": 1, "flush": 1})
 
 
 def drain_request(params: Params) -> data.StructLayout:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import descriptor
+from hw.layouts import Op, descriptor, loop
 from hw.params import SEGMENTS, Params
 from hw.streams import LINE_BITS, VECTOR_ADDRESS_BITS
 
@@ -15,6 +15,9 @@ __all__ = ["TileLoop"]
 
 class TileLoop(wiring.Component):
     """Samples, of these the rows of tiles, of these the tiles, of these the segments of a layer; then the next layer.
+
+    The other descriptors stand between layers. At a LOOP the program goes back to the body's first descriptor, with the
+    loop offset moved on, until the body has run as often as it shall; then the offset is 0 again.
 
     The place of each segment's window moves on from tile to tile. It is kept for `SEGMENTS` segments: a layer of
     several tiles has no more. The first tile of each sample begins at the descriptor's own place, so that a layer of
@@ -32,6 +35,7 @@ class TileLoop(wiring.Component):
     address, y, x : where its window begins: activation vector and pixel of the map.
     destination : first line that its tile writes.
     opens : it is the first of its tile. begins : this tile is the first of its layer. ends : the last of its layer.
+    offset : lines by which addresses move in this round of the loop. again : it is not the first round.
     """
 
     def __init__(self, params: Params) -> None:
@@ -45,11 +49,14 @@ class TileLoop(wiring.Component):
             "index": Out(16), "following": Out(16), "segment": Out(range(SEGMENTS + 1)),
             "address": Out(VECTOR_ADDRESS_BITS), "y": Out(signed(17)), "x": Out(signed(17)),
             "destination": Out(LINE_BITS), "opens": Out(1), "begins": Out(1), "ends": Out(1),
+            "offset": Out(signed(LINE_BITS)), "again": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         layer = self.layer
+        ending = data.View(loop(self.params), layer.as_value())
+        op = Value.cast(layer.op)
         group_bits = (self.params.groups - 1).bit_length()
         m.submodules.memory = origins = memory.Memory(shape=self.origin, depth=SEGMENTS, init=[])
         kept, moved = origins.read_port(domain="comb"), origins.write_port()
@@ -61,18 +68,22 @@ class TileLoop(wiring.Component):
         fresh = Signal()  # the first tile of a sample
         at = Signal(self.origin)
         next_line = Signal(LINE_BITS)
+        round_, repeats = Signal(16), Signal()
+        is_segment, is_loop = Signal(), Signal()  # what the descriptor is
+        onward = Signal(16)  # the next descriptor, if the layer is through
 
         m.d.comb += [
             fresh.eq((ty == 0) & (tx == 0)), self.opens.eq(self.segment == 0), self.begins.eq(fresh & (sample == 0)),
             self.ends.eq(last_column & last_row & last_sample),
-            self.following.eq(Mux(layer.last & ~self.ends, head, self.index + 1)),
+            self.following.eq(Mux(is_segment & layer.last & ~self.ends, head, onward)),
+            repeats.eq((op == Op.LOOP.value) & (round_ + 1 != ending.count)), self.again.eq(round_ != 0),
             self.address.eq(at.address), self.y.eq(at.y), self.x.eq(at.x),
             kept.addr.eq(self.segment), moved.addr.eq(self.segment),
         ]  # fmt: skip
 
         # A descriptor has arrived: where are its window and its tile?
         with m.If(fresh):
-            m.d.comb += next_line.eq(layer.destination + sample_lines)
+            m.d.comb += next_line.eq(layer.destination + sample_lines + Mux(layer.moves_result, self.offset, 0))
         with m.Elif(tx == 0):
             m.d.comb += next_line.eq(row + layer.tile_lines)
         with m.Else():
@@ -80,10 +91,12 @@ class TileLoop(wiring.Component):
         with m.If(self.prepare):
             m.d.sync += [
                 at.eq(kept.data), last_column.eq(tx + 1 == layer.tiles_x), last_row.eq(ty + 1 == layer.tiles_y),
-                last_sample.eq(sample + 1 == self.batch),
+                last_sample.eq(sample + 1 == self.batch), onward.eq(Mux(repeats, ending.first, self.index + 1)),
+                is_segment.eq(op == Op.SEGMENT.value), is_loop.eq(op == Op.LOOP.value),
             ]  # fmt: skip
             with m.If(fresh):
-                source = layer.source + (sample_lines << group_bits)
+                lines = Mux(layer.moves_source, sample_lines + self.offset, sample_lines)
+                source = layer.source + (lines << group_bits)
                 m.d.sync += [at.row.eq(source), at.address.eq(source), at.y.eq(layer.y0), at.x.eq(layer.x0)]
             with m.If(self.opens):
                 m.d.sync += self.destination.eq(next_line)
@@ -91,7 +104,7 @@ class TileLoop(wiring.Component):
                     m.d.sync += row.eq(next_line)
 
         # It is accepted: its window in the next tile, and what comes next.
-        m.d.comb += [moved.en.eq(self.accept), moved.data.eq(at)]
+        m.d.comb += [moved.en.eq(self.accept & is_segment), moved.data.eq(at)]
         with m.If(last_column):
             m.d.comb += [
                 moved.data.row.eq(at.row + layer.tile_pitch_y), moved.data.address.eq(at.row + layer.tile_pitch_y),
@@ -99,7 +112,13 @@ class TileLoop(wiring.Component):
             ]  # fmt: skip
         with m.Else():
             m.d.comb += [moved.data.address.eq(at.address + layer.tile_pitch_x), moved.data.x.eq(at.x + layer.step_x)]
-        with m.If(self.accept):
+        with m.If(self.accept & ~is_segment):
+            m.d.sync += [self.index.eq(self.following), head.eq(self.following)]
+            with m.If(is_loop):
+                m.d.sync += [round_.eq(round_ + 1), self.offset.eq(self.offset + ending.pitch)]
+                with m.If(~repeats):
+                    m.d.sync += [round_.eq(0), self.offset.eq(0)]
+        with m.Elif(self.accept):
             m.d.sync += [self.index.eq(self.following), self.segment.eq(self.segment + (self.segment != SEGMENTS))]
             with m.If(layer.last):
                 m.d.sync += [self.segment.eq(0), tx.eq(tx + 1)]
@@ -112,6 +131,6 @@ class TileLoop(wiring.Component):
         with m.If(self.start):
             m.d.sync += [
                 self.index.eq(self.first), head.eq(self.first), self.segment.eq(0),
-                sample.eq(0), ty.eq(0), tx.eq(0), sample_lines.eq(0),
+                sample.eq(0), ty.eq(0), tx.eq(0), sample_lines.eq(0), round_.eq(0), self.offset.eq(0),
             ]  # fmt: skip
         return m

@@ -16,7 +16,7 @@ from compiler.image.words import memory_words
 from hw.core import Core
 from hw.layouts import Memory, fields, record
 from hw.params import LANES
-from sim.golden_array import Layer
+from sim.golden_array import Program
 from sim.program import (
     SimulationError,
     WriteLog,
@@ -37,7 +37,7 @@ __all__ = ["run_amaranth"]
 def run_amaranth(
     image: Image,
     inputs: Sequence[NDArray[np.int16]],
-    layers: Sequence[Layer],
+    program: Program,
     *,
     progress: Callable[[int, int], None] | None = None,
     watch: Callable[[Core, Callable[[Any], int]], None] | None = None,
@@ -47,7 +47,7 @@ def run_amaranth(
     Parameters
     ----------
     inputs : int16 (batch, H, W, C) of each input of the image.
-    layers : the image, decoded.
+    program : the image, decoded.
     watch : called in every cycle of a run with the array and a function that gives a signal's value.
 
     Raises
@@ -79,6 +79,8 @@ def run_amaranth(
             load(pe.weight_decode.memory, stored[Memory.CODEBOOK][0])
         for n, writeback in enumerate(core.writebacks):
             load(writeback.memory, stored[Memory.OUTPUTS][n])
+            if params.tables:
+                load(writeback.table.memory, stored[Memory.TABLES][0])
         load(core.descriptors, stored[Memory.DESCRIPTORS][0])
         await ctx.tick().until(~core.busy)
         for chunk in parts:
@@ -90,7 +92,7 @@ def run_amaranth(
             ctx.set(core.start, 1)
             await ctx.tick()
             ctx.set(core.start, 0)
-            limit = cycle_limit(image, layers, chunk.count)
+            limit = cycle_limit(image, program, chunk.count)
             for _ in range(limit):
                 if watch:
                     watch(core, ctx.get)
@@ -106,7 +108,7 @@ def run_amaranth(
             if error := ctx.get(core.error).value:
                 raise SimulationError(f"the array ended with error {error} at descriptor {ctx.get(core.index)}")
             await ctx.tick()
-            values.append(layer_values(image, layers, layer_words(image, layers, chunk.count, _log(written))))
+            values.append(layer_values(image, program, layer_words(image, program, chunk.count, _log(written))))
             for n in record_numbers(image):
                 word = int(ctx.get(core.records.data[n]))
                 records.append({name: (word >> first) & ((1 << width) - 1) for name, first, width in places})

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from compiler.image.steps import Step
 from compiler.jit import njit
 from hw.params import LANES, ROUND_TRIP, Params
+from sim.cycle_operations import claimed
 
 __all__ = ["DISTANCES", "Distances", "Pes", "Window", "pack_columns", "scan"]
 
@@ -49,10 +50,20 @@ class Distances(NamedTuple):
     written_to_drain: int = 2  # last line of the tile before written → first word of the output table read
     word_to_line: int = 9  # word of the output table read → line written
     line_to_read: int = 1  # line written → it may be read
+    record_to_written: int = 3  # last cycle in which starved PEs are counted for a layer → its last line written
     written_to_free: int = 1  # last line of a tile written → its bank is free
     finished_to_buffer: int = 2  # tile of weights finished → its buffer is free
     free_to_words: int = 1  # buffer free and header taken → first word
     loaded: int = 1  # last word of a tile of weights → it may be scanned
+    next_descriptor: int = 2  # descriptor taken → next one taken
+    written_to_place: int = 1  # tile or operation written → its place in the write queue is free, segments may pass
+    push_to_start: int = 1  # operation queued → it begins
+    written_to_start: int = 1  # tile or operation before written → operation begins
+    start_to_fetch: int = 1  # operation begins → its first line is read
+    fetch_to_step: int = 2  # last operand of the first line read → first product
+    step_to_fetch: int = 1  # first product of a line → first operand of the next one is read
+    step_to_line: int = 8  # last product of a line → line written
+    function: int = 6  # a line is written later by this if its tile or operation has functions
 
 
 DISTANCES = Distances()
@@ -63,7 +74,7 @@ class Window:
 
     NAMES: ClassVar = (
         "source", "vectors", "wy", "wx", "dy", "dx", "height", "width", "y0", "x0", "step_y", "step_x", "dense",
-        "chained", "buffer", "position_pitch", "window_pitch",
+        "chained", "buffer", "barrier", "position_pitch", "window_pitch",
     )  # fmt: skip
     DTYPE: ClassVar = np.dtype([(name, np.int64) for name in (*NAMES, "block", "mask", "packets", "first_packet")])
 
@@ -252,6 +263,7 @@ def scan(
     gates: Int,
     opens: tuple[int, int, int],
     chained: bool,
+    claims: Int,
     threshold: int,
     clock: Int,
     counted: Int,
@@ -261,8 +273,9 @@ def scan(
     """Scan one window of one tile. Returns when its last vector fired, or -1.
 
     accept, loaded : when the segment is accepted, and when its weights are there. packed : (blocks, pes, 8).
-    entries, padding : (blocks, 8) of all PEs. gates, opens : see `sim.cycles`. clock : earliest accept and read of the
-    next segment, U of the last vector; moved on here, as `counted` (entries, padding, blocked, skipped) and `pes`.
+    entries, padding : (blocks, 8) of all PEs. gates, opens : see `sim.cycles`. claims : when operations in front of the
+    tile read (`sim.cycle_operations`). clock : earliest accept and read of the next segment, U of the last vector;
+    moved on here, as `counted` (entries, padding, blocked, skipped) and `pes`.
     """
     state, pushed, credit, pops, jobs, recent, nonempty = pes
     request, used = max(accept + distances.request, clock[1], loaded), clock[2]
@@ -274,6 +287,7 @@ def scan(
     full, worst = len(pushed), int(np.argmax(credit))
     lanes = np.zeros(LANES, np.int64)
     first_line, all_open, groups = opens
+    shared = claims[0, 0] > 0  # there are operations
     for i in range(window["wy"]):
         y = window["y0"] + ty * window["step_y"] + i * window["dy"]
         for j in range(window["wx"]):
@@ -294,7 +308,12 @@ def scan(
                     line = ((address + v) & _WRAP) // groups - first_line
                     if line >= 0:
                         read = max(read, gates[line] if line < len(gates) else all_open)
+                while shared and claimed(read, claims):
+                    read += 1
                 moved = max(read + distances.read_to_register, used)
+                # A word that an operation's read has replaced is read again behind it.
+                while shared and claimed(moved - distances.read_to_register, claims):
+                    moved += 1
                 request = max(read + 1, moved)
                 ready = moved + distances.register_to_fire
                 bits = 255 if window["dense"] else masks[place + v]

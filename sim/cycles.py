@@ -1,7 +1,8 @@
 """Exact cycle model: the time of every event of a run, as a recurrence over vectors and PEs.
 
 Nothing here steps through cycles. For each vector of each window the model computes when it leaves the scan
-(`sim.cycle_scan`), from the vector before; from the tiles before, when a tile is accepted, finished and written.
+(`sim.cycle_scan`), from the vector before; from the tiles before, when a tile is accepted, finished and written
+(`sim.cycle_tiles`); and of each elementwise operation the same (`sim.cycle_operations`). Loops are unrolled.
 docs/architecture.md derives the equations from the pipeline. The results equal the RTL's layer records in every field
 but `saturated`.
 """
@@ -9,18 +10,18 @@ but `saturated`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.image.steps import Step
-from compiler.jit import njit
+from compiler.image.steps import ElementwiseStep, LoopStep, Step
 from hw.params import Params
-from sim.cycle_scan import DISTANCES, Distances, Pes, Window, pack_columns, scan
+from sim.cycle_operations import NO_CLAIMS, operate
+from sim.cycle_scan import DISTANCES, Distances, Pes, Window, pack_columns
+from sim.cycle_tiles import Clock, selected_after, tiles
 
 __all__ = ["DISTANCES", "Distances", "LayerTimes", "Work", "run"]
 
@@ -54,7 +55,10 @@ class Work:
 
 @dataclass(frozen=True)
 class LayerTimes:
-    """The record of a layer: three times in cycles since the run began, and the counters except `saturated`."""
+    """The record of a layer or of an elementwise operation: three times, and the counters except `saturated`.
+
+    Times are cycles since the run began.
+    """
 
     accepted: int
     finished: int
@@ -67,143 +71,16 @@ class LayerTimes:
     refill: int
 
 
-@dataclass
-class _Clock:
-    """How far scan, banks, write-back and refill are.
-
-    The arrays are one number each, or one for each bank or buffer; `_tiles` moves them on.
-
-    scan : earliest accept, earliest read, when the vector before leaves. written : last line of the tile in each bank.
-    drain : last line written. bank : that of the next tile. refill : the next header, when each buffer is free.
-    """
-
-    scan: Int
-    written: Int
-    drain: Int
-    bank: Int
-    refill: Int
-
-    @classmethod
-    def start(cls, distances: Distances) -> _Clock:
-        first = distances.first_accept
-        zero = np.zeros(2, np.int64)
-        return cls(
-            np.array([first, 0, 0]), zero - 1 - distances.written_to_drain, zero[:1] - 1 - distances.written_to_drain,
-            zero[:1].copy(), np.zeros(3, np.int64),
-        )  # fmt: skip
-
-
-@njit(cache=True)
-def _loaded(header: int, free: int, packets: Int, distances: Distances) -> int:
-    """Cycle in which a tile's last word is taken, if the stream always has a beat to give.
-
-    A packet of n words takes n + 2 cycles. The first of a tile waits until its buffer is free.
-    """
-    begins = max(header + 1, free) + distances.free_to_words
-    return int(begins + packets[0] - 1 + packets[1:].sum() + 2 * (len(packets) - 1))
-
-
-@njit(cache=True)
-def _tiles(
-    windows: NDArray[np.void],
-    packed: NDArray[np.uint16],
-    entries: Int,
-    padding: Int,
-    masks: NDArray[np.uint8],
-    packets: Int,
-    loop: tuple[int, int, int, int],
-    gates: Int,
-    opens: tuple[int, int, int],
-    threshold: int,
-    clock_scan: Int,
-    written: Int,
-    drain: Int,
-    bank: Int,
-    refill: Int,
-    pes: tuple[Int, Int, Int, Int, Int, Int, NDArray[np.bool_]],
-    distances: Distances,
-) -> tuple[int, int, int, int, int, int, int, int]:
-    """All tiles of a layer.
-
-    loop : samples, tile rows, tiles of a row, words of the output table. gates : when each line from ``opens[0]`` on
-    may be read by `chained` segments of the first tile; lines behind them at ``opens[1]``. ``opens[2]``: groups.
-    Returns accepted, finished, entries, padding, blocked, skipped, cycles waited for weights, first word of the last
-    tile's write-back.
-    """
-    batch, tiles_y, tiles_x, words = loop
-    state, pushed = pes[0], pes[1]
-    accepted, finished, first_read = -1, 0, 0
-    counted = np.zeros(4, np.int64)  # entries, padding, blocked, skipped
-    waited = 0
-    before_tile, before = pushed.copy(), pushed.copy()
-    for sample in range(batch):
-        for ty in range(tiles_y):
-            for tx in range(tiles_x):
-                here = bank[0]
-                clock_scan[0] = max(clock_scan[0], written[here] + distances.written_to_free)
-                before_tile[:] = pushed
-                tile_done = 0
-                for n in range(len(windows)):
-                    window = windows[n]
-                    accept = clock_scan[0]
-                    if accepted < 0:
-                        accepted = accept
-                    loaded = 0
-                    streamed = window["packets"] > 0
-                    if streamed:
-                        before[:] = pushed
-                        words_of = packets[window["first_packet"] : window["first_packet"] + window["packets"]]
-                        last_word = _loaded(refill[0], refill[1 + window["buffer"]], words_of, distances)
-                        refill[0] = last_word + 1
-                        loaded = last_word + distances.loaded
-                        waited += max(0, loaded - accept - distances.request)
-                    chained = window["chained"] and sample == 0 and ty == 0 and tx == 0
-                    fired = scan(
-                        window, sample, ty, tx, accept, loaded, packed, entries, padding, masks,
-                        gates, opens, chained, threshold, clock_scan, counted, pes, distances,
-                    )  # fmt: skip
-                    done = clock_scan[2] + distances.scanned_to_finished
-                    if fired >= 0:
-                        done = max(done, fired + distances.drop_to_done)
-                    if streamed:  # its buffer is free when no PE has work of it
-                        own = done
-                        for pe in range(len(pushed)):
-                            if pushed[pe] != before[pe]:
-                                own = max(own, state[pe, 0] + distances.select_to_done)
-                        refill[1 + window["buffer"]] = own + distances.finished_to_buffer
-                    tile_done = max(tile_done, done)
-                for pe in range(len(pushed)):  # only those that had work: the others may still be at the tile before
-                    if pushed[pe] != before_tile[pe]:
-                        tile_done = max(tile_done, state[pe, 0] + distances.select_to_done)
-                finished = max(finished, tile_done)
-                first_read = max(tile_done + distances.finished_to_drain, drain[0] + distances.written_to_drain)
-                drain[0] = first_read + words - 1 + distances.word_to_line
-                written[here] = drain[0]
-                bank[0] = 1 - here
-    return accepted, finished, counted[0], counted[1], counted[2], counted[3], waited, first_read
-
-
-@njit(cache=True)
-def _selected_after(time: int, pushed: Int, jobs: Int) -> int:
-    """Entries of all PEs that are selected later than `time`; the entries of a vector are selected without a gap."""
-    ring, pes = jobs.shape
-    after = 0
-    for pe in range(pes):
-        job = pushed[pe] - 1
-        while job >= 0 and job > pushed[pe] - ring:
-            end = jobs[job & (ring - 1), pe] >> 16
-            if end <= time:
-                break
-            after += min(jobs[job & (ring - 1), pe] & 0xFFFF, end - time)
-            job -= 1
-    return after
+def _word_to_line(step: Step, distances: Distances) -> int:
+    """Cycles from a word of the output table to the line that it completes."""
+    return distances.word_to_line + distances.function * step.functions
 
 
 def _line_gates(step: Step, flushes: Int, first_read: int, written: int, distances: Distances) -> Int:
     """When each line from the first of a layer's last tile on may be read, up to its last one."""
     number = np.arange(len(flushes) + 1)
     lines = number // step.row_lines * step.row_pitch + number % step.row_lines
-    times = first_read + flushes + distances.word_to_line + distances.line_to_read
+    times = first_read + flushes + _word_to_line(step, distances) + distances.line_to_read
     # Flush n makes the lines before that of flush n + 1 readable.
     after = np.searchsorted(lines[1:], np.arange(lines[-1]), side="right")
     return np.minimum(times[after], written + distances.written_to_free).astype(np.int64)
@@ -216,49 +93,123 @@ def _last_line(step: Step, batch: int) -> int:
 
 
 def run(
-    params: Params, works: Sequence[Work], masks: Sequence[NDArray[np.uint8]], *, distances: Distances = DISTANCES
+    params: Params,
+    works: Sequence[Work | ElementwiseStep | LoopStep],
+    masks: Sequence[NDArray[np.uint8]],
+    *,
+    distances: Distances = DISTANCES,
 ) -> list[LayerTimes]:
-    """Times of every layer of a run over a batch.
+    """Times of every layer and elementwise operation of a run over a batch, in the order of their descriptors.
 
     Parameters
     ----------
-    params : the array. works : the segments of all layers, in order.
-    masks : for each segment uint8 (batch, height, width, vectors), bit n of a vector of its map: the activation of lane
-        n is not zero. What no window reads does not matter.
+    params : the array. works : what each descriptor is, but END.
+    masks : uint8 (batch, height, width, vectors), bit n of a vector of its map: the activation of lane n is not zero.
+        One for each segment in the order in which they run: segments of a loop have one in each round. What no window
+        reads does not matter.
     distances : of the hardware; others are for tests.
     """
-    batch = len(masks[0])
-    firsts = [n for n, work in enumerate(works) if work.step.first]
-    layers = [works[first:end] for first, end in pairwise([*firsts, len(works)])]
-    pes = Pes.idle(params)
-    clock = _Clock.start(distances)
-    threshold = params.queue_depth - distances.round_trip
-    gates, opens = np.zeros(0, np.int64), (0, 0, params.groups)
-    records = []
-    carried = before_finished = 0
-    for n, layer in enumerate(layers):
-        step, seen = layer[0].step, masks[firsts[n] : firsts[n] + len(layer)]
+    state = _Run(params, len(masks[0]), distances)
+    left = list(masks[::-1])
+    number, rounds = 0, 1
+    offset = 0
+    while number < len(works):
+        work = works[number]
+        if isinstance(work, LoopStep):
+            state.clock.control += distances.next_descriptor
+            rounds, offset = (rounds + 1, offset + work.pitch) if rounds < work.count else (1, 0)
+            number = work.first if rounds > 1 else number + 1
+        elif isinstance(work, ElementwiseStep):
+            state.operation(number, work)
+            number += 1
+        else:
+            layer = [work]
+            while not layer[-1].step.last:
+                more = works[number + len(layer)]
+                assert isinstance(more, Work)
+                layer.append(more)
+            state.layer(number, layer, [left.pop() for _ in layer], offset)
+            number += len(layer)
+    return state.finish()
+
+
+class _Run:
+    """The state of a run, from one layer or operation to the next."""
+
+    def __init__(self, params: Params, batch: int, distances: Distances) -> None:
+        self.params, self.batch, self.distances = params, batch, distances
+        self.pes = Pes.idle(params)
+        self.clock = Clock.start(distances)
+        self.claims = NO_CLAIMS.copy()
+        self.gates, self.opens = np.zeros(0, np.int64), (0, 0, params.groups)
+        self.records: dict[int, LayerTimes] = {}
+        self.youngest = -1  # layer accepted last, since when, and how many entries of it are not counted
+        self.since = self.entries = self.written = 0
+        self.finished = [0, 0]  # of the last two layers
+
+    def layer(self, number: int, layer: list[Work], masks: list[NDArray[np.uint8]], offset: int) -> None:
+        """One round of a layer, whose first descriptor has this number."""
+        clock, distances, groups = self.clock, self.distances, self.params.groups
+        accept = clock.accept(bool(layer[0].step.barrier), distances)
+        self.count(accept)  # the layer before is the youngest up to here
+        step = layer[0].step
+        step = replace(step, destination=step.destination + offset * step.moves_result)
+        windows = _windows(layer, masks)
+        windows["source"] += [groups * offset * work.step.moves_source for work in layer]
         packed, sums, padded = (_joined(list(parts)) for parts in zip(*(work.columns for work in layer), strict=True))
-        accepted, finished, entries, padding, blocked, skipped, waited, first_read = _tiles(
-            _windows(layer, seen), packed, sums, padded,
-            _joined([np.ascontiguousarray(each).reshape(-1) for each in seen]),
+        accepted, finished, entries, padding, blocked, skipped, waited, first_read = tiles(
+            windows, packed, sums, padded, _joined([np.ascontiguousarray(each).reshape(-1) for each in masks]),
             np.array([words for work in layer for words in work.packets], np.int64),
-            (batch, step.tiles_y, step.tiles_x, step.words), gates, opens, threshold,
-            clock.scan, clock.written, clock.drain, clock.bank, clock.refill, pes.arrays, distances,
+            (self.batch, step.tiles_y, step.tiles_x, step.words, _word_to_line(step, distances)),
+            self.gates, self.opens, self.claims, self.params.queue_depth - distances.round_trip,
+            clock.arrays, self.pes.arrays, distances,
         )  # fmt: skip
-        written = int(clock.drain[0])
-        opens = _last_line(step, batch), written + distances.written_to_free, params.groups
-        gates = _line_gates(step, layer[0].flushes, first_read, written, distances)
-        # The last layer counts until all are finished: the one before may be finished after it. Any other counts until
-        # the next one starts, when this one is scanned and the other bank is free.
-        end = max(finished, before_finished)
-        if n + 1 < len(layers):
-            end = int(max(clock.scan[0], clock.written[clock.bank[0]] + distances.written_to_free))
-        after = int(_selected_after(end, pes.pushed, pes.jobs))
-        starved = params.pes * (end - accepted) - (entries + carried - after)
-        carried, before_finished = after, finished
-        records.append(LayerTimes(accepted, finished, written + 1, entries, padding, starved, blocked, skipped, waited))
-    return records
+        assert accepted == accept
+        self.written = written = int(clock.drain[0])
+        self.opens = _last_line(step, self.batch), written + distances.written_to_free, groups
+        self.gates = _line_gates(step, layer[0].flushes, first_read, written, distances)
+        self.youngest, self.since, self.finished = number, accepted, [self.finished[1], finished]
+        self.entries += entries
+        self.record(number, LayerTimes(accepted, finished, written + 1, entries, padding, 0, blocked, skipped, waited))
+
+    def operation(self, number: int, step: ElementwiseStep) -> None:
+        """One round of an elementwise operation."""
+        clock, distances = self.clock, self.distances
+        place = clock.place[0]
+        pushed = int(max(clock.control[0], clock.places[place] + distances.written_to_place))
+        start, last, written = operate(step, self.batch, pushed, int(clock.drain[0]), self.claims, distances)
+        clock.control[0] = pushed + distances.next_descriptor
+        clock.drain[0] = clock.places[place] = clock.operated[0] = written
+        clock.place[0] = (place + 1) % len(clock.places)
+        self.record(number, LayerTimes(start, last, written + 1, 0, 0, 0, 0, 0, 0))
+
+    def count(self, end: int) -> None:
+        """Cycles in which no entry was selected, up to `end`, for the layer accepted last.
+
+        If it is written by then, what comes after that is no layer's.
+        """
+        if self.youngest < 0:
+            return
+        end = min(end, self.written - self.distances.record_to_written)
+        after = int(selected_after(end, self.pes.pushed, self.pes.jobs))
+        record = self.records[self.youngest]
+        starved = self.params.pes * (end - self.since) - (self.entries - after)
+        self.records[self.youngest] = replace(record, starved=record.starved + starved)
+        self.entries = after
+
+    def record(self, number: int, times: LayerTimes) -> None:
+        """Counters add up over the rounds; a layer is accepted in the first one."""
+        before = self.records.get(number)
+        if before:
+            names = ("entries", "padding", "starved", "blocked", "skipped", "refill")
+            sums = {name: getattr(before, name) + getattr(times, name) for name in names}
+            times = replace(times, accepted=before.accepted, **sums)
+        self.records[number] = times
+
+    def finish(self) -> list[LayerTimes]:
+        """All records. The last layer counts until END is found and all are finished, the one before it as well."""
+        self.count(max(int(self.clock.control[0]), *self.finished))
+        return [self.records[number] for number in sorted(self.records)]
 
 
 def _windows(layer: Sequence[Work], masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.void]:

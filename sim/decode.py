@@ -20,12 +20,12 @@ from compiler.errors import ImageError
 from compiler.image.check import check
 from compiler.image.image import Image
 from compiler.image.refilled import Refilled
-from compiler.image.steps import Step
+from compiler.image.steps import ElementwiseStep, Step, executions
 from hw.layouts import Join, entry, fields, output_word, pointer_block
-from hw.params import LANES, Params
-from sim.golden_array import Layer, Outputs, Round, Segment, window_addresses, word_lines
+from hw.params import FUNCTIONS, LANES, Params
+from sim.golden_array import Function, Layer, Operation, Outputs, Program, Round, Segment, window_addresses
 
-__all__ = ["StepColumns", "columns", "decode", "hardware_layers"]
+__all__ = ["StepColumns", "columns", "decode"]
 
 Int = NDArray[np.int64]
 Words = dict[str, Int]
@@ -61,21 +61,8 @@ class StepColumns:
     packets: list[int]
 
 
-def hardware_layers(image: Image) -> list[tuple[int, list[Step]]]:
-    """What the array runs as one layer: the number of the image's layer that it belongs to, and its descriptors."""
-    layers: list[tuple[int, list[Step]]] = []
-    for number, steps in enumerate(image.steps):
-        for step in steps:
-            if step.first:
-                layers.append((number, []))
-            if not layers or layers[-1][0] != number:
-                raise ImageError(f"{image.layers[number].name}: its first descriptor does not begin a layer")
-            layers[-1][1].append(step)
-    return layers
-
-
-def decode(image: Image, *, codes: bool = False) -> list[Layer]:
-    """Golden layers of an image, one for each layer of the hardware; with `codes` their weights are still codes.
+def decode(image: Image, *, codes: bool = False) -> Program:
+    """What an image computes, read back from its memories; with `codes` weights are still codes.
 
     Raises
     ------
@@ -85,24 +72,47 @@ def decode(image: Image, *, codes: bool = False) -> list[Layer]:
     """
     check(image)
     stored = _all_columns(image)
-    layers = []
-    for number, steps in hardware_layers(image):
-        info = image.layers[number]
+    layers: list[Layer | Operation] = []
+    for number, (info, steps) in enumerate(zip(image.layers, image.steps, strict=True)):
+        if number in image.operations:
+            step = image.operations[number]
+            functions = _functions(image, step, 1)
+            layers.append(Operation(info.name, number, info.result, step, functions[0] if functions else None))
+            continue
         maximum = bool(steps[0].maximum)
         outputs, term_of = _outputs(image, steps[0], maximum, info.name)
-        lines = word_lines(steps[0], outputs.lines)
-        if lines.size and not 0 <= int(lines.min()) <= int(lines.max()) < image.frame:
-            raise ImageError(f"{info.name}: it writes line {int(lines.max())}; its frame has {image.frame}")
-        segments = []
-        for step in steps:
-            _check_window(step, image, info.name)
-            segments.append(Segment(step, _weight(next(stored), step, term_of, image, info.name, codes)))
+        segments = [Segment(step, _weight(next(stored), step, term_of, image, info.name, codes)) for step in steps]
         layers.append(Layer(info.name, number, info.result, maximum, tuple(segments), outputs))
-    return layers
+    place = {first: n for n, first in enumerate(image.numbers)}
+    program = Program(tuple(layers), tuple((place[n], offset) for n, offset in executions(image.program)))
+    for layer in program.runs:
+        lines = layer.lines
+        if lines.size and not 0 <= int(lines.min()) <= int(lines.max()) < image.frame:
+            raise ImageError(f"{layer.name}: it writes line {int(lines.max())}; its frame has {image.frame}")
+        if isinstance(layer, Layer):
+            for segment in layer.segments:
+                _check_window(segment.step, image, layer.name)
+        else:
+            last = max(getattr(layer.step, name) for name in "abce") + layer.step.lines
+            if last > image.frame:
+                raise ImageError(f"{layer.name}: it reads up to line {last}; its frame has {image.frame}")
+    return program
+
+
+def _functions(image: Image, step: Step | ElementwiseStep, most: int) -> tuple[Function, ...]:
+    """The functions that a descriptor names; one of them may be named in vain."""
+    if not step.functions:
+        return ()
+    fields_of = [
+        [getattr(step, f"{name}_{n}") for name in ("table", "left", "right")] for n in range(1, most + 1)
+    ]  # fmt: skip
+    if any(table >= len(image.functions) for table, _, _ in fields_of):
+        raise ImageError(f"a function table is named that is not there; the image has {len(image.functions)}")
+    return tuple(Function(image.functions[table].astype(np.int64), left, right) for table, left, right in fields_of)
 
 
 def columns(image: Image) -> list[StepColumns]:
-    """For each descriptor but END, what the cycle model needs of its columns."""
+    """For each segment, what the cycle model needs of its columns."""
     check(image)
     result = []
     for stored in _all_columns(image):
@@ -255,8 +265,9 @@ def _outputs(image: Image, step: Step, maximum: bool, name: str) -> tuple[Output
         raise ImageError(f"{name}: two outputs go to one place")
     begun = firsts[: len(ends)]
     outputs = Outputs(
-        bias[begun], words["shift"].reshape(-1)[ends], tuple(rounds), place, lines, params.groups, step.low, step.high
-    )
+        bias[begun], words["shift"].reshape(-1)[ends], tuple(rounds), place, lines, params.groups, step.low, step.high,
+        words["function"].reshape(-1)[ends], _functions(image, step, FUNCTIONS),
+    )  # fmt: skip
     return outputs, _readers(params, words, row)
 
 

@@ -1,4 +1,4 @@
-"""The golden model of the array's layers: tiles, windows and outputs in integers, bit for bit.
+"""The golden model of the array: tiles, windows, outputs and elementwise operations in integers, bit for bit.
 
 Arithmetic is that of docs/numerics.md, sections 1 and 3; where numbers come from and go to is what the descriptors say.
 PEs, queues, weight and pointer memory do not exist here: `sim.decode` reads the matrices back from them.
@@ -7,18 +7,21 @@ PEs, queues, weight and pointer memory do not exist here: `sim.decode` reads the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from compiler.image.steps import Step
+from compiler.image.steps import ElementwiseStep, Step
 from hw.params import LANES
-from sim.golden_ops import HIGH, LOW, shifted, wrap
+from sim.golden_ops import HIGH, LOW, saturate, shifted, wrap
 
-__all__ = ["Layer", "LayerRun", "Outputs", "Round", "Segment", "run_layers", "window_addresses", "word_lines"]
+__all__ = [
+    "Function", "Layer", "LayerRun", "Operation", "Outputs", "Program", "Round", "Segment", "run_layers",
+    "window_addresses", "word_lines",
+]  # fmt: skip
 
 Int = NDArray[np.int64]
 
@@ -60,6 +63,22 @@ class Round:
 
 
 @dataclass(frozen=True, eq=False)
+class Function:
+    """int64 (513,) numbers of a table, and the shifts of what is looked up."""
+
+    table: Int
+    left: int
+    right: int
+
+    def __call__(self, y: Int) -> Int:
+        """Table of docs/numerics.md, section 7."""
+        place, _ = saturate(shifted(y << self.left, self.right))
+        piece, part = (place >> 7) + 256, place & 127
+        found: Int = self.table[piece] + (((self.table[piece + 1] - self.table[piece]) * part + 64) >> 7)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
 class Outputs:
     """The outputs of a tile, n of them; term k of the weights is the first of output k.
 
@@ -67,7 +86,8 @@ class Outputs:
     ----------
     bias : int64 (n,). shift : int64 (n,). rounds : further terms, in order.
     place : flat place of each in the tile's words, (lines, groups, 8). lines : lines of a tile. groups : of the array.
-    low, high : limits of the results.
+    low, high : limits of the results. function : int64 (n,), number of each output's function, 0 for none. functions :
+        functions 1 and 2 of the layer.
     """
 
     bias: Int
@@ -78,6 +98,8 @@ class Outputs:
     groups: int
     low: int
     high: int
+    function: Int
+    functions: tuple[Function, ...] = ()
 
     @property
     def pooled(self) -> int:
@@ -115,8 +137,64 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class Operation:
+    """One elementwise operation; `name`, `number` and `result` as of a layer. ``function``: what comes last, if any."""
+
+    name: str
+    number: int
+    result: int
+    step: ElementwiseStep
+    function: Function | None
+
+    @property
+    def lines(self) -> Int:
+        """(1, lines) of the frame that are written."""
+        return self.step.result + np.arange(self.step.lines, dtype=np.int64)[np.newaxis]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """An image, decoded.
+
+    Attributes
+    ----------
+    layers : layers of the hardware and operations, in the order of their descriptors.
+    rounds : what runs, in order: places in `layers`, and the loop offset.
+    """
+
+    layers: tuple[Layer | Operation, ...]
+    rounds: tuple[tuple[int, int], ...]
+
+    @cached_property
+    def runs(self) -> list[Layer | Operation]:
+        """What runs, in order, at the lines of its round."""
+        return [moved(self.layers[n], offset) for n, offset in self.rounds]
+
+
+def moved(layer: Layer | Operation, offset: int) -> Layer | Operation:
+    """A layer or operation in a round of a loop with this offset."""
+    if not offset:
+        return layer
+    if isinstance(layer, Operation):
+        step = layer.step
+        lines = {
+            name: getattr(step, name) + offset
+            for name in ("a", "b", "c", "e", "result") if getattr(step, f"moves_{name}")
+        }  # fmt: skip
+        return replace(layer, step=replace(step, **lines))
+    groups = layer.outputs.groups
+    return replace(layer, segments=tuple(
+        replace(segment, step=replace(
+            segment.step, source=(segment.step.source + offset * groups * segment.step.moves_source) % WRAP,
+            destination=segment.step.destination + offset * segment.step.moves_result,
+        ))
+        for segment in layer.segments
+    ))  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
 class LayerRun:
-    """What a layer did.
+    """What a layer or operation did.
 
     Attributes
     ----------
@@ -152,23 +230,46 @@ def word_lines(step: Step, lines: int) -> Int:
 
 
 def run_layers(
-    layers: Sequence[Layer], memory: NDArray[np.int16], acc_bits: int, *, masks: bool = False
+    layers: Sequence[Layer | Operation], memory: NDArray[np.int16], acc_bits: int, *, masks: bool = False
 ) -> Iterator[LayerRun]:
-    """Run the layers, one after the other.
+    """Run layers and operations, one after the other.
 
     Parameters
     ----------
+    layers : what runs, with loops unrolled.
     memory : int16 (batch, lines, groups, 8), the frames of a batch with its inputs in place; is written to.
     acc_bits : accumulator width; sums wrap modulo ``2**acc_bits``.
     masks : also tell which activations the segments read are not zero.
     """
     for layer in layers:
-        vectors = memory.reshape(len(memory), -1, LANES)
-        seen = tuple(_masks(segment.step, vectors) for segment in layer.segments) if masks else ()
-        words, saturated = _run_layer(layer, vectors, acc_bits)
+        seen: tuple[NDArray[np.uint8], ...] = ()
+        if isinstance(layer, Operation):
+            words, saturated = _operate(layer, memory, acc_bits)
+        else:
+            vectors = memory.reshape(len(memory), -1, LANES)
+            seen = tuple(_masks(segment.step, vectors) for segment in layer.segments) if masks else ()
+            words, saturated = _run_layer(layer, vectors, acc_bits)
         lines = layer.lines.reshape(-1)
         memory[:, lines] = words.reshape(len(memory), len(lines), *memory.shape[2:])
         yield LayerRun(words, saturated, seen)
+
+
+def _operate(operation: Operation, memory: NDArray[np.int16], acc_bits: int) -> tuple[NDArray[np.int16], Int]:
+    """Words (batch, 1, lines, groups, 8) and saturations. Lines are read before any is written: each is read first."""
+    step = operation.step
+    values = {
+        name: memory[:, getattr(step, name) : getattr(step, name) + step.lines].astype(np.int64)
+        for name in "abce" if name == "a" or getattr(step, f"has_{name}")
+    }  # fmt: skip
+    total = values["a"] * values.get("b", step.scale_a)
+    if step.has_c:
+        total = total + values["c"] * values.get("e", step.scale_c)
+    exact = shifted(wrap(total + step.offset, acc_bits), step.shift)
+    clipped = (exact > HIGH) | ((exact < LOW) & (step.low < 0))
+    result = np.clip(exact, step.low, step.high)
+    if operation.function is not None:
+        result = operation.function(result)
+    return result.astype(np.int16)[:, np.newaxis], clipped.reshape(len(memory), -1).sum(axis=1)
 
 
 def _run_layer(layer: Layer, vectors: NDArray[np.int16], acc_bits: int) -> tuple[NDArray[np.int16], Int]:
@@ -251,7 +352,11 @@ def _finish(outputs: Outputs, raw: Int, acc_bits: int) -> tuple[NDArray[np.int16
     clipped = exact > HIGH
     if outputs.low < 0:
         clipped |= exact < LOW
-    return np.clip(exact, outputs.low, outputs.high).astype(np.int16), clipped
+    result = np.clip(exact, outputs.low, outputs.high)
+    for number, function in enumerate(outputs.functions, 1):
+        mine = outputs.function == number
+        result[mine] = function(result[mine])
+    return result.astype(np.int16), clipped
 
 
 def _masks(step: Step, vectors: NDArray[np.int16]) -> NDArray[np.uint8]:

@@ -13,8 +13,7 @@ from compiler.errors import EieError, InputError
 from compiler.image.image import Image, MapInfo
 from hw.layouts import ACT_BITS, fields, refill_header
 from hw.params import LANES
-from sim.decode import hardware_layers
-from sim.golden_array import Layer
+from sim.golden_array import Operation, Program
 
 __all__ = [
     "Chunk", "SimulationError", "WriteLog", "chunks", "cycle_limit", "flat", "frames", "joined", "layer_records",
@@ -106,7 +105,7 @@ def refill_stream(image: Image, count: int) -> NDArray[np.uint8]:
         return image.tiles
     places = {name: (first, width) for name, first, width in fields(refill_header(image.params))}
     parts, at = [], 0
-    for _, steps in hardware_layers(image):
+    for steps in image.steps:
         begin = at
         for step in steps:
             more = bool(step.refill)
@@ -126,35 +125,18 @@ def output_lines(image: Image, count: int) -> list[int]:
 
 
 def record_numbers(image: Image) -> list[int]:
-    """Descriptors that get a record: the first of each layer of the hardware."""
-    return [n for n, step in enumerate(step for steps in image.steps for step in steps) if step.first]
+    """Descriptors that get a record: the first of each layer, and each operation."""
+    return image.numbers
 
 
 def layer_records(image: Image, records: Sequence[dict[str, int]]) -> list[list[dict[str, int]]]:
-    """Records of the hardware's layers, in order, to one for each run and layer of the image.
-
-    A layer that the hardware runs in several parts is accepted with the first, finished and written with the last, and
-    counts what all of them count.
-    """
-    owners = [number for number, _ in hardware_layers(image)]
-    merged = []
-    for at in range(0, len(records), len(owners)):
-        run: list[dict[str, int]] = []
-        for number, record in zip(owners, records[at : at + len(owners)], strict=True):
-            if number == len(run):
-                run.append(dict(record))
-                continue
-            for name, value in record.items():
-                if name in ("finished", "written"):
-                    run[number][name] = value
-                elif name != "accepted":
-                    run[number][name] += value
-        merged.append(run)
-    return merged
+    """Records in order to those of each run."""
+    count = len(image.layers)
+    return [list(records[at : at + count]) for at in range(0, len(records), count)]
 
 
-def layer_words(image: Image, layers: Sequence[Layer], count: int, log: WriteLog) -> list[NDArray[np.int16]]:
-    """What each layer of the hardware wrote in a run of `count` samples, (count, tiles, lines, groups, 8).
+def layer_words(image: Image, program: Program, count: int, log: WriteLog) -> list[NDArray[np.int16]]:
+    """What each of `program.runs` wrote in a run of `count` samples, (count, tiles, lines, groups, 8).
 
     The descriptors say which lines a layer writes, in which order; so nothing is lost when lines are used again.
 
@@ -164,6 +146,7 @@ def layer_words(image: Image, layers: Sequence[Layer], count: int, log: WriteLog
         Other lines were written, or in another order.
     """
     shift = np.arange(count, dtype=np.int64)[:, np.newaxis] * image.frame
+    layers = program.runs
     every = [(shift + layer.lines.reshape(-1)).reshape(-1) for layer in layers]
     expected = np.concatenate(every)
     banks = []
@@ -184,23 +167,22 @@ def layer_words(image: Image, layers: Sequence[Layer], count: int, log: WriteLog
     ]
 
 
-def layer_values(
-    image: Image, layers: Sequence[Layer], written: Sequence[NDArray[np.int16]]
-) -> dict[str, NDArray[np.int16]]:
-    """Every map that layers write, by name, from the words that each layer wrote.
+def layer_values(image: Image, program: Program, written: Sequence[NDArray[np.int16]]) -> dict[str, NDArray[np.int16]]:
+    """Every map that layers and operations write, by name, from the words that each of `program.runs` wrote.
 
-    Lines are used again when their last reader is done, so a map is taken while it is whole: behind each layer that
-    writes to it. Where no layer writes, it is zero.
+    Lines are used again when their last reader is done, so a map is taken while it is whole: behind the last one that
+    writes to it; in a loop, as the last round leaves it. Where none writes, it is zero.
     """
     batch = len(written[0])
     memory = np.zeros((batch, image.frame, image.params.groups, LANES), np.int16)
     owner = np.full(image.frame, -1, np.int64)
     values: dict[str, NDArray[np.int16]] = {}
-    for n, (layer, part) in enumerate(zip(layers, written, strict=True)):
+    last = {layer.result: n for n, layer in enumerate(program.runs)}
+    for n, (layer, part) in enumerate(zip(program.runs, written, strict=True)):
         lines = layer.lines.reshape(-1)
         memory[:, lines] = part.reshape(batch, len(lines), *part.shape[3:])
         owner[lines] = layer.result
-        if all(other.result != layer.result for other in layers[n + 1 :]):
+        if last[layer.result] == n:
             own = np.where((owner == layer.result)[:, np.newaxis, np.newaxis], memory, 0)
             values[image.maps[layer.result].name] = map_values(image, layer.result, own)
     return values
@@ -218,11 +200,14 @@ def joined(parts: Sequence[Mapping[str, NDArray[np.int16]]]) -> dict[str, NDArra
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def cycle_limit(image: Image, layers: Sequence[Layer], count: int) -> int:
+def cycle_limit(image: Image, program: Program, count: int) -> int:
     """Cycles that no run of `count` samples can need: every entry of every PE one after the other, and more."""
     tiles = 0
-    for layer in layers:
+    padding = sum(info.padding for info in image.layers)
+    for layer in program.runs:
+        if isinstance(layer, Operation):
+            tiles += 2 * LANES * layer.step.lines + 100
+            continue
         work = sum(segment.weight.nnz + LANES * segment.step.pointer_blocks + 100 for segment in layer.segments)
-        tiles += layer.step.tiles * (work + layer.step.words + 100)
-    padding = sum(info.padding for info in image.layers) * max(layer.step.tiles for layer in layers)
-    return 20_000 + 8 * count * (tiles + padding + len(image.tiles))
+        tiles += layer.step.tiles * (work + layer.step.words + 100 + padding)
+    return 20_000 + 8 * count * (tiles + len(image.tiles))

@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from compiler.errors import InputError
 from compiler.image.image import Image, MapInfo
+from compiler.image.steps import LoopStep
 from hw.layouts import COUNTERS
 from sim import golden
 from sim.decode import decode
-from sim.golden_array import Layer, LayerRun, run_layers
-from sim.program import flat, frames, joined, layer_records, layer_values
+from sim.golden_array import LayerRun, Program, run_layers
+from sim.program import flat, frames, joined, layer_values
 
 __all__ = ["ENGINES", "LayerStats", "Result", "check_input", "run", "summarize"]
 
@@ -182,29 +183,29 @@ def run(
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
     raw, clipped = check_input(image, x)
-    layers = decode(image)  # refuses entries that contradict their layer, before they reach the array
+    program = decode(image)  # refuses entries that contradict their layer, before they reach the array
     kept, cut = None, False
     records: list[list[dict[str, int]]] = []
     stats: list[LayerStats] = []
     if engine == "golden":
-        values, saturated = _golden(image, layers, raw)
+        values, saturated = _golden(image, program, raw)
         stats = [
             LayerStats(info.name, None, None, {"saturated": count})
             for info, count in zip(image.layers, saturated, strict=True)
         ]
     elif engine == "cycles":
-        values, records = _model(image, layers, raw)
+        values, records = _model(image, program, raw)
     elif engine == "rtl":
         from sim.rtl.engine import run_rtl
         from sim.rtl.waves import WAVES_LIMIT
 
         limit = WAVES_LIMIT if waves_limit is None else waves_limit
-        ran = run_rtl(image, raw, layers, waves=waves, waves_limit=limit, seed=seed, bus=bus, progress=progress)
+        ran = run_rtl(image, raw, program, waves=waves, waves_limit=limit, seed=seed, bus=bus, progress=progress)
         values, records, kept, cut = ran.values, ran.records, ran.waves, ran.waves_cut
     else:
         from sim.amaranth_engine import run_amaranth
 
-        values, records = run_amaranth(image, raw, layers, progress=progress)
+        values, records = run_amaranth(image, raw, program, progress=progress)
     cycles = drain = None
     if records:
         cycles, drain, stats = summarize(image, records)
@@ -215,30 +216,30 @@ def run(
 
 
 def _golden_runs(
-    image: Image, layers: Sequence[Layer], inputs: Sequence[NDArray[np.int16]], count: int, masks: bool = False
+    image: Image, program: Program, inputs: Sequence[NDArray[np.int16]], count: int, masks: bool = False
 ) -> Iterator[tuple[dict[str, NDArray[np.int16]], list[LayerRun]]]:
     """Maps, and what each layer did, for `count` samples at a time."""
     for first in range(0, len(inputs[0]), count):
         memory = frames(image, [x[first : first + count] for x in inputs])
-        runs = list(run_layers(layers, memory, image.params.acc_bits, masks=masks))
-        yield layer_values(image, layers, [ran.words for ran in runs]), runs
+        runs = list(run_layers(program.runs, memory, image.params.acc_bits, masks=masks))
+        yield layer_values(image, program, [ran.words for ran in runs]), runs
 
 
 def _golden(
-    image: Image, layers: Sequence[Layer], inputs: Sequence[NDArray[np.int16]]
+    image: Image, program: Program, inputs: Sequence[NDArray[np.int16]]
 ) -> tuple[dict[str, NDArray[np.int16]], list[int]]:
     """Maps, and saturations of each of the image's layers over the batch."""
     count = max(1, GOLDEN_BYTES // (2 * image.params.line * max(1, image.frame)))
     parts, saturated = [], [0] * len(image.layers)
-    for values, runs in _golden_runs(image, layers, inputs, count):
+    for values, runs in _golden_runs(image, program, inputs, count):
         parts.append(values)
-        for layer, ran in zip(layers, runs, strict=True):
+        for layer, ran in zip(program.runs, runs, strict=True):
             saturated[layer.number] += int(ran.saturated.sum())
     return joined(parts), saturated
 
 
 def _model(
-    image: Image, layers: Sequence[Layer], inputs: Sequence[NDArray[np.int16]]
+    image: Image, program: Program, inputs: Sequence[NDArray[np.int16]]
 ) -> tuple[dict[str, NDArray[np.int16]], list[list[dict[str, int]]]]:
     """Golden maps, and layer records by the cycle model, run by run as the array does them."""
     from sim import cycles
@@ -246,29 +247,42 @@ def _model(
     from sim.timing import works
 
     parts, records = [], []
-    program = works(image)
+    works_of = works(image)
     count = next(iter(chunks(image, inputs))).count
-    for values, runs in _golden_runs(image, layers, inputs, count, masks=True):
+    for values, runs in _golden_runs(image, program, inputs, count, masks=True):
         parts.append(values)
-        times = cycles.run(image.params, program, [mask for ran in runs for mask in ran.masks])
-        for record, ran in zip(times, runs, strict=True):
-            records.append({**asdict(record), "saturated": int(ran.saturated.sum())})
-    return joined(parts), layer_records(image, records)
+        times = cycles.run(image.params, works_of, [mask for ran in runs for mask in ran.masks])
+        saturated = [0] * len(times)
+        for (number, _), ran in zip(program.rounds, runs, strict=True):
+            saturated[number] += int(ran.saturated.sum())
+        records.append([
+            {**asdict(record), "saturated": count} for record, count in zip(times, saturated, strict=True)
+        ])  # fmt: skip
+    return joined(parts), records
 
 
 def summarize(image: Image, records: list[list[dict[str, int]]]) -> tuple[int, int, list[LayerStats]]:
     """Cycles, exposed write-back and layer statistics from layer records.
 
     A layer's cycles run from its accept to the next accept; the last layer of a run ends when all layers are finished:
-    its PEs may be done before those that still work on the layer before.
+    its PEs may be done before those that still work on the layer before. Those of a loop are counted at its first
+    layer. Elementwise operations have none: they go on beside layers.
     """
     spans: list[list[int]] = []
     drain = 0
+    own = [n for n in range(len(image.layers)) if n not in image.operations]
+    inside = {
+        n for number, loop in enumerate(image.program) if isinstance(loop, LoopStep)
+        for n in own if loop.first < image.numbers[n] < number
+    }  # fmt: skip
+    counted = [n for n in own if n not in inside]
     for run_records in records:
-        finished = max(record["finished"] for record in run_records)
-        ends = [record["accepted"] for record in run_records[1:]] + [finished]
-        spans.append([end - record["accepted"] for end, record in zip(ends, run_records, strict=True)])
-        drain += run_records[-1]["written"] - finished
+        end = max(run_records[n]["finished"] for n in own)
+        ends = [run_records[n]["accepted"] for n in counted[1:]] + [end]
+        span = dict.fromkeys(range(len(image.layers)), 0)
+        span |= {n: last - run_records[n]["accepted"] for n, last in zip(counted, ends, strict=True)}
+        spans.append(list(span.values()))
+        drain += max(record["written"] for record in run_records) - end
     stats = [
         LayerStats(
             layer.name,

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.image import Image
+from compiler.image.steps import ElementwiseStep, LoopStep, Step
 from hw.layouts import fields, output_word
 from sim.cycles import Work
 from sim.decode import columns
@@ -13,8 +14,8 @@ from sim.decode import columns
 __all__ = ["works"]
 
 
-def works(image: Image) -> list[Work]:
-    """The segments of an image: one for each descriptor but END, in order.
+def works(image: Image) -> list[Work | ElementwiseStep | LoopStep]:
+    """What each descriptor but END is, in order.
 
     Raises
     ------
@@ -22,9 +23,13 @@ def works(image: Image) -> list[Work]:
         The image contradicts itself.
     """
     flush = _flushes(image)
-    program = []
-    steps = [step for steps in image.steps for step in steps]
-    for step, own in zip(steps, columns(image), strict=True):
+    program: list[Work | ElementwiseStep | LoopStep] = []
+    found = iter(columns(image))
+    for step in image.program:
+        if not isinstance(step, Step):
+            program.append(step)
+            continue
+        own = next(found)
         flushes = np.flatnonzero(flush[step.outputs : step.outputs + step.words]).astype(np.int64)
         program.append(Work(step, own.counts, own.starts, own.padding, flushes, own.packets))
     return program

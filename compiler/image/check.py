@@ -9,11 +9,14 @@ import numpy as np
 
 from compiler.errors import ImageError
 from compiler.image.check_entries import check_entries
-from compiler.image.check_maps import check_lives, check_maps
+from compiler.image.check_lives import check_lives
+from compiler.image.check_maps import check_maps
 from compiler.image.check_outputs import check_outputs
 from compiler.image.check_steps import check_steps
 from compiler.image.image import Image, LayerInfo
+from compiler.image.steps import LoopStep
 from hw.layouts import REFILL_BITS, Memory, descriptor, memory_shape, output_word, pointer_block
+from hw.params import PIECES
 
 __all__ = ["check"]
 
@@ -41,8 +44,9 @@ def _require(good: bool, message: str) -> None:
 def _check_layers(image: Image) -> None:
     _require(bool(image.layers), "it has no layers")
     _require(len({layer.name for layer in image.layers}) == len(image.layers), "a layer name is used twice")
-    for layer in image.layers:
+    for number, layer in enumerate(image.layers):
         _check_layer(layer, len(image.maps), image.params.descriptors)
+        _check_windows(layer, number in image.operations)
 
 
 def _check_layer(layer: LayerInfo, maps: int, descriptors: int) -> None:
@@ -59,7 +63,11 @@ def _check_layer(layer: LayerInfo, maps: int, descriptors: int) -> None:
     _require(good, f"{name}: {layer.other} are not another tile and its cycles")
     good = set(layer.parts) <= set(range(len(layer.sources)))
     _require(good, f"{name}: its descriptors are of segments {layer.parts}; there are {len(layer.sources)}")
-    good = len(layer.windows) == 8 * len(layer.sources) and max(map(abs, layer.windows)) <= _MAX_WINDOW
+
+
+def _check_windows(layer: LayerInfo, operation: bool) -> None:
+    name, segments = layer.name, 0 if operation else len(layer.sources)
+    good = len(layer.windows) == 8 * segments and max(map(abs, layer.windows), default=0) <= _MAX_WINDOW
     good = good and all(n > 0 for at, n in enumerate(layer.windows) if at % 8 < 6)
     _require(good, f"{name}: windows {layer.windows}; expected 8 numbers a segment: sizes, steps and an origin")
     good = len(layer.pool) == 4 and 0 < min(layer.pool) and max(layer.pool) <= _MAX_WINDOW
@@ -75,19 +83,27 @@ def _check_shapes(image: Image) -> None:
         "tiles": (None, REFILL_BITS // 8),
         "codebooks": (None, 1 << params.code_bits),
         "table": (params.groups, None, -(-output_word(params).size // 8)),
-        "descriptors": (sum(layer.descriptors for layer in image.layers) + 1, -(-descriptor(params).size // 8)),
+        "functions": (None, PIECES + 1),
+        "descriptors": (None, -(-descriptor(params).size // 8)),
         "orders": (None,),
     }
     for name, shape in expected.items():
         found = getattr(image, name).shape
         same = len(found) == len(shape) and all(b is None or a == b for a, b in zip(found, shape, strict=True))
         _require(same, f"{name} has shape {found}; expected {shape}".replace("None", "any"))
+    ends = sum(isinstance(step, LoopStep) for step in image.program)
+    expected_count = sum(layer.descriptors for layer in image.layers) + ends + 1
+    _require(
+        len(image.descriptors) == expected_count,
+        f"descriptors has shape {image.descriptors.shape}; expected ({expected_count}, {image.descriptors.shape[1]})",
+    )
     sizes = {
         Memory.WEIGHTS: image.entries.shape[1],
         Memory.POINTERS: image.pointers.shape[1],
         Memory.CODEBOOK: image.codebooks.size,
         Memory.OUTPUTS: image.table.shape[1],
         Memory.DESCRIPTORS: len(image.descriptors),
+        Memory.TABLES: len(image.functions) * PIECES,
         Memory.ACTIVATIONS: image.frame,
     }
     for memory, words in sizes.items():

@@ -27,7 +27,7 @@ def check_entries(image: Image) -> None:
     """Check pointer blocks and entries of every segment, on chip and streamed."""
     params = image.params
     _check_pointers(image)
-    streamed = any(steps[0].refill for steps in image.steps)
+    streamed = any(step.refill for steps in image.steps for step in steps)
     memories = Refilled(image) if streamed else None
     _require(streamed or not len(image.tiles), "it has tiles that no descriptor uses")
     for layer, steps, read in zip(image.layers, image.steps, read_accumulators(image), strict=True):

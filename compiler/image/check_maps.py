@@ -1,4 +1,4 @@
-"""What must hold for the maps of an image: sizes, orders of channels, and that none lies on another that is in use."""
+"""What must hold for the maps of an image: sizes, and orders of channels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from compiler.errors import ImageError
 from compiler.image.image import Image, MapInfo
 from hw.params import LANES, Params
 
-__all__ = ["check_lives", "check_maps", "map_lives"]
+__all__ = ["check_maps"]
 
 MAX_EXPONENT = 1 << 20
 """Far beyond any exponent of a float; keeps later arithmetic with exponents within machine integers."""
@@ -56,42 +56,3 @@ def _check_map(each: MapInfo, frame: int, params: Params) -> None:
     _require(good, f"{name}: lines {each.base} to {each.base + each.lines}; the frame has {frame}")
     _require(-1 <= each.density <= 256, f"{name}: density {each.density} is out of range")
     _require(abs(each.exponent) <= MAX_EXPONENT, f"{name}: exponent {each.exponent} is out of range")
-
-
-def map_lives(image: Image) -> list[tuple[int, int]]:
-    """The first and the last layer of each map's life: from the first that writes it to the last that reads it.
-
-    What the host writes lives during the whole run, what it reads from then on.
-    """
-    lives = [[len(image.layers), -1] for _ in image.maps]
-    for number, layer in enumerate(image.layers):
-        for each in (*layer.sources, layer.result):
-            lives[each][0], lives[each][1] = min(lives[each][0], number), number
-    for each in image.inputs:
-        lives[each] = [0, len(image.layers)]
-    for each in image.outputs:
-        lives[each][1] = len(image.layers)
-    return [(first, last) for first, last in lives]
-
-
-def check_lives(image: Image) -> None:
-    """No layer reads what is not written yet, and no two maps that live at the same time share a line.
-
-    A layer may write where the one before read: that one has sent all its reads before the first tile is written.
-    """
-    ready = set(image.inputs)
-    last_writer = {layer.result: number for number, layer in enumerate(image.layers)}
-    for number, layer in enumerate(image.layers):
-        early = [image.maps[n].name for n in layer.sources if n not in ready or last_writer.get(n, -1) >= number]
-        _require(not early, f"{layer.name}: it reads {', '.join(early)} before all of it is written")
-        ready.add(layer.result)
-    lives = map_lives(image)
-    order = sorted(range(len(lives)), key=lambda n: image.maps[n].base)
-    for place, number in enumerate(order):
-        mine = image.maps[number]
-        for other in order[place + 1 :]:
-            theirs = image.maps[other]
-            if theirs.base >= mine.base + mine.lines:
-                break
-            apart = lives[number][1] < lives[other][0] or lives[other][1] < lives[number][0]
-            _require(apart, f"maps {mine.name} and {theirs.name} lie on the same lines at the same time")

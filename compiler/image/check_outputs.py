@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from compiler.errors import ImageError
 from compiler.image.image import Image
+from compiler.image.steps import Step
 from compiler.image.unpack import unpack
 from hw.layouts import Join, output_word
-from hw.params import LANES
+from hw.params import FUNCTIONS, LANES
 
 __all__ = ["check_outputs", "read_accumulators"]
 
@@ -38,10 +39,14 @@ def check_outputs(image: Image) -> None:
     """Check the words of each layer."""
     params = image.params
     for layer, steps, words in zip(image.layers, image.steps, _layers(image), strict=True):
+        if not steps:
+            continue
         name, step = layer.name, steps[0]
         _require(step.words > 0, f"{name}: no words of the output table")
         _require(bool((words["pe"] < params.group).all()), f"{name}: a word reads a PE beyond its group")
         _require(bool((words["slot"] < params.rows).all()), f"{name}: a word reads a slot beyond {params.rows}")
+        most = FUNCTIONS if step.functions else 0
+        _require(bool((words["function"] <= most).all()), f"{name}: a word names a function beyond {most}")
         flush = words["flush"]
         _require(bool((flush == flush[:1]).all()), f"{name}: groups do not write in step")
         lines = layer.tile_y * step.row_lines
@@ -50,7 +55,7 @@ def check_outputs(image: Image) -> None:
         dummy = _dummies(words)
         _check_joins(words, dummy, name)
         _check_reads(words, dummy, name)
-        _check_lanes(image, layer.result, step.destination, step.row_lines, layer.tile_y, layer.tile_x, words, name)
+        _check_lanes(image, layer.result, step, step.row_lines, layer.tile_y, layer.tile_x, words, name)
 
 
 def _layers(image: Image) -> list[dict[str, Int]]:
@@ -58,7 +63,7 @@ def _layers(image: Image) -> list[dict[str, Int]]:
     words = unpack(output_word(image.params), image.table)
     found = []
     for steps in image.steps:
-        here = slice(steps[0].outputs, steps[0].outputs + steps[0].words)
+        here = slice(steps[0].outputs, steps[0].outputs + steps[0].words) if steps else slice(0, 0)
         found.append({name: values[:, here] for name, values in words.items()})
     return found
 
@@ -95,7 +100,7 @@ def _check_reads(words: dict[str, Int], dummy: Bool, name: str) -> None:
 
 
 def _check_lanes(
-    image: Image, result: int, destination: int, row_lines: int, tile_y: int, tile_x: int, words: dict[str, Int],
+    image: Image, result: int, step: Step, row_lines: int, tile_y: int, tile_x: int, words: dict[str, Int],
     name: str,
 ) -> None:  # fmt: skip
     """A tile makes each channel of its vectors once, and nothing in lanes that have none."""
@@ -108,7 +113,7 @@ def _check_lanes(
     # Vectors of a row of pixels, as far as this layer writes them.
     row = np.zeros((tile_x, form.pitch, LANES), np.int64)
     row[:, : form.vectors] = (order >= 0).reshape(form.vectors, LANES)
-    first = (destination - form.base) * groups
+    first = (step.destination - form.base) * groups % (form.pitch if step.moves_result else 1 << 32)
     own = row.reshape(-1, LANES)[first : first + row_lines * groups]
     wanted = np.zeros((row_lines * groups, LANES), np.int64)
     wanted[: len(own)] = own

@@ -10,19 +10,24 @@ from numpy.typing import NDArray
 
 from compiler.errors import ImageError
 from compiler.image.image import Image, LayerInfo, MapInfo
-from compiler.image.steps import Step
-from hw.layouts import Op, descriptor, fields
-from hw.params import SEGMENTS, Params
+from compiler.image.order import flags
+from compiler.image.steps import AnyStep, ElementwiseStep, LoopStep, Step
+from hw.layouts import Op, descriptor, elementwise, fields, loop
+from hw.params import FUNCTIONS, SEGMENTS, Params
 
 __all__ = ["check_steps"]
 
+MAX_ROUNDS = 1 << 20
+"""Descriptors that loops may run: images are followed step by step."""
+
 _OF_LAYER = (
     "tiles_y", "tiles_x", "destination", "row_lines", "row_pitch", "tile_lines", "column_lines", "outputs", "words",
-    "frame", "low", "high", "maximum", "refill",
+    "frame", "low", "high", "maximum", "refill", "moves_result", "functions", "table_1", "left_1", "right_1", "table_2",
+    "left_2", "right_2",
 )  # fmt: skip
 """Fields that all segments of a layer have alike."""
 
-_OF_SEGMENT = ("codebook", "wx", "dy", "dx", "x0", "step_y", "step_x")
+_OF_SEGMENT = ("codebook", "moves_source", "wx", "dy", "dx", "x0", "step_y", "step_x")
 """Fields that all strips of a segment have alike, beside what its map decides."""
 
 
@@ -36,44 +41,111 @@ def check_steps(image: Image) -> None:
     params = image.params
     ends = _fields(descriptor(params), image.descriptors[-1])
     _require(ends == {**dict.fromkeys(ends, 0), "op": Op.END.value}, "the last descriptor is not END and nothing else")
-    _require(not (image.descriptors[:-1] & _reserved(params)).any(), "a reserved bit of a descriptor is set")
-    number = pointers = outputs = streamed = 0
-    written = -1
-    for layer, steps in zip(image.layers, image.steps, strict=True):
-        _check_result(layer, steps[0], image)
+    _require(len(image.program) == len(image.descriptors) - 1, f"descriptor {len(image.program)} has an unknown op")
+    for number, step in enumerate(image.program):
+        _require(not (image.descriptors[number] & _reserved(_layout(step, params))).any(),
+                 f"a reserved bit of descriptor {number} is set")  # fmt: skip
+    _check_loops(image)
+    pointers = outputs = streamed = 0
+    for place_of, (layer, number, steps) in enumerate(zip(image.layers, image.numbers, image.steps, strict=True)):
+        if place_of in image.operations:
+            _require(layer.descriptors == 1, f"{layer.name}: an operation of {layer.descriptors} descriptors")
+            check_operation(image, place_of, number)
+            continue
+        _require(len(steps) == layer.descriptors, f"{layer.name}: other descriptors stand between its segments")
+        pointers, streamed = _check_segments(image, layer, steps, number, pointers, streamed)
         _exact(steps[0], number, {"outputs": outputs, "frame": image.frame})
-        _require(
-            steps[0].tiles == 1 or len(steps) <= SEGMENTS,
-            f"{layer.name}: {len(steps)} segments in {steps[0].tiles} tiles; expected at most {SEGMENTS}",
-        )
-        if steps[0].refill:
-            _require(list(layer.parts) == sorted(layer.parts), f"{layer.name}: its ranges are not in order of segments")
-        else:
-            pointers = _check_strips(layer, steps, number, pointers)
-        for place, (step, part) in enumerate(zip(steps, layer.parts, strict=True)):
-            _exact(step, number, {
-                "op": Op.SEGMENT.value, "first": int(place == 0), "last": int(place == len(steps) - 1),
-                "dense": step.maximum, **{name: getattr(steps[0], name) for name in _OF_LAYER},
-            })  # fmt: skip
-            good = step.codebook < len(image.codebooks)
-            _require(good, f"descriptor {number}: codebook {step.codebook}; there are {len(image.codebooks)}")
-            source = image.maps[layer.sources[part]]
-            if step.refill:
-                _check_range(step, number, source, params)
-                _exact(step, number, {"buffer": streamed % 2})
-                streamed += 1
-            else:
-                _check_window(step, number, source, params)
-                _exact(step, number, {"buffer": 0})
-            _exact(step, number, {"chained": int(layer.sources[part] == written)})
-            number += 1
         outputs += steps[0].words
-        written = layer.result
+    chained, barrier = flags(image)
+    for number, step in enumerate(image.program):
+        if isinstance(step, Step):
+            _exact(step, number, {"chained": int(number in chained), "barrier": int(number in barrier)})
     _require(pointers == image.pointers.shape[1], f"pointers have {image.pointers.shape[1]} words; expected {pointers}")
     _require(outputs == image.table.shape[1], f"table has {image.table.shape[1]} words; expected {outputs}")
 
 
-def _exact(step: Step, number: int, values: dict[str, int]) -> None:
+def _check_segments(
+    image: Image, layer: LayerInfo, steps: list[Step], number: int, pointers: int, streamed: int
+) -> tuple[int, int]:
+    """The segments of a layer, from descriptor `number` on; pointer blocks and streamed tiles up to its end."""
+    params = image.params
+    _check_result(layer, steps[0], image)
+    _require(
+        steps[0].tiles == 1 or len(steps) <= SEGMENTS,
+        f"{layer.name}: {len(steps)} segments in {steps[0].tiles} tiles; expected at most {SEGMENTS}",
+    )
+    if steps[0].refill:
+        _require(list(layer.parts) == sorted(layer.parts), f"{layer.name}: its ranges are not in order of segments")
+    else:
+        pointers = _check_strips(layer, steps, number, pointers)
+    for place, (step, part) in enumerate(zip(steps, layer.parts, strict=True)):
+        at = number + place
+        _exact(step, at, {
+            "op": Op.SEGMENT.value, "first": int(place == 0), "last": int(place == len(steps) - 1),
+            "dense": step.maximum, **{name: getattr(steps[0], name) for name in _OF_LAYER},
+        })  # fmt: skip
+        good = step.codebook < len(image.codebooks)
+        _require(good, f"descriptor {at}: codebook {step.codebook}; there are {len(image.codebooks)}")
+        source = image.maps[layer.sources[part]]
+        if step.refill:
+            _check_range(step, at, source, params)
+            _exact(step, at, {"buffer": streamed % 2, "moves_source": 0})
+            streamed += 1
+        else:
+            _check_window(step, at, source, params)
+            _exact(step, at, {"buffer": 0})
+    check_functions(image, steps[0], number, FUNCTIONS)
+    return pointers, streamed
+
+
+def check_functions(image: Image, step: Step | ElementwiseStep, number: int, most: int) -> None:
+    """Functions name tables that are there; without functions their fields are zero."""
+    for n in range(1, most + 1):
+        names = [f"{name}_{n}" for name in ("table", "left", "right")]
+        if step.functions:
+            table = getattr(step, names[0])
+            _require(
+                table < len(image.functions), f"descriptor {number}: table {table}; there are {len(image.functions)}"
+            )
+        else:
+            _exact(step, number, dict.fromkeys(names, 0))
+
+
+def check_operation(image: Image, layer: int, number: int) -> None:
+    """An elementwise operation reads and writes whole parts of the maps that its layer names."""
+    params, info, step = image.params, image.layers[layer], image.operations[layer]
+    _require(params.elementwise, f"descriptor {number}: an elementwise operation, which the array does not have")
+    names = [name for name in "abce" if name == "a" or getattr(step, f"has_{name}")]
+    _require(step.has_c or not step.has_e, f"descriptor {number}: the second factor of a product that is not there")
+    _require(len(names) == len(info.sources), f"{info.name}: {len(names)} operands read {len(info.sources)} maps")
+    _require(step.low <= step.high, f"{info.name}: limits {step.low} to {step.high}")
+    _exact(step, number, {"frame": image.frame})
+    absent = {name: 0 for other in "bce" if other not in names for name in (other, f"moves_{other}")}
+    _exact(step, number, absent)
+    limit = 1 << (params.acc_bits - 1)
+    _require(-limit <= step.offset < limit, f"{info.name}: offset {step.offset} does not fit {params.acc_bits} bits")
+    for name, source in (*zip(names, info.sources, strict=True), ("result", info.result)):
+        each, first = image.maps[source], getattr(step, name)
+        inside = each.base <= first and first + step.lines <= each.base + each.lines
+        _require(step.lines > 0 and inside, f"{info.name}: {name} is lines {first} to {first + step.lines}; "
+                 f"{each.name} has {each.base} to {each.base + each.lines}")  # fmt: skip
+    check_functions(image, step, number, 1)
+
+
+def _check_loops(image: Image) -> None:
+    """Loops begin at a layer, do not overlap, and end in reasonable time."""
+    free = rounds = 0
+    begins = set(image.numbers)
+    for number, step in enumerate(image.program):
+        if isinstance(step, LoopStep):
+            good = free <= step.first < number and step.first in begins and step.count > 0
+            _require(good, f"descriptor {number}: a loop of {step.count} rounds from descriptor {step.first} on")
+            rounds += step.count * (number - step.first)
+            free = number + 1
+    _require(rounds <= MAX_ROUNDS, f"its loops run {rounds} descriptors; expected at most {MAX_ROUNDS}")
+
+
+def _exact(step: AnyStep, number: int, values: dict[str, int]) -> None:
     for name, value in values.items():
         found = getattr(step, name)
         _require(found == value, f"descriptor {number}: {name} is {found}; expected {value}")
@@ -124,9 +196,12 @@ def _check_range(step: Step, number: int, source: MapInfo, params: Params) -> No
 
 
 def _check_result(layer: LayerInfo, step: Step, image: Image) -> None:
-    """The tiles of a layer lie in its map, and cover it."""
+    """The tiles of a layer lie in its map, and cover it; in a loop it may make one pixel of it."""
     name, groups, result = layer.name, image.params.groups, image.maps[layer.result]
     good = step.tiles_y * layer.tile_y >= result.height and step.tiles_x * layer.tile_x >= result.width
+    if step.moves_result:
+        good = step.tiles_y == step.tiles_x == layer.tile_y == layer.tile_x == 1 and result.height == 1
+        good = good and result.pitch % groups == 0
     _require(good, f"{name}: {step.tiles_y} x {step.tiles_x} tiles of {layer.tile_y} x {layer.tile_x} pixels; "
                    f"its map has {result.height} x {result.width}")  # fmt: skip
     expected = {"row_pitch": result.row_lines, "tile_lines": layer.tile_y * result.row_lines}
@@ -135,6 +210,8 @@ def _check_result(layer: LayerInfo, step: Step, image: Image) -> None:
     good = layer.tile_x * result.pitch == step.column_lines * groups
     _require(good, f"{name}: column_lines is {step.column_lines}; a tile has {layer.tile_x} x {result.pitch} vectors")
     inside = step.destination - result.base  # a block begins behind the vectors of others
+    if step.moves_result and inside >= 0:
+        inside %= result.pitch // groups
     good = 0 <= inside and 0 < step.row_lines <= step.column_lines - inside
     _require(good, f"{name}: {step.row_lines} lines from {step.destination} on are not in a pixel of its map")
     last = (step.tiles_y * layer.tile_y - 1) * result.row_lines + (step.tiles_x - 1) * step.column_lines
@@ -143,9 +220,14 @@ def _check_result(layer: LayerInfo, step: Step, image: Image) -> None:
     _require(step.low <= step.high, f"{name}: limits {step.low} to {step.high}")
 
 
-def _reserved(params: Params) -> NDArray[np.uint8]:
+def _layout(step: AnyStep, params: Params) -> data.StructLayout:
+    if isinstance(step, ElementwiseStep):
+        return elementwise(params)
+    return loop(params) if isinstance(step, LoopStep) else descriptor(params)
+
+
+def _reserved(layout: data.StructLayout) -> NDArray[np.uint8]:
     """The bits of a descriptor that mean nothing, as a mask."""
-    layout = descriptor(params)
     bits = np.ones(-(-layout.size // 8) * 8, np.uint8)
     for name, first, width in fields(layout):
         if not name.startswith("reserved"):

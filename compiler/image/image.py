@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.image.steps import Step, parse_steps
+from compiler.image.steps import AnyStep, ElementwiseStep, LoopStep, Step, parse_program
 from compiler.options import DEFAULT, Options
 from compiler.short import few
 from hw.layouts import identity
@@ -22,6 +22,7 @@ TENSORS: dict[str, tuple[str, int]] = {  # dtype in safetensors' spelling, dimen
     "tiles": ("U8", 2),
     "codebooks": ("I16", 2),
     "table": ("U8", 3),
+    "functions": ("I16", 2),
     "descriptors": ("U8", 2),
     "orders": ("I32", 1),
 }
@@ -59,12 +60,13 @@ class MapInfo:
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """What a user of an image wants to know of a layer; the array itself needs only the descriptors.
+    """What a user of an image wants to know of a layer or an operation; the array itself needs only the descriptors.
 
     Attributes
     ----------
     name : unique in the image.
-    sources : for each segment the number of its map.
+    sources : for each segment the number of its map; of an elementwise operation for each operand. In a loop, of the
+        first round.
     result : number of the map that it writes.
     tile_y, tile_x : pixels of the result in a tile.
     exact : weights and bias are represented without any rounding.
@@ -116,7 +118,8 @@ class Image:
     tiles : uint8 (beats, 16), what the refill stream brings for each sample; empty if all layers stay on chip.
     codebooks : int16 (codebooks, 2**code_bits).
     table : uint8 (groups, words, ceil(bits / 8)), output table as far as used.
-    descriptors : uint8 (one for each segment, and END; ceil(bits / 8)).
+    functions : int16 (tables, 513), function tables.
+    descriptors : uint8 (one for each segment, elementwise operation and end of a loop, and END; ceil(bits / 8)).
     orders : int32 (sum of 8 * vectors over maps,), for each map, lane of a pixel → channel, or -1 for an unused lane.
     frame : lines of activation memory for one sample.
     options : what the compiler was told; packing the network again takes the same. The array does not know them.
@@ -132,6 +135,7 @@ class Image:
     tiles: NDArray[np.uint8]
     codebooks: NDArray[np.int16]
     table: NDArray[np.uint8]
+    functions: NDArray[np.int16]
     descriptors: NDArray[np.uint8]
     orders: NDArray[np.int32]
     frame: int
@@ -148,9 +152,34 @@ class Image:
         return identity(self.params)
 
     @cached_property
+    def program(self) -> list[AnyStep]:
+        """The descriptors in front of END."""
+        return parse_program(self.params, self.descriptors)
+
+    @cached_property
+    def numbers(self) -> list[int]:
+        """Number of the first descriptor of each layer; ends of loops stand between layers."""
+        found, at = [], 0
+        for layer in self.layers:
+            while at < len(self.program) and isinstance(self.program[at], LoopStep):
+                at += 1
+            found.append(at)
+            at += layer.descriptors
+        return found
+
+    @cached_property
     def steps(self) -> list[list[Step]]:
-        """The descriptors of each layer."""
-        return parse_steps(self.params, self.descriptors, [layer.descriptors for layer in self.layers])
+        """The segments of each layer; an elementwise operation has none."""
+        return [
+            [step for step in self.program[first : first + layer.descriptors] if isinstance(step, Step)]
+            for first, layer in zip(self.numbers, self.layers, strict=True)
+        ]
+
+    @cached_property
+    def operations(self) -> dict[int, ElementwiseStep]:
+        """Number of the layer → the elementwise operation that it is."""
+        found = ((n, self.program[first]) for n, first in enumerate(self.numbers) if first < len(self.program))
+        return {n: step for n, step in found if isinstance(step, ElementwiseStep)}
 
     @cached_property
     def map_orders(self) -> list[NDArray[np.int32]]:

@@ -1,21 +1,21 @@
-"""The program of an image, read from its descriptors: the segments of each layer."""
+"""The program of an image, read from its descriptors: segments of layers, elementwise operations, ends of loops."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.layouts import descriptor, fields
+from hw.layouts import Op, descriptor, elementwise, fields, loop
 from hw.params import Params
 
-__all__ = ["SIGNED", "Step", "parse_steps"]
+__all__ = ["SIGNED", "AnyStep", "ElementwiseStep", "LoopStep", "Step", "executions", "parse_program"]
 
-SIGNED = frozenset({"y0", "x0", "low", "high"})
-"""Fields of a descriptor that are two's complement."""
+SIGNED = frozenset({"y0", "x0", "low", "high", "scale_a", "scale_c", "offset", "pitch"})
+"""Fields of descriptors that are two's complement."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class Step:
     maximum: int
     refill: int
     buffer: int
+    barrier: int
+    moves_source: int
+    moves_result: int
+    functions: int
     codebook: int
     source: int
     vectors: int
@@ -60,6 +64,12 @@ class Step:
     frame: int
     low: int
     high: int
+    table_1: int
+    left_1: int
+    right_1: int
+    table_2: int
+    left_2: int
+    right_2: int
 
     @property
     def tiles(self) -> int:
@@ -77,16 +87,102 @@ class Step:
         return self.positions * self.vectors
 
 
-def parse_steps(params: Params, descriptors: NDArray[np.uint8], counts: Sequence[int]) -> list[list[Step]]:
-    """The steps of each layer, of which layer n has ``counts[n]``; reserved fields and END are not looked at."""
-    where = {name: (first, width) for name, first, width in fields(descriptor(params))}
-    names = [field.name for field in dataclasses.fields(Step)]
-    steps = []
-    for row in descriptors[: sum(counts)]:
+@dataclass(frozen=True)
+class ElementwiseStep:
+    """One ELEMENTWISE descriptor, its fields as `hw.layouts.elementwise` names them."""
+
+    op: int
+    has_b: int
+    has_c: int
+    has_e: int
+    moves_a: int
+    moves_b: int
+    moves_c: int
+    moves_e: int
+    moves_result: int
+    functions: int
+    shift: int
+    a: int
+    b: int
+    c: int
+    e: int
+    result: int
+    lines: int
+    frame: int
+    scale_a: int
+    scale_c: int
+    low: int
+    high: int
+    offset: int
+    table_1: int
+    left_1: int
+    right_1: int
+
+    @property
+    def reads(self) -> int:
+        """Lines that are read for each line of the result."""
+        return 1 + self.has_b + self.has_c + self.has_e
+
+    @property
+    def products(self) -> int:
+        """Products that make one number of the result."""
+        return 1 + self.has_c
+
+
+@dataclass(frozen=True)
+class LoopStep:
+    """One LOOP descriptor, its fields as `hw.layouts.loop` names them."""
+
+    op: int
+    first: int
+    count: int
+    pitch: int
+
+
+AnyStep = Step | ElementwiseStep | LoopStep
+
+_KINDS = {
+    Op.SEGMENT.value: (Step, descriptor),
+    Op.ELEMENTWISE.value: (ElementwiseStep, elementwise),
+    Op.LOOP.value: (LoopStep, loop),
+}
+
+
+def parse_program(params: Params, descriptors: NDArray[np.uint8]) -> list[AnyStep]:
+    """The steps in front of the first descriptor that is none of these kinds; reserved fields are not looked at."""
+    steps: list[AnyStep] = []
+    for row in descriptors:
         word = int.from_bytes(row.tobytes(), "little")
-        values = {name: word >> where[name][0] & ((1 << where[name][1]) - 1) for name in names}
-        for name in SIGNED:
-            values[name] -= values[name] >> (where[name][1] - 1) << where[name][1]
-        steps.append(Step(**values))
-    ends = np.cumsum(counts).tolist()
-    return [steps[end - count : end] for end, count in zip(ends, counts, strict=True)]
+        if word & 15 not in _KINDS:
+            break
+        kind, layout = _KINDS[word & 15]
+        steps.append(kind(**_values(kind, fields(layout(params)), word)))
+    return steps
+
+
+def executions(program: Sequence[AnyStep]) -> Iterator[tuple[int, int]]:
+    """What runs, in order: the number of the first descriptor of a layer or of an operation, and the loop offset."""
+    number = offset = 0
+    rounds = 1
+    while number < len(program):
+        step = program[number]
+        if isinstance(step, LoopStep):
+            rounds, offset = (rounds + 1, offset + step.pitch) if rounds < step.count else (1, 0)
+            number = step.first if rounds > 1 else number + 1
+            continue
+        yield number, offset
+        while isinstance(step, Step) and not step.last and isinstance(program[number + 1], Step):
+            number += 1
+            step = program[number]
+        number += 1
+
+
+def _values(kind: type, where: list[tuple[str, int, int]], word: int) -> dict[str, int]:
+    """The fields of a step out of its descriptor."""
+    places = {name: (first, width) for name, first, width in where}
+    values = {}
+    for field in dataclasses.fields(kind):
+        first, width = places[field.name]
+        value = word >> first & ((1 << width) - 1)
+        values[field.name] = value - (value >> (width - 1) << width if field.name in SIGNED else 0)
+    return values

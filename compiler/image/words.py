@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.image import Image
-from hw.layouts import Memory, memory_shape
+from hw.layouts import Memory, fields, memory_shape, table_word
 
 __all__ = ["memory_words", "readmemh"]
 
@@ -21,7 +21,8 @@ def memory_words(image: Image) -> dict[Memory, list[list[int]]]:
 def readmemh(image: Image, folder: str | Path) -> None:
     """Write each memory unit as ``$readmemh`` text, ``<memory>_<unit>.hex``.
 
-    The names are ``weights_<pe>``, ``pointers_<pe>``, ``codebook_0``, ``outputs_<group>``, ``descriptors_0``.
+    The names are ``weights_<pe>``, ``pointers_<pe>``, ``codebook_0``, ``outputs_<group>``, ``descriptors_0``,
+    ``tables_0``.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +43,18 @@ def _word_bytes(image: Image) -> dict[Memory, NDArray[np.uint8]]:
         Memory.CODEBOOK: np.ascontiguousarray(image.codebooks, "<i2").view(np.uint8).reshape(1, -1, 2),
         Memory.OUTPUTS: image.table,
         Memory.DESCRIPTORS: image.descriptors[np.newaxis],
+        Memory.TABLES: _table_words(image),
     }
+
+
+def _table_words(image: Image) -> NDArray[np.uint8]:
+    """(1, tables * 512, bytes): each piece of a function table, where it begins and how much it rises."""
+    table = image.functions.astype(np.int64)
+    layout = table_word(image.params)
+    values = {"value": table[:, :-1], "step": np.diff(table, axis=1)}
+    words = sum((values[name] & (1 << width) - 1) << first for name, first, width in fields(layout))
+    as_bytes = np.ascontiguousarray(words, "<i8").view(np.uint8).reshape(1, -1, 8)
+    return as_bytes[..., : -(-layout.size // 8)]
 
 
 def _integers(words: NDArray[np.uint8]) -> list[int]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compiler.lower.program import Program
+from compiler.lower.program import Program, touched
 
-__all__ = ["Life", "allocate", "program_lives"]
+__all__ = ["Blocks", "Life", "allocate", "program_blocks"]
 
 
 @dataclass(frozen=True)
 class Life:
-    """When a map lives: from the layer that writes it to the last one that reads it, both included."""
+    """When maps live: from the step that writes them to the last one that reads them, both included."""
 
     first: int
     last: int
@@ -22,21 +22,62 @@ class Life:
         return self.first <= other.last and other.first <= self.last
 
 
-def program_lives(program: Program) -> list[Life]:
-    """The life of each map of a program, in layers of the program.
+@dataclass(frozen=True)
+class Blocks:
+    """Maps that lie together in activation memory.
+
+    Attributes
+    ----------
+    of : for each map its block. offset : lines from the block's first one to the map. sizes : lines of each block.
+    lives : of each block, in steps of the program.
+    """
+
+    of: tuple[int, ...]
+    offset: tuple[int, ...]
+    sizes: tuple[int, ...]
+    lives: tuple[Life, ...]
+
+
+def program_blocks(program: Program, lines: Sequence[int]) -> Blocks:
+    """The blocks of a program; `lines` of each map.
 
     A layer may write where the source of the layer before lies: that one has read all of it before the first tile of
-    the next is written. What the host writes keeps its lines during the whole run, what it reads from then on.
+    the next is written. Operations are written in order with the tiles. What the host writes keeps its lines during the
+    whole run, what it reads from then on. What a loop carries from round to round, or has from outside, lives as long
+    as the loop.
     """
-    end = len(program.layers)
-    first, last = [0] * len(program.maps), [0] * len(program.maps)
-    for number, layer in enumerate(program.layers):
-        first[layer.result] = last[layer.result] = number
-        for segment in layer.segments:
-            last[segment.source] = number
-    for number in (*program.inputs, *program.outputs):
-        last[number] = end
-    return [Life(*pair) for pair in zip(first, last, strict=True)]
+    number: dict[int, int] = {}  # block of the program → its number here
+    of: list[int] = []
+    sizes: list[int] = []
+    offset = [form.at * program.pitch for form in program.maps]
+    for n, form in enumerate(program.maps):
+        if form.block < 0 or form.block not in number:
+            number[form.block] = len(sizes)
+            sizes.append(0)
+        of.append(len(sizes) - 1 if form.block < 0 else number[form.block])
+        sizes[of[n]] = max(sizes[of[n]], offset[n] + lines[n])
+    uses: list[list[tuple[int, bool]]] = [[] for _ in sizes]  # steps, and whether they write
+    moving: set[int] = set()
+    for place, step in enumerate(program.steps):
+        reads, made = touched(step)
+        moving |= {of[each.map] for each in (*reads, made) if each.moves}
+        for each in reads:
+            uses[of[each.map]].append((place, False))
+        uses[of[made.map]].append((place, True))
+    end = len(program.steps)
+    ends = {of[n] for n in (*program.inputs, *program.outputs)}
+    begins = {of[n] for n in program.inputs}
+    lives = []
+    for block, found in enumerate(uses):
+        first = 0 if block in begins else min(place for place, _ in found)
+        last = end if block in ends else max(place for place, _ in found)
+        for loop in program.loops:
+            inside = [use for use in found if loop.first <= use[0] <= loop.last]
+            carried = bool(inside) and (block in moving or not inside[0][1])
+            if inside and (carried or first < loop.first or last > loop.last):
+                first, last = min(first, loop.first), max(last, loop.last)
+        lives.append(Life(first, last))
+    return Blocks(tuple(of), tuple(offset), tuple(sizes), tuple(lives))
 
 
 def allocate(sizes: Sequence[int], when: Sequence[Life]) -> tuple[list[int], int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from compiler.image.image import Image
 from compiler.lower.canonical import canonical
 from compiler.lower.encode import Encoded, encode_layer
-from compiler.lower.layout import Placement, input_placement, result_placement
+from compiler.lower.layout import Placement, fixed_placement, input_placement, result_placement, shared_orders
 from compiler.lower.pack import pack, sizes
 from compiler.lower.program import Program
 from compiler.lower.tiles import Plan, plan_tiles
@@ -48,10 +50,19 @@ def encode(program: Program, params: Params, options: Options = DEFAULT) -> Enco
 
 
 def _encode(program: Program, plan: Plan, params: Params, options: Options) -> Encoded:
+    orders = shared_orders(program, params, options)
     made: dict[int, Placement] = {n: input_placement(program.maps[n], params) for n in program.inputs}
     for layer, choice in zip(program.layers, plan.choices, strict=True):
-        cut = choice.cut
-        made[layer.result] = result_placement(program.maps[layer.result], layer, cut, params, options)
+        form = program.maps[layer.result]
+        made[layer.result] = result_placement(form, layer, choice.cut, orders.get(form.layout), params, options)
+    for n in (*program.inputs, *(operation.result.map for operation in program.operations)):
+        form = program.maps[n]
+        if form.layout >= 0:
+            made[n] = fixed_placement(form, orders[form.layout], params)
+    for operation in program.operations:  # those of maps of several pixels lie as what they read
+        n = operation.result.map
+        if n not in made:
+            made[n] = dataclasses.replace(made[operation.a.map], form=program.maps[n])
     placements = tuple(made[n] for n in range(len(program.maps)))
     layers = tuple(
         encode_layer(number, layer, choice.cut, block, placements, params, options)

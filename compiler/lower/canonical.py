@@ -27,7 +27,8 @@ def canonical(program: Program) -> Program:
         dataclasses.replace(
             layer,
             segments=tuple(
-                _sorted(_met(segment, layer, maps[layer.result], maps[segment.source])) for segment in layer.segments
+                _sorted(_met(segment, layer, layer.made(maps[layer.result]), maps[segment.source]))
+                for segment in layer.segments
             ),
         )
         for layer in program.layers

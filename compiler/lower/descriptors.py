@@ -1,4 +1,4 @@
-"""Descriptors: one for each strip of a segment, or for each streamed range of one."""
+"""Descriptors: one for each strip of a segment or streamed range of one, for each operation and end of a loop."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from compiler.image.steps import SIGNED
 from compiler.lower.encode import Encoded, EncodedLayer
+from compiler.lower.program import Function, Operand, Operation, Program
 from compiler.lower.stream import Buffers, Range
 from compiler.lower.strips import Strip, strips
 from compiler.lower.tile_rows import row_vectors
 from compiler.lower.tiles import densities
 from compiler.lower.words import pack_words
-from hw.layouts import Op, descriptor, fields
+from hw.layouts import Op, descriptor, elementwise, fields, loop
 from hw.params import LANES, Params
 
-__all__ = ["Places", "pack_descriptors"]
+__all__ = ["Places", "descriptor_rows", "pack_rows"]
 
 
 @dataclass(frozen=True)
@@ -29,59 +30,107 @@ class Places:
     ----------
     bases : first line of each map. frame : lines of all.
     books : for each layer of the program, the codebook of each segment.
-    buffers : of streamed weights.
+    buffers : of streamed weights. tables : number of each function table.
     """
 
     bases: tuple[int, ...]
     frame: int
     books: tuple[tuple[int, ...], ...]
     buffers: Buffers
+    tables: Mapping[tuple[int, ...], int]
 
 
-def pack_descriptors(
+def descriptor_rows(
     encoded: Encoded, ranges: Sequence[Sequence[Range]], places: Places, params: Params
-) -> tuple[NDArray[np.uint8], list[tuple[int, ...]]]:
-    """(descriptors, bytes), END last, and for each layer the segments that its own are of.
+) -> tuple[list[dict[str, int]], list[tuple[int, ...]]]:
+    """The fields of all descriptors, END last, and for each layer and operation the segments that its own are of.
 
-    ranges : what each layer streams.
+    Which segments wait for what (`chained`, `barrier`) is not in them. `ranges`: what each layer streams.
     """
+    program = encoded.program
     rows: list[dict[str, int]] = []
-    parts = []
+    parts: list[tuple[int, ...]] = []
     pointers = outputs = streamed = 0
-    density = densities(encoded.program)
-    written = -1  # map that the layer before writes
-    for layer, found in zip(encoded.layers, ranges, strict=True):
-        of = encoded.program.layers[layer.number]
-        common = {"outputs": outputs, **_layer_fields(layer, encoded, places, params)}
-        outputs += layer.outputs.words
-        own: list[dict[str, int]] = []
-        each = [
-            {
-                "codebook": places.books[layer.number][number], "chained": int(segment.source == written),
-                "dense": int(of.maximum), "maximum": int(of.maximum), **common,
-            }
-            for number, segment in enumerate(of.segments)
-        ]  # fmt: skip
-        if layer.number in encoded.streamed:
-            for part in found:
-                source = of.segments[part.number].source
-                own.append({**each[part.number], **_range_fields(part, source, streamed % 2, places, params)})
-                streamed += 1
-            parts.append(tuple(part.number for part in found))
-        else:
-            sizes = np.array([segment.counts.shape[1] // LANES for segment in layer.segments])
-            begins = pointers + np.cumsum(sizes) - sizes
-            cut = strips(layer, [density[segment.source] for segment in of.segments])
-            for strip in cut:
-                fields_of = _strip_fields(layer, strip, encoded, places, params)
-                own.append({**each[strip.segment], **fields_of, "pointers": int(begins[strip.segment]) + strip.vectors})
-            pointers += int(sizes.sum())
-            parts.append(tuple(strip.segment for strip in cut))
-        own[0]["first"] = own[-1]["last"] = 1
-        rows += own
-        written = of.result
+    density = densities(program)
+    own_layers: dict[int, list[int]] = {}
+    for place, layer in enumerate(encoded.layers):
+        own_layers.setdefault(layer.number, []).append(place)
+    begins, ends = ({getattr(loop, name): loop for loop in program.loops} for name in ("first", "last"))
+    head = 0
+    for at, item in enumerate(program.order or range(len(program.layers))):
+        if at in begins:
+            head = len(rows)
+        if item < 0:
+            rows.append(_operation_fields(program.operations[-1 - item], encoded, places, params))
+            parts.append((0,))
+        for place in own_layers.get(item, []):
+            layer = encoded.layers[place]
+            of = program.layers[item]
+            common = {"outputs": outputs, **_layer_fields(layer, encoded, places, params)}
+            outputs += layer.outputs.words
+            each = [{"codebook": book, **common} for book in places.books[item]]
+            own: list[dict[str, int]] = []
+            if item in encoded.streamed:
+                for part in ranges[place]:
+                    source = of.segments[part.number].source
+                    own.append({**each[part.number], **_range_fields(part, source, streamed % 2, places, params)})
+                    streamed += 1
+                parts.append(tuple(part.number for part in ranges[place]))
+            else:
+                counts = np.array([segment.counts.shape[1] // LANES for segment in layer.segments])
+                firsts = pointers + np.cumsum(counts) - counts
+                cut = strips(layer, [density[segment.source] for segment in of.segments], _late(layer, program))
+                for strip in cut:
+                    window = _strip_fields(layer, strip, encoded, places, params)
+                    first = int(firsts[strip.segment]) + strip.vectors
+                    own.append({**each[strip.segment], **window, "pointers": first})
+                pointers += int(counts.sum())
+                parts.append(tuple(strip.segment for strip in cut))
+            own[0]["first"] = own[-1]["last"] = 1
+            rows += own
+        if at in ends:
+            pitch = -program.pitch if ends[at].reverse else program.pitch
+            rows.append({"op": Op.LOOP.value, "first": head, "count": ends[at].count, "pitch": pitch})
     rows.append({"op": Op.END.value})
-    return _pack(rows, params), parts
+    return rows, parts
+
+
+def _late(layer: EncodedLayer, program: Program) -> set[int]:
+    """Segments whose scan waits, if it has one tile, for an operation; all of a loop, which are in order already."""
+    operated = {operation.result.map for operation in program.operations}
+    return {
+        n for n, segment in enumerate(program.layers[layer.number].segments)
+        if layer.number in program.looped or (layer.cut.tiles == 1 and segment.source in operated)
+    }  # fmt: skip
+
+
+def _function_fields(functions: Sequence[Function], places: Places) -> dict[str, int]:
+    found = {"functions": int(bool(functions))}
+    for n, each in enumerate(functions, 1):
+        found |= {f"table_{n}": places.tables[each.table], f"left_{n}": each.left, f"right_{n}": each.right}
+    return found
+
+
+def _operation_fields(operation: Operation, encoded: Encoded, places: Places, params: Params) -> dict[str, int]:
+    def line(each: Operand) -> int:
+        placement = encoded.placements[each.map]
+        lines = placement.vectors // placement.form.parts // params.groups
+        return places.bases[each.map] + each.part * lines + each.pixel * placement.pitch // params.groups
+
+    reads, result = operation.reads, operation.result
+    placement = encoded.placements[result.map]
+    one = result.moves or placement.form.layout >= 0
+    return {
+        "op": Op.ELEMENTWISE.value,
+        **{f"has_{name}": int(name in reads) for name in "bce"},
+        **{name: line(each) for name, each in reads.items()},
+        **{f"moves_{name}": int(each.moves) for name, each in reads.items()},
+        "result": line(result), "moves_result": int(result.moves),
+        "lines": placement.vectors // params.groups if one else placement.lines, "frame": places.frame,
+        "scale_a": operation.scale_a, "scale_c": operation.scale_c, "offset": operation.offset,
+        "shift": operation.shift, "low": operation.low, "high": operation.high,
+        **_function_fields([] if operation.function is None else [operation.function], places),
+    }  # fmt: skip
 
 
 def _layer_fields(layer: EncodedLayer, encoded: Encoded, places: Places, params: Params) -> dict[str, int]:
@@ -90,7 +139,10 @@ def _layer_fields(layer: EncodedLayer, encoded: Encoded, places: Places, params:
     return {
         "op": Op.SEGMENT.value,
         "tiles_y": cut.tiles_y, "tiles_x": cut.tiles_x,
-        "destination": places.bases[of.result] + layer.block[0] // params.groups,
+        "destination": places.bases[of.result] + layer.block[0] // params.groups
+        + of.pixel * placement.pitch // params.groups,
+        "moves_result": int(of.moves), "dense": int(of.maximum), "maximum": int(of.maximum),
+        **_function_fields(of.functions, places),
         "row_lines": row_vectors(cut, layer.block, params) // params.groups,
         "row_pitch": placement.row_lines, "tile_lines": placement.row_lines * cut.fy,
         "column_lines": cut.fx * cut.pitch // params.groups,
@@ -108,7 +160,7 @@ def _strip_fields(
     y0, x0 = segment.origin[0] + strip.first * seen.dy, segment.origin[1]
     return {
         "source": places.bases[segment.source] * params.groups + y0 * row + x0 * source.pitch,
-        "vectors": source.vectors,
+        "vectors": source.vectors, "moves_source": int(segment.moves),
         "wy": strip.rows, "wx": seen.wx, "dy": seen.dy, "dx": seen.dx,
         "height": source.form.height, "width": source.form.width,
         "y0": y0, "x0": x0, "step_y": seen.step_y, "step_x": seen.step_x,
@@ -126,12 +178,15 @@ def _range_fields(part: Range, source: int, buffer: int, places: Places, params:
     }  # fmt: skip
 
 
-def _pack(rows: Sequence[Mapping[str, int]], params: Params) -> NDArray[np.uint8]:
-    layout = descriptor(params)
-    widths = {name: width for name, _, width in fields(layout)}
-    names = {name for row in rows for name in row}
-    values = {name: np.array([row.get(name, 0) for row in rows], np.int64) for name in names}
-    # Addresses wrap, as those of the array do.
-    for name in names & {*SIGNED, "source", "position_pitch", "window_pitch", "tile_pitch_x", "tile_pitch_y"}:
-        values[name] &= (1 << widths[name]) - 1
-    return pack_words(layout, values)
+def pack_rows(rows: Sequence[Mapping[str, int]], params: Params) -> NDArray[np.uint8]:
+    """(descriptors, bytes)"""
+    words = np.zeros((len(rows), -(-descriptor(params).size // 8)), np.uint8)
+    layouts = {Op.ELEMENTWISE.value: elementwise(params), Op.LOOP.value: loop(params)}
+    for n, row in enumerate(rows):
+        layout = layouts.get(row["op"], descriptor(params))
+        widths = {name: width for name, _, width in fields(layout)}
+        # Addresses wrap, as those of the array do.
+        wraps = {*SIGNED, "source", "position_pitch", "window_pitch", "tile_pitch_x", "tile_pitch_y"}
+        values = {name: value & (1 << widths[name]) - 1 if name in wraps else value for name, value in row.items()}
+        words[n] = pack_words(layout, values)
+    return words

@@ -15,11 +15,12 @@ from compiler.graph.integer import ARRAY_AXES
 from compiler.graph.ir import Node, Type
 from compiler.graph.segments import segment as part_of
 from compiler.lower.draft_segments import Key, Segments, conv_part, linear_part, pair, same
-from compiler.lower.program import HIGH, LOW, ProgramLayer, Segment
+from compiler.lower.elementwise import function_of
+from compiler.lower.program import HIGH, LOW, Function, ProgramLayer, Segment
 from compiler.lower.views import View, Views
 from hw.params import LANES, Params
 
-__all__ = ["Draft", "Key", "draft", "folded"]
+__all__ = ["Draft", "Key", "draft", "folded", "orders"]
 
 Int = NDArray[np.int64]
 
@@ -53,6 +54,11 @@ class Draft:
         return self.value, self.axes
 
     @property
+    def made(self) -> tuple[Key, ...]:
+        """What it makes."""
+        return (self.key,)
+
+    @property
     def weighted(self) -> bool:
         """Whether it has trained weights: only then a part of a network is worth its way to the array."""
         return self.nodes[0].op in ("Linear", "Conv", "Accumulate")
@@ -66,7 +72,7 @@ def draft(node: Node, views: Views, types: Mapping[str, Type], params: Params) -
     made = types[node.output]
     if not made.shape or any(types[name].kind != "real" for name in node.inputs):
         return None
-    for axes in _orders(node, views, len(made.shape)):
+    for axes in orders(node, views, len(made.shape)):
         found = rule(node, views, axes, params)
         if found is None:
             continue
@@ -77,6 +83,8 @@ def draft(node: Node, views: Views, types: Mapping[str, Type], params: Params) -
         bias = np.broadcast_to(np.asarray(rest.pop("bias", 0), np.int64), (channels,)).copy()
         if node.attributes.get("activation") == "relu":
             rest["low"] = 0
+        if "functions" in node.attributes:
+            rest["functions"], rest["which"] = _functions(node, channels)
         products = _products(node, segments, channels)
         layer = ProgramLayer(
             node.name, -1, tuple(each for _, each in segments), bias, shift,
@@ -90,6 +98,12 @@ def draft(node: Node, views: Views, types: Mapping[str, Type], params: Params) -
 def folded(before: Draft, node: Node, types: Mapping[str, Type], params: Params) -> Draft | None:
     """The layer with a node behind it that reads nothing else; None if it cannot take it in."""
     layer, nodes = before.layer, (*before.nodes, node)
+    if layer.functions:
+        return None
+    if node.op == "Table" and params.tables:
+        which = np.ones(len(layer.bias), np.int64)
+        layer = dataclasses.replace(layer, functions=(function_of(node),), which=which)
+        return dataclasses.replace(before, nodes=nodes, layer=layer)
     if node.op == "Clamp":
         low, high = (min(max(end, node["low"]), node["high"]) for end in (layer.low, layer.high))
         return dataclasses.replace(before, nodes=nodes, layer=dataclasses.replace(layer, low=low, high=high))
@@ -108,7 +122,16 @@ def folded(before: Draft, node: Node, types: Mapping[str, Type], params: Params)
     return dataclasses.replace(before, nodes=nodes, layer=layer, height=sizes.get("H", 1), width=sizes["W"])
 
 
-def _orders(node: Node, views: Views, rank: int) -> Sequence[str]:
+def _functions(node: Node, channels: int) -> tuple[tuple[Function, ...], Int]:
+    """The functions of a layer in a loop, and which one each channel has."""
+    different = tuple(dict.fromkeys(function for _, _, function in node["functions"]))
+    which = np.zeros(channels, np.int64)
+    for begin, end, function in node["functions"]:
+        which[begin:end] = 1 + different.index(function)
+    return different, which
+
+
+def orders(node: Node, views: Views, rank: int) -> Sequence[str]:
     """Orders of axes that the node's result can have, the best first."""
     if rank > 3:
         return ()

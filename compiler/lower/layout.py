@@ -14,11 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.lower.program import MapForm, Pair, ProgramLayer, Segment
+from compiler.lower.program import MapForm, Pair, Program, ProgramLayer, Segment
 from compiler.options import Options
 from hw.params import LANES, Params
 
-__all__ = ["Placement", "Tiling", "Window", "input_placement", "result_placement", "tiling", "window"]
+__all__ = [
+    "Placement", "Tiling", "Window", "fixed_placement", "input_placement", "result_placement", "shared_orders",
+    "tiling", "window",
+]  # fmt: skip
 
 Int = NDArray[np.int64]
 
@@ -95,11 +98,41 @@ class Window:
         return self.wy * self.wx
 
 
+def shared_orders(program: Program, params: Params, options: Options) -> dict[int, NDArray[np.int32]]:
+    """For each layout, lane → unit: vectors of equal work, of all layers that make maps of the layout."""
+    work: dict[int, Int] = {}
+    forms = {form.layout: form for form in program.maps if form.layout >= 0}
+    for number, form in forms.items():
+        work[number] = np.zeros(form.units, np.int64)
+    for layer in program.layers:
+        form = program.maps[layer.result]
+        if form.layout >= 0:
+            work[form.layout] += layer.work.reshape(form.parts, -1).sum(axis=0)
+    return {
+        number: _even(units, forms[number].vectors // forms[number].parts, params.groups)
+        if options.balanced and units.any() else _in_order(len(units), forms[number].vectors // forms[number].parts)
+        for number, units in work.items()
+    }  # fmt: skip
+
+
+def _shared(form: MapForm, units: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Lane → channel of a map whose parts have one order of units."""
+    return np.concatenate([np.where(units >= 0, units + part * form.units, -1) for part in range(form.parts)])
+
+
+def fixed_placement(form: MapForm, units: NDArray[np.int32], params: Params) -> Placement:
+    """A map of a layout that no layer writes: the result of an operation, or what the host writes."""
+    pitch = form.pitch or form.vectors
+    row_lines = -(-form.width * pitch // params.groups)
+    return Placement(form, form.vectors, pitch, row_lines, row_lines * form.height, _shared(form, units))
+
+
 def input_placement(form: MapForm, params: Params) -> Placement:
     """A map that the host writes: channels in their order."""
     vectors = params.act_vectors(form.channels)
-    row_lines = -(-form.width * vectors // params.groups)
-    return Placement(form, vectors, vectors, row_lines, row_lines * form.height, _in_order(form.channels, vectors))
+    pitch = form.pitch or vectors
+    row_lines = -(-form.width * pitch // params.groups)
+    return Placement(form, vectors, pitch, row_lines, row_lines * form.height, _in_order(form.channels, vectors))
 
 
 def _in_order(channels: int, vectors: int) -> NDArray[np.int32]:
@@ -110,19 +143,20 @@ def _in_order(channels: int, vectors: int) -> NDArray[np.int32]:
 
 def tiling(form: MapForm, layer: ProgramLayer, fy: int, fx: int, params: Params, options: Options) -> Tiling:
     """The tiling with tiles of fy x fx pixels; its pitch makes a row of pixels whole lines."""
-    least = params.act_vectors(form.channels)
+    least = form.vectors or params.act_vectors(form.channels)
     step = params.groups // math.gcd(fx, params.groups)
-    pitch = -(-least // step) * step
+    pitch = form.pitch or -(-least // step) * step
     # A map of one pixel is spread over all groups; a larger one is not, since every reader scans all of its vectors.
-    single = form.height == form.width == 1 and options.balanced
+    single = form.height == form.width == 1 and options.balanced and not form.vectors and not form.pitch
     vectors = pitch if single else least
     blocks: tuple[Pair, ...] = ((0, vectors),)
     each = LANES // params.group * math.prod(layer.pool)  # accumulators of a PE that a vector takes
     most = _slots(layer, params) // each * params.groups
     if fy == fx == 1 and vectors > most >= params.groups:
-        pitch = -(-vectors // params.groups) * params.groups
+        whole = -(-vectors // params.groups)
+        pitch = form.pitch or whole * params.groups
         parts = -(-vectors // most)
-        lines = np.array_split(np.arange(pitch // params.groups), parts)
+        lines = np.array_split(np.arange(whole), parts)
         ends = [min(vectors, (int(part[-1]) + 1) * params.groups) for part in lines]
         blocks = tuple(zip([0, *ends[:-1]], ends, strict=True))
     return Tiling(fy, fx, -(-form.height // fy), -(-form.width // fx), vectors, pitch, blocks)
@@ -133,11 +167,18 @@ def _slots(layer: ProgramLayer, params: Params) -> int:
     return min(params.rows, 1 << params.index_bits) if layer.maximum else params.rows
 
 
-def result_placement(form: MapForm, layer: ProgramLayer, cut: Tiling, params: Params, options: Options) -> Placement:
-    """Where the channels of a layer's result stand."""
-    row_lines = cut.tiles_x * cut.fx * cut.pitch // params.groups
+def result_placement(
+    form: MapForm, layer: ProgramLayer, cut: Tiling, units: NDArray[np.int32] | None, params: Params, options: Options
+) -> Placement:
+    """Where the channels of a layer's result stand. `units`: the order of its layout, if it has one."""
+    if layer.moves:
+        row_lines = form.width * cut.pitch // params.groups
+    else:
+        row_lines = cut.tiles_x * cut.fx * cut.pitch // params.groups
     order = _in_order(form.channels, cut.vectors)
-    if options.balanced:
+    if units is not None:
+        order = _shared(form, units)
+    elif options.balanced:
         order = _even(layer.work, cut.vectors, math.gcd(cut.pitch, params.groups))
     return Placement(form, cut.vectors, cut.pitch, row_lines, row_lines * cut.tiles_y * cut.fy, order)
 

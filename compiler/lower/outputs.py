@@ -35,6 +35,7 @@ class OutputWords:
     join: Int
     last: Int
     flush: Int
+    function: Int
 
     @property
     def words(self) -> int:
@@ -68,11 +69,13 @@ def output_words(layer: ProgramLayer, rows: Rows, assignment: Assignment, lines:
     values["join"][where] = np.where(starts, Join.START.value, np.where(part > 0, Join.ADD.value, Join.MAX.value))
     values["last"][where] = np.diff(output, append=-1) != 0
     values["flush"][:, begins + most - 1] = 1
+    if layer.which is not None:
+        values["function"][where] = layer.which[channel]
     _dummies(values, where, params, layer.name)
     return OutputWords(**values)
 
 
-_FIELDS = ("bias", "shift", "slot", "pe", "lane", "join", "last", "flush")
+_FIELDS = ("bias", "shift", "slot", "pe", "lane", "join", "last", "flush", "function")
 
 
 def _reads(rows: Rows, assignment: Assignment) -> tuple[Int, Int, Int, Int]:

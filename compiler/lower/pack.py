@@ -6,25 +6,27 @@ Everything is shifted into place with whole arrays; a test compares the words wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import ImageError
 from compiler.image.image import Image, LayerInfo, MapInfo
-from compiler.lower.alloc import allocate, program_lives
+from compiler.image.order import flags
+from compiler.lower.alloc import allocate, program_blocks
 from compiler.lower.canonical import DENSITIES
-from compiler.lower.descriptors import Places, pack_descriptors
+from compiler.lower.descriptors import Places, descriptor_rows, pack_rows
 from compiler.lower.encode import Encoded, EncodedLayer, EncodedSegment
 from compiler.lower.layout import Placement
-from compiler.lower.program import Program
+from compiler.lower.program import Operation, Program, touched
 from compiler.lower.stream import Buffers, Range, cut_ranges, empty_range, pack_ranges
 from compiler.lower.tiles import advice
 from compiler.lower.words import pack_words
 from compiler.options import Options
 from hw.layouts import output_word, pointer_block, weight_word
-from hw.params import LANES, Params
+from hw.params import LANES, PIECES, Params
 
 __all__ = ["pack", "sizes"]
 
@@ -52,7 +54,9 @@ def pack(encoded: Encoded, params: Params, options: Options) -> Image:
     """
     program = encoded.program
     used = sizes(encoded, params)
-    bases, frame = allocate([placement.lines for placement in encoded.placements], program_lives(program))
+    blocks = program_blocks(program, [placement.lines for placement in encoded.placements])
+    block_bases, frame = allocate(blocks.sizes, blocks.lives)
+    bases = [block_bases[block] + offset for block, offset in zip(blocks.of, blocks.offset, strict=True)]
     buffers = Buffers(
         used["weight_words"], used["pointer_blocks"],
         (params.weight_words - used["weight_words"]) // 2, (params.pointer_blocks - used["pointer_blocks"]) // 2,
@@ -60,12 +64,12 @@ def pack(encoded: Encoded, params: Params, options: Options) -> Image:
     books, codebooks = _codebooks(program)
     _check_fit({**used, "act_lines": frame, "codebooks": len(codebooks)}, params)
     ranges = [_ranges(layer, encoded, buffers, params) for layer in encoded.layers]
-    places = Places(tuple(bases), frame, tuple(books), buffers)
-    descriptors, parts = pack_descriptors(encoded, ranges, places, params)
-    _check_fit({"descriptors": len(descriptors)}, params)
-    return Image(
+    places = Places(tuple(bases), frame, tuple(books), buffers, {table: n for n, table in enumerate(program.tables)})
+    rows, parts = descriptor_rows(encoded, ranges, places, params)
+    _check_fit({"descriptors": len(rows)}, params)
+    image = Image(
         params=params,
-        layers=tuple(_info(*each, encoded) for each in zip(encoded.layers, ranges, parts, strict=True)),
+        layers=tuple(_infos(encoded, ranges, parts)),
         maps=tuple(_map(placement, base) for placement, base in zip(encoded.placements, bases, strict=True)),
         inputs=program.inputs,
         outputs=program.outputs,
@@ -74,11 +78,16 @@ def pack(encoded: Encoded, params: Params, options: Options) -> Image:
         tiles=pack_ranges([each for found in ranges for each in found], buffers, params),
         codebooks=np.stack(codebooks),
         table=_pack_table(encoded.layers, params),
-        descriptors=descriptors,
+        functions=np.array(program.tables, np.int16).reshape(-1, PIECES + 1),
+        descriptors=pack_rows(rows, params),
         orders=np.concatenate([placement.order for placement in encoded.placements]),
         frame=frame,
         options=options,
     )
+    for name, numbers in zip(("chained", "barrier"), flags(image), strict=True):
+        for number in numbers:
+            rows[number][name] = 1
+    return dataclasses.replace(image, descriptors=pack_rows(rows, params))
 
 
 def _map(placement: Placement, base: int) -> MapInfo:
@@ -87,6 +96,29 @@ def _map(placement: Placement, base: int) -> MapInfo:
         name=form.name, channels=form.channels, height=form.height, width=form.width, vectors=placement.vectors,
         pitch=placement.pitch, base=base, row_lines=placement.row_lines, lines=placement.lines, exponent=form.exponent,
         density=-1 if form.density is None else round(form.density * DENSITIES),
+    )  # fmt: skip
+
+
+def _infos(
+    encoded: Encoded, ranges: Sequence[Sequence[Range]], parts: Sequence[tuple[int, ...]]
+) -> Iterator[LayerInfo]:
+    """Layers and operations in order; `ranges`: what each layer streams. `parts`: segments of each one's descriptors."""
+    left = iter(parts)
+    program = encoded.program
+    for item in program.order or range(len(program.layers)):
+        if item < 0:
+            yield _operation_info(program.operations[-1 - item], next(left))
+        else:
+            for layer, own in zip(encoded.layers, ranges, strict=True):
+                if layer.number == item:
+                    yield _info(layer, own, next(left), encoded)
+
+
+def _operation_info(operation: Operation, parts: tuple[int, ...]) -> LayerInfo:
+    reads, made = touched(operation)
+    return LayerInfo(
+        name=operation.name, sources=tuple(each.map for each in reads), result=made.map, tile_y=1, tile_x=1, exact=True,
+        products=0, nonzeros=0, entries=0, padding=0, parts=parts, expected=0, other=(), windows=(), pool=(1, 1, 1, 1),
     )  # fmt: skip
 
 
@@ -193,7 +225,7 @@ def _pack_pointers(segments: Sequence[EncodedSegment], params: Params) -> NDArra
 
 def _pack_table(layers: Sequence[EncodedLayer], params: Params) -> NDArray[np.uint8]:
     """(groups, words, bytes): the words of each layer, one after the other."""
-    names = ("bias", "shift", "slot", "pe", "lane", "join", "last", "flush")
+    names = ("bias", "shift", "slot", "pe", "lane", "join", "last", "flush", "function")
     values = {name: np.concatenate([getattr(layer.outputs, name) for layer in layers], axis=1) for name in names}
     values["bias"] &= (1 << params.acc_bits) - 1
     return pack_words(output_word(params), values)

@@ -1,7 +1,7 @@
 """Which parts of an integer graph the array computes: connected pieces, each as one `Array` node with an image.
 
-What is left over runs on the host: operators that the array does not have, and the bodies of loops, whose state would
-have to leave the array at every step.
+What is left over runs on the host: operators that the array does not have, and loops with one of them in their body, whose
+state would have to leave the array at every step.
 """
 
 from __future__ import annotations
@@ -15,13 +15,20 @@ from dataclasses import dataclass
 from scipy.cluster.hierarchy import DisjointSet
 
 from compiler.graph.integer import integer_types
-from compiler.graph.ir import Graph, Node, Type, unique
-from compiler.lower.draft import Draft, Key, draft, folded
-from compiler.lower.program import MapForm, Program
+from compiler.graph.ir import Graph, Node, Type
+from compiler.lower.assemble import AnyDraft, assemble
+from compiler.lower.draft import Draft, draft, folded, orders
+from compiler.lower.draft_segments import Key
+from compiler.lower.elementwise import Elementwise, elementwise
+from compiler.lower.loops import Looped, looped, placed
+from compiler.lower.program import Program
 from compiler.lower.views import Views
-from hw.params import Params
+from hw.params import LANES, Params
 
 __all__ = ["Partition", "partition"]
+
+_FILLED = 0.8
+"""Share of the weight memory that nonzeros of loops may take: there are padding entries, and PEs differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,72 +54,168 @@ def partition(graph: Graph, params: Params, densities: Mapping[str, float] | Non
     densities : the share of numbers that are not zero, for values of which it is known.
     """
     types = integer_types(graph)
-    drafts, stages = _drafts(graph, types, params)
+    graph, loops, types = _with_loops(graph, types, params)
+    drafts, stages = _drafts(graph, loops, types, params)
     regions = [part for region in _regions(drafts, stages) for part in _fitting(region, params)]
     regions = [region for region in regions if any(each.weighted for each in region)]
-    return _rebuilt(graph, types, regions, densities or {})
+    return _rebuilt(graph, types, regions, params, densities or {})
 
 
-def _drafts(graph: Graph, types: Mapping[str, Type], params: Params) -> tuple[list[Draft], dict[str, int]]:
-    """The layers that the array can compute, in order, and for each value how many images run before it is there."""
+def _with_loops(
+    graph: Graph, types: Mapping[str, Type], params: Params
+) -> tuple[Graph, dict[str, Looped], dict[str, Type]]:
+    """The graph in which last states are steps of their sequences, the Scans that are loops by name, and all types."""
+    nodes: list[Node] = []
+    loops: dict[str, Looped] = {}
+    known = dict(types)
+    for node in graph:
+        loop = looped(node, types, params) if node.op == "Scan" else None
+        if loop is None or not _roomy(loop, params):
+            nodes.append(node)
+            continue
+        scan, *ends = loop.outside()
+        nodes += [scan, *ends]
+        loops[node.name] = dataclasses.replace(loop, node=scan)
+        for state in loop.states:
+            kind = loop.types[state.new]
+            if state.steps:
+                known[state.steps] = dataclasses.replace(kind, shape=(loop.count, *kind.shape))
+                known[f"{state.final}.end"] = kind
+    return Graph(tuple(nodes)), loops, known
+
+
+def _roomy(loop: Looped, params: Params) -> bool:
+    """Whether a loop by itself fits the array, by estimate: nothing of it is streamed."""
+    codebooks, descriptors, tables, weights = _sizes(loop)
+    rows = [*loop.sequences, *loop.stacked]
+    pitch = max(params.lines(loop.types[name].shape[0]) for name in rows)
+    inside = sum(params.lines(loop.types[name].shape[0]) for each in loop.body for name, _ in each.made)
+    return (
+        len(codebooks) <= params.codebooks and descriptors < params.descriptors and len(tables) <= params.tables
+        and weights <= params.pes * params.weight_words * LANES * _FILLED
+        and len(rows) * (loop.count + 1) * pitch + inside <= params.act_lines
+    )  # fmt: skip
+
+
+def _sizes(each: AnyDraft) -> tuple[set[bytes], int, set[tuple[int, ...]], int]:
+    """Codebooks, descriptors, function tables and nonzeros of a layer, an operation or a loop; nonzeros only of loops."""
+    if isinstance(each, Looped):
+        parts = [_sizes(step) for step in each.body]
+        weights = sum(int(step.layer.work.sum()) for step in each.body if isinstance(step, Draft))
+        return (
+            set().union(*(books for books, _, _, _ in parts)), 1 + sum(count for _, count, _, _ in parts),
+            set().union(*(tables for _, _, tables, _ in parts)), weights,
+        )  # fmt: skip
+    if isinstance(each, Elementwise):
+        function = each.fields.get("function")
+        return set(), 1, set() if function is None else {function.table}, 0
+    books = {segment.codebook.tobytes() for segment in each.layer.segments}
+    return books, len(each.reads), {function.table for function in each.layer.functions}, 0
+
+
+def _drafts(
+    graph: Graph, loops: Mapping[str, Looped], types: Mapping[str, Type], params: Params
+) -> tuple[list[AnyDraft], dict[str, int]]:
+    """What the array can compute, in order, and for each value how many images run before it is there."""
     uses = Counter(name for node in graph for name in node.inputs)
     made: dict[str, str] = {}  # values of the array → order of their axes
     views = Views(graph, types, made)
-    found: dict[str, Draft] = {}
+    found: dict[str, AnyDraft] = {}
     stages: dict[str, int] = {}
+    units: dict[str, int] = {}
+
+    def note(each: AnyDraft, stage: int) -> None:
+        for value, axes in each.made:
+            found[value], made[value], stages[value] = each, axes, stage
+
     for node in graph:
         before = found.get(node.inputs[0]) if len(node.inputs) == 1 else None
-        if before is not None and uses[before.value] == 1 and (more := folded(before, node, types, params)):
-            del found[before.value], made[before.value]
-            found[more.value], made[more.value] = more, more.axes
-            stages[more.value] = stages[before.value]
+        if before is not None and not isinstance(before, Looped) and uses[before.value] == 1:
+            more = folded(before, node, types, params) if isinstance(before, Draft) else before.folded(node, params)
+            if more is not None:
+                del found[before.value], made[before.value]
+                note(more, stages[before.value])
+                continue
+        if node.name in loops and node.op == "Scan":
+            loop = placed(loops[node.name], views)
+            sequences = [key for keys in loop.parts.values() for key in keys]
+            # An initial state has a place of its own, to which the host brings it.
+            stage = max([
+                *(stages[name] + (made.get(name) != axes) for name, axes in sequences),
+                *(stages[state.initial] + 1 for state in loop.states),
+            ])  # fmt: skip
+            stages.update(dict.fromkeys(node.outputs, stage))
+            note(loop, stage)
             continue
-        each = draft(node, views, types, params)
+        each = draft(node, views, types, params) or _operation(node, views, types, units, found, params)
         if each is None:
             stage = max((stages[name] for name in node.inputs), default=0)
             stages.update(dict.fromkeys(node.outputs, stage))
             continue
-        stages[each.value] = max(stages[name] + (name not in made) for name, _ in each.reads)
-        found[each.value], made[each.value] = each, each.axes
-    return list(found.values()), stages
+        note(each, max(stages[name] + (name not in made) for name, _ in each.reads))
+    return list(dict.fromkeys(found.values())), stages
 
 
-def _regions(drafts: Sequence[Draft], stages: Mapping[str, int]) -> list[list[Draft]]:
-    """Layers of one stage that are connected."""
-    by_value = {each.value: each for each in drafts}
-    joined = DisjointSet(by_value)
-    for each in drafts:
+def _operation(
+    node: Node, views: Views, types: Mapping[str, Type], units: dict[str, int], found: Mapping[str, AnyDraft],
+    params: Params,
+) -> Elementwise | None:  # fmt: skip
+    """A node outside of loops as an operation; of maps of several pixels only those that a layer fills to the last line."""
+    rank = len(types[node.output].shape) if len(node.outputs) == 1 else 4
+    for axes in orders(node, views, rank):
+        each = elementwise(node, views, types, axes, params)
+        if each is None:
+            continue
+        whole = each.single or isinstance(found.get(each.operands["a"].key[0]), Draft)
+        if whole and each.fits(units, types):
+            return each
+    return None
+
+
+def _regions(drafts: Sequence[AnyDraft], stages: Mapping[str, int]) -> list[list[AnyDraft]]:
+    """What is of one stage and connected."""
+    makers = {value: number for number, each in enumerate(drafts) for value, _ in each.made}
+    joined = DisjointSet(range(len(drafts)))
+    for number, each in enumerate(drafts):
         for name, _ in each.reads:
-            if name in by_value and stages[name] == stages[each.value]:
-                joined.merge(name, each.value)
-    groups: dict[str, list[Draft]] = {}
-    for each in drafts:
-        groups.setdefault(joined[each.value], []).append(each)
+            if name in makers and stages[name] == stages[each.made[0][0]]:
+                joined.merge(makers[name], number)
+    groups: dict[int, list[AnyDraft]] = {}
+    for number, each in enumerate(drafts):
+        groups.setdefault(joined[number], []).append(each)
     return list(groups.values())
 
 
-def _fitting(region: Sequence[Draft], params: Params) -> list[list[Draft]]:
-    """A region in pieces that have descriptors and codebooks enough."""
-    pieces: list[list[Draft]] = [[]]
+def _fitting(region: Sequence[AnyDraft], params: Params) -> list[list[AnyDraft]]:
+    """A region in pieces that have descriptors, codebooks and function tables enough, and room for loops."""
+    pieces: list[list[AnyDraft]] = [[]]
     books: set[bytes] = set()
-    segments = 0
+    tables: set[tuple[int, ...]] = set()
+    descriptors = weights = 0
     for each in region:
-        own = {segment.codebook.tobytes() for segment in each.layer.segments}
-        full = segments + len(each.reads) >= params.descriptors or len(books | own) > params.codebooks
+        own_books, own, own_tables, own_weights = _sizes(each)
+        full = (
+            descriptors + own >= params.descriptors or len(books | own_books) > params.codebooks
+            or len(tables | own_tables) > params.tables
+            or weights + own_weights > params.pes * params.weight_words * LANES * _FILLED
+        )  # fmt: skip
         if pieces[-1] and full:
             pieces.append([])
-            books, segments = set(), 0
+            books, tables, descriptors, weights = set(), set(), 0, 0
         pieces[-1].append(each)
-        books |= own
-        segments += len(each.reads)
+        books |= own_books
+        tables |= own_tables
+        descriptors += own
+        weights += own_weights
     return pieces
 
 
 def _rebuilt(
-    graph: Graph, types: Mapping[str, Type], regions: Sequence[Sequence[Draft]], densities: Mapping[str, float]
-) -> Partition:
+    graph: Graph, types: Mapping[str, Type], regions: Sequence[Sequence[AnyDraft]], params: Params,
+    densities: Mapping[str, float],
+) -> Partition:  # fmt: skip
     taken = {id(node) for region in regions for each in region for node in each.nodes}
-    owner = {each.value: number for number, region in enumerate(regions) for each in region}
+    owner = {value: number for number, region in enumerate(regions) for each in region for value, _ in each.made}
     left = [node for node in graph if id(node) not in taken]
     needed = _needed(left, regions, owner)
     places = {id(node): n for n, node in enumerate(graph)}
@@ -121,7 +224,7 @@ def _rebuilt(
     ]
     programs = []
     for number, region in enumerate(regions):
-        program, inputs, leaving = _program(region, types, needed, densities)
+        program, inputs, leaving = assemble(region, types, needed, params, densities)
         programs.append(program)
         items.append((places[id(region[-1].nodes[-1])], _array(region, number, inputs, leaving, types)))
     nodes = _sorted(items)
@@ -132,7 +235,7 @@ def _rebuilt(
     return Partition(Graph(tuple(nodes)), tuple(programs[n] for n in order))
 
 
-def _needed(left: Sequence[Node], regions: Sequence[Sequence[Draft]], owner: Mapping[str, int]) -> set[str]:
+def _needed(left: Sequence[Node], regions: Sequence[Sequence[AnyDraft]], owner: Mapping[str, int]) -> set[str]:
     """Values that leave a region, or that nodes of the host make for someone."""
     wanted = {name for number, region in enumerate(regions) for each in region for name, _ in each.reads
               if owner.get(name) != number}  # fmt: skip
@@ -143,53 +246,19 @@ def _needed(left: Sequence[Node], regions: Sequence[Sequence[Draft]], owner: Map
     return wanted
 
 
-def _program(
-    region: Sequence[Draft], types: Mapping[str, Type], needed: set[str], densities: Mapping[str, float]
-) -> tuple[Program, list[Key], list[Draft]]:
-    """The program of a region, its inputs, and the layers whose results leave it."""
-    own = {each.key for each in region}
-    maps: list[MapForm] = []
-    numbers: dict[Key, int] = {}
-
-    def number(key: Key) -> int:
-        if key not in numbers:
-            value, axes = key
-            sizes = dict(zip(axes, types[value].shape, strict=True))
-            name = unique(value, {each.name for each in maps})
-            numbers[key] = len(maps)
-            exponent = types[value].exponent or 0
-            maps.append(MapForm(name, sizes["C"], sizes.get("H", 1), sizes.get("W", 1), exponent, densities.get(value)))
-        return numbers[key]
-
-    layers = []
-    inputs: dict[Key, None] = {}
-    for each in region:
-        inputs.update(dict.fromkeys(key for key in each.reads if key not in own))
-        segments = tuple(
-            dataclasses.replace(segment, source=number(key))
-            for segment, key in zip(each.layer.segments, each.reads, strict=True)
-        )
-        layers.append(dataclasses.replace(each.layer, result=number(each.key), segments=segments))
-    leaving = [each for each in region if each.value in needed]
-    program = Program(
-        tuple(maps), tuple(layers), tuple(numbers[key] for key in inputs), tuple(numbers[each.key] for each in leaving)
-    )
-    return program, list(inputs), leaving
-
-
-def _array(region: Sequence[Draft], number: int, inputs: Sequence[Key], leaving: Sequence[Draft],
+def _array(region: Sequence[AnyDraft], number: int, inputs: Sequence[Key], leaving: Sequence[Key],
            types: Mapping[str, Type]) -> Node:  # fmt: skip
     first, last = region[0].nodes[0], region[-1].nodes[-1]
-    made = [types[each.value] for each in leaving]
+    made = [types[value] for value, _ in leaving]
     attributes = {
         "image": number,
-        "reads": tuple(axes for _, axes in inputs), "makes": tuple(each.axes for each in leaving),
+        "reads": tuple(axes for _, axes in inputs), "makes": tuple(axes for _, axes in leaving),
         "shape": tuple(size for kind in made for size in kind.shape),
         "layouts": tuple(kind.layout for kind in made),
         "exponents": tuple(kind.exponent or 0 for kind in made),
     }  # fmt: skip
     name = first.name if len(region) == 1 and len(region[0].nodes) == 1 else f"{first.name}…{last.name}"
-    outputs = tuple(each.value for each in leaving)
+    outputs = tuple(value for value, _ in leaving)
     return Node(name, "Array", tuple(value for value, _ in inputs), attributes, outputs=outputs, source=first.source)
 
 

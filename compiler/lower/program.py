@@ -1,12 +1,13 @@
-"""What one image computes, still without memories: maps, and layers of segments between them.
+"""What one image computes, still without memories: maps, and layers and elementwise operations between them.
 
-A layer adds, for every pixel and channel of its result, the products of one window of each of its segments;
+A layer adds, for every pixel and channel of its result, the products of one window of each of its segments; an
+operation multiplies and adds maps number by number. Loops repeat some of them for each step of a sequence.
 `Program.verify` states what must hold.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,9 +15,12 @@ from numpy.typing import NDArray
 
 from compiler.errors import ModelError
 from compiler.lower.chain import MAX_SHIFT, Chain, QuantizedLayer
-from hw.params import Params
+from hw.params import FUNCTIONS, Params
 
-__all__ = ["HIGH", "LOW", "MapForm", "Pair", "Program", "ProgramLayer", "Segment", "chain_program", "segment_of"]
+__all__ = [
+    "HIGH", "LOW", "Function", "Loop", "MapForm", "Operand", "Operation", "Pair", "Program", "ProgramLayer", "Segment",
+    "chain_program", "segment_of", "touched",
+]  # fmt: skip
 
 Int = NDArray[np.int64]
 Pair = tuple[int, int]
@@ -29,7 +33,13 @@ LOW, HIGH = -(1 << 15), (1 << 15) - 1
 class MapForm:
     """A value: height x width pixels of channels, and the power of two of its numbers.
 
+    Attributes
+    ----------
     density : share of its numbers that are not zero, if it is known.
+    layout : maps of one layout have their units in one order; -1: it has an order of its own. parts : its channels are
+        so many times these units, one after the other, each in whole lines.
+    vectors, pitch : activation vectors of a pixel, and from pixel to pixel; 0: whatever suits the layer that writes it.
+    block : maps of one block lie in the same lines, this one from pixel ``at`` of the block on; -1: it has its own.
     """
 
     name: str
@@ -38,6 +48,26 @@ class MapForm:
     width: int
     exponent: int
     density: float | None = None
+    layout: int = -1
+    parts: int = 1
+    vectors: int = 0
+    pitch: int = 0
+    block: int = -1
+    at: int = 0
+
+    @property
+    def units(self) -> int:
+        """Channels of a part."""
+        return self.channels // self.parts
+
+
+@dataclass(frozen=True)
+class Function:
+    """A table of 513 numbers and the shifts of what is looked up in it; docs/numerics.md, Table."""
+
+    table: tuple[int, ...]
+    left: int
+    right: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +86,7 @@ class Segment:
         output channel.
     code : uint8 (nonzeros,), never 0.
     codebook : int16 (2**code_bits,).
+    moves : in each round of the loop it reads the next pixel instead.
     """
 
     source: int
@@ -68,6 +99,7 @@ class Segment:
     channel: Int
     code: NDArray[np.uint8]
     codebook: NDArray[np.int16]
+    moves: bool = False
 
     @property
     def counts(self) -> Int:
@@ -97,6 +129,8 @@ class ProgramLayer:
         -32768 and its shift 0.
     exact : weights and bias are represented without any rounding.
     products : multiplications of a dense layer, for one sample.
+    functions : at most two. which : (channels,) number of each channel's function, 1 or 2, 0 for none; None: all 0.
+    moves : it makes one pixel of its result, the next one in each round of the loop. pixel : the first.
     """
 
     name: str
@@ -111,6 +145,10 @@ class ProgramLayer:
     maximum: bool = False
     exact: bool = True
     products: int = 0
+    functions: tuple[Function, ...] = ()
+    which: Int | None = None
+    moves: bool = False
+    pixel: int = 0
 
     @property
     def work(self) -> Int:
@@ -128,15 +166,105 @@ class ProgramLayer:
                 return False
         return True
 
+    def made(self, form: MapForm) -> MapForm:
+        """What it makes of its result at once."""
+        return replace(form, height=1, width=1) if self.moves else form
+
+
+@dataclass(frozen=True)
+class Operand:
+    """What an operation reads or makes: a part of a map from pixel ``pixel`` of its row on; ``moves`` as in Segment."""
+
+    map: int
+    part: int = 0
+    pixel: int = 0
+    moves: bool = False
+
+
+@dataclass(frozen=True)
+class Operation:
+    """``result = function(limit((a * (b or scale_a) + c * (e or scale_c) + offset) / 2**shift))``, number by number.
+
+    All that it reads and makes has one layout. Without c there is no second product.
+    """
+
+    name: str
+    result: Operand
+    a: Operand
+    b: Operand | None = None
+    c: Operand | None = None
+    e: Operand | None = None
+    scale_a: int = 0
+    scale_c: int = 0
+    offset: int = 0
+    shift: int = 0
+    low: int = LOW
+    high: int = HIGH
+    function: Function | None = None
+
+    @property
+    def reads(self) -> dict[str, Operand]:
+        """The operands that it has, by name."""
+        named = {"a": self.a, "b": self.b, "c": self.c, "e": self.e}
+        return {name: each for name, each in named.items() if each is not None}
+
+
+def touched(step: ProgramLayer | Operation) -> tuple[list[Operand], Operand]:
+    """What a step reads and what it makes."""
+    if isinstance(step, Operation):
+        return list(step.reads.values()), step.result
+    reads = [Operand(segment.source, moves=segment.moves) for segment in step.segments]
+    return reads, Operand(step.result, pixel=step.pixel, moves=step.moves)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Steps ``first`` to ``last`` run ``count`` times; what moves goes on a pixel a round, or back if `reverse`."""
+
+    first: int
+    last: int
+    count: int
+    reverse: bool
+
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """Layers in order of computation; `inputs` and `outputs` are numbers of maps."""
+    """Layers and operations in order of computation; `inputs` and `outputs` are numbers of maps.
+
+    Attributes
+    ----------
+    operations : the elementwise ones. order : all steps, each as the number of a layer, or -1 - the number of an
+        operation; empty: the layers. loops : successive steps that repeat; they do not overlap.
+    pitch : lines from pixel to pixel of the maps that move.
+    """
 
     maps: tuple[MapForm, ...]
     layers: tuple[ProgramLayer, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    operations: tuple[Operation, ...] = ()
+    order: tuple[int, ...] = ()
+    loops: tuple[Loop, ...] = ()
+    pitch: int = 0
+
+    @property
+    def steps(self) -> list[ProgramLayer | Operation]:
+        """All layers and operations in order."""
+        if not self.order:
+            return list(self.layers)
+        return [self.layers[n] if n >= 0 else self.operations[-1 - n] for n in self.order]
+
+    @property
+    def looped(self) -> frozenset[int]:
+        """Numbers of the layers that are in a loop."""
+        return frozenset(n for each in self.loops for n in self.order[each.first : each.last + 1] if n >= 0)
+
+    @property
+    def tables(self) -> list[tuple[int, ...]]:
+        """The different tables of all functions, in order of use."""
+        found = [each.table for layer in self.layers for each in layer.functions]
+        found += [each.function.table for each in self.operations if each.function is not None]
+        return list(dict.fromkeys(found))
 
     def verify(self, params: Params) -> None:
         """Check names, order and ranges.
@@ -150,10 +278,18 @@ class Program:
         for kind, names in (("layer", [n.name for n in self.layers]), ("map", [n.name for n in self.maps])):
             wrong += [f"{kind} name {n!r} is used twice" for n in dict.fromkeys(names) if names.count(n) > 1]
         made, limit = set(self.inputs), 1 << (params.acc_bits - 1)
-        for layer in self.layers:
+        if sorted(n for n in self.order if n >= 0) != list(range(len(self.layers) if self.order else 0)):
+            wrong.append(f"the order of steps {self.order} does not have each of {len(self.layers)} layers once")
+        for layer in self.steps:
+            if isinstance(layer, Operation):
+                wrong += self._wrong_operation(layer, made)
+                made.add(layer.result.map)
+                continue
             channels = self.maps[layer.result].channels
             if layer.result in made:
                 wrong.append(f"{layer.name}: its result is made before")
+            if len(layer.functions) > FUNCTIONS:
+                wrong.append(f"{layer.name}: {len(layer.functions)} functions; expected at most {FUNCTIONS}")
             for segment in layer.segments:
                 if segment.source not in made:
                     wrong.append(
@@ -172,8 +308,21 @@ class Program:
                 wrong.append(f"{layer.name}: bias does not fit {params.acc_bits} bits")
             made.add(layer.result)
         wrong += [f"output {self.maps[n].name!r} is not made" for n in self.outputs if n not in made]
+        if len(self.tables) > params.tables:
+            wrong.append(f"{len(self.tables)} function tables; the array has {params.tables}")
         if wrong:
             raise ModelError("; ".join(wrong))
+
+    def _wrong_operation(self, operation: Operation, made: set[int]) -> list[str]:
+        wrong = []
+        result = self.maps[operation.result.map]
+        for each in operation.reads.values():
+            form = self.maps[each.map]
+            if each.map not in made:
+                wrong.append(f"{operation.name}: it reads {form.name!r}, which is not made before it")
+            if (form.layout, form.units) != (result.layout, result.units):
+                wrong.append(f"{operation.name}: {form.name!r} has another layout than {result.name!r}")
+        return wrong
 
 
 def segment_of(

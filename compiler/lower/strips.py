@@ -7,7 +7,7 @@ has more, it is scanned while the PEs still work on what stands in their queues.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -30,10 +30,11 @@ class Strip:
     vectors: int
 
 
-def strips(layer: EncodedLayer, density: Sequence[float]) -> list[Strip]:
+def strips(layer: EncodedLayer, density: Sequence[float], late: Collection[int] = ()) -> list[Strip]:
     """The strips of a layer that is not streamed, in the order of the scan; together the whole of each window.
 
     density : for each segment the share of activations in its map that are not zero.
+    late : segments that wait for what is made just before the layer: they are not cut, and come last.
 
     Only where some segments are bound by the scan and others by the PEs, they are cut: as finely as `SEGMENTS` allows.
     """
@@ -43,20 +44,26 @@ def strips(layer: EncodedLayer, density: Sequence[float]) -> list[Strip]:
     ]
     rows = [segment.window.wy for segment in layer.segments]
     vectors = [segment.counts.shape[1] // LANES // segment.window.wy for segment in layer.segments]
-    pieces = max(rows) if min(loads) < 1 < max(loads) else 1
-    order = _interleaved(rows, loads, pieces)
-    while pieces > 1 and len(order) > SEGMENTS:
+    free = [n for n in range(len(rows)) if n not in late]
+    behind = [(n, 0, rows[n]) for n in range(len(rows)) if n in late]
+    light, heavy = (any(sign * (loads[n] - 1) > 0 for n in free) for sign in (-1, 1))
+    pieces = max(rows) if light and heavy else 1
+    order = _interleaved(free, rows, loads, pieces)
+    while pieces > 1 and len(order) + len(behind) > SEGMENTS:
         pieces -= 1
-        order = _interleaved(rows, loads, pieces)
-    return [Strip(n, first, count, first * vectors[n]) for n, first, count in order]
+        order = _interleaved(free, rows, loads, pieces)
+    return [Strip(n, first, count, first * vectors[n]) for n, first, count in order + behind]
 
 
-def _interleaved(rows: Sequence[int], loads: Sequence[float], pieces: int) -> list[tuple[int, int, int]]:
-    """(segment, first row, rows): each window in at most `pieces` even strips, in the order of their middles."""
+def _interleaved(
+    segments: Sequence[int], rows: Sequence[int], loads: Sequence[float], pieces: int
+) -> list[tuple[int, int, int]]:
+    """(segment, first row, rows): these windows in at most `pieces` even strips, in the order of their middles."""
     if pieces == 1:
-        return [(n, 0, count) for n, count in enumerate(rows)]
+        return [(n, 0, rows[n]) for n in segments]
     cut = []
-    for n, count in enumerate(rows):
+    for n in segments:
+        count = rows[n]
         mine = min(pieces, count)
         ends = [count * k // mine for k in range(mine + 1)]
         cut += [((begin + end) / count, -loads[n], n, begin, end) for begin, end in pairwise(ends)]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from compiler.errors import ImageError
 from compiler.lower.layout import Tiling, Window, tiling, window
-from compiler.lower.program import MapForm, Program, ProgramLayer, Segment
+from compiler.lower.program import MapForm, Operation, Program, ProgramLayer, Segment, touched
 from compiler.options import Options
 from hw.params import LANES, ROUND_TRIP, SEGMENTS, Params, ParamsError
 
@@ -55,13 +55,15 @@ class Plan:
 def densities(program: Program) -> list[float]:
     """For each map the share of numbers that are not zero; where it is not known, half behind a ReLU, otherwise all."""
     found = [1.0 if form.density is None else form.density for form in program.maps]
-    for layer in program.layers:
-        if program.maps[layer.result].density is not None:
+    for step in program.steps:
+        result = touched(step)[1].map
+        if program.maps[result].density is not None:
             continue
-        if layer.maximum:
-            found[layer.result] = max(found[segment.source] for segment in layer.segments)
-        elif layer.low >= 0:
-            found[layer.result] = 0.5
+        function = step.function if isinstance(step, Operation) else step.functions
+        if isinstance(step, ProgramLayer) and step.maximum:
+            found[result] = max(found[segment.source] for segment in step.segments)
+        elif step.low >= 0 and not function:
+            found[result] = 0.5
     return found
 
 
@@ -73,7 +75,7 @@ def tile_choices(
 
     density : of each map. leaves : the run ends with the layer, so that nothing hides the write-back of its last tile.
     """
-    form = forms[layer.result]
+    form = layer.made(forms[layer.result])
     found = {}
     for fy in _sizes(form.height, 1):
         for fx in _sizes(form.width, params.groups):
@@ -96,7 +98,7 @@ def _estimate(
     density: Sequence[float], leaves: bool,
 ) -> Choice | None:  # fmt: skip
     """None if the array cannot compute it so."""
-    form, area = forms[layer.result], math.prod(layer.pool)
+    form, area = layer.made(forms[layer.result]), math.prod(layer.pool)
     if cut.tiles > 1 and len(layer.segments) > SEGMENTS:
         return None
     lanes = min(LANES, -(-form.channels // cut.vectors))
@@ -227,15 +229,19 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
     scale : share of the memories to be used: estimates may be too low.
     """
     density = densities(program)
+    rounds = {n: each.count for each in program.loops for n in program.order[each.first : each.last + 1]}
     choices = [
-        tile_choices(layer, program.maps, params, options, density, layer is program.layers[-1])
-        for layer in program.layers
+        [
+            replace(each, cycles=each.cycles * rounds.get(n, 1))
+            for each in tile_choices(layer, program.maps, params, options, density, layer is program.layers[-1])
+        ]
+        for n, layer in enumerate(program.layers)
     ]
     for layer, found in zip(program.layers, choices, strict=True):
         if not found:
             raise _impossible(layer, params)
     limits = {name: getattr(params, name) * scale for name in MEMORIES}
-    streamed = _streamed(choices, limits, params)
+    streamed = _streamed(choices, limits, params, program.looped)
     choices = [
         [each for each in found if each.cut.tiles == 1] if n in streamed else found for n, found in enumerate(choices)
     ]
@@ -275,12 +281,17 @@ def _needs(choice: Choice, streamed: bool) -> Mapping[str, float]:
         else choice.needs  # fmt: skip
 
 
-def _streamed(choices: Sequence[Sequence[Choice]], limits: Mapping[str, float], params: Params) -> frozenset[int]:
-    """Layers to stream so that the rest fits, in the smallest tiles that there are."""
+def _streamed(
+    choices: Sequence[Sequence[Choice]], limits: Mapping[str, float], params: Params, looped: frozenset[int]
+) -> frozenset[int]:
+    """Layers to stream so that the rest fits, in the smallest tiles that there are; what is in a loop stays."""
     streamed: set[int] = set()
     for name in ("weight_words", "pointer_blocks"):
         least = [min(choice.needs[name] for choice in found) for found in choices]
-        one_tile = [n for n, found in enumerate(choices) if any(choice.cut.tiles == 1 for choice in found)]
+        one_tile = [
+            n for n, found in enumerate(choices)
+            if n not in looped and any(choice.cut.tiles == 1 for choice in found)
+        ]  # fmt: skip
         for n in sorted(one_tile, key=lambda n: -least[n]):
             left = sum(size for k, size in enumerate(least) if k not in streamed)
             if left <= limits[name] / (2 if streamed else 1) or not params.refill:

@@ -116,7 +116,9 @@ def _concat(views: Views, node: Node, axes: str) -> View | None:
 
 
 def _slice(views: Views, node: Node, axes: str) -> View | None:
-    if node["drop"] or node["axis"] != axes.find("C"):
+    if node["drop"]:
+        return _pixel(views, node) if axes == "C" else None
+    if node["axis"] != axes.find("C"):
         return None
     found = views.view(node.inputs[0], axes)
     if found is None or found.flat:
@@ -129,6 +131,17 @@ def _slice(views: Views, node: Node, axes: str) -> View | None:
             parts.append(replace(part, channels=part.channels[here]))
         first += len(part.channels)
     return replace(found, parts=tuple(parts))
+
+
+def _pixel(views: Views, node: Node) -> View | None:
+    """One pixel of a sequence."""
+    (name,) = node.inputs
+    given = "WC" if node["axis"] == 0 else "CW"
+    found = views.view(name, given) if len(views.shape(name)) == 2 else None
+    if found is None or found.flat:
+        return None
+    parts = tuple(replace(part, offset=(part.offset[0], part.offset[1] - node["begin"])) for part in found.parts)
+    return View(parts, "C", 1, 1)
 
 
 def _pad(views: Views, node: Node, axes: str) -> View | None:

@@ -22,7 +22,7 @@ from compiler.image.words import memory_words, readmemh
 from hw.accelerator import TOP_MODULE
 from hw.layouts import Error, Memory, fields, record
 from hw.params import LANES
-from sim.golden_array import Layer
+from sim.golden_array import Program
 from sim.program import (
     Chunk,
     WriteLog,
@@ -78,6 +78,7 @@ def scope(memory: Memory, unit: int) -> str:
         Memory.POINTERS: f"pe_{unit}.pointer_read.memory.ram",
         Memory.CODEBOOK: f"pe_{unit}.weight_decode.memory.ram",
         Memory.OUTPUTS: f"writeback_{unit}.memory.ram",
+        Memory.TABLES: f"writeback_{unit}.table.memory.ram",
         Memory.DESCRIPTORS: "descriptors.ram",
         Memory.ACTIVATIONS: f"acts_{unit}.ram",
     }
@@ -93,6 +94,8 @@ def preload(image: Image, folder: Path) -> None:
         os.replace(folder / f"pointers_{pe}.hex", folder / f"{scope(Memory.POINTERS, pe)}.hex")
     for group in range(image.params.groups):
         os.replace(folder / f"outputs_{group}.hex", folder / f"{scope(Memory.OUTPUTS, group)}.hex")
+        if image.params.tables:
+            shutil.copyfile(folder / "tables_0.hex", folder / f"{scope(Memory.TABLES, group)}.hex")
     os.replace(folder / "descriptors_0.hex", folder / f"{scope(Memory.DESCRIPTORS, 0)}.hex")
 
 
@@ -158,7 +161,7 @@ def simulate(
 def run_rtl(
     image: Image,
     inputs: Sequence[NDArray[np.int16]],
-    layers: Sequence[Layer],
+    program: Program,
     *,
     bus: bool = False,
     waves: Path | None = None,
@@ -176,7 +179,7 @@ def run_rtl(
     ----------
     image : the memories; its params decide which array is built.
     inputs : int16 (batch, H, W, C), raw, of each input of the image.
-    layers : the image, decoded.
+    program : the image, decoded.
     bus : load and read every memory through the AXI4-Lite port, as a real host would, instead of preloading.
     waves : where to write a waveform, of `waves_limit` bytes at most; FST if the name ends in ``.fst``, else VCD.
     built : a build to use instead of the one of `image.params` (mutated arrays).
@@ -218,7 +221,7 @@ def run_rtl(
             "reads": [output_lines(image, chunk.count) for chunk in parts],
             "records": record_numbers(image),
             "pauses": pauses,
-            "watchdog": watchdog or cycle_limit(image, layers, max(chunk.count for chunk in parts)),
+            "watchdog": watchdog or cycle_limit(image, program, max(chunk.count for chunk in parts)),
             "stop_on_error": True,
             "seed": seed,
         }
@@ -239,7 +242,7 @@ def run_rtl(
                 index = result["status"]["index"]
                 raise RtlError(f"the array ended with error {Error(error).name} at descriptor {index}")
         read = [np.load(folder / f"outputs_{number}.npy") for number in range(len(parts))]
-        logs = _split(read_log(log, params.groups), image, layers, parts, bus)
+        logs = _split(read_log(log, params.groups), program, parts, bus)
         kept = None
         if waves is not None:
             dump.deliver(waves)
@@ -247,7 +250,7 @@ def run_rtl(
     if progress:
         progress(len(inputs[0]), len(inputs[0]))
     values = [
-        _values(image, layers, chunk, writes, memory.transpose(1, 0, 2))
+        _values(image, program, chunk, writes, memory.transpose(1, 0, 2))
         for chunk, writes, memory in zip(parts, logs, read, strict=True)
     ]
     records = [unpack_record(image, int(word, 16)) for result in results for word in result["records"]]
@@ -280,23 +283,23 @@ def read_log(path: Path, groups: int) -> WriteLog:
     ]
 
 
-def _split(log: WriteLog, image: Image, layers: Sequence[Layer], parts: list[Chunk], bus: bool) -> list[WriteLog]:
+def _split(log: WriteLog, program: Program, parts: list[Chunk], bus: bool) -> list[WriteLog]:
     """The writes of each run; what the host wrote before it through the same port is left out."""
     at = 0
     pieces: list[WriteLog] = []
     for number, chunk in enumerate(parts):
         at += len(chunk.inputs) if bus else 0
-        end = at + chunk.count * sum(layer.lines.size for layer in layers) if number + 1 < len(parts) else None
+        end = at + chunk.count * sum(layer.lines.size for layer in program.runs) if number + 1 < len(parts) else None
         pieces.append([(lines[at:end], data[at:end]) for lines, data in log])
         at = end or 0
     return pieces
 
 
 def _values(
-    image: Image, layers: Sequence[Layer], chunk: Chunk, log: WriteLog, read: NDArray[np.int16]
+    image: Image, program: Program, chunk: Chunk, log: WriteLog, read: NDArray[np.int16]
 ) -> dict[str, NDArray[np.int16]]:
     """Maps from what was written; outputs from the lines that the host read (lines, groups, 8)."""
-    values = layer_values(image, layers, layer_words(image, layers, chunk.count, log))
+    values = layer_values(image, program, layer_words(image, program, chunk.count, log))
     memory = np.zeros((chunk.count * image.frame, image.params.groups, LANES), np.int16)
     memory[output_lines(image, chunk.count)] = read
     for number in image.outputs:

@@ -36,7 +36,7 @@ def layer_of(rows: list[int], loads: list[float], width: int = 3) -> EncodedLaye
         )
         for count, load in zip(rows, loads, strict=True)
     )
-    words = OutputWords(*[np.zeros((1, 1), np.int64)] * 8)
+    words = OutputWords(*[np.zeros((1, 1), np.int64)] * 9)
     return EncodedLayer(0, (0, 1), Tiling(1, 1, 2, 2, 1, 1, ((0, 1),)), segments, words, 0, 0, 0)
 
 

@@ -68,6 +68,8 @@ def play(
             load(ctx, pe.weight_decode.memory, program.memories[Memory.CODEBOOK][0])
         for n, writeback in enumerate(array.writebacks):
             load(ctx, writeback.memory, program.memories[Memory.OUTPUTS][n])
+            if params.tables:
+                load(ctx, writeback.table.memory, program.memories[Memory.TABLES][0])
         for n, bank in enumerate(array.acts):
             load(ctx, bank, program.memories[Memory.ACTIVATIONS][n])
         load(ctx, array.descriptors, program.memories[Memory.DESCRIPTORS][0])

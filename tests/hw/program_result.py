@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from hw.layouts import ACT_BITS, Join
 from hw.params import LANES, Params
 from hw.streams import VECTOR_ADDRESS_BITS
+from tests.hw.program_operators import look_up
 from tests.hw.program_table import Output
 from tests.hw.program_words import Segment
 
-__all__ = ["HIGH", "LOW", "WRAP", "tile_totals", "write_tiles"]
+__all__ = ["HIGH", "LOW", "WRAP", "masks_of", "tile_totals", "write_tiles"]
 
 WRAP = 1 << VECTOR_ADDRESS_BITS
 LOW, HIGH = -(1 << (ACT_BITS - 1)), (1 << (ACT_BITS - 1)) - 1
@@ -48,7 +49,7 @@ def tile_totals(
 ) -> Int:
     """(tiles of all samples, outputs) what is joined for each output, bias included, before the shift.
 
-    books : (codebooks, codes). now : (batch, groups, lines, 8) activation memory before the layer.
+    Sums wrap. books : (codebooks, codes). now : (batch, groups, lines, 8) activation memory before the layer.
     """
     totals = []
     for b, ty, tx in _tiles(now, segments[0].step):
@@ -60,27 +61,45 @@ def tile_totals(
                 sums = np.maximum(sums, shown.max(axis=1, initial=0))
             else:
                 sums += books[segment.step["codebook"]][segment.codes] @ acts
-        totals.append([_joined(out, sums) for out in outputs])
-        assert max(map(abs, totals[-1])) < 1 << params.acc_bits - 1, "sums would wrap"
+        totals.append([_joined(out, sums, params.acc_bits) for out in outputs])
     return np.array(totals, np.int64)
 
 
-def _joined(out: Output, sums: Int) -> int:
+def _joined(out: Output, sums: Int, bits: int) -> int:
+    def wrap(value: int) -> int:
+        return (value + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1)
+
     total = 0
     for join, accumulator, bias in out.parts:
         raw = int(sums[accumulator])
-        total = {Join.START: raw + bias, Join.ADD: total + raw, Join.MAX: max(total, raw + bias)}[join]
+        total = {
+            Join.START: wrap(raw + bias), Join.ADD: wrap(total + raw), Join.MAX: max(total, wrap(raw + bias)),
+        }[join]  # fmt: skip
     return total
 
 
-def write_tiles(now: NDArray[np.int16], step: dict[str, int], base: int, outputs: list[Output], totals: Int) -> int:
-    """Write the result of a layer from line `base` of each sample on. Returns how many outputs were saturated."""
+def masks_of(now: NDArray[np.int16], step: dict[str, int]) -> NDArray[np.uint8]:
+    """(batch, height, width, vectors): bit n of a vector of the segment's map says that lane n is not zero."""
+    groups = now.shape[1]
+    row, pixel = step["window_pitch"] // step["dy"], step["position_pitch"] // step["dx"]
+    origin = (step["source"] - step["y0"] * row - step["x0"] * pixel) % WRAP
+    y, x, v = np.ogrid[: step["height"], : step["width"], : step["vectors"]]
+    address = origin + y * row + x * pixel + v
+    return np.packbits(now[:, address % groups, address // groups] != 0, axis=-1, bitorder="little")[..., 0]
+
+
+def write_tiles(now: NDArray[np.int16], step: dict[str, int], outputs: list[Output], totals: Int, tables: Int) -> int:
+    """Write the result of a layer. Returns how many outputs were saturated."""
     shifts = np.array([out.shift for out in outputs])
     q = totals + np.where(shifts > 0, 1 << np.maximum(shifts - 1, 0), 0) >> shifts
-    values = np.clip(np.clip(q, LOW, HIGH), step["low"], step["high"]).astype(np.int16)
+    values = np.clip(np.clip(q, LOW, HIGH), step["low"], step["high"])
+    if step["functions"]:
+        for k, out in enumerate(outputs):
+            if out.function:
+                values[:, k] = look_up(tables, step, out.function, values[:, k])
     rows = max(out.flush for out in outputs) // step["row_lines"] + 1
     for n, (b, ty, tx) in enumerate(_tiles(now, step)):
-        first = base + ty * step["tile_lines"] + tx * step["column_lines"]
+        first = step["destination"] + ty * step["tile_lines"] + tx * step["column_lines"]
         for y in range(rows):
             begin = first + y * step["row_pitch"]
             now[b, :, begin : begin + step["row_lines"]] = 0

@@ -22,6 +22,7 @@ class Output:
     lane: int
     parts: list[tuple[Join, int, int]]
     shift: int = 0
+    function: int = 0
 
 
 def table(
@@ -57,7 +58,7 @@ def table(
                     line[-1]["bias"] = 0 if join is Join.ADD else bias
                     spare.append((pe, slot))  # read and cleared, so a dummy may read it again
                 if out:
-                    line[-1] |= {"lane": out.lane, "shift": out.shift, "last": 1}
+                    line[-1] |= {"lane": out.lane, "shift": out.shift, "function": out.function, "last": 1}
             line[-1]["flush"] = 1
             for word in line:
                 words[group].append(packed(output_word(params), **{**word, "pe": word["pe"] % params.group}))

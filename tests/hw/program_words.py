@@ -101,8 +101,13 @@ def _junk(rng: np.random.Generator, params: Params, number: int) -> list[int]:
     return [int(value) for value in rng.integers(0, 1 << params.entry_bits, number)]
 
 
-def lay_out(rng: np.random.Generator, params: Params, batch: int, layers: list[list[Segment]]) -> Words:
-    """Addresses for all: segments that stay on chip first, then the two buffers of the stream."""
+def lay_out(
+    rng: np.random.Generator, params: Params, batch: int, layers: list[list[Segment]], order: list[int]
+) -> Words:
+    """Addresses for all: segments that stay on chip first, then the two buffers of the stream.
+
+    order : the layers as they run, some of them again and again.
+    """
     flat = [segment for layer in layers for segment in layer]
     resident = [segment for segment in flat if not segment.step["refill"]]
     streamed = [segment for segment in flat if segment.step["refill"]]
@@ -133,13 +138,13 @@ def lay_out(rng: np.random.Generator, params: Params, batch: int, layers: list[l
             pointers[pe] += [0] * (segment.step["pointers"] - len(pointers[pe]))
             pointers[pe] += _pointer_words(params, segment, pe, len(weights[pe]) * LANES)
             weights[pe] += _weight_words(params, segment, pe)
-    beats: list[int] = []
+    streams: list[list[int]] = []
     for layer in layers:
-        stream: list[int] = []
+        streams.append([])
         for segment in layer:
             if segment.step["refill"]:
-                stream += _packets(rng, params, segment, first[segment.step["buffer"]])
-        beats += stream * batch
+                streams[-1] += _packets(rng, params, segment, first[segment.step["buffer"]])
+    beats = [beat for n in order for beat in streams[n] * batch]
     return Words(params, weights, pointers, [packed(descriptor(params), **segment.step) for segment in flat], beats)
 
 

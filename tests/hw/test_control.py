@@ -8,11 +8,14 @@ from contextlib import nullcontext
 import pytest
 
 from hw.control import Control
-from hw.layouts import Error, Op, descriptor
+from hw.layouts import Error, Op, descriptor, elementwise, loop
 from hw.params import SEGMENTS, Params
 from tests.hw.program_words import packed
 
-SMALL = {"rows": 4, "act_lines": 64, "pointer_blocks": 32, "output_words": 64, "codebooks": 4, "descriptors": 64}
+SMALL = {
+    "rows": 4, "act_lines": 64, "pointer_blocks": 32, "output_words": 64, "codebooks": 4, "descriptors": 64,
+    "tables": 2,
+}  # fmt: skip
 END = {"op": Op.END.value}
 LAYER = ("tiles_y", "tiles_x", "destination", "row_lines", "row_pitch", "tile_lines", "column_lines", "outputs",
          "words", "frame", "low", "high", "maximum")  # fmt: skip
@@ -93,7 +96,8 @@ class Surroundings:
 
     def __init__(self, dut, program, rng=None, slowest=(0, 0, 0), bank=0):
         self.dut, self.rng, self.slowest = dut, rng, slowest
-        self.words = [packed(descriptor(dut.params), **one) for one in program]
+        layouts = {Op.ELEMENTWISE.value: elementwise, Op.LOOP.value: loop}
+        self.words = [packed(layouts.get(one.get("op"), descriptor)(dut.params), **one) for one in program]
         self.accepts, self.taken, self.layers, self.scanned, self.idle = [], [], [], [], []
         self.finished, self.computed, self.written, self.tiles = [], [], [], []
         self.opened = []  # (open, pending of the other bank) in each cycle
@@ -311,28 +315,46 @@ def test_cycles_count_until_all_layers_are_finished(simulate):
 
 
 # Each field at its largest legal value, and one beyond.
+def operation(**values):
+    """The smallest legal elementwise operation."""
+    zero = {str(name): 0 for name, _ in elementwise(Params())}
+    return {**zero, "op": Op.ELEMENTWISE.value, "lines": 1, **values}
+
+
+def ending(**values):
+    """The smallest legal end of a loop."""
+    return {"op": Op.LOOP.value, "count": 1, **values}
+
+
 LEGAL = [
     segment(codebook=3), segment(pointers=31), segment(outputs=63), segment(words=64), segment(outputs=60, words=4),
     segment(refill=1, buffer=1), segment(low=5, high=5), segment(low=-32768, high=32767), segment(source=0xFFFFFF),
     segment(y0=-32768, x0=32767), segment(destination=0xFFFF), segment(vectors=0xFFFF), segment(tiles_y=2, tiles_x=3),
-    segment(maximum=1, dense=1, chained=1), segment(frame=0xFFFF),
+    segment(maximum=1, dense=1, chained=1), segment(frame=0xFFFF), segment(functions=1, table_1=1, table_2=1),
+    segment(table_1=7), segment(barrier=1, moves_source=1, moves_result=1),
 ]  # fmt: skip
 OUT_OF_RANGE = [
     segment(codebook=4), segment(pointers=32), segment(outputs=64), segment(words=65), segment(outputs=61, words=4),
     segment(low=6, high=5), segment(low=0, high=-1), segment(first=0), segment(refill=1, tiles_y=2),
+    segment(functions=1, table_1=2), segment(functions=1, table_2=7), operation(lines=0), operation(low=1),
+    operation(has_e=1), operation(functions=1, table_1=2), ending(first=5), ending(count=0),
     segment(refill=1, tiles_x=2), segment(outputs=0xFFFFF), segment(codebook=255), segment(pointers=0xFFFFF),
     *(segment(**{name: 0}) for name in ("vectors", "wy", "wx", "height", "width", "tiles_y", "tiles_x", "row_lines",
                                         "words")),
 ]  # fmt: skip
 UNSUPPORTED = [
-    ({}, Error.OPCODE), ({"op": 2}, Error.OPCODE), ({"op": 14}, Error.OPCODE), (segment(reserved0=1), Error.RESERVED),
-    (segment(reserved9=-(1 << 15)), Error.RESERVED), ({**END, "reserved1": 4}, Error.RESERVED),
-    *((segment(**{f"reserved{n}": 1}), Error.RESERVED) for n in range(10)),
+    ({}, Error.OPCODE), ({"op": 4}, Error.OPCODE), ({"op": 14}, Error.OPCODE), (segment(reserved0=1), Error.RESERVED),
+    (segment(reserved10=1 << 18), Error.RESERVED), (operation(reserved0=1), Error.RESERVED),
+    (operation(reserved_rest=1), Error.RESERVED), (ending(reserved0=1), Error.RESERVED),
+    ({**END, "reserved1": 4}, Error.RESERVED),
+    *((segment(**{f"reserved{n}": 1}), Error.RESERVED) for n in range(11)),
 ]  # fmt: skip
 SEQUENCES = [
     # (descriptors, which of them is wrong)
     ([segment(last=0), segment()], 1), ([segment(last=0), END], 1), ([segment(), segment(first=0)], 1),
     ([segment(last=0), segment(first=0, last=0), segment(first=0, codebook=4)], 2),
+    ([segment(last=0), operation()], 1), ([segment(last=0), ending()], 1), ([segment(), ending(first=1)], 1),
+    ([segment(), operation(), ending(count=0)], 2),
     ([segment(tiles_x=2, first=int(n == 0), last=int(n == SEGMENTS)) for n in range(SEGMENTS + 1)], SEGMENTS),
     ([segment(tiles_y=2, first=int(n == 0), last=0) for n in range(SEGMENTS + 2)], SEGMENTS),
 ]  # fmt: skip
@@ -378,6 +400,62 @@ def test_an_array_without_refill_takes_no_streamed_layer(simulate):
         await ends_with(ctx, dut, [segment(), END], Error.NONE, 1)
 
     simulate(dut, bench)
+
+
+def test_an_array_without_tables_or_elementwise_unit_refuses_them(simulate):
+    dut = Control(Params(pes=4, **{**SMALL, "tables": 0}, elementwise=False))
+
+    async def bench(ctx):
+        await Surroundings(dut, []).reset(ctx)
+        await ends_with(ctx, dut, [segment(functions=1)], Error.RANGE, 0)
+        await ends_with(ctx, dut, [operation()], Error.OPCODE, 0)
+        await ends_with(ctx, dut, [segment(), ending(count=3), END], Error.NONE, 2)
+
+    simulate(dut, bench)
+
+
+def test_operations_are_queued_and_loops_move_addresses(simulate, rng):
+    """The order of a program with a loop, and what each push and each window is told, against plain loops."""
+    params = Params(pes=16, **SMALL)
+    dut = Control(params)
+    program = [
+        operation(a=1, lines=3), segment(source=1000, moves_source=1, destination=9), operation(
+            a=20, b=21, c=22, e=23, result=24, has_b=1, has_c=1, has_e=1, moves_a=1, moves_c=1, moves_result=1,
+            offset=-5, frame=77, shift=3, scale_a=-2, scale_c=9, functions=1, table_1=1, left_1=4, right_1=6,
+        ), segment(source=50, destination=30, moves_result=1), ending(first=1, count=3, pitch=-4),
+        operation(a=7, moves_a=1), segment(source=5, moves_source=1), END,
+    ]  # fmt: skip
+    seen = []
+
+    async def bench(ctx):
+        await Surroundings(dut, []).reset(ctx)
+        around = Surroundings(dut, program, rng, (3, 3, 3))
+        tick = ctx.tick
+
+        def watched():
+            if ctx.get(dut.push):
+                job = ctx.get(dut.push_job)
+                seen.append(
+                    {name: job[name] for name in ("number", "a", "b", "c", "e", "result", "again", "offset", "shift")}
+                    if ctx.get(dut.push_operation) else (ctx.get(dut.scan.address), ctx.get(dut.loop.destination))
+                )  # fmt: skip
+            return tick()
+
+        ctx.tick = watched
+        _, error, index = await around.run(ctx)
+        assert (error, index) == (Error.NONE, 7)
+
+    simulate(dut, bench)
+
+    def queued(number, offset, again):
+        one = program[number]
+        moved = {name: one[name] + offset * one[f"moves_{name}"] for name in ("a", "b", "c", "e", "result")}
+        return {"number": number, **moved, "again": again, "offset": one["offset"], "shift": one["shift"]}
+
+    expected = [queued(0, 0, 0)]
+    for n in range(3):
+        expected += [(1000 - 8 * n, 9), queued(2, -4 * n, n > 0), (50, 30 - 4 * n)]
+    assert seen == [*expected, queued(5, 0, 0), (5, 0)]
 
 
 def test_descriptors_end_where_their_memory_ends(simulate):

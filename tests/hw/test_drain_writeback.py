@@ -32,7 +32,7 @@ class Joined(Elaboratable):
         for n, writeback in enumerate(self.writebacks):
             m.d.comb += [
                 writeback.read.eq(drain.read), writeback.address.eq(drain.address),
-                writeback.low.eq(drain.low), writeback.high.eq(drain.high),
+                writeback.low.eq(drain.now.low), writeback.high.eq(drain.now.high),
             ]  # fmt: skip
             for k, mac in enumerate(self.macs[n * self.params.group : (n + 1) * self.params.group]):
                 m.d.comb += [

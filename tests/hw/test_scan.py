@@ -44,10 +44,11 @@ def walk(request):
     return steps
 
 
-def play(dut, requests, vectors, rng, limit=None, credit=1.0, chained=0.0, pause=0):
+def play(dut, requests, vectors, rng, limit=None, credit=1.0, chained=0.0, pause=0, claims=0.0):
     """Scan windows one after the other. Returns what happened in each cycle, and when each window started.
 
     vectors : activation vector of each address. limit, open : with `chained`, lines appear one by one.
+    claims : how often somebody else reads the memory.
     """
     params = dut.params
     log, starts, tags = [], [], []
@@ -66,6 +67,8 @@ def play(dut, requests, vectors, rng, limit=None, credit=1.0, chained=0.0, pause
             ctx.set(dut.limit, lines)
             ready = rng.random() < credit
             ctx.set(dut.o.ready, ready)
+            claimed = bool(claims and rng.random() < claims)
+            ctx.set(dut.claimed, claimed)
             begin = bool(waiting) and ctx.get(dut.ready) and idle == 0
             idle = max(0, idle - 1)
             ctx.set(dut.start, begin)
@@ -78,12 +81,14 @@ def play(dut, requests, vectors, rng, limit=None, credit=1.0, chained=0.0, pause
             if ctx.get(dut.o.valid) and ready:
                 sent = (o.pointers, o.mask, tuple(o.acts[n] for n in range(8)), o.tag.bank, o.tag.codebook)
             reads = ctx.get(dut.r_en)
-            answer = ctx.get(dut.r_addr) if reads else None
+            assert not (reads and claimed)
+            answer = ctx.get(dut.r_addr) if reads else -1 if claimed else None
             ended += ctx.get(dut.finished)
             if ctx.get(dut.finished):
                 tags.append((o.tag.bank, ctx.get(dut.closes)))
             log.append({
-                "read": answer, "ready": ready, "lines": lines, "sent": sent, "skipped": ctx.get(dut.skipped),
+                "read": answer if reads else None, "claimed": claimed, "ready": ready, "lines": lines,
+                "sent": sent, "skipped": ctx.get(dut.skipped),
                 "finished": ctx.get(dut.finished), "taken": ctx.get(dut.taken), "fault": ctx.get(dut.fault),
             })  # fmt: skip
             await ctx.tick()
@@ -101,6 +106,7 @@ def expected(requests, vectors, params, log, starts, chained):
     """The log of the same run from the recurrence in the docstring of `Scan`."""
     reads, sent, skipped, finished, taken = {}, {}, [], [], []
     ready = lambda t: t >= len(log) or log[t]["ready"]  # noqa: E731
+    claimed = lambda t: t < len(log) and log[t]["claimed"]  # noqa: E731
     left = moved = -10
     for request, start in zip(requests, starts, strict=True):
         at = start
@@ -108,12 +114,19 @@ def expected(requests, vectors, params, log, starts, chained):
             at = max(at + 1, moved)
             while chained and address is not None and address // params.groups >= log[min(at, len(log) - 1)]["lines"]:
                 at += 1
+            while address is not None and claimed(at):
+                at += 1
             acts = vectors[address] if address is not None else [0] * 8
             mask = sum(1 << n for n, a in enumerate(acts) if a)
             if address is not None:
                 reads[at] = address // params.groups
                 mask = 255 if request["dense"] else mask
             moved = max(at + 1, left)
+            while address is not None and claimed(moved - 1):
+                moved += 1
+            for again in range(at + 1, moved):
+                if address is not None and claimed(again - 1) and not claimed(again):
+                    reads[again] = address // params.groups
             left = moved + 1
             while mask and not ready(left):
                 left += 1
@@ -156,6 +169,7 @@ def compare(params, requests, vectors, rng, dut=None, **how):
 @pytest.mark.parametrize("pes", [1, 16, 64])
 @pytest.mark.parametrize("how", [
     {}, {"credit": 0.4}, {"chained": 0.15}, {"credit": 0.5, "chained": 0.3, "pause": 12},
+    {"claims": 0.3}, {"claims": 0.6, "credit": 0.4}, {"claims": 0.2, "credit": 0.7, "chained": 0.2, "pause": 3},
 ])  # fmt: skip
 def test_windows_are_scanned_in_order_and_in_the_stated_cycles(rng, pes, how):
     params = Params(pes=pes, **SMALL)

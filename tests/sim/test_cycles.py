@@ -8,31 +8,37 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compiler.image.steps import Step
+from compiler.image.steps import ElementwiseStep, LoopStep, Step
 from hw.layouts import Memory, fields, output_word
 from sim.cycles import DISTANCES, Work, run
 from tests.hw.core_run import run_core
+from tests.hw.program_operators import Loop, Operation
 from tests.hw.programs import Program, random_program
 
 Records = list[dict[str, int]]
 
 
-def works(program: Program) -> list[Work]:
+def works(program: Program) -> list[Work | ElementwiseStep | LoopStep]:
     """What the model needs to know of a program."""
     ((first, _),) = ((first, width) for name, first, width in fields(output_word(program.params)) if name == "flush")
     flush = np.array([word >> first & 1 for word in program.memories[Memory.OUTPUTS][0]])
-    result = []
-    for segment in (segment for layer in program.layers for segment in layer):
-        step = Step(**segment.step)
-        flushes = np.flatnonzero(flush[step.outputs : step.outputs + step.words]).astype(np.int64)
-        result.append(Work(step, segment.counts, segment.starts, segment.padding, flushes, segment.packets))
+    result: list[Work | ElementwiseStep | LoopStep] = []
+    for item in program.items:
+        if isinstance(item, Operation):
+            result.append(ElementwiseStep(**item.step))
+        elif isinstance(item, Loop):
+            result.append(LoopStep(**item.step))
+        else:
+            for segment in item:
+                step = Step(**segment.step)
+                flushes = np.flatnonzero(flush[step.outputs : step.outputs + step.words]).astype(np.int64)
+                result.append(Work(step, segment.counts, segment.starts, segment.padding, flushes, segment.packets))
     return result
 
 
 def modelled(program: Program, **changes: int) -> Records:
     """Records by the model, with some of its distances changed."""
-    masks = [program.masks(segment) for layer in program.layers for segment in layer]
-    times = run(program.params, works(program), masks, distances=DISTANCES._replace(**changes))
+    times = run(program.params, works(program), program.masks, distances=DISTANCES._replace(**changes))
     return [asdict(each) | {"saturated": count} for each, count in zip(times, program.saturated, strict=True)]
 
 
@@ -51,6 +57,22 @@ def test_records_and_activations_of_random_programs(number: int, seed: int) -> N
     assert records == expected, f"program {program.seed}"
 
 
+@pytest.mark.parametrize("number", range(8))
+def test_records_of_programs_with_operators(number: int, seed: int) -> None:
+    """Elementwise operations, functions and loops among the layers."""
+    program = random_program(1000 * seed + number, operators=True)
+    records, expected = compare(program)
+    assert records == expected, f"program {program.seed}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(60))
+def test_records_of_many_programs_with_operators(number: int, seed: int) -> None:
+    program = random_program(1000 * seed + 100 + number, operators=True)
+    records, expected = compare(program)
+    assert records == expected, f"program {program.seed}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(60))
 def test_records_and_activations_of_many_random_programs(number: int, seed: int) -> None:
@@ -65,6 +87,7 @@ def watched() -> list[tuple[Program, Records]]:
     kinds: list[dict[str, Any]] = [
         {"seed": 1, "pes": 2}, {"seed": 4, "pes": 2}, {"seed": 10, "pes": 2, "kind": "stream"},
         {"seed": 12, "pes": 2, "kind": "full", "layers": 5},
+        *({"seed": seed, "pes": 2, "operators": True} for seed in (4, 14, 37)),
     ]  # fmt: skip
     programs = [random_program(**each, queue_depth=6) for each in kinds]
     return [(program, run_core(program)[1]) for program in programs]
