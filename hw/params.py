@@ -10,7 +10,18 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FUNCTIONS", "LANES", "PIECES", "PRESETS", "ROUND_TRIP", "SEGMENTS", "WRITE_QUEUE", "Params", "ParamsError", "preset"]
+__all__ = [
+    "FUNCTIONS",
+    "LANES",
+    "PIECES",
+    "PRESETS",
+    "ROUND_TRIP",
+    "SEGMENTS",
+    "WRITE_QUEUE",
+    "Params",
+    "ParamsError",
+    "preset",
+]
 
 LANES = 8
 """Activations in a vector, entries in a weight word, columns in a pointer block, PEs in a write-back group."""

@@ -166,9 +166,7 @@ def layer_words(image: Image, program: Program, count: int, log: WriteLog) -> li
     ]
 
 
-def layer_values(
-    image: Image, program: Program, written: Sequence[NDArray[np.int16]]
-) -> dict[str, NDArray[np.int16]]:
+def layer_values(image: Image, program: Program, written: Sequence[NDArray[np.int16]]) -> dict[str, NDArray[np.int16]]:
     """Every map that layers and operations write, by name, from the words that each of `program.runs` wrote.
 
     Lines are used again when their last reader is done, so a map is taken while it is whole: behind the last one that

@@ -98,7 +98,9 @@ def check_functions(image: Image, step: Step | ElementwiseStep, number: int, mos
         names = [f"{name}_{n}" for name in ("table", "left", "right")]
         if step.functions:
             table = getattr(step, names[0])
-            _require(table < len(image.functions), f"descriptor {number}: table {table}; there are {len(image.functions)}")
+            _require(
+                table < len(image.functions), f"descriptor {number}: table {table}; there are {len(image.functions)}"
+            )
         else:
             _exact(step, number, dict.fromkeys(names, 0))
 
@@ -108,7 +110,9 @@ def check_operation(image: Image, layer: int, number: int) -> None:
     params, info, step = image.params, image.layers[layer], image.operations[layer]
     _require(params.elementwise, f"descriptor {number}: an elementwise operation, which the array does not have")
     names = [name for name in "abce" if name == "a" or getattr(step, f"has_{name}")]
-    _require(step.has_c or not step.has_e, f"descriptor {number}: the second factor of a product that is not there")
+    _require(
+        bool(step.has_c) or not step.has_e, f"descriptor {number}: the second factor of a product that is not there"
+    )
     _require(len(names) == len(info.sources), f"{info.name}: {len(names)} operands read {len(info.sources)} maps")
     _require(step.low <= step.high, f"{info.name}: limits {step.low} to {step.high}")
     _exact(step, number, {"frame": image.frame})

@@ -108,9 +108,7 @@ def function_of(node: Node) -> Function:
     return Function(tuple(node.tensors["table"].tolist()), node["left"], node["right"])
 
 
-def elementwise(
-    node: Node, views: Views, types: Mapping[str, Type], axes: str, params: Params
-) -> Elementwise | None:
+def elementwise(node: Node, views: Views, types: Mapping[str, Type], axes: str, params: Params) -> Elementwise | None:
     """The operation of a node by itself; None if the array has none."""
     rule = _RULES.get(node.op)
     if rule is None or not params.elementwise or (node.op == "Table" and not params.tables):

@@ -190,9 +190,9 @@ def _body(body: Graph, types: Mapping[str, Type], params: Params) -> list[Draft 
                 continue
         if any(len(types[name].shape) != 1 for name in (*node.inputs, *node.outputs)):
             return None
-        each: Draft | Elementwise | None = elementwise(node, views, types, "C", params)
-        if each is None or not each.fits(units, types):
-            each = draft(node, views, types, params)
+        operation = elementwise(node, views, types, "C", params)
+        fits = operation is not None and operation.fits(units, types)
+        each: Draft | Elementwise | None = operation if fits else draft(node, views, types, params)
         if each is None or each.axes != "C":
             return None
         found[each.value], made[each.value] = each, "C"

@@ -116,9 +116,7 @@ def _estimate(
     return Choice(cut, cycles, needs)
 
 
-def _padding(
-    segment: Segment, layer: ProgramLayer, cut: Tiling, seen: Window, slots: float, params: Params
-) -> float:
+def _padding(segment: Segment, layer: ProgramLayer, cut: Tiling, seen: Window, slots: float, params: Params) -> float:
     """Padding entries of a PE in a tile: where the rows that a column meets begin far from the top, or lie far apart.
 
     slots : accumulators of a PE that the tile takes, in the order of its pixels.
