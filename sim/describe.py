@@ -188,7 +188,7 @@ def image_bytes(image: Image) -> int:
 
 
 def _weights(image: Image, layer: LayerInfo, decoded: Layer, rounds: int) -> int:
-    """Weights of the dense layer: its products, each used at every pixel before pooling, or in every round of a loop."""
+    """Weights of the dense layer: its products, each used at every pixel before pooling or in every round."""
     result = image.maps[layer.result]
     uses = rounds if rounds > 1 else result.height * result.width * decoded.outputs.pooled
     return max(layer.nonzeros, -(-layer.products // uses))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from amaranth.lib import data
 from numpy.typing import NDArray
@@ -131,6 +133,7 @@ def check_operation(image: Image, layer: int, number: int) -> None:
 def _check_loops(image: Image) -> None:
     """Loops begin at a layer, do not overlap, and end in reasonable time."""
     free = rounds = 0
+    looped: set[int] = set()
     begins = set(image.numbers)
     for number, step in enumerate(image.program):
         if isinstance(step, LoopStep):
@@ -138,6 +141,11 @@ def _check_loops(image: Image) -> None:
             _require(good, f"descriptor {number}: a loop of {step.count} rounds from descriptor {step.first} on")
             rounds += step.count * (number - step.first)
             free = number + 1
+            looped |= set(range(step.first, number))
+    for number, step in enumerate(image.program):
+        if number not in looped and not isinstance(step, LoopStep):
+            moves = [field.name for field in dataclasses.fields(step) if field.name.startswith("moves_")]
+            _exact(step, number, dict.fromkeys(moves, 0))
     _require(rounds <= MAX_ROUNDS, f"its loops run {rounds} descriptors; expected at most {MAX_ROUNDS}")
 
 

@@ -202,8 +202,8 @@ def _body(body: Graph, types: Mapping[str, Type], params: Params) -> list[Draft 
 def _with_functions(body: Graph, params: Params) -> Graph:
     """Tables of parts of a layer's result, which nobody else reads, become functions of the layer.
 
-    The layer's attribute `functions` then holds (begin, end, name of the Table's node) for each, and what the Table made
-    is that part of its result.
+    The layer's attribute `functions` then holds (begin, end, function) for each Table, and what that made is this part
+    of its result.
     """
     readers: dict[str, list[Node]] = {}
     for node in body:

@@ -136,8 +136,8 @@ def test_a_barrier_that_a_file_leaves_out_is_refused(seed: int) -> None:
     [
         ("loop", "first", 60, "a loop of"),
         ("loop", "count", 0, "a loop of"),
-        ("loop", "count", 60000, "lines|rounds|before all of it"),
-        ("loop", "pitch", 999, "lines"),
+        ("loop", "count", 60000, "lines|barrier"),
+        ("loop", "pitch", 999, "lines|barrier"),
         ("elementwise", "a", 999, "is lines"),
         ("elementwise", "result", 999, "is lines"),
         ("elementwise", "lines", 999, "is lines"),
