@@ -79,7 +79,7 @@ def run_amaranth(
             load(pe.weight_decode.memory, stored[Memory.CODEBOOK][0])
         for n, writeback in enumerate(core.writebacks):
             load(writeback.memory, stored[Memory.OUTPUTS][n])
-            if params.tables:
+            if Memory.TABLES in stored:
                 load(writeback.table.memory, stored[Memory.TABLES][0])
         load(core.descriptors, stored[Memory.DESCRIPTORS][0])
         await ctx.tick().until(~core.busy)

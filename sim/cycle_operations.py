@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.steps import ElementwiseStep
 from compiler.jit import njit
 from hw.params import LANES, WRITE_QUEUE
-
-if TYPE_CHECKING:
-    from sim.cycle_scan import Distances
+from sim.cycle_distances import Distances
 
 __all__ = ["NO_CLAIMS", "claimed", "operate"]
 

@@ -8,7 +8,7 @@ first entry is selected and ``L`` its last one, all in cycles since the run bega
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from compiler.image.steps import Step
 from compiler.jit import njit
 from hw.params import LANES, ROUND_TRIP, Params
+from sim.cycle_distances import Distances
 from sim.cycle_operations import claimed
 
-__all__ = ["DISTANCES", "Distances", "Pes", "Window", "pack_columns", "scan"]
+__all__ = ["Pes", "Window", "pack_columns", "scan"]
 
 Int = NDArray[np.int64]
 
@@ -26,47 +27,6 @@ _COUNT_BITS = 11
 _COUNT_MASK = (1 << _COUNT_BITS) - 1
 _WRAP = (1 << 24) - 1
 _NEVER = -(1 << 40)
-
-
-class Distances(NamedTuple):
-    """Distances between events, in cycles; each is stated (and tested) by the hardware block it belongs to."""
-
-    first_accept: int = 2  # start → accept of the first segment, on the record's clock
-    request: int = 1  # accept → first vector read
-    next_accept: int = 1  # last vector read → next segment accepted
-    read_to_register: int = 1  # A → M
-    register_to_fire: int = 1  # M → U
-    fire_to_queue: int = 4  # U → W
-    queue_to_read: int = 1  # W → R
-    read_to_take: int = 1  # R → X
-    take_to_select: int = 4  # X → S
-    columns_ahead: int = 1  # last word of a column requested → the third column after it enters the expander's buffer
-    round_trip: int = ROUND_TRIP + 1  # vectors on their way when a queue shows credit
-    credit: int = 2  # R → a broadcast may count on the vector's place
-    select_to_done: int = 4  # last entry of a tile selected → it is finished
-    drop_to_done: int = 5  # fire of a vector that is empty in all PEs → its tile is finished
-    scanned_to_finished: int = 2  # last vector left the scan → its tile is finished
-    finished_to_drain: int = 3  # tile finished → first word of the output table read
-    written_to_drain: int = 2  # last line of the tile before written → first word of the output table read
-    word_to_line: int = 9  # word of the output table read → line written
-    line_to_read: int = 1  # line written → it may be read
-    record_to_written: int = 3  # last cycle in which starved PEs are counted for a layer → its last line written
-    written_to_free: int = 1  # last line of a tile written → its bank is free
-    finished_to_buffer: int = 2  # tile of weights finished → its buffer is free
-    free_to_words: int = 1  # buffer free and header taken → first word
-    loaded: int = 1  # last word of a tile of weights → it may be scanned
-    next_descriptor: int = 2  # descriptor taken → next one taken
-    written_to_place: int = 1  # tile or operation written → its place in the write queue is free, segments may pass
-    push_to_start: int = 1  # operation queued → it begins
-    written_to_start: int = 1  # tile or operation before written → operation begins
-    start_to_fetch: int = 1  # operation begins → its first line is read
-    fetch_to_step: int = 2  # last operand of the first line read → first product
-    step_to_fetch: int = 1  # first product of a line → first operand of the next one is read
-    step_to_line: int = 8  # last product of a line → line written
-    function: int = 6  # a line is written later by this if its tile or operation has functions
-
-
-DISTANCES = Distances()
 
 
 class Window:

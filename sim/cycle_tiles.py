@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from compiler.jit import njit
 from hw.params import WRITE_QUEUE
-from sim.cycle_scan import Distances, scan
+from sim.cycle_distances import Distances
+from sim.cycle_scan import scan
 
 __all__ = ["Clock", "selected_after", "tiles"]
 

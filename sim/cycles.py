@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
 from hw.params import Params
+from sim.cycle_distances import DISTANCES, Distances
 from sim.cycle_operations import NO_CLAIMS, operate
-from sim.cycle_scan import DISTANCES, Distances, Pes, Window, pack_columns
+from sim.cycle_scan import Pes, Window, pack_columns
 from sim.cycle_tiles import Clock, selected_after, tiles
 
 __all__ = ["DISTANCES", "Distances", "LayerTimes", "Work", "run"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,10 +14,12 @@ from compiler.image.image import Image, LayerInfo
 from compiler.image.steps import Step
 from compiler.network import Network
 from hw.layouts import ACT_BITS, MEMORIES, WEIGHT_BITS, Memory, descriptor, memory_shape, output_word, pointer_block
+from hw.params import PIECES
 from sim import cycles, timing
 from sim.decode import StepColumns, columns, decode
-from sim.golden_array import Layer, run_layers
-from sim.program import frames, layer_records
+from sim.golden_array import Layer, Operation, Program, run_layers
+from sim.program import frames
+from sim.run import summarize
 
 __all__ = ["describe", "describe_image"]
 
@@ -110,16 +113,20 @@ def describe_image(image: Image) -> dict[str, Any]:
     nonzero weight and a nonzero activation.
     """
     params = image.params
-    stored, golden_layers = columns(image), decode(image)
-    times, work = _times(image, golden_layers)
-    resident = times if not len(image.tiles) else _times(image, golden_layers, streamed=False)[0]
-    busy_pes = _busy(image, stored)
+    stored, program = columns(image), decode(image)
+    rounds = Counter(n for n, _ in program.rounds)
+    times, work = _times(image, program)
+    resident = times if not len(image.tiles) else _times(image, program, streamed=False)[0]
+    busy_pes = _busy(image, stored, rounds)
     layers: list[dict[str, Any]] = []
     at = 0
     for number, (layer, steps) in enumerate(zip(image.layers, image.steps, strict=True)):
         own = stored[at : at + len(steps)]
         at += len(steps)
-        mine = [each for each in golden_layers if each.number == number]
+        golden = program.layers[number]
+        if isinstance(golden, Operation):
+            continue
+        weights = _weights(image, layer, golden, rounds[number])
         bits = _bits(image, steps, sum(int(each.counts.sum()) for each in own))
         result = image.maps[layer.result]
         cycle = {
@@ -135,21 +142,18 @@ def describe_image(image: Image) -> dict[str, Any]:
                 "limits": [steps[0].low, steps[0].high],
                 "maximum": bool(steps[0].maximum),
                 "products": layer.products,
-                "weights": _weights(image, layer, mine[0]),
-                "density": layer.nonzeros / max(1, _weights(image, layer, mine[0])),
-                "dense_float32_bits": (_weights(image, layer, mine[0]) + result.channels) * FLOAT_BITS,
+                "weights": weights,
+                "density": layer.nonzeros / max(1, weights),
+                "dense_float32_bits": (weights + result.channels) * FLOAT_BITS,
                 "nonzeros": layer.nonzeros,
                 "copies": (layer.entries - layer.padding) / layer.nonzeros if layer.nonzeros else 1.0,
                 "padding": layer.padding,
                 "exact": layer.exact,
                 "input_exponents": [info.exponent for info in sources],
                 "output_exponent": result.exponent,
-                "shifts": [
-                    int(min(each.outputs.shift.min() for each in mine)),
-                    int(max(each.outputs.shift.max() for each in mine)),
-                ],
+                "shifts": [int(golden.outputs.shift.min()), int(golden.outputs.shift.max())],
                 "bits": bits,
-                "bound_bits": max(_bound_bits(each) for each in mine),
+                "bound_bits": _bound_bits(golden),
                 "acc_bits": params.acc_bits,
                 "tile": [layer.tile_y, layer.tile_x],
                 "tiles": steps[0].tiles,
@@ -159,7 +163,7 @@ def describe_image(image: Image) -> dict[str, Any]:
                 "streamed": sum(step.refill for step in steps),
                 "cycles": cycle,
                 "utilization": work[number] / (params.pes * times[number]) if times[number] else 0.0,
-                "break_even": _break_even(image, layer, _weights(image, layer, mine[0]), bits, cycle),
+                "break_even": _break_even(image, layer, weights, bits, cycle),
             }
         )
     dense = sum(layer["dense_float32_bits"] for layer in layers)
@@ -181,21 +185,22 @@ def describe_image(image: Image) -> dict[str, Any]:
     }
 
 
-def _weights(image: Image, layer: LayerInfo, decoded: Layer) -> int:
-    """Weights of the dense layer: its products, each used at every pixel before pooling."""
+def _weights(image: Image, layer: LayerInfo, decoded: Layer, rounds: int) -> int:
+    """Weights of the dense layer: its products, each used at every pixel before pooling or in every round."""
     result = image.maps[layer.result]
-    return max(layer.nonzeros, -(-layer.products // (result.height * result.width * decoded.outputs.pooled)))
+    uses = rounds if rounds > 1 else result.height * result.width * decoded.outputs.pooled
+    return max(layer.nonzeros, -(-layer.products // uses))
 
 
-def _busy(image: Image, stored: Sequence[StepColumns]) -> list[int]:
+def _busy(image: Image, stored: Sequence[StepColumns], rounds: Mapping[int, int]) -> list[int]:
     """For each layer, the entries that the busiest PE multiplies for a sample without zeros."""
     totals, at = [], 0
-    for steps in image.steps:
+    for number, steps in enumerate(image.steps):
         own = np.zeros(image.params.pes, np.int64)
         for step in steps:
             own += stored[at].counts.sum(axis=(0, 1), dtype=np.int64) * step.tiles
             at += 1
-        totals.append(int(own.max(initial=0)))
+        totals.append(int(own.max(initial=0)) * rounds[number])
     return totals
 
 
@@ -226,22 +231,28 @@ def _bound_bits(layer: Layer) -> int:
     return int((largest + rounding).max(initial=0)).bit_length() + 1
 
 
-def _times(image: Image, layers: Sequence[Layer], streamed: bool = True) -> tuple[list[int], list[int]]:
+def _times(image: Image, program: Program, streamed: bool = True) -> tuple[list[int], list[int]]:
     """Cycles, and products of nonzeros, of each layer for a sample that has no zero anywhere."""
     inputs = [
         np.ones((1, info.height, info.width, info.channels), np.int16)
         for info in (image.maps[number] for number in image.inputs)
     ]
-    full = [replace(layer, outputs=replace(layer.outputs, low=1, high=1)) for layer in layers]  # every output is 1
-    runs = list(run_layers(full, frames(image, inputs), image.params.acc_bits, masks=True))
-    program = timing.works(image)
+    # Every result is 1.
+    full = [
+        replace(each, step=replace(each.step, low=1, high=1), function=None)
+        if isinstance(each, Operation)
+        else replace(each, outputs=replace(each.outputs, low=1, high=1, functions=()))
+        for each in program.layers
+    ]
+    ones = replace(program, layers=tuple(full))
+    runs = list(run_layers(ones, frames(image, inputs), image.params.acc_bits, masks=True))
+    works = timing.works(image)
     if not streamed:
-        program = [replace(work, packets=()) for work in program]
-    times = cycles.run(image.params, program, [mask for ran in runs for mask in ran.masks])
-    (records,) = layer_records(image, [asdict(each) for each in times])
-    ends = [record["accepted"] for record in records[1:]] + [records[-1]["finished"]]
-    work = [record["entries"] - record["padding"] for record in records]
-    return [end - record["accepted"] for end, record in zip(ends, records, strict=True)], work
+        works = [replace(work, packets=()) if isinstance(work, cycles.Work) else work for work in works]
+    times = cycles.run(image.params, works, [mask for ran in runs for mask in ran.masks])
+    records = [{**asdict(each), "saturated": 0} for each in times]
+    _, _, stats = summarize(image, [records])
+    return [each.cycles or 0 for each in stats], [record["entries"] - record["padding"] for record in records]
 
 
 def _break_even(
@@ -271,6 +282,7 @@ def _memories(image: Image) -> list[dict[str, Any]]:
         Memory.CODEBOOK: image.codebooks.size,
         Memory.ACTIVATIONS: image.frame,
         Memory.OUTPUTS: image.table.shape[1],
+        Memory.TABLES: len(image.functions) * PIECES,
         Memory.DESCRIPTORS: len(image.descriptors),
         Memory.RECORDS: len(image.descriptors) - 1,
     }

@@ -6,7 +6,7 @@ PEs, queues, weight and pointer memory do not exist here: `sim.decode` reads the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -230,18 +230,18 @@ def word_lines(step: Step, lines: int) -> Int:
 
 
 def run_layers(
-    layers: Sequence[Layer | Operation], memory: NDArray[np.int16], acc_bits: int, *, masks: bool = False
+    program: Program, memory: NDArray[np.int16], acc_bits: int, *, masks: bool = False
 ) -> Iterator[LayerRun]:
-    """Run layers and operations, one after the other.
+    """Run layers and operations, one after the other, as often as loops say.
 
     Parameters
     ----------
-    layers : what runs, with loops unrolled.
+    program : the image, decoded.
     memory : int16 (batch, lines, groups, 8), the frames of a batch with its inputs in place; is written to.
     acc_bits : accumulator width; sums wrap modulo ``2**acc_bits``.
     masks : also tell which activations the segments read are not zero.
     """
-    for layer in layers:
+    for layer in program.runs:
         seen: tuple[NDArray[np.uint8], ...] = ()
         if isinstance(layer, Operation):
             words, saturated = _operate(layer, memory, acc_bits)

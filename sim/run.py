@@ -221,7 +221,7 @@ def _golden_runs(
     """Maps, and what each layer did, for `count` samples at a time."""
     for first in range(0, len(inputs[0]), count):
         memory = frames(image, [x[first : first + count] for x in inputs])
-        runs = list(run_layers(program.runs, memory, image.params.acc_bits, masks=masks))
+        runs = list(run_layers(program, memory, image.params.acc_bits, masks=masks))
         yield layer_values(image, program, [ran.words for ran in runs]), runs
 
 

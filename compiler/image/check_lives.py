@@ -39,7 +39,6 @@ def check_lives(image: Image) -> None:
         _require(bool((here == _FREE).all()), f"map {mine.name} lies on the lines of another input")
         here[:] = number
     layer_of = {first: number for number, first in enumerate(image.numbers)}
-    writers: dict[int, int] = {}
     reads = [reads_of(image, n) for n in range(len(image.layers))]
     writes = [writes_of(image, n) for n in range(len(image.layers))]
     for first, offset in executions(image.program):
@@ -56,10 +55,12 @@ def check_lives(image: Image) -> None:
             lines = lines_of(source) if whole else np.arange(low, high)
             _check_read(image, layer.name, source, owner[lines])
             apart = high <= begin or end <= low
-            _require(apart or (operation is not None and low == begin),
-                     f"{layer.name}: it writes lines that it reads")  # fmt: skip
+            _require(
+                apart or (operation is not None and low == begin),
+                f"{layer.name}: maps {image.maps[source].name} and {image.maps[layer.result].name} lie on the same lines "
+                "at the same time",
+            )
         owner[begin:end] = layer.result
-        writers[layer.result] = number
     for number in image.outputs:
         found = owner[lines_of(number)]
         _check_read(image, "an output", number, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -116,7 +117,9 @@ def check_operation(image: Image, layer: int, number: int) -> None:
     params, info, step = image.params, image.layers[layer], image.operations[layer]
     _require(params.elementwise, f"descriptor {number}: an elementwise operation, which the array does not have")
     names = [name for name in "abce" if name == "a" or getattr(step, f"has_{name}")]
-    _require(step.has_c or not step.has_e, f"descriptor {number}: the second factor of a product that is not there")
+    _require(
+        bool(step.has_c) or not step.has_e, f"descriptor {number}: the second factor of a product that is not there"
+    )
     _require(len(names) == len(info.sources), f"{info.name}: {len(names)} operands read {len(info.sources)} maps")
     _require(step.low <= step.high, f"{info.name}: limits {step.low} to {step.high}")
     _exact(step, number, {"frame": image.frame})
@@ -135,6 +138,7 @@ def check_operation(image: Image, layer: int, number: int) -> None:
 def _check_loops(image: Image) -> None:
     """Loops begin at a layer, do not overlap, and end in reasonable time."""
     free = rounds = 0
+    looped: set[int] = set()
     begins = set(image.numbers)
     for number, step in enumerate(image.program):
         if isinstance(step, LoopStep):
@@ -142,6 +146,11 @@ def _check_loops(image: Image) -> None:
             _require(good, f"descriptor {number}: a loop of {step.count} rounds from descriptor {step.first} on")
             rounds += step.count * (number - step.first)
             free = number + 1
+            looped |= set(range(step.first, number))
+    for number, step in enumerate(image.program):
+        if number not in looped and not isinstance(step, LoopStep):
+            moves = [field.name for field in dataclasses.fields(step) if field.name.startswith("moves_")]
+            _exact(step, number, dict.fromkeys(moves, 0))
     _require(rounds <= MAX_ROUNDS, f"its loops run {rounds} descriptors; expected at most {MAX_ROUNDS}")
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compiler.image.image import Image
-from compiler.image.steps import ElementwiseStep, Step, executions
+from compiler.image.steps import ElementwiseStep, executions
 
 __all__ = ["Lines", "flags", "reads_of", "writes_of"]
 
@@ -94,8 +93,3 @@ def flags(image: Image) -> tuple[set[int], set[int]]:
         layers = [*layers[-1:], len(units)]
         units.append(writes[number].at(offset))
     return chained, barrier
-
-
-def steps_of(image: Image) -> Iterator[tuple[int, Step]]:
-    """Number and segment of every SEGMENT descriptor."""
-    return ((n, step) for n, step in enumerate(image.program) if isinstance(step, Step))

@@ -43,7 +43,7 @@ def _word_bytes(image: Image) -> dict[Memory, NDArray[np.uint8]]:
         Memory.CODEBOOK: np.ascontiguousarray(image.codebooks, "<i2").view(np.uint8).reshape(1, -1, 2),
         Memory.OUTPUTS: image.table,
         Memory.DESCRIPTORS: image.descriptors[np.newaxis],
-        Memory.TABLES: _table_words(image),
+        **({Memory.TABLES: _table_words(image)} if len(image.functions) else {}),
     }
 
 

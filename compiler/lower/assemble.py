@@ -97,14 +97,16 @@ class _Assembly:
 
         (result,) = at(each.key)
         if isinstance(each, Draft):
-            early, late = [], []  # what earlier steps make comes last: it must be waited for
+            early: list[Segment] = []
+            late: list[Segment] = []  # what earlier steps make comes last: it must be waited for
             for segment, key in zip(each.layer.segments, each.reads, strict=True):
-                found = _placed(segment, at(key), [self.maps[part.map].channels for part in at(key)])
-                (early if loop is None or key[0] in loop.parts else late).extend(found)
+                parts = _placed(segment, at(key), [self.maps[part.map].channels for part in at(key)])
+                (early if loop is None or key[0] in loop.parts else late).extend(parts)
             segments = early + late
             self.order.append(len(self.layers))
             self.layers.append(dataclasses.replace(
-                each.layer, result=result.map, segments=tuple(segments), moves=result.moves, pixel=result.pixel
+                each.layer, result=result.map, segments=tuple(segments), moves=result.moves, pixel=result.pixel,
+                products=each.layer.products * (1 if loop is None else loop.count),
             ))  # fmt: skip
             return
         operands: dict[str, Operand] = {}

@@ -179,7 +179,7 @@ def _range_fields(part: Range, source: int, buffer: int, places: Places, params:
 
 
 def pack_rows(rows: Sequence[Mapping[str, int]], params: Params) -> NDArray[np.uint8]:
-    """(descriptors, bytes)"""
+    """Words (descriptors, bytes)."""
     words = np.zeros((len(rows), -(-descriptor(params).size // 8)), np.uint8)
     layouts = {Op.ELEMENTWISE.value: elementwise(params), Op.LOOP.value: loop(params)}
     for n, row in enumerate(rows):

@@ -190,9 +190,9 @@ def _body(body: Graph, types: Mapping[str, Type], params: Params) -> list[Draft 
                 continue
         if any(len(types[name].shape) != 1 for name in (*node.inputs, *node.outputs)):
             return None
-        each: Draft | Elementwise | None = elementwise(node, views, types, "C", params)
-        if each is None or not each.fits(units, types):
-            each = draft(node, views, types, params)
+        operation = elementwise(node, views, types, "C", params)
+        fits = operation is not None and operation.fits(units, types)
+        each: Draft | Elementwise | None = operation if fits else draft(node, views, types, params)
         if each is None or each.axes != "C":
             return None
         found[each.value], made[each.value] = each, "C"
@@ -202,8 +202,8 @@ def _body(body: Graph, types: Mapping[str, Type], params: Params) -> list[Draft 
 def _with_functions(body: Graph, params: Params) -> Graph:
     """Tables of parts of a layer's result, which nobody else reads, become functions of the layer.
 
-    The layer's attribute `functions` then holds (begin, end, name of the Table's node) for each, and what the Table made
-    is that part of its result.
+    The layer's attribute `functions` then holds (begin, end, function) for each Table, and what that made is this part
+    of its result.
     """
     readers: dict[str, list[Node]] = {}
     for node in body:

@@ -1,7 +1,7 @@
 """Which parts of an integer graph the array computes: connected pieces, each as one `Array` node with an image.
 
-What is left over runs on the host: operators that the array does not have, and loops with one of them in their body, whose
-state would have to leave the array at every step.
+What is left over runs on the host: operators that the array does not have, and loops with one of them in their body,
+whose state would have to leave the array at every step.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _roomy(loop: Looped, params: Params) -> bool:
 
 
 def _sizes(each: AnyDraft) -> tuple[set[bytes], int, set[tuple[int, ...]], int]:
-    """Codebooks, descriptors, function tables and nonzeros of a layer, an operation or a loop; nonzeros only of loops."""
+    """Codebooks, descriptors and function tables of a layer, an operation or a loop; of a loop its nonzeros as well."""
     if isinstance(each, Looped):
         parts = [_sizes(step) for step in each.body]
         weights = sum(int(step.layer.work.sum()) for step in each.body if isinstance(step, Draft))
@@ -160,7 +160,7 @@ def _operation(
     node: Node, views: Views, types: Mapping[str, Type], units: dict[str, int], found: Mapping[str, AnyDraft],
     params: Params,
 ) -> Elementwise | None:  # fmt: skip
-    """A node outside of loops as an operation; of maps of several pixels only those that a layer fills to the last line."""
+    """A node outside of loops as an operation; of maps of several pixels only of those that a layer fills."""
     rank = len(types[node.output].shape) if len(node.outputs) == 1 else 4
     for axes in orders(node, views, rank):
         each = elementwise(node, views, types, axes, params)

@@ -24,6 +24,7 @@ from compiler.source import from_module, load
 from hw.params import Params
 from sim.compare import compare_networks
 from sim.decode import decode
+from sim.golden_array import Layer
 from sim.network import run_network
 
 __all__ = ["CALIBRATION", "measure"]
@@ -122,10 +123,14 @@ def _multiplies(network: Network) -> dict[str, int]:
     """Multiplications of one sample with weights that are not zero, on the array and on the host."""
     array = 0
     for image in network.images:
-        for layer in decode(image):
-            result = image.maps[layer.result]
-            pixels = result.height * result.width * layer.outputs.pooled
-            array += pixels * image.layers[layer.number].nonzeros
+        program = decode(image)
+        looped = {n for n, offset in program.rounds if program.rounds.count((n, offset)) > 1 or offset}
+        for n, _ in program.rounds:
+            layer = program.layers[n]
+            if isinstance(layer, Layer):
+                result = image.maps[layer.result]
+                pixels = 1 if n in looped else result.height * result.width * layer.outputs.pooled
+                array += pixels * image.layers[n].nonzeros
     return {"array_multiplies": array, "host_multiplies": _host(network.graph)}
 
 

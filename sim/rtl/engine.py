@@ -94,7 +94,7 @@ def preload(image: Image, folder: Path) -> None:
         os.replace(folder / f"pointers_{pe}.hex", folder / f"{scope(Memory.POINTERS, pe)}.hex")
     for group in range(image.params.groups):
         os.replace(folder / f"outputs_{group}.hex", folder / f"{scope(Memory.OUTPUTS, group)}.hex")
-        if image.params.tables:
+        if len(image.functions):
             shutil.copyfile(folder / "tables_0.hex", folder / f"{scope(Memory.TABLES, group)}.hex")
     os.replace(folder / "descriptors_0.hex", folder / f"{scope(Memory.DESCRIPTORS, 0)}.hex")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from compiler.errors import ImageError
 from compiler.image.check import check
 from compiler.lower import pack as packing
-from compiler.lower.alloc import Life, allocate, program_lives
+from compiler.lower.alloc import Blocks, Life, allocate, program_blocks
 from compiler.lower.build import build
 from compiler.lower.program import Program, chain_program
 from hw.params import Params
@@ -48,7 +49,7 @@ def test_lives_that_meet_share_no_line(rng: np.random.Generator) -> None:
 
 def test_a_layer_writes_where_the_one_before_has_read(rng: np.random.Generator) -> None:
     program = chain_program(network(rng, PARAMS, [16, 24, 32, 24], 0.5))
-    assert program_lives(program) == [Life(0, 3), Life(0, 1), Life(1, 2), Life(2, 3)]
+    assert program_blocks(program, [1, 1, 1, 1]).lives == (Life(0, 3), Life(0, 1), Life(1, 2), Life(2, 3))
 
 
 @pytest.mark.parametrize("early", [1, 2])
@@ -56,13 +57,17 @@ def test_lines_that_are_used_again_too_early_are_refused(
     early: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fault: maps die `early` layers before their last reader has run."""
-    lives = packing.program_lives
+    blocks = packing.program_blocks
 
-    def hasty(program: Program) -> list[Life]:
-        return [dataclasses.replace(life, last=max(life.first, life.last - early)) for life in lives(program)]
+    def hasty(program: Program, lines: Sequence[int]) -> Blocks:
+        found = blocks(program, lines)
+        lives = tuple(
+            dataclasses.replace(life, last=max(life.first, life.last - early)) for life in found.lives
+        )  # fmt: skip
+        return dataclasses.replace(found, lives=lives)
 
     program = chain_program(network(rng, PARAMS, [16, 200, 400, 160, 320], 0.05))
     check(build(program, PARAMS))
-    monkeypatch.setattr(packing, "program_lives", hasty)
+    monkeypatch.setattr(packing, "program_blocks", hasty)
     with pytest.raises(ImageError, match=r"maps \w+ and \w+ lie on the same lines at the same time"):
         check(build(program, PARAMS))

@@ -309,10 +309,10 @@ LIES: dict[str, tuple[Callable[[Image], dict[str, Any]], str]] = {
     "table of another array": (lambda i: {"table": i.table[:, :, :5]}, "table has shape"),
     "frame cut": (lambda i: {"frame": i.frame - 1}, "the frame has"),
     "descriptor missing": (lambda i: {"descriptors": i.descriptors[1:]}, "descriptors has shape"),
-    "descriptor of ones": (lambda i: {"descriptors": altered(i.descriptors, 0, 255)}, "a reserved bit"),
+    "descriptor of ones": (lambda i: {"descriptors": altered(i.descriptors, 0, 255)}, "descriptor 0 has an unknown op"),
     "descriptor of another op": (
         lambda i: {"descriptors": altered(i.descriptors, (0, 0), i.descriptors[0, 0] | 15)},
-        "descriptor 0: op is 15"),
+        "descriptor 0 has an unknown op"),
     "tiles that nobody asks for": (lambda i: {"tiles": np.zeros((1, 16), np.uint8)}, "tiles that no descriptor uses"),
     "tiles of other width": (lambda i: {"tiles": np.zeros((0, 8), np.uint8)}, "tiles has shape"),
     "no end": (lambda i: {"descriptors": altered(i.descriptors, -1, 0)}, "the last descriptor is not END"),

@@ -8,7 +8,9 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from hw.layouts import Join, Memory, fields, output_word
+from compiler.image.steps import AnyStep, ElementwiseStep, LoopStep, Step, parse_program
+from hw.layouts import Join, Memory, descriptor, fields, output_word
+from tests.hw.program_operators import Loop, Operation
 from tests.hw.programs import KINDS, Program, random_program
 
 
@@ -50,6 +52,40 @@ def test_the_programs_have_everything_in_them(programs: list[Program]) -> None:
     assert {program.params.pes for program in programs} == {1, 2, 4, 8, 16}
     assert any(segment.padding.any() for program in programs for layer in program.layers for segment in layer)
     assert sum(map(sum, (program.saturated for program in programs)))
+
+
+def test_programs_with_operators_have_everything_in_them() -> None:
+    programs = [random_program(number, operators=True) for number in range(40)]
+    items = [item for program in programs for item in program.items]
+    operations = [item.step for item in items if isinstance(item, Operation)]
+    for name in ("has_b", "has_c", "has_e", "moves_a", "moves_b", "moves_c", "moves_result", "functions"):
+        assert {step[name] for step in operations} == {0, 1}, name
+    assert any(step["result"] in (step["a"], step["c"]) for step in operations)
+    assert any(step["low"] > -32768 for step in operations)
+    assert any(step["high"] < 32767 for step in operations)
+    steps = [segment.step for item in items if isinstance(item, list) for segment in item]
+    for name in ("barrier", "chained", "moves_source", "moves_result", "functions", "refill"):
+        assert {step[name] for step in steps} == {0, 1}, name
+    loops = [item.step for item in items if isinstance(item, Loop)]
+    assert {step["count"] for step in loops} == {1, 2, 3, 4}
+    assert {step["pitch"] > 0 for step in loops} == {False, True}
+
+
+def test_descriptors_read_back_as_the_steps_that_they_were() -> None:
+    for number in range(10):
+        program = random_program(number, operators=True)
+        size = descriptor(program.params).size // 8
+        words = program.memories[Memory.DESCRIPTORS][0]
+        rows = np.array([np.frombuffer(word.to_bytes(size, "little"), np.uint8) for word in words])
+        expected: list[AnyStep] = []
+        for item in program.items:
+            if isinstance(item, Operation):
+                expected.append(ElementwiseStep(**item.step))
+            elif isinstance(item, Loop):
+                expected.append(LoopStep(**item.step))
+            else:
+                expected += [Step(**segment.step) for segment in item]
+        assert parse_program(program.params, rows) == expected
 
 
 def test_the_output_table_has_everything_in_it(programs: list[Program]) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.image import Image, LayerInfo, MapInfo
-from hw.layouts import Memory, memory_shape
-from hw.params import LANES
+from hw.layouts import Memory, fields, memory_shape, table_word
+from hw.params import LANES, PIECES
 from tests.hw.programs import Program
 
 __all__ = ["frames_of", "program_image"]
@@ -53,9 +53,24 @@ def program_image(program: Program) -> Image:
     beats = b"".join(beat.to_bytes(16, "little") for beat in sample_beats(program))
     return Image(
         params, layers, (whole,), (0,), (0,), _bytes(program, Memory.WEIGHTS), _bytes(program, Memory.POINTERS),
-        np.frombuffer(beats, np.uint8).reshape(-1, 16), codebooks, _bytes(program, Memory.OUTPUTS),
+        np.frombuffer(beats, np.uint8).reshape(-1, 16), codebooks, _bytes(program, Memory.OUTPUTS), _tables(program),
         _bytes(program, Memory.DESCRIPTORS)[0], np.arange(params.line, dtype=np.int32), frame,
     )  # fmt: skip
+
+
+def _tables(program: Program) -> NDArray[np.int16]:
+    """Function tables as far as the program has them."""
+    words = program.memories.get(Memory.TABLES, [[]])[0]
+    count = len(words) // PIECES
+    value, step = (
+        np.array([word >> first & (1 << width) - 1 for word in words], np.int64) - 0
+        for _, first, width in fields(table_word(program.params))
+    )
+    value, step = value << 48 >> 48, step << 47 >> 47
+    tables = np.zeros((count, PIECES + 1), np.int16)
+    tables[:, :-1] = value.reshape(count, PIECES)
+    tables[:, -1] = (value + step).reshape(count, PIECES)[:, -1]
+    return tables
 
 
 def sample_beats(program: Program) -> list[int]:

@@ -83,7 +83,7 @@ def test_a_layer_that_writes_the_wrong_words_is_caught(
 def test_other_lines_are_refused(image: Image, x: np.ndarray) -> None:
     layers = decode(image)
     lines = np.concatenate([
-        (np.arange(len(x))[:, None] * image.frame + layer.lines.reshape(-1)).reshape(-1) for layer in layers
+        (np.arange(len(x))[:, None] * image.frame + layer.lines.reshape(-1)).reshape(-1) for layer in layers.runs
     ])  # fmt: skip
     data = np.zeros((len(lines), 8), np.int16)
     layer_values(image, layers, layer_words(image, layers, len(x), [(lines, data)]))
