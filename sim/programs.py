@@ -19,7 +19,7 @@ from compiler.lower.canonical import DENSITIES
 from compiler.lower.program import MapForm, Program, ProgramLayer, Segment
 from hw.params import LANES
 from sim.decode import decode
-from sim.golden_array import WRAP, Layer
+from sim.golden_array import WRAP, Layer, Operation
 
 __all__ = ["program_of"]
 
@@ -37,7 +37,9 @@ def program_of(image: Image) -> Program:
         Its layers are no copies of the windows that it says.
     """
     found: dict[int, list[Layer]] = {}
-    for layer in decode(image, codes=True):
+    for layer in decode(image, codes=True).layers:
+        if isinstance(layer, Operation) or layer.outputs.functions or layer.step.moves_result:
+            raise CodingError(f"{layer.name}: loops, functions and elementwise operations have no form in a file yet")
         found.setdefault(layer.result, []).append(layer)
     maps = tuple(_form(each) for each in image.maps)
     layers = tuple(_layer(image, result, blocks) for result, blocks in found.items())

@@ -55,10 +55,10 @@ def check_lives(image: Image) -> None:
             lines = lines_of(source) if whole else np.arange(low, high)
             _check_read(image, layer.name, source, owner[lines])
             apart = high <= begin or end <= low
+            names = f"{image.maps[source].name} and {image.maps[layer.result].name}"
             _require(
                 apart or (operation is not None and low == begin),
-                f"{layer.name}: maps {image.maps[source].name} and {image.maps[layer.result].name} lie on the same lines "
-                "at the same time",
+                f"{layer.name}: maps {names} lie on the same lines at the same time",
             )
         owner[begin:end] = layer.result
     for number in image.outputs:
@@ -67,14 +67,9 @@ def check_lives(image: Image) -> None:
 
 
 def owner_of(image: Image, number: int, place: int) -> int:
-    """The map that segment or operand `place` of a layer reads in the first round."""
+    """The map that descriptor or operand `place` of a layer reads in the first round."""
     layer = image.layers[number]
-    if number in image.operations or not image.steps[number][0].refill:
-        return layer.sources[place]
-    at = image.steps[number][place].source // image.params.groups
-    found = [n for n in layer.sources if image.maps[n].base <= at < image.maps[n].base + image.maps[n].lines]
-    _require(bool(found), f"{layer.name}: it reads line {at}, which is of no map that it names")
-    return found[0]
+    return layer.sources[place if number in image.operations else layer.parts[place]]
 
 
 def map_lines(info: MapInfo, groups: int) -> Int:

@@ -206,7 +206,8 @@ def _positions_met(segment: Segment, seen: Window, cut: Tiling, placement: Place
         (seen.wx, seen.dx, seen.step_x, cut.tiles_x, form.width),
     )):  # fmt: skip
         at = segment.origin[axis] + np.arange(tiles)[:, np.newaxis] * step + np.arange(count) * distance
-        sides.append(((at >= 0) & (at < size)).any(axis=0))
+        met: NDArray[np.bool_] = np.any((at >= 0) & (at < size), axis=0)
+        sides.append(met)
     return (sides[0][:, np.newaxis] & sides[1]).reshape(-1)
 
 

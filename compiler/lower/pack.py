@@ -102,7 +102,7 @@ def _map(placement: Placement, base: int) -> MapInfo:
 def _infos(
     encoded: Encoded, ranges: Sequence[Sequence[Range]], parts: Sequence[tuple[int, ...]]
 ) -> Iterator[LayerInfo]:
-    """Layers and operations in order; `ranges`: what each layer streams. `parts`: segments of each one's descriptors."""
+    """Layers and operations in order; `ranges`: what each layer streams. `parts`: segments of their descriptors."""
     left = iter(parts)
     program = encoded.program
     for item in program.order or range(len(program.layers)):
