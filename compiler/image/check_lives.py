@@ -57,8 +57,8 @@ def check_lives(image: Image) -> None:
             apart = high <= begin or end <= low
             _require(
                 apart or (operation is not None and low == begin),
-                f"{layer.name}: maps {image.maps[source].name} and {image.maps[layer.result].name} lie on the same lines "
-                "at the same time",
+                f"{layer.name}: maps {image.maps[source].name} and {image.maps[layer.result].name} lie on the same "
+                "lines at the same time",
             )
         owner[begin:end] = layer.result
     for number in image.outputs:

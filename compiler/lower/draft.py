@@ -161,7 +161,8 @@ def _products(node: Node, segments: Segments, channels: int) -> int:
     dense = [tensor.size for name, tensor in node.tensors.items() if name.startswith("codes")]
     if not dense:
         return sum(len(segment.code) for _, segment in segments)
-    return int(sum(dense)) + channels * sum(kind == "identity" for kind in node.attributes.get("kinds", ()))
+    identities = [kind for kind in node.attributes.get("kinds", ()) if kind == "identity"]
+    return int(sum(dense)) + channels * len(identities)
 
 
 Found = tuple[Segments, dict[str, Any]]
