@@ -160,9 +160,9 @@ def _products(node: Node, segments: Segments, channels: int) -> int:
     """Multiplications for a pixel, zeros among the weights counted as well."""
     dense = [tensor.size for name, tensor in node.tensors.items() if name.startswith("codes")]
     if not dense:
-        return sum(int(segment.starts[-1]) for _, segment in segments)
-    own = sum(kind == "identity" for kind in node.attributes.get("kinds", ()))
-    return sum(map(int, dense)) + channels * int(own)
+        return sum(len(segment.code) for _, segment in segments)
+    identities = [kind for kind in node.attributes.get("kinds", ()) if kind == "identity"]
+    return int(sum(dense)) + channels * len(identities)
 
 
 Found = tuple[Segments, dict[str, Any]]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from compiler.image.image import Image, LayerInfo, MapInfo
 from hw.layouts import Memory, fields, memory_shape, table_word
 from hw.params import LANES, PIECES
+from tests.hw.program_operators import Loop, Operation
 from tests.hw.programs import Program
 
 __all__ = ["frames_of", "program_image"]
@@ -29,30 +30,20 @@ def program_image(program: Program) -> Image:
     params, book = program.params, 1 << program.params.code_bits
     frame = program.layers[0][0].step["frame"]
     whole = MapInfo("frame", params.line, frame, 1, params.groups, params.groups, 0, 1, frame, 0, -1)
-    layers = tuple(
-        LayerInfo(
-            f"layer{n}",
-            (0,) * len(segments),
-            0,
-            1,
-            1,
-            True,
-            1,
-            1,
-            1,
-            0,
-            tuple(range(len(segments))),
-            0,
-            (),
-            (1, 1, 1, 1, 1, 1, 0, 0) * len(segments),
-            (1, 1, 1, 1),
-        )
-        for n, segments in enumerate(program.layers)
-    )
+    layers = []
+    for item in program.items:
+        if not isinstance(item, Loop):
+            count = 1 if isinstance(item, Operation) else len(item)
+            layers.append(
+                LayerInfo(
+                    f"layer{len(layers)}", (0,) * count, 0, 1, 1, True, 1, 1, 1, 0, tuple(range(count)), 0, (),
+                    (1, 1, 1, 1, 1, 1, 0, 0) * count, (1, 1, 1, 1),
+                )
+            )  # fmt: skip
     codebooks = np.array(program.memories[Memory.CODEBOOK][0], np.uint16).view(np.int16).reshape(-1, book)
     beats = b"".join(beat.to_bytes(16, "little") for beat in sample_beats(program))
     return Image(
-        params, layers, (whole,), (0,), (0,), _bytes(program, Memory.WEIGHTS), _bytes(program, Memory.POINTERS),
+        params, tuple(layers), (whole,), (0,), (0,), _bytes(program, Memory.WEIGHTS), _bytes(program, Memory.POINTERS),
         np.frombuffer(beats, np.uint8).reshape(-1, 16), codebooks, _bytes(program, Memory.OUTPUTS), _tables(program),
         _bytes(program, Memory.DESCRIPTORS)[0], np.arange(params.line, dtype=np.int32), frame,
     )  # fmt: skip

@@ -39,13 +39,16 @@ def before(program: Program) -> NDArray[np.int16]:
 def equal(program: Program) -> bool:
     """Whether memory and saturations after a run are what they must be."""
     memory = before(program)
-    runs = list(golden_array.run_layers(decode.decode(program_image(program)), memory, program.params.acc_bits))
-    counts = [int(ran.saturated.sum()) for ran in runs]
+    decoded = decode.decode(program_image(program))
+    counts = [0] * len(decoded.layers)
+    runs = golden_array.run_layers(decoded, memory, program.params.acc_bits)
+    for (number, _), ran in zip(decoded.rounds, runs, strict=True):
+        counts[number] += int(ran.saturated.sum())
     return np.array_equal(memory, frames_of(program, program.final)) and counts == program.saturated
 
 
 def all_equal(seed: int) -> list[int]:
-    return [n for n in range(NUMBER) if not equal(random_program(1000 * seed + n))]
+    return [n for n in range(NUMBER) if not equal(random_program(1000 * seed + n, operators=n % 2 == 0))]
 
 
 def test_memories_and_saturations_of_random_programs(seed: int) -> None:
@@ -116,11 +119,10 @@ def test_masks_of_what_windows_read(seed: int) -> None:
         program = random_program(1000 * seed + n)
         layers = decode.decode(program_image(program))
         runs = golden_array.run_layers(layers, before(program), program.params.acc_bits, masks=True)
-        for segments, ran in zip(program.layers, runs, strict=True):
-            for segment, mask in zip(segments, ran.masks, strict=True):
-                right = program.masks(segment)
-                read = np.broadcast_to(mask.any(axis=(0, 3), keepdims=True), mask.shape)
-                assert np.array_equal(mask[read], right[read])
+        found = [mask for ran in runs for mask in ran.masks]
+        for mask, right in zip(found, program.masks, strict=True):
+            read = np.broadcast_to(mask.any(axis=(0, 3), keepdims=True), mask.shape)
+            assert np.array_equal(mask[read], right[read])
 
 
 def changed(image: Image, field: str, value: int) -> Image:
