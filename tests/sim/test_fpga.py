@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from compiler.errors import InputError
 from eie.commands.fmax import fmax
 from hw.core import PE_MODULE
+from hw.params import preset
 from sim.fpga import flow
 from sim.fpga.report import as_run, cell_counts, critical_path, megahertz, resources, source_names, summary
 
