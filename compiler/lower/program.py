@@ -16,7 +16,18 @@ from compiler.errors import ModelError
 from compiler.lower.chain import MAX_SHIFT, Chain, QuantizedLayer
 from hw.params import Params
 
-__all__ = ["HIGH", "LOW", "MapForm", "Pair", "Program", "ProgramLayer", "Segment", "chain_program", "segment_of", "usual_axes"]
+__all__ = [
+    "HIGH",
+    "LOW",
+    "MapForm",
+    "Pair",
+    "Program",
+    "ProgramLayer",
+    "Segment",
+    "chain_program",
+    "segment_of",
+    "usual_axes",
+]
 
 Int = NDArray[np.int64]
 Pair = tuple[int, int]
