@@ -14,8 +14,8 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip -qq --disable-pip-version-check
 TORCH := torch==2.13.0
 
-# Options of the commands, given as make's variables: WAVES=1 PES=4 SAMPLES=32 SEED=2 DATA=mnist ENGINE=amaranth
-DEMO_OPTIONS = $(if $(PES),--pes $(PES)) $(if $(SAMPLES),--samples $(SAMPLES)) $(if $(SEED),--seed $(SEED)) \
+# Options of the commands, given as make's variables: NET=lenet5 WAVES=1 PES=4 SAMPLES=32 SEED=2 DATA=mnist ENGINE=amaranth
+DEMO_OPTIONS = $(if $(NET),--net $(NET)) $(if $(PES),--pes $(PES)) $(if $(SAMPLES),--samples $(SAMPLES)) $(if $(SEED),--seed $(SEED)) \
 	$(if $(DATA),--data $(DATA)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(MNIST_DIR),--mnist-dir '$(MNIST_DIR)') \
 	$(if $(filter-out 0,$(WAVES)),--waves)
 DOCTOR_OPTIONS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(DATA),--data $(DATA)) \
@@ -27,6 +27,7 @@ DOCTOR_OPTIONS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(DATA),--data $(DATA))
 help:
 	@echo 'make sim         train, compress, compile, simulate the Verilog, compare everything, print one summary'
 	@echo '                   PES=16 SAMPLES=32 SEED=1 DATA=digits|mnist MNIST_DIR=folder ENGINE=rtl|amaranth WAVES=1'
+	@echo '                   NET=lenet5|resnet8|dscnn|lstm: a whole network instead of LeNet-300-100'
 	@echo 'make test        every test (SEED=1 JOBS=2 ARGS="-k name")'
 	@echo 'make doctor      which tools are there, which are missing, how to get them'
 	@echo 'make setup       create .venv with the pinned packages (the others do it when needed)'

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 from compiler.errors import ImageError
 from compiler.graph.integer import integer_types
 from compiler.graph.ir import Graph, Node, Type, unique
-from compiler.image.image import Image, MapInfo
+from compiler.image.image import Image
 from compiler.options import DEFAULT, Options
 from compiler.short import few
 from hw.layouts import identity
 from hw.params import Params
 
-__all__ = ["MOVES", "Network", "network_of"]
+__all__ = ["MOVES", "Form", "Network", "array_graph", "network_of"]
 
 MOVES = frozenset({"Input", "Output", "Constant", "Reshape", "Transpose", "Slice", "Pad", "Concat"})
 """Operators that compute nothing: they name, move or repeat numbers."""
@@ -94,8 +96,36 @@ class Network:
 
 def network_of(image: Image) -> Network:
     """The network that is one image and nothing else: its inputs, the array, its outputs, all with channels first."""
-    inputs = [image.maps[n] for n in image.inputs]
-    outputs = [image.maps[n] for n in image.outputs]
+    inputs, outputs = ([image.maps[n] for n in numbers] for numbers in (image.inputs, image.outputs))
+    return Network(image.params, array_graph(inputs, outputs, {each.name for each in image.maps}), (image,))
+
+
+class Form(Protocol):
+    """What `MapInfo` says of a value, and `compiler.lower.program.MapForm`."""
+
+    @property
+    def name(self) -> str:
+        """Of the value."""
+
+    @property
+    def channels(self) -> int:
+        """Of a pixel."""
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+
+    @property
+    def width(self) -> int:
+        """Pixels of a row."""
+
+    @property
+    def exponent(self) -> int:
+        """Power of two."""
+
+
+def array_graph(inputs: Sequence[Form], outputs: Sequence[Form], names: Collection[str] = ()) -> Graph:
+    """Inputs, the array, outputs, and nothing else; all with channels first. `names`: of values within the array."""
     nodes = [
         Node(each.name, "Input", (), {"shape": _shape(each), "layout": _axes(each), "kind": "real",
                                       "exponent": each.exponent})
@@ -108,20 +138,20 @@ def network_of(image: Image) -> Network:
         "layouts": tuple(map(_axes, outputs)), "exponents": tuple(each.exponent for each in outputs),
     }  # fmt: skip
     made = tuple(each.name for each in outputs)
-    names = {each.name for each in image.maps}
-    array = Node(unique("array", names), "Array", tuple(each.name for each in inputs), attributes, outputs=made)
-    names.add(array.name)
+    taken = {*names, *(each.name for each in (*inputs, *outputs))}
+    array = Node(unique("array", taken), "Array", tuple(each.name for each in inputs), attributes, outputs=made)
+    taken.add(array.name)
     ends = []
     for name in made:
-        ends.append(Node(unique("output", names), "Output", (name,), {"then": "", "axis": 0}))
-        names.add(ends[-1].name)
-    return Network(image.params, Graph((*nodes, array, *ends)), (image,))
+        ends.append(Node(unique("output", taken), "Output", (name,), {"then": "", "axis": 0}))
+        taken.add(ends[-1].name)
+    return Graph((*nodes, array, *ends))
 
 
-def _axes(each: MapInfo) -> str:
+def _axes(each: Form) -> str:
     return "C" if each.height == each.width == 1 else "CW" if each.height == 1 else "CHW"
 
 
-def _shape(each: MapInfo) -> tuple[int, ...]:
+def _shape(each: Form) -> tuple[int, ...]:
     sizes = {"C": each.channels, "H": each.height, "W": each.width}
     return tuple(sizes[axis] for axis in _axes(each))

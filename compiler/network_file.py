@@ -32,7 +32,7 @@ from compiler.options import Options
 from hw.layouts import FORMAT_VERSION, identity
 from hw.params import Params, ParamsError
 
-__all__ = ["graph_text", "load", "parse_graph", "save", "to_file"]
+__all__ = ["fill_graph", "graph_tensors", "graph_text", "load", "parse_graph", "save", "to_file"]
 
 _DTYPES = {"U8": np.uint8, "I16": np.int16, "I32": np.int32, "I64": np.int64}
 _HEADER = {"format", "identity", "params", "options", "graph", "images", "crc32"}
@@ -78,21 +78,30 @@ def to_file(network: Network) -> bytes:
 
 
 def graph_text(graph: Graph) -> bytes:
-    """A graph without tensors as the header has it. Read it with `parse_graph`."""
+    """A graph without the values of its tensors as the header has it. Read it with `parse_graph`."""
     return json.dumps(_write_graph(graph, "node", {}), sort_keys=True, separators=(",", ":")).encode()
 
 
-def parse_graph(text: bytes) -> Graph:
-    """The graph of `graph_text`. Raises `ImageError` if it is none."""
+def graph_tensors(graph: Graph) -> dict[str, NDArray[Any]]:
+    """The tensors of a graph by the names that they have in a file."""
+    tensors: dict[str, NDArray[Any]] = {}
+    _write_graph(graph, "node", tensors)
+    return tensors
+
+
+def parse_graph(text: bytes) -> tuple[Graph, tuple[str, ...]]:
+    """The graph of `graph_text` with empty tensors, and their names. Raises `ImageError` if it is none."""
     try:
         nodes = json.loads(text)
+        listed: dict[str, None] = {}
+        return _read_graph(nodes, "node", listed), tuple(listed)
     except (ValueError, RecursionError) as e:
         raise ImageError(f"the graph is not readable ({e})") from None
-    listed: set[str] = set()
-    graph = _read_graph(nodes, "node", listed)
-    if listed:
-        raise ImageError(f"the graph has tensors ({', '.join(sorted(listed)[:5])}); expected none")
-    return graph
+
+
+def fill_graph(graph: Graph, tensors: Mapping[str, NDArray[Any]]) -> Graph:
+    """A graph of `parse_graph` with its tensors."""
+    return _fill(graph, "node", tensors)
 
 
 def load(path: str | Path, params: Params | None = None) -> Network:
@@ -133,11 +142,11 @@ def _read(file: Any, header: dict[str, Any], params: Params | None) -> Network:
         raise ImageError("the list of images is not a list of at most 4096")
     described = [_read_image(entry) for entry in header["images"]]
     expected = {f"image.{number}.{name}" for number in range(len(described)) for name in TENSORS}
-    listed: set[str] = set()
+    listed: dict[str, None] = {}
     graph = _read_graph(header["graph"], "node", listed)
     names = set(file.keys())
-    if names != expected | listed:
-        missing, more = sorted((expected | listed) - names), sorted(names - expected - listed)
+    if names != expected | set(listed):
+        missing, more = sorted((expected | set(listed)) - names), sorted(names - expected - set(listed))
         raise ImageError(f"the header and the tensors differ: missing {missing[:5]}, not in the header {more[:5]}")
     tensors = {name: _tensor(file, name, header["crc32"]) for name in sorted(names)}
     images = []
@@ -178,7 +187,7 @@ def _write_graph(graph: Graph, prefix: str, tensors: dict[str, NDArray[Any]]) ->
     return written
 
 
-def _read_graph(nodes: Any, prefix: str, listed: set[str], depth: int = 0) -> Graph:
+def _read_graph(nodes: Any, prefix: str, listed: dict[str, None], depth: int = 0) -> Graph:
     """Nodes without their tensors, whose names go into `listed`."""
     if not isinstance(nodes, list) or depth > _MAX_DEPTH:
         raise ImageError("the graph is not a list of nodes")
@@ -191,7 +200,7 @@ def _read_graph(nodes: Any, prefix: str, listed: set[str], depth: int = 0) -> Gr
         if not all(isinstance(text, str) for text in [*texts, *tensors]) or not isinstance(entry["attributes"], dict):
             raise ImageError(f"a node is described by {entry!r:.200}: a name is not a text")
         where = f"{prefix}.{number}"
-        listed.update(f"{where}.{name}" for name in tensors)
+        listed.update(dict.fromkeys(f"{where}.{name}" for name in tensors))
         body = entry["body"]
         read.append(
             Node(
@@ -282,7 +291,9 @@ def _options(header: dict[str, Any]) -> Options:
         raise ImageError(f"its options are not legal ({e})") from None
 
 
-_NOT_INTEGER: dict[str, type] = {"name": str, "exact": bool, "sources": list, "parts": list}
+_NOT_INTEGER: dict[str, type] = {
+    "name": str, "exact": bool, **dict.fromkeys(("sources", "parts", "other", "windows", "pool"), list)
+}  # fmt: skip
 """Fields of layers and maps that are no integers."""
 
 _IMAGE = {"layers", "maps", "inputs", "outputs", "frame"}

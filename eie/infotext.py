@@ -86,13 +86,14 @@ def _layers(output: Output, facts: Facts) -> None:
     output.table(
         (
             "layer", "reads", "makes", "limits", "nonzeros", "copies", "padding", "out 2^", "exact", "tile", "tiles",
-            "segments", "streamed", "utilization",
+            "expected", "next best", "its cycles", "segments", "streamed", "utilization",
         ),
         [
             (
                 layer["name"], " ".join(map(form, layer["reads"])), form(layer["makes"]),
                 " … ".join(map(str, layer["limits"])), layer["nonzeros"], layer["copies"], layer["padding"],
                 layer["output_exponent"], layer["exact"], "x".join(map(str, layer["tile"])), layer["tiles"],
+                layer["expected"], "x".join(map(str, layer["other"][:2])), (layer["other"] or [None])[-1],
                 layer["segments"], layer["streamed"], layer["utilization"],
             )
             for layer in facts["layers"]

@@ -2,93 +2,62 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from compiler.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from compiler.image.image import Image
-    from compiler.train.run import LoadedRun, Progress
+    from compiler.network import Network
+    from compiler.train.run import LoadedRun
     from hw.params import Params
-    from sim.run import Result
+    from sim.clock import Clock
+    from sim.demo_report import Results, Samples
 
-__all__ = ["Clock", "Console", "demonstrate"]
+__all__ = ["CLASSIFIERS", "NETWORKS", "Subject", "demonstrate"]
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-
-AMARANTH_SAMPLES = 4
-"""Samples that Amaranth's own simulator runs at most: some 300 cycles a second with 16 PEs."""
 
 WAVE_SAMPLES = 2
 """Samples in the waveform: enough to see the write-back of one under the scan of the next."""
 
-FIXED_LOSS = 0.05
-"""Points of accuracy on all held-out samples that fixed point may lose against the compressed floats; one sample
-where there are so few that it weighs more."""
-
-EIE_MHZ = 800
-"""Clock of the published design (EIE, Han et al., ISCA 2016, section V), to compare with its microseconds."""
-
-
-class Console(Protocol):
-    """Where the demonstration says how far it is."""
-
-    def note(self, text: str) -> None:
-        """Say a line."""
-
-    def progress(self, title: str) -> AbstractContextManager[Callable[[int, int], None]]:
-        """Show how many of how many are done while the block runs."""
-
-    def stages(self) -> AbstractContextManager[Progress]:
-        """Show how far each stage of training is while the block runs."""
-
-
-@dataclass
-class Clock:
-    """Says what is going on, and keeps how long each step took (seconds)."""
-
-    output: Console
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def step(self, name: str, text: str) -> Iterator[None]:
-        """Time one step."""
-        self.output.note(f"{text} …")
-        began = time.monotonic()
-        yield
-        self.seconds[name] = round(time.monotonic() - began, 3)
-
 
 @dataclass(frozen=True)
-class Samples:
-    """Held-out samples: those that the hardware runs, and all there are.
+class Subject:
+    """A network to show.
 
-    chosen : positions of the former among the latter, ascending.
+    recipe : that trains it.
+    samples : held-out samples that the hardware runs if nobody says how many.
+    amaranth : samples that Amaranth's own simulator runs at most: some 300 cycles a second with 16 PEs.
     """
 
-    chosen: NDArray[np.intp]
-    inputs: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    recipe: Path
+    samples: int
+    amaranth: int
+
+
+CLASSIFIERS = {name: Subject(RECIPES / f"{name}.toml", 64, 4) for name in ("digits", "mnist")}
+"""LeNet-300-100 by the data that it is trained on; on digits with fewer neurons."""
+
+NETWORKS = {
+    "lenet5": Subject(RECIPES / "networks" / "small" / "lenet-5.toml", 32, 2),
+    "resnet8": Subject(RECIPES / "networks" / "small" / "resnet-8.toml", 16, 1),
+    "dscnn": Subject(RECIPES / "networks" / "small" / "ds-cnn.toml", 8, 1),
+    "lstm": Subject(RECIPES / "networks" / "small" / "lstm.toml", 64, 4),
+}
+"""Whole networks: convolutions, branches, depthwise convolutions, recurrent layers."""
 
 
 def demonstrate(
-    data: str,
+    name: str,
     params: Params,
-    samples: int,
+    samples: int | None,
     seed: int,
     engine: str,
     folder: Path,
@@ -96,13 +65,13 @@ def demonstrate(
     waves: bool = False,
     mnist_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Train, compress, compile, simulate and compare a classifier of handwritten digits.
+    """Train, compress, compile, simulate and compare a network.
 
     Parameters
     ----------
-    data : "digits" or "mnist", the recipe to train.
+    name : of `CLASSIFIERS` or `NETWORKS`.
     params : the array.
-    samples : held-out samples to run.
+    samples : held-out samples to run; None for as many as the network is worth.
     seed : of all that is random.
     engine : "rtl" or "amaranth".
     folder : gets the run, the image, the Verilog and the waveform; made if it is not there.
@@ -126,49 +95,53 @@ def demonstrate(
     from compiler.network_file import load, save
     from compiler.source import load as load_source
     from hw.export import verilog_files
+    from sim.demo_report import report
 
+    subject = {**CLASSIFIERS, **NETWORKS}[name]
     folder.mkdir(parents=True, exist_ok=True)
-    run = _train(data, seed, folder, mnist_dir, clock)
-    image_path = folder / f"{data}.eie"
+    run = _train(subject, seed, folder, mnist_dir, clock)
+    network_path = folder / f"{name}.eie"
     with clock.step("compile", f"Compiling for {params.pes} PEs"):
         source = load_source(str(run.folder))
-        save(compile_graph(source.graph, params, source.calibration), image_path)
-        image = load(image_path).only  # the file is what is verified
+        save(compile_graph(source.graph, params, source.calibration), network_path)
+        network = load(network_path)  # the file is what is verified
     with clock.step("verilog", "Writing the Verilog"):
         write_files(folder / "rtl", verilog_files(params))
-    picked, left_out = _choose(run, samples, seed, engine)
+    picked, left_out = _choose(run, subject, samples, seed, engine)
+    if waves and len(network.images) != 1:
+        left_out.append(f"no waveform: it shows one image of the array, and this network has {len(network.images)}")
+        waves = False
     files = {
         "report": folder / "report.json",
         "run": run.folder,
-        "image": image_path,
+        "image": network_path,
         "verilog": folder / "rtl",
         "waves": folder / "waves.vcd" if waves else None,
     }
-    result, golden, model, every = _simulate(image, picked, engine, seed, files["waves"], clock)
-    report = _report(image, run, picked, result, golden, model, every)
+    results = _simulate(network, picked, engine, seed, files["waves"], clock)
     return {
-        "data": data,
+        "name": name,
+        "data": run.recipe.dataset,
         "engine": engine,
         "pes": params.pes,
         "seed": seed,
-        **report,
+        **report(network, run, picked, results),
         "left_out": left_out,
         "seconds": clock.seconds,
         "files": {name: None if path is None else str(path) for name, path in files.items()},
         "params": params.asdict(),
-        "hash": image.identity,
+        "hash": network.identity,
     }
 
 
-def _train(data: str, seed: int, folder: Path, mnist_dir: Path | None, clock: Clock) -> LoadedRun:
+def _train(subject: Subject, seed: int, folder: Path, mnist_dir: Path | None, clock: Clock) -> LoadedRun:
     """The run of the recipe, trained now unless a complete one lies in the folder that its hash names."""
     from compiler.train import recipe as recipes
     from compiler.train.run import load_run, train_recipe
 
-    path = RECIPES / f"{data}.toml"
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; the demonstration runs in a clone of the repository")
-    recipe = recipes.load(path).replace(seed=seed)
+    if not subject.recipe.is_file():
+        raise InputError(f"{subject.recipe} does not exist; the demonstration runs in a clone of the repository")
+    recipe = recipes.load(subject.recipe).replace(seed=seed)
     target = folder / f"run-{_training_key(recipe.asdict())}"
     done = (target / "report.json").is_file()
     with clock.step("train", f"{'Taking up' if done else 'Training'} {recipe.name}, seed {seed}"):
@@ -189,115 +162,56 @@ def _training_key(recipe: dict[str, Any]) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
-def _choose(run: LoadedRun, samples: int, seed: int, engine: str) -> tuple[Samples, list[str]]:
+def _choose(run: LoadedRun, subject: Subject, samples: int | None, seed: int, engine: str) -> tuple[Samples, list[str]]:
     """Samples to run, and what is left out against what was asked for, in words."""
     import numpy as np
 
+    from sim.demo_report import Samples
+
     held_out, left_out = len(run.test), []
-    count = min(samples, held_out)
-    if samples > held_out:
-        left_out.append(f"{samples} samples were asked for; all {held_out} held-out ones were run")
+    asked = subject.samples if samples is None else samples
+    count = min(asked, held_out)
+    if asked > held_out:
+        left_out.append(f"{asked} samples were asked for; all {held_out} held-out ones were run")
     if engine == "amaranth":
-        if count > AMARANTH_SAMPLES:
+        if count > subject.amaranth:
             left_out.append(
-                f"Amaranth's own simulator is slow: {AMARANTH_SAMPLES} samples were run, "
-                f"{count - AMARANTH_SAMPLES} of those asked for were not"
+                f"Amaranth's own simulator is slow: {subject.amaranth} samples were run, "
+                f"{count - subject.amaranth} of those asked for were not"
             )
-            count = AMARANTH_SAMPLES
+            count = subject.amaranth
         left_out.append("the generated Verilog was not simulated (ENGINE=rtl does, and needs a C++ compiler)")
     chosen = np.sort(np.random.default_rng(seed).permutation(held_out)[:count])
     return Samples(chosen, run.test_inputs, run.test_labels), left_out
 
 
-def _simulate(
-    image: Image, picked: Samples, engine: str, seed: int, waves: Path | None, clock: Clock
-) -> tuple[Result, Result, Result, Result]:
+def _simulate(network: Network, picked: Samples, engine: str, seed: int, waves: Path | None, clock: Clock) -> Results:
     """Results of the hardware, the golden model and the cycle model on the samples, and of golden on all."""
-    from sim.run import run
+    from sim.benchmarks.trained import golden_outputs
+    from sim.demo_report import Results
+    from sim.network import run_network
 
-    x = picked.inputs[picked.chosen]
-    with clock.step("models", f"Golden model on {len(picked.labels):,} held-out samples, cycle model on {len(x)}"):
-        every = run(image, picked.inputs, engine="golden")
-        golden = run(image, x, engine="golden")
-        model = run(image, x, engine="cycles")
+    x, params = picked.inputs[picked.chosen], network.params
+    with (
+        clock.step("models", f"Golden model on {len(picked.labels):,} held-out samples, cycle model on {len(x)}"),
+        clock.output.progress("samples") as progress,
+    ):
+        every = golden_outputs(network, picked.inputs, progress)
+        golden = run_network(network, x, engine="golden")
+        model = run_network(network, x, engine="cycles")
     if engine == "rtl":
         from sim.rtl.build import build
 
-        with clock.step("build", f"Verilator: {image.params.pes} PEs to a simulator (about a minute the first time)"):
-            build(image.params)
+        with clock.step("build", f"Verilator: {params.pes} PEs to a simulator (about a minute the first time)"):
+            build(params)
     with (
-        clock.step("simulate", f"Simulating {len(x)} samples ({engine})"),
+        clock.step("simulate", f"Simulating {len(x)} samples, {model.cycles or 0:,} cycles ({engine})"),
         clock.output.progress("samples") as progress,
     ):
-        result = run(image, x, engine=engine, seed=seed, progress=progress)
+        hardware = run_network(network, x, engine=engine, seed=seed, progress=progress)
     if waves is not None:
         with clock.step("waves", f"Waveform of the first {min(len(x), WAVE_SAMPLES)} samples (a build of its own)"):
             unfinished = waves.with_name(f".{waves.name}.part")
-            run(image, x[:WAVE_SAMPLES], engine=engine, seed=seed, waves=unfinished)
+            run_network(network, x[:WAVE_SAMPLES], engine=engine, seed=seed, waves=unfinished)
             os.replace(unfinished, waves)
-    return result, golden, model, every
-
-
-def _report(
-    image: Image, run: LoadedRun, picked: Samples, result: Result, golden: Result, model: Result, every: Result
-) -> dict[str, Any]:
-    """Everything that was found out, as plain data; the summary is made from it."""
-    from sim.compare import compare
-    from sim.describe import image_bytes
-
-    values, times = compare(result, golden), compare(result, model)
-    entries = sum(layer.counters["entries"] for layer in result.layers)
-    useful = entries - sum(layer.counters["padding"] for layer in result.layers)
-    cycles = result.cycles or 0
-    dense_bytes = sum(layer.products + image.maps[layer.result].channels for layer in image.layers) * 4
-    stored_bytes = image_bytes(image)
-    accuracy = _accuracies(run, picked, result, golden, every)
-    loss = 100 * ((accuracy["compressed"]["held_out"] or 0) - (accuracy["golden"]["held_out"] or 0))
-    allowed = max(FIXED_LOSS, 100 / len(picked.labels))
-    return {
-        "fixed_point": {"lost_points": round(loss, 6), "allowed_points": allowed, "good": loss <= allowed + 1e-9},
-        "equal": values.first is None and times.equal and values.values > 0 and times.records > 0,
-        "batch": len(picked.chosen),
-        "held_out": len(picked.labels),
-        "accuracy": accuracy,
-        "size": {
-            "weights": sum(layer.products for layer in image.layers),
-            "nonzeros": sum(layer.nonzeros for layer in image.layers),
-            "dense_float32_bytes": dense_bytes,
-            "stored_bytes": stored_bytes,
-            "ratio": dense_bytes / stored_bytes,
-        },
-        "cycles": {
-            "total": cycles,
-            "drain": result.drain_cycles,
-            "per_inference": cycles / len(picked.chosen),
-            "microseconds_at_800_mhz": cycles / len(picked.chosen) / EIE_MHZ,
-            "entries": entries,
-            "utilization": useful / (image.params.pes * cycles) if cycles else 0.0,
-        },
-        "layers": result.asdict()["layers"],
-        "compared": {"values": values.asdict(), "cycles": times.asdict()},
-        "differences": [*values.explain(), *(line for line in times.explain() if line.startswith("cycles"))],
-    }
-
-
-def _accuracies(
-    run: LoadedRun, picked: Samples, result: Result, golden: Result, every: Result
-) -> dict[str, dict[str, float | None]]:
-    """Share of samples classified rightly, on the samples that were run and on all held-out ones."""
-    import numpy as np
-
-    from compiler.train import foreign
-
-    def share(outputs: NDArray[Any], labels: NDArray[np.int64]) -> float:
-        return float(np.mean(outputs.argmax(axis=1) == labels))
-
-    features = picked.inputs.shape[1]
-    labels, chosen = picked.labels, picked.chosen
-    rows: dict[str, dict[str, float | None]] = {}
-    for name, module in (("dense", run.before_compression()), ("compressed", run.module)):
-        outputs = foreign.outputs(module, picked.inputs, (features,))
-        rows[name] = {"samples": share(outputs[chosen], labels[chosen]), "held_out": share(outputs, labels)}
-    rows["golden"] = {"samples": share(golden.raw, labels[chosen]), "held_out": share(every.raw, labels)}
-    rows[result.engine] = {"samples": share(result.raw, labels[chosen]), "held_out": None}
-    return rows
+    return Results(hardware, golden, model, every)

@@ -18,7 +18,7 @@ from sim.decode import StepColumns, columns, decode
 from sim.golden_array import Layer, run_layers
 from sim.program import frames, layer_records
 
-__all__ = ["describe", "describe_image", "image_bytes"]
+__all__ = ["describe", "describe_image"]
 
 FLOAT_BITS = 32
 
@@ -91,10 +91,13 @@ def describe_image(image: Image) -> dict[str, Any]:
 
     ``layers`` : for each layer its shapes (C, H, W) and
 
+    - ``products`` and ``weights`` of the dense layer, for one sample; ``nonzeros`` of its weights;
     - ``bits`` : stored bits by part, padding entries included in ``entries``;
     - ``bound_bits`` : bits that the largest possible sum of a row needs, sign included, never above ``acc_bits``;
-    - ``tile`` : pixels of a tile (rows, columns), ``tiles`` of the layer; ``copies`` : entries over nonzeros, since the
-      weights are stored once for each pixel of a tile; ``streamed`` : descriptors whose weights are streamed in;
+    - ``tile`` : pixels of a tile (rows, columns), ``tiles`` of the layer; ``expected`` : cycles that the compiler
+      estimated when it chose it, ``other`` : the tile that was next best (rows, columns) and its estimated cycles;
+      ``copies`` : entries over nonzeros, since the weights are stored once for each pixel of a tile; ``streamed`` :
+      descriptors whose weights are streamed in;
     - ``cycles`` : for one sample without a zero (the most there can be), ``ideal`` (products / PEs), ``busiest``
       (entries that the busiest PE multiplies), ``model`` (the exact cycle model), and ``resident`` (the same if all
       weights were in the memories already: what the refill stream costs is the difference); ``utilization`` : products
@@ -132,6 +135,7 @@ def describe_image(image: Image) -> dict[str, Any]:
                 "limits": [steps[0].low, steps[0].high],
                 "maximum": bool(steps[0].maximum),
                 "products": layer.products,
+                "weights": _weights(image, layer, mine[0]),
                 "density": layer.nonzeros / max(1, _weights(image, layer, mine[0])),
                 "dense_float32_bits": (_weights(image, layer, mine[0]) + result.channels) * FLOAT_BITS,
                 "nonzeros": layer.nonzeros,
@@ -149,6 +153,8 @@ def describe_image(image: Image) -> dict[str, Any]:
                 "acc_bits": params.acc_bits,
                 "tile": [layer.tile_y, layer.tile_x],
                 "tiles": steps[0].tiles,
+                "expected": layer.expected,
+                "other": list(layer.other),
                 "segments": len(layer.sources),
                 "streamed": sum(step.refill for step in steps),
                 "cycles": cycle,
@@ -173,16 +179,6 @@ def describe_image(image: Image) -> dict[str, Any]:
         "tile_bytes": image.tiles.nbytes,
         "memories": _memories(image),
     }
-
-
-def image_bytes(image: Image) -> int:
-    """Bytes that the network's entries, pointers, codebooks and output table take, padding included."""
-    stored = iter(columns(image))
-    bits = 0
-    for steps in image.steps:
-        parts = _bits(image, steps, sum(int(next(stored).counts.sum()) for _ in steps))
-        bits += sum(parts.values()) - parts["descriptor"]
-    return -(-bits // 8)
 
 
 def _weights(image: Image, layer: LayerInfo, decoded: Layer) -> int:

@@ -5,7 +5,7 @@ Layout, every integer of variable length (`wire.py`)::
     "EIEZ" · version, kind and coder · content (`float_form.py` or `fixed_form.py`) · CRC-32 of all before
 
 The checksum finds damage; the readers check every size before they allocate by it, because a file may also lie.
-Nothing in a file is executed.
+Nothing in a file is executed. Fixed-point networks of versions 2 and 3 are read by `chain_form.py`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal
 
-from compiler.coding import fixed_form, float_form
+from compiler.coding import chain_form, fixed_form, float_form
 from compiler.coding.sizes import Sizes
 from compiler.coding.wire import MAGIC, Reader, Writer
 from compiler.compressed import CompressedModel
 from compiler.errors import CodingError
-from compiler.lower.chain import Chain
+from compiler.lower.partition import Partition
 from compiler.options import Options
+from hw.params import Params
 
 __all__ = [
     "CODERS", "MAGIC", "Coder", "Content", "FixedContent", "compress", "compress_fixed", "decompress", "decompress_any",
@@ -30,7 +31,7 @@ __all__ = [
 Coder = Literal["huffman", "context"]
 CODERS: tuple[Coder, ...] = ("huffman", "context")
 
-_FLOAT_VERSION, _FIXED_VERSION = 2, 3  # each kind counts its own changes, from a common 2 on
+_FLOAT_VERSION, _FIXED_VERSION = 2, 4  # each kind counts its own changes, from a common 2 on
 _CRC_BYTES = 4
 _CODER, _FIXED, _DESCRIBED = 1, 2, 4  # bits of the byte behind the magic; the version stands above them
 
@@ -49,16 +50,18 @@ class FixedContent:
 
     Attributes
     ----------
-    around : JSON text of the graph in which the network is the only part that computes; empty: input, network, output.
-    options : with which it packs to the `.eie` file that was compressed.
-    image_crc : the CRC-32 of that file; None in format 2, because this kit writes such a file differently.
+    parts : the programs of the array, and the graph around them.
+    params, options : with which they make the `.eie` file that was compressed.
+    image_crc : the CRC-32 of that file; None in versions 2 and 3, because this kit writes such a file differently.
+    version : of the format.
     """
 
-    network: Chain
-    around: bytes
+    parts: Partition
+    params: Params
     options: Options
     sizes: Sizes
     image_crc: int | None
+    version: int
 
 
 def compress(network: CompressedModel, coder: Coder = "context") -> bytes:
@@ -76,18 +79,19 @@ def compress(network: CompressedModel, coder: Coder = "context") -> bytes:
 
 
 def compress_fixed(
-    network: Chain, options: Options, image_crc: int, coder: Coder = "context", around: bytes = b""
+    parts: Partition, params: Params, options: Options, image_crc: int, coder: Coder = "context"
 ) -> bytes:
     """The whole file of a fixed-point network; the other arguments are as in `FixedContent`.
 
     Raises
     ------
     ModelError
-        The network does not verify, or is larger than a file may be.
+        A program does not verify, or the network is larger than a file may be.
     """
-    network.verify()
+    for program in parts.programs:
+        program.verify(params)
     writer = _begin(coder, _FIXED)
-    fixed_form.write(writer, network, options, around, coder, image_crc)
+    fixed_form.write(writer, parts, params, options, coder, image_crc)
     return _end(writer)
 
 
@@ -131,7 +135,7 @@ def decompress_any(data: bytes) -> Content | FixedContent:
     head = reader.byte("version")
     version, fixed = head >> 3, bool(head & _FIXED)
     if not _FLOAT_VERSION <= version <= (_FIXED_VERSION if fixed else _FLOAT_VERSION):
-        known = f"{_FLOAT_VERSION} and {_FIXED_VERSION}" if fixed else f"{_FLOAT_VERSION}"
+        known = f"{_FLOAT_VERSION} to {_FIXED_VERSION}" if fixed else f"{_FLOAT_VERSION}"
         raise CodingError(f"format version {version}; this kit reads {known}: compress the network again")
     stored, crc = int.from_bytes(data[-_CRC_BYTES:], "little"), zlib.crc32(data[:-_CRC_BYTES])
     if crc != stored:
@@ -139,9 +143,14 @@ def decompress_any(data: bytes) -> Content | FixedContent:
     coder = CODERS[head & _CODER]
     content: Content | FixedContent
     if fixed:
-        graph, options, around, tensors, image_crc = fixed_form.read(reader, coder, version >= _FIXED_VERSION)
+        image_crc: int | None = None
+        if version == _FIXED_VERSION:
+            parts, params, options, tensors, image_crc = fixed_form.read(reader, coder)
+        else:
+            chain, options, around, tensors = chain_form.read(reader, coder, version > 2)
+            parts, params = chain_form.parts_of(chain, around), chain.params
         sizes = Sizes("fixed", coder, len(data), tensors)
-        content = FixedContent(graph, around, options, sizes, image_crc if version >= _FIXED_VERSION else None)
+        content = FixedContent(parts, params, options, sizes, image_crc, version)
     else:
         model, tensors = float_form.read(reader, coder, bool(head & _DESCRIBED))
         content = Content(model, Sizes("float", coder, len(data), tensors))

@@ -1,186 +1,225 @@
-"""The content of an `.eiez` file whose network is fixed point for one array: `Chain`.
+"""The content of an `.eiez` file whose network is fixed point for one array: its programs, and the graph around them.
 
-Packing such a network again gives the `.eie` image that it came from, byte for byte; the CRC-32 of that file stands
-in this one, so that a kit that packs otherwise cannot pass its image off as the same. The parameters of the array and
-the options of the compiler stand in one text, as they did when they were one. From version 3 on, the graph around the
-chain (names, shapes, what moves numbers) follows as JSON, if it says more than that there is an input and an output.
+Building the programs again gives the `.eie` file that they came from, byte for byte; the CRC-32 of that file stands in
+this one, so that a kit that builds otherwise cannot pass its image off as the same. The graph follows as JSON, if it
+says more than that there are inputs, the array and outputs; its tensors, which the host computes with, come last.
 """
 
 from __future__ import annotations
 
-import zlib
+import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from compiler.coding.matrices import matrix_reader, matrix_writer
-from compiler.coding.names import read_name, write_name
+from compiler.coding.matrices import MatrixReader, MatrixWriter, matrix_reader, matrix_writer
 from compiler.coding.numbers import read_integers, write_integers
-from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS, TensorSize
+from compiler.coding.program_body import read_body, write_body
+from compiler.coding.program_form import Room, read_head, write_head
+from compiler.coding.sizes import TensorSize
+from compiler.coding.texts import MAX_TEXT, deflate, inflated
 from compiler.coding.wire import Reader, Writer
-from compiler.errors import CodingError, ModelError, OptionsError
-from compiler.lower.chain import ACTIVATIONS, MAX_SHIFT, Chain, QuantizedLayer
+from compiler.errors import CodingError, ImageError, ModelError, OptionsError
+from compiler.graph.ir import Graph
+from compiler.lower.partition import Partition
+from compiler.lower.program import MapForm, Program
+from compiler.network import array_graph
+from compiler.network_file import fill_graph, graph_tensors, graph_text, parse_graph
 from compiler.options import Options
 from hw.params import Params, ParamsError
 
-__all__ = ["MAX_AROUND", "read", "write"]
+__all__ = ["read", "write"]
 
-_MAX_LAYERS = 1 << 12
-_MAX_EXPONENT = 4096
+_MAX_PROGRAMS = 1 << 12
 _MAX_PARAMS = 4096  # bytes of their text
-_MAX_BIAS = 1 << 47
-MAX_AROUND = 1 << 20
-"""Bytes of the text of the graph around the layers."""
+_MAX_AXES = 8
+_MAX_AXIS = 1 << 28
+_MAX_VALUE = 1 << 53  # of a tensor of the host
+_DTYPES = (np.uint8, np.int16, np.int32, np.int64)
 
 # Make the texts short. Part of the format: never change them.
 _DICTIONARY = (
-    b"skip_empty=true;rows=256;refill=true;queue_depth=64;pointer_blocks=4096;pes=64;index_bits=6;fragments=8;fold=2;"
-    b"descriptors=256;codebooks=16;code_bits=4;bias_words=2048;balanced=true;act_lines=2048;acc_bits=40;"
-    b"weight_words=16384;false"
+    b"false;fragments=1;queue_depth=8;pes=64;index_bits=4;refill=false;balanced=false;pes=4;pes=32;pes=16;"
+    b"weight_words=16384;skip_empty=true;rows=256;refill=true;queue_depth=32;pointer_blocks=4096;pes=16;"
+    b"output_words=4096;index_bits=6;fragments=8;descriptors=256;code_bits=4;codebooks=64;balanced=true;act_lines=2048;"
+    b"acc_bits=40"
 )
 _GRAPH_DICTIONARY = (
-    b'"op":"Reshape",argmaxlog_softmax"inputs":["x"],"name":"x","kind":"real","layout":"C","source":"linear at '
-    b'[{"attributes":{"exponent":0,"kind":"real","layout":"","shape":[784]},"body":null,"inputs":[],"name":"input",'
-    b'"op":"Input","outputs":["input"],"source":"","tensors":[]},{"attributes":{"exponent":-14,"image":0,"layers":2,'
-    b'"width":10},"body":null,"inputs":["input"],"name":"fc1\\u2026fc2","op":"Array","outputs":["fc2"],"source":"",'
-    b'"tensors":[]},{"attributes":{"axis":0,"then":"softmax"},"body":null,"inputs":["fc2"],"name":"output",'
+    b'"op":"Scan","op":"Table","op":"Multiply","op":"Add","op":"Concat","op":"Slice","tensors":["bias","codebook",'
+    b'"codes"]"tensors":["table"]"op":"Reshape",argmax"layout":"C","source":"linear at '
+    b'[{"attributes":{"exponent":-15,"kind":"real","layout":"CHW","shape":[1,28,28]},"body":null,"inputs":[],'
+    b'"name":"input","op":"Input","outputs":["input"],"source":"","tensors":[]},{"attributes":{"shape":[784]},'
+    b'"body":null,"inputs":["input"],"name":"0","op":"Reshape","outputs":["0"],"source":"","tensors":[]},'
+    b'{"attributes":{"exponents":[-14],"image":0,"layouts":["C"],"makes":["C"],"reads":["C"],"shape":[10]},"body":null,'
+    b'"inputs":["0"],"name":"1\\u20265","op":"Array","outputs":["5"],"source":"","tensors":[]},'
+    b'{"attributes":{"axis":0,"then":"log_softmax"},"body":null,"inputs":["5"],"name":"output",'
     b'"op":"Output","outputs":["output"],"source":"","tensors":[]}]'
 )
 
 
-def write(writer: Writer, graph: Chain, options: Options, around: bytes, coder: str, image_crc: int) -> None:
-    """Append a verified network, the text of the graph around it, and the CRC-32 of the image file that it packs to."""
-    elements = sum(layer.codes.size for layer in graph.layers)
-    if elements > MAX_ELEMENTS or len(graph.layers) > _MAX_LAYERS:
-        raise ModelError(
-            f"{elements} weights in {len(graph.layers)} layers; a file holds at most {MAX_ELEMENTS} in {_MAX_LAYERS}"
-        )
+def write(writer: Writer, parts: Partition, params: Params, options: Options, coder: str, image_crc: int) -> None:
+    """Append the programs of a network, its graph, and the CRC-32 of the image file that they make.
+
+    Raises
+    ------
+    ModelError
+        It is larger than a file may be.
+    """
+    if len(parts.programs) > _MAX_PROGRAMS:
+        raise ModelError(f"{len(parts.programs)} parts of the array; a file holds at most {_MAX_PROGRAMS}")
     writer.raw(image_crc.to_bytes(4, "little"))
-    if len(around) > MAX_AROUND:
-        raise ModelError(f"the graph around the layers takes {len(around)} bytes; a file holds at most {MAX_AROUND}")
-    _write_params(writer, graph.params, options)
-    packed = _deflated(around, _GRAPH_DICTIONARY) if around else b""
-    writer.varint(len(packed))
-    writer.raw(packed)
-    first = graph.layers[0]
-    writer.varint(len(graph.layers))
-    writer.varint(first.codes.shape[1])
-    writer.signed(first.input_exponent)
-    plain, matrices, before = Writer(), matrix_writer(coder), ""
-    for layer in graph.layers:
-        write_name(writer, layer.name, before)
-        before = layer.name
-        writer.varint(layer.codes.shape[0])
-        writer.byte(layer.shift << 3 | layer.exact << 1 | ACTIVATIONS.index(layer.activation))
-        writer.signed(layer.weight_exponent)
-        used = int(np.flatnonzero(layer.codebook).max(initial=0))
-        plain.byte(used)
-        write_integers(plain, layer.codebook[1 : used + 1].astype(np.int64))
-        matrices.write(plain, layer.codes, layer.codebook)
-        write_integers(plain, layer.bias)
+    both = {**params.asdict(), **options.asdict()}
+    text = ";".join(f"{name}={str(value).lower()}" for name, value in sorted(both.items(), reverse=True))
+    deflate(writer, text.encode(), _DICTIONARY, "the parameters", _MAX_PARAMS)
+    writer.varint(len(parts.programs))
+    for program in parts.programs:
+        write_head(writer, program)
+    around = graph_text(parts.graph)
+    usual = _usual(parts.programs)
+    known = usual is not None and graph_text(usual) == around
+    deflate(writer, b"" if known else around, _GRAPH_DICTIONARY, "the graph", MAX_TEXT)
+    tensors = {} if known else graph_tensors(parts.graph)
+    for tensor in tensors.values():
+        writer.byte([np.dtype(each) for each in _DTYPES].index(tensor.dtype) << 4 | tensor.ndim)
+        for size in tensor.shape:
+            writer.varint(size)
+    room = Room()
+    try:
+        for name, tensor in tensors.items():
+            room.take(*((tensor.size, 0) if _book_of(name) in tensors else (0, tensor.size)), name)
+    except CodingError as error:
+        raise ModelError(str(error)) from None
+    plain, matrices = Writer(), matrix_writer(coder)
+    for program in parts.programs:
+        write_body(plain, matrices, program)
+    _write_tensors(plain, matrices, tensors)
     writer.raw(matrices.stream())
     writer.raw(bytes(plain.data))
 
 
-def read(reader: Reader, coder: str, has_around: bool) -> tuple[Chain, Options, bytes, tuple[TensorSize, ...], int]:
-    """What `write` appended: network, options, graph around it, bits of the tensors, and CRC-32 of the image file."""
+def read(reader: Reader, coder: str) -> tuple[Partition, Params, Options, tuple[TensorSize, ...], int]:
+    """What `write` appended: programs and graph, array, options, bits of the tensors, CRC-32 of the image file."""
     image_crc = int.from_bytes(reader.raw(4, "the image's checksum"), "little")
     params, options = _read_params(reader)
-    around = _read_around(reader) if has_around else b""
-    count = reader.varint("layers", _MAX_LAYERS, 1)
-    inputs = reader.varint("inputs", MAX_ELEMENTS, 1)
-    exponent = reader.signed("input exponent", _MAX_EXPONENT)
-    heads: list[tuple[str, int, int, int]] = []
-    width, room, biases = inputs, MAX_ELEMENTS, MAX_DENSE
-    for _ in range(count):
-        name = read_name(reader, heads[-1][0] if heads else "")
-        outputs = reader.varint(f"{name}: outputs", MAX_ELEMENTS, 1)
-        flags = reader.byte(f"{name}: flags", MAX_SHIFT << 3 | 7)
-        heads.append((name, outputs, flags, reader.signed(f"{name}: weight exponent", _MAX_EXPONENT)))
-        room, biases, width = room - width * outputs, biases - outputs, outputs
-        if room < 0 or biases < 0:
-            raise CodingError(f"more weights than this kit reads ({MAX_ELEMENTS})")
+    room = Room()
+    count = reader.varint("parts of the array", _MAX_PROGRAMS)
+    heads = [read_head(reader, room) for _ in range(count)]
+    for maps, _, _, _ in heads:
+        _check_maps(maps, params)
+    text = inflated(reader, _GRAPH_DICTIONARY, "the graph", MAX_TEXT)
+    graph: Graph | None = None
+    shapes: dict[str, tuple[Any, tuple[int, ...]]] = {}
+    if text:
+        try:
+            graph, names = parse_graph(text)
+        except ImageError as error:
+            raise CodingError(str(error)) from None
+        shapes = {name: _read_shape(reader, name) for name in names}
+        for name, (_, shape) in shapes.items():
+            whole = math.prod(shape)
+            room.take(*((whole, 0) if _book_of(name) in shapes else (0, whole)), name)
     matrices = matrix_reader(coder, reader)
-    layers: list[QuantizedLayer] = []
-    sizes: list[TensorSize] = []
-    for name, outputs, flags, weight_exponent in heads:
+    programs, sizes = [], []
+    for maps, inputs, outputs, layers in heads:
+        made, own = read_body(reader, matrices, maps, layers, params)
+        program = Program(tuple(maps), made, inputs, outputs)
+        try:
+            program.verify(params)
+        except ModelError as error:
+            raise CodingError(str(error)) from None
+        programs.append(program)
+        sizes += own
+    tensors, more = _read_tensors(reader, matrices, shapes)
+    if graph is None:
+        graph = _usual(programs)
+        if graph is None:
+            raise CodingError(f"{count} parts of the array and no graph around them")
+    else:
+        graph = fill_graph(graph, tensors)
+    return Partition(graph, tuple(programs)), params, options, (*sizes, *more), image_crc
+
+
+def _usual(programs: Any) -> Graph | None:
+    """The graph of a network that is one program and nothing else."""
+    if len(programs) != 1:
+        return None
+    (program,) = programs
+    inputs, outputs = ([program.maps[n] for n in numbers] for numbers in (program.inputs, program.outputs))
+    return array_graph(inputs, outputs, {each.name for each in program.maps})
+
+
+def _check_maps(maps: list[MapForm], params: Params) -> None:
+    """Each fits activation memory by itself: what is done with it takes time by its pixels."""
+    room = params.act_lines * params.groups
+    for each in maps:
+        taken = each.height * each.width * params.act_vectors(each.channels)
+        if taken > room:
+            raise CodingError(f"{each.name}: {taken} activation vectors; the array has {room}")
+
+
+def _book_of(name: str) -> str:
+    """Name of the codebook that a tensor of codes has."""
+    node, _, tensor = name.rpartition(".")
+    return f"{node}.codebook{tensor[len('codes') :]}" if tensor.startswith("codes") else ""
+
+
+def _write_tensors(plain: Writer, matrices: MatrixWriter, tensors: dict[str, NDArray[Any]]) -> None:
+    for name, tensor in tensors.items():
+        if _book_of(name) in tensors:
+            codebook = tensors[_book_of(name)]
+            matrices.write(plain, np.ascontiguousarray(_rows(tensor)), codebook)
+        else:
+            write_integers(plain, tensor.reshape(-1).astype(np.int64))
+
+
+def _rows(tensor: NDArray[Any]) -> NDArray[Any]:
+    return tensor.reshape(len(tensor), -1)
+
+
+def _read_shape(reader: Reader, name: str) -> tuple[Any, tuple[int, ...]]:
+    head = reader.byte(f"{name}: form", len(_DTYPES) - 1 << 4 | _MAX_AXES)
+    if head & 15 > _MAX_AXES:
+        raise CodingError(f"{name}: {head & 15} axes; expected at most {_MAX_AXES}")
+    return _DTYPES[head >> 4], tuple(reader.varint(f"{name}: size", _MAX_AXIS, 1) for _ in range(head & 15))
+
+
+def _read_tensors(
+    reader: Reader, matrices: MatrixReader, shapes: dict[str, tuple[Any, tuple[int, ...]]]
+) -> tuple[dict[str, NDArray[Any]], list[TensorSize]]:
+    """Tensors of the host, codebooks before the codes, and their bits."""
+    tensors: dict[str, NDArray[Any]] = {}
+    sizes = []
+    for name, (dtype, shape) in shapes.items():
         begin = reader.at
-        codebook = np.zeros(1 << params.code_bits, np.int16)
-        used = reader.byte(f"{name}: entries of the codebook", len(codebook) - 1)
-        entries = read_integers(reader, used, f"{name}: codebook", limit=1 << 15)
-        if used and int(entries.max()) > 32767:
-            raise CodingError(f"{name}: {int(entries.max())} in the codebook; expected at most 32767")
-        codebook[1 : used + 1] = entries
-        book_bits = 8.0 * (reader.at - begin)
-        codes, coded = matrices.read(reader, (outputs, inputs), codebook, name)
-        begin = reader.at
-        bias = read_integers(reader, outputs, f"{name}: bias", limit=_MAX_BIAS)
-        bias_bits = 8.0 * (reader.at - begin)
-        unit = exponent + weight_exponent
-        layers.append(
-            QuantizedLayer(
-                name, codes, codebook, weight_exponent, bias, flags >> 3, ACTIVATIONS[flags & 1], exponent,
-                unit + (flags >> 3), bool(flags >> 1 & 1),
+        if (book := _book_of(name)) in shapes:
+            if book not in tensors or tensors[book].ndim != 1 or dtype != np.uint8 or not shape:
+                raise CodingError(f"{name}: codes of {shape} without a codebook before them")
+            codebook = tensors[book]
+            flat = (shape[0], math.prod(shape[1:]))
+            codes, coded = matrices.read(reader, flat, codebook, name)
+            tensors[name] = codes.reshape(shape)
+            bits, nonzeros = (len(codebook) - 1).bit_length(), int(np.count_nonzero(codes))
+            sizes.append(
+                TensorSize(name, shape, nonzeros, bits, coded.fillers, coded.width, coded.codes, coded.positions)
             )
-        )  # fmt: skip
-        sizes += _sizes(layers[-1], coded.fillers, coded.width, coded.codes, coded.positions, book_bits, bias_bits)
-        inputs, exponent = outputs, layers[-1].output_exponent
-    graph = Chain(tuple(layers), params)
-    try:
-        graph.verify()
-    except ModelError as error:
-        raise CodingError(str(error)) from None
-    return graph, options, around, tuple(sizes), image_crc
-
-
-def _sizes(
-    layer: QuantizedLayer, fillers: int, width: int, codes: float, positions: float, book: float, bias: float
-) -> tuple[TensorSize, TensorSize]:
-    shape, outputs = layer.codes.shape, (layer.codes.shape[0],)
-    bits = len(layer.codebook).bit_length() - 1
-    nonzeros = int(np.count_nonzero(layer.codes))
-    return (
-        TensorSize(f"{layer.name}.weight", shape, nonzeros, bits, fillers, width, codes, positions, book),
-        TensorSize(f"{layer.name}.bias", outputs, int(np.count_nonzero(layer.bias)), values=bias),
-    )
-
-
-def _write_params(writer: Writer, params: Params, options: Options) -> None:
-    """As text, so that parameters may be added."""
-    both = {**params.asdict(), **options.asdict()}
-    text = ";".join(f"{name}={str(value).lower()}" for name, value in sorted(both.items(), reverse=True))
-    packed = _deflated(text.encode(), _DICTIONARY)
-    writer.varint(len(packed))
-    writer.raw(packed)
-
-
-def _deflated(text: bytes, dictionary: bytes) -> bytes:
-    stream = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=dictionary)
-    return stream.compress(text) + stream.flush()
-
-
-def _read_around(reader: Reader) -> bytes:
-    packed = reader.raw(reader.varint("size of the graph", MAX_AROUND), "the graph")
-    if not packed:
-        return b""
-    stream = zlib.decompressobj(-15, zdict=_GRAPH_DICTIONARY)
-    try:
-        text = stream.decompress(packed, MAX_AROUND)
-    except zlib.error as error:
-        raise CodingError(f"the graph is not readable ({error})") from None
-    if not stream.eof or stream.unused_data:
-        raise CodingError(f"the graph takes more than {MAX_AROUND} bytes, or does not end with its text")
-    return text
+            continue
+        values = read_integers(reader, math.prod(shape), name, limit=_MAX_VALUE)
+        kind = np.iinfo(dtype)
+        if values.size and not kind.min <= int(values.min()) <= int(values.max()) <= kind.max:
+            raise CodingError(f"{name}: {int(values.min())} to {int(values.max())}; expected {np.dtype(dtype)}")
+        tensors[name] = values.astype(dtype).reshape(shape)
+        sizes.append(TensorSize(name, shape or (1,), int(np.count_nonzero(values)), values=8.0 * (reader.at - begin)))
+    return tensors, sizes
 
 
 def _read_params(reader: Reader) -> tuple[Params, Options]:
-    packed = reader.raw(reader.varint("size of the parameters", _MAX_PARAMS), "the parameters")
-    stream = zlib.decompressobj(-15, zdict=_DICTIONARY)
+    text = inflated(reader, _DICTIONARY, "the parameters", _MAX_PARAMS)
     try:
-        text = stream.decompress(packed, _MAX_PARAMS).decode()
-        pairs = dict(pair.split("=", 1) for pair in text.split(";"))
+        pairs = dict(pair.split("=", 1) for pair in text.decode().split(";"))
         switches = {"true": True, "false": False}
-        values = {name: switches[v] if v in switches else int(v) for name, v in pairs.items()}
+        values: dict[str, Any] = {name: switches[v] if v in switches else int(v) for name, v in pairs.items()}
         chosen = {name: values.pop(name) for name in Options().asdict() if name in values}
         return Params.from_dict(values), Options.from_dict(chosen)
-    except (zlib.error, ValueError, TypeError, ParamsError, OptionsError) as error:
+    except (ValueError, TypeError, ParamsError, OptionsError) as error:
         raise CodingError(f"the parameters of the array are not legal ({error})") from None

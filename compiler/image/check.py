@@ -29,6 +29,10 @@ def check(image: Image) -> None:
     check_entries(image)
 
 
+_MAX_WINDOW = 1 << 16
+"""Beyond every kernel, step and origin that a descriptor can be made of."""
+
+
 def _require(good: bool, message: str) -> None:
     if not good:
         raise ImageError(message)
@@ -50,8 +54,16 @@ def _check_layer(layer: LayerInfo, maps: int, descriptors: int) -> None:
     counts = (layer.products, layer.nonzeros, layer.padding, layer.entries - layer.padding)
     _require(min(counts) >= 0, f"{name}: a negative number of products, weights or entries")
     _require(0 < layer.descriptors < descriptors, f"{name}: {layer.descriptors} descriptors")
+    _require(layer.expected >= 0, f"{name}: {layer.expected} cycles are expected")
+    good = len(layer.other) in (0, 3) and min(layer.other, default=0) >= 0
+    _require(good, f"{name}: {layer.other} are not another tile and its cycles")
     good = set(layer.parts) <= set(range(len(layer.sources)))
     _require(good, f"{name}: its descriptors are of segments {layer.parts}; there are {len(layer.sources)}")
+    good = len(layer.windows) == 8 * len(layer.sources) and max(map(abs, layer.windows)) <= _MAX_WINDOW
+    good = good and all(n > 0 for at, n in enumerate(layer.windows) if at % 8 < 6)
+    _require(good, f"{name}: windows {layer.windows}; expected 8 numbers a segment: sizes, steps and an origin")
+    good = len(layer.pool) == 4 and 0 < min(layer.pool) and max(layer.pool) <= _MAX_WINDOW
+    _require(good, f"{name}: pool {layer.pool}; expected 4 sizes")
 
 
 def _check_shapes(image: Image) -> None:

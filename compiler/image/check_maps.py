@@ -54,6 +54,7 @@ def _check_map(each: MapInfo, frame: int, params: Params) -> None:
     _require(each.row_lines * each.height <= each.lines, f"{name}: {each.lines} lines; its rows take more")
     good = 0 <= each.base and each.base + each.lines <= frame
     _require(good, f"{name}: lines {each.base} to {each.base + each.lines}; the frame has {frame}")
+    _require(-1 <= each.density <= 256, f"{name}: density {each.density} is out of range")
     _require(abs(each.exponent) <= MAX_EXPONENT, f"{name}: exponent {each.exponent} is out of range")
 
 

@@ -41,6 +41,7 @@ class MapInfo:
     vectors : activation vectors of a pixel that hold channels. pitch : activation vectors from pixel to pixel.
     base : first line in the frame. row_lines : lines from row to row. lines : lines that it takes, overhang included.
     exponent : value = raw * 2**exponent.
+    density : share of its numbers that are not zero, in 256ths, or -1; what the compiler was told of it.
     """
 
     name: str
@@ -53,6 +54,7 @@ class MapInfo:
     row_lines: int
     lines: int
     exponent: int
+    density: int
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,12 @@ class LayerInfo:
     nonzeros : weights that are not zero (each counted once, however many copies the tile needs).
     entries, padding : stored entries in all, and the padding entries among them.
     parts : for each descriptor the segment of which it is a strip of window rows, or a streamed range.
+    expected : cycles of the layer as the compiler estimates them for one sample, of all of its blocks in the first.
+    other : the tile that it would have taken otherwise, and cycles with it (tile_y, tile_x, cycles); empty if there is
+        none.
+    windows : for each segment eight numbers, rows before columns: kernel, stride, dilation, and the pixel of its map
+        at which the window of the first pixel begins.
+    pool : four numbers: pixels of which a result is the largest, and from those of one result to those of the next.
     """
 
     name: str
@@ -83,6 +91,10 @@ class LayerInfo:
     entries: int
     padding: int
     parts: tuple[int, ...]
+    expected: int
+    other: tuple[int, ...]
+    windows: tuple[int, ...]
+    pool: tuple[int, ...]
 
     @property
     def descriptors(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from compiler.image.image import Image
+from compiler.lower.canonical import canonical
 from compiler.lower.encode import Encoded, encode_layer
 from compiler.lower.layout import Placement, input_placement, result_placement
 from compiler.lower.pack import pack, sizes
@@ -33,6 +34,7 @@ def build(program: Program, params: Params, options: Options = DEFAULT) -> Image
 def encode(program: Program, params: Params, options: Options = DEFAULT) -> Encoded:
     """A program with tiles, places and entries, as `build` packs it."""
     program.verify(params)
+    program = canonical(program)
     scale = 1.0
     for _ in range(_TRIES):
         plan = plan_tiles(program, params, options, scale)
@@ -47,12 +49,13 @@ def encode(program: Program, params: Params, options: Options = DEFAULT) -> Enco
 
 def _encode(program: Program, plan: Plan, params: Params, options: Options) -> Encoded:
     made: dict[int, Placement] = {n: input_placement(program.maps[n], params) for n in program.inputs}
-    for layer, cut in zip(program.layers, plan.cuts, strict=True):
+    for layer, choice in zip(program.layers, plan.choices, strict=True):
+        cut = choice.cut
         made[layer.result] = result_placement(program.maps[layer.result], layer, cut, params, options)
     placements = tuple(made[n] for n in range(len(program.maps)))
     layers = tuple(
-        encode_layer(number, layer, cut, block, placements, params, options)
-        for number, (layer, cut) in enumerate(zip(program.layers, plan.cuts, strict=True))
-        for block in cut.blocks
+        encode_layer(number, layer, choice.cut, block, placements, params, options)
+        for number, (layer, choice) in enumerate(zip(program.layers, plan.choices, strict=True))
+        for block in choice.cut.blocks
     )
-    return Encoded(program, placements, layers, plan.streamed)
+    return Encoded(program, placements, layers, plan)

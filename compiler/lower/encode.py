@@ -19,6 +19,7 @@ from compiler.lower.outputs import OutputWords, output_words
 from compiler.lower.program import Pair, Program, ProgramLayer, Segment
 from compiler.lower.rows import Assignment, assign_rows
 from compiler.lower.tile_rows import Rows, row_vectors, tile_rows
+from compiler.lower.tiles import Plan
 from compiler.options import Options
 from hw.params import LANES, Params
 
@@ -74,13 +75,18 @@ class Encoded:
     Attributes
     ----------
     program : what is computed. placements : one a map.
-    layers : layers of the hardware, in order. streamed : numbers of those (of the program) whose weights are streamed.
+    layers : layers of the hardware, in order. plan : how those of the program are cut, and which are streamed.
     """
 
     program: Program
     placements: tuple[Placement, ...]
     layers: tuple[EncodedLayer, ...]
-    streamed: frozenset[int]
+    plan: Plan
+
+    @property
+    def streamed(self) -> frozenset[int]:
+        """Numbers of the layers of the program whose weights are streamed."""
+        return self.plan.streamed
 
     @property
     def resident(self) -> list[EncodedSegment]:
@@ -169,8 +175,12 @@ def _encode(
             pe[end - size : end] = int(rows.group[row]) * params.group + np.array(parts.pe)[owners]
             slot[end - size : end] = np.array(parts.slot, np.uint16)[owners]
             moved = moved or size > 0
-    key = pe * columns + of_nonzero[here] + np.repeat(of_row[by_slot], sizes)
-    codes = segment.code[here]
+    column = of_nonzero[here] + np.repeat(of_row[by_slot], sizes)
+    key, codes = pe * columns + column, segment.code[here]
+    met = _positions_met(segment, seen, cut, placement)
+    if not met.all():
+        real = met[column // width]
+        key, codes, slot = key[real], codes[real], slot[real]
     if moved:
         again = np.argsort(slot, kind="stable")
         key, codes, slot = key[again], codes[again], slot[again]
@@ -182,9 +192,22 @@ def _encode(
     by_column = scipy.sparse.csr_array((codes, key, lines), shape=(slots, params.pes * columns)).tocsc()
     found, starts, virtual = by_column.data, by_column.indptr.astype(np.int64), by_column.indices.astype(np.int64)
     if fill:
-        used = np.tile(placement.order >= 0, seen.positions)
+        used = (met[:, np.newaxis] & (placement.order >= 0)).reshape(-1)
         found, virtual, starts = _fill_columns(found, virtual, starts, used)
     return EncodedSegment(seen, *_insert_padding(found, virtual, starts, params))
+
+
+def _positions_met(segment: Segment, seen: Window, cut: Tiling, placement: Placement) -> NDArray[np.bool_]:
+    """(positions,) whether a position of the window is inside the map for some tile; others need no entries."""
+    form = placement.form
+    sides = []
+    for axis, (count, distance, step, tiles, size) in enumerate((
+        (seen.wy, seen.dy, seen.step_y, cut.tiles_y, form.height),
+        (seen.wx, seen.dx, seen.step_x, cut.tiles_x, form.width),
+    )):  # fmt: skip
+        at = segment.origin[axis] + np.arange(tiles)[:, np.newaxis] * step + np.arange(count) * distance
+        sides.append(((at >= 0) & (at < size)).any(axis=0))
+    return (sides[0][:, np.newaxis] & sides[1]).reshape(-1)
 
 
 def _fill_columns(

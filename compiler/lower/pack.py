@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from compiler.errors import ImageError
 from compiler.image.image import Image, LayerInfo, MapInfo
 from compiler.lower.alloc import allocate, program_lives
+from compiler.lower.canonical import DENSITIES
 from compiler.lower.descriptors import Places, pack_descriptors
 from compiler.lower.encode import Encoded, EncodedLayer, EncodedSegment
 from compiler.lower.layout import Placement
@@ -85,6 +86,7 @@ def _map(placement: Placement, base: int) -> MapInfo:
     return MapInfo(
         name=form.name, channels=form.channels, height=form.height, width=form.width, vectors=placement.vectors,
         pitch=placement.pitch, base=base, row_lines=placement.row_lines, lines=placement.lines, exponent=form.exponent,
+        density=-1 if form.density is None else round(form.density * DENSITIES),
     )  # fmt: skip
 
 
@@ -96,6 +98,7 @@ def _info(layer: EncodedLayer, ranges: Sequence[Range], parts: tuple[int, ...], 
     of = encoded.program.layers[layer.number]
     blocks = layer.cut.blocks
     block = blocks.index(layer.block)
+    other = encoded.plan.others[layer.number]
     return LayerInfo(
         name=of.name if len(blocks) == 1 else f"{of.name}#{block}",
         sources=tuple(segment.source for segment in of.segments),
@@ -108,6 +111,14 @@ def _info(layer: EncodedLayer, ranges: Sequence[Range], parts: tuple[int, ...], 
         entries=entries,
         padding=padding,
         parts=parts,
+        expected=round(encoded.plan.choices[layer.number].cycles) if block == 0 else 0,
+        other=() if other is None or block else (other.cut.fy, other.cut.fx, round(other.cycles)),
+        windows=tuple(
+            number
+            for segment in of.segments
+            for number in (*segment.kernel, *segment.stride, *segment.dilation, *segment.origin)
+        ),
+        pool=(*of.pool, *of.pool_stride),
     )
 
 

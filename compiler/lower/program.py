@@ -74,6 +74,11 @@ class Segment:
         """Nonzeros of each output channel."""
         return np.diff(self.starts)
 
+    @cached_property
+    def channels_read(self) -> int:
+        """How many channels of the source have a nonzero."""
+        return int(np.count_nonzero(np.bincount(self.channel)))
+
 
 @dataclass(frozen=True, eq=False)
 class ProgramLayer:
@@ -115,10 +120,11 @@ class ProgramLayer:
 
     @cached_property
     def channelwise(self) -> bool:
-        """Each output channel reads one channel of each segment at most, as in a depthwise convolution."""
+        """Each output channel reads a channel of its own of each segment, as in a depthwise convolution."""
         for each in self.segments:
             used = each.counts > 0
-            if not np.array_equal(each.channel, np.repeat(each.channel[each.starts[:-1][used]], each.counts[used])):
+            read = each.channel[each.starts[:-1][used]]
+            if len(np.unique(read)) < len(read) or not np.array_equal(each.channel, np.repeat(read, each.counts[used])):
                 return False
         return True
 
@@ -181,11 +187,9 @@ def segment_of(
 ) -> Segment:
     """A segment from codes (outputs, kernel rows, kernel columns, channels of the source)."""
     outputs, rows, columns, channels = codes.shape
-    # Zeros of the codebook need no entry.
-    zero = np.flatnonzero(codebook == 0)
-    if len(zero) > 1:
-        codes = np.where(np.isin(codes, zero), np.uint8(0), codes)
-    flat = np.flatnonzero(codes)
+    kept = np.zeros(1 << 8, np.bool_)  # zeros of the codebook need no entry
+    kept[: len(codebook)] = codebook != 0
+    flat = np.flatnonzero(kept[codes])
     size = rows * columns * channels
     starts = np.searchsorted(flat, np.arange(outputs + 1) * size)
     within = flat % size
@@ -196,18 +200,18 @@ def segment_of(
     )  # fmt: skip
 
 
-def chain_program(chain: Chain, name: str = "input") -> Program:
-    """A chain of fully connected layers; its input is called `name`."""
+def chain_program(chain: Chain, name: str = "input", height: int = 1, width: int = 1) -> Program:
+    """A chain of fully connected layers for each of height x width pixels; its input is called `name`."""
     first = chain.layers[0]
-    maps = [MapForm(name, first.codes.shape[1], 1, 1, first.input_exponent)]
+    maps = [MapForm(name, first.codes.shape[1], height, width, first.input_exponent)]
     layers = []
     for layer in chain.layers:
-        maps.append(MapForm(layer.name, layer.codes.shape[0], 1, 1, layer.output_exponent))
-        layers.append(_connected(layer, len(maps) - 2))
+        maps.append(MapForm(layer.name, layer.codes.shape[0], height, width, layer.output_exponent))
+        layers.append(_connected(layer, len(maps) - 2, height * width))
     return Program(tuple(maps), tuple(layers), (0,), (len(maps) - 1,))
 
 
-def _connected(layer: QuantizedLayer, source: int) -> ProgramLayer:
+def _connected(layer: QuantizedLayer, source: int, pixels: int) -> ProgramLayer:
     outputs, inputs = layer.codes.shape
     return ProgramLayer(
         name=layer.name,
@@ -217,5 +221,5 @@ def _connected(layer: QuantizedLayer, source: int) -> ProgramLayer:
         shift=np.full(outputs, layer.shift),
         low=0 if layer.activation == "relu" else LOW,
         exact=layer.exact,
-        products=layer.codes.size,
+        products=layer.codes.size * pixels,
     )

@@ -73,7 +73,10 @@ def largest_vector(segment: EncodedSegment) -> int:
 def cut_ranges(
     segment: Segment, form: EncodedSegment, number: int, placement: Placement, buffers: Buffers, params: Params
 ) -> list[Range]:
-    """The ranges of a segment of a layer of one tile, each as long as a buffer and the memory's layout allow."""
+    """The ranges of a segment of a layer of one tile, each as long as a buffer and the memory's layout allow.
+
+    A segment whose window lies wholly outside its map has one range, of a vector without entries.
+    """
     runs: list[list[int]] = []  # first vector in the map, first in the window, count
     seen, vectors = form.window, placement.vectors
     for position in range(seen.positions):
@@ -86,6 +89,10 @@ def cut_ranges(
             runs[-1][2] += vectors
         else:
             runs.append([at, position * vectors, vectors])
+    if not runs:
+        none = np.zeros((params.pes, LANES), np.int64)
+        empty = replace(form, counts=none, codes=form.codes[:0], indices=form.indices[:0])
+        return [Range(empty, number, 0, 0, 1)]
     loads = form.counts.reshape(params.pes, -1, LANES).sum(axis=2)
     ends = np.concatenate([np.zeros((params.pes, 1), np.int64), np.cumsum(loads, axis=1)], axis=1)
     ranges = []

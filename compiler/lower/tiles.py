@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,14 +45,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """A tiling for each layer, and the layers whose weights are streamed."""
+    """A tiling for each layer, the next best one if there is another, and the layers whose weights are streamed."""
 
-    cuts: tuple[Tiling, ...]
+    choices: tuple[Choice, ...]
+    others: tuple[Choice | None, ...]
     streamed: frozenset[int]
 
 
 def densities(program: Program) -> list[float]:
-    """For each map the share of numbers that are not zero. Where not known: half of those behind a ReLU, or all."""
+    """For each map the share of numbers that are not zero; where it is not known, half behind a ReLU, otherwise all."""
     found = [1.0 if form.density is None else form.density for form in program.maps]
     for layer in program.layers:
         if program.maps[layer.result].density is not None:
@@ -112,12 +114,14 @@ def _estimate(
     # A group with less to do than another lets it wait; one word of a group is kept for that.
     words = cut.fy * (used_lines * lanes * area + lines - used_lines) + (params.group if options.balanced else 0)
     scan = pointers = entries = stored = 0.0
+    loads = []
     for segment in layer.segments:
         seen = window(segment, layer, cut)
         padding = _padding(segment, layer, cut, seen, rows / params.group / blocks, params)
         source = forms[segment.source]
         share = 1.0 if layer.maximum else density[segment.source]
-        entries += (_products(segment, layer, cut, source) / params.pes * busy + padding * cut.tiles) * share
+        own = (_products(segment, layer, cut, source) / params.pes * busy + padding * cut.tiles) * share
+        entries += own
         stored += len(segment.code) * area * cut.fy * cut.fx / params.pes * busy + padding
         vectors = params.act_vectors(source.channels)
         if seen.dy > 255 or seen.dx > 255 or max(seen.wy, seen.wx, seen.step_y, seen.step_x) >= 1 << 16:
@@ -127,9 +131,11 @@ def _estimate(
             _inside(seen.wx, seen.dx, seen.step_x, segment.origin[1], cut.tiles_x, source.width),
         )
         inside = math.prod(sides)
-        scan += (inside * vectors + (seen.positions * cut.tiles - inside)) * blocks
+        scanned = inside * vectors + (seen.positions * cut.tiles - inside)
+        scan += scanned * blocks
+        loads.append(_Load(scanned * blocks, own, seen.wy))
         pointers += seen.positions * vectors * blocks
-    entries += UNEVEN * scan / (params.queue_depth - ROUND_TRIP)
+    entries += UNEVEN * scan / (params.queue_depth - ROUND_TRIP) + _dry(loads, cut.tiles * blocks, params)
     cycles = max(scan, entries) + OVERHEAD * blocks + len(layer.segments) * cut.tiles * blocks
     if cut.tiles > 1:
         cycles = max(cycles, (words + BEHIND) * cut.tiles)
@@ -139,8 +145,31 @@ def _estimate(
     return Choice(cut, cycles, needs)
 
 
+class _Load(NamedTuple):
+    """A segment in all tiles: vectors and positions scanned, entries of a PE, and the rows of its window."""
+
+    scanned: float
+    entries: float
+    rows: int
+
+
+def _dry(loads: Sequence[_Load], tiles: int, params: Params) -> float:
+    """Cycles in which the PEs have nothing to do, since a strip with few entries lasts longer than what is queued."""
+    light = [load for load in loads if load.entries < load.scanned]
+    heavy = [load for load in loads if load.entries >= load.scanned]
+    if not light or not heavy:
+        return 0.0
+    queued = (params.queue_depth - ROUND_TRIP) * sum(n.entries for n in heavy) / sum(n.scanned for n in heavy)
+    pieces = min(max(load.rows for load in heavy), SEGMENTS // len(loads))
+    lost = 0.0
+    for load in light:
+        strips = min(load.rows, pieces) * tiles
+        lost += strips * max(0.0, (load.scanned - load.entries) / strips - queued)
+    return lost
+
+
 def _products(segment: Segment, layer: ProgramLayer, cut: Tiling, source: MapForm) -> float:
-    """Products of a sample without zeros, those of pixels beyond the result included: weights times pixels met."""
+    """Products of a sample without zeros: each weight times the pixels it meets, those beyond the result included."""
     pairs = 1
     for axis, (tile, tiles, size) in enumerate(
         ((cut.fy, cut.tiles_y, source.height), (cut.fx, cut.tiles_x, source.width))
@@ -172,7 +201,7 @@ def _padding(segment: Segment, layer: ProgramLayer, cut: Tiling, seen: Window, s
     between = np.floor((width - columns) * pixel) // (1 << params.index_bits)
     pads = begin + (rows[:, np.newaxis] - 1) * between
     # Columns that have entries in a PE: of each position, its channels with weights for the rows of the PE.
-    channels = len(np.unique(segment.channel))
+    channels = segment.channels_read
     if layer.channelwise:  # all rows of a channel in a group are in one PE
         met = np.minimum(columns, params.groups // math.gcd(cut.pitch, params.groups)) / params.pes
         return float((pads * met).sum()) * channels
@@ -207,6 +236,9 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
             raise _impossible(layer, params)
     limits = {name: getattr(params, name) * scale for name in MEMORIES}
     streamed = _streamed(choices, limits, params)
+    choices = [
+        [each for each in found if each.cut.tiles == 1] if n in streamed else found for n, found in enumerate(choices)
+    ]
     if streamed:  # half of the memories for two buffers
         limits = {name: limit / 2 if name != "output_words" else limit for name, limit in limits.items()}
     at = [0] * len(choices)
@@ -231,7 +263,11 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
             break  # what is really needed is known once the layers are encoded
         left.add((best[1], at[best[1]]))
         at[best[1]] = best[2]
-    return Plan(tuple(found[k].cut for found, k in zip(choices, at, strict=True)), streamed)
+    taken = tuple(found[k] for found, k in zip(choices, at, strict=True))
+    others = tuple(
+        next((found[n] for n in range(len(found)) if n != k), None) for found, k in zip(choices, at, strict=True)
+    )
+    return Plan(taken, others, streamed)
 
 
 def _needs(choice: Choice, streamed: bool) -> Mapping[str, float]:

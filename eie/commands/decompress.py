@@ -40,7 +40,7 @@ def decompress(file: Path, target: Path, layers: tuple[str, ...], json_to: str |
     from sim.packed import restore_image
 
     check_layers(file, layers)
-    old = False
+    old = 0
     if file.suffix == ".net":
         kind, data = "float", save(load_network(file, layers).state())
     else:
@@ -48,12 +48,12 @@ def decompress(file: Path, target: Path, layers: tuple[str, ...], json_to: str |
             found = decompress_any(read_file(file))
             kind = found.sizes.kind
             if isinstance(found, FixedContent):
-                data, old = restore_image(found), found.image_crc is None
+                data, old = restore_image(found), found.version if found.image_crc is None else 0
             else:
                 data = save(found.network.state())
     write_file(target, data)
     if old:
-        output.note(f"eie: {file} was made by format 2: the image is packed anew for format {FORMAT_VERSION}")
+        output.note(f"eie: {file} was made by format {old}: the image is packed anew for format {FORMAT_VERSION}")
     what = "image" if kind == "fixed" else "trained network"
     output.text(f"{target}: {what}, {len(data):,} bytes")
     output.result({"file": str(target), "input": str(file), "kind": kind, "file_bytes": len(data)})

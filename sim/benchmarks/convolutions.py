@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,9 +188,14 @@ def _squeezenet() -> tuple[ConvShape, ...]:
     return (*layers, _conv("conv10", 512, 1000, 14, 0.33, 0.5, kernel=1))
 
 
+def _lstm() -> tuple[ConvShape, ...]:
+    """The gates of an LSTM of 1024 units, a tenth of the weights; Han et al., ESE (2017): inputs without zeros."""
+    return (ConvShape("gates", "full", 2048, 4096, 1, 1, weights=0.1, activations=1.0),)
+
+
 SETS = {
     "vgg-16": _vgg16, "alexnet": _alexnet, "resnet-50": _resnet50, "resnet-20": _resnet20, "mobilenet-v1": _mobilenet,
-    "ds-cnn": _dscnn, "squeezenet": _squeezenet,
+    "ds-cnn": _dscnn, "squeezenet": _squeezenet, "lstm-1024": _lstm,
 }  # fmt: skip
 """Networks by name."""
 
@@ -215,7 +221,7 @@ def make_conv(shape: ConvShape, seed: int, *, batch: int = 1) -> ConvCase:
     useful = _useful(own, maps[0], shape.stride, shape.padding, shape.groups)
     padding = (*shape.padding, *shape.padding)
     nodes = [make("Input", "x", shape=maps[0].shape[1:])]
-    fused = {"activation": "relu"} if not shape.shortcut else {}
+    fused: dict[str, Any] = {"activation": "relu"} if not shape.shortcut else {}
     nodes.append(make(
         "Conv", shape.name, "x", stride=shape.stride, padding=padding, groups=shape.groups, tensors={"weight": own},
         **fused,

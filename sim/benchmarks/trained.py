@@ -7,18 +7,21 @@ and of the compiled network, by the golden model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.lower.pipeline import lower
+from compiler.network import Network
 from compiler.options import DEFAULT, Options
 from compiler.source import fit, load
 from hw.params import Params
 from sim.network import run_network
 
-__all__ = ["AT_ONCE", "measure_runs"]
+__all__ = ["AT_ONCE", "golden_outputs", "measure_runs"]
 
 AT_ONCE = 250
 """Samples that the golden model takes at a time; bounds the memory of the values of all layers."""
@@ -33,6 +36,8 @@ def measure_runs(
     progress: Callable[[str], None] = lambda text: None,
 ) -> Iterator[dict[str, Any]]:
     """A row a run: accuracies 0 … 1, weights, and which layers the compiler had to share anew.
+
+    Those of the stages are of the whole test set; "floats" and "golden" are of the same samples.
 
     Parameters
     ----------
@@ -52,12 +57,7 @@ def measure_runs(
         source = load(str(folder))
         network, reports = lower(source.graph, params, source.calibration, options)
         test = run.test.take(slice(samples))
-        right = 0
-        for first in range(0, len(test), AT_ONCE):
-            progress(f"{folder}: golden, {first} of {len(test)} samples")
-            part = test.take(slice(first, first + AT_ONCE))
-            outputs = run_network(network, fit(source.graph, (part.inputs,))[0]).value
-            right += int(np.count_nonzero(outputs.argmax(axis=-1) == part.labels))
+        outputs = golden_outputs(network, fit(source.graph, (test.inputs,))[0], partial(_tell, progress, folder))
         report = run.report
         yield {
             "run": str(folder),
@@ -73,7 +73,26 @@ def measure_runs(
                 {"stage": stage["stage"], "kind": stage["kind"], "epochs": stage["epochs"], **stage["accuracy"]}
                 for stage in report["stages"]
             ],
-            "golden": right / len(test),
+            "floats": 1 - run.wrong(run.module, test) / len(test),
+            "golden": float(np.mean(outputs.argmax(axis=-1) == test.labels)),
             "golden_samples": len(test),
             "shared_anew": [each.name for each in reports if each.clustered],
         }
+
+
+def _tell(progress: Callable[[str], None], folder: Path, done: int, total: int) -> None:
+    progress(f"{folder}: golden, {done} of {total} samples")
+
+
+def golden_outputs(
+    network: Network, inputs: NDArray[Any], progress: Callable[[int, int], None] = lambda done, total: None
+) -> NDArray[np.float64]:
+    """The first output, float64 (n, *shape), of any number of samples (n, …), by the golden model.
+
+    progress : called with (samples done, samples) before each part.
+    """
+    parts = []
+    for first in range(0, len(inputs), AT_ONCE):
+        progress(first, len(inputs))
+        parts.append(run_network(network, inputs[first : first + AT_ONCE]).value)
+    return np.concatenate(parts)

@@ -15,10 +15,16 @@ from compiler.options import preset_options
 from eie.commands import bench_compress
 from hw.layouts import FORMAT_VERSION
 from hw.params import preset
-from sim.packed import graph_of
-from tests.compiler.coding.fixed import chain
+from sim.programs import program_of
+from tests.compiler.coding.fixed import chain, parts
 from tests.compiler.coding.models import floats, tensor
+from tests.compiler.coding.test_formats import assert_equal, of_before
 
+OF_FORMAT_3 = [
+    [16178, 11579, -21813, 25901, 26371],
+    [15986, 11579, -21813, 26016, 26561],
+    [15794, 11579, -21813, 26784, 27841],
+]
 FORMATS = Path(__file__).parents[1] / "compiler" / "coding" / "data"
 
 
@@ -223,17 +229,26 @@ def test_decompress_packs_it_anew_and_says_so(invoke, name, tmp_path) -> None:
     assert f"made by format 2: the image is packed anew for format {FORMAT_VERSION}" in result.stderr
     image = load(target).images[0]
     assert image.options == preset_options(name)
-    assert image.params == preset(name)
-    for layer, right in zip(graph_of(image).layers, chain(preset(name)).layers, strict=True):
-        assert (layer.codes == right.codes).all()
-        assert (layer.codebook == right.codebook).all()
-        assert (layer.bias == right.bias).all()
+    assert image.params == of_before(name)
+    assert_equal(program_of(image), chain(preset(name)))
+
+
+def test_a_network_of_format_3_computes_what_it_did(invoke, tmp_path) -> None:
+    """Outputs of the kit that wrote the file, by its golden model."""
+    target, x, y = tmp_path / "n.eie", tmp_path / "x.npy", tmp_path / "y.npz"
+    result = invoke("decompress", FORMATS / "format3-fixed-BALANCED_4.eiez", "-o", target)
+    assert result.exit_code == 0, result.output
+    assert "made by format 3" in result.stderr
+    np.save(x, (np.arange(60).reshape(3, 4, 5) * 500).astype(np.int16))
+    result = invoke("run", target, "--input", x, "--output", y, "--engine", "golden")
+    assert result.exit_code == 0, result.output
+    assert np.load(y)["raw"].tolist() == OF_FORMAT_3
 
 
 def test_a_file_of_today_is_held_to_its_checksum(invoke, tmp_path) -> None:
     made, options = chain(preset("BALANCED_4")), preset_options("BALANCED_4")
     path = tmp_path / "n.eiez"
-    path.write_bytes(compress_fixed(made, options, 1))
+    path.write_bytes(compress_fixed(parts(made), made.params, options, 1))
     result = invoke("decompress", path, "-o", tmp_path / "n.eie")
     assert result.exit_code == 2
     assert "use the version of the kit that compressed it" in result.stderr
@@ -245,20 +260,3 @@ def test_floats_of_format_2_need_no_note(invoke, tmp_path) -> None:
     assert result.exit_code == 0, result.output
     assert "anew" not in result.stderr
     assert load_file(tmp_path / "m.safetensors")["fc1.bias"][1] == np.float32(1) / 3
-
-
-def test_what_the_host_computes_with_tensors_is_not_compressed(invoke, layer, tmp_path) -> None:
-    from compiler.graph.ir import Graph, Node
-    from compiler.network import Network
-    from compiler.network_file import save
-
-    network = load(layer.image)
-    source, *rest = network.graph
-    constant = Node("c", "Constant", (), {"exponent": 0}, {"value": np.zeros((2,), np.int16)})
-    with pytest.MonkeyPatch.context() as patch:  # such a constant is of no use, but a file may have it
-        patch.setattr("compiler.network_file.check_network", lambda network: None)
-        save(Network(network.params, Graph((source, constant, *rest)), network.images), tmp_path / "c.eie")
-        result = invoke("compress", tmp_path / "c.eie", "-o", tmp_path / "c.eiez")
-    assert result.exit_code == 2
-    assert "the host computes c (Constant)" in result.stderr
-    assert not (tmp_path / "c.eiez").exists()

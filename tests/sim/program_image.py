@@ -28,9 +28,25 @@ def program_image(program: Program) -> Image:
     """The image; one map stands for the whole frame, so inputs and results are compared there."""
     params, book = program.params, 1 << program.params.code_bits
     frame = program.layers[0][0].step["frame"]
-    whole = MapInfo("frame", params.line, frame, 1, params.groups, params.groups, 0, 1, frame, 0)
+    whole = MapInfo("frame", params.line, frame, 1, params.groups, params.groups, 0, 1, frame, 0, -1)
     layers = tuple(
-        LayerInfo(f"layer{n}", (0,) * len(segments), 0, 1, 1, True, 1, 1, 1, 0, tuple(range(len(segments))))
+        LayerInfo(
+            f"layer{n}",
+            (0,) * len(segments),
+            0,
+            1,
+            1,
+            True,
+            1,
+            1,
+            1,
+            0,
+            tuple(range(len(segments))),
+            0,
+            (),
+            (1, 1, 1, 1, 1, 1, 0, 0) * len(segments),
+            (1, 1, 1, 1),
+        )
         for n, segments in enumerate(program.layers)
     )
     codebooks = np.array(program.memories[Memory.CODEBOOK][0], np.uint16).view(np.int16).reshape(-1, book)

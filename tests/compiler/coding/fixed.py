@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.lower.chain import Chain, QuantizedLayer
+from compiler.lower.partition import Partition
+from compiler.lower.program import chain_program
+from compiler.network import array_graph
 from hw.params import Params, preset
 
 
@@ -50,3 +53,9 @@ def chain(params: Params) -> Chain:
         "fc2", codes(5, 12, size), -book, -7, np.arange(5, dtype=np.int64) - 2, 10, "none", -3, 0, False
     )
     return Chain((first, second), params)
+
+
+def parts(made: Chain, name: str = "input") -> Partition:
+    """A chain as all that there is of a network."""
+    program = chain_program(made, name)
+    return Partition(array_graph(program.maps[:1], program.maps[-1:]), (program,))

@@ -15,11 +15,14 @@ from compiler.coding.container import CODERS, Coder, FixedContent, compress, com
 from compiler.coding.matrices import MatrixWriter
 from compiler.coding.mixing import Mix
 from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS
-from compiler.coding.wire import Writer
+from compiler.coding.wire import Reader, Writer
 from compiler.compressed import CompressedModel
 from compiler.errors import CodingError
+from compiler.graph.ir import Graph, Node
+from compiler.lower.chain import Chain
+from compiler.lower.partition import Partition
 from compiler.options import DEFAULT
-from tests.compiler.coding.fixed import graph
+from tests.compiler.coding.fixed import graph, parts
 from tests.compiler.coding.models import assert_equal, floats, tensor
 
 MUTANTS = 3000
@@ -28,6 +31,16 @@ MUTANTS = 3000
 def network(rng: np.random.Generator) -> CompressedModel:
     shared = (tensor(rng, "a.weight", (24, 30), 4, 0.2), tensor(rng, "b.weight", (5, 24), 3, 0.4))
     return CompressedModel(shared, {"a.bias": floats(rng, 24, 0), "b.bias": floats(rng, 5, 1)}, {"made": "by a test"})
+
+
+def with_host(made: Chain) -> Partition:
+    """A chain with a graph around it that has tensors of the host."""
+    given = parts(made)
+    codes = np.arange(12, dtype=np.uint8).reshape(3, 4) % 3
+    book = np.array([0, 5, -7, 9], np.int16)
+    constant = Node("c", "Constant", (), {"exponent": 0}, {"value": np.arange(-3, 3, dtype=np.int16)})
+    linear = Node("l", "Linear", ("c",), {"shift": 1}, {"bias": np.arange(3), "codes": codes, "codebook": book})
+    return Partition(Graph((constant, linear, *given.graph)), given.programs)
 
 
 def sealed(data: bytes) -> bytes:
@@ -59,7 +72,8 @@ def mutant(rng: np.random.Generator, data: bytes) -> bytes:
 @pytest.mark.parametrize("kind", ["float", "fixed"])
 @pytest.mark.parametrize("coder", CODERS)
 def test_thousands_of_hostile_files_are_refused_or_harmless(rng: np.random.Generator, coder: Coder, kind: str) -> None:
-    fixed = compress_fixed(graph(rng), DEFAULT, 1, coder, b'[{"op":"Input"}]')
+    made = graph(rng)
+    fixed = compress_fixed(with_host(made), made.params, DEFAULT, 1, coder)
     data = compress(network(rng), coder) if kind == "float" else fixed
     reasons: list[str] = []
     begin = time.monotonic()
@@ -70,10 +84,12 @@ def test_thousands_of_hostile_files_are_refused_or_harmless(rng: np.random.Gener
         except CodingError as error:
             reasons.append(str(error))
         else:
-            content.network.verify()  # if it is read, then it is a legal network
-            if isinstance(content, FixedContent):
-                assert sum(layer.codes.size for layer in content.network.layers) <= MAX_ELEMENTS
+            if isinstance(content, FixedContent):  # if it is read, then it is a legal network
+                for program in content.parts.programs:
+                    program.verify(content.params)
+                assert all(tensor.weights <= MAX_ELEMENTS for tensor in content.sizes.tensors)
             else:
+                content.network.verify()
                 assert content.network.dense_bytes <= 4 * (MAX_ELEMENTS + MAX_DENSE)
     print(f"{coder}, {kind}: {len(reasons)} of {MUTANTS} refused in {time.monotonic() - begin:.1f} s")
     assert len(reasons) > MUTANTS // 2
@@ -256,3 +272,41 @@ def test_a_planted_fault_in_the_values_is_caught(rng: np.random.Generator, monke
     monkeypatch.setattr(float_form, "_write_codebook", exchanged)
     assert caught(model, "huffman")
     assert caught(model, "context")
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_sizes_of_programs_that_lie_cost_no_memory(rng: np.random.Generator, coder: Coder) -> None:
+    made = graph(rng)
+    data = compress_fixed(parts(made), made.params, DEFAULT, 1, coder)
+    reader = Reader(data)
+    reader.at = 9
+    reader.raw(reader.varint("parameters", 1 << 12), "parameters")
+    begin = data[: reader.at]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def maps(*sizes: tuple[int, int, int]) -> bytes:
+        """Two values of (channels, height, width), and one layer that has a window of 1 x 1."""
+        writer = Writer()
+        writer.varint(1)
+        writer.varint(len(sizes) << 2)
+        for channels, height, width in sizes:
+            writer.byte(1)
+            writer.varint(1)
+            writer.raw(bytes([97 + len(writer) % 26]))
+            writer.varint(channels)
+            writer.signed(0)
+            writer.varint(height)
+            writer.varint(width)
+        writer.byte(0)
+        return bytes(writer.data)
+
+    for wrong, words in (
+        (maps((1 << 15, 1, 1), (1 << 15, 1, 1)), "more weights than this kit reads"),
+        (maps((8, 1 << 15, 1 << 15), (8, 1, 1)), "activation vectors; the array has"),
+        (maps((1 << 25, 1, 1), (8, 1, 1)), "channels is"),
+        (bytes([1, 0xFF, 0xFF, 0xFF, 0x7F]), "values of a part is"),
+        (bytes([0xFF, 0xFF, 0xFF, 0x7F]), "parts of the array is"),
+    ):
+        with pytest.raises(CodingError, match=words):
+            decompress_any(sealed(begin + wrong + bytes(40)))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000

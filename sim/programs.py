@@ -1,0 +1,175 @@
+"""From an image back to the program that it was built from: the inverse of `compiler.lower.build`.
+
+The decoder says which products each output adds; the layers of the image say of what window they are one copy. A
+streamed window has no weights for positions outside its map: there, what one pixel of the tile lacks another one has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.errors import CodingError
+from compiler.image.image import Image, LayerInfo, MapInfo
+from compiler.image.steps import Step
+from compiler.lower.canonical import DENSITIES
+from compiler.lower.program import MapForm, Program, ProgramLayer, Segment
+from hw.params import LANES
+from sim.decode import decode
+from sim.golden_array import WRAP, Layer
+
+__all__ = ["program_of"]
+
+Int = NDArray[np.int64]
+
+
+def program_of(image: Image) -> Program:
+    """The program of an image, read the way the array reads it.
+
+    Raises
+    ------
+    ImageError
+        The image contradicts itself.
+    CodingError
+        Its layers are no copies of the windows that it says.
+    """
+    found: dict[int, list[Layer]] = {}
+    for layer in decode(image, codes=True):
+        found.setdefault(layer.result, []).append(layer)
+    maps = tuple(_form(each) for each in image.maps)
+    layers = tuple(_layer(image, result, blocks) for result, blocks in found.items())
+    return Program(maps, layers, image.inputs, image.outputs)
+
+
+def _form(info: MapInfo) -> MapForm:
+    density = None if info.density < 0 else info.density / DENSITIES
+    return MapForm(info.name, info.channels, info.height, info.width, info.exponent, density)
+
+
+def _layer(image: Image, result: int, blocks: Sequence[Layer]) -> ProgramLayer:
+    """A layer, of which the hardware computes `blocks` of the channels each."""
+    info, channels = image.layers[blocks[0].number], image.maps[result].channels
+    bias, shift = np.zeros((2, channels), np.int64)
+    parts: list[list[tuple[Int, Int, Int, Int]]] = [[] for _ in info.sources]
+    books = [0] * len(info.sources)
+    for layer in blocks:
+        of = image.layers[layer.number]
+        if (of.sources, of.windows, of.pool) != (info.sources, info.windows, info.pool):
+            raise _other(info, "its blocks differ")
+        channel, y, x = _places(image, layer, len(blocks) > 1)
+        bias[channel], shift[channel] = layer.outputs.bias, layer.outputs.shift
+        term_channel, term_y, term_x, used = _terms(image, layer, of, channel, y, x)
+        for number, segment in zip(of.parts, layer.segments, strict=True):
+            books[number] = segment.step.codebook
+            weight = segment.weight.tocoo()
+            term, column = weight.row[used[weight.row]], weight.col[used[weight.row]]
+            row, across, source = _columns(image, info, number, segment.step)
+            kernel, stride, dilation, _ = _window(info, number)
+            ky, ry = np.divmod(row[column] - term_y[term] * stride[0], dilation[0])
+            kx, rx = np.divmod(across[column] - term_x[term] * stride[1], dilation[1])
+            outside = (ky < 0) | (ky >= kernel[0]) | (kx < 0) | (kx >= kernel[1]) | (source[column] < 0)
+            if (outside | (ry != 0) | (rx != 0)).any():
+                raise _other(info, "a weight is not in its window")
+            code = weight.data[used[weight.row]]
+            parts[number].append((term_channel[term], ky * kernel[1] + kx, source[column], code))
+    first = blocks[0].step
+    segments = tuple(
+        _segment(image, info, number, channels, books[number], pieces) for number, pieces in enumerate(parts)
+    )
+    py, px, sy, sx = info.pool
+    return ProgramLayer(
+        name=info.name.removesuffix("#0") if len(blocks) > 1 else info.name,
+        result=result, segments=segments, bias=bias, shift=shift, low=first.low, high=first.high,
+        pool=(py, px), pool_stride=(sy, sx), maximum=bool(first.maximum), exact=info.exact,
+        products=sum(image.layers[layer.number].products for layer in blocks),
+    )  # fmt: skip
+
+
+def _places(image: Image, layer: Layer, cut: bool) -> tuple[Int, Int, Int]:
+    """Channel of each output, and its pixel in the tile. `cut`: the layer makes some of the channels of one pixel."""
+    made, groups, step = image.maps[layer.result], image.params.groups, layer.step
+    vector, lane = np.divmod(layer.outputs.place, LANES)
+    y, within = np.divmod(vector, step.row_lines * groups)
+    x, within = (np.zeros_like(y), within + (step.destination - made.base) * groups) if cut \
+        else np.divmod(within, made.pitch)  # fmt: skip
+    if within.size and int(within.max()) >= made.vectors:
+        raise _other(image.layers[layer.number], "an output is no channel of its result")
+    channel = image.map_orders[layer.result][within * LANES + lane].astype(np.int64)
+    if (channel < 0).any():
+        raise _other(image.layers[layer.number], "an output is no channel of its result")
+    return channel, y, x
+
+
+def _terms(
+    image: Image, layer: Layer, info: LayerInfo, channel: Int, y: Int, x: Int
+) -> tuple[Int, Int, Int, NDArray[np.bool_]]:
+    """Channel and pixel of the sums of each term, and which terms are looked at."""
+    count = len(channel)
+    terms = max([segment.weight.shape[0] for segment in layer.segments] + [count])
+    output, sub = np.arange(terms), np.zeros(terms, np.int64)
+    for number, step in enumerate(layer.outputs.rounds, 1):
+        output[step.terms], sub[step.terms] = step.outputs, number
+    if terms and int(output.max(initial=0)) >= count:
+        raise _other(info, "a sum belongs to no output")
+    if any(segment.step.refill for segment in layer.segments):
+        qy, qx = np.divmod(sub, info.pool[1])
+        rows, columns = y[output] * info.pool[2] + qy, x[output] * info.pool[3] + qx
+        return channel[output], rows, columns, np.ones(terms, np.bool_)
+    # The first pixel of the tile has all weights; of those that an output is the largest of, it reads the first pixels.
+    where = np.zeros(terms, np.int64)
+    for number, segment in zip(info.parts, layer.segments, strict=True):
+        weight = segment.weight.tocoo()
+        row, across, _ = _columns(image, info, number, segment.step)
+        where += np.bincount(weight.row, (row + across)[weight.col], terms).astype(np.int64)
+    order = np.lexsort((sub, where, output))
+    first = np.zeros(terms, np.bool_)
+    first[order[np.diff(output[order], prepend=-1) != 0]] = True
+    none = np.zeros(terms, np.int64)
+    return channel[output], none, none, first & (y[output] == 0) & (x[output] == 0)
+
+
+def _columns(image: Image, info: LayerInfo, number: int, step: Step) -> tuple[Int, Int, Int]:
+    """Row and column of each column of a descriptor, from where the window begins, and its channel (or -1)."""
+    source, groups = image.maps[info.sources[number]], image.params.groups
+    vector, lane = np.divmod(np.arange(step.pointer_blocks * LANES), LANES)
+    if step.refill:
+        vector += (step.source - source.base * groups) % WRAP
+        y, within = np.divmod(vector, source.row_lines * groups)
+        x, within = np.divmod(within, source.pitch)
+        origin = _window(info, number)[3]
+        y, x = y - origin[0], x - origin[1]
+    else:
+        position, within = np.divmod(vector, step.vectors)
+        y, x = np.divmod(position, step.wx)
+        y, x = step.y0 - _window(info, number)[3][0] + y * step.dy, x * step.dx
+    order = image.map_orders[info.sources[number]]
+    channel = np.where(within < source.vectors, order[np.minimum(within * LANES + lane, len(order) - 1)], -1)
+    return y, x, channel.astype(np.int64)
+
+
+def _segment(
+    image: Image, info: LayerInfo, number: int, outputs: int, book: int, pieces: list[tuple[Int, Int, Int, Int]]
+) -> Segment:
+    kernel, stride, dilation, origin = _window(info, number)
+    channels = image.maps[info.sources[number]].channels
+    output, tap, channel, code = (
+        np.concatenate([np.zeros(0, np.int64), *(piece[n] for piece in pieces)]) for n in range(4)
+    )
+    size = kernel[0] * kernel[1] * channels
+    key, first = np.unique(output * size + tap * channels + channel, return_index=True)
+    return Segment(
+        info.sources[number], kernel, stride, dilation, origin, np.searchsorted(key, np.arange(outputs + 1) * size),
+        tap[first], channel[first], code[first].astype(np.uint8), image.codebooks[book],
+    )  # fmt: skip
+
+
+def _window(info: LayerInfo, number: int) -> tuple[tuple[int, int], ...]:
+    """Kernel, stride, dilation and origin of a segment."""
+    numbers = info.windows[8 * number : 8 * number + 8]
+    return tuple((numbers[n], numbers[n + 1]) for n in range(0, 8, 2))
+
+
+def _other(info: LayerInfo, why: str) -> CodingError:
+    return CodingError(f"{info.name}: its memories are not of the windows that it states: {why}")

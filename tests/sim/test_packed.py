@@ -1,0 +1,172 @@
+"""Networks of every kind to `.eiez` and back: the same bytes; programs read back from random images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import compiler.coding.program_form as form
+import eie
+import sim.programs
+from compiler.coding.container import CODERS, Coder, compress_fixed, decompress_fixed
+from compiler.errors import CodingError, ImageError
+from compiler.image.image import Image
+from compiler.lower.build import build
+from compiler.lower.partition import Partition
+from compiler.network import Network, array_graph, network_of
+from compiler.network_file import save, to_file
+from sim.cases import random_network, random_options, random_params
+from sim.packed import compress_image, image_file, restore_image
+from sim.programs import program_of
+
+
+class Residual(nn.Module):
+    """Convolutions with groups, strides and pooling, a sum, a concatenation, and a matrix behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.depthwise = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.point = nn.Conv2d(16, 16, 1)
+        self.halves = nn.Conv2d(32, 8, 3, stride=2, padding=1, groups=2)
+        self.last = nn.Linear(8 * 4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x))
+        y = torch.relu(x + self.point(torch.relu(self.depthwise(x))))
+        y = nn.functional.max_pool2d(torch.cat([x, y], dim=1), 2)
+        return self.last(torch.relu(self.halves(y)).flatten(1))  # type: ignore[no-any-return]
+
+
+class Tagger(nn.Module):
+    """A table of words, a loop, and a matrix: most of it is the host's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 8)
+        self.loop = nn.LSTM(8, 6, batch_first=True)
+        self.tags = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.tags(self.loop(self.words(x))[0])  # type: ignore[no-any-return]
+
+
+class Parts(nn.Module):
+    """A function of the host between two matrices, so that there are two images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(12, 10), nn.Linear(10, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(torch.sigmoid(self.a(x)))  # type: ignore[no-any-return]
+
+
+def pruned(model: nn.Module, seed: int) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    for each in model.parameters():
+        values = torch.randn(each.shape, generator=generator) * 0.3
+        if each.ndim > 1:
+            values = (values * 8).round() / 8
+            values[torch.rand(each.shape, generator=generator) > 0.4] = 0
+        each.data = values
+    return model.eval()
+
+
+def compiled(kind: str, array: str, seed: int) -> Network:
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "tagger":
+        words = torch.randint(0, 20, (8, 5), generator=generator)
+        return eie.compile(pruned(Tagger(), seed), words, params=array)
+    model, shape = {"residual": (Residual(), (3, 8, 8)), "parts": (Parts(), (12,))}[kind]
+    x = torch.rand(8, *shape, generator=generator)
+    return eie.compile(pruned(model, seed), x, params=array)
+
+
+@pytest.mark.parametrize("coder", CODERS)
+@pytest.mark.parametrize(
+    ("kind", "array", "images"),
+    [
+        ("residual", "BALANCED_4", 1),
+        ("residual", "EIE_64", 1),
+        ("tagger", "BALANCED_4", 1),
+        ("parts", "BALANCED_16", 2),
+    ],
+)
+def test_every_network_comes_out_again_byte_for_byte(
+    kind: str, array: str, images: int, coder: Coder, tmp_path: Path
+) -> None:
+    network = compiled(kind, array, 3)
+    assert len(network.images) == images
+    save(network, tmp_path / "n.eie")
+    data, sizes = compress_image(tmp_path / "n.eie", coder)
+    content = (tmp_path / "n.eie").read_bytes()
+    assert restore_image(decompress_fixed(data)) == content
+    assert sizes.file_bytes == len(data) < len(content)
+    assert sum(tensor.bits for tensor in sizes.tensors) + sizes.header == 8 * len(data)
+
+
+def random_image(seed: int, **memories: int) -> Image | None:
+    rng = np.random.default_rng(seed)
+    params = random_params(rng).replace(**memories)
+    try:
+        program = random_network(rng, params)
+        density = [None, 0.3, 1.0][seed % 3]
+        maps = tuple(type(each)(*list(vars(each).values())[:5], density) for each in program.maps)
+        made = build(type(program)(maps, program.layers, program.inputs, program.outputs), params, random_options(rng))
+        to_file(network_of(made))
+    except (ImageError, ValueError, IndexError):
+        return None  # it does not fit
+    return made
+
+
+def differing(image: Image) -> bool:
+    """Whether another image comes out of what is read from one."""
+    content = to_file(network_of(image))
+    try:
+        program = program_of(image)
+        inputs, outputs = ([program.maps[n] for n in numbers] for numbers in (program.inputs, program.outputs))
+        parts = Partition(array_graph(inputs, outputs, {each.name for each in program.maps}), (program,))
+        coded = decompress_fixed(compress_fixed(parts, image.params, image.options, 0, "huffman"))
+        return image_file(coded.parts, coded.params, coded.options) != content
+    except (CodingError, ImageError):
+        return True
+
+
+def test_random_programs_are_read_back_from_their_images(seed: int) -> None:
+    images = [random_image(seed + n) for n in range(40)]
+    images += [random_image(seed + n, weight_words=64, refill=True) for n in range(40)]
+    found = [image for image in images if image is not None]
+    assert len(found) > 40
+    assert not any(differing(image) for image in found)
+
+
+@pytest.mark.parametrize("fault", ["dilation", "groups", "density"])
+def test_faults_are_caught(fault: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if fault == "dilation":
+        window = sim.programs._window
+        monkeypatch.setattr(sim.programs, "_window", lambda *of: (*window(*of)[:2], (2, 2), window(*of)[3]))
+    elif fault == "groups":
+        monkeypatch.setattr(form, "_groups", lambda segment, outputs, inputs: 1 + (inputs % 2 == outputs % 2 == 0))
+    else:
+        monkeypatch.setattr(sim.programs, "DENSITIES", 1 << 20)
+    images = [random_image(seed + n) for n in range(40)]
+    assert any(differing(image) for image in images if image is not None)
+
+
+def test_an_image_that_is_of_other_windows_is_refused() -> None:
+    network = compiled("residual", "BALANCED_4", 1)
+    image = network.images[0]
+    first = image.layers[0]
+    wrong = type(first)(**{**vars(first), "windows": (1, 1, *first.windows[2:])})
+    broken = Image(**{**vars_of(image), "layers": (wrong, *image.layers[1:])})
+    with pytest.raises(CodingError, match="its memories are not of the windows that it states"):
+        program_of(broken)
+
+
+def vars_of(image: Image) -> dict[str, object]:
+    return {name: getattr(image, name) for name in Image.__dataclass_fields__}
