@@ -102,7 +102,10 @@ def test_parts_that_lie_are_refused() -> None:
     image = residual().images[0]
     layer = image.layers[-1]
     lies: list[tuple[dict[str, Any], str]] = [
-        ({"sources": (*layer.sources, layer.sources[0])}, "segment 2 has no descriptor"),
+        (
+            {"sources": (*layer.sources, layer.sources[0]), "windows": (*layer.windows, *layer.windows[:8])},
+            "segment 2 has no descriptor",
+        ),
         ({"parts": (0,) * len(layer.parts)}, r"descriptor \d: pointers is"),
         ({"parts": (2, *layer.parts[1:])}, "its descriptors are of segments"),
         ({"parts": (*layer.parts[1:], layer.parts[0])}, r"descriptor \d: pointers is"),

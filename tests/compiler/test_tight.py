@@ -38,7 +38,7 @@ def test_tight_memories_end_in_an_image_or_an_error(refill: bool, rng: np.random
 
 
 def test_a_streamed_segment_whose_window_lies_beside_its_map_adds_nothing() -> None:
-    params = TIGHT.replace(weight_words=8)
+    params = TIGHT.replace(weight_words=32)
     book = np.arange(16, dtype=np.int16)
     codes = np.ones((40, 1, 1, 40), np.uint8)
     segments = tuple(segment_of(0, codes, book, origin=origin) for origin in ((0, 0), (-1, 0)))
