@@ -19,7 +19,7 @@ from compiler.lower.descriptors import Places, pack_descriptors
 from compiler.lower.encode import Encoded, EncodedLayer, EncodedSegment
 from compiler.lower.layout import Placement
 from compiler.lower.program import Program
-from compiler.lower.stream import Buffers, Range, cut_ranges, empty_range, pack_ranges
+from compiler.lower.stream import Buffers, Range, cut_ranges, pack_ranges
 from compiler.lower.tiles import advice
 from compiler.lower.words import pack_words
 from compiler.options import Options
@@ -65,7 +65,7 @@ def pack(encoded: Encoded, params: Params, options: Options) -> Image:
     _check_fit({"descriptors": len(descriptors)}, params)
     return Image(
         params=params,
-        layers=tuple(_info(*each, encoded) for each in zip(encoded.layers, ranges, parts, strict=True)),
+        layers=tuple(_info(layer, own, encoded) for layer, own in zip(encoded.layers, parts, strict=True)),
         maps=tuple(_map(placement, base) for placement, base in zip(encoded.placements, bases, strict=True)),
         inputs=program.inputs,
         outputs=program.outputs,
@@ -90,11 +90,7 @@ def _map(placement: Placement, base: int) -> MapInfo:
     )  # fmt: skip
 
 
-def _info(layer: EncodedLayer, ranges: Sequence[Range], parts: tuple[int, ...], encoded: Encoded) -> LayerInfo:
-    # Of a streamed layer, positions of the window that lie beside the map are left out.
-    codes = [each.segment.codes[here] for each in ranges for here in each.slices()]
-    entries = sum(len(part) for part in codes) if ranges else layer.entries
-    padding = sum(int((part == 0).sum()) for part in codes) if ranges else layer.padding
+def _info(layer: EncodedLayer, parts: tuple[int, ...], encoded: Encoded) -> LayerInfo:
     of = encoded.program.layers[layer.number]
     blocks = layer.cut.blocks
     block = blocks.index(layer.block)
@@ -108,8 +104,8 @@ def _info(layer: EncodedLayer, ranges: Sequence[Range], parts: tuple[int, ...], 
         exact=of.exact,
         products=of.products if block == 0 else 0,
         nonzeros=layer.nonzeros,
-        entries=entries,
-        padding=padding,
+        entries=layer.entries,
+        padding=layer.padding,
         parts=parts,
         expected=round(encoded.plan.choices[layer.number].cycles) if block == 0 else 0,
         other=() if other is None or block else (other.cut.fy, other.cut.fx, round(other.cycles)),
@@ -147,7 +143,7 @@ def _ranges(layer: EncodedLayer, encoded: Encoded, buffers: Buffers, params: Par
     of = encoded.program.layers[layer.number]
     for number, (segment, form) in enumerate(zip(of.segments, layer.segments, strict=True)):
         found += cut_ranges(segment, form, number, encoded.placements[segment.source], buffers, params)
-    return found or [empty_range(layer.segments[0])]
+    return found
 
 
 def _check_fit(needs: dict[str, int], params: Params) -> None:

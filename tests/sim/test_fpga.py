@@ -166,7 +166,6 @@ def test_the_command_prints_a_table_and_writes_json(stand_ins) -> None:
     slower = {**REPORT, "fmax": {"c": {"achieved": 139.2131}}}
     assert report["runs"][0] == as_run(1, slower, NETLIST, flow.TOP, source_names(FLAT, flow.TOP))
     assert report["params"]["queue_depth"] == preset("ECP5_PE").queue_depth
-    assert report["params"]["fold"] == 2
 
 
 def test_a_seed_that_is_too_slow_ends_with_1_and_still_reports(stand_ins) -> None:
