@@ -18,7 +18,8 @@ from sim.golden_array import Layer
 
 __all__ = [
     "Chunk", "SimulationError", "WriteLog", "chunks", "cycle_limit", "flat", "frames", "joined", "layer_records",
-    "layer_values", "layer_words", "map_values", "output_lines", "record_numbers", "refill_stream", "words",
+    "layer_values", "layer_words", "map_values", "map_vectors", "output_lines", "record_numbers", "refill_stream",
+    "words",
 ]  # fmt: skip
 
 Int = NDArray[np.int64]

@@ -1,7 +1,8 @@
 """From an image back to the program that it was built from: the inverse of `compiler.lower.build`.
 
-The decoder says which products each output adds; the layers of the image say of what window they are one copy. A
-streamed window has no weights for positions outside its map: there, what one pixel of the tile lacks another one has.
+The decoder says which products each output adds; the layers of the image say of what window they are one copy.
+There are no weights for positions that are outside the map for all tiles: there, what one pixel of the tile lacks
+another one has.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def _terms(
         output[step.terms], sub[step.terms] = step.outputs, number
     if terms and int(output.max(initial=0)) >= count:
         raise _other(info, "a sum belongs to no output")
-    if any(segment.step.refill for segment in layer.segments):
+    if not all(_whole(segment.step) for segment in layer.segments):
         qy, qx = np.divmod(sub, info.pool[1])
         rows, columns = y[output] * info.pool[2] + qy, x[output] * info.pool[3] + qx
         return channel[output], rows, columns, np.ones(terms, np.bool_)
@@ -128,6 +129,18 @@ def _terms(
     first[order[np.diff(output[order], prepend=-1) != 0]] = True
     none = np.zeros(terms, np.int64)
     return channel[output], none, none, first & (y[output] == 0) & (x[output] == 0)
+
+
+def _whole(step: Step) -> bool:
+    """Whether each position of the window is in the map for some tile: others have no weights."""
+    met = [
+        ((at >= 0) & (at < size)).any(axis=0).all()
+        for at, size in (
+            (step.y0 + np.arange(step.tiles_y)[:, None] * step.step_y + np.arange(step.wy) * step.dy, step.height),
+            (step.x0 + np.arange(step.tiles_x)[:, None] * step.step_x + np.arange(step.wx) * step.dx, step.width),
+        )
+    ]
+    return not step.refill and all(met)
 
 
 def _columns(image: Image, info: LayerInfo, number: int, step: Step) -> tuple[Int, Int, Int]:

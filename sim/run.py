@@ -259,14 +259,16 @@ def _model(
 def summarize(image: Image, records: list[list[dict[str, int]]]) -> tuple[int, int, list[LayerStats]]:
     """Cycles, exposed write-back and layer statistics from layer records.
 
-    A layer's cycles run from its accept to the next accept; the last layer of a run ends when it is finished.
+    A layer's cycles run from its accept to the next accept; the last layer of a run ends when all layers are finished:
+    its PEs may be done before those that still work on the layer before.
     """
     spans: list[list[int]] = []
     drain = 0
     for run_records in records:
-        ends = [record["accepted"] for record in run_records[1:]] + [run_records[-1]["finished"]]
+        finished = max(record["finished"] for record in run_records)
+        ends = [record["accepted"] for record in run_records[1:]] + [finished]
         spans.append([end - record["accepted"] for end, record in zip(ends, run_records, strict=True)])
-        drain += run_records[-1]["written"] - run_records[-1]["finished"]
+        drain += run_records[-1]["written"] - finished
     stats = [
         LayerStats(
             layer.name,

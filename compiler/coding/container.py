@@ -2,10 +2,10 @@
 
 Layout, every integer of variable length (`wire.py`)::
 
-    "EIEZ" · version, kind and coder · content (`float_form.py`, `fixed_form.py`; `chain_form.py` reads what was) · CRC-32 of all before
+    "EIEZ" · version, kind and coder · content (`float_form.py` or `fixed_form.py`) · CRC-32 of all before
 
 The checksum finds damage; the readers check every size before they allocate by it, because a file may also lie.
-Nothing in a file is executed.
+Nothing in a file is executed. Fixed-point networks of versions 2 and 3 are read by `chain_form.py`.
 """
 
 from __future__ import annotations

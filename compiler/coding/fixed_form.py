@@ -15,13 +15,8 @@ from numpy.typing import NDArray
 
 from compiler.coding.matrices import MatrixReader, MatrixWriter, matrix_reader, matrix_writer
 from compiler.coding.numbers import read_integers, write_integers
-from compiler.coding.program_form import (
-    Room,
-    read_body,
-    read_head,
-    write_body,
-    write_head,
-)  # fmt: skip
+from compiler.coding.program_body import read_body, write_body
+from compiler.coding.program_form import Room, read_head, write_head
 from compiler.coding.sizes import TensorSize
 from compiler.coding.texts import MAX_TEXT, deflate, inflated
 from compiler.coding.wire import Reader, Writer

@@ -1,8 +1,6 @@
-"""Programs of an array in a file: a head (maps, layers, windows), and then what is large: codes, codebooks, biases.
+"""Programs of an array in a file, their head: maps, layers, windows; all but what is large.
 
-Each segment is a matrix of codes, a row an output channel: the columns are the taps of its first input channel, of its
-second, and so on. Where channels fall into groups that read only channels of theirs (a depthwise convolution, a
-value that is added as it is), a row has only the channels of its group.
+What most networks have costs nothing: a layer reads what the one before makes, and is called as its result.
 """
 
 from __future__ import annotations
@@ -12,20 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from compiler.coding.matrices import MatrixReader, MatrixWriter
 from compiler.coding.names import read_name, write_name
-from compiler.coding.numbers import read_integers, write_integers
-from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS, TensorSize
+from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS
 from compiler.coding.wire import Reader, Writer
 from compiler.errors import CodingError, ModelError
 from compiler.lower.canonical import DENSITIES
-from compiler.lower.chain import MAX_SHIFT
 from compiler.lower.program import HIGH, LOW, MapForm, Pair, Program, ProgramLayer, Segment
-from hw.params import Params
 
-__all__ = ["LayerHead", "Room", "read_body", "read_codebook", "read_head", "write_body", "write_codebook", "write_head"]
+__all__ = ["LayerHead", "Room", "Window", "matrix_shape", "read_head", "window_of", "write_head"]
 
 _MAX_MAPS = 1 << 12
 _MAX_SIZE = 1 << 16
@@ -33,7 +26,6 @@ _MAX_CHANNELS = 1 << 24
 _MAX_SEGMENTS = 1 << 8
 _MAX_EXPONENT = 1 << 20
 _MAX_PRODUCTS = 1 << 60
-_MAX_BIAS = 1 << 47
 
 _PIXEL, _DENSE = 1, 2
 # What a layer has that the plainest one has not.
@@ -59,7 +51,9 @@ class Room:
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
+    """What a segment reads, and how; `groups` of channels, each of which reads its own channels only."""
+
     source: int
     groups: int
     kernel: Pair = _ONE
@@ -74,7 +68,7 @@ class LayerHead:
 
     name: str
     result: int
-    windows: tuple[_Window, ...]
+    windows: tuple[Window, ...]
     shift: int | None
     low: int
     high: int
@@ -85,14 +79,14 @@ class LayerHead:
     products: int
 
 
-def _shape(window: _Window, maps: Sequence[MapForm], result: int) -> tuple[int, int]:
+def matrix_shape(window: Window, maps: Sequence[MapForm], result: int) -> tuple[int, int]:
     """Rows and columns of a segment's matrix."""
     return maps[result].channels, math.prod(window.kernel) * (maps[window.source].channels // window.groups)
 
 
-def _products(windows: Sequence[_Window], maps: Sequence[MapForm], result: int) -> int:
+def _products(windows: Sequence[Window], maps: Sequence[MapForm], result: int) -> int:
     made = maps[result]
-    return sum(math.prod(_shape(window, maps, result)) for window in windows) * made.height * made.width
+    return sum(math.prod(matrix_shape(window, maps, result)) for window in windows) * made.height * made.width
 
 
 def _groups(segment: Segment, outputs: int, inputs: int) -> int:
@@ -143,13 +137,13 @@ def write_head(writer: Writer, program: Program) -> None:
 
 
 def _write_layer(writer: Writer, layer: ProgramLayer, usual: int, before: int, maps: Sequence[MapForm]) -> None:
-    windows = [_window(segment, maps, layer.result) for segment in layer.segments]
+    windows = [window_of(segment, maps, layer.result) for segment in layer.segments]
     varied = bool((layer.shift != layer.shift[0]).any())
     products = _products(windows, maps, layer.result)
     flags = (
         _NAMED * (layer.name != maps[layer.result].name)
         | _RESULT * (layer.result != usual)
-        | _SEGMENTS * (windows != [_Window(before, 1)])
+        | _SEGMENTS * (windows != [Window(before, 1)])
         | _POOL * ((layer.pool, layer.pool_stride) != (_ONE, _ONE))
         | _MAXIMUM * layer.maximum
         | _LIMITS * ((layer.low, layer.high) not in ((LOW, HIGH), (0, HIGH)))
@@ -167,7 +161,7 @@ def _write_layer(writer: Writer, layer: ProgramLayer, usual: int, before: int, m
     if flags & _SEGMENTS:
         writer.varint(len(windows))
         for window in windows:
-            wide = window != _Window(window.source, window.groups)
+            wide = window != Window(window.source, window.groups)
             writer.varint(window.source << 2 | (window.groups > 1) << 1 | wide)
             if window.groups > 1:
                 writer.varint(window.groups)
@@ -186,9 +180,10 @@ def _write_layer(writer: Writer, layer: ProgramLayer, usual: int, before: int, m
         writer.varint(layer.products)
 
 
-def _window(segment: Segment, maps: Sequence[MapForm], result: int) -> _Window:
+def window_of(segment: Segment, maps: Sequence[MapForm], result: int) -> Window:
+    """The window of a segment of the layer that makes a map."""
     groups = _groups(segment, maps[result].channels, maps[segment.source].channels)
-    return _Window(segment.source, groups, segment.kernel, segment.stride, segment.dilation, segment.origin)
+    return Window(segment.source, groups, segment.kernel, segment.stride, segment.dilation, segment.origin)
 
 
 def read_head(reader: Reader, room: Room) -> tuple[list[MapForm], tuple[int, ...], tuple[int, ...], list[LayerHead]]:
@@ -215,7 +210,7 @@ def read_head(reader: Reader, room: Room) -> tuple[list[MapForm], tuple[int, ...
         layers.append(_read_layer(reader, usual, before, maps))
         before = layers[-1].result
         for window in layers[-1].windows:
-            room.take(math.prod(_shape(window, maps, before)), maps[before].channels, layers[-1].name)
+            room.take(math.prod(matrix_shape(window, maps, before)), maps[before].channels, layers[-1].name)
     if not layers:
         raise CodingError("a part of the array has no layers")
     return maps, inputs, outputs, layers
@@ -235,7 +230,7 @@ def _read_layer(reader: Reader, usual: int, before: int, maps: Sequence[MapForm]
     name = maps[result].name
     if flags & _NAMED:
         name = read_name(reader, name)
-    windows: tuple[_Window, ...] = (_Window(before, 1),)
+    windows: tuple[Window, ...] = (Window(before, 1),)
     if flags & _SEGMENTS:
         count = reader.varint(f"{name}: segments", _MAX_SEGMENTS, 1)
         windows = tuple(_read_window(reader, name, maps, result) for _ in range(count))
@@ -256,7 +251,7 @@ def _read_layer(reader: Reader, usual: int, before: int, maps: Sequence[MapForm]
     )  # fmt: skip
 
 
-def _read_window(reader: Reader, name: str, maps: Sequence[MapForm], result: int) -> _Window:
+def _read_window(reader: Reader, name: str, maps: Sequence[MapForm], result: int) -> Window:
     head = reader.varint(f"{name}: source", (len(maps) - 1) << 2 | 3)
     source, groups = head >> 2, 1
     both = math.gcd(maps[source].channels, maps[result].channels)
@@ -265,107 +260,9 @@ def _read_window(reader: Reader, name: str, maps: Sequence[MapForm], result: int
         if both % groups:
             raise CodingError(f"{name}: {groups} groups of {both} channels")
     if not head & 1:
-        return _Window(source, groups)
+        return Window(source, groups)
     sizes = [reader.varint(f"{name}: window", _MAX_SIZE, 1) for _ in range(6)]
     origin = [reader.signed(f"{name}: origin", _MAX_SIZE) for _ in range(2)]
-    return _Window(
+    return Window(
         source, groups, (sizes[0], sizes[1]), (sizes[2], sizes[3]), (sizes[4], sizes[5]), (origin[0], origin[1])
     )
-
-
-def write_body(plain: Writer, matrices: MatrixWriter, program: Program) -> None:
-    """Append codes, codebooks, biases and unequal shifts."""
-    for layer in program.layers:
-        for segment in layer.segments:
-            window = _window(segment, program.maps, layer.result)
-            write_codebook(plain, segment.codebook)
-            shape = _shape(window, program.maps, layer.result)
-            matrices.write(plain, _matrix(segment, window, program.maps, shape), segment.codebook)
-        write_integers(plain, layer.bias)
-        if (layer.shift != layer.shift[0]).any():
-            write_integers(plain, layer.shift)
-
-
-def write_codebook(plain: Writer, codebook: NDArray[np.int16]) -> None:
-    """Append a codebook as far as it is not zero."""
-    used = int(np.flatnonzero(codebook).max(initial=0))
-    plain.byte(used)
-    write_integers(plain, codebook[1 : used + 1].astype(np.int64))
-
-
-def read_codebook(reader: Reader, size: int, name: str) -> NDArray[np.int16]:
-    """What `write_codebook` appended; `size` entries."""
-    codebook = np.zeros(size, np.int16)
-    used = reader.byte(f"{name}: entries of the codebook", size - 1)
-    entries = read_integers(reader, used, f"{name}: codebook", limit=1 << 15)
-    if used and int(entries.max()) > HIGH:
-        raise CodingError(f"{name}: {int(entries.max())} in the codebook; expected at most {HIGH}")
-    codebook[1 : used + 1] = entries
-    return codebook
-
-
-def _matrix(segment: Segment, window: _Window, maps: Sequence[MapForm], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    each, taps = maps[window.source].channels // window.groups, math.prod(window.kernel)
-    if math.prod(shape) > MAX_ELEMENTS:
-        raise ModelError(f"{math.prod(shape)} weights of one layer; a file holds at most {MAX_ELEMENTS}")
-    codes = np.zeros(shape, np.uint8)
-    codes[np.repeat(np.arange(shape[0]), segment.counts), segment.channel % each * taps + segment.tap] = segment.code
-    return codes
-
-
-def _segment(codes: NDArray[np.uint8], codebook: NDArray[np.int16], window: _Window, channels: int) -> Segment:
-    outputs, taps = len(codes), math.prod(window.kernel)
-    each = channels // window.groups
-    by_tap = np.ascontiguousarray(codes.reshape(outputs, each, taps).transpose(0, 2, 1)).reshape(-1)
-    flat = np.flatnonzero(by_tap)
-    output, within = np.divmod(flat, each * taps)
-    tap, channel = np.divmod(within, each)
-    return Segment(
-        window.source, window.kernel, window.stride, window.dilation, window.origin,
-        np.searchsorted(flat, np.arange(outputs + 1) * (each * taps)), tap,
-        channel + output // (outputs // window.groups) * each, by_tap[flat], codebook,
-    )  # fmt: skip
-
-
-def read_body(
-    reader: Reader, matrices: MatrixReader, maps: Sequence[MapForm], heads: Sequence[LayerHead], params: Params
-) -> tuple[tuple[ProgramLayer, ...], list[TensorSize]]:
-    """Layers with their numbers, and the bits of these."""
-    layers: list[ProgramLayer] = []
-    sizes: list[TensorSize] = []
-    for head in heads:
-        name, channels = head.name, maps[head.result].channels
-        segments = []
-        for number, window in enumerate(head.windows):
-            begin = reader.at
-            codebook = read_codebook(reader, 1 << params.code_bits, name)
-            book_bits = 8.0 * (reader.at - begin)
-            shape = _shape(window, maps, head.result)
-            codes, coded = matrices.read(reader, shape, codebook, name)
-            if codes.size and int(codes.max()) >= len(codebook):
-                raise CodingError(f"{name}: code {int(codes.max())}; expected less than {len(codebook)}")
-            segments.append(_segment(codes, codebook, window, maps[window.source].channels))
-            used = np.bincount(segments[-1].code, minlength=len(codebook)) > 0
-            if (used & (codebook == 0)).any():
-                raise CodingError(f"{name}: a weight whose value in the codebook is zero")
-            dense = (shape[0], shape[1] // math.prod(window.kernel), *window.kernel)
-            sizes.append(
-                TensorSize(
-                    f"{name}.weight{number or ''}", shape if window.kernel == _ONE else dense, len(segments[-1].code),
-                    params.code_bits, coded.fillers, coded.width, coded.codes, coded.positions, book_bits,
-                )
-            )  # fmt: skip
-        begin = reader.at
-        bias = read_integers(reader, channels, f"{name}: bias", limit=_MAX_BIAS)
-        shift = np.full(channels, head.shift or 0)
-        if head.shift is None:
-            shift = read_integers(reader, channels, f"{name}: shift", limit=MAX_SHIFT)
-        bits = 8.0 * (reader.at - begin)
-        sizes.append(TensorSize(f"{name}.bias", (channels,), int(np.count_nonzero(bias)), values=bits))
-        layers.append(
-            ProgramLayer(
-                name, head.result, tuple(segments), bias, shift, head.low, head.high, head.pool, head.pool_stride,
-                head.maximum, head.exact, head.products,
-            )
-        )  # fmt: skip
-    return tuple(layers), sizes

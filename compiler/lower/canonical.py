@@ -56,7 +56,7 @@ def _axis(segment: Segment, layer: ProgramLayer, axis: int, count: int, size: in
     pixels = np.arange(count) * layer.pool_stride[axis] + within
     first = segment.origin[axis] + pixels.reshape(-1) * segment.stride[axis]
     at = np.arange(segment.kernel[axis])[:, np.newaxis] * segment.dilation[axis] + first
-    met: NDArray[np.bool_] = ((at >= 0) & (at < size)).any(axis=1)
+    met: NDArray[np.bool_] = np.any((at >= 0) & (at < size), axis=1)
     return met
 
 

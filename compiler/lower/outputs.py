@@ -99,8 +99,12 @@ def _dummies(values: dict[str, Int], used: tuple[Int, Int], params: Params, name
             values[field][group, dummies] = values[field][group, latest[dummies]]
         early = dummies[latest[dummies] < 0]
         if len(early):
-            taken = values["slot"][group][of_group & (values["pe"][group] == 0)]
-            free = int(taken.max()) + 1 if len(taken) else 0
-            if free == params.rows:
-                raise ImageError(f"{name}: no accumulator is left for a word that keeps write-back groups in step")
-            values["pe"][group, early], values["slot"][group, early] = 0, free
+            free = np.zeros(params.group, np.int64)  # in each PE: slots ascend without a gap
+            np.maximum.at(free, values["pe"][group][of_group], values["slot"][group][of_group] + 1)
+            pe = int(free.argmin())
+            if free[pe] == params.rows:
+                raise ImageError(
+                    f"{name}: a tile takes all {params.rows} accumulators of PEs; one is needed to keep write-back "
+                    "groups in step: raise rows"
+                )
+            values["pe"][group, early], values["slot"][group, early] = pe, free[pe]

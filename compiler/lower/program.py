@@ -74,6 +74,11 @@ class Segment:
         """Nonzeros of each output channel."""
         return np.diff(self.starts)
 
+    @cached_property
+    def channels_read(self) -> int:
+        """How many channels of the source have a nonzero."""
+        return int(np.count_nonzero(np.bincount(self.channel)))
+
 
 @dataclass(frozen=True, eq=False)
 class ProgramLayer:
@@ -182,11 +187,9 @@ def segment_of(
 ) -> Segment:
     """A segment from codes (outputs, kernel rows, kernel columns, channels of the source)."""
     outputs, rows, columns, channels = codes.shape
-    # Zeros of the codebook need no entry.
-    zero = np.flatnonzero(codebook == 0)
-    if len(zero) > 1:
-        codes = np.where(np.isin(codes, zero), np.uint8(0), codes)
-    flat = np.flatnonzero(codes)
+    kept = np.zeros(1 << 8, np.bool_)  # zeros of the codebook need no entry
+    kept[: len(codebook)] = codebook != 0
+    flat = np.flatnonzero(kept[codes])
     size = rows * columns * channels
     starts = np.searchsorted(flat, np.arange(outputs + 1) * size)
     within = flat % size

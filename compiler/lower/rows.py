@@ -97,13 +97,13 @@ def assign_rows(
             busiest = max(busiest, int(np.bincount(pe[rows], weights=work[rows]).max()))
             continue
         if pixel[rows[0]] != pixel[rows[-1]]:
-            if channelwise:
-                pe[rows] = output[rows] % LANES % params.group
-                load = int(np.bincount(pe[rows], weights=work[rows]).max())
-            else:
-                pe[rows], load = _spread(work[rows], pixel[rows], params.group)
+            pe[rows] = (
+                output[rows] % LANES % params.group if channelwise else _spread(work[rows], pixel[rows], params.group)
+            )
+            if np.bincount(pe[rows]).max() > most:
+                pe[rows] = _spread(work[rows], pixel[rows], params.group, even=True)
             slot[rows], _ = _number(len(rows), pe[rows], {}, params.group)
-            busiest = max(busiest, load)
+            busiest = max(busiest, int(np.bincount(pe[rows], weights=work[rows]).max()))
             continue
         best = _balance(work, rows, output, 0, params.group, options, most)
         assert best is not None
@@ -120,22 +120,26 @@ def assign_rows(
     return Assignment(pe, slot, parts, busiest)
 
 
-def _spread(work: Int, pixel: Int, pes: int) -> tuple[Int, int]:
-    """PE of each row of a group, pixel by pixel, and the entries of the busiest PE.
+def _spread(work: Int, pixel: Int, pes: int, even: bool = False) -> Int:
+    """PE of each row of a group, pixel by pixel.
 
     The rows of a pixel go out in rounds, by falling work: in each round every PE gets one, the least busy PE the
-    heaviest. Where PEs are equally busy, another one is first at each pixel.
+    heaviest. Where PEs are equally busy, another one is first at each pixel. `even`: a round that is not full goes to
+    the PEs with the fewest rows, so that no PE has two more than another.
     """
     of, loads, turn = np.zeros(len(work), np.int64), np.zeros(pes, np.int64), np.arange(pes)
+    counts = np.zeros(pes, np.int64)
     begins = np.flatnonzero(np.diff(pixel, prepend=-1))
     for number, (begin, end) in enumerate(pairwise([*begins.tolist(), len(work)])):
         falling = begin + np.argsort(-work[begin:end], kind="stable")
         for first in range(0, len(falling), pes):
             rows = falling[first : first + pes]
-            least = np.lexsort(((turn + number) % pes, loads))[: len(rows)]
+            keys = ((turn + number) % pes, loads, counts) if even else ((turn + number) % pes, loads)
+            least = np.lexsort(keys)[: len(rows)]
             of[rows] = least
             loads[least] += work[rows]
-    return of, int(loads.max())
+            counts[least] += 1
+    return of
 
 
 @dataclass(frozen=True, eq=False)

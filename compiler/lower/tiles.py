@@ -201,7 +201,7 @@ def _padding(segment: Segment, layer: ProgramLayer, cut: Tiling, seen: Window, s
     between = np.floor((width - columns) * pixel) // (1 << params.index_bits)
     pads = begin + (rows[:, np.newaxis] - 1) * between
     # Columns that have entries in a PE: of each position, its channels with weights for the rows of the PE.
-    channels = len(np.unique(segment.channel))
+    channels = segment.channels_read
     if layer.channelwise:  # all rows of a channel in a group are in one PE
         met = np.minimum(columns, params.groups // math.gcd(cut.pitch, params.groups)) / params.pes
         return float((pads * met).sum()) * channels

@@ -28,7 +28,8 @@ def bench_trained(
 ) -> None:
     """Compile each RUN/ of `eie train` and run its test set by the golden model.
 
-    Beside it stand the accuracies that the network had in floats after its first stage, after pruning, and in the end.
+    Beside it stand the accuracies that the network had in floats after its first stage, after pruning, and in the end,
+    and in the end on the samples that the golden model computed.
     "shared anew" counts layers that have more values than the array's codebooks hold, so that the compiler had to share
     their weights without training.
     """
@@ -43,12 +44,13 @@ def bench_trained(
         )
     )
     output.table(
-        ("run", "weights", "density %", "first stage %", "pruned %", "end %", "golden %", "shared anew"),
+        ("run", "weights", "density %", "first stage %", "pruned %", "end %", "floats %", "golden %", "shared anew"),
         [
             (
                 row["run"], row["weights"], 100 * row["nonzeros"] / row["weights"], 100 * row["stages"][0]["test"],
                 next((100 * stage["test"] for stage in reversed(row["stages"]) if stage["kind"] == "prune"), None),
-                100 * row["stages"][-1]["test"], 100 * row["golden"], len(row["shared_anew"]),
+                100 * row["stages"][-1]["test"], 100 * row["floats"], 100 * row["golden"],
+                len(row["shared_anew"]),
             )
             for row in rows
         ],

@@ -37,6 +37,8 @@ def measure_runs(
 ) -> Iterator[dict[str, Any]]:
     """A row a run: accuracies 0 … 1, weights, and which layers the compiler had to share anew.
 
+    Those of the stages are of the whole test set; "floats" and "golden" are of the same samples.
+
     Parameters
     ----------
     folders : that ``eie train`` wrote.
@@ -71,6 +73,7 @@ def measure_runs(
                 {"stage": stage["stage"], "kind": stage["kind"], "epochs": stage["epochs"], **stage["accuracy"]}
                 for stage in report["stages"]
             ],
+            "floats": 1 - run.wrong(run.module, test) / len(test),
             "golden": float(np.mean(outputs.argmax(axis=-1) == test.labels)),
             "golden_samples": len(test),
             "shared_anew": [each.name for each in reports if each.clustered],

@@ -165,10 +165,17 @@ class Corners:
         cleared = await self.host.status()
         return {**await self.outcome(self.job["last"], status), "during": during, "cleared": cleared}
 
-    async def illegal(self, words: list[str], batch: int) -> Observed:
-        """A program with an illegal descriptor ends with a status; the watchdog in `run` catches a hang."""
+    async def illegal(self, words: list[str], batch: int, restart: bool) -> Observed:
+        """A program with an illegal descriptor ends with a status; the watchdog in `run` catches a hang.
+
+        Clear the accumulators behind one that adds up what no word of the output table reads.
+        """
         await self.host.load(Memory.DESCRIPTORS, 0, 0, [int(word, 16) for word in words])
-        return {"status": await self.bench.run(batch)}
+        status = await self.bench.run(batch)
+        if restart:
+            await self.host.write("CONTROL", 2)
+            await self.idle()
+        return {"status": status}
 
     async def bus_errors(self) -> Observed:
         """Unknown offsets and byte strobes are answered with SLVERR and change nothing."""
@@ -215,7 +222,7 @@ async def corners(dut: Any) -> None:
     observed["interrupt"] = await run.interrupt()
     observed["restarted"] = [await run.restarted(cycles, hard) for cycles in (1, 9, 40, 90) for hard in (False, True)]
     observed["bus"] = await run.bus_errors()
-    observed["illegal"] = [await run.illegal(words, batch) for words, batch in run.job["illegal"]]
+    observed["illegal"] = [await run.illegal(*program) for program in run.job["illegal"]]
     observed["tiles"] = await run.tiles(2)
     observed["after"] = await run.plain(1)
     await RisingEdge(dut.clk)

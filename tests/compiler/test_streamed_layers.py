@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from compiler.errors import ImageError
 from compiler.image.check import check
 from compiler.image.image import Image
-from compiler.lower import encode
+from compiler.lower import tiles
 from compiler.lower.build import build
 from compiler.lower.program import HIGH, LOW, MapForm, Pair, Program, ProgramLayer, segment_of
+from compiler.lower.rows import assign_rows
+from compiler.options import DEFAULT
 from hw.params import Params
 from tests.compiler.array_reader import Reader
 
@@ -78,11 +79,30 @@ def test_a_streamed_layer_is_one_tile_of_what_is_inside(
         assert len(steps) > 1
 
 
-def test_entries_outside_of_the_map_that_stay_are_seen(
+def test_a_layer_that_would_be_faster_in_several_tiles_is_streamed_in_one(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of = program(rng, (2, 2), (1, 1), (3, 3), (-1, -1))
-    met = encode._positions_met
-    monkeypatch.setattr(encode, "_positions_met", lambda *of: np.ones_like(met(*of)))
-    with pytest.raises(ImageError, match="entries are pointed to, it states"):
-        check(build(of, PARAMS.replace(weight_words=20)))
+    of = program(rng, (4, 4), (2, 2), (3, 3), (-1, 0))
+    choices = tiles.tile_choices
+    monkeypatch.setattr(tiles, "tile_choices", lambda *args: sorted(choices(*args), key=lambda each: -each.cut.tiles))
+    monkeypatch.setattr(tiles, "_streamed", lambda *_: frozenset({0}))
+    image = build(of, PARAMS.replace(weight_words=72))
+    (steps,) = image.steps
+    assert all(step.refill and step.tiles == 1 for step in steps)
+    x = rng.integers(-300, 300, (24, 4, 4))
+    assert np.array_equal(run(of, image, x), expected(of, x))
+
+
+@pytest.mark.parametrize("channels", [9, 3])
+def test_uneven_pixels_fill_the_accumulators_of_all_pes(channels: int, rng: np.random.Generator) -> None:
+    """Rows of few channels for each pixel, as many as there are accumulators."""
+    count = 8 * 8 // channels
+    pixel = np.repeat(np.arange(count), channels)
+    work = rng.integers(0, 2, len(pixel)) * 100
+    for channelwise in (False, True):
+        found = assign_rows(
+            work, np.zeros_like(pixel), pixel, np.arange(len(pixel)) % channels, Params(pes=8, rows=8), DEFAULT,
+            hidden=True, most=8, channelwise=channelwise,
+        )  # fmt: skip
+        assert found.slot.max() < 8
+        assert len(set(zip(found.pe.tolist(), found.slot.tolist(), strict=True))) == len(pixel)

@@ -48,6 +48,7 @@ def test_accuracies_of_a_run_stage_by_stage(run: Path, invoke: Any) -> None:
     assert stages["dense"] > 0.7
     assert abs(row["golden"] - stages["share"]) < 0.012
     assert row["golden_samples"] == 359
+    assert row["floats"] == pytest.approx(stages["share"])
     assert row["shared_anew"] == []
     assert row["nonzeros"] < 0.65 * row["weights"]
 

@@ -74,7 +74,8 @@ def test_info_is_short_unless_all_is_asked_for(files, invoke, monkeypatch) -> No
     total = next(line.split() for line in short.stdout.splitlines() if line.startswith("all "))
     facts = json.loads(invoke("info", files / "n.eie", "--json").stdout)
     assert int(total[1]) == sum(layer["nonzeros"] for layer in facts["layers"])
-    assert int(total[-1]) == facts["cycles"]["model"]
+    assert int(total[-2]) == facts["cycles"]["model"]
+    assert float(total[-1]) == pytest.approx(100 * facts["utilization"], abs=0.01)
 
 
 def test_a_run_without_a_file_for_outputs_shows_the_largest(files, network, invoke) -> None:

@@ -31,8 +31,21 @@ def program_image(program: Program) -> Image:
     whole = MapInfo("frame", params.line, frame, 1, params.groups, params.groups, 0, 1, frame, 0, -1)
     layers = tuple(
         LayerInfo(
-            f"layer{n}", (0,) * len(segments), 0, 1, 1, True, 1, 1, 1, 0, tuple(range(len(segments))), 0, (),
-            (1, 1, 1, 1, 1, 1, 0, 0) * len(segments), (1, 1, 1, 1),
+            f"layer{n}",
+            (0,) * len(segments),
+            0,
+            1,
+            1,
+            True,
+            1,
+            1,
+            1,
+            0,
+            tuple(range(len(segments))),
+            0,
+            (),
+            (1, 1, 1, 1, 1, 1, 0, 0) * len(segments),
+            (1, 1, 1, 1),
         )
         for n, segments in enumerate(program.layers)
     )

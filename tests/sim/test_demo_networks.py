@@ -16,10 +16,13 @@ pytest.importorskip("torch")
 
 import sim.network
 from compiler.network_file import load
+from compiler.train import recipe as recipes
 from eie.commands.demo import demo
 from eie.output import Output
 from sim.clock import Clock
 from sim.demo import NETWORKS, Subject
+
+SHOWN = dict(NETWORKS)
 
 SIZES = {
     "lenet5": """
@@ -215,11 +218,11 @@ def test_wrong_options_are_refused(options: list[str], word: str, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("subject", ["lenet-5", "resnet-8", "ds-cnn", "lstm"])
-def test_every_network_has_its_recipe(subject: str) -> None:
-    from sim.demo import RECIPES
-
-    assert (RECIPES / "networks" / "small" / f"{subject}.toml").is_file()
+@pytest.mark.parametrize("name", SHOWN)
+def test_every_network_has_its_recipe(name: str) -> None:
+    recipe = recipes.load(SHOWN[name].recipe)
+    assert {"prune", "share"} <= {stage.kind for stage in recipe.stages}
+    assert recipe.dataset in ("digits", "next-letter")  # nothing to download
 
 
 def test_a_long_step_says_that_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from compiler.errors import InputError
 from eie.commands.fmax import fmax
 from hw.core import PE_MODULE
+from hw.params import preset
 from sim.fpga import flow
 from sim.fpga.report import as_run, cell_counts, critical_path, megahertz, resources, source_names, summary
 
@@ -164,7 +165,7 @@ def test_the_command_prints_a_table_and_writes_json(stand_ins) -> None:
     assert (report["min_mhz"], report["median_mhz"]) == (120.2, 129.7)
     slower = {**REPORT, "fmax": {"c": {"achieved": 139.2131}}}
     assert report["runs"][0] == as_run(1, slower, NETLIST, flow.TOP, source_names(FLAT, flow.TOP))
-    assert report["params"]["queue_depth"] == 64
+    assert report["params"]["queue_depth"] == preset("ECP5_PE").queue_depth
     assert report["params"]["fold"] == 2
 
 

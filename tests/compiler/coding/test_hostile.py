@@ -15,7 +15,7 @@ from compiler.coding.container import CODERS, Coder, FixedContent, compress, com
 from compiler.coding.matrices import MatrixWriter
 from compiler.coding.mixing import Mix
 from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS
-from compiler.coding.wire import Writer
+from compiler.coding.wire import Reader, Writer
 from compiler.compressed import CompressedModel
 from compiler.errors import CodingError
 from compiler.graph.ir import Graph, Node
@@ -272,3 +272,41 @@ def test_a_planted_fault_in_the_values_is_caught(rng: np.random.Generator, monke
     monkeypatch.setattr(float_form, "_write_codebook", exchanged)
     assert caught(model, "huffman")
     assert caught(model, "context")
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_sizes_of_programs_that_lie_cost_no_memory(rng: np.random.Generator, coder: Coder) -> None:
+    made = graph(rng)
+    data = compress_fixed(parts(made), made.params, DEFAULT, 1, coder)
+    reader = Reader(data)
+    reader.at = 9
+    reader.raw(reader.varint("parameters", 1 << 12), "parameters")
+    begin = data[: reader.at]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def maps(*sizes: tuple[int, int, int]) -> bytes:
+        """Two values of (channels, height, width), and one layer that has a window of 1 x 1."""
+        writer = Writer()
+        writer.varint(1)
+        writer.varint(len(sizes) << 2)
+        for channels, height, width in sizes:
+            writer.byte(1)
+            writer.varint(1)
+            writer.raw(bytes([97 + len(writer) % 26]))
+            writer.varint(channels)
+            writer.signed(0)
+            writer.varint(height)
+            writer.varint(width)
+        writer.byte(0)
+        return bytes(writer.data)
+
+    for wrong, words in (
+        (maps((1 << 15, 1, 1), (1 << 15, 1, 1)), "more weights than this kit reads"),
+        (maps((8, 1 << 15, 1 << 15), (8, 1, 1)), "activation vectors; the array has"),
+        (maps((1 << 25, 1, 1), (8, 1, 1)), "channels is"),
+        (bytes([1, 0xFF, 0xFF, 0xFF, 0x7F]), "values of a part is"),
+        (bytes([0xFF, 0xFF, 0xFF, 0x7F]), "parts of the array is"),
+    ):
+        with pytest.raises(CodingError, match=words):
+            decompress_any(sealed(begin + wrong + bytes(40)))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
