@@ -44,11 +44,12 @@ module eie_ram #(
     end
   end
 
-  // +eie_log=FILE lists what is written to memories with LOG, a line each: hierarchical name, address, word.
+  // +eie_log=DIR lists what is written to memories with LOG in DIR/<hierarchical name>.log, a line each: address, word.
+  // A file for each: writes of several through buffers of their own would be torn.
   string path;
   integer log = 0;
-  initial if (LOG != 0 && $value$plusargs("eie_log=%s", path)) log = $fopen(path, "a");
-  always @(posedge clk) if (log != 0 && w_en) $fdisplay(log, "%m %h %h", w_addr, w_data);
+  initial if (LOG != 0 && $value$plusargs("eie_log=%s", path)) log = $fopen($sformatf("%s/%m.log", path), "w");
+  always @(posedge clk) if (log != 0 && w_en) $fdisplay(log, "%h %h", w_addr, w_data);
   final if (log != 0) $fclose(log);
 `endif
 endmodule

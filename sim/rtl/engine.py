@@ -225,7 +225,8 @@ def run_rtl(
         (folder / "job.json").write_text(json.dumps(job))
         if progress:
             progress(0, len(inputs[0]))
-        log = folder / "writes.log"
+        log = folder / "writes"
+        log.mkdir()
         start = (
             f"+eie_preload={preload_folder}", f"+eie_log={log}", f"+eie_waves_limit={waves_limit}",
             "+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}",
@@ -261,23 +262,15 @@ def run_rtl(
     )
 
 
-def read_log(path: Path, groups: int) -> WriteLog:
+def read_log(folder: Path, groups: int) -> WriteLog:
     """What was written to each bank of the activation memory, as `eie_ram` lists it."""
-    scopes = {scope(Memory.ACTIVATIONS, group): group for group in range(groups)}
-    lines: list[list[int]] = [[] for _ in range(groups)]
-    data: list[list[str]] = [[] for _ in range(groups)]
-    if path.exists():
-        with path.open() as file:
-            for text in file:
-                where, address, word = text.split()
-                group = scopes.get(where.removesuffix(".listing"))
-                if group is not None:
-                    lines[group].append(int(address, 16))
-                    data[group].append(word.zfill(4 * LANES))
-    return [
-        (np.array(own, np.int64), np.frombuffer(bytes.fromhex("".join(words)), ">i2").reshape(-1, LANES)[:, ::-1])
-        for own, words in zip(lines, data, strict=True)
-    ]
+    banks = []
+    for group in range(groups):
+        text = (folder / f"{scope(Memory.ACTIVATIONS, group)}.log").read_text().split()
+        words = "".join(word.zfill(4 * LANES) for word in text[1::2])
+        data = np.frombuffer(bytes.fromhex(words), ">i2").reshape(-1, LANES)[:, ::-1]
+        banks.append((np.array([int(address, 16) for address in text[::2]], np.int64), data))
+    return banks
 
 
 def _split(log: WriteLog, image: Image, layers: Sequence[Layer], parts: list[Chunk], bus: bool) -> list[WriteLog]:
