@@ -135,8 +135,8 @@ def write_head(writer: Writer, program: Program) -> None:
         name, exponent = each.name, each.exponent
     free = [n for n in range(len(maps)) if n not in program.inputs]
     before = program.inputs[0]
-    for layer, usual in zip(program.layers, free, strict=True):
-        _write_layer(writer, layer, usual, before, maps)
+    for layer, result in zip(program.layers, free, strict=True):
+        _write_layer(writer, layer, result, before, maps)
         before = layer.result
 
 
