@@ -291,6 +291,12 @@ def _streamed(choices: Sequence[Sequence[Choice]], limits: Mapping[str, float], 
 
 def _impossible(layer: ProgramLayer, params: Params) -> ImageError:
     area = math.prod(layer.pool)
+    rows = LANES // params.group * area  # a vector of the result is written at once
+    if params.rows < rows:
+        return ImageError(
+            f"{layer.name}: a vector of {LANES} channels ({area} pixels each) needs {rows} accumulators in each of "
+            f"{params.pes} PEs at once, there are {params.rows}: {advice(params, 'rows', rows)}"
+        )
     return ImageError(
         f"{layer.name}: a tile of one pixel ({len(layer.bias)} channels, {area} pixels each, {len(layer.segments)} "
         f"segments) does not fit an array of {params.pes} PEs with {params.rows} accumulators: split the layer"
