@@ -243,9 +243,10 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
         limits = {name: limit / 2 if name != "output_words" else limit for name, limit in limits.items()}
     at = [0] * len(choices)
     left: set[tuple[int, int]] = set()  # a choice that was left is not taken again, or two memories could take turns
+    least: set[str] = set()  # memories of which no other choice frees anything
     while True:
         used = {name: sum(_needs(choices[n][k], n in streamed)[name] for n, k in enumerate(at)) for name in MEMORIES}
-        over = [name for name in MEMORIES if used[name] > limits[name]]
+        over = [name for name in MEMORIES if used[name] > limits[name] and name not in least]
         if not over:
             break
         name = max(over, key=lambda memory: used[memory] / limits[memory])
@@ -260,7 +261,8 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
                     price = (other.cycles - now.cycles) / freed
                     best = min(best, (price, n, k)) if best is not None else (price, n, k)
         if best is None:
-            break  # what is really needed is known once the layers are encoded
+            least.add(name)  # what is really needed is known once the layers are encoded
+            continue
         left.add((best[1], at[best[1]]))
         at[best[1]] = best[2]
     taken = tuple(found[k] for found, k in zip(choices, at, strict=True))
