@@ -123,14 +123,14 @@ def write_head(writer: Writer, program: Program) -> None:
         write_name(writer, each.name, name)
         writer.varint(each.channels)
         pixel, dense = each.height == each.width == 1, each.density is not None
-        usual = each.axes == usual_axes(each.height, each.width)
-        writer.signed((each.exponent - exponent) << 3 | (not usual) << 2 | dense << 1 | pixel)
+        plain = each.axes == usual_axes(each.height, each.width)
+        writer.signed((each.exponent - exponent) << 3 | (not plain) << 2 | dense << 1 | pixel)
         if not pixel:
             writer.varint(each.height)
             writer.varint(each.width)
         if each.density is not None:
             writer.varint(round(each.density * DENSITIES))
-        if not usual:
+        if not plain:
             writer.varint(ARRAY_AXES.index(each.axes))
         name, exponent = each.name, each.exponent
     free = [n for n in range(len(maps)) if n not in program.inputs]
