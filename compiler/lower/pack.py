@@ -86,7 +86,7 @@ def _map(placement: Placement, base: int) -> MapInfo:
     return MapInfo(
         name=form.name, channels=form.channels, height=form.height, width=form.width, vectors=placement.vectors,
         pitch=placement.pitch, base=base, row_lines=placement.row_lines, lines=placement.lines, exponent=form.exponent,
-        density=-1 if form.density is None else round(form.density * DENSITIES),
+        density=-1 if form.density is None else round(form.density * DENSITIES), axes=form.axes,
     )  # fmt: skip
 
 

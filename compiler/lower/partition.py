@@ -158,7 +158,8 @@ def _program(
             name = unique(value, {each.name for each in maps})
             numbers[key] = len(maps)
             exponent = types[value].exponent or 0
-            maps.append(MapForm(name, sizes["C"], sizes.get("H", 1), sizes.get("W", 1), exponent, densities.get(value)))
+            form = sizes["C"], sizes.get("H", 1), sizes.get("W", 1)
+            maps.append(MapForm(name, *form, exponent, densities.get(value), axes))
         return numbers[key]
 
     layers = []

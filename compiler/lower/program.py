@@ -16,7 +16,18 @@ from compiler.errors import ModelError
 from compiler.lower.chain import MAX_SHIFT, Chain, QuantizedLayer
 from hw.params import Params
 
-__all__ = ["HIGH", "LOW", "MapForm", "Pair", "Program", "ProgramLayer", "Segment", "chain_program", "segment_of"]
+__all__ = [
+    "HIGH",
+    "LOW",
+    "MapForm",
+    "Pair",
+    "Program",
+    "ProgramLayer",
+    "Segment",
+    "chain_program",
+    "segment_of",
+    "usual_axes",
+]
 
 Int = NDArray[np.int64]
 Pair = tuple[int, int]
@@ -25,11 +36,17 @@ Pair = tuple[int, int]
 LOW, HIGH = -(1 << 15), (1 << 15) - 1
 
 
+def usual_axes(height: int, width: int) -> str:
+    """The axes of a map that has no more of them than it needs, channels first."""
+    return "C" if height == width == 1 else "CW" if height == 1 else "CHW"
+
+
 @dataclass(frozen=True)
 class MapForm:
     """A value: height x width pixels of channels, and the power of two of its numbers.
 
     density : share of its numbers that are not zero, if it is known.
+    axes : order of its axes in the graph, one of `compiler.graph.integer.ARRAY_AXES`; unless given, channels first.
     """
 
     name: str
@@ -38,6 +55,11 @@ class MapForm:
     width: int
     exponent: int
     density: float | None = None
+    axes: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.axes:
+            object.__setattr__(self, "axes", usual_axes(self.height, self.width))
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,8 +44,8 @@ module eie_ram #(
     end
   end
 
-  // +eie_log=DIR lists what is written to memories with LOG in DIR/<hierarchical name>.log, a line each: address, word.
-  // A file for each: writes of several through buffers of their own would be torn.
+  // +eie_log=FOLDER lists what is written to memories with LOG, each in a file of its own, since what several append to
+  // one file is mixed within lines: address and word of each write.
   string path;
   integer log = 0;
   initial if (LOG != 0 && $value$plusargs("eie_log=%s", path)) log = $fopen($sformatf("%s/%m.log", path), "w");

@@ -264,13 +264,13 @@ def run_rtl(
 
 def read_log(folder: Path, groups: int) -> WriteLog:
     """What was written to each bank of the activation memory, as `eie_ram` lists it."""
-    banks = []
+    logs = []
     for group in range(groups):
-        text = (folder / f"{scope(Memory.ACTIVATIONS, group)}.log").read_text().split()
-        words = "".join(word.zfill(4 * LANES) for word in text[1::2])
-        data = np.frombuffer(bytes.fromhex(words), ">i2").reshape(-1, LANES)[:, ::-1]
-        banks.append((np.array([int(address, 16) for address in text[::2]], np.int64), data))
-    return banks
+        rows = [text.split() for text in (folder / f"{scope(Memory.ACTIVATIONS, group)}.log").read_text().splitlines()]
+        words = bytes.fromhex("".join(word.zfill(4 * LANES) for _, word in rows))
+        lines = np.array([int(address, 16) for address, _ in rows], np.int64)
+        logs.append((lines, np.frombuffer(words, ">i2").reshape(-1, LANES)[:, ::-1]))
+    return logs
 
 
 def _split(log: WriteLog, image: Image, layers: Sequence[Layer], parts: list[Chunk], bus: bool) -> list[WriteLog]:

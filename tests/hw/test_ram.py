@@ -1,4 +1,4 @@
-"""The Verilog of the memory primitive: what memories with LOG write into the folder that +eie_log names."""
+"""The Verilog of the memory primitive: what a memory with LOG writes into the folder that +eie_log names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ module bench;
   eie_ram #(.WIDTH(8), .DEPTH(16), .ADDRESS(4)) other (.clk(clk), .w_en(1'b1), .w_addr(address),
     .w_data(8'h11), .r_en(1'b0), .r_addr(4'd0), .r_data(unused_c));
   initial begin
-    repeat (2000) begin
+    repeat (6) begin
       #1 clk = 1;
       #1 clk = 0; address = address + 1;
     end
@@ -43,12 +43,10 @@ def test_writes_are_listed_for_memories_with_log_only(tmp_path):
         ["verilator", *options, "bench.v", "eie_ram.v"], cwd=tmp_path, env=tool_environment(), check=True,
         capture_output=True,
     )  # fmt: skip
-    log = tmp_path / "log"
+    log = tmp_path / "writes"
     log.mkdir()
+    for _ in range(2):  # a second run begins the files anew
+        subprocess.run(["./obj_dir/Vbench", f"+eie_log={log}"], cwd=tmp_path, check=True, capture_output=True)
     subprocess.run(["./obj_dir/Vbench"], cwd=tmp_path, check=True, capture_output=True)
-    assert not list(log.iterdir())
-    subprocess.run(["./obj_dir/Vbench", f"+eie_log={log}"], cwd=tmp_path, check=True, capture_output=True)
-    found = {path.name: path.read_text().splitlines() for path in log.iterdir()}
-    odd = [f"{n % 16:x} {n % 16:x}5" for n in range(2000) if n % 2]
-    # More than a buffer of the C library holds, and no line of one memory in that of another.
-    assert found == {"bench.acts_0.log": odd, "bench.acts_1.log": ["2 ff"] * 125}
+    listed = {path.name: path.read_text().splitlines() for path in log.iterdir()}
+    assert listed == {"bench.acts_0.log": ["1 15", "3 35", "5 55"], "bench.acts_1.log": ["2 ff"]}

@@ -129,6 +129,16 @@ def test_a_convolutional_network_runs_whole_on_the_simulated_array(folder: Path)
     assert [stage["kind"] for stage in report["stages"]] == ["dense", "prune", "share"]
 
 
+@pytest.mark.rtl
+@pytest.mark.slow
+def test_a_convolutional_network_runs_whole_in_verilog_with_two_banks(folder: Path) -> None:
+    """So many samples that what the banks wrote leaves the buffers of their files."""
+    result, report = run_demo(folder, "lenet5", "--engine", "rtl", "--pes", 16, "--samples", 40)
+    assert result.exit_code == 0, result.output
+    assert report["compared"]["on_array"] == 40 * (4 * 16 + 8 * 4 + 16 + 10)
+    assert report["accuracy"]["rtl"]["samples"] == report["accuracy"]["golden"]["samples"]
+
+
 def test_the_table_of_layers_adds_up_and_a_run_is_taken_up_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models_as_hardware(monkeypatch)
     run_demo(folder, "lenet5")
