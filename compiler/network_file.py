@@ -292,7 +292,7 @@ def _options(header: dict[str, Any]) -> Options:
 
 
 _NOT_INTEGER: dict[str, type] = {
-    "name": str, "exact": bool, **dict.fromkeys(("sources", "parts", "other", "windows", "pool"), list)
+    "name": str, "axes": str, "exact": bool, **dict.fromkeys(("sources", "parts", "other", "windows", "pool"), list)
 }  # fmt: skip
 """Fields of layers and maps that are no integers."""
 

@@ -266,17 +266,14 @@ def from_map(raw: NDArray[Any], axes: str) -> NDArray[Any]:
 def _values(
     image: Image, node: Node, types: Mapping[str, Type], ran: Result
 ) -> Iterator[tuple[str, Type, NDArray[Any]]]:
-    """The values of an image: results of its node as the graph has them, others with axes that fit."""
+    """The values of an image: results as the graph has them, others with the axes of their maps."""
     results = {
         image.maps[number].name: (name, axes)
         for number, name, axes in zip(image.outputs, node.outputs, node["makes"], strict=True)
     }
-    used = [*node["makes"], *node["reads"]]
     for info in image.maps:
         if info.name not in ran.values:
             continue
-        rank = 1 if info.height == info.width == 1 else 2 if info.height == 1 else 3
-        usual = next((axes for axes in used if len(axes) == rank), "CHW" if rank > 1 else "C")
-        name, axes = results.get(info.name, (info.name, usual))
+        name, axes = results.get(info.name, (info.name, info.axes))
         raw = np.ascontiguousarray(from_map(ran.values[info.name], axes))
         yield name, types.get(name, Type(raw.shape[1:], axes, exponent=info.exponent)), raw

@@ -48,7 +48,7 @@ def program_of(image: Image) -> Program:
 
 def _form(info: MapInfo) -> MapForm:
     density = None if info.density < 0 else info.density / DENSITIES
-    return MapForm(info.name, info.channels, info.height, info.width, info.exponent, density)
+    return MapForm(info.name, info.channels, info.height, info.width, info.exponent, density, info.axes)
 
 
 def _layer(image: Image, result: int, blocks: Sequence[Layer]) -> ProgramLayer:

@@ -70,8 +70,7 @@ def _check_same(source: Source, network: Network) -> None:
         image.maps[layer.result].name: image.maps[layer.result] for image in network.images for layer in image.layers
     }
     compiled = given | {
-        name: (info.channels,) if info.height * info.width == 1 else (info.channels, info.height, info.width)
-        for name, info in made.items()
+        name: info.shape for name, info in made.items()
     }  # fmt: skip
     # What the compiler itself puts between operators has no counterpart.
     wanted = [name for name in compiled if name in known or name in given or not known.keys() & made.keys()]

@@ -15,14 +15,20 @@ from compiler.image.image import Image
 from hw.params import Params
 from sim import run as engines
 from sim.cases import Case, random_case, random_params
-from sim.compare import compare
+from sim.compare import compare, compare_networks
+from sim.graph_cases import GraphCase, random_graph_case
+from sim.network import run_network
 
 __all__ = ["SUITES", "Mismatch", "Report", "suites", "verify"]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A regression: what it shows, its engine, and its trials in the full and the sample size."""
+    """A regression: what it shows, its engine, and its trials in the full and the sample size.
+
+    together : trials in turn on one array; a run with few trials then needs few arrays, others for each seed.
+    graphs : networks of all operators (`sim.graph_cases`), instead of layers as `sim.cases` makes them.
+    """
 
     text: str
     engine: str
@@ -30,6 +36,8 @@ class Suite:
     sample: int
     arrays: tuple[Params | None, ...] = (None,)
     bus: bool = False
+    together: int = 1
+    graphs: bool = False
 
 
 _SMALL = Params(
@@ -63,6 +71,19 @@ def _many_arrays() -> tuple[Params, ...]:
     )
 
 
+def _graph_arrays() -> tuple[Params, ...]:
+    """Forty arrays with memories for a small network, some for its smallest tiles only."""
+    rng = np.random.default_rng(2017)
+    arrays = [random_params(rng) for _ in range(40)]
+    return tuple(
+        params.replace(
+            rows=max(16, params.rows), act_lines=8192, pointer_blocks=4096, output_words=4096, codebooks=16,
+            weight_words=int(rng.choice([256, 4096])),
+        )
+        for params in arrays
+    )  # fmt: skip
+
+
 SUITES: dict[str, Suite] = {
     "amaranth": Suite("random arrays and networks in Amaranth's simulator", "amaranth", 400, 12),
     "rtl": Suite("random networks on seven arrays of 1 to 64 PEs, Verilog in Verilator", "rtl", 700, 14, _ARRAYS),
@@ -71,6 +92,10 @@ SUITES: dict[str, Suite] = {
     "scale": Suite(
         "random networks on 128 and 256 PEs, Verilog in Verilator", "rtl", 40, 0,
         tuple(_SMALL.replace(pes=pes, queue_depth=8, rows=16, pointer_blocks=256) for pes in (128, 256)),
+    ),
+    "networks": Suite(
+        "random networks of all operators on 40 arrays, from the graph on, Verilog in Verilator", "rtl", 2000, 8,
+        _graph_arrays(), together=50, graphs=True,
     ),
 }  # fmt: skip
 
@@ -160,13 +185,49 @@ def _features(image: Image) -> dict[str, int]:
     }
 
 
+def run_graph_case(case: GraphCase, engine: str) -> tuple[str | None, dict[str, int]]:
+    """Run a network on hardware and models, and compare both with its graph; as `run_case`."""
+    try:
+        model = run_network(case.network, case.x, engine="cycles")
+        result = run_network(case.network, case.x, engine=engine, seed=case.seed)
+    except EieError as error:
+        return str(error), {}
+    flat = [record for ran in result.runs for vector in ran.records for record in vector]
+    counted = {
+        "values": sum(raw.size for raw in result.values.values()),
+        "cycles": result.cycles or 0,
+        "records": len(flat),
+        "full_queues": sum(record["blocked"] > 0 for record in flat),
+        "starved": sum(record["starved"] > 0 for record in flat),
+        "refill_waits": sum(record["refill"] > 0 for record in flat),
+        "saturated": sum(record["saturated"] for record in flat),
+    }
+    for image in case.network.images:
+        for name, count in _features(image).items():
+            counted[name] = counted.get(name, 0) + count
+    found = next(iter(compare_networks(result, model).explain()), None)
+    for name, raw in result.values.items():
+        if found is None and name in case.right and not np.array_equal(raw, case.right[name]):
+            found = f"{name} is not what the graph makes"
+    return found, counted
+
+
 def _trials(suite: Suite, seed: int, trials: int) -> Iterator[tuple[int, Params | None]]:
+    first = seed * -(-trials // suite.together) if suite.together > 1 else 0
     for n in range(trials):
-        yield seed * 1_000_003 + n, suite.arrays[n % len(suite.arrays)]
+        yield seed * 1_000_003 + n, suite.arrays[(first + n // suite.together) % len(suite.arrays)]
 
 
-def _trial(seed: int, params: Params | None, engine: str, bus: bool) -> tuple[int, str | None, dict[str, int]]:
-    what, counted = run_case(random_case(seed, params), engine, bus)
+def _trial(seed: int, params: Params | None, suite: str) -> tuple[int, str | None, dict[str, int]]:
+    plan = SUITES[suite]
+    if plan.graphs:
+        assert params is not None
+        try:
+            what, counted = run_graph_case(random_graph_case(seed, params), plan.engine)
+        except (EieError, ValueError, IndexError) as error:
+            what, counted = f"{type(error).__name__}: {error}", {}
+    else:
+        what, counted = run_case(random_case(seed, params), plan.engine, plan.bus)
     return seed, what, counted
 
 
@@ -201,7 +262,7 @@ def verify(
     if plan.engine == "rtl":
         from sim.rtl.build import build
 
-        for params in plan.arrays[: len(work)]:  # before the shards race to build the same
+        for params in dict.fromkeys(params for _, params in work):  # before the shards race to build the same
             if params is not None:
                 build(params)
     report = Report(suite, seed)
@@ -218,10 +279,10 @@ def verify(
 
     if jobs == 1:
         for case_seed, params in work:
-            note(_trial(case_seed, params, plan.engine, plan.bus))
+            note(_trial(case_seed, params, suite))
     else:
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            futures = [pool.submit(_trial, case_seed, params, plan.engine, plan.bus) for case_seed, params in work]
+            futures = [pool.submit(_trial, case_seed, params, suite) for case_seed, params in work]
             for future in as_completed(futures):
                 note(future.result())
     report.failures.sort(key=lambda failure: failure.seed)

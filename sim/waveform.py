@@ -1,4 +1,4 @@
-"""One column on its way through a processing element, cycle by cycle: recorded from the hardware, and drawn.
+"""Vectors on their way through a processing element, cycle by cycle: recorded from the hardware, and drawn.
 
 Written into docs/ by ``python -m sim.waveform docs`` (`make docs`); a test compares the recording with the
 table of stages in docs/architecture.md.
@@ -25,45 +25,47 @@ from sim.amaranth_engine import run_amaranth
 from sim.decode import decode
 from sim.run import check_input
 
-__all__ = ["BROADCAST", "STAGES", "draw", "network", "record"]
+__all__ = ["BROADCAST", "DONE", "STAGES", "draw", "network", "record"]
 
-BROADCAST = "broadcast fires"
+BROADCAST = "vector sent"
+DONE = "vector done with this sum"
 Get = Callable[[Any], int]
 
 STAGES: dict[str, Callable[[Core, Get], int]] = {
     BROADCAST: lambda core, get: get(core.scan.o.valid) & get(core.scan.o.ready),
     "pointer memory addressed": lambda core, get: get(core.pes[0].pointer_read.memory.r_en),
-    "job written into the queue": lambda core, get: get(core.pes[0].pointer_read.o.valid),
-    "empty column dropped": lambda core, get: get(core.pes[0].pointer_read.dropped),
-    "queue holds a job": lambda core, get: get(core.pes[0].queue.o.valid),
-    "job taken": lambda core, get: get(core.pes[0].weight_read.i.valid) & get(core.pes[0].weight_read.i.ready),
+    "written into the queue": lambda core, get: get(core.pes[0].pointer_read.o.valid),
+    "dropped: no work": lambda core, get: get(core.pes[0].pointer_read.dropped),
+    "queue's memory read": lambda core, get: get(core.pes[0].queue.memory.r_en),
+    "vector taken": lambda core, get: get(core.pes[0].expander.i.valid) & get(core.pes[0].expander.i.ready),
+    "column taken": lambda core, get: get(core.pes[0].weight_read.i.valid) & get(core.pes[0].weight_read.i.ready),
     "weight word requested": lambda core, get: get(core.pes[0].weight_read.memory.r_en),
     "codebook addressed": lambda core, get: get(core.pes[0].weight_decode.memory.r_en),
     "weight × activation": lambda core, get: get(core.pes[0].mac.i.valid),
-    "column done with this sum": lambda core, get: get(core.pes[0].mac.done),
+    DONE: lambda core, get: get(core.pes[0].mac.done),
 }
 """What is watched, in the first PE: 1 in the cycles in which it happens."""
 
 
 def network(params: Params, options: Options) -> tuple[Image, Any]:
-    """An activation vector of inputs of which three are not zero, and its batch of one.
+    """Three activation vectors, and their batch of one, for two PEs.
 
-    The first column has three weights in the PE, the second none, the third ten: more than a word holds.
+    The first vector has two columns with weights in the first PE: three, and ten, which is more than a word holds. The
+    second has weights in the other PE only. The third has one column of two.
     """
-    weight = np.zeros((16, 8), np.float32)
-    weight[[2, 5, 6], 1] = 3, 7, 3
-    weight[1:11, 6] = 7
-    x = np.zeros((1, 8), np.int16)
-    x[0, [1, 4, 6]] = 100, 200, 300
-    # The second column needs a weight in the other PE, or it would be skipped before the broadcast.
-    wide = np.zeros((32, 8), np.float32)
-    wide[0::2], wide[1, 4] = weight, 3
-    graph = dense_graph([Dense("layer", wide)])
-    return compile_graph(graph, params, x, options).only, x
+    first = np.zeros((16, 24), np.float32)
+    first[[2, 5, 6], 1] = 3, 7, 3
+    first[1:11, 6] = 7
+    first[[0, 9], 16] = 3
+    x = np.zeros((1, 24), np.int16)
+    x[0, [1, 6, 12, 16]] = 100, 300, 200, 400
+    weight = np.zeros((32, 24), np.float32)
+    weight[0::2], weight[1, 12] = first, 3
+    return compile_graph(dense_graph([Dense("layer", weight)]), params, x, options).only, x
 
 
 def record() -> dict[str, list[int]]:
-    """Values of `STAGES` from the cycle before the first column is broadcast to the one after the last sum."""
+    """Values of `STAGES` from the cycle before the first vector is sent to the one after the last sum."""
     image, x = network(preset("BALANCED_2"), Options(balanced=False, fragments=1))
     cycles: list[dict[str, int]] = []
     run_amaranth(
@@ -73,7 +75,7 @@ def record() -> dict[str, list[int]]:
         watch=lambda core, get: cycles.append({name: int(see(core, get)) for name, see in STAGES.items()}),
     )
     first = next(n for n, cycle in enumerate(cycles) if cycle[BROADCAST])
-    last = max(n for n, cycle in enumerate(cycles) if cycle["column done with this sum"])
+    last = max(n for n, cycle in enumerate(cycles) if cycle[DONE])
     return {name: [cycle[name] for cycle in cycles[first - 1 : last + 2]] for name in STAGES}
 
 

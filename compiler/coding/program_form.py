@@ -15,8 +15,9 @@ from compiler.coding.names import read_name, write_name
 from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS
 from compiler.coding.wire import Reader, Writer
 from compiler.errors import CodingError, ModelError
+from compiler.graph.integer import ARRAY_AXES
 from compiler.lower.canonical import DENSITIES
-from compiler.lower.program import HIGH, LOW, MapForm, Pair, Program, ProgramLayer, Segment
+from compiler.lower.program import HIGH, LOW, MapForm, Pair, Program, ProgramLayer, Segment, usual_axes
 
 __all__ = ["LayerHead", "Room", "Window", "matrix_shape", "read_head", "window_of", "write_head"]
 
@@ -27,7 +28,7 @@ _MAX_SEGMENTS = 1 << 8
 _MAX_EXPONENT = 1 << 20
 _MAX_PRODUCTS = 1 << 60
 
-_PIXEL, _DENSE = 1, 2
+_PIXEL, _DENSE, _AXES = 1, 2, 4
 # What a layer has that the plainest one has not.
 _NAMED, _RESULT, _SEGMENTS, _POOL, _MAXIMUM, _LIMITS, _VARIED, _PRODUCTS = (1 << n for n in range(8))
 _ONE: Pair = (1, 1)
@@ -122,17 +123,20 @@ def write_head(writer: Writer, program: Program) -> None:
         write_name(writer, each.name, name)
         writer.varint(each.channels)
         pixel, dense = each.height == each.width == 1, each.density is not None
-        writer.signed((each.exponent - exponent) << 2 | dense << 1 | pixel)
+        plain = each.axes == usual_axes(each.height, each.width)
+        writer.signed((each.exponent - exponent) << 3 | (not plain) << 2 | dense << 1 | pixel)
         if not pixel:
             writer.varint(each.height)
             writer.varint(each.width)
         if each.density is not None:
             writer.varint(round(each.density * DENSITIES))
+        if not plain:
+            writer.varint(ARRAY_AXES.index(each.axes))
         name, exponent = each.name, each.exponent
     free = [n for n in range(len(maps)) if n not in program.inputs]
     before = program.inputs[0]
-    for layer, usual in zip(program.layers, free, strict=True):
-        _write_layer(writer, layer, usual, before, maps)
+    for layer, result in zip(program.layers, free, strict=True):
+        _write_layer(writer, layer, result, before, maps)
         before = layer.result
 
 
@@ -197,13 +201,14 @@ def read_head(reader: Reader, room: Room) -> tuple[list[MapForm], tuple[int, ...
     for _ in range(count):
         name = read_name(reader, name)
         channels = reader.varint(f"{name}: channels", _MAX_CHANNELS, 1)
-        step = reader.signed(f"{name}: exponent", _MAX_EXPONENT << 4)
-        exponent += step >> 2
+        step = reader.signed(f"{name}: exponent", _MAX_EXPONENT << 5)
+        exponent += step >> 3
         sizes = (1, 1) if step & _PIXEL else tuple(reader.varint(f"{name}: size", _MAX_SIZE, 1) for _ in range(2))
         density = reader.varint(f"{name}: density", DENSITIES) / DENSITIES if step & _DENSE else None
         if abs(exponent) > _MAX_EXPONENT:
             raise CodingError(f"{name}: exponent {exponent} is out of range")
-        maps.append(MapForm(name, channels, sizes[0], sizes[1], exponent, density))
+        axes = ARRAY_AXES[reader.varint(f"{name}: axes", len(ARRAY_AXES) - 1)] if step & _AXES else ""
+        maps.append(MapForm(name, channels, sizes[0], sizes[1], exponent, density, axes))
     layers: list[LayerHead] = []
     before = inputs[0]
     for usual in [n for n in range(count) if n not in inputs]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from compiler.errors import ImageError
+from compiler.graph.integer import ARRAY_AXES
 from compiler.image.image import Image, MapInfo
 from hw.params import LANES, Params
 
@@ -54,5 +55,8 @@ def _check_map(each: MapInfo, frame: int, params: Params) -> None:
     _require(each.row_lines * each.height <= each.lines, f"{name}: {each.lines} lines; its rows take more")
     good = 0 <= each.base and each.base + each.lines <= frame
     _require(good, f"{name}: lines {each.base} to {each.base + each.lines}; the frame has {frame}")
+    named = all(size == 1 or axis in each.axes for axis, size in (("H", each.height), ("W", each.width)))
+    good = each.axes in ARRAY_AXES and named
+    _require(good, f"{name}: axes {each.axes!r:.20} for {each.height} x {each.width} pixels")
     _require(-1 <= each.density <= 256, f"{name}: density {each.density} is out of range")
     _require(abs(each.exponent) <= MAX_EXPONENT, f"{name}: exponent {each.exponent} is out of range")

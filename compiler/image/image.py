@@ -43,6 +43,7 @@ class MapInfo:
     base : first line in the frame. row_lines : lines from row to row. lines : lines that it takes, overhang included.
     exponent : value = raw * 2**exponent.
     density : share of its numbers that are not zero, in 256ths, or -1; what the compiler was told of it.
+    axes : the order of its axes in the graph, of channels C, rows H and columns W; axes that are not named have size 1.
     """
 
     name: str
@@ -56,6 +57,13 @@ class MapInfo:
     lines: int
     exponent: int
     density: int
+    axes: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the value in the graph."""
+        sizes = {"C": self.channels, "H": self.height, "W": self.width}
+        return tuple(sizes[axis] for axis in self.axes)
 
 
 @dataclass(frozen=True)

@@ -64,16 +64,16 @@ class _Assembly:
         if key not in self.numbers:
             value, axes = key
             sizes = dict(zip(axes, self.types[value].shape, strict=True))
-            self.numbers[key] = self.new(value, sizes["C"], sizes.get("H", 1), sizes.get("W", 1), value)
+            self.numbers[key] = self.new(value, sizes["C"], sizes.get("H", 1), sizes.get("W", 1), value, axes)
             if not inside and key not in self.own:
                 self.inputs[self.numbers[key]] = key
         return self.numbers[key]
 
-    def new(self, name: str, channels: int, height: int, width: int, value: str) -> int:
+    def new(self, name: str, channels: int, height: int, width: int, value: str, axes: str) -> int:
         """Another map, at the exponent of a value."""
         free = unique(name, {each.name for each in self.maps})
         exponent = self.types[value].exponent or 0
-        self.maps.append(MapForm(free, channels, height, width, exponent, self.densities.get(name)))
+        self.maps.append(MapForm(free, channels, height, width, exponent, self.densities.get(name), axes))
         self.alike.append(len(self.maps) - 1)
         return len(self.maps) - 1
 
@@ -145,7 +145,7 @@ class _Assembly:
     def state(self, state: State, loop: Looped, place: dict[Key, tuple[Operand, ...]]) -> None:
         """A state: the initial one and the steps, or the last one, in one block."""
         kind = loop.types[state.old]
-        initial = self.new(state.initial, kind.shape[0], 1, 1, state.old)
+        initial = self.new(state.initial, kind.shape[0], 1, 1, state.old, "C")
         self.inputs[initial] = state.initial, "C"
         made = self.number((state.steps, "WC") if state.steps else (state.final, "C"))
         behind = bool(state.steps) and loop.reverse

@@ -175,12 +175,8 @@ def _encode(
             pe[end - size : end] = int(rows.group[row]) * params.group + np.array(parts.pe)[owners]
             slot[end - size : end] = np.array(parts.slot, np.uint16)[owners]
             moved = moved or size > 0
-    column = of_nonzero[here] + np.repeat(of_row[by_slot], sizes)
-    key, codes = pe * columns + column, segment.code[here]
-    met = _positions_met(segment, seen, cut, placement)
-    if not met.all():
-        real = met[column // width]
-        key, codes, slot = key[real], codes[real], slot[real]
+    key = pe * columns + of_nonzero[here] + np.repeat(of_row[by_slot], sizes)
+    codes = segment.code[here]
     if moved:
         again = np.argsort(slot, kind="stable")
         key, codes, slot = key[again], codes[again], slot[again]
@@ -192,23 +188,9 @@ def _encode(
     by_column = scipy.sparse.csr_array((codes, key, lines), shape=(slots, params.pes * columns)).tocsc()
     found, starts, virtual = by_column.data, by_column.indptr.astype(np.int64), by_column.indices.astype(np.int64)
     if fill:
-        used = (met[:, np.newaxis] & (placement.order >= 0)).reshape(-1)
+        used = np.tile(placement.order >= 0, seen.positions)
         found, virtual, starts = _fill_columns(found, virtual, starts, used)
     return EncodedSegment(seen, *_insert_padding(found, virtual, starts, params))
-
-
-def _positions_met(segment: Segment, seen: Window, cut: Tiling, placement: Placement) -> NDArray[np.bool_]:
-    """(positions,) whether a position of the window is inside the map for some tile; others need no entries."""
-    form = placement.form
-    sides = []
-    for axis, (count, distance, step, tiles, size) in enumerate((
-        (seen.wy, seen.dy, seen.step_y, cut.tiles_y, form.height),
-        (seen.wx, seen.dx, seen.step_x, cut.tiles_x, form.width),
-    )):  # fmt: skip
-        at = segment.origin[axis] + np.arange(tiles)[:, np.newaxis] * step + np.arange(count) * distance
-        met: NDArray[np.bool_] = np.any((at >= 0) & (at < size), axis=0)
-        sides.append(met)
-    return (sides[0][:, np.newaxis] & sides[1]).reshape(-1)
 
 
 def _fill_columns(

@@ -21,7 +21,7 @@ from compiler.lower.descriptors import Places, descriptor_rows, pack_rows
 from compiler.lower.encode import Encoded, EncodedLayer, EncodedSegment
 from compiler.lower.layout import Placement
 from compiler.lower.program import Operation, Program, touched
-from compiler.lower.stream import Buffers, Range, cut_ranges, empty_range, pack_ranges
+from compiler.lower.stream import Buffers, Range, cut_ranges, pack_ranges
 from compiler.lower.tiles import advice
 from compiler.lower.words import pack_words
 from compiler.options import Options
@@ -69,7 +69,7 @@ def pack(encoded: Encoded, params: Params, options: Options) -> Image:
     _check_fit({"descriptors": len(rows)}, params)
     image = Image(
         params=params,
-        layers=tuple(_infos(encoded, ranges, parts)),
+        layers=tuple(_infos(encoded, parts)),
         maps=tuple(_map(placement, base) for placement, base in zip(encoded.placements, bases, strict=True)),
         inputs=program.inputs,
         outputs=program.outputs,
@@ -95,23 +95,21 @@ def _map(placement: Placement, base: int) -> MapInfo:
     return MapInfo(
         name=form.name, channels=form.channels, height=form.height, width=form.width, vectors=placement.vectors,
         pitch=placement.pitch, base=base, row_lines=placement.row_lines, lines=placement.lines, exponent=form.exponent,
-        density=-1 if form.density is None else round(form.density * DENSITIES),
+        density=-1 if form.density is None else round(form.density * DENSITIES), axes=form.axes,
     )  # fmt: skip
 
 
-def _infos(
-    encoded: Encoded, ranges: Sequence[Sequence[Range]], parts: Sequence[tuple[int, ...]]
-) -> Iterator[LayerInfo]:
-    """Layers and operations in order; `ranges`: what each layer streams. `parts`: segments of their descriptors."""
+def _infos(encoded: Encoded, parts: Sequence[tuple[int, ...]]) -> Iterator[LayerInfo]:
+    """Layers and operations in order; `parts`: segments of the descriptors of each."""
     left = iter(parts)
     program = encoded.program
     for item in program.order or range(len(program.layers)):
         if item < 0:
             yield _operation_info(program.operations[-1 - item], next(left))
         else:
-            for layer, own in zip(encoded.layers, ranges, strict=True):
+            for layer in encoded.layers:
                 if layer.number == item:
-                    yield _info(layer, own, next(left), encoded)
+                    yield _info(layer, next(left), encoded)
 
 
 def _operation_info(operation: Operation, parts: tuple[int, ...]) -> LayerInfo:
@@ -122,11 +120,7 @@ def _operation_info(operation: Operation, parts: tuple[int, ...]) -> LayerInfo:
     )  # fmt: skip
 
 
-def _info(layer: EncodedLayer, ranges: Sequence[Range], parts: tuple[int, ...], encoded: Encoded) -> LayerInfo:
-    # Of a streamed layer, positions of the window that lie beside the map are left out.
-    codes = [each.segment.codes[here] for each in ranges for here in each.slices()]
-    entries = sum(len(part) for part in codes) if ranges else layer.entries
-    padding = sum(int((part == 0).sum()) for part in codes) if ranges else layer.padding
+def _info(layer: EncodedLayer, parts: tuple[int, ...], encoded: Encoded) -> LayerInfo:
     of = encoded.program.layers[layer.number]
     blocks = layer.cut.blocks
     block = blocks.index(layer.block)
@@ -140,8 +134,8 @@ def _info(layer: EncodedLayer, ranges: Sequence[Range], parts: tuple[int, ...], 
         exact=of.exact,
         products=of.products if block == 0 else 0,
         nonzeros=layer.nonzeros,
-        entries=entries,
-        padding=padding,
+        entries=layer.entries,
+        padding=layer.padding,
         parts=parts,
         expected=round(encoded.plan.choices[layer.number].cycles) if block == 0 else 0,
         other=() if other is None or block else (other.cut.fy, other.cut.fx, round(other.cycles)),
@@ -179,7 +173,7 @@ def _ranges(layer: EncodedLayer, encoded: Encoded, buffers: Buffers, params: Par
     of = encoded.program.layers[layer.number]
     for number, (segment, form) in enumerate(zip(of.segments, layer.segments, strict=True)):
         found += cut_ranges(segment, form, number, encoded.placements[segment.source], buffers, params)
-    return found or [empty_range(layer.segments[0])]
+    return found
 
 
 def _check_fit(needs: dict[str, int], params: Params) -> None:

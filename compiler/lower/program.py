@@ -19,7 +19,7 @@ from hw.params import FUNCTIONS, Params
 
 __all__ = [
     "HIGH", "LOW", "Function", "Loop", "MapForm", "Operand", "Operation", "Pair", "Program", "ProgramLayer", "Segment",
-    "chain_program", "segment_of", "touched",
+    "chain_program", "segment_of", "touched", "usual_axes",
 ]  # fmt: skip
 
 Int = NDArray[np.int64]
@@ -29,6 +29,11 @@ Pair = tuple[int, int]
 LOW, HIGH = -(1 << 15), (1 << 15) - 1
 
 
+def usual_axes(height: int, width: int) -> str:
+    """The axes of a map that has no more of them than it needs, channels first."""
+    return "C" if height == width == 1 else "CW" if height == 1 else "CHW"
+
+
 @dataclass(frozen=True)
 class MapForm:
     """A value: height x width pixels of channels, and the power of two of its numbers.
@@ -36,6 +41,7 @@ class MapForm:
     Attributes
     ----------
     density : share of its numbers that are not zero, if it is known.
+    axes : order of its axes in the graph, one of `compiler.graph.integer.ARRAY_AXES`; unless given, channels first.
     layout : maps of one layout have their units in one order; -1: it has an order of its own. parts : its channels are
         so many times these units, one after the other, each in whole lines.
     vectors, pitch : activation vectors of a pixel, and from pixel to pixel; 0: whatever suits the layer that writes it.
@@ -48,12 +54,17 @@ class MapForm:
     width: int
     exponent: int
     density: float | None = None
+    axes: str = ""
     layout: int = -1
     parts: int = 1
     vectors: int = 0
     pitch: int = 0
     block: int = -1
     at: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.axes:
+            object.__setattr__(self, "axes", usual_axes(self.height, self.width))
 
     @property
     def units(self) -> int:

@@ -21,7 +21,7 @@ from compiler.lower.words import pack_words
 from hw.layouts import REFILL_BITS, Memory, pointer_block, refill_header, weight_word
 from hw.params import LANES, Params
 
-__all__ = ["BEAT_BYTES", "Buffers", "Range", "cut_ranges", "empty_range", "largest_vector", "pack_ranges"]
+__all__ = ["BEAT_BYTES", "Buffers", "Range", "cut_ranges", "largest_vector", "pack_ranges"]
 
 BEAT_BYTES = REFILL_BITS // 8
 _MOST_VECTORS = (1 << 16) - 1
@@ -111,14 +111,6 @@ def cut_ranges(
             ranges.append(Range(form, number, at + done, begin, fits))
             done += fits
     return ranges
-
-
-def empty_range(form: EncodedSegment) -> Range:
-    """One vector without entries, for a layer whose windows lie beside its maps: it still has outputs."""
-    none = np.zeros(0, np.uint8)
-    return Range(
-        replace(form, counts=np.zeros((len(form.counts), LANES), np.int64), codes=none, indices=none), 0, 0, 0, 1
-    )
 
 
 def pack_ranges(ranges: Sequence[Range], buffers: Buffers, params: Params) -> Beats:

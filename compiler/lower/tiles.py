@@ -249,9 +249,10 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
         limits = {name: limit / 2 if name != "output_words" else limit for name, limit in limits.items()}
     at = [0] * len(choices)
     left: set[tuple[int, int]] = set()  # a choice that was left is not taken again, or two memories could take turns
+    least: set[str] = set()  # memories of which no other choice frees anything
     while True:
         used = {name: sum(_needs(choices[n][k], n in streamed)[name] for n, k in enumerate(at)) for name in MEMORIES}
-        over = [name for name in MEMORIES if used[name] > limits[name]]
+        over = [name for name in MEMORIES if used[name] > limits[name] and name not in least]
         if not over:
             break
         name = max(over, key=lambda memory: used[memory] / limits[memory])
@@ -266,7 +267,8 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
                     price = (other.cycles - now.cycles) / freed
                     best = min(best, (price, n, k)) if best is not None else (price, n, k)
         if best is None:
-            break  # what is really needed is known once the layers are encoded
+            least.add(name)  # what is really needed is known once the layers are encoded
+            continue
         left.add((best[1], at[best[1]]))
         at[best[1]] = best[2]
     taken = tuple(found[k] for found, k in zip(choices, at, strict=True))
@@ -302,6 +304,12 @@ def _streamed(
 
 def _impossible(layer: ProgramLayer, params: Params) -> ImageError:
     area = math.prod(layer.pool)
+    rows = LANES // params.group * area  # a vector of the result is written at once
+    if params.rows < rows:
+        return ImageError(
+            f"{layer.name}: a vector of {LANES} channels ({area} pixels each) needs {rows} accumulators in each of "
+            f"{params.pes} PEs at once, there are {params.rows}: {advice(params, 'rows', rows)}"
+        )
     return ImageError(
         f"{layer.name}: a tile of one pixel ({len(layer.bias)} channels, {area} pixels each, {len(layer.segments)} "
         f"segments) does not fit an array of {params.pes} PEs with {params.rows} accumulators: split the layer"

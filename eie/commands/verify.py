@@ -18,14 +18,17 @@ def _list_suites(ctx: click.Context, parameter: click.Parameter, value: bool) ->
     ctx.exit()
 
 
-@click.command(epilog=example("eie verify --list", "eie verify rtl --seed 7 --jobs 2"))
+@click.command(
+    epilog=example("eie verify --list", "eie verify rtl --seed 7 --jobs 2", "eie verify networks --seed 3 --cases 50")
+)
 @click.argument("suite")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of everything that is random.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes to share the work.")
+@click.option("--cases", type=click.IntRange(min=1), help="How many; by default all of the suite.")
 @click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_suites, help="Name the suites.")
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, suite: str, seed: int, jobs: int, json_to: str | None) -> None:
+def verify(ctx: click.Context, suite: str, seed: int, jobs: int, cases: int | None, json_to: str | None) -> None:
     """Run the regression SUITE. Ends with 1 if a check fails; the same seed gives the same run again."""
     output = Output(json_to)
 
@@ -36,7 +39,7 @@ def verify(ctx: click.Context, suite: str, seed: int, jobs: int, json_to: str | 
     if suite not in known:
         raise click.UsageError(f"unknown suite {suite!r}; expected one of {', '.join(known)}")
     with output.progress(suite) as progress:
-        report = run_suite(suite, seed=seed, jobs=jobs, progress=progress)
+        report = run_suite(suite, seed=seed, jobs=jobs, progress=progress, trials=cases)
     for failure in report.failures:
         output.text(f"case {failure.seed}: {failure.what}")
     output.text(

@@ -44,11 +44,12 @@ module eie_ram #(
     end
   end
 
-  // +eie_log=FILE lists what is written to memories with LOG, a line each: hierarchical name, address, word.
+  // +eie_log=FOLDER lists what is written to memories with LOG, each in a file of its own, since what several append to
+  // one file is mixed within lines: address and word of each write.
   string path;
   integer log = 0;
-  initial if (LOG != 0 && $value$plusargs("eie_log=%s", path)) log = $fopen(path, "a");
-  always @(posedge clk) if (log != 0 && w_en) $fdisplay(log, "%m %h %h", w_addr, w_data);
+  initial if (LOG != 0 && $value$plusargs("eie_log=%s", path)) log = $fopen($sformatf("%s/%m.log", path), "w");
+  always @(posedge clk) if (log != 0 && w_en) $fdisplay(log, "%h %h", w_addr, w_data);
   final if (log != 0) $fclose(log);
 `endif
 endmodule

@@ -228,7 +228,8 @@ def run_rtl(
         (folder / "job.json").write_text(json.dumps(job))
         if progress:
             progress(0, len(inputs[0]))
-        log = folder / "writes.log"
+        log = folder / "writes"
+        log.mkdir()
         start = (
             f"+eie_preload={preload_folder}", f"+eie_log={log}", f"+eie_waves_limit={waves_limit}",
             "+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}",
@@ -264,23 +265,15 @@ def run_rtl(
     )
 
 
-def read_log(path: Path, groups: int) -> WriteLog:
+def read_log(folder: Path, groups: int) -> WriteLog:
     """What was written to each bank of the activation memory, as `eie_ram` lists it."""
-    scopes = {scope(Memory.ACTIVATIONS, group): group for group in range(groups)}
-    lines: list[list[int]] = [[] for _ in range(groups)]
-    data: list[list[str]] = [[] for _ in range(groups)]
-    if path.exists():
-        with path.open() as file:
-            for text in file:
-                where, address, word = text.split()
-                group = scopes.get(where.removesuffix(".listing"))
-                if group is not None:
-                    lines[group].append(int(address, 16))
-                    data[group].append(word.zfill(4 * LANES))
-    return [
-        (np.array(own, np.int64), np.frombuffer(bytes.fromhex("".join(words)), ">i2").reshape(-1, LANES)[:, ::-1])
-        for own, words in zip(lines, data, strict=True)
-    ]
+    logs = []
+    for group in range(groups):
+        rows = [text.split() for text in (folder / f"{scope(Memory.ACTIVATIONS, group)}.log").read_text().splitlines()]
+        words = bytes.fromhex("".join(word.zfill(4 * LANES) for _, word in rows))
+        lines = np.array([int(address, 16) for address, _ in rows], np.int64)
+        logs.append((lines, np.frombuffer(words, ">i2").reshape(-1, LANES)[:, ::-1]))
+    return logs
 
 
 def _split(log: WriteLog, program: Program, parts: list[Chunk], bus: bool) -> list[WriteLog]:

@@ -256,6 +256,8 @@ def maps(header: dict[str, Any]) -> Any:
         (lambda h: maps(h)[1].update(pitch=1), "pixels of 2 vectors, 1 apart"),
         (lambda h: maps(h)[1].update(exponent=1 << 30), "exponent 1073741824 is out of range"),
         (lambda h: maps(h)[0].update(exponent=5), "in the graph"),
+        (lambda h: maps(h)[1].update(axes="CC"), "axes 'CC' for 1 x 1 pixels"),
+        (lambda h: maps(h)[1].update(axes=3), "axes of a map is 3"),
     ],
 )
 def test_a_header_that_lies_is_refused(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from compiler.errors import ImageError
 from compiler.image.check import check
 from compiler.image.image import Image
 from compiler.lower import tiles
@@ -106,3 +107,11 @@ def test_uneven_pixels_fill_the_accumulators_of_all_pes(channels: int, rng: np.r
         )  # fmt: skip
         assert found.slot.max() < 8
         assert len(set(zip(found.pe.tolist(), found.slot.tolist(), strict=True))) == len(pixel)
+
+
+def test_too_few_accumulators_for_a_vector_say_how_many_it_takes(rng: np.random.Generator) -> None:
+    of = program(rng, (3, 3), (1, 1), (3, 3), (0, 0))
+    few = Params(pes=1, rows=4, acc_bits=40)
+    with pytest.raises(ImageError, match=r"needs 8 accumulators in each of 1 PEs at once, there are 4: --set rows=8"):
+        build(of, few)
+    assert build(of, few.replace(rows=8)).layers

@@ -37,16 +37,16 @@ def test_tight_memories_end_in_an_image_or_an_error(refill: bool, rng: np.random
     assert refused > 0 or refill
 
 
-def test_a_streamed_layer_whose_window_lies_beside_its_map_gives_its_bias() -> None:
-    params = TIGHT.replace(weight_words=8)
+def test_a_streamed_segment_whose_window_lies_beside_its_map_adds_nothing() -> None:
+    params = TIGHT.replace(weight_words=32)
     book = np.arange(16, dtype=np.int16)
     codes = np.ones((40, 1, 1, 40), np.uint8)
-    segment = segment_of(0, codes, book, stride=(1, 1), dilation=(1, 1), origin=(-1, 0))
+    segments = tuple(segment_of(0, codes, book, origin=origin) for origin in ((0, 0), (-1, 0)))
     bias = np.arange(40, dtype=np.int64) - 20
-    layer = ProgramLayer("beside", 1, (segment,), bias, np.zeros(40, np.int64), LOW, HIGH)
+    layer = ProgramLayer("beside", 1, segments, bias, np.zeros(40, np.int64), LOW, HIGH)
     forms = (MapForm("x", 40, 1, 1, 0), MapForm("beside", 40, 1, 1, 0))
     image = build(Program(forms, (layer,), (0,), (1,)), params)
-    assert [step.refill for steps in image.steps for step in steps] == [1]
+    assert all(step.refill for steps in image.steps for step in steps)
     for engine in ("golden", "cycles", "amaranth"):
         result = engines.run(image, np.full((2, 1, 1, 40), 77, np.int16), engine=engine)
-        np.testing.assert_array_equal(result.raw, np.stack([bias, bias]))
+        np.testing.assert_array_equal(result.raw, np.stack([40 * 77 + bias] * 2))

@@ -99,14 +99,14 @@ def _spoiled(monkeypatch, spoil) -> None:
 
 
 def one_bit(result):
-    raw = [layer.copy() for layer in result.layer_raw]
-    raw[0][1, 3] ^= 1
-    return dataclasses.replace(result, layer_raw=raw)
+    values = {name: raw.copy() for name, raw in result.values.items()}
+    values[result.names[0]][1, 3] ^= 1
+    return dataclasses.replace(result, values=values)
 
 
 def one_cycle(result):
     records = [[dict(record) for record in vector] for vector in result.records]
-    records[2][0]["written"] += 1
+    records[0][0]["written"] += 1
     return dataclasses.replace(result, records=records)
 
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from compiler.errors import InputError
 from eie.commands.fmax import fmax
 from hw.core import PE_MODULE
+from hw.params import preset
 from sim.fpga import flow
 from sim.fpga.report import as_run, cell_counts, critical_path, megahertz, resources, source_names, summary
 
@@ -164,8 +165,7 @@ def test_the_command_prints_a_table_and_writes_json(stand_ins) -> None:
     assert (report["min_mhz"], report["median_mhz"]) == (120.2, 129.7)
     slower = {**REPORT, "fmax": {"c": {"achieved": 139.2131}}}
     assert report["runs"][0] == as_run(1, slower, NETLIST, flow.TOP, source_names(FLAT, flow.TOP))
-    assert report["params"]["queue_depth"] == 64
-    assert report["params"]["fold"] == 2
+    assert report["params"]["queue_depth"] == preset("ECP5_PE").queue_depth
 
 
 def test_a_seed_that_is_too_slow_ends_with_1_and_still_reports(stand_ins) -> None:
@@ -222,7 +222,7 @@ def test_one_pe_reaches_130_mhz_and_maps_as_meant(tmp_path) -> None:
     result = run(tmp_path, "--require", "130", "--json", str(tmp_path / "fmax.json"))
     assert result.exit_code == 0, result.output
     for entry in json.loads((tmp_path / "fmax.json").read_text())["runs"]:
-        assert entry["resources"]["ebr"] == 8  # weights five, pointers three
+        assert entry["resources"]["ebr"] == 7  # weights five, pointers two
         assert entry["resources"]["mult18"] == 1
 
 

@@ -87,7 +87,7 @@ def test_planted_fault_a_bit_of_the_hardware_is_seen(
     def broken(*arguments: object, **options: object) -> object:
         result = real(*arguments, **options)  # type: ignore[arg-type]
         if options.get("engine") == "amaranth":
-            result.layer_raw[0][1, 3] ^= 4
+            next(iter(result.values.values()))[1, 3] ^= 4
         return result
 
     monkeypatch.setattr(train_array, "run", broken)

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from sim.waveform import BROADCAST, STAGES, record
+from sim.waveform import BROADCAST, DONE, STAGES, record
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 # Stage of the table in docs/architecture.md (words of its second column) → signal of the waveform.
 SAME = {
     "pointer memory is addressed": "pointer memory addressed",
-    "written into the queue": "job written into the queue",
-    "taken from the queue": "job taken",
+    "written into the queue": "written into the queue",
+    "read from the queue's memory": "queue's memory read",
+    "expander takes it": "vector taken",
+    "weight read takes": "column taken",
     "word is requested": "weight word requested",
     "codebook is addressed": "codebook addressed",
     "weight × activation": "weight × activation",
@@ -46,12 +48,16 @@ def test_each_stage_is_reached_in_the_cycle_of_the_table(waves) -> None:
     assert checked == len(SAME)
 
 
-def test_columns_of_three_no_and_ten_entries(waves) -> None:
-    assert sum(waves[BROADCAST]) == 3
-    assert sum(waves["job written into the queue"]) == 2
-    assert sum(waves["empty column dropped"]) == 1
-    assert sum(waves["weight × activation"]) == 13
+def test_vectors_of_two_columns_of_none_and_of_one(waves) -> None:
+    assert sum(waves[BROADCAST]) == sum(waves["pointer memory addressed"]) == 3
+    assert sum(waves["written into the queue"]) == sum(waves["vector taken"]) == 2
+    assert sum(waves["dropped: no work"]) == 1
+    # What has no work leaves in the cycle in which it would be written.
+    sent = [cycle for cycle, value in enumerate(waves[BROADCAST]) if value]
+    assert waves["dropped: no work"].index(1) == sent[1] + 4
+    assert sum(waves["column taken"]) == 3
+    assert sum(waves["weight × activation"]) == 15
     begin = waves["weight × activation"].index(1)
-    assert all(waves["weight × activation"][begin : begin + 13])  # no bubble between words or columns
-    done = [cycle for cycle, value in enumerate(waves["column done with this sum"]) if value]
-    assert done == [begin + 3, begin + 13]
+    assert all(waves["weight × activation"][begin : begin + 15])  # no bubble between words, columns or vectors
+    done = [cycle for cycle, value in enumerate(waves[DONE]) if value]
+    assert done == [begin + 13, begin + 15]

@@ -1,0 +1,67 @@
+"""Values within an image have the name, shape and contents that the graph gives them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from compiler.errors import ImageError
+from compiler.graph.passes import run_passes
+from compiler.image.check import check
+from compiler.lower.build import build
+from compiler.lower.partition import partition
+from compiler.lower.quantize import quantize_graph
+from compiler.network import Network
+from compiler.options import DEFAULT
+from hw.params import Params
+from sim import golden
+from sim.network import run_network
+from tests.random_graphs import random_graph
+
+PARAMS = Params(pes=4, rows=64)
+
+
+def networks(seed: int) -> tuple[Network, list[np.ndarray], dict[str, golden.GoldenValue]]:
+    """A random graph compiled, two samples for it, and all its values."""
+    graph, data = random_graph(seed)
+    made = quantize_graph(run_passes(graph), PARAMS, data).graph
+    x = [
+        given[:2].astype(np.int64) if node["kind"] == "index" else golden.quantize_input(given[:2], node["exponent"])[0]
+        for node, given in zip(made.inputs, data, strict=True)
+    ]
+    parts = partition(made, PARAMS)
+    images = tuple(build(program, PARAMS, DEFAULT) for program in parts.programs)
+    return Network(PARAMS, parts.graph, images), x, golden.run_graph(made, x, PARAMS.acc_bits)
+
+
+def test_all_values_are_those_of_the_graph(request: pytest.FixtureRequest) -> None:
+    first = 100 * request.config.getoption("seed")
+    inner, kinds = 0, set()
+    for seed in (49, *range(first, first + 20)):
+        network, x, right = networks(seed)
+        result = run_network(network, x if len(x) > 1 else x[0])
+        for name, raw in result.values.items():
+            if name in right:
+                assert raw.shape == right[name].raw.shape, f"seed {seed}, {name}"
+                assert np.array_equal(raw, right[name].raw), f"seed {seed}, {name}"
+        for image in network.images:
+            ends = {image.maps[n].name for n in (*image.inputs, *image.outputs)}
+            maps = [each for each in image.maps if each.name not in ends and each.name in right]
+            inner += len(maps)
+            kinds |= {each.axes for each in maps}
+            for each in maps:
+                assert result.types[each.name].shape == each.shape == right[each.name].raw.shape[1:]
+    assert inner > 5
+    assert len(kinds) > 1
+
+
+def test_axes_that_do_not_name_a_size_are_refused() -> None:
+    network, _, _ = networks(49)
+    image = next(image for image in network.images if any(each.width > 1 for each in image.maps))
+    number = next(n for n, each in enumerate(image.maps) if each.width > 1)
+    maps = [*image.maps]
+    maps[number] = dataclasses.replace(maps[number], axes="C")
+    with pytest.raises(ImageError, match="axes 'C' for"):
+        check(dataclasses.replace(image, maps=tuple(maps)))
