@@ -86,6 +86,7 @@ def same(
 
 
 def linear_part(node: Node, name: str, views: Views, axes: str, params: Params) -> Segments | None:
+    """Segments of a Linear, or of one that is part of an Accumulate; None if the array cannot read its value."""
     view = views.view(name, axes)
     if view is None:
         return None
@@ -101,6 +102,7 @@ def linear_part(node: Node, name: str, views: Views, axes: str, params: Params) 
 
 
 def conv_part(node: Node, name: str, views: Views, axes: str, params: Params) -> Segments | None:
+    """Segments of a Conv, or of one that is part of an Accumulate; None if the array cannot read its value."""
     view = views.view(name, axes)
     if view is None or view.flat:
         return None
