@@ -271,10 +271,9 @@ def summarize(image: Image, records: list[list[dict[str, int]]]) -> tuple[int, i
     spans: list[list[int]] = []
     drain = 0
     own = [n for n in range(len(image.layers)) if n not in image.operations]
-    inside = {
-        n for number, loop in enumerate(image.program) if isinstance(loop, LoopStep)
-        for n in own if loop.first < image.numbers[n] < number
-    }  # fmt: skip
+    loops = [(loop.first, end) for end, loop in enumerate(image.program) if isinstance(loop, LoopStep)]
+    bodies = [[n for n in own if first <= image.numbers[n] < end] for first, end in loops]
+    inside = {n for body in bodies for n in body[1:]}
     counted = [n for n in own if n not in inside]
     for run_records in records:
         end = max(run_records[n]["finished"] for n in own)

@@ -95,6 +95,8 @@ class _Assembly:
         def at(key: Key) -> tuple[Operand, ...]:
             return place.get(key) or (Operand(self.number(key, inside=loop is not None)),)
 
+        for key in each.reads:  # maps are numbered as they are met
+            at(key)
         (result,) = at(each.key)
         if isinstance(each, Draft):
             early: list[Segment] = []

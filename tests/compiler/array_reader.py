@@ -12,10 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.image import Image, MapInfo
-from hw.layouts import Join, Memory, Op, descriptor, entry, fields, output_word, pointer_block, refill_header
+from hw.layouts import (
+    Join,
+    Memory,
+    Op,
+    descriptor,
+    elementwise,
+    entry,
+    fields,
+    loop,
+    output_word,
+    pointer_block,
+    refill_header,
+)
 from hw.params import LANES
 
-SIGNED = {"y0", "x0", "low", "high", "bias"}
+SIGNED = {"y0", "x0", "low", "high", "bias", "scale_a", "scale_c", "offset", "pitch"}
 
 
 def word_of(layout: Any, data: NDArray[np.uint8]) -> dict[str, int]:
@@ -46,6 +58,7 @@ class Reader:
         self.pointers[:, : image.pointers.shape[1]] = image.pointers
         self.beat = 0
         self.saturated: dict[str, int] = {}
+        self.offset = 0  # of the loop
 
     def put(self, number: int, value: NDArray[Any]) -> None:
         """Write a map (channels, height, width)."""
@@ -73,24 +86,79 @@ class Reader:
         return (each.base + y * each.row_lines) * self.params.groups + x * each.pitch
 
     def run(self) -> list[NDArray[np.int64]]:
-        """All layers; the map that each writes, as it is then."""
-        at, results = 0, []
-        layout = descriptor(self.params)
-        for info in self.image.layers:
-            steps = [word_of(layout, row) for row in self.image.descriptors[at : at + info.descriptors]]
+        """All layers and operations; the map that each writes, as it is when it has run for the last time."""
+        results: dict[int, NDArray[np.int64]] = {}
+        owner = {}  # first descriptor → layer
+        at = 0
+        for number, info in enumerate(self.image.layers):
+            while self._op(at) == Op.LOOP:
+                at += 1
+            owner[at] = number
             at += info.descriptors
-            assert [s["first"] for s in steps] == [1] + [0] * (len(steps) - 1)
-            assert [s["last"] for s in steps] == [0] * (len(steps) - 1) + [1]
-            assert all(s["op"] == Op.SEGMENT.value for s in steps)
-            self._layer(info.name, steps)
-            results.append(self.get(info.result))
-        assert word_of(layout, self.image.descriptors[at])["op"] == Op.END.value
+        at = rounds = self.offset = 0
+        while (op := self._op(at)) != Op.END:
+            if op == Op.LOOP:
+                ending = word_of(loop(self.params), self.image.descriptors[at])
+                rounds += 1
+                if rounds < ending["count"]:
+                    at, self.offset = ending["first"], self.offset + ending["pitch"]
+                else:
+                    at, self.offset, rounds = at + 1, 0, 0
+                continue
+            info = self.image.layers[owner[at]]
+            rows = self.image.descriptors[at : at + info.descriptors]
+            if op == Op.ELEMENTWISE:
+                (row,) = rows
+                self._operation(info.name, word_of(elementwise(self.params), row))
+            else:
+                steps = [word_of(descriptor(self.params), row) for row in rows]
+                assert [s["first"] for s in steps] == [1] + [0] * (len(steps) - 1)
+                assert [s["last"] for s in steps] == [0] * (len(steps) - 1) + [1]
+                assert all(s["op"] == Op.SEGMENT.value for s in steps)
+                self._layer(info.name, steps)
+            results[owner[at]] = self.get(info.result)
+            at += info.descriptors
         assert self.beat == len(self.image.tiles)
-        return results
+        return [results[number] for number in range(len(self.image.layers))]
+
+    def _op(self, at: int) -> Op:
+        return Op(word_of(descriptor(self.params), self.image.descriptors[at])["op"])
+
+    def _operation(self, name: str, step: dict[str, int]) -> None:
+        self.saturated.setdefault(name, 0)
+        at = {n: step[n] + self.offset * step[f"moves_{n}"] for n in ("a", "b", "c", "e", "result")}
+        limit = 1 << (self.params.acc_bits - 1)
+        for line in range(step["lines"]):
+            for group in range(self.params.groups):
+                place = {n: (first + line) * self.params.groups + group for n, first in at.items()}
+                vector = {n: self.memory[each].copy() for n, each in place.items()}
+                for lane in range(LANES):
+                    a, b, c, e = (int(vector[n][lane]) for n in "abce")
+                    total = a * (b if step["has_b"] else step["scale_a"]) + step["offset"]
+                    if step["has_c"]:
+                        total += c * (e if step["has_e"] else step["scale_c"])
+                    total = (total + limit) % (2 * limit) - limit
+                    value = self._limited(name, total, step["shift"], step)
+                    value = self._function(value, step, int(bool(step["functions"])))
+                    self.memory[place["result"], lane] = value
+
+    def _limited(self, name: str, total: int, shift: int, step: dict[str, int]) -> int:
+        exact = (total + (1 << shift >> 1)) >> shift
+        self.saturated[name] += exact > 32767 or (exact < -32768 and step["low"] < 0)
+        return min(max(exact, step["low"], -32768), step["high"], 32767)
+
+    def _function(self, y: int, step: dict[str, int], number: int) -> int:
+        if not number:
+            return y
+        right = step[f"right_{number}"]
+        u = min(max(((y << step[f"left_{number}"]) + (1 << right >> 1)) >> right, -32768), 32767)
+        table = self.image.functions[step[f"table_{number}"]].tolist()
+        i = u // 128 + 256
+        return int(table[i] + ((table[i + 1] - table[i]) * (u % 128) + 64) // 128)
 
     def _layer(self, name: str, steps: list[dict[str, int]]) -> None:
         first = steps[0]
-        self.saturated[name] = 0
+        self.saturated.setdefault(name, 0)
         sums = np.zeros((self.params.pes, self.params.rows), np.int64)  # write-back leaves them zero
         for ty in range(first["tiles_y"]):
             for tx in range(first["tiles_x"]):
@@ -98,7 +166,12 @@ class Reader:
                     if step["refill"]:
                         self._refill(step["buffer"])
                     self._scan(step, ty, tx, sums)
-                line = first["destination"] + ty * first["tile_lines"] + tx * first["column_lines"]
+                line = (
+                    first["destination"]
+                    + self.offset * first["moves_result"]
+                    + ty * first["tile_lines"]
+                    + tx * first["column_lines"]
+                )
                 self._write(name, first, line, sums)
 
     def _refill(self, buffer: int) -> None:
@@ -114,7 +187,12 @@ class Reader:
 
     def _scan(self, step: dict[str, int], ty: int, tx: int, sums: NDArray[np.int64]) -> None:
         pointer = step["pointers"]
-        origin = step["source"] + ty * step["tile_pitch_y"] + tx * step["tile_pitch_x"]
+        origin = (
+            step["source"]
+            + self.offset * self.params.groups * step["moves_source"]
+            + ty * step["tile_pitch_y"]
+            + tx * step["tile_pitch_x"]
+        )
         for i in range(step["wy"]):
             for j in range(step["wx"]):
                 y = step["y0"] + ty * step["step_y"] + i * step["dy"]
@@ -172,10 +250,8 @@ class Reader:
                     total = max(total, raw + word["bias"])
                 if word["last"]:
                     total = (total + limit) % (2 * limit) - limit
-                    half = 1 << word["shift"] >> 1
-                    exact = (total + half) >> word["shift"]
-                    self.saturated[name] += exact > 32767 or (exact < -32768 and step["low"] < 0)
-                    out[word["lane"]] = min(max(exact, step["low"], -32768), step["high"], 32767)
+                    value = self._limited(name, total, word["shift"], step)
+                    out[word["lane"]] = self._function(value, step, word["function"] if step["functions"] else 0)
                 if word["flush"]:
                     self.memory[at * p.groups + group] = out
                     out, at, in_row = np.zeros(LANES, np.int64), at + 1, in_row + 1

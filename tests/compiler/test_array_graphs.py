@@ -181,17 +181,19 @@ def test_sequences_have_channels_first_or_last() -> None:
     assert (array["reads"], array["makes"]) == (("WC",), ("CW",))
 
 
-def test_the_host_stands_between_two_images() -> None:
+@pytest.mark.parametrize("there", [True, False])
+def test_the_host_stands_between_two_images(there: bool) -> None:
+    """Without tables and the elementwise unit; with them all is one image."""
     net = Net(8, 7)
     first = net.linear("x", 12, 7)
     gate = net.add("Activation", first, function="sigmoid")
     product = net.add("Multiply", gate, first, activation="none")
     second = net.linear(product, 5, 12)
     net.add("Concat", second, first, axis=0)
-    ran = net.run()
+    ran = net.run(PARAMS if there else PARAMS.replace(tables=0, elementwise=False))
     assert not ran.wrong
-    assert ran.host == ["Table", "Multiply", "Concat"]
-    assert names(ran) == [[first], [second]]
+    assert ran.host == (["Concat"] if there else ["Table", "Multiply", "Concat"])
+    assert names(ran) == ([[first, gate, product, second]] if there else [[first], [second]])
 
 
 def test_several_outputs_leave_an_image() -> None:

@@ -47,8 +47,13 @@ def equal(program: Program) -> bool:
     return np.array_equal(memory, frames_of(program, program.final)) and counts == program.saturated
 
 
+def drawn(number: int) -> Program:
+    """Every other program has operations and loops; images never stream what is in a loop."""
+    return random_program(number, operators=True, refill=False) if number % 2 else random_program(number)
+
+
 def all_equal(seed: int) -> list[int]:
-    return [n for n in range(NUMBER) if not equal(random_program(1000 * seed + n, operators=n % 2 == 0))]
+    return [n for n in range(NUMBER) if not equal(drawn(1000 * seed + n))]
 
 
 def test_memories_and_saturations_of_random_programs(seed: int) -> None:
