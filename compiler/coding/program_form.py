@@ -18,6 +18,7 @@ from compiler.errors import CodingError, ModelError
 from compiler.graph.integer import ARRAY_AXES
 from compiler.lower.canonical import DENSITIES
 from compiler.lower.program import HIGH, LOW, MapForm, Pair, Program, ProgramLayer, Segment, usual_axes
+from compiler.short import few
 
 __all__ = ["LayerHead", "Room", "Window", "matrix_shape", "read_head", "window_of", "write_head"]
 
@@ -106,9 +107,14 @@ def write_head(writer: Writer, program: Program) -> None:
     Raises
     ------
     ModelError
-        It has more than a file may hold.
+        It has more than a file may hold, or operations, functions or loops.
     """
     maps = program.maps
+    special = [each.name for each in program.layers if each.functions or each.moves] + [
+        each.name for each in program.operations
+    ]
+    if special:
+        raise ModelError(f"loops, functions and elementwise operations have no form in a file yet: {few(special)}")
     if len(maps) > _MAX_MAPS or any(len(layer.segments) > _MAX_SEGMENTS for layer in program.layers):
         raise ModelError(f"{len(maps)} values in a part of the array; a file holds at most {_MAX_MAPS}")
     ends = (program.inputs != (0,), program.outputs != (len(maps) - 1,))

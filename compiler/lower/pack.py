@@ -69,7 +69,7 @@ def pack(encoded: Encoded, params: Params, options: Options) -> Image:
     _check_fit({"descriptors": len(rows)}, params)
     image = Image(
         params=params,
-        layers=tuple(_infos(encoded, parts)),
+        layers=tuple(_infos(encoded, ranges, parts)),
         maps=tuple(_map(placement, base) for placement, base in zip(encoded.placements, bases, strict=True)),
         inputs=program.inputs,
         outputs=program.outputs,
@@ -99,17 +99,19 @@ def _map(placement: Placement, base: int) -> MapInfo:
     )  # fmt: skip
 
 
-def _infos(encoded: Encoded, parts: Sequence[tuple[int, ...]]) -> Iterator[LayerInfo]:
-    """Layers and operations in order; `parts`: segments of the descriptors of each."""
+def _infos(
+    encoded: Encoded, ranges: Sequence[Sequence[Range]], parts: Sequence[tuple[int, ...]]
+) -> Iterator[LayerInfo]:
+    """Layers and operations in order; `ranges`: what each layer streams. `parts`: segments of their descriptors."""
     left = iter(parts)
     program = encoded.program
     for item in program.order or range(len(program.layers)):
         if item < 0:
             yield _operation_info(program.operations[-1 - item], next(left))
         else:
-            for layer in encoded.layers:
+            for layer, own in zip(encoded.layers, ranges, strict=True):
                 if layer.number == item:
-                    yield _info(layer, next(left), encoded)
+                    yield _info(layer, own, next(left), encoded)
 
 
 def _operation_info(operation: Operation, parts: tuple[int, ...]) -> LayerInfo:
@@ -120,7 +122,11 @@ def _operation_info(operation: Operation, parts: tuple[int, ...]) -> LayerInfo:
     )  # fmt: skip
 
 
-def _info(layer: EncodedLayer, parts: tuple[int, ...], encoded: Encoded) -> LayerInfo:
+def _info(layer: EncodedLayer, ranges: Sequence[Range], parts: tuple[int, ...], encoded: Encoded) -> LayerInfo:
+    # Of a streamed layer, positions of the window that lie beside the map are left out.
+    codes = [each.segment.codes[here] for each in ranges for here in each.slices()]
+    entries = sum(len(part) for part in codes) if ranges else layer.entries
+    padding = sum(int((part == 0).sum()) for part in codes) if ranges else layer.padding
     of = encoded.program.layers[layer.number]
     blocks = layer.cut.blocks
     block = blocks.index(layer.block)
@@ -134,8 +140,8 @@ def _info(layer: EncodedLayer, parts: tuple[int, ...], encoded: Encoded) -> Laye
         exact=of.exact,
         products=of.products if block == 0 else 0,
         nonzeros=layer.nonzeros,
-        entries=layer.entries,
-        padding=layer.padding,
+        entries=entries,
+        padding=padding,
         parts=parts,
         expected=round(encoded.plan.choices[layer.number].cycles) if block == 0 else 0,
         other=() if other is None or block else (other.cut.fy, other.cut.fx, round(other.cycles)),

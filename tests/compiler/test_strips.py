@@ -17,11 +17,14 @@ from compiler.lower import descriptors
 from compiler.lower.encode import EncodedLayer, EncodedSegment
 from compiler.lower.layout import Tiling, Window
 from compiler.lower.outputs import OutputWords
+from compiler.lower.pipeline import compile_graph
 from compiler.lower.strips import Strip, strips
 from compiler.options import DEFAULT
 from hw.params import LANES, SEGMENTS, Params
+from sim.network import run_network
 from tests.compiler.array_runs import Ran, run_float
 from tests.compiler.test_array_graphs import Net
+from tests.sim.recurrent import recurrent, small_array
 
 PARAMS = Params(pes=16)
 HALF = [0.5, 0.5]
@@ -69,6 +72,14 @@ def test_only_windows_of_both_kinds_are_cut() -> None:
     assert strips(layer_of([1, 1], [2.0, 0.3]), HALF) == [Strip(0, 0, 1, 0), Strip(1, 0, 1, 0)]
 
 
+def test_segments_that_wait_are_whole_and_last() -> None:
+    found = strips(layer_of([4, 4, 2], [2.0, 3.0, 0.3]), [0.5] * 3, {0})
+    assert found[-1] == Strip(0, 0, 4, 0)
+    assert [(strip.segment, strip.rows) for strip in found[:-1]] == [(1, 1), (2, 1), (1, 2), (2, 1), (1, 1)]
+    found = strips(layer_of([4, 2], [2.0, 0.3]), HALF, {0, 1})
+    assert found == [Strip(0, 0, 4, 0), Strip(1, 0, 2, 0)]
+
+
 def residual() -> Ran:
     net = Net(21, 16, 12, 13)
     first = net.conv("x", (16, 16, 3, 3), padding=(1, 1, 1, 1))
@@ -114,3 +125,39 @@ def test_parts_that_lie_are_refused() -> None:
         bad = dataclasses.replace(image, layers=(*image.layers[:-1], dataclasses.replace(layer, **lie)))
         with pytest.raises(ImageError, match=message):
             check(bad)
+
+
+def test_strips_behind_an_operation_wait_for_it_in_hardware() -> None:
+    net = Net(22, 8, 4, 4)
+    window = {"shape": (8, 8, 3, 3), "padding": (1, 1, 1, 1), "density": 1.0, "activation": "none"}
+    first = net.conv("x", **window)
+    table = net.add("Activation", first, function="sigmoid")
+    net.add("Add", net.conv(table, **window), first, activation="relu")
+    graph = Graph((*net.nodes, make("Output", "y", net.nodes[-1].output)))
+    params = Params(
+        pes=16, rows=64, weight_words=256, pointer_blocks=256, act_lines=64, output_words=256, codebooks=4,
+        descriptors=32, tables=1, queue_depth=8,
+    )  # fmt: skip
+    network = compile_graph(run_passes(graph), params, net.data)
+    (image,) = network.images
+    assert image.operations
+    assert len(image.steps[-1]) > len(image.layers[-1].sources) > 1
+    assert image.steps[-1][0].barrier
+    model = run_network(network, net.data[:1], engine="cycles")
+    for engine in ("golden", "amaranth"):
+        found = run_network(network, net.data[:1], engine=engine)
+        assert all(np.array_equal(found.values[name], raw) for name, raw in model.values.items())
+        assert engine == "golden" or [ran.records for ran in found.runs] == [ran.records for ran in model.runs]
+
+
+def test_steps_of_a_loop_are_scanned_before_states() -> None:
+    rng = np.random.default_rng(23)
+    graph, x = recurrent(rng, "lstm", steps=4, size=12)
+    network = compile_graph(graph, small_array(rng), x)
+    gates = [
+        steps for image in network.images for steps in image.steps if any(step.barrier for step in steps)
+    ]  # fmt: skip
+    assert gates
+    for steps in gates:
+        assert [step.barrier for step in steps] == sorted(step.barrier for step in steps)
+        assert [step.pointers for step in steps] == sorted(step.pointers for step in steps)

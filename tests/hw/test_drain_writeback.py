@@ -139,6 +139,8 @@ def play(dut, tiles, rng):
 
     async def bench(ctx):
         layout = output_word(params)
+        if params.elementwise:
+            ctx.set(drain.valid, 1)  # what is first in the queue is a tile
         for tile, words, *_ in tiles:
             for group, mine in enumerate(words):
                 for n, word in enumerate(mine):
@@ -275,6 +277,7 @@ def test_a_line_beyond_the_memory_is_not_written(simulate):
     async def bench(ctx):
         ctx.set(dut.tile[0], {"destination": 8, "row_lines": 9, "row_pitch": 9, "words": 9})
         ctx.set(dut.computed, 1)
+        ctx.set(dut.valid, 1)
         for _ in range(4):
             await ctx.tick()
         for _ in range(4):
