@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from compiler.options import Options
 from eie.options import array_options, example, json_option, make_params
 from eie.output import Output
-from hw.params import Params
+
+if TYPE_CHECKING:  # numpy and Amaranth are loaded only when the command runs
+    from compiler.options import Options
+    from hw.params import Params
 
 
 @click.command(

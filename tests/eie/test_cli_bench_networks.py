@@ -14,7 +14,7 @@ from compiler.errors import InputError
 from compiler.image.image import Image
 from hw.params import preset
 from sim.benchmarks.networks import measure
-from sim.golden_array import Layer
+from sim.golden_array import Layer, Operation, Program
 
 PARAMS = preset("BALANCED_4")
 
@@ -35,13 +35,15 @@ def test_a_wrong_operator_shows_in_the_error(seed: int, monkeypatch: pytest.Monk
     [right] = measure(["lenet-5"], PARAMS, seed=seed, epochs=1, onnx=False)
     changed = []
 
-    def added_up(image: Image) -> list[Layer]:
-        layers = []
-        for layer in decode(image):
+    def added_up(image: Image) -> Program:
+        program = decode(image)
+        layers: list[Layer | Operation] = []
+        for layer in program.layers:
+            assert isinstance(layer, Layer)
             rounds = tuple(replace(each, maximum=np.zeros_like(each.maximum)) for each in layer.outputs.rounds)
             changed.extend(each for each in layer.outputs.rounds if each.maximum.any())
             layers.append(replace(layer, outputs=replace(layer.outputs, rounds=rounds)))
-        return layers
+        return replace(program, layers=tuple(layers))
 
     monkeypatch.setattr(sim.run, "decode", added_up)
     [row] = measure(["lenet-5"], PARAMS, seed=seed, epochs=1, onnx=False)

@@ -186,12 +186,12 @@ def test_sums_are_compared_as_one_layer(models, invoke, rng, monkeypatch) -> Non
     decode = sim.run.decode
 
     def first_segment_twice(image):
-        layers = []
-        for layer in decode(image):
+        program, layers = decode(image), []
+        for layer in program.layers:
             first, *others = layer.segments
             twice = [replace(first, weight=first.weight * 2), *others] if others else layer.segments
             layers.append(replace(layer, segments=tuple(twice)))
-        return layers
+        return replace(program, layers=tuple(layers))
 
     monkeypatch.setattr(sim.run, "decode", first_segment_twice)
     assert errors()[0] < 0.02 < min(errors()[1:])
