@@ -60,12 +60,13 @@ def test_planted_fault_gradients_of_each_alone_are_caught(tmp_path: Path, monkey
 
 
 def test_the_compiler_takes_the_values_of_both_as_they_are(tmp_path: Path) -> None:
-    for name, options, torn in (("together", {}, False), ("apart", {"together": []}, True)):
+    # Input and state are two segments with a codebook each, so the compiler shares nothing anew in either way.
+    for name, options in (("together", {}), ("apart", {"together": []})):
         train_recipe(with_share(code_bits=4, **options), tmp_path / name)
         source = load(str(tmp_path / name))
         _, reports = lower(source.graph, Params(pes=4, code_bits=4), source.calibration)
-        gates = [report.clustered for report in reports if report.name.endswith("gates")]
-        assert gates == [torn]
+        assert reports
+        assert [report.name for report in reports if report.clustered] == []
 
 
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
