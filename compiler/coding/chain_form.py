@@ -126,6 +126,7 @@ def _read_params(reader: Reader) -> tuple[Params, Options]:
         switches = {"true": True, "false": False}
         values: dict[str, Any] = {name: switches[v] if v in switches else int(v) for name, v in pairs.items()}
         values.pop("fold", None)
+        values = {"tables": 0, "elementwise": False, **values}
         if "bias_words" in values:
             values["output_words"] = max(values.pop("bias_words"), _OUTPUT_WORDS)
         chosen = {name: values.pop(name) for name in Options().asdict() if name in values}

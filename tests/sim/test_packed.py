@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,15 @@ import compiler.coding.program_form as form
 import eie
 import sim.programs
 from compiler.coding.container import CODERS, Coder, compress_fixed, decompress_fixed
-from compiler.errors import CodingError, ImageError
+from compiler.coding.wire import Writer
+from compiler.errors import CodingError, ImageError, ModelError
 from compiler.image.image import Image
 from compiler.lower.build import build
 from compiler.lower.partition import Partition
+from compiler.lower.program import Function
 from compiler.network import Network, array_graph, network_of
 from compiler.network_file import save, to_file
+from hw.params import Params, preset
 from sim.cases import random_network, random_options, random_params
 from sim.packed import compress_image, image_file, restore_image
 from sim.programs import program_of
@@ -77,14 +81,16 @@ def pruned(model: nn.Module, seed: int) -> nn.Module:
     return model.eval()
 
 
-def compiled(kind: str, array: str, seed: int) -> Network:
+def compiled(kind: str, array: str, seed: int, *, operators: bool = False) -> Network:
+    """A network for an array; without `operators` it leaves loops and functions to the host."""
+    params = preset(array) if operators else preset(array).replace(tables=0, elementwise=False)
     generator = torch.Generator().manual_seed(seed)
     if kind == "tagger":
         words = torch.randint(0, 20, (8, 5), generator=generator)
-        return eie.compile(pruned(Tagger(), seed), words, params=array)
+        return eie.compile(pruned(Tagger(), seed), words, params=params)
     model, shape = {"residual": (Residual(), (3, 8, 8)), "parts": (Parts(), (12,))}[kind]
     x = torch.rand(8, *shape, generator=generator)
-    return eie.compile(pruned(model, seed), x, params=array)
+    return eie.compile(pruned(model, seed), x, params=params)
 
 
 @pytest.mark.parametrize("coder", CODERS)
@@ -170,3 +176,19 @@ def test_an_image_that_is_of_other_windows_is_refused() -> None:
 
 def vars_of(image: Image) -> dict[str, object]:
     return {name: getattr(image, name) for name in Image.__dataclass_fields__}
+
+
+@pytest.mark.parametrize("kind", ["tagger", "parts"])
+def test_loops_and_functions_of_the_array_are_refused(kind: str, tmp_path: Path) -> None:
+    network = compiled(kind, "BALANCED_16", 3, operators=True)
+    save(network, tmp_path / "net.eie")
+    with pytest.raises(CodingError, match="have no form in a file yet"):
+        compress_image(tmp_path / "net.eie", "huffman")
+
+
+def test_a_program_with_a_function_is_refused() -> None:
+    function = Function((0,) * 513, 0, 0)
+    program = random_network(np.random.default_rng(5), Params(pes=4))
+    layers = (dataclasses.replace(program.layers[0], functions=(function,)), *program.layers[1:])
+    with pytest.raises(ModelError, match="have no form in a file yet"):
+        form.write_head(Writer(), dataclasses.replace(program, layers=layers))

@@ -51,7 +51,7 @@ def the_program(content: FixedContent) -> Program:
 def of_before(name: str) -> Params:
     """An array of a preset, with the memories that it had in formats 2 and 3."""
     depth = 8 if name == "EIE_64" else 64
-    return preset(name).replace(queue_depth=depth, codebooks=16)
+    return preset(name).replace(queue_depth=depth, codebooks=16, tables=0, elementwise=False)
 
 
 @pytest.mark.parametrize("name", ["EIE_64", "BALANCED_4"])
