@@ -133,7 +133,7 @@ def _functions(node: Node, channels: int) -> tuple[tuple[Function, ...], Int]:
 
 def orders(node: Node, views: Views, rank: int) -> Sequence[str]:
     """Orders of axes that the node's result can have, the best first."""
-    if rank > 3:
+    if not 0 < rank <= 3:
         return ()
     first, last = {1: ("C", "C"), 2: ("CW", "WC"), 3: ("CHW", "HWC")}[rank]
     if node.op in ("Conv", "AveragePool", "MaxPool") or (node.op == "Accumulate" and "conv" in node["kinds"]):

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 pytest.importorskip("torch")
 
+import sim.network
 import sim.run
 from eie.commands.demo import demo
 
@@ -35,7 +36,7 @@ def models_as_hardware(monkeypatch, spoil=lambda result: result) -> None:
             return spoil(replace(honest(image, x, engine="cycles"), engine=engine))
         return honest(image, x, engine=engine, **options)
 
-    monkeypatch.setattr(sim.run, "run", run)
+    monkeypatch.setattr(sim.network, "run", run)
 
 
 @pytest.mark.slow

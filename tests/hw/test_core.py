@@ -170,7 +170,7 @@ def test_a_restart_in_mid_layer_leaves_nothing_behind(seed, cycle):
 
 @pytest.mark.parametrize(("change", "error"), [
     ({"destination": 0xFFF0}, Error.RANGE), ({"source": 0xFFFF00, "y0": 0, "x0": 0}, Error.RANGE),
-    ({"codebook": 255}, Error.RANGE), ({"op": 3}, Error.OPCODE), ({"reserved4": 1}, Error.RESERVED),
+    ({"codebook": 255}, Error.RANGE), ({"op": 4}, Error.OPCODE), ({"reserved4": 1}, Error.RESERVED),
 ])  # fmt: skip
 def test_errors_end_the_run_and_the_next_one_is_not_concerned(seed, change, error):
     program = random_program(4000 * seed, kind="full", layers=2, pes=2)

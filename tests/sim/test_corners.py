@@ -63,7 +63,7 @@ def refused_programs(image):
     two = {"tiles_x": 2, "first": 0, "last": 0}
     return [
         ([put(legal, op=Op.ILLEGAL.value), end], 1, Error.OPCODE, 0),
-        ([put(legal, op=2), end], 1, Error.OPCODE, 0),
+        ([put(legal, op=4), end], 1, Error.OPCODE, 0),
         ([legal, put(legal, op=14), end], 1, Error.OPCODE, 1),
         ([put(legal, reserved0=1), end], 1, Error.RESERVED, 0),
         ([legal, put(legal, reserved9=1 << 15), end], 1, Error.RESERVED, 1),
