@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import sim.run
 from compiler.errors import InputError
+from compiler.image.image import Image
 from compiler.train import recipe
 from compiler.train.run import train_recipe
 from hw.params import preset
-from sim import golden_ops
 from sim.benchmarks import trained
 from sim.benchmarks.trained import measure_runs
+from sim.golden_array import Layer, Operation, Program
 
 SMALL = recipe.parse(
     {
@@ -62,14 +65,27 @@ def test_samples_come_in_parts(run: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_planted_fault_a_wrong_operator_shows(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = golden_ops.OPERATORS["AveragePool"]
+    """Average pooling, one weight in all of its window, with the wrong sign."""
+    honest = sim.run.decode  # type: ignore[attr-defined]
     [right] = measure_runs([run], preset("BALANCED_4"), samples=100)
-    monkeypatch.setitem(
-        golden_ops.OPERATORS,  # type: ignore[arg-type]
-        "AveragePool",
-        lambda node, reads, acc_bits: honest(node, [-reads[0]], acc_bits),
-    )
+    changed = []
+
+    def negated(image: Image) -> Program:
+        program = honest(image)
+        layers: list[Layer | Operation] = []
+        for layer in program.layers:
+            if layer.name == "pool":
+                assert isinstance(layer, Layer)
+                parts = tuple(replace(segment, weight=-segment.weight) for segment in layer.segments)
+                layers.append(replace(layer, segments=parts))
+                changed.append(layer.name)
+            else:
+                layers.append(layer)
+        return replace(program, layers=tuple(layers))
+
+    monkeypatch.setattr(sim.run, "decode", negated)
     [row] = measure_runs([run], preset("BALANCED_4"), samples=100)
+    assert changed
     assert row["golden"] < right["golden"] - 0.2
 
 
