@@ -112,9 +112,10 @@ def _layers(network: Network, facts: dict[str, Any], hardware: NetworkResult) ->
     ``products`` are those of a dense layer for one sample. ``tile`` : rows and columns, ``bytes`` : what the layer
     takes in the memories, each weight once for each pixel of a tile. None for what the host computes.
     """
-    described, rows, spans = iter(facts["layers"]), [], _spans(hardware)
+    described, rows, spans = {fact["name"]: fact for fact in facts["layers"]}, [], _spans(hardware)
     for stats in hardware.layers:
-        fact, busy = (next(described), next(spans, None)) if stats.on == "array" else ({}, None)
+        # Elementwise operations have a record, but no weights and no tile.
+        fact, busy = (described.get(stats.name, {}), next(spans, None)) if stats.on == "array" else ({}, None)
         counters = stats.counters
         useful = counters.get("entries", 0) - counters.get("padding", 0)
         parts = fact.get("bits", {})

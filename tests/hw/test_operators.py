@@ -150,9 +150,9 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_caught(fault):
-    """Each of the planted faults is seen in one of a few programs."""
+    """Each of the planted faults is seen in one of twenty programs."""
     number = tried = 0
-    while tried < 6:
+    while tried < 20:
         program = random_program(number, operators=True, layers=4, batch=1, tables=2, pes=8)
         number += 1
         if FAULTS[fault](program):

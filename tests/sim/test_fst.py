@@ -185,11 +185,16 @@ def test_eie_run_ends_with_3_without_headers(network: Any, no_headers: None, tmp
 @pytest.fixture
 def run(network: Any, tmp_path: Path) -> Callable[..., tuple[Path, Any]]:
     """Runs the network and writes a waveform under a name; gives its path, and what `run_rtl` gave."""
+    from sim.decode import decode
     from sim.rtl.engine import run_rtl
+    from sim.run import check_input
+
+    image = network[0].only
 
     def run(name: str, limit: int = 200_000_000) -> tuple[Path, Any]:
         path = tmp_path / name
-        return path, run_rtl(network[0].chain, network[1], waves=path, waves_limit=limit)
+        inputs = check_input(image, network[1])[0]
+        return path, run_rtl(image, inputs, decode(image), waves=path, waves_limit=limit)
 
     return run
 

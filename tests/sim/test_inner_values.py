@@ -43,12 +43,12 @@ def test_all_values_are_those_of_the_graph(request: pytest.FixtureRequest) -> No
         network, x, right = networks(seed)
         result = run_network(network, x if len(x) > 1 else x[0])
         for name, raw in result.values.items():
-            if name in right:
+            if name in right and "/" not in name:  # of a loop on the array, the last round's values are there
                 assert raw.shape == right[name].raw.shape, f"seed {seed}, {name}"
                 assert np.array_equal(raw, right[name].raw), f"seed {seed}, {name}"
         for image in network.images:
             ends = {image.maps[n].name for n in (*image.inputs, *image.outputs)}
-            maps = [each for each in image.maps if each.name not in ends and each.name in right]
+            maps = [each for each in image.maps if each.name not in ends and each.name in right and "/" not in each.name]
             inner += len(maps)
             kinds |= {each.axes for each in maps}
             for each in maps:
