@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Value
+from amaranth import Cat, Const, Module, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -35,6 +35,11 @@ class DescriptorCheck(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         params, layer = self.params, self.layer
+
+        def missing(table: Value) -> Value:
+            """There is no such table."""
+            return table >= params.tables if params.tables else Const(1)
+
         sizes = (
             layer.vectors, layer.wy, layer.wx, layer.height, layer.width, layer.tiles_y, layer.tiles_x, layer.row_lines,
             layer.words, self.batch,
@@ -49,7 +54,7 @@ class DescriptorCheck(wiring.Component):
             layer.pointers >= params.pointer_blocks,
             layer.outputs + layer.words > params.output_words,
             layer.codebook >= params.codebooks,
-            layer.functions & ((layer.table_1 >= params.tables) | (layer.table_2 >= params.tables)),
+            layer.functions & (missing(layer.table_1) | missing(layer.table_2)),
         ]
         operation = data.View(elementwise(params), layer.as_value())
         unfit_operation = [
@@ -57,7 +62,7 @@ class DescriptorCheck(wiring.Component):
             self.batch == 0,
             operation.low > operation.high,
             operation.has_e & ~operation.has_c,
-            operation.functions & (operation.table_1 >= params.tables),
+            operation.functions & missing(operation.table_1),
             ~self.begins,
         ]
         ending = data.View(loop(params), layer.as_value())

@@ -96,7 +96,7 @@ def test_a_fault_in_one_operator_is_found_and_placed(
     true = sim.run.run_layers
 
     def wrong(layers: Any, memory: Any, acc_bits: int, **options: Any) -> Iterator[LayerRun]:
-        for each, ran in zip(layers, true(layers, memory, acc_bits, **options), strict=True):
+        for each, ran in zip(layers.runs, true(layers, memory, acc_bits, **options), strict=True):
             for image in network.images:
                 if image.maps[each.result].name == layer:
                     # Channel 3, row 2, column 1: its line of the frame is one of those that the tiles write.

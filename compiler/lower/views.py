@@ -156,6 +156,8 @@ def _pad(views: Views, node: Node, axes: str) -> View | None:
 
 
 def _transpose(views: Views, node: Node, axes: str) -> View | None:
+    if len(node["order"]) != len(axes):  # read together with a value of more axes
+        return None
     before = [""] * len(axes)
     for axis, source in zip(axes, node["order"], strict=True):
         before[source] = axis
