@@ -141,6 +141,7 @@ def test_a_convolutional_network_runs_whole_in_verilog_with_two_banks(folder: Pa
 
 def test_the_table_of_layers_adds_up_and_a_run_is_taken_up_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models_as_hardware(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "200")  # a row is a line
     run_demo(folder, "lenet5")
     result, report = run_demo(folder, "lenet5")
     assert "Taking up" in result.stderr
