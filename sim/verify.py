@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
@@ -17,7 +17,7 @@ from sim import run as engines
 from sim.cases import Case, random_case, random_params
 from sim.compare import compare, compare_networks
 from sim.graph_cases import GraphCase, random_graph_case
-from sim.network import run_network
+from sim.network import NetworkResult, run_network
 
 __all__ = ["SUITES", "Mismatch", "Report", "suites", "verify"]
 
@@ -158,8 +158,14 @@ def run_case(case: Case, engine: str, bus: bool = False) -> tuple[str | None, di
         result = engines.run(case.image, case.x, engine=engine, seed=case.seed, bus=bus)
     except EieError as error:
         return str(error), {}
-    flat = [record for vector in result.records for record in vector]
-    counted = {
+    counted = {**_compared(result, result.records), **_features(case.image)}
+    return next(iter(compare(result, model).explain()), None), counted
+
+
+def _compared(result: engines.Result | NetworkResult, records: Sequence[Sequence[dict[str, int]]]) -> dict[str, int]:
+    """How much a run gave to compare, and what its records say of waiting and saturation."""
+    flat = [record for vector in records for record in vector]
+    return {
         "values": sum(raw.size for raw in result.values.values()),
         "cycles": result.cycles or 0,
         "records": len(flat),
@@ -167,9 +173,7 @@ def run_case(case: Case, engine: str, bus: bool = False) -> tuple[str | None, di
         "starved": sum(record["starved"] > 0 for record in flat),
         "refill_waits": sum(record["refill"] > 0 for record in flat),
         "saturated": sum(record["saturated"] for record in flat),
-        **_features(case.image),
     }
-    return next(iter(compare(result, model).explain()), None), counted
 
 
 def _features(image: Image) -> dict[str, int]:
@@ -192,16 +196,7 @@ def run_graph_case(case: GraphCase, engine: str) -> tuple[str | None, dict[str, 
         result = run_network(case.network, case.x, engine=engine, seed=case.seed)
     except EieError as error:
         return str(error), {}
-    flat = [record for ran in result.runs for vector in ran.records for record in vector]
-    counted = {
-        "values": sum(raw.size for raw in result.values.values()),
-        "cycles": result.cycles or 0,
-        "records": len(flat),
-        "full_queues": sum(record["blocked"] > 0 for record in flat),
-        "starved": sum(record["starved"] > 0 for record in flat),
-        "refill_waits": sum(record["refill"] > 0 for record in flat),
-        "saturated": sum(record["saturated"] for record in flat),
-    }
+    counted = _compared(result, [vector for ran in result.runs for vector in ran.records])
     for image in case.network.images:
         for name, count in _features(image).items():
             counted[name] = counted.get(name, 0) + count

@@ -21,7 +21,7 @@ from compiler.lower.words import pack_words
 from hw.layouts import REFILL_BITS, Memory, pointer_block, refill_header, weight_word
 from hw.params import LANES, Params
 
-__all__ = ["BEAT_BYTES", "Buffers", "Range", "cut_ranges", "largest_vector", "pack_ranges"]
+__all__ = ["BEAT_BYTES", "Buffers", "Range", "cut_ranges", "pack_ranges"]
 
 BEAT_BYTES = REFILL_BITS // 8
 _MOST_VECTORS = (1 << 16) - 1
@@ -63,11 +63,6 @@ class Range:
         begins = np.cumsum(of_pe) - of_pe + self.segment.counts[:, :first].sum(axis=1)
         sizes = self.segment.counts[:, first:end].sum(axis=1)
         return [slice(int(begins[pe]), int(begins[pe] + sizes[pe])) for pe in range(len(begins))]
-
-
-def largest_vector(segment: EncodedSegment) -> int:
-    """Entries of the vector with the most, in the PE that has them."""
-    return int(segment.counts.reshape(len(segment.counts), -1, LANES).sum(axis=2).max(initial=0))
 
 
 def cut_ranges(
