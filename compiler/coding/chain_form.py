@@ -16,10 +16,11 @@ import numpy as np
 from compiler.coding.matrices import matrix_reader
 from compiler.coding.names import read_name
 from compiler.coding.numbers import read_integers
+from compiler.coding.parameters import read_params
 from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS, TensorSize
 from compiler.coding.texts import MAX_TEXT, inflated
 from compiler.coding.wire import Reader
-from compiler.errors import CodingError, ImageError, ModelError, OptionsError
+from compiler.errors import CodingError, ImageError, ModelError
 from compiler.graph.integer import integer_types
 from compiler.graph.ir import Graph, Node
 from compiler.lower.chain import ACTIVATIONS, MAX_SHIFT, Chain, QuantizedLayer
@@ -28,7 +29,6 @@ from compiler.lower.program import chain_program
 from compiler.network import array_graph
 from compiler.network_file import parse_graph
 from compiler.options import Options
-from hw.params import Params, ParamsError
 
 __all__ = ["parts_of", "read"]
 
@@ -37,7 +37,6 @@ INPUT = "input"
 
 _MAX_LAYERS = 1 << 12
 _MAX_EXPONENT = 4096
-_MAX_PARAMS = 4096  # bytes of their text
 _OUTPUT_WORDS = 4096  # what an array of today has; those of before had a bias an output, and none for other words
 _MAX_BIAS = 1 << 47
 # What the texts were made short with: never change them.
@@ -59,7 +58,7 @@ _GRAPH_DICTIONARY = (
 def read(reader: Reader, coder: str, has_around: bool) -> tuple[Chain, Options, bytes, tuple[TensorSize, ...]]:
     """Network, options, text of the graph around it, bits of the tensors."""
     reader.raw(4, "the image's checksum")  # of an image that this kit does not make
-    params, options = _read_params(reader)
+    params, options = read_params(reader, _DICTIONARY, _renewed)
     around = inflated(reader, _GRAPH_DICTIONARY, "the graph", MAX_TEXT) if has_around else b""
     count = reader.varint("layers", _MAX_LAYERS, 1)
     inputs = reader.varint("inputs", MAX_ELEMENTS, 1)
@@ -119,20 +118,13 @@ def _sizes(
     )
 
 
-def _read_params(reader: Reader) -> tuple[Params, Options]:
-    text = inflated(reader, _DICTIONARY, "the parameters", _MAX_PARAMS)
-    try:
-        pairs = dict(pair.split("=", 1) for pair in text.decode().split(";"))
-        switches = {"true": True, "false": False}
-        values: dict[str, Any] = {name: switches[v] if v in switches else int(v) for name, v in pairs.items()}
-        values.pop("fold", None)
-        values = {"tables": 0, "elementwise": False, **values}
-        if "bias_words" in values:
-            values["output_words"] = max(values.pop("bias_words"), _OUTPUT_WORDS)
-        chosen = {name: values.pop(name) for name in Options().asdict() if name in values}
-        return Params.from_dict(values), Options.from_dict(chosen)
-    except (ValueError, TypeError, ParamsError, OptionsError) as error:
-        raise CodingError(f"the parameters of the array are not legal ({error})") from None
+def _renewed(values: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of an array without tables and elementwise unit, under today's names."""
+    values.pop("fold", None)
+    values = {"tables": 0, "elementwise": False, **values}
+    if "bias_words" in values:
+        values["output_words"] = max(values.pop("bias_words"), _OUTPUT_WORDS)
+    return values
 
 
 def parts_of(chain: Chain, around: bytes) -> Partition:

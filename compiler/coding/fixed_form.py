@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 
 from compiler.coding.matrices import MatrixReader, MatrixWriter, matrix_reader, matrix_writer
 from compiler.coding.numbers import read_integers, write_integers
+from compiler.coding.parameters import MAX_PARAMS, read_params
 from compiler.coding.program_body import read_body, write_body
 from compiler.coding.program_form import Room, read_head, write_head
 from compiler.coding.sizes import TensorSize
 from compiler.coding.texts import MAX_TEXT, deflate, inflated
 from compiler.coding.wire import Reader, Writer
-from compiler.errors import CodingError, ImageError, ModelError, OptionsError
+from compiler.errors import CodingError, ImageError, ModelError
 from compiler.graph.ir import Graph
 from compiler.lower.partition import Partition
 from compiler.lower.program import MapForm, Program
 from compiler.network import array_graph
 from compiler.network_file import fill_graph, graph_tensors, graph_text, parse_graph
 from compiler.options import Options
-from hw.params import Params, ParamsError
+from hw.params import Params
 
 __all__ = ["read", "write"]
 
 _MAX_PROGRAMS = 1 << 12
-_MAX_PARAMS = 4096  # bytes of their text
 _MAX_AXES = 8
 _MAX_AXIS = 1 << 28
 _MAX_VALUE = 1 << 53  # of a tensor of the host
@@ -71,7 +71,7 @@ def write(writer: Writer, parts: Partition, params: Params, options: Options, co
     writer.raw(image_crc.to_bytes(4, "little"))
     both = {**params.asdict(), **options.asdict()}
     text = ";".join(f"{name}={str(value).lower()}" for name, value in sorted(both.items(), reverse=True))
-    deflate(writer, text.encode(), _DICTIONARY, "the parameters", _MAX_PARAMS)
+    deflate(writer, text.encode(), _DICTIONARY, "the parameters", MAX_PARAMS)
     writer.varint(len(parts.programs))
     for program in parts.programs:
         write_head(writer, program)
@@ -101,7 +101,7 @@ def write(writer: Writer, parts: Partition, params: Params, options: Options, co
 def read(reader: Reader, coder: str) -> tuple[Partition, Params, Options, tuple[TensorSize, ...], int]:
     """What `write` appended: programs and graph, array, options, bits of the tensors, CRC-32 of the image file."""
     image_crc = int.from_bytes(reader.raw(4, "the image's checksum"), "little")
-    params, options = _read_params(reader)
+    params, options = read_params(reader, _DICTIONARY)
     room = Room()
     count = reader.varint("parts of the array", _MAX_PROGRAMS)
     heads = [read_head(reader, room) for _ in range(count)]
@@ -211,15 +211,3 @@ def _read_tensors(
         tensors[name] = values.astype(dtype).reshape(shape)
         sizes.append(TensorSize(name, shape or (1,), int(np.count_nonzero(values)), values=8.0 * (reader.at - begin)))
     return tensors, sizes
-
-
-def _read_params(reader: Reader) -> tuple[Params, Options]:
-    text = inflated(reader, _DICTIONARY, "the parameters", _MAX_PARAMS)
-    try:
-        pairs = dict(pair.split("=", 1) for pair in text.decode().split(";"))
-        switches = {"true": True, "false": False}
-        values: dict[str, Any] = {name: switches[v] if v in switches else int(v) for name, v in pairs.items()}
-        chosen = {name: values.pop(name) for name in Options().asdict() if name in values}
-        return Params.from_dict(values), Options.from_dict(chosen)
-    except (ValueError, TypeError, ParamsError, OptionsError) as error:
-        raise CodingError(f"the parameters of the array are not legal ({error})") from None
