@@ -1,4 +1,4 @@
-"""A component with a fault in what it is told: it has its ports, between them and the component stands what is wrong."""
+"""A component with a fault in what it is told: between its ports and the component stands what is wrong."""
 
 from __future__ import annotations
 
