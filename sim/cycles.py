@@ -91,8 +91,10 @@ def _line_gates(step: Step, flushes: Int, first_read: int, written: int, distanc
 
 def _last_line(step: Step, batch: int) -> int:
     """First line of a layer's last tile."""
-    tile = (step.tiles_y - 1) * step.tile_lines + (step.tiles_x - 1) * step.column_lines
-    return step.destination + (batch - 1) * step.frame + tile
+    first = step.destination + (step.tiles_x - 1) * step.column_lines
+    if step.stream_out:
+        return first + (batch * step.tiles_y - 1) % step.out_rows * step.tile_lines
+    return first + (batch - 1) * step.frame + (step.tiles_y - 1) * step.tile_lines
 
 
 def run(
