@@ -64,6 +64,7 @@ class Error(Enum, shape=unsigned(4)):
     OPCODE = 1  # op not supported
     RANGE = 2  # an address or a size does not fit the memories
     RESERVED = 3  # a reserved field is not zero
+    STREAM = 4  # the refill stream: a header that cannot be, TLAST too early or too late, a buffer whose turn it is not
 
 
 class Memory(Enum, shape=unsigned(4)):
@@ -220,7 +221,7 @@ def _padded(params: Params, members: dict[str, Any]) -> data.StructLayout:
 def refill_header(params: Params) -> data.StructLayout:
     """First beat of a packet of the refill stream: where the `words` words of the beats that follow go.
 
-    ``last`` marks the last packet of the tile in ``buffer``. A beat holds one memory word in its low bits.
+    ``last`` marks the last packet of the tile in ``buffer``; the last beat of that one carries TLAST. A beat holds one memory word in its low bits.
     """
     return data.StructLayout({
         "memory": 4, "unit": 8, "address": 20, "words": 20, "buffer": 1, "last": 1, "reserved": REFILL_BITS - 54,

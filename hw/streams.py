@@ -11,6 +11,7 @@ from hw.params import LANES, Params
 __all__ = [
     "LINE_BITS",
     "VECTOR_ADDRESS_BITS",
+    "beat",
     "broadcast",
     "column",
     "drain_request",
@@ -156,6 +157,11 @@ def drain_request(params: Params) -> data.StructLayout:
     return data.StructLayout({
         "bank": 1, "slot": params.row_bits, "clear": 1, "clear_all": 1, "clear_slot": params.row_bits,
     })  # fmt: skip
+
+
+def beat(bits: int) -> data.StructLayout:
+    """One transfer of an AXI4-Stream; `last` of its packet."""
+    return data.StructLayout({"data": bits, "last": 1})
 
 
 def memory_access(params: Params) -> data.StructLayout:

@@ -30,6 +30,7 @@ from sim.program import (
     refill_stream,
     words,
 )  # fmt: skip
+from sim.tiles import tile_ends
 
 __all__ = ["run_amaranth"]
 
@@ -66,7 +67,11 @@ def run_amaranth(
     values: list[dict[str, NDArray[np.int16]]] = []
     records: list[dict[str, int]] = []
     places = fields(record(params))
-    beats = [int.from_bytes(beat.tobytes(), "little") for part in parts for beat in refill_stream(image, part.count)]
+    beats = [
+        {"data": int.from_bytes(beat.tobytes(), "little"), "last": int(last)}
+        for tiles in (refill_stream(image, part.count) for part in parts)
+        for beat, last in zip(tiles, tile_ends(params, tiles), strict=True)
+    ]
 
     async def bench(ctx: Any) -> None:
         def load(memory: Any, content: list[int]) -> None:
