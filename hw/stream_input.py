@@ -45,7 +45,8 @@ class StreamInput(wiring.Component):
         valid, shape = Signal(2), self.o.payload.shape()
         first, second = Signal(shape, reset_less=True), Signal(shape, reset_less=True)
         given = Signal(shape)
-        dropping, taken, goes_on = Signal(), Signal(), Signal()
+        self.dropping = dropping = Signal()
+        taken, goes_on = Signal(), Signal()
         pushed, popped = Signal(), Signal()
         m.d.comb += [
             pins.tready.eq(awake & (~valid[1] | dropping)), taken.eq(pins.tvalid & pins.tready),
