@@ -70,9 +70,12 @@ class Host(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         self._begin = begin = {"write": Signal(name="begin_write"), "read": Signal(name="begin_read")}
-        self._address, self._data, self._whole = Signal(10), Signal(32), Signal()  # of the access that begins
-        self._bad = Signal()  # it is refused
-        self._answer = Signal(32)  # what a read of a register gives
+        # Of the access that begins: its address, what is written, in a whole word or not.
+        self._address = Signal(10, name="address")
+        self._data = Signal(32, name="data")
+        self._whole = Signal(name="whole")
+        self._bad = Signal(name="bad")  # it is refused
+        self._answer = Signal(32, name="answer")  # what a read of a register gives
         self._status(m)
         self._window(m)
         idle = self._channels(m)
@@ -105,7 +108,8 @@ class Host(wiring.Component):
     def _channels(self, m: Module) -> Signal:
         """Requests held until they are carried out, and which one is now; returns the flag that one may."""
         bus = self.bus
-        awake, idle = Signal(), Signal(init=1)
+        awake = Signal()
+        idle = Signal(init=1)
         m.d.sync += awake.eq(1)  # nothing is taken in reset
         held = {}
         for name, payload in (("aw", bus.awaddr[2:]), ("w", Cat(bus.wdata, bus.wstrb.all())), ("ar", bus.araddr[2:])):
@@ -134,23 +138,26 @@ class Host(wiring.Component):
 
     def _status(self, m: Module) -> None:
         """Flags of STATUS, their interrupts, and CYCLES."""
-        self._done, self._refused = Signal(), Signal()
-        self._enabled = Signal(3)
-        self._cycles = Signal(32)
+        self._done = Signal(name="done_flag")
+        self._refused = Signal(name="refused_flag")
+        self._enabled = Signal(3, name="enabled")
+        self._cycles = Signal(32, name="cycles")
         with m.If(self.running):
             m.d.sync += self._cycles.eq(self.now)
 
     def _window(self, m: Module) -> None:
         """The word that DATA accesses, whether it is there, and what of it comes next."""
         params = self.params
-        self._select = select = Signal(memory_access(params))
+        self._select = select = Signal(memory_access(params), name="select")
         parts = {memory: -(-memory_shape(params, memory)[2] // 32) for memory in Memory}
         most = max(parts.values())
         # One bit wider than in the array, so that it does not begin anew behind the last word of the largest memory.
-        self._at = Signal(21)
-        self._part, self._read_part = Signal(range(most)), Signal(range(most))
-        self._last_part = Signal()
-        self._readable, self._writable = Signal(), Signal()
+        self._at = Signal(21, name="at")
+        self._part = Signal(range(most), name="part")
+        self._read_part = Signal(range(most), name="read_part")
+        self._last_part = Signal(name="last_part")
+        self._readable = Signal(name="readable")
+        self._writable = Signal(name="writable")
         with m.Switch(select.memory):
             for memory in Memory:
                 units, words, _ = memory_shape(params, memory)

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from hw.layouts import COUNTERS, Error, Join, Memory, Op, identity, memory_shape, record
+from amaranth.lib import data
+
+from hw.layouts import (
+    Error,
+    Join,
+    Memory,
+    Op,
+    descriptor,
+    elementwise,
+    fields,
+    identity,
+    loop,
+    memory_shape,
+    record,
+    refill_header,
+)
 from hw.params import Params
 
-__all__ = ["ID", "REGISTERS", "Field", "Register", "c_header", "markdown", "mask", "offset"]
+__all__ = ["ID", "REGISTERS", "SPDX", "Field", "Register", "c_header", "markdown", "mask", "offset"]
 
+SPDX = "SPDX-License-Identifier: Apache-2.0"
+"""First line of every file of an export."""
 ID = 0x31454945  # "EIE1" in little-endian bytes
 
 
@@ -36,7 +53,7 @@ class Register:
     offset: int
     access: str
     text: str
-    fields: tuple[Field, ...] = field(default=())
+    fields: tuple[Field, ...] = ()
     width: int = 32
 
     @property
@@ -95,16 +112,21 @@ def offset(name: str) -> int:
     return _BY_NAME[name].offset
 
 
-def mask(name: str, *fields: str) -> int:
+def mask(name: str, *names: str) -> int:
     """Bits of these fields of a register; of all that mean something if none is named."""
     register = _BY_NAME[name]
     masks = {bits.name: bits.mask for bits in register.fields}
-    return sum(masks[each] for each in fields) if fields else register.mask
+    return sum(masks[each] for each in names) if names else register.mask
 
 
 def markdown(params: Params) -> str:
     """The register map and the memories behind it, as a document."""
-    lines = ["# Host port: AXI4-Lite, 32-bit data", "", f"Parameter hash `{identity(params)}`.", ""]
+    lines = [f"<!-- {SPDX} -->", "# Host port: AXI4-Lite, 32-bit data", "", f"Parameter hash `{identity(params)}`.", ""]
+    lines += [
+        "[host.md](host.md) says how a program uses it. An unknown offset, a write of other than 32 bits, and a one written "
+        "to a bit that no field of an RW or WO register has, answer SLVERR and change nothing. W1C: a one clears the bit.",
+        "",
+    ]
     lines += ["| offset | name | access | meaning |", "|---|---|---|---|"]
     for register in REGISTERS:
         lines.append(f"| 0x{register.offset:02X} | {register.name} | {register.access} | {register.text} |")
@@ -125,32 +147,65 @@ def markdown(params: Params) -> str:
 
 
 def c_header(params: Params) -> str:
-    """Register offsets, field masks, memory shapes and parameters as a C header."""
-    lines = ["/* Generated together with the Verilog; do not edit. */", "#ifndef EIE_H", "#define EIE_H", ""]
+    """Registers, memories, words of descriptors and of the refill stream, and parameters, as a C header (C99 and C++).
+
+    Only what the array has: no opcode, error or memory that was not built.
+    """
+    lines = [f"/* {SPDX} */", "/* Generated together with the Verilog; do not edit. */", "#ifndef EIE_H"]
+    lines += ["#define EIE_H"]
+
+    def part(text: str) -> None:
+        lines.extend(["", f"/* {text} */"])
 
     def define(name: str, value: str) -> None:
         lines.append(f"#define EIE_{name} {value}")
 
+    def layout(name: str, shape: data.StructLayout) -> None:
+        part(f"{name}: first bit and width of each field.")
+        for field_name, first, width in fields(shape):
+            if not field_name.startswith("reserved"):
+                define(f"{name}_{field_name.upper()}_FIRST", f"{first}u")
+                define(f"{name}_{field_name.upper()}_WIDTH", f"{width}u")
+
+    part("What ID, HASH_LOW and HASH_HIGH read.")
     define("ID_VALUE", f"0x{ID:08X}u")
     digest = int(identity(params), 16)
     define("HASH_LOW_VALUE", f"0x{digest & 0xFFFFFFFF:08X}u")
     define("HASH_HIGH_VALUE", f"0x{digest >> 32:08X}u")
+    part("Registers: byte offsets; shifts and masks of their fields.")
     for register in REGISTERS:
-        define(register.name, f"0x{register.offset:02X}u")
+        define(f"REG_{register.name}", f"0x{register.offset:02X}u")
         for bits in register.fields:
-            define(f"{register.name}_{bits.name}_SHIFT", f"{bits.first}u")
-            define(f"{register.name}_{bits.name}_MASK", f"0x{((1 << bits.width) - 1) << bits.first:X}u")
+            define(f"REG_{register.name}_{bits.name}_SHIFT", f"{bits.first}u")
+            define(f"REG_{register.name}_{bits.name}_MASK", f"0x{bits.mask:X}u")
+    part("Memories: number, units, words per unit, 32-bit parts per word.")
     for memory in Memory:
         units, words, width = memory_shape(params, memory)
-        define(f"MEMORY_{memory.name}", f"{memory.value}u")
-        define(f"{memory.name}_UNITS", f"{units}u")
-        define(f"{memory.name}_WORDS", f"{words}u")
-        define(f"{memory.name}_PARTS", f"{-(-width // 32)}u")
-    for n, name in enumerate(("accepted", "finished", "written", *COUNTERS)):
+        if words:
+            define(f"MEMORY_{memory.name}", f"{memory.value}u")
+            define(f"MEMORY_{memory.name}_UNITS", f"{units}u")
+            define(f"MEMORY_{memory.name}_WORDS", f"{words}u")
+            define(f"MEMORY_{memory.name}_PARTS", f"{-(-width // 32)}u")
+    part("Parts of a record.")
+    for n, (name, *_) in enumerate(fields(record(params))):
         define(f"RECORD_{name.upper()}", f"{n}u")
+    part("Opcodes, joins of the output table, errors.")
+    absent = {Op.ILLEGAL}
+    if not params.elementwise:
+        absent.add(Op.ELEMENTWISE)
+    if not params.refill:
+        absent.add(Error.STREAM)
     for kind in (Op, Join, Error):
         for member in kind:
-            define(f"{kind.__name__.upper()}_{member.name}", f"{member.value}u")
+            if member not in absent:
+                define(f"{kind.__name__.upper()}_{member.name}", f"{member.value}u")
+    layout("SEGMENT", descriptor(params))
+    if params.elementwise:
+        layout("ELEMENTWISE", elementwise(params))
+    layout("LOOP", loop(params))
+    if params.refill:
+        layout("REFILL", refill_header(params))
+    part("Parameters of the array.")
     for name, value in params.asdict().items():
         define(f"PARAM_{name.upper()}", f"{int(value)}u")
     return "\n".join([*lines, "", "#endif", ""])

@@ -124,7 +124,10 @@ def run_amaranth(
         ctx.set(core.tiles.valid, 1)
         for beat in beats:
             ctx.set(core.tiles.payload, beat)
-            await ctx.tick().until(core.tiles.ready)
+            taken = False
+            while not taken:  # `until` does not like to be given up, as it is where a run ends before its stream
+                taken = bool(ctx.get(core.tiles.ready))
+                await ctx.tick()
         ctx.set(core.tiles.valid, 0)
 
     simulator.add_testbench(bench)
