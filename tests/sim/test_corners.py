@@ -31,7 +31,7 @@ PARAMS = Params(
 
 FAULTS = {
     # name → (module, assignment, what it becomes while the fault is on, what is said of it)
-    "answer": ("eie_accelerator_host", r"assign begin_read = (.*?);", "(idle & ar_full & ~ begin_write)", "protocol: r "),
+    "answer": ("eie_accelerator_host", r"assign begin_read = (.*?);", "(idle & ar_full & ~ begin_write)", "protocol: "),
     "order": ("eie_accelerator_host", r"assign begin_read = (.*?);", "(idle & ar_full & ~ bus__rvalid)", ""),
     "strobes": ("eie_accelerator_host", r"= (& bus__wstrb);", "1'h1", "registers: "),
     "taken": ("eie_accelerator_host", r"assign bus__awready = (.*?);", "awake", ""),

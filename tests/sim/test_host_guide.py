@@ -31,6 +31,17 @@ SAMPLES = 2
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror")
 
 
+SEND_ALL = f"""
+void send_all(void);
+void send_all(void)
+{{
+    for (int n = 0; n < {SAMPLES}; n++)
+        eie_send_tiles(network_tiles, NETWORK_BEATS);
+}}
+"""
+"""The stream of a run: for main, which does not know the network."""
+
+
 def guide_code():
     """The C of the guide, in its order."""
     return "\n".join(re.findall(r"```c\n(.*?)```", (ROOT / "docs" / "host.md").read_text(encoding="utf-8"), re.DOTALL))
@@ -64,16 +75,13 @@ def played(tmp_path_factory, request):
     output = image.maps[image.outputs[0]]
     lines = part.inputs.astype("<i2").reshape(-1).view("<u4").tolist()
     write_files(folder, verilog_files(PARAMS))
-    sends = "#include \"network.h\"\nvoid eie_send_tiles(const uint32_t *, size_t);\nvoid send_all(void);\n" \
-        "void send_all(void)\n{\n    for (uint32_t n = 0; n < SAMPLES; n++)\n" \
-        "        eie_send_tiles(network_tiles, NETWORK_BEATS);\n}\n"  # fmt: skip
     numbers = {"SAMPLES": SAMPLES, "FRAME": image.frame, "FIRST": output.base, "LINES": output.lines,
                "LINE": PARAMS.groups * LANES // 2, "LAST": image.numbers[-1]}  # fmt: skip
     header = "\n".join(["#include <stdint.h>", *(f"#define {name} {value}u" for name, value in numbers.items()),
                         c_array("frames", lines), ""])  # fmt: skip
     (folder / "network.h").write_text(c_source(image, "network"))
     (folder / "frames.h").write_text(header)
-    (folder / "host.c").write_text(guide_code() + f"#define SAMPLES {SAMPLES}u\n" + sends)
+    (folder / "host.c").write_text(guide_code() + SEND_ALL)
     (folder / "main.cpp").write_text((Path(__file__).parent / "guide_main.cpp").read_text())
     subprocess.run(["cc", *STRICT, "-O1", "-c", "host.c", "-o", "host.o"], cwd=folder, check=True)
     command = ["verilator", "-cc", "--exe", "--prefix", "Vtop", "--top-module", "eie_accelerator", "-Mdir", "obj",
