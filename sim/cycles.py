@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
+from hw.layouts import COUNTER_MOST, COUNTERS
 from hw.params import LANES, Params
 from sim.cycle_distances import DISTANCES, Distances
 from sim.cycle_operations import NO_CLAIMS, operate
@@ -272,7 +273,14 @@ class _Run:
         self.count(max(end, *self.finished))
         written = int(self.clock.drain[0]) + self.distances.written_to_free
         end = max(end + self.distances.end, written, self.streams.through())
-        return [self.records[number] for number in sorted(self.records)], end
+        return [_as_read(self.records[number]) for number in sorted(self.records)], end
+
+
+def _as_read(record: LayerTimes) -> LayerTimes:
+    """As the array holds it, 32 bits a field: times wrap, counters stop."""
+    times = {name: getattr(record, name) & 0xFFFFFFFF for name in ("accepted", "finished", "written")}
+    counters = {name: min(getattr(record, name), COUNTER_MOST) for name in COUNTERS if name != "saturated"}
+    return LayerTimes(**times, **counters)
 
 
 def _windows(layer: Sequence[Work], masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.void]:
