@@ -269,10 +269,8 @@ class _Run:
 
         The run ends when all that is accepted is written, and nothing is left to take or to send.
         """
-        end = int(self.clock.control[0])
-        self.count(max(end, *self.finished))
-        written = int(self.clock.drain[0]) + self.distances.written_to_free
-        end = max(end + self.distances.end, written, self.streams.through())
+        self.count(max(int(self.clock.control[0]), *self.finished))
+        end = max(int(self.clock.drain[0]) + self.distances.written_to_free, self.streams.through())
         return [_as_read(self.records[number]) for number in sorted(self.records)], end
 
 
