@@ -54,7 +54,8 @@ def _encode(program: Program, plan: Plan, params: Params, options: Options) -> E
     made: dict[int, Placement] = {n: input_placement(program.maps[n], params) for n in program.inputs}
     for layer, choice in zip(program.layers, plan.choices, strict=True):
         form = program.maps[layer.result]
-        made[layer.result] = result_placement(form, layer, choice.cut, orders.get(form.layout), params, options)
+        source = made.get(layer.segments[0].source)
+        made[layer.result] = result_placement(form, layer, choice.cut, orders.get(form.layout), source, params, options)
     for n in (*program.inputs, *(operation.result.map for operation in program.operations)):
         form = program.maps[n]
         if form.layout >= 0:
