@@ -21,15 +21,15 @@ __all__ = ["Strip", "strips"]
 class Strip:
     """Rows of a segment's window, and the vectors of one span of each of their positions.
 
-    segment : number of the segment in its layer. span : number of the span. first, rows : of its window.
-    vectors : before it in the segment.
+    segment : number of the segment in its layer. first, rows : of its window. vectors : before it in the segment.
+    span : number of the span in the segment.
     """
 
     segment: int
-    span: int
     first: int
     rows: int
     vectors: int
+    span: int = 0
 
 
 def strips(layer: EncodedLayer, density: Sequence[float], late: Collection[int] = ()) -> list[Strip]:
@@ -57,7 +57,9 @@ def strips(layer: EncodedLayer, density: Sequence[float], late: Collection[int] 
     while pieces > 1 and len(order) + len(behind) > SEGMENTS:
         pieces -= 1
         order = _interleaved(free, rows, loads, pieces)
-    return [Strip(*of[n], first, count, before[n] + first * vectors[n]) for n, first, count in order + behind]
+    return [
+        Strip(of[n][0], first, count, before[n] + first * vectors[n], of[n][1]) for n, first, count in order + behind
+    ]
 
 
 def _interleaved(
