@@ -42,7 +42,7 @@ class MapInfo:
     vectors : activation vectors of a pixel that hold channels. pitch : activation vectors from pixel to pixel.
     row : activation vectors from row to row.
     base : first line in the frame. lines : lines that it takes, overhang included.
-    planes : equal parts of the vectors of a pixel that lie in a plane each, one plane behind the other; 1: all together.
+    planes : equal parts of the vectors of a pixel, each in a plane of its own, one plane behind the other; 1: together.
     exponent : value = raw * 2**exponent.
     density : share of its numbers that are not zero, in 256ths, or -1; what the compiler was told of it.
     axes : the order of its axes in the graph, of channels C, rows H and columns W; axes that are not named have size 1.

@@ -103,7 +103,7 @@ class Tiling:
 class Window:
     """What a tile scans of a segment's map: positions, their distance, and the distance of tiles, in pixels.
 
-    top, left : rows and columns of positions that are not scanned, before those that are: outside the map for all tiles.
+    top, left : rows and columns of positions before those that are scanned: outside the map for all tiles.
     """
 
     wy: int

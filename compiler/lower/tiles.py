@@ -73,8 +73,8 @@ def densities(program: Program) -> list[float]:
 def most_planes(program: Program) -> list[int]:
     """For each layer, the planes that its result may lie in.
 
-    Only a depthwise layer reads the channels of a plane alone. Each plane is a segment of those that read it; operations
-    and loops know nothing of planes.
+    Only a depthwise layer reads the channels of a plane alone. Each plane takes a descriptor of those that read it;
+    operations and loops know nothing of planes.
     """
     operated = {each.map for operation in program.operations for each in (*operation.reads.values(), operation.result)}
     made = {*program.inputs, *(layer.result for layer in program.layers)} - operated

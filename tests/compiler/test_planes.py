@@ -13,12 +13,13 @@ from compiler.errors import ImageError
 from compiler.graph.ir import Graph
 from compiler.graph.operators import make
 from compiler.graph.passes import run_passes
-from compiler.lower import build, descriptors, encode, layout, tiles
+from compiler.lower import descriptors, encode, layout, tiles
 from compiler.lower.build import build as build_image
 from compiler.lower.layout import Tiling, Window
+from compiler.lower.partition import partition
 from compiler.lower.pipeline import compile_graph
+from compiler.lower.quantize import quantize_graph
 from compiler.lower.tiles import Choice
-from compiler.options import DEFAULT
 from hw.params import SEGMENTS, Params
 from sim.compare import compare_networks
 from sim.network import run_network
@@ -130,28 +131,19 @@ def test_the_array_runs_planes(seed: int) -> None:
 
 
 def test_readers_limit_the_planes(seed: int) -> None:
-    wide = separable(seed, 8 * 40)
-    wide.add("Add", wide.conv("n2", (320, 320, 1, 1), density=0.05, activation="none"), "n1", activation="relu")
-    for node, most in (("n2", SEGMENTS // 2), ("n3", 1)):
-        program = _program(wide)
-        found = dict(zip((layer.name for layer in program.layers), tiles.most_planes(program), strict=True))
-        assert found[node] == most
-
-
-def _program(net: Net) -> Any:
-    """The program of a net, as `build` has it."""
-    seen: list[Any] = []
-    plan = build.plan_tiles
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "plan_tiles", lambda program, *rest: seen.append(program) or plan(program, *rest))
-        net.run(PARAMS)
-    return seen[0]
+    net = separable(seed, 40, 4, 4)
+    net.add("Add", net.conv("n2", (40, 40, 1, 1), activation="none"), "n1", activation="relu")
+    graph = run_passes(Graph((*net.nodes, make("Output", "y", "n3"), make("Output", "z", "n5"))))
+    (program,) = partition(quantize_graph(graph, PARAMS, [net.data]).graph, PARAMS).programs
+    found = dict(zip((layer.name for layer in program.layers), tiles.most_planes(program), strict=True))
+    assert [len(layer.segments) for layer in program.layers] == [1, 1, 1, 2]
+    assert list(found.values()) == [1, SEGMENTS // 2, 1, 1]
 
 
 @pytest.fixture
 def one_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer takes one tile wherever it may."""
-    prefer(monkeypatch, lambda choice: 1e3 ** choice.cut.tiles)
+    prefer(monkeypatch, lambda choice: 1e3**choice.cut.tiles)
 
 
 @pytest.mark.usefixtures("one_tile")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compiler.cycles.model import DISTANCES, Work, run
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
 from hw.layouts import Memory, fields, output_word
-from sim.cycles import DISTANCES, Work, run
 from tests.hw.core_run import run_core
 from tests.hw.program_operators import Loop, Operation
 from tests.hw.programs import Program, random_program

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.cycles.distances import Distances
+from compiler.cycles.scan import scan
 from compiler.jit import njit
 from hw.params import WRITE_QUEUE
-from sim.cycle_distances import Distances
-from sim.cycle_scan import scan
 
 __all__ = ["Clock", "selected_after", "tiles"]
 
