@@ -8,9 +8,10 @@ from compiler.image.image import Image
 from compiler.lower.canonical import canonical
 from compiler.lower.encode import Encoded, encode_layer
 from compiler.lower.layout import Placement, fixed_placement, input_placement, result_placement, shared_orders
+from compiler.lower.judge import Judge
 from compiler.lower.pack import pack, sizes
 from compiler.lower.program import Program
-from compiler.lower.tiles import Plan, plan_tiles
+from compiler.lower.tiles import Plan, densities, plan_tiles
 from compiler.options import DEFAULT, Options
 from hw.params import Params
 
@@ -37,9 +38,10 @@ def encode(program: Program, params: Params, options: Options = DEFAULT) -> Enco
     """A program with tiles, places and entries, as `build` packs it."""
     program.verify(params)
     program = canonical(program)
+    judge = Judge(program, params, options, densities(program)) if options.judged else None
     scale = 1.0
     for _ in range(_TRIES):
-        plan = plan_tiles(program, params, options, scale)
+        plan = plan_tiles(program, params, options, scale, judge)
         encoded = _encode(program, plan, params, options)
         used = sizes(encoded, params)
         over = max(used[name] / getattr(params, name) for name in used)

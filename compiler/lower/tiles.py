@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from compiler.lower.program import MapForm, Operation, Program, ProgramLayer, Se
 from compiler.options import Options
 from hw.params import LANES, ROUND_TRIP, SEGMENTS, Params, ParamsError
 
-__all__ = ["Choice", "Plan", "advice", "densities", "plan_tiles", "tile_choices"]
+__all__ = ["Choice", "Plan", "advice", "densities", "estimate", "most_planes", "plan_tiles", "tile_choices"]
 
 OVERHEAD = 24
 """Cycles from the first vector of a layer to its first product, and from its last to the first output."""
@@ -110,7 +110,7 @@ def tile_choices(
     for number in range(2, min(planes, vectors) + 1):
         if vectors % number == 0:
             cuts += [plane_tiling(form, fy, number, params) for fy in _sizes(form.height, 1)]
-    found = (_estimate(layer, forms, cut, params, options, density, leaves) for cut in dict.fromkeys(cuts))
+    found = (estimate(layer, forms, cut, params, options, density, leaves) for cut in dict.fromkeys(cuts))
     return sorted(
         (choice for choice in found if choice is not None),
         key=lambda choice: (choice.cycles, choice.cut.fy * choice.cut.fx, choice.cut.planes),
@@ -124,11 +124,11 @@ def _sizes(size: int, groups: int) -> list[int]:
     return sorted(each | {n for n in whole if n < 2 * size})
 
 
-def _estimate(
+def estimate(
     layer: ProgramLayer, forms: Sequence[MapForm], cut: Tiling, params: Params, options: Options,
     density: Sequence[float], leaves: bool,
 ) -> Choice | None:  # fmt: skip
-    """None if the array cannot compute it so."""
+    """A way to tile a layer; None if the array cannot compute it so. The arguments are those of `tile_choices`."""
     form, area = layer.made(forms[layer.result]), math.prod(layer.pool)
     if cut.tiles > 1 and len(layer.segments) > SEGMENTS:
         return None
@@ -255,7 +255,16 @@ def _inside(count: int, distance: int, step: int, origin: int, tiles: int, size:
     return int(((at >= 0) & (at < size)).sum())
 
 
-def plan_tiles(program: Program, params: Params, options: Options, scale: float = 1.0) -> Plan:
+class Judging(Protocol):
+    """What knows better than the estimate which of the best tilings of a layer is the fastest."""
+
+    def judged(self, number: int, choices: Sequence[Choice], leaves: bool) -> list[Choice]:
+        """The tilings of a layer, the fastest first, with the cycles of one sample."""
+
+
+def plan_tiles(
+    program: Program, params: Params, options: Options, scale: float = 1.0, judge: Judging | None = None
+) -> Plan:  # fmt: skip
     """Tiles for all layers.
 
     Each layer gets the fastest tiles; while the memories are too small for all of them, the change that costs the
@@ -265,18 +274,17 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
     Parameters
     ----------
     scale : share of the memories to be used: estimates may be too low.
+    judge : decides among the tilings that seem best, where there is one.
     """
     density, planes = densities(program), most_planes(program)
     rounds = {n: each.count for each in program.loops for n in program.order[each.first : each.last + 1]}
-    choices = [
-        [
-            replace(each, cycles=each.cycles * rounds.get(n, 1))
-            for each in tile_choices(
-                layer, program.maps, params, options, density, layer is program.layers[-1], planes[n]
-            )
-        ]
-        for n, layer in enumerate(program.layers)
-    ]
+    choices = []
+    for n, layer in enumerate(program.layers):
+        leaves = layer is program.layers[-1]
+        own = tile_choices(layer, program.maps, params, options, density, leaves, planes[n])
+        if judge is not None and len(own) > 1:
+            own = judge.judged(n, own, leaves)
+        choices.append([replace(each, cycles=each.cycles * rounds.get(n, 1)) for each in own])
     for layer, found in zip(program.layers, choices, strict=True):
         if not found:
             raise _impossible(layer, params)
