@@ -7,8 +7,8 @@ import dataclasses
 from compiler.image.image import Image
 from compiler.lower.canonical import canonical
 from compiler.lower.encode import Encoded, encode_layer
-from compiler.lower.layout import Placement, fixed_placement, input_placement, result_placement, shared_orders
 from compiler.lower.judge import Judge
+from compiler.lower.layout import Placement, fixed_placement, input_placement, result_placement, shared_orders
 from compiler.lower.pack import pack, sizes
 from compiler.lower.program import Program
 from compiler.lower.tiles import Plan, densities, plan_tiles

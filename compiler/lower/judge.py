@@ -63,8 +63,7 @@ class Judge:
         timed = [replace(each, cycles=self.cycles(number, each, leaves)) for each in near]
         change = sum(each.cycles for each in timed) / sum(each.cycles for each in near)
         rest = [replace(each, cycles=each.cycles * change) for each in choices if each not in near]
-        timed.sort(key=lambda choice: choice.cycles)
-        return timed + sorted(rest, key=lambda choice: choice.cycles)
+        return sorted(timed + rest, key=lambda choice: choice.cycles)
 
     def able(self, number: int, choice: Choice) -> bool:
         """Whether a layer by itself is like the layer in its program, and small enough to be encoded several times."""
