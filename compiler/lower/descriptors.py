@@ -168,7 +168,7 @@ def _strip_fields(
     first = (places.bases[segment.source] + span.plane * source.plane_lines) * params.groups + span.first
     return {
         "source": first + y0 * source.row + x0 * source.pitch,
-        "vectors": span.count, "moves_source": int(segment.moves),
+        "vectors": span.vectors, "moves_source": int(segment.moves),
         "wy": strip.rows, "wx": seen.wx, "dy": seen.dy, "dx": seen.dx,
         "height": source.form.height, "width": source.form.width,
         "y0": y0, "x0": x0, "step_y": seen.step_y, "step_x": seen.step_x,

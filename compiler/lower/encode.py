@@ -32,11 +32,11 @@ Int = NDArray[np.int64]
 
 
 class Span(NamedTuple):
-    """Vectors of a pixel that are scanned together: `count` from `first` on in a plane of the source."""
+    """Vectors of a pixel that are scanned together: `vectors` from `first` on in a plane of the source."""
 
     plane: int
     first: int
-    count: int
+    vectors: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +173,7 @@ def _encode(
     """Compress one segment. `first`: nonzeros of each output channel in the segments before."""
     seen = window(segment, layer, cut, placement.form)
     spans = _spans(segment, cut, rows, placement)
-    widths = np.array([span.count for span in spans]) * LANES
+    widths = np.array([span.vectors for span in spans]) * LANES
     columns = seen.positions * int(widths.sum())
     # Column = what the nonzero adds + what the row adds, in positions, times the lanes of the span + the lane's place.
     ky, kx = np.divmod(segment.tap, segment.kernel[1])

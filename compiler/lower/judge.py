@@ -118,7 +118,8 @@ class Judge:
         places = Places((0,) * len(placements), 0, books, Buffers(0, 0, 0, 0), tables)  # where maps lie costs nothing
         rows, parts = descriptor_rows(encoded, [[] for _ in blocks], places, params)
         steps = [step for step in parse_program(params, pack_rows(rows, params)) if isinstance(step, Step)]
-        stored = _stored(blocks, params)
+        counts, starts = _stored(blocks, params)
+        padding = np.zeros(counts.shape, np.uint16)  # costs nothing more than other entries
         works, masks = [], []
         rng = np.random.default_rng([1, number])
         maps = [_mask(rng, each, self.density[n]) for n, each in zip(sources, placements, strict=False)]
@@ -127,8 +128,7 @@ class Judge:
         for step, segment in zip(steps, (n for own in parts for n in own), strict=True):
             block += step.first
             here = slice(step.pointers, step.pointers + step.pointer_blocks)
-            counts, starts, padding = (each[here] for each in stored)
-            works.append(Work(step, counts, starts, padding, flushes[block]))
+            works.append(Work(step, counts[here], starts[here], padding[here], flushes[block]))
             source = alone.segments[segment].source
             masks.append(_seen(maps[source], placements[source], step))
         times = run(params, works, masks)
@@ -159,15 +159,12 @@ def _part(
     return found, replace(cut, tiles_y=rows)
 
 
-def _stored(
-    blocks: Sequence[EncodedLayer], params: Params
-) -> tuple[NDArray[np.uint16], NDArray[np.uint8], NDArray[np.uint16]]:  # fmt: skip
-    """Counts, places in their weight words and padding of all columns, (pointer blocks, 8, pes)."""
+def _stored(blocks: Sequence[EncodedLayer], params: Params) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+    """Entries of all columns, and the places of the first ones in their weight words, (pointer blocks, 8, pes)."""
     counts = np.concatenate([segment.counts for layer in blocks for segment in layer.segments], axis=1)
-    starts = np.cumsum(counts, axis=1) - counts
-    shaped = (each.T.reshape(-1, LANES, params.pes) for each in (counts, starts % LANES))
-    count, start = (np.ascontiguousarray(each) for each in shaped)
-    return count.astype(np.uint16), start.astype(np.uint8), np.zeros(count.shape, np.uint16)
+    starts = (np.cumsum(counts, axis=1) - counts) % LANES
+    count, start = (np.ascontiguousarray(each.T.reshape(-1, LANES, params.pes)) for each in (counts, starts))
+    return count.astype(np.uint16), start.astype(np.uint8)
 
 
 def _mask(rng: np.random.Generator, placement: Placement, density: float) -> NDArray[np.uint8]:
