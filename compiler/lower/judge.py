@@ -133,7 +133,8 @@ class Judge:
             masks.append(_seen(maps[source], placements[source], step))
         times = run(params, works, masks)
         total = cut.tiles * len(cut.blocks)
-        return times[-1].written if leaves or total == 1 else max(each.finished for each in times)
+        end = times[-1].written if leaves or total == 1 else max(each.finished for each in times)
+        return end - times[0].accepted
 
 
 def _part(

@@ -56,7 +56,8 @@ def measure_sets(
     of PEs x cycles, by `PARTS`: useful products, padding entries, products of pixels beyond the map, no entry, exposed
     write-back. ``blocked``, ``skipped`` : counters. ``dense_cycles`` : of as many multipliers that take a product each
     cycle. ``seconds`` : that golden and cycle model took. ``break_even`` : density of weights at which the array takes
-    as long as these, if its cycles are as the weights. ``memory`` : used words. ``rtl`` : if it ran as Verilog, of how many rows, and what was compared.
+    as long as these, if its cycles are as the weights. ``memory`` : used words. ``rtl`` : if it ran as Verilog, of how
+    many rows, and what was compared.
 
     Parameters
     ----------
