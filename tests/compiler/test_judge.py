@@ -66,10 +66,9 @@ def test_the_next_best_tiles_are_not_faster(seed: int) -> None:
 
 
 def test_a_judge_that_prefers_the_slowest_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = []
+    taken, cycles = [], judge.Judge.cycles
     for fault in (False, True):
         if fault:
-            cycles = judge.Judge.cycles
             monkeypatch.setattr(judge.Judge, "cycles", lambda *of: 1e9 / cycles(*of))
         network, program = compiled(SHAPES["strided"], seed)
         taken.append(run_network(network, activations(program)[0], engine="cycles").cycles or 0)
