@@ -132,7 +132,7 @@ def estimate(
     form, area = layer.made(forms[layer.result]), math.prod(layer.pool)
     if cut.tiles > 1 and len(layer.segments) > SEGMENTS:
         return None
-    lanes = min(LANES, -(-form.channels // cut.vectors))
+    lanes = min(LANES, -(-form.channels // cut.vectors)) if cut.planes == 1 else LANES
     blocks = len(cut.blocks)
     # Vectors of each group in a row of a tile; a layer in several blocks has them all evenly.
     height, width, own_vectors = (1, cut.fy * cut.fx, cut.vectors // blocks) if cut.planes > 1 \
