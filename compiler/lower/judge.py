@@ -32,7 +32,7 @@ NEAR = 1.12
 MOST = 3
 """Tilings of a layer that are timed."""
 
-SCANNED = 20_000
+SCANNED = 100_000
 """Vectors of a tiling that are scanned, about: more tiles are like those."""
 
 ENTRIES = 400_000
