@@ -34,7 +34,7 @@ READ_LATENCY = 2
 class Core(wiring.Component):
     """Everything between the host port and the multipliers.
 
-    Timing: a run of layers takes the cycles that `sim.cycles` computes, exactly. The credit flags of all PEs
+    Timing: a run of layers takes the cycles that `compiler.cycles.model` computes, exactly. The credit flags of all PEs
     are one register deep and combine in the cycle of the broadcast; the broadcast is registered once on
     its way to the PEs.
 

@@ -47,9 +47,7 @@ class Chunk:
 
 def map_vectors(info: MapInfo, groups: int) -> Int:
     """(height, width, vectors) of the frame's activation vectors in which a map lies."""
-    row = np.arange(info.height, dtype=np.int64).reshape(-1, 1, 1) * info.row_lines * groups
-    pixel = np.arange(info.width, dtype=np.int64).reshape(1, -1, 1) * info.pitch
-    return info.base * groups + row + pixel + np.arange(info.vectors)
+    return info.addresses(groups)
 
 
 def frames(image: Image, inputs: Sequence[NDArray[np.int16]]) -> NDArray[np.int16]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from sim.cycles import run
+from compiler.cycles.model import run
 from sim.decode import decode
 from sim.golden_array import run_layers
 from sim.timing import works
