@@ -20,6 +20,7 @@ from compiler.lower.assemble import AnyDraft, assemble
 from compiler.lower.draft import Draft, draft, folded, orders
 from compiler.lower.draft_segments import Key
 from compiler.lower.elementwise import Elementwise, elementwise
+from compiler.lower.lookups import Lookup, lookups, with_lookups
 from compiler.lower.loops import Looped, looped, placed
 from compiler.lower.program import Program
 from compiler.lower.views import Views
@@ -45,20 +46,41 @@ class Partition:
     programs: tuple[Program, ...]
 
 
-def partition(graph: Graph, params: Params, densities: Mapping[str, float] | None = None) -> Partition:
+def partition(
+    graph: Graph, params: Params, densities: Mapping[str, float] | None = None, *, tables: bool = True
+) -> Partition:
     """Cut what the array computes out of a verified integer graph.
 
     Nodes that are connected are one part unless a node of the host stands between them. Operators that only move
     numbers are absorbed by who reads them, and stay in the graph only where the host needs their result.
 
     densities : the share of numbers that are not zero, for values of which it is known.
+    tables : the array may look up rows of tables, where it computes with them.
     """
-    types = integer_types(graph)
-    graph, loops, types = _with_loops(graph, types, params)
-    drafts, stages = _drafts(graph, loops, types, params)
-    regions = [part for region in _regions(drafts, stages) for part in _fitting(region, params)]
-    regions = [region for region in regions if any(each.weighted for each in region)]
-    return _rebuilt(graph, types, regions, params, densities or {})
+    chosen = lookups(graph, params) if tables else []
+    while True:
+        whole = with_lookups(graph, chosen)
+        types = integer_types(whole)
+        whole, loops, types = _with_loops(whole, types, params)
+        drafts, stages = _drafts(whole, loops, types, params)
+        regions = [part for region in _regions(drafts, stages) for part in _fitting(region, params)]
+        regions = [region for region in regions if _worthwhile(region, chosen)]
+        useful = [each for each in chosen if _together(each, regions)]
+        if len(useful) == len(chosen):
+            return _rebuilt(whole, types, regions, params, densities or {})
+        chosen = useful  # the host looks up the others; what was with them may be cut otherwise now
+
+
+def _worthwhile(region: Sequence[AnyDraft], chosen: Sequence[Lookup]) -> bool:
+    """Whether a part has trained weights other than those of tables: only then it is worth the way to the array."""
+    looked_up = {id(node) for each in chosen for node in each.layers}
+    return any(each.weighted and id(each.nodes[0]) not in looked_up for each in region)
+
+
+def _together(lookup: Lookup, regions: Sequence[Sequence[AnyDraft]]) -> bool:
+    """Whether one part has all layers of a lookup."""
+    wanted = {id(node) for node in lookup.layers}
+    return any(wanted <= {id(node) for each in region for node in each.nodes} for region in regions)
 
 
 def _with_loops(
@@ -240,7 +262,7 @@ def _needed(left: Sequence[Node], regions: Sequence[Sequence[AnyDraft]], owner: 
     wanted = {name for number, region in enumerate(regions) for each in region for name, _ in each.reads
               if owner.get(name) != number}  # fmt: skip
     for node in reversed(left):
-        moves = node.op in ("Constant", "Reshape", "Transpose", "Slice", "Pad", "Concat")
+        moves = node.op in ("Constant", "Reshape", "Transpose", "Slice", "Pad", "Concat", "Indices")
         if not moves or wanted & set(node.outputs):
             wanted |= {*node.inputs, *(node.outputs if not moves and node.op != "Output" else ())}
     return wanted
