@@ -7,7 +7,7 @@ import dataclasses
 from compiler.image.image import Image
 from compiler.lower.canonical import canonical
 from compiler.lower.encode import Encoded, encode_layer
-from compiler.lower.layout import Placement, fixed_placement, input_placement, result_placement, shared_orders
+from compiler.lower.layout import Placement, fixed_placement, input_placement, result_placement, shared_orders, spread
 from compiler.lower.pack import pack, sizes
 from compiler.lower.program import Program
 from compiler.lower.tiles import Plan, plan_tiles
@@ -63,6 +63,9 @@ def _encode(program: Program, plan: Plan, params: Params, options: Options) -> E
         n = operation.result.map
         if n not in made:
             made[n] = dataclasses.replace(made[operation.a.map], form=program.maps[n])
+    for layout in orders:  # operations go from line to line: rows of pixels are equally far apart
+        same = [n for n, form in enumerate(program.maps) if form.layout == layout]
+        made |= {n: spread(made[n], max(made[other].row_lines for other in same)) for n in same}
     placements = tuple(made[n] for n in range(len(program.maps)))
     layers = tuple(
         encode_layer(number, layer, choice.cut, block, placements, params, options)

@@ -74,8 +74,6 @@ class Elementwise:
 
         units : value → channels of a part, as others want it; grows if it fits.
         """
-        if not self.single:
-            return True
         size = types[self.value].shape[self.axes.index("C")]
         wanted = {self.value: size}
         for each in self.operands.values():
@@ -128,9 +126,8 @@ def elementwise(node: Node, views: Views, types: Mapping[str, Type], axes: str, 
     single = sizes.get("H", 1) == sizes.get("W", 1) == 1
     if node.attributes.get("activation") == "relu":
         fields["low"] = 0
-    if not single and (len(operands) > 1 or operands["a"].size != dict(zip(
-            axes, types[operands["a"].key[0]].shape, strict=True)).get("C")):  # fmt: skip
-        return None  # maps of several pixels need not lie alike
+    if not single and any(ref.size != views.shape(ref.key[0])[ref.key[1].index("C")] for ref in operands.values()):
+        return None  # a part of each pixel does not lie as whole ones do
     return Elementwise((node,), operands, fields, axes, single)
 
 

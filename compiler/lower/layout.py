@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from hw.params import LANES, Params
 
 __all__ = [
     "Placement", "Tiling", "Window", "fixed_placement", "input_placement", "result_placement", "shared_orders",
-    "tiling", "window",
+    "spread", "tiling", "window",
 ]  # fmt: skip
 
 Int = NDArray[np.int64]
@@ -125,6 +125,13 @@ def fixed_placement(form: MapForm, units: NDArray[np.int32], params: Params) -> 
     pitch = form.pitch or form.vectors
     row_lines = -(-form.width * pitch // params.groups)
     return Placement(form, form.vectors, pitch, row_lines, row_lines * form.height, _shared(form, units))
+
+
+def spread(placement: Placement, row_lines: int) -> Placement:
+    """A map of several rows with its rows further apart."""
+    if placement.form.height == 1:
+        return placement
+    return replace(placement, row_lines=row_lines, lines=placement.lines // placement.row_lines * row_lines)
 
 
 def input_placement(form: MapForm, params: Params) -> Placement:

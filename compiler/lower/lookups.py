@@ -124,8 +124,9 @@ def _lookup(node: Node, digits: Digits, taken: set[str]) -> Lookup:
     # A step of the index is a whole piece of the table: no number lies between 1 and 0.
     one = Node(names[2], "Table", (names[1],), {"left": 7, "right": 0, "exponent": 0}, {"table": peak})
     count, features = len(digits), node.tensors["table"].shape[1]
-    tensors: dict[str, NDArray[Any]] = {f"{kind}{n}": part for n, each in enumerate(digits)
-               for kind, part in zip(("codes", "codebook"), each, strict=True)}  # fmt: skip
+    tensors: dict[str, NDArray[Any]] = {}
+    for n, (codes, codebook) in enumerate(digits):
+        tensors |= {f"codes{n}": codes, f"codebook{n}": codebook}
     row = Node(
         node.name, "Accumulate", (names[2],) * count,
         {"kinds": ("linear",) * count, "strides": (), "paddings": (), "dilations": (), "group_counts": (),
