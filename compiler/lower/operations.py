@@ -36,7 +36,7 @@ class Operations:
 
     graph: Graph
     views: Views
-    types: MutableMapping[str, Type]
+    types: dict[str, Type]
     made: MutableMapping[str, str]
     loops: Mapping[str, Looped]
     params: Params
@@ -86,7 +86,7 @@ class Operations:
                 Node("", "Clamp", (name,), {"low": LOW, "high": HIGH}, outputs=(node.output,)), self.views, self.types,
                 axes, self.params,
             )  # fmt: skip
-            if alone is None or not alone.single and self.walked & {key for key, _ in alone.reads}:
+            if alone is None or (not alone.single and self.walked & {key for key, _ in alone.reads}):
                 copy = self.copies.get((name, axes)) or self._copy(name, self.types[name])
                 if copy is None or copy.axes != axes:
                     break

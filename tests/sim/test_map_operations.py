@@ -160,18 +160,18 @@ def test_faults_are_caught(fault: str, seed: int, monkeypatch: pytest.MonkeyPatc
     elif fault == "copy":
         from compiler.lower import operations
 
-        plain = operations.Operations._copy
+        copy = operations.Operations._copy
 
         def wrong(self: Any, *given: Any) -> Any:
-            made = plain(self, *given)
+            made = copy(self, *given)
             return made and dataclasses.replace(made, layer=dataclasses.replace(made.layer, bias=made.layer.bias + 1))
 
         monkeypatch.setattr(operations.Operations, "_copy", wrong)
     else:
-        plain = descriptors._operation_fields
+        fields = descriptors._operation_fields
 
         def short(*given: Any) -> dict[str, int]:
-            made = plain(*given)
+            made = fields(*given)
             return {**made, "lines": max(1, made["lines"] - 1)}
 
         monkeypatch.setattr(descriptors, "_operation_fields", short)
