@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type che
 else:
     from amaranth.lib.enum import Enum
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 ACT_BITS = 16
 REFILL_BITS = 128
 """Width of the refill stream: any weight word and any pointer block fits one beat."""
