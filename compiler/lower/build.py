@@ -10,6 +10,7 @@ from compiler.lower.encode import Encoded, encode_layer
 from compiler.lower.layout import Placement, fixed_placement, input_placement, result_placement, shared_orders, spread
 from compiler.lower.pack import pack, sizes
 from compiler.lower.program import Program
+from compiler.lower.program_check import check_program
 from compiler.lower.tiles import Plan, plan_tiles
 from compiler.options import DEFAULT, Options
 from hw.params import Params
@@ -35,7 +36,7 @@ def build(program: Program, params: Params, options: Options = DEFAULT) -> Image
 
 def encode(program: Program, params: Params, options: Options = DEFAULT) -> Encoded:
     """A program with tiles, places and entries, as `build` packs it."""
-    program.verify(params)
+    check_program(program, params)
     program = canonical(program)
     scale = 1.0
     for _ in range(_TRIES):
