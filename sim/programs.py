@@ -69,8 +69,8 @@ def program_of(image: Image) -> Program:
 def _form(info: MapInfo) -> MapForm:
     density = None if info.density < 0 else info.density / DENSITIES
     return MapForm(
-        info.name, info.channels, info.height, info.width, info.exponent, density, info.axes, info.layout, info.parts,
-        info.vectors if info.layout >= 0 else 0, info.pitch if info.walked else 0, info.block, info.at,
+        info.name, info.channels, info.height, info.width, info.exponent, density, info.axes, info.layout,
+        info.channel_parts, info.vectors if info.layout >= 0 else 0, info.pitch if info.walked else 0, info.block, info.at,
     )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def _operation(image: Image, operation: Operation) -> ProgramOperation:
     def operand(name: str, number: int) -> Operand:
         found = image.maps[number]
         pixel, within = divmod(getattr(step, name) - found.base, max(1, found.pitch // groups))
-        part = within // max(1, found.vectors // found.parts // groups)
+        part = within // max(1, found.vectors // found.channel_parts // groups)
         return Operand(number, part, pixel, bool(getattr(step, f"moves_{name}")))
 
     reads = {name: operand(name, number) for name, number in zip(names, info.sources, strict=True)}

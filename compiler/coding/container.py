@@ -5,7 +5,8 @@ Layout, every integer of variable length (`wire.py`)::
     "EIEZ" · version, kind and coder · content (`float_form.py` or `fixed_form.py`) · CRC-32 of all before
 
 The checksum finds damage; the readers check every size before they allocate by it, because a file may also lie.
-Nothing in a file is executed. Fixed-point networks of versions 2 and 3 are read by `chain_form.py`.
+Nothing in a file is executed. Fixed-point networks of versions 2 and 3 are read by `chain_form.py`; those of
+version 4 have no loops, functions and operations.
 """
 
 from __future__ import annotations

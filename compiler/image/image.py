@@ -44,8 +44,8 @@ class MapInfo:
     exponent : value = raw * 2**exponent.
     density : share of its numbers that are not zero, in 256ths, or -1; what the compiler was told of it.
     axes : the order of its axes in the graph, of channels C, rows H and columns W; axes that are not named have size 1.
-    layout, parts, block, at : as of `compiler.lower.program.MapForm`. walked : 1 if a loop walks over its pixels.
-        They say of what the image was made; the array does not know them.
+    layout, channel_parts (`parts`), block, at : as of `compiler.lower.program.MapForm`. walked : 1 if a loop walks over
+        its pixels. They say of what the image was made; the array does not know them.
     """
 
     name: str
@@ -61,7 +61,7 @@ class MapInfo:
     density: int
     axes: str
     layout: int
-    parts: int
+    channel_parts: int
     block: int
     at: int
     walked: int
