@@ -70,7 +70,8 @@ def _form(info: MapInfo) -> MapForm:
     density = None if info.density < 0 else info.density / DENSITIES
     return MapForm(
         info.name, info.channels, info.height, info.width, info.exponent, density, info.axes, info.layout,
-        info.channel_parts, info.vectors if info.layout >= 0 else 0, info.pitch if info.walked else 0, info.block, info.at,
+        info.channel_parts, info.vectors if info.layout >= 0 else 0, info.pitch if info.walked else 0,
+        info.block, info.at,
     )  # fmt: skip
 
 
