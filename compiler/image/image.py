@@ -197,6 +197,20 @@ class Image:
         return {n: step for n, step in found if isinstance(step, ElementwiseStep)}
 
     @cached_property
+    def repeated(self) -> dict[int, LoopStep]:
+        """Maps that a loop writes anew in each round, where they lie, and which loop; states are not among them."""
+        found: dict[int, LoopStep] = {}
+        for number, loop in enumerate(self.program):
+            if not isinstance(loop, LoopStep):
+                continue
+            for layer, first in zip(self.layers, self.numbers, strict=True):
+                step, result = self.program[first], layer.result
+                moves = not isinstance(step, LoopStep) and step.moves_result
+                if loop.first <= first < number and not moves and self.maps[result].block < 0:
+                    found[result] = loop
+        return {number: loop for number, loop in found.items() if number not in self.outputs}
+
+    @cached_property
     def map_orders(self) -> list[NDArray[np.int32]]:
         """For each map, (8 * vectors,) lane of a pixel → channel (-1: unused)."""
         sizes = [LANES * each.vectors for each in self.maps]
