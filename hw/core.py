@@ -97,7 +97,8 @@ class Core(wiring.Component):
         m.d.comb += [
             control.start.eq(self.start), control.first.eq(self.first), control.batch.eq(self.batch),
             self.busy.eq(control.busy), self.done.eq(control.done), self.error.eq(control.error),
-            self.running.eq(control.busy & ~control.clear), self.index.eq(control.index), control.r_data.eq(self.descriptors.r_data),
+            self.running.eq(control.busy & ~control.clear),
+            self.index.eq(control.index), control.r_data.eq(self.descriptors.r_data),
             scan.start.eq(control.scan_start), scan.request.eq(control.scan), control.scan_ready.eq(scan.ready),
             control.scan_busy.eq(scan.busy), control.scan_fault.eq(scan.fault), control.write_fault.eq(drain.fault),
             control.scanned.eq(scan.finished & scan.closes), control.scanned_bank.eq(scan.o.p.tag.bank),

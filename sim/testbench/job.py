@@ -23,8 +23,8 @@ from cocotbext.axi import AxiStreamBus, AxiStreamSource
 from hw.layouts import REFILL_BITS, Memory
 from hw.params import Params
 from hw.registers import mask
-from sim.tiles import tile_ends
 from sim.testbench.host import HostPort
+from sim.tiles import tile_ends
 
 ACT_BYTES = 16  # bytes of an activation word: eight int16
 
