@@ -124,8 +124,8 @@ def markdown(params: Params) -> str:
     lines = [f"<!-- {SPDX} -->", "# Host port: AXI4-Lite, 32-bit data", "", f"Parameter hash `{identity(params)}`.", ""]
     lines += [
         "[host.md](host.md) says how a program uses it. W1C: a one that is written clears the bit.",
-        "An unknown offset, a write of other than 32 bits, and a one written to a bit of an RW or WO register that has no",
-        "meaning answer SLVERR and change nothing.",
+        "An unknown offset, a write of other than 32 bits, and a one written to a bit without a meaning of an RW or WO",
+        "register answer SLVERR and change nothing.",
         "",
     ]
     lines += ["| offset | name | access | meaning |", "|---|---|---|---|"]
