@@ -16,9 +16,9 @@ from amaranth.lib import data
 from hw.params import LANES, PIECES, Params
 
 __all__ = [
-    "ACT_BITS", "COUNTERS", "COUNTER_MOST", "FORMAT_VERSION", "MEMORIES", "REFILL_BITS", "WEIGHT_BITS", "Error", "Join", "Memory", "Op",
-    "descriptor", "elementwise", "entry", "fields", "identity", "loop", "memory_shape", "output_word", "pointer_block",
-    "record", "refill_header", "table_word", "weight_word",
+    "ACT_BITS", "COUNTERS", "COUNTER_MOST", "FORMAT_VERSION", "MEMORIES", "REFILL_BITS", "WEIGHT_BITS", "Error", "Join",
+    "Memory", "Op", "descriptor", "elementwise", "entry", "fields", "identity", "loop", "memory_shape",
+    "output_word", "pointer_block", "record", "refill_header", "table_word", "weight_word",
 ]  # fmt: skip
 
 if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type checkers know only the latter
@@ -237,7 +237,8 @@ def _padded(params: Params, members: dict[str, Any]) -> data.StructLayout:
 def refill_header(params: Params) -> data.StructLayout:
     """First beat of a packet of the refill stream: where the `words` words of the beats that follow go.
 
-    ``last`` marks the last packet of the tile in ``buffer``; the last beat of that one carries TLAST. A beat holds one memory word in its low bits.
+    ``last`` marks the last packet of the tile in ``buffer``; the last beat of that one carries TLAST. A beat
+    holds one memory word in its low bits.
     """
     return data.StructLayout({
         "memory": 4, "unit": 8, "address": 20, "words": 20, "buffer": 1, "last": 1, "reserved": REFILL_BITS - 54,

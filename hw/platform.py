@@ -69,7 +69,8 @@ def convert(component: wiring.Component, name: str, separator: str = "__") -> st
 
 
 _ASSERTION = re.compile(
-    r"  always @\(posedge \w+\) begin\n    if \(\S+ *\) begin\n(?:      [^\n]*\n)*?      assert [^\n]*\n    end\n  end\n"
+    r"  always @\(posedge \w+\) begin\n    if \(\S+ *\) begin\n(?:      [^\n]*\n)*?"
+    r"      assert [^\n]*\n    end\n  end\n"
 )
 _ESCAPED = re.compile(r"\\(\S+) ")
 

@@ -68,7 +68,7 @@ REGISTERS: tuple[Register, ...] = (
     Register("HASH_HIGH", 0x08, "RO", "Hash of parameters and layouts, high half."),
     Register("PES", 0x0C, "RO", "Number of processing elements."),
     Register("CONTROL", 0x10, "WO", "Commands; write ones.", (
-        Field("START", 0, 1, "Begin at FIRST, and clear STATUS.DONE. While busy it is ignored and sets STATUS.REFUSED."),
+        Field("START", 0, 1, "Begin at FIRST, and clear STATUS.DONE. While busy: ignored, and sets STATUS.REFUSED."),
         Field("RESTART", 1, 1,
             "Abandon what runs, clear STATUS.DONE and STATUS.REFUSED, and all accumulators. Memories keep their "
             "contents. If the refill stream is inside a tile, its beats up to the one with TLAST are dropped. "
@@ -77,11 +77,11 @@ REGISTERS: tuple[Register, ...] = (
             "With RESTART: the source of the refill stream begins anew, its next beat is a header; nothing is dropped "
             "from then on."),
     )),
-    Register("STATUS", 0x14, "W1C", "State of the array. A bit that is set in the cycle in which it is cleared stays set.", (
+    Register("STATUS", 0x14, "W1C", "State of the array. A flag that is set while it is cleared stays set.", (
         Field("BUSY", 0, 1, "A run is under way, or accumulators are being cleared after reset."),
         Field("DONE", 1, 1, "A run has ended, successfully or with an error.", "W1C"),
         Field("REFUSED", 2, 1, "A start or a memory access came while busy and had no effect.", "W1C"),
-        Field("IN_TILE", 3, 1, "The last beat taken from the refill stream had no TLAST: more of its tile must follow."),
+        Field("IN_TILE", 3, 1, "The last beat taken of the refill stream had no TLAST: more of its tile follows."),
         Field("ERROR", 4, 4, "Why the last run ended early: " + ", ".join(f"{e.value} {e.name}" for e in Error) + "."),
         Field("INDEX", 16, 16, "Descriptor at which the run stands or ended."),
     )),
@@ -90,7 +90,7 @@ REGISTERS: tuple[Register, ...] = (
         Field("REFUSED", 2, 1, "Enable STATUS.REFUSED."),
     )),
     Register("FIRST", 0x1C, "RW", "Descriptor at which a run begins.", width=16),
-    Register("CYCLES", 0x20, "RO", "Cycles of the last run: counts from its start, stands still from its end on; 0 after reset."),
+    Register("CYCLES", 0x20, "RO", "Cycles of the last run: counts from its start to its end; 0 after reset."),
     Register("SELECT", 0x24, "RW", "Memory to access.", (
         Field("MEMORY", 0, 4, ", ".join(f"{m.value} {m.name}" for m in Memory) + "."),
         Field("UNIT", 8, 8, "PE (weights, pointers) or write-back group (activations, outputs); otherwise 0."),
@@ -123,8 +123,9 @@ def markdown(params: Params) -> str:
     """The register map and the memories behind it, as a document."""
     lines = [f"<!-- {SPDX} -->", "# Host port: AXI4-Lite, 32-bit data", "", f"Parameter hash `{identity(params)}`.", ""]
     lines += [
-        "[host.md](host.md) says how a program uses it. An unknown offset, a write of other than 32 bits, and a one written "
-        "to a bit that no field of an RW or WO register has, answer SLVERR and change nothing. W1C: a one clears the bit.",
+        "[host.md](host.md) says how a program uses it. W1C: a one that is written clears the bit.",
+        "An unknown offset, a write of other than 32 bits, and a one written to a bit without a meaning of an RW or WO",
+        "register answer SLVERR and change nothing.",
         "",
     ]
     lines += ["| offset | name | access | meaning |", "|---|---|---|---|"]

@@ -16,8 +16,8 @@ _BEAT_PARTS = 4  # 32-bit parts of a beat of the refill stream
 def c_source(image: Image, name: str) -> str:
     """C99 text of the header ``NAME.h``: all that a host must load, in 32-bit parts, low part first.
 
-    ``NAME_memories``: for each unit of each memory the parts of its words (``struct eie_words``). ``NAME_tiles``: the beats of the
-    refill stream for one sample, four parts each. ``NAME_FRAME``: activation lines of a sample.
+    ``NAME_memories``: for each unit of each memory the parts of its words (``struct eie_words``). ``NAME_tiles``: the
+    beats of the refill stream for one sample, four parts each. ``NAME_FRAME``: activation lines of a sample.
     ``NAME_OUTPUT_FIRST`` and ``NAME_OUTPUT_LINES``: those of its first output.
     """
     digest = int(identity(image.params), 16)

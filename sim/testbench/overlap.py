@@ -61,7 +61,7 @@ class Traffic:
             channel.pause = False
 
     async def monitor(self) -> None:
-        """Valid stays, and what it stands for, until it is taken; every request has one response, none comes unasked."""
+        """Valid stays, and what it stands for, until it is taken; no response comes without its request."""
         signal = {name: getattr(self.dut, f"s_axi_{name}") for _, _, names in CHANNELS.values() for name in names}
         handshake = {
             channel: (getattr(self.dut, f"s_axi_{valid}"), getattr(self.dut, f"s_axi_{ready}"))

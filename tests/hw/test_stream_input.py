@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from hw.host import Host, axi_lite
@@ -10,7 +12,7 @@ BITS = 32
 
 
 def drive(simulate, rng, dut, *, gaps, stalls, restarts, fresh, cycles=3000):
-    """A source of packets of one to five beats, numbered packet << 8 | beat; (what came out after each restart, counts).
+    """A source of packets of one to five beats, numbered packet << 8 | beat; (what came after each restart, counts).
 
     A source that does not begin anew goes on with its packet, whatever the array does.
     """
@@ -58,7 +60,7 @@ def check(came):
             continue
         assert part[0] & 0xFF == 0, f"packet {part[0] >> 8} comes from its beat {part[0] & 0xFF} on"
         assert part[0] >> 8 > last
-        for before, after in zip(part, part[1:], strict=False):
+        for before, after in itertools.pairwise(part):
             assert after in (before + 1, (before >> 8) + 1 << 8)
         last = part[-1] >> 8
 

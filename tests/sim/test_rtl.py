@@ -289,18 +289,6 @@ def test_verilog_is_lint_clean_and_emits_one_pe(tmp_path, name):
         assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.rtl
-def test_c_header_compiles_and_agrees(tmp_path):
-    params = preset("BALANCED_4")
-    write_files(tmp_path, verilog_files(params))
-    printing = 'int main(void){printf("%x %x %d", EIE_DATA, EIE_STATUS_ERROR_MASK, EIE_PARAM_PES);}'
-    source = '#include <stdio.h>\n#include "eie.h"\n' + printing
-    (tmp_path / "main.cpp").write_text(source)
-    subprocess.run(["g++", "-Wall", "-Werror", "-x", "c++", "main.cpp", "-o", "main"], cwd=tmp_path, check=True)
-    printed = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    assert printed == "2c f0 4"
-
-
 def test_export_is_deterministic_and_leaves_no_unused_blocks():
     params = preset("BALANCED_4")
     with warnings.catch_warnings():
