@@ -129,9 +129,9 @@ def test_the_batch_is_one_until_it_is_written(simulate):
     simulate(dut, bench)
 
 
-def test_a_descriptor_is_put_together_from_twenty_parts(simulate, rng):
+def test_a_descriptor_is_put_together_from_twenty_four_parts(simulate, rng):
     dut = Host(PARAMS)
-    word = int.from_bytes(rng.bytes(80), "little")
+    word = int.from_bytes(rng.bytes(96), "little")
     stored = []
 
     async def memory(ctx):
@@ -142,8 +142,8 @@ def test_a_descriptor_is_put_together_from_twenty_parts(simulate, rng):
 
     async def bench(ctx):
         await write(ctx, dut, "SELECT", Memory.DESCRIPTORS.value)
-        for part in range(2 * 20):
-            await write(ctx, dut, "DATA", word >> 32 * (part % 20) & 0xFFFFFFFF)
+        for part in range(2 * 24):
+            await write(ctx, dut, "DATA", word >> 32 * (part % 24) & 0xFFFFFFFF)
 
     simulate(dut, memory, bench)
     assert stored == [(0, word), (1, word)]
