@@ -1,7 +1,7 @@
 """Energy of a run of a network on the array: exact counts of accesses times what one access takes.
 
-Counts are `sim.accesses`'; figures and their scaling `sim.energy_table`'s. Beside it stands the same network dense: every
-weight there, with 16 bits, and every product made, whatever the activations are.
+Counts are `sim.accesses`'; figures and their scaling `sim.energy_table`'s. Beside it stands the same network dense:
+every weight there, with 16 bits, and every product made, whatever the activations are.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.image.image import Image
 from compiler.errors import InputError
+from compiler.image.image import Image
 from compiler.network import Network
 from hw.layouts import WEIGHT_BITS
 from hw.params import Params

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from compiler.errors import InputError
-from hw.layouts import ACT_BITS, REFILL_BITS, Memory, memory_shape
+from hw.layouts import ACT_BITS, REFILL_BITS, Memory, memory_shape, table_word
 from hw.params import LANES, PIECES, Params
 from hw.streams import job
-from hw.layouts import table_word
 
 __all__ = ["ARRAY_MEMORIES", "Cost", "Table", "costs", "load_table", "memories"]
 
@@ -72,7 +71,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one access takes: pJ, the part of the array that it belongs to, how it follows from the table, its source."""
+    """What one access takes: pJ, the part of the array it belongs to, how it follows from the table, its source."""
 
     pj: float
     part: str
@@ -105,13 +104,18 @@ def load_table(path: Path | None = None) -> Table:
         numbers = _UNITS.get(section, ("read", "write"))
         if sorted(set(values) - {"source"}) != sorted(numbers):
             raise InputError(
-                f"{where}: section [{section}] has {', '.join(values) or 'nothing'}; expected {', '.join(numbers)}, source"
+                f"{where}: section [{section}] has {', '.join(values) or 'nothing'}; expected "
+                f"{', '.join(numbers)}, source"
             )
         for name in numbers:
             _check(where, section, name, values[name])
     merged = {**shipped, **given}
     units = {section: {name: float(merged[section][name]) for name in names} for section, names in _UNITS.items()}
-    own = {section: {name: float(given[section][name]) for name in ("read", "write")} for section in ARRAY_MEMORIES if section in given}
+    own = {
+        section: {name: float(given[section][name]) for name in ("read", "write")}
+        for section in ARRAY_MEMORIES
+        if section in given
+    }
     sources = {section: str(merged[section].get("source", where)) for section in (*units, *own)}
     return Table(str(merged["name"]), units, own, sources)
 
