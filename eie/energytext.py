@@ -27,8 +27,9 @@ def published_rows(entries: Sequence[Report]) -> Rows:
     """Layers of the publication: what they take here, what the published array takes, and the ratio."""
     return [
         (
-            entry["name"], entry["preset"], entry["us"], entry["power_mw"], entry["nj"], entry["published"]["us"],
-            entry["published"]["mw"], entry["published"]["nj"], entry["nj"] / entry["published"]["nj"],
+            entry["name"], entry["preset"], entry["us"], round(entry["power_mw"]), round(entry["nj"]),
+            entry["published"]["us"], round(entry["published"]["mw"]), round(entry["published"]["nj"]),
+            entry["nj"] / entry["published"]["nj"],
         )
         for entry in entries if "published" in entry
     ]  # fmt: skip
@@ -119,8 +120,8 @@ def markdown(entries: Sequence[Report], table: Table) -> str:
     if rows := published_rows(entries):
         lines += [
             "## Layers of the EIE publication", "",
-            "Random matrices of the published sizes and densities (`eie bench eie`), four different vectors. EIE mW is the "
-            "one power that the publication gives for 64 PEs (table V), EIE µs the time of its table IV.", "",
+            "Random matrices of the published sizes and densities (`eie bench eie`), four different vectors. EIE mW is "
+            "the one power that the publication gives for 64 PEs (table V), EIE µs the time of its table IV.", "",
             *_markdown_table(PUBLISHED_COLUMNS, rows),
         ]  # fmt: skip
         lines += ["Where it goes, in %, and how much more the dense layer takes:", ""]

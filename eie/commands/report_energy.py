@@ -38,7 +38,7 @@ __all__ = ["energy"]
 @click.option("--clock", "mhz", metavar="MHZ", type=click.FloatRange(min=0, min_open=True), default=800.0,
               show_default=True, help="Clock that power and time are said at.")  # fmt: skip
 @click.option("--layers", metavar="NAME,…|all",
-              help="Some of the nine layers of the EIE publication, on random matrices of their densities.")  # fmt: skip
+              help="Some of the nine layers of the EIE publication, random at their densities.")  # fmt: skip
 @click.option("--preset", "presets", metavar="P", multiple=True, default=("EIE_64",), show_default=True,
               help="Array of --layers; may be repeated.")  # fmt: skip
 @click.option("-o", "--output", "target", metavar="F.md", type=click.Path(path_type=Path),

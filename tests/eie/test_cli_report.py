@@ -1,4 +1,4 @@
-"""``eie report``: tables with their sources, JSON, a summary in Markdown; area by stand-ins and, with EIE_FPGA=1, by yosys."""
+"""``eie report``: tables with their sources, JSON, a summary; area by stand-ins and, with EIE_FPGA=1, by yosys."""
 
 from __future__ import annotations
 
