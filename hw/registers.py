@@ -109,8 +109,8 @@ ERRORS = {
     Error.OPCODE: "A descriptor has an opcode that the array does not know, or was built without.",
     Error.RANGE: "A field of a descriptor cannot be, or an address is beyond its memory.",
     Error.RESERVED: "A reserved field of a descriptor is not zero.",
-    Error.STREAM: "The refill stream is wrong: a header with a memory, PE, address, number of words or reserved bit that "
-    "cannot be, another buffer within a tile or one whose turn it is not, TLAST elsewhere than at the end of a tile.",
+    Error.STREAM: "The refill stream is wrong: a header with a memory, PE, address, number of words or reserved bit "
+    "that cannot be, another buffer within a tile or one whose turn it is not, TLAST elsewhere than at a tile's end.",
 }
 """What STATUS.ERROR says. With any but NONE the results of the run are not complete; the accumulators are clear."""
 
