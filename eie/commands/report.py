@@ -16,7 +16,7 @@ __all__ = ["report"]
     short_help="Reports: energy of a network, area of a PE.",
 )
 def report() -> None:
-    """Reports on a network or an array, each with the sources of its figures."""
+    """Reports on a network or an array, each with the sources of its figures; each takes --json."""
 
 
 for command in (energy, area):

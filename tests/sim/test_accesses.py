@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from compiler.image.image import Image
+from compiler.image.steps import ElementwiseStep, Step, executions
 from hw.core import Core
+from hw.layouts import fields, output_word
 from hw.params import LANES, Params
 from sim import accesses
 from sim.accesses import ACCESSES, Counts, count, scanned
@@ -103,9 +105,28 @@ def test_loops_and_operations_are_counted(kind: str, seed: int) -> None:
     ((image, maps),) = given
     found, seen = summed(count(image, maps)), watched(image, maps)
     assert found["operand_reads"] > 0
+    assert found["table_reads"] == looked_up(image, len(x)) > 0
     # A vector of the scan whose word an operation's read has replaced is read again: that is not counted.
     assert differing(found, seen) in ([], ["activation_reads"])
     assert 0 <= seen["activation_reads"] - found["activation_reads"] <= found["operand_writes"]
+
+
+def looked_up(image: Image, samples: int) -> int:
+    """Pieces of function tables, word by word of the output table."""
+    places = {name: (first, width) for name, first, width in fields(output_word(image.params))}
+    groups, total = image.params.groups, 0
+    for first, _ in executions(image.program):
+        step = image.program[first]
+        if isinstance(step, ElementwiseStep):
+            total += step.functions * step.lines * groups * LANES * samples
+        elif isinstance(step, Step) and step.functions:
+            for group, number in np.ndindex(groups, step.words):
+                word = int.from_bytes(image.table[group, step.outputs + number].tobytes(), "little")
+                last, function = (
+                    word >> places[name][0] & (1 << places[name][1]) - 1 for name in ("last", "function")
+                )  # fmt: skip
+                total += step.tiles * samples * (last and function > 0)
+    return total
 
 
 def plain(image: Image, x: Any) -> Counter[str]:
