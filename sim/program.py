@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from compiler.errors import EieError, InputError
 from compiler.image.image import Image, MapInfo
-from hw.layouts import ACT_BITS, fields, refill_header
+from hw.layouts import ACT_BITS
 from hw.params import LANES
 from sim.golden_array import Operation, Program
+from sim.tiles import tile_ends
 
 __all__ = [
     "Chunk", "SimulationError", "WriteLog", "chunks", "cycle_limit", "flat", "frames", "joined", "layer_records",
@@ -46,9 +47,7 @@ class Chunk:
 
 def map_vectors(info: MapInfo, groups: int) -> Int:
     """(height, width, vectors) of the frame's activation vectors in which a map lies."""
-    row = np.arange(info.height, dtype=np.int64).reshape(-1, 1, 1) * info.row_lines * groups
-    pixel = np.arange(info.width, dtype=np.int64).reshape(1, -1, 1) * info.pitch
-    return info.base * groups + row + pixel + np.arange(info.vectors)
+    return info.addresses(groups)
 
 
 def frames(image: Image, inputs: Sequence[NDArray[np.int16]]) -> NDArray[np.int16]:
@@ -109,18 +108,12 @@ def refill_stream(image: Image, count: int) -> NDArray[np.uint8]:
     """(beats, 16) of the refill stream for a run of `count` samples: the tiles of a layer again for each of them."""
     if count == 1 or not len(image.tiles):
         return image.tiles
-    places = {name: (first, width) for name, first, width in fields(refill_header(image.params))}
-    parts, at = [], 0
+    ends = [0, *(np.flatnonzero(tile_ends(image.params, image.tiles)) + 1)]
+    parts, done = [], 0
     for steps in image.steps:
-        begin = at
-        for step in steps:
-            more = bool(step.refill)
-            while more:
-                header = int.from_bytes(image.tiles[at].tobytes(), "little")
-                size, last = (header >> places[name][0] & ((1 << places[name][1]) - 1) for name in ("words", "last"))
-                more = not last
-                at += 1 + size
-        parts.append(np.tile(image.tiles[begin:at], (count, 1)))
+        begin = done
+        done += sum(bool(step.refill) for step in steps)
+        parts.append(np.tile(image.tiles[ends[begin] : ends[done]], (count, 1)))
     return np.concatenate(parts)
 
 

@@ -147,9 +147,15 @@ def _places(image: Image, layer: Layer, cut: bool) -> tuple[Int, Int, Int]:
     """Channel of each output, and its pixel in the tile. `cut`: the layer makes some of the channels of one pixel."""
     made, groups, step = image.maps[layer.result], image.params.groups, layer.step
     vector, lane = np.divmod(layer.outputs.place, LANES)
-    y, within = np.divmod(vector, step.row_lines * groups)
-    begin = (step.destination - made.base) * groups % (made.pitch if step.moves_result else WRAP)
-    x, within = (np.zeros_like(y), within + begin) if cut else np.divmod(within, made.pitch)
+    inside = step.destination - made.base
+    if made.planes > 1:
+        y, x = np.divmod(vector, made.row)
+        x, within = np.divmod(x, made.pitch)
+        within += np.where(within < made.plane, inside // made.plane_lines * made.plane, made.vectors)
+    else:
+        y, within = np.divmod(vector, step.row_lines * groups)
+        begin = inside * groups % (made.pitch if step.moves_result else WRAP)
+        x, within = (np.zeros_like(y), within + begin) if cut else np.divmod(within, made.pitch)
     if within.size and int(within.max()) >= made.vectors:
         raise _other(image.layers[layer.number], "an output is no channel of its result")
     channel = image.map_orders[layer.result][within * LANES + lane].astype(np.int64)
@@ -169,7 +175,7 @@ def _terms(
         output[step.terms], sub[step.terms] = step.outputs, number
     if terms and int(output.max(initial=0)) >= count:
         raise _other(info, "a sum belongs to no output")
-    if not all(_whole(segment.step) for segment in layer.segments):
+    if not all(_whole(segment.step, info, number) for number, segment in zip(info.parts, layer.segments, strict=True)):
         qy, qx = np.divmod(sub, info.pool[1])
         rows, columns = y[output] * info.pool[2] + qy, x[output] * info.pool[3] + qx
         return channel[output], rows, columns, np.ones(terms, np.bool_)
@@ -186,16 +192,19 @@ def _terms(
     return channel[output], none, none, first & (y[output] == 0) & (x[output] == 0)
 
 
-def _whole(step: Step) -> bool:
-    """Whether each position of the window is in the map for some tile: others have no weights."""
-    met = [
-        ((at >= 0) & (at < size)).any(axis=0).all()
-        for at, size in (
-            (step.y0 + np.arange(step.tiles_y)[:, None] * step.step_y + np.arange(step.wy) * step.dy, step.height),
-            (step.x0 + np.arange(step.tiles_x)[:, None] * step.step_x + np.arange(step.wx) * step.dx, step.width),
-        )
-    ]
-    return not step.refill and all(met)
+def _whole(step: Step, info: LayerInfo, number: int) -> bool:
+    """Whether each position that a tile meets is in the map for some tile: others have no weights."""
+    kernel, stride, dilation, origin = _window(info, number)
+    good = not step.refill
+    for axis, (tile, tiles, move, distance, size) in enumerate((
+        (info.tile_y, step.tiles_y, step.step_y, step.dy, step.height),
+        (info.tile_x, step.tiles_x, step.step_x, step.dx, step.width),
+    )):  # fmt: skip
+        last = (tile - 1) * info.pool[2 + axis] + info.pool[axis] - 1
+        reach = last * stride[axis] + (kernel[axis] - 1) * dilation[axis]
+        at = origin[axis] + np.arange(tiles)[:, np.newaxis] * move + np.arange(0, reach + 1, distance)
+        good = good and bool(((at >= 0) & (at < size)).any(axis=0).all())
+    return good
 
 
 def _columns(image: Image, info: LayerInfo, number: int, step: Step) -> tuple[Int, Int, Int]:
@@ -204,16 +213,22 @@ def _columns(image: Image, info: LayerInfo, number: int, step: Step) -> tuple[In
     vector, lane = np.divmod(np.arange(step.pointer_blocks * LANES), LANES)
     if step.refill:
         vector += (step.source - source.base * groups) % WRAP
-        y, within = np.divmod(vector, source.row_lines * groups)
+        plane, vector = np.divmod(vector, source.plane_lines * groups)
+        y, within = np.divmod(vector, source.row)
         x, within = np.divmod(within, source.pitch)
         origin = _window(info, number)[3]
         y, x = y - origin[0], x - origin[1]
     else:
+        offset = step.source - source.base * groups - step.y0 * source.row - step.x0 * source.pitch
+        plane, first = np.divmod(np.int64(offset % WRAP), source.plane_lines * groups)
         position, within = np.divmod(vector, step.vectors)
+        within += first
         y, x = np.divmod(position, step.wx)
-        y, x = step.y0 - _window(info, number)[3][0] + y * step.dy, x * step.dx
+        origin = _window(info, number)[3]
+        y, x = step.y0 - origin[0] + y * step.dy, step.x0 - origin[1] + x * step.dx
     order = image.map_orders[info.sources[number]]
-    channel = np.where(within < source.vectors, order[np.minimum(within * LANES + lane, len(order) - 1)], -1)
+    place = (plane * source.plane + within) * LANES + lane
+    channel = np.where(within < source.plane, order[np.minimum(place, len(order) - 1)], -1)
     return y, x, channel.astype(np.int64)
 
 

@@ -243,7 +243,7 @@ def _model(
     image: Image, program: Program, inputs: Sequence[NDArray[np.int16]]
 ) -> tuple[dict[str, NDArray[np.int16]], list[list[dict[str, int]]]]:
     """Golden maps, and layer records by the cycle model, run by run as the array does them."""
-    from sim import cycles
+    from compiler.cycles import model as cycles
     from sim.program import chunks
     from sim.timing import works
 

@@ -40,7 +40,9 @@ class MapInfo:
     name : unique in the image; the name of the value in the graph.
     channels, height, width : its numbers.
     vectors : activation vectors of a pixel that hold channels. pitch : activation vectors from pixel to pixel.
-    base : first line in the frame. row_lines : lines from row to row. lines : lines that it takes, overhang included.
+    row : activation vectors from row to row.
+    base : first line in the frame. lines : lines that it takes, overhang included.
+    planes : equal parts of the vectors of a pixel, each in a plane of its own, one plane behind the other; 1: together.
     exponent : value = raw * 2**exponent.
     density : share of its numbers that are not zero, in 256ths, or -1; what the compiler was told of it.
     axes : the order of its axes in the graph, of channels C, rows H and columns W; axes that are not named have size 1.
@@ -54,9 +56,10 @@ class MapInfo:
     width: int
     vectors: int
     pitch: int
+    row: int
     base: int
-    row_lines: int
     lines: int
+    planes: int
     exponent: int
     density: int
     axes: str
@@ -65,6 +68,23 @@ class MapInfo:
     block: int
     at: int
     walked: int
+
+    @property
+    def plane(self) -> int:
+        """Activation vectors of a pixel in a plane."""
+        return self.vectors // self.planes
+
+    @property
+    def plane_lines(self) -> int:
+        """Lines from plane to plane."""
+        return self.lines // self.planes
+
+    def addresses(self, groups: int) -> NDArray[np.int64]:
+        """(height, width, vectors) of the frame's activation vectors in which it lies."""
+        row = np.arange(self.height, dtype=np.int64).reshape(-1, 1, 1) * self.row
+        pixel = np.arange(self.width, dtype=np.int64).reshape(1, -1, 1) * self.pitch
+        plane, vector = np.divmod(np.arange(self.vectors, dtype=np.int64), self.plane)
+        return (self.base + plane * self.plane_lines) * groups + row + pixel + vector
 
     @property
     def shape(self) -> tuple[int, ...]:
