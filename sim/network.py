@@ -177,6 +177,7 @@ def run_network(
     waves_limit: int | None = None,
     seed: int = 1,
     progress: Progress | None = None,
+    watch: Callable[[Image, Mapping[str, NDArray[np.int16]]], None] | None = None,
 ) -> NetworkResult:
     """Run a batch.
 
@@ -189,6 +190,7 @@ def run_network(
         VCD. waves_limit : bytes it may have; None for the usual 200 MB.
     seed : of the random initial contents of memories and registers (engine rtl only).
     progress : called with (samples done, samples) of each image in turn.
+    watch : called with each image in turn, and with its inputs by the names of their maps.
 
     Raises
     ------
@@ -218,6 +220,8 @@ def run_network(
                 image.maps[number].name: to_map(found[name].raw, axes)
                 for number, name, axes in zip(image.inputs, node.inputs, node["reads"], strict=True)
             }
+            if watch:
+                watch(image, maps)
             ran = run(
                 image, maps, engine=engine, waves=waves, waves_limit=waves_limit, seed=seed, progress=progress
             )  # fmt: skip
