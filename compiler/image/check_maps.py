@@ -62,5 +62,8 @@ def _check_map(each: MapInfo, frame: int, params: Params) -> None:
     named = all(size == 1 or axis in each.axes for axis, size in (("H", each.height), ("W", each.width)))
     good = each.axes in ARRAY_AXES and named
     _require(good, f"{name}: axes {each.axes!r:.20} for {each.height} x {each.width} pixels")
+    good = -1 <= min(each.layout, each.block) and max(each.layout, each.block, each.at) <= _MAX_SIZE and each.at >= 0
+    good = good and 0 < each.channel_parts and each.channels % each.channel_parts == 0 and each.walked in (0, 1)
+    _require(good, f"{name}: layout {each.layout} of {each.channel_parts} parts, place {each.at} of block {each.block}")
     _require(-1 <= each.density <= 256, f"{name}: density {each.density} is out of range")
     _require(abs(each.exponent) <= MAX_EXPONENT, f"{name}: exponent {each.exponent} is out of range")

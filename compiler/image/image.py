@@ -46,6 +46,8 @@ class MapInfo:
     exponent : value = raw * 2**exponent.
     density : share of its numbers that are not zero, in 256ths, or -1; what the compiler was told of it.
     axes : the order of its axes in the graph, of channels C, rows H and columns W; axes that are not named have size 1.
+    layout, channel_parts (`parts`), block, at : as of `compiler.lower.program.MapForm`. walked : 1 if a loop walks over
+        its pixels. They say of what the image was made; the array does not know them.
     """
 
     name: str
@@ -61,6 +63,11 @@ class MapInfo:
     exponent: int
     density: int
     axes: str
+    layout: int
+    channel_parts: int
+    block: int
+    at: int
+    walked: int
 
     @property
     def plane(self) -> int:
@@ -208,6 +215,20 @@ class Image:
         """Number of the layer → the elementwise operation that it is."""
         found = ((n, self.program[first]) for n, first in enumerate(self.numbers) if first < len(self.program))
         return {n: step for n, step in found if isinstance(step, ElementwiseStep)}
+
+    @cached_property
+    def repeated(self) -> dict[int, LoopStep]:
+        """Maps that a loop writes anew in each round, where they lie, and which loop; states are not among them."""
+        found: dict[int, LoopStep] = {}
+        for number, loop in enumerate(self.program):
+            if not isinstance(loop, LoopStep):
+                continue
+            for layer, first in zip(self.layers, self.numbers, strict=True):
+                step, result = self.program[first], layer.result
+                moves = not isinstance(step, LoopStep) and step.moves_result
+                if loop.first <= first < number and not moves and self.maps[result].block < 0:
+                    found[result] = loop
+        return {number: loop for number, loop in found.items() if number not in self.outputs}
 
     @cached_property
     def map_orders(self) -> list[NDArray[np.int32]]:

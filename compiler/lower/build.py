@@ -8,9 +8,10 @@ from compiler.image.image import Image
 from compiler.lower.canonical import canonical
 from compiler.lower.encode import Encoded, encode_layer
 from compiler.lower.judge import Judge
-from compiler.lower.layout import Placement, fixed_placement, input_placement, result_placement, shared_orders
+from compiler.lower.layout import Placement, fixed_placement, input_placement, result_placement, shared_orders, spread
 from compiler.lower.pack import pack, sizes
 from compiler.lower.program import Program
+from compiler.lower.program_check import check_program
 from compiler.lower.tiles import Plan, densities, plan_tiles
 from compiler.options import DEFAULT, Options
 from hw.params import Params
@@ -36,7 +37,7 @@ def build(program: Program, params: Params, options: Options = DEFAULT) -> Image
 
 def encode(program: Program, params: Params, options: Options = DEFAULT) -> Encoded:
     """A program with tiles, places and entries, as `build` packs it."""
-    program.verify(params)
+    check_program(program, params)
     program = canonical(program)
     judge = Judge(program, params, options, densities(program)) if options.judged else None
     scale = 1.0
@@ -66,6 +67,9 @@ def _encode(program: Program, plan: Plan, params: Params, options: Options) -> E
         n = operation.result.map
         if n not in made:
             made[n] = dataclasses.replace(made[operation.a.map], form=program.maps[n])
+    for layout in orders:  # operations go from line to line: rows of pixels are equally far apart
+        same = [n for n, form in enumerate(program.maps) if form.layout == layout]
+        made |= {n: spread(made[n], max(made[other].row for other in same)) for n in same}
     placements = tuple(made[n] for n in range(len(program.maps)))
     layers = tuple(
         encode_layer(number, layer, choice.cut, block, placements, params, options)

@@ -119,14 +119,16 @@ def _operation_fields(operation: Operation, encoded: Encoded, places: Places, pa
 
     reads, result = operation.reads, operation.result
     placement = encoded.placements[result.map]
-    one = result.moves or placement.form.layout >= 0
+    form = placement.form
+    one = result.moves or form.height == form.width == 1
+    whole = placement.lines if form.layout < 0 else form.height * placement.row // params.groups
     return {
         "op": Op.ELEMENTWISE.value,
         **{f"has_{name}": int(name in reads) for name in "bce"},
         **{name: line(each) for name, each in reads.items()},
         **{f"moves_{name}": int(each.moves) for name, each in reads.items()},
         "result": line(result), "moves_result": int(result.moves),
-        "lines": placement.vectors // params.groups if one else placement.lines, "frame": places.frame,
+        "lines": placement.vectors // params.groups if one and form.layout >= 0 else whole, "frame": places.frame,
         "scale_a": operation.scale_a, "scale_c": operation.scale_c, "offset": operation.offset,
         "shift": operation.shift, "low": operation.low, "high": operation.high,
         **_function_fields([] if operation.function is None else [operation.function], places),

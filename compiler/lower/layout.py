@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from hw.params import LANES, Params
 
 __all__ = [
     "Placement", "Tiling", "Window", "fixed_placement", "input_placement", "plane_tiling", "result_placement",
-    "shared_orders", "tiling", "window",
+    "shared_orders", "spread", "tiling", "window",
 ]  # fmt: skip
 
 Int = NDArray[np.int64]
@@ -151,6 +151,13 @@ def fixed_placement(form: MapForm, units: NDArray[np.int32], params: Params) -> 
     row_lines = -(-form.width * pitch // params.groups)
     row = row_lines * params.groups
     return Placement(form, form.vectors, pitch, row, row_lines * form.height, _shared(form, units))
+
+
+def spread(placement: Placement, row: int) -> Placement:
+    """A map of several rows with its rows further apart."""
+    if placement.form.height == 1:
+        return placement
+    return replace(placement, row=row, lines=placement.lines * row // placement.row)
 
 
 def input_placement(form: MapForm, params: Params) -> Placement:

@@ -97,6 +97,7 @@ def _map(placement: Placement, base: int) -> MapInfo:
         pitch=placement.pitch, row=placement.row, base=base, lines=placement.lines, planes=placement.planes,
         exponent=form.exponent,
         density=-1 if form.density is None else round(form.density * DENSITIES), axes=form.axes,
+        layout=form.layout, channel_parts=form.parts, block=form.block, at=form.at, walked=int(form.pitch > 0),
     )  # fmt: skip
 
 

@@ -180,7 +180,8 @@ def estimate(
         cycles = max(cycles, behind * tiles)
     if leaves or tiles == 1:
         cycles += words
-    needs = {"weight_words": stored * PADDING / LANES, "pointer_blocks": pointers, "output_words": float(words)}
+    table = words * (blocks if cut.planes > 1 else 1)  # each plane has words of its own
+    needs = {"weight_words": stored * PADDING / LANES, "pointer_blocks": pointers, "output_words": float(table)}
     return Choice(cut, cycles, needs)
 
 

@@ -30,7 +30,24 @@ def program_image(program: Program) -> Image:
     params, book = program.params, 1 << program.params.code_bits
     frame = program.layers[0][0].step["frame"]
     whole = MapInfo(
-        "frame", params.line, frame, 1, params.groups, params.groups, params.groups, 0, frame, 1, 0, -1, "CHW"
+        "frame",
+        params.line,
+        frame,
+        1,
+        params.groups,
+        params.groups,
+        params.groups,
+        0,
+        frame,
+        1,
+        0,
+        -1,
+        "CHW",
+        -1,
+        1,
+        -1,
+        0,
+        0,
     )
     layers = []
     for item in program.items:
