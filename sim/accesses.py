@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from compiler.cycles import model as cycles
+from compiler.cycles.model import Work
 from compiler.image.image import Image
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
 from hw.params import LANES, Params
-from sim import cycles
-from sim.cycles import Work
 from sim.decode import decode
 from sim.golden_array import Layer, Operation, run_layers, window_addresses
 from sim.program import chunks
