@@ -120,8 +120,8 @@ def markdown(entries: Sequence[Report], table: Table) -> str:
     if rows := published_rows(entries):
         lines += [
             "## Layers of the EIE publication", "",
-            ("Random matrices of the published sizes and densities (`eie bench eie`), four different vectors. EIE mW is "
-             "the one power that the publication gives for 64 PEs (table V), EIE µs the time of its table IV."), "",
+            ("Random matrices of the published sizes and densities (`eie bench eie`), four different vectors. EIE mW "
+             "is the one power that the publication gives for 64 PEs (table V), EIE µs the time of its table IV."), "",
             *_markdown_table(PUBLISHED_COLUMNS, rows),
         ]  # fmt: skip
         lines += ["Where it goes, in %, and how much more the dense layer takes:", ""]
