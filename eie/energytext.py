@@ -114,18 +114,14 @@ def markdown(entries: Sequence[Report], table: Table) -> str:
     """The summary: layers of the publication beside it, then each network with its accesses."""
     lines = [
         "# Energy", "",
-        (
-            "By `eie report energy`; [energy.md](../energy.md) says how it is counted, and what is left out. "
-            f"Table: {table.name}. All figures are for one sample."
-        ), "",
+        ("By `eie report energy`; [energy.md](../energy.md) says how it is counted, and what is left out. "
+         f"Table: {table.name}. All figures are for one sample."), "",
     ]  # fmt: skip
     if rows := published_rows(entries):
         lines += [
             "## Layers of the EIE publication", "",
-            (
-                "Random matrices of the published sizes and densities (`eie bench eie`), four different vectors. EIE mW "
-                "is the one power that the publication gives for 64 PEs (table V), EIE µs the time of its table IV."
-            ), "",
+            ("Random matrices of the published sizes and densities (`eie bench eie`), four different vectors. EIE mW "
+             "is the one power that the publication gives for 64 PEs (table V), EIE µs the time of its table IV."), "",
             *_markdown_table(PUBLISHED_COLUMNS, rows),
         ]  # fmt: skip
         lines += ["Where it goes, in %, and how much more the dense layer takes:", ""]

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from compiler.cycles import model as cycles
 from compiler.cycles.model import Work
+from compiler.errors import InputError
 from compiler.image.image import Image
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
 from hw.params import LANES, Params
@@ -99,11 +100,13 @@ def count(image: Image, x: ArrayLike | Mapping[str, ArrayLike]) -> Counts:
     Raises
     ------
     InputError
-        The input does not fit the image.
+        The input does not fit the image, or the image streams maps, whose accesses are not counted yet.
     ImageError
         The image contradicts itself.
     """
     params, groups = image.params, image.params.groups
+    if any(isinstance(step, Step) and (step.stream_in or step.stream_out) for step in image.program):
+        raise InputError("the image streams maps of activations from outside; their accesses are not counted yet")
     raw, _ = check_input(image, x)
     program, every = decode(image), works(image)
     totals = [dict.fromkeys(ACCESSES, 0) for _ in image.layers]

@@ -12,7 +12,10 @@ __all__ = ["report"]
 
 
 @click.group(
-    epilog=example("eie report energy net.eie --input x.npy", "eie report area --preset EIE_64 --liberty cells.lib"),
+    epilog=example(
+        "eie report energy net.eie --input x.npy --json energy.json",
+        "eie report area --preset EIE_64 --liberty cells.lib",
+    ),
     short_help="Reports: energy of a network, area of a PE.",
 )
 def report() -> None:

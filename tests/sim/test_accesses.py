@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compiler.errors import InputError
 from compiler.image.image import Image
 from compiler.image.steps import ElementwiseStep, Step, executions
 from hw.core import Core
@@ -182,6 +183,15 @@ def test_counts_are_those_of_plain_loops(number: int, seed: int) -> None:
     found = summed(made)
     found["skipped"] = sum(record["skipped"] for record in made.records)
     assert {name: found[name] for name in right} == dict(right)
+
+
+def test_streamed_maps_are_refused(seed: int) -> None:
+    case = random_case(1000 * seed, ONE_GROUP, max_batch=1)
+    first, *others = case.image.program
+    assert isinstance(first, Step)
+    case.image.__dict__["program"] = [replace(first, stream_in=1), *others]
+    with pytest.raises(InputError, match="streams maps"):
+        count(case.image, case.x)
 
 
 @pytest.mark.parametrize("name", ["words", "jobs", "read", "entries"])
