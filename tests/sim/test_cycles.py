@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compiler.cycles import model
+from compiler.cycles.model import DISTANCES, Work, run_to_end
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
 from hw.layouts import Error, Memory, fields, output_word
-from sim.cycles import DISTANCES, Work, run_to_end
 from tests.hw.core_run import play
 from tests.hw.program_operators import Loop, Operation
 from tests.hw.programs import Program, random_program
@@ -122,3 +123,11 @@ def test_a_distance_that_is_wrong_by_a_cycle_is_seen(
         assert modelled(program) == records, f"program {program.seed}"
     changed = {name: getattr(DISTANCES, name) + by}
     assert any(modelled(program, **changed) != records for program, records in watched)
+
+
+def test_a_record_holds_32_bits_a_field():
+    """Counters stop, as in the hardware; times wrap."""
+    least = model.LayerTimes(*range(1, 11))
+    assert model._as_read(least) == least
+    far = model.LayerTimes(*(value + (1 << 32) for value in range(1, 11)))
+    assert model._as_read(far) == model.LayerTimes(1, 2, 3, *[(1 << 32) - 1] * 7)
