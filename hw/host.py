@@ -161,6 +161,8 @@ class Host(wiring.Component):
         with m.Switch(select.memory):
             for memory in Memory:
                 units, words, _ = memory_shape(params, memory)
+                if not words:
+                    continue
                 there = (select.unit < units) & (self._at < words)
                 with m.Case(memory.value):
                     m.d.comb += [

@@ -16,7 +16,7 @@ from amaranth.lib import data
 from hw.params import LANES, PIECES, Params
 
 __all__ = [
-    "ACT_BITS", "COUNTERS", "FORMAT_VERSION", "MEMORIES", "REFILL_BITS", "WEIGHT_BITS", "Error", "Join", "Memory", "Op",
+    "ACT_BITS", "COUNTERS", "COUNTER_MOST", "FORMAT_VERSION", "MEMORIES", "REFILL_BITS", "WEIGHT_BITS", "Error", "Join", "Memory", "Op",
     "descriptor", "elementwise", "entry", "fields", "identity", "loop", "memory_shape", "output_word", "pointer_block",
     "record", "refill_header", "table_word", "weight_word",
 ]  # fmt: skip
@@ -230,6 +230,9 @@ def refill_header(params: Params) -> data.StructLayout:
 
 COUNTERS = ("entries", "padding", "starved", "blocked", "skipped", "refill", "saturated")
 """Counters of a layer, in record order; docs/architecture.md defines each."""
+
+COUNTER_MOST = (1 << 32) - 1
+"""Where counters stop: one that has counted more reads this. Times wrap instead, their differences are right."""
 
 
 def record(params: Params) -> data.StructLayout:

@@ -25,9 +25,7 @@ def is_export(platform: object) -> bool:
     return isinstance(platform, ExportPlatform)
 
 
-def ports_of(
-    interface: Any, signature: wiring.Signature, separator: str = "__"
-) -> dict[str, tuple[Value, str]]:
+def ports_of(interface: Any, signature: wiring.Signature, separator: str = "__") -> dict[str, tuple[Value, str]]:
     """Every port as name → (signal, ``"i"`` or ``"o"``); constant ``ready`` wires are no ports."""
     ports = {}
     for path, member, value in signature.flatten(interface):
@@ -89,8 +87,9 @@ def _plain_names(text: str) -> str:
         plain = re.sub(r"\W+", "_", kept.replace("$", "_")).strip("_")
         if not plain or plain[0].isdigit():
             plain = f"n_{plain}"
+        word = "_" not in plain or re.fullmatch(r"\w+", name)
         candidate, number = plain, 0
-        while candidate in taken or "_" not in candidate:
+        while candidate in taken or (word and not number):
             number += 1
             candidate = f"{plain}_{number}"
         taken.add(candidate)

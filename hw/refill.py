@@ -56,11 +56,11 @@ class Refill(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        header = Signal(refill_header(self.params))
+        header = Signal(refill_header(self.params), reset_less=True)
         target = Signal(2)  # the buffer of the packet, one-hot
         filled = Signal()
         full = Signal(2)
-        ended = Signal()  # the header came with TLAST
+        ended = Signal(reset_less=True)  # the header came with TLAST
         begun, buffer = Signal(), Signal()  # a tile is under way, and for this buffer
         m.d.comb += target.eq(1 << header.buffer)
         m.d.sync += [
@@ -76,9 +76,12 @@ class Refill(wiring.Component):
                     m.d.comb += size.eq(self._words(memory))
         empty = header.words == 0
         m.d.comb += wrong.eq(
-            (header.memory > max(memory.value for memory in self.MEMORIES)) | (header.unit >= self.params.pes)
-            | (header.address + header.words > size) | (header.reserved != 0)
-            | (begun & (header.buffer != buffer)) | (ended != (header.last & empty))
+            (header.memory > max(memory.value for memory in self.MEMORIES))
+            | (header.unit >= self.params.pes)
+            | (header.address + header.words > size)
+            | (header.reserved != 0)
+            | (begun & (header.buffer != buffer))
+            | (ended != (header.last & empty))
             | ((full & self.loaded & target).any() & (self.wanted & ~target).any())
         )
 

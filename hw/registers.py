@@ -190,14 +190,10 @@ def c_header(params: Params) -> str:
     for n, (name, *_) in enumerate(fields(record(params))):
         define(f"RECORD_{name.upper()}", f"{n}u")
     part("Opcodes, joins of the output table, errors.")
-    absent = {Op.ILLEGAL}
-    if not params.elementwise:
-        absent.add(Op.ELEMENTWISE)
-    if not params.refill:
-        absent.add(Error.STREAM)
+    built = {"OP_ILLEGAL": False, "OP_ELEMENTWISE": params.elementwise, "ERROR_STREAM": params.refill}
     for kind in (Op, Join, Error):
         for member in kind:
-            if member not in absent:
+            if built.get(f"{kind.__name__.upper()}_{member.name}", True):
                 define(f"{kind.__name__.upper()}_{member.name}", f"{member.value}u")
     layout("SEGMENT", descriptor(params))
     if params.elementwise:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
+from hw.layouts import COUNTER_MOST, COUNTERS
 from hw.params import Params
 from sim.cycle_distances import DISTANCES, Distances
 from sim.cycle_operations import NO_CLAIMS, operate
@@ -210,7 +211,14 @@ class _Run:
     def finish(self) -> list[LayerTimes]:
         """All records. The last layer counts until END is found and all are finished, the one before it as well."""
         self.count(max(int(self.clock.control[0]), *self.finished))
-        return [self.records[number] for number in sorted(self.records)]
+        return [_as_read(self.records[number]) for number in sorted(self.records)]
+
+
+def _as_read(record: LayerTimes) -> LayerTimes:
+    """As the array holds it, 32 bits a field: times wrap, counters stop."""
+    times = {name: getattr(record, name) & 0xFFFFFFFF for name in ("accepted", "finished", "written")}
+    counters = {name: min(getattr(record, name), COUNTER_MOST) for name in COUNTERS if name != "saturated"}
+    return LayerTimes(**times, **counters)
 
 
 def _windows(layer: Sequence[Work], masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.void]:

@@ -225,7 +225,9 @@ def test_beyond_a_memory_all_is_refused_and_nothing_changes(memory):
         for allowed, access in ((memory in READABLE, read), (memory in WRITABLE, write)):
             await write(ctx, dut, "ADDRESS", words - 1)
             for part in range(parts):
-                await access(ctx, dut, "DATA", *([part] if access is write else []), response=OKAY if allowed else SLVERR)
+                await access(
+                    ctx, dut, "DATA", *([part] if access is write else []), response=OKAY if allowed else SLVERR
+                )
             assert await value(ctx, dut, "ADDRESS") == words - (not allowed)
         await write(ctx, dut, "ADDRESS", words)
         await refused(ctx)
@@ -406,6 +408,7 @@ def test_cycles_are_those_of_the_last_run_only():
 
 
 # Overlap of the two channels.
+
 
 def overlapped(register, number, late, make=Host):
     """A read of the last part of a word and a write that begins `late` cycles later; (data, ADDRESS, SELECT, cycles).

@@ -103,7 +103,9 @@ def ports(dut):
     """(inputs, outputs) at the pins of a host port or a stream input."""
     if isinstance(dut, Host):
         members = axi_lite().members
-        inputs = [(getattr(dut.bus, name), member.shape) for name, member in members.items() if member.flow.name == "Out"]
+        inputs = [
+            (getattr(dut.bus, name), member.shape) for name, member in members.items() if member.flow.name == "Out"
+        ]
         outputs = [getattr(dut.bus, name) for name, member in members.items() if member.flow.name == "In"]
         return inputs, [*outputs, dut.irq]
     return [(dut.pins.tdata, BITS), (dut.pins.tlast, 1), (dut.pins.tvalid, 1)], [dut.pins.tready]

@@ -31,7 +31,7 @@ PARAMS = Params(
 
 FAULTS = {
     # name → (module, assignment, what it becomes while the fault is on, what is said of it)
-    "answer": ("eie_accelerator_host", r"assign begin_read = (.*?);", "(idle & ar_full & ~ begin_write)", "protocol: r "),
+    "answer": ("eie_accelerator_host", r"assign begin_read = (.*?);", "(idle & ar_full & ~ begin_write)", "protocol: "),
     "order": ("eie_accelerator_host", r"assign begin_read = (.*?);", "(idle & ar_full & ~ bus__rvalid)", ""),
     "strobes": ("eie_accelerator_host", r"= (& bus__wstrb);", "1'h1", "registers: "),
     "taken": ("eie_accelerator_host", r"assign bus__awready = (.*?);", "awake", ""),
@@ -290,7 +290,7 @@ def test_bus_answers_errors_and_identity(observed):
     assert bus["id"] == [ID, digest & 0xFFFFFFFF, digest >> 32, PARAMS.pes]
 
 
-def overlap(built, folder, seed, *plusargs, rounds=25):
+def overlap(built, folder, seed, *plusargs, rounds=8):
     """What the bench of overlapping accesses says: what was wrong first, and what was seen."""
     (folder / "job.json").write_text(json.dumps({"params": PARAMS.asdict(), "seed": seed, "rounds": rounds}))
     simulate(built, "sim.testbench.overlap", folder, plusargs=("+verilator+rand+reset+2", *plusargs))

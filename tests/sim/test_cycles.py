@@ -10,6 +10,7 @@ import pytest
 
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
 from hw.layouts import Memory, fields, output_word
+from sim import cycles
 from sim.cycles import DISTANCES, Work, run
 from tests.hw.core_run import run_core
 from tests.hw.program_operators import Loop, Operation
@@ -102,3 +103,11 @@ def test_a_distance_that_is_wrong_by_a_cycle_is_seen(
         assert modelled(program) == records, f"program {program.seed}"
     changed = {name: getattr(DISTANCES, name) + by}
     assert any(modelled(program, **changed) != records for program, records in watched)
+
+
+def test_a_record_holds_32_bits_a_field():
+    """Counters stop, as in the hardware; times wrap."""
+    least = cycles.LayerTimes(1, 2, 3, 4, 5, 6, 7, 8, 9)
+    assert cycles._as_read(least) == least
+    far = cycles.LayerTimes(*(value + (1 << 32) for value in (1, 2, 3, 4, 5, 6, 7, 8, 9)))
+    assert cycles._as_read(far) == cycles.LayerTimes(1, 2, 3, *[(1 << 32) - 1] * 6)
