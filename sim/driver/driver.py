@@ -116,8 +116,9 @@ class Driver:
 
     def reset(self) -> None:
         """Abandon what runs, and what is left of a refill stream."""
-        # What the way to the stream still holds is taken after the first restart, and forgotten by the second.
+        # A beat that stands at the pins is taken after the first restart, and forgotten by the second.
         for names in (("RESTART",), ("RESTART", "NEW_STREAM")):
+            self.port.forget()
             self.write("CONTROL", mask("CONTROL", *names))
             self._until("the accumulators are clear", lambda status: not status.busy)
 
@@ -219,7 +220,9 @@ class Driver:
         self.write("FIRST", 0)
         self.write("BATCH", count)
         self.write("STATUS", mask("STATUS", "DONE", "REFUSED"))
-        at = self._send(beats, ends, 0)  # as far as they are taken ahead
+        at, ahead = 0, -1
+        while ahead < at:  # as many as are taken before the run
+            ahead, at = at, self._send(beats, ends, at)
         self.write("CONTROL", mask("CONTROL", "START"))
         try:
             while at < len(beats):
@@ -227,14 +230,10 @@ class Driver:
                 if status.done:
                     break
             status = self._until("the run ends", lambda status: bool(status.done))
-            if status.error:
-                raise DriverError(
-                    f"the run ended with error {status.reason} at descriptor {status.index}, {at} of {len(beats)} beats sent"
-                    if len(beats)
-                    else f"the run ended with error {status.reason} at descriptor {status.index}"
-                )
-            if at < len(beats):
-                raise DriverError(f"the run ended when {at} of the {len(beats)} beats of its refill stream were sent")
+            if status.error or at < len(beats):
+                how = f"with error {status.reason} at descriptor {status.index}" if status.error else "too early"
+                sent = f", when {at} of {len(beats)} beats of its refill stream were sent" if len(beats) else ""
+                raise DriverError(f"the run ended {how}{sent}")
         except DriverError:
             self.image = None
             raise

@@ -29,7 +29,7 @@ class MappedPort(Port):
     ----------
     path : device or file. base : where in it the registers begin, a multiple of the page size.
     stream : gives beats to the refill stream as `Port.send` says, over a DMA engine or a FIFO of the system. There is
-        no address to write them to, so without it networks with streamed layers cannot run.
+        no address to write them to, so without it networks with streamed layers cannot run. forget : see `Port.forget`.
 
     Raises
     ------
@@ -37,8 +37,10 @@ class MappedPort(Port):
         It cannot be opened, or not be mapped.
     """
 
-    def __init__(self, path: str, base: int = 0, stream: Send | None = None) -> None:
-        self.stream = stream
+    def __init__(
+        self, path: str, base: int = 0, stream: Send | None = None, forget: Callable[[], None] | None = None
+    ) -> None:
+        self._stream, self._forget = stream, forget
         try:
             number = os.open(path, os.O_RDWR | getattr(os, "O_SYNC", 0))
         except OSError as error:
@@ -67,12 +69,17 @@ class MappedPort(Port):
 
     def send(self, beats: NDArray[np.uint8], ends: NDArray[np.bool_]) -> int:
         """Offer beats by the function that was given for them."""
-        if self.stream is None:
+        if self._stream is None:
             raise DriverError(
                 "this network streams weights, and a mapped port has no way to the stream: give MappedPort a function "
                 "stream(beats, ends) that hands them to your DMA engine"
             )
-        return self.stream(beats, ends)
+        return self._stream(beats, ends)
+
+    def forget(self) -> None:
+        """Drop beats by the function that was given for it."""
+        if self._forget is not None:
+            self._forget()
 
     def close(self) -> None:
         """Remove the mapping."""

@@ -66,6 +66,9 @@ class Port(ABC):
             offered again.
         """
 
+    def forget(self) -> None:
+        """Drop beats that `send` took and the accelerator has not; called while it drops what it is given."""
+
     def pause(self) -> None:
         """Let a little time pass before the next look at a run."""
         time.sleep(0.001)

@@ -92,7 +92,7 @@ class SimulatedPort(Port):
             ctx.set(pins.tvalid, bool(self._beats))
             offered, ready = bool(self._beats), ctx.get(pins.tready)
             await ctx.posedge(self.dut.aclk)
-            if offered and ready:
+            if offered and ready and self._beats:
                 self._beats.popleft()
 
     def _advance(self) -> Any:
@@ -169,6 +169,10 @@ class SimulatedPort(Port):
         for beat, end in zip(beats[:free], ends[:free], strict=True):
             self._beats.append((int.from_bytes(beat.tobytes(), "little"), int(end)))
         return free
+
+    def forget(self) -> None:
+        """Drop beats that wait."""
+        self._beats.clear()
 
     def pause(self) -> None:
         """Let `PAUSE_CYCLES` cycles pass."""

@@ -14,6 +14,7 @@ from cocotbext.axi import AxiResp, AxiStreamFrame
 
 from hw.frames import BEATS, READ
 from hw.params import Params
+from hw.registers import mask, offset
 from sim.driver.frames import Answer, Receiver, Request, done
 from sim.testbench.job import Bench
 
@@ -21,6 +22,15 @@ PORT = "port"
 """Name of the socket in the job folder."""
 AHEAD = 100
 """Cycles that a run goes on between two looks for a request."""
+
+
+async def forget(bench: Bench) -> None:
+    """Begin the stream anew: a tile that has begun goes on to its end, and the array drops it."""
+    if bench.tiles is not None:
+        bench.tiles.clear()
+        while not bench.tiles.idle():
+            await bench.host.command("RESTART")
+            await ClockCycles(bench.dut.aclk, AHEAD)
 
 
 async def carry_out(bench: Bench, request: Request, held: bytearray) -> Answer:
@@ -34,13 +44,16 @@ async def carry_out(bench: Bench, request: Request, held: bytearray) -> Answer:
         return done(request, request.count // 4)
     words: list[int] = []
     for n in range(request.count):
-        offset = request.offset + 4 * n * request.increment
+        to = request.offset + 4 * n * request.increment
         if request.operation == READ:
-            found = await bench.host.master.read(offset, 4)
+            found = await bench.host.master.read(to, 4)
             words.append(int.from_bytes(found.data, "little"))
             response = found.resp
         else:
-            response = (await bench.host.master.write(offset, request.words[n].to_bytes(4, "little"))).resp
+            if to == offset("CONTROL") and request.words[n] & mask("CONTROL", "NEW_STREAM"):
+                held.clear()
+                await forget(bench)
+            response = (await bench.host.master.write(to, request.words[n].to_bytes(4, "little"))).resp
         if response != AxiResp.OKAY:
             return done(request, n, words[:n])
     return done(request, request.count, words)
