@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module
+from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -30,10 +30,13 @@ class SerialTop(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.array = array = Accelerator(self.params)
+        m.domains.sync = ClockDomain()
+        array = Accelerator(self.params)  # has a clock domain of its own, of the same clock
+        m.submodules.array = DomainRenamer({"sync": "array"})(array)
         m.submodules.host = host = SerialHost(DIVIDER, refill=self.params.refill)
         m.d.comb += [
-            array.aclk.eq(self.aclk), array.aresetn.eq(self.aresetn),  # its clock domain is also that of `host`
+            ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn),
+            array.aclk.eq(self.aclk), array.aresetn.eq(self.aresetn),
             host.rx.eq(self.rx), self.tx.eq(host.tx),
         ]  # fmt: skip
         connect(m, host.bus, array.s_axi)

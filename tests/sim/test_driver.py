@@ -12,7 +12,7 @@ import pytest
 from compiler.errors import ImageError
 from compiler.lower.build import build
 from compiler.lower.program import MapForm, Program, ProgramLayer, segment_of
-from hw.layouts import Memory, descriptor, fields, identity, memory_shape
+from hw.layouts import descriptor, fields, identity
 from hw.registers import offset
 from sim import run as engines
 from sim.driver.driver import Driver
@@ -317,14 +317,3 @@ def test_no_answer_is_an_error_in_time(line):
     finally:
         line.stream.sent, line.timeout = lambda content: content, 60
     assert line.read32(offset("PES")) == 1
-
-
-def test_every_memory_is_loaded_through_the_port_alone(resident, monkeypatch):
-    """What the array holds before is not used: a simulator that starts with zeros gets every word that is not zero."""
-    port = SimulatedPort(SMALL)
-    written = []
-    monkeypatch.setattr(port, "write_block", lambda offset, values: written.append(len(values)))
-    Driver(port).load(resident.image)
-    memories = {Memory.WEIGHTS: resident.image.entries, Memory.POINTERS: resident.image.pointers}
-    parts = sum(units.shape[0] * units.shape[1] * -(-memory_shape(SMALL, m)[2] // 32) for m, units in memories.items())
-    assert sum(written) > parts
