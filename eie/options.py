@@ -64,7 +64,9 @@ def opened_port(
         It cannot be opened.
     """
     if ("board" in engines) != (port is not None):
-        raise click.UsageError("engine board and --port belong together, as in --engine board --port serial:/dev/ttyUSB0")
+        raise click.UsageError(
+            "engine board and --port belong together, as in --engine board --port serial:/dev/ttyUSB0"
+        )
     if port is None:
         return contextlib.nullcontext()
     from sim.driver.opening import open_port

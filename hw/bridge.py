@@ -44,8 +44,8 @@ def crc_step(crc: Value, byte: Value) -> Value:
 class Bridge(wiring.Component):
     """Requests in, AXI4-Lite accesses and beats out, answers back; see `hw.frames` and docs/driver.md.
 
-    One request at a time: the other side waits for the answer. Nothing is done before the whole request is there and its
-    checksum is right. Bytes that begin no request are dropped.
+    One request at a time: the other side waits for the answer. Nothing is done before the whole request is there and
+    its checksum is right. Bytes that begin no request are dropped.
 
     Parameters
     ----------

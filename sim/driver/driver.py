@@ -94,7 +94,7 @@ class Driver:
         return Status(self.read("STATUS"))
 
     def check(self, params: Params) -> None:
-        """Is there an accelerator of these parameters?
+        """See whether there is an accelerator of these parameters.
 
         Raises
         ------
@@ -104,8 +104,8 @@ class Driver:
         found = self.read("ID")
         if found != ID:
             raise DriverError(
-                f"ID reads {found:#010x}; expected {ID:#010x} (the letters EIE1): there is no accelerator at this port, or "
-                "not at this offset"
+                f"ID reads {found:#010x}; expected {ID:#010x} (the letters EIE1): there is no accelerator at this "
+                "port, or not at this offset"
             )
         digest = f"{self.read('HASH_HIGH'):08x}{self.read('HASH_LOW'):08x}"
         if digest != identity(params):

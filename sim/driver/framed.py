@@ -126,8 +126,8 @@ class FramedPort(Port):
             if binascii.crc_hqx(held, CRC_INIT):
                 self._drain()
                 raise DriverError(
-                    "an answer of the accelerator is damaged (its checksum is wrong); what was asked may have been done: "
-                    "load again, and check the line"
+                    "an answer of the accelerator is damaged (its checksum is wrong); what was asked may have been "
+                    "done: load again, and check the line"
                 )
             tag, kind, count = held[1:4]
             if tag != self._tag:  # of a request that was given up
@@ -142,8 +142,8 @@ class FramedPort(Port):
         found = self.stream.read(4096, max(0.0, deadline - time.monotonic()))
         if not found:
             raise DriverError(
-                f"no answer within {self.timeout:g} s ({len(self._held)} bytes of one came): is the accelerator at this "
-                "port, with this baud rate, and out of reset?"
+                f"no answer within {self.timeout:g} s ({len(self._held)} bytes of one came): is the accelerator at "
+                "this port, with this baud rate, and out of reset?"
             )
         return found
 

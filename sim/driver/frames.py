@@ -6,7 +6,21 @@ import binascii
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hw.frames import ANSWER, BAD, BEATS, CRC_INIT, DAMAGED, DONE, INCREMENT, LAST, MOST_WORDS, READ, REQUEST, SHORT, WRITE
+from hw.frames import (
+    ANSWER,
+    BAD,
+    BEATS,
+    CRC_INIT,
+    DAMAGED,
+    DONE,
+    INCREMENT,
+    LAST,
+    MOST_WORDS,
+    READ,
+    REQUEST,
+    SHORT,
+    WRITE,
+)
 
 __all__ = ["HEAD_BYTES", "Answer", "Receiver", "Request", "checked", "done"]
 

@@ -66,7 +66,7 @@ class Port(ABC):
             offered again.
         """
 
-    def forget(self) -> None:
+    def forget(self) -> None:  # noqa: B027
         """Drop beats that `send` took and the accelerator has not; called while it drops what it is given."""
 
     def pause(self) -> None:
@@ -77,7 +77,7 @@ class Port(ABC):
         """Seconds, of this port's own time."""
         return time.monotonic()
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Give the device back."""
 
     def __enter__(self) -> Port:
@@ -93,5 +93,6 @@ def refused(way: str, offset: int) -> DriverError:
     """The accelerator answered an access ("read" or "write") with an error."""
     name = next((register.name for register in REGISTERS if register.offset == offset), "no register")
     return DriverError(
-        f"the accelerator refuses a {way} at offset {offset:#04x} ({name}); expected an access that docs/registers.md allows"
+        f"the accelerator refuses a {way} at offset {offset:#04x} ({name}); expected an access that docs/registers.md "
+        "allows"
     )

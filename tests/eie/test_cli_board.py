@@ -38,7 +38,16 @@ def small(request, tmp_path_factory):
 def test_run_and_diff_over_the_simulator(small, invoke, tmp_path) -> None:
     source = ("--input", small / "x.npy")
     result = invoke(
-        "run", small / "layer.eie", *source, "--output", tmp_path / "y.npz", "--engine", "board", "--port", "sim", "--json"
+        "run",
+        small / "layer.eie",
+        *source,
+        "--output",
+        tmp_path / "y.npz",
+        "--engine",
+        "board",
+        "--port",
+        "sim",
+        "--json",
     )
     assert result.exit_code == 0, result.output
     board = json.loads(result.stdout)

@@ -273,8 +273,14 @@ def test_commands_that_do_not_exist_are_refused(simulate, rng, refill):
 def test_a_stream_that_takes_nothing_is_told(simulate, rng):
     """One beat waits at the pins; the next is not taken, and comes again later."""
     words = tuple(range(8))
-    pieces = [Request(1, BEATS, 0, 8, words, last=True).pack(), 600, Request(2, BEATS, 0, 4, words[4:], last=True).pack()]
-    answers, _, beats = play(simulate, rng, Bridge(SILENCE, PATIENCE), pieces, taking=lambda cycle: cycle > 500, waits=0)
+    pieces = [
+        Request(1, BEATS, 0, 8, words, last=True).pack(),
+        600,
+        Request(2, BEATS, 0, 4, words[4:], last=True).pack(),
+    ]
+    answers, _, beats = play(
+        simulate, rng, Bridge(SILENCE, PATIENCE), pieces, taking=lambda cycle: cycle > 500, waits=0
+    )
     assert answers == Answer(1, DONE, 1).pack() + Answer(2, DONE, 1).pack()
     values = [sum(word << 32 * n for n, word in enumerate(part)) for part in (words[:4], words[4:])]
     assert beats == [(values[0], 0), (values[1], 1)]

@@ -86,7 +86,7 @@ def test_bytes_are_sent_one_behind_the_other(simulate, rng, divider, gaps):
     async def bench(ctx):
         left, offered = list(sent), False
         for _ in range(len(sent) * 10 * divider * (2 if gaps else 1) + 2 * divider):
-            offered = offered or bool(left) and (not gaps or rng.random() < gaps)
+            offered = offered or (bool(left) and (not gaps or rng.random() < gaps))
             ctx.set(dut.i.valid, offered)
             if offered:
                 ctx.set(dut.i.payload, left[0])
@@ -99,7 +99,10 @@ def test_bytes_are_sent_one_behind_the_other(simulate, rng, divider, gaps):
 
     simulate(dut, bench)
     if not gaps:
-        assert levels[: 10 * divider * len(sent) + 1] == [1, *(b for x in sent for bit in frame(x) for b in [bit] * divider)]
+        assert levels[: 10 * divider * len(sent) + 1] == [
+            1,
+            *(b for x in sent for bit in frame(x) for b in [bit] * divider),
+        ]
     found, at = [], 0
     while at < len(levels):
         if levels[at]:

@@ -96,7 +96,9 @@ def check(driver, case, timed=True, **options):
         np.testing.assert_array_equal(values.reshape(model.values[name].shape), model.values[name])
     wanted, got = model.records, found.records
     if not timed:
-        wanted, got = ([[{k: v for k, v in r.items() if k not in TIMED} for r in one] for one in of] for of in (wanted, got))
+        wanted, got = (
+            [[{k: v for k, v in r.items() if k not in TIMED} for r in one] for one in of] for of in (wanted, got)
+        )
     assert got == wanted
     assert len(found.cycles) == len(list(chunks(case.image, raw)))
     for cycles, records in zip(found.cycles, found.records, strict=True):
@@ -164,7 +166,9 @@ def test_a_hung_array_is_a_timeout_that_says_what_was_read_and_the_next_run_is_r
     driver = Driver(NoStream(way.port), timeout=way.patience)
     raw, _ = engines.check_input(streamed.image, streamed.x)
     driver.load(streamed.image)
-    with pytest.raises(DriverError, match=r"nothing happened for .* beat 2 of .*STATUS 0x.*busy.*descriptor \d+.*CYCLES \d+"):
+    with pytest.raises(
+        DriverError, match=r"nothing happened for .* beat 2 of .*STATUS 0x.*busy.*descriptor \d+.*CYCLES \d+"
+    ):
         driver.run(raw)
     with pytest.raises(DriverError, match="nothing is loaded"):
         driver.run(raw)

@@ -1,4 +1,4 @@
-"""The mapped port: addresses and widths. There is no accelerator behind a file, so the suite of the ports cannot run."""
+"""The mapped port: addresses and widths. No accelerator lies behind a file, so the suite of the ports cannot run."""
 
 from __future__ import annotations
 
@@ -111,7 +111,9 @@ def test_beats_go_to_the_function_that_was_given(registers):
         assert not given
 
 
-@pytest.mark.parametrize("name", ["mmap:/none", "mmap:{path}:3", "mmap:", "uart:/dev/ttyUSB0", "serial:/none", "serial:{path}", ""])
+@pytest.mark.parametrize(
+    "name", ["mmap:/none", "mmap:{path}:3", "mmap:", "uart:/dev/ttyUSB0", "serial:/none", "serial:{path}", ""]
+)
 def test_ports_that_cannot_be_opened_say_so(registers, name):
     with pytest.raises(PortError, match=r"cannot be|no serial port|is no port"):
         open_port(name.format(path=registers), SMALL)
