@@ -99,7 +99,7 @@ def describe_image(image: Image) -> dict[str, Any]:
     - ``bits`` : stored bits by part, padding entries included in ``entries``;
     - ``bound_bits`` : bits that the largest possible sum of a row needs, sign included, never above ``acc_bits``;
     - ``tile`` : pixels of a tile (rows, columns), ``tiles`` of the layer; ``expected`` : cycles that the compiler
-      estimated when it chose it, ``other`` : the tile that was next best (rows, columns) and its estimated cycles;
+      estimated or judged when it chose it, ``other`` : the tile that was next best (rows, columns) and its cycles;
       ``copies`` : entries over nonzeros, since the weights are stored once for each pixel of a tile; ``streamed`` :
       descriptors whose weights are streamed in;
     - ``cycles`` : for one sample without a zero (the most there can be), ``ideal`` (products / PEs), ``busiest``
