@@ -8,8 +8,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.core import Core
 from hw.host import Host, axi_lite
-from hw.layouts import REFILL_BITS
-from hw.params import Params
+from hw.layouts import ACT_BITS, REFILL_BITS
+from hw.params import LANES, Params
 from hw.stream_input import StreamInput, axi_stream
 
 __all__ = ["TOP_MODULE", "Accelerator"]
@@ -30,12 +30,17 @@ class Accelerator(wiring.Component):
     irq : level interrupt, high while a bit of STATUS is set that INTERRUPT enables.
     s_axis_weights : AXI4-Stream with the tiles of layers that are larger than the memories, taken during a run (and
         two beats ahead); TLAST ends a tile (only with ``params.refill``; see `hw.refill`).
+    s_axis_acts, m_axis_acts : AXI4-Stream with the rows of maps that lie off chip, an activation vector a beat (only
+        with ``params.streams``; see `hw.stream_in` and `hw.stream_out`). TLAST is not looked at on the way in, and is
+        the last beat of a map on the way out.
     """
 
     def __init__(self, params: Params) -> None:
         self.params = params
         weights = {"s_axis_weights": In(axi_stream(REFILL_BITS))} if params.refill else {}
-        super().__init__({"aclk": In(1), "aresetn": In(1), "s_axi": In(axi_lite()), "irq": Out(1), **weights})
+        beats = axi_stream(ACT_BITS * LANES)
+        acts = {"s_axis_acts": In(beats), "m_axis_acts": Out(beats)} if params.streams else {}
+        super().__init__({"aclk": In(1), "aresetn": In(1), "s_axi": In(axi_lite()), "irq": Out(1), **weights, **acts})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -61,5 +66,12 @@ class Accelerator(wiring.Component):
             m.d.comb += [
                 weights.restart.eq(host.restart | core.astray), weights.fresh.eq(host.new_stream),
                 host.in_tile.eq(weights.inside),
+            ]  # fmt: skip
+        if self.params.streams:
+            m.d.comb += [
+                core.acts_in.valid.eq(self.s_axis_acts.tvalid), core.acts_in.payload.eq(self.s_axis_acts.tdata),
+                self.s_axis_acts.tready.eq(core.acts_in.ready),
+                self.m_axis_acts.tvalid.eq(core.acts_out.valid), self.m_axis_acts.tdata.eq(core.acts_out.p.data),
+                self.m_axis_acts.tlast.eq(core.acts_out.p.last), core.acts_out.ready.eq(self.m_axis_acts.tready),
             ]  # fmt: skip
         return m

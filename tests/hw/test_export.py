@@ -53,6 +53,9 @@ def test_the_pins_are_named_as_an_integrator_expects(files):
     expected = {"aclk", "aresetn", "irq", *(f"s_axi_{name}" for name in channels)}
     if params.refill:
         expected |= {f"s_axis_weights_{name}" for name in ("tdata", "tlast", "tvalid", "tready")}
+    if params.streams:
+        expected |= {f"{port}_{name}" for port in ("s_axis_acts", "m_axis_acts")
+                     for name in ("tdata", "tlast", "tvalid", "tready")}  # fmt: skip
     assert pins == expected
 
 

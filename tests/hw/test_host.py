@@ -192,14 +192,14 @@ def test_the_batch_is_one_until_it_is_written(simulate):
     simulate(dut, bench)
 
 
-def test_a_descriptor_is_put_together_from_twenty_parts(rng):
+def test_a_descriptor_is_put_together_from_twenty_four_parts(rng):
     dut = Host(PARAMS)
-    word = int.from_bytes(rng.bytes(80), "little")
+    word = int.from_bytes(rng.bytes(96), "little")
 
     async def bench(ctx):
         await write(ctx, dut, "SELECT", Memory.DESCRIPTORS.value)
-        for part in range(2 * 20):
-            await write(ctx, dut, "DATA", word >> 32 * (part % 20) & 0xFFFFFFFF)
+        for part in range(2 * 24):
+            await write(ctx, dut, "DATA", word >> 32 * (part % 24) & 0xFFFFFFFF)
 
     seen = run(dut, bench)
     assert [(address, data) for _, _, address, data in seen.stored] == [(0, word), (1, word)]
