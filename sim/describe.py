@@ -280,7 +280,7 @@ def _memories(image: Image) -> list[dict[str, Any]]:
         Memory.WEIGHTS: image.entries.shape[1],
         Memory.POINTERS: image.pointers.shape[1],
         Memory.CODEBOOK: image.codebooks.size,
-        Memory.ACTIVATIONS: image.frame,
+        Memory.ACTIVATIONS: image.rings + image.frame,
         Memory.OUTPUTS: image.table.shape[1],
         Memory.TABLES: len(image.functions) * PIECES,
         Memory.DESCRIPTORS: len(image.descriptors),

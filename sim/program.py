@@ -13,7 +13,8 @@ from compiler.errors import EieError, InputError
 from compiler.image.image import Image, MapInfo
 from hw.layouts import ACT_BITS, fields, refill_header
 from hw.params import LANES
-from sim.golden_array import Operation, Program
+from sim.golden_array import Layer, Operation, Program
+from sim.whole import whole_lines, whole_maps
 
 __all__ = [
     "Chunk", "SimulationError", "WriteLog", "chunks", "cycle_limit", "flat", "frames", "joined", "layer_records",
@@ -36,12 +37,14 @@ class SimulationError(EieError):
 class Chunk:
     """Samples `first` … `first + count` of the batch, run by one start.
 
-    inputs : int16 (lines, groups, 8), activation lines from line 0 on: a frame for each sample.
+    inputs : int16 (lines, groups, 8), activation lines from line 0 on: those of the rings, a frame for each sample.
+    memory : int16 (count, lines, groups, 8), all that the host gives as the models hold it (`sim.whole`).
     """
 
     first: int
     count: int
     inputs: NDArray[np.int16]
+    memory: NDArray[np.int16]
 
 
 def map_vectors(info: MapInfo, groups: int) -> Int:
@@ -52,20 +55,20 @@ def map_vectors(info: MapInfo, groups: int) -> Int:
 
 
 def frames(image: Image, inputs: Sequence[NDArray[np.int16]]) -> NDArray[np.int16]:
-    """int16 (batch, lines, groups, 8): a frame for each sample, with the inputs (batch, H, W, C) in place."""
-    groups = image.params.groups
-    memory = np.zeros((len(inputs[0]), image.frame * groups, LANES), np.int16)
+    """int16 (batch, lines, groups, 8): each sample as the models hold it, with the inputs (batch, H, W, C) in place."""
+    groups, maps = image.params.groups, whole_maps(image)
+    memory = np.zeros((len(inputs[0]), whole_lines(image) * groups, LANES), np.int16)
     for number, x in zip(image.inputs, inputs, strict=True):
-        info, order = image.maps[number], image.map_orders[number]
+        info, order = maps[number], image.map_orders[number]
         lanes = np.zeros((*x.shape[:3], len(order)), np.int16)
         lanes[..., order >= 0] = x[..., order[order >= 0]]
         memory[:, map_vectors(info, groups)] = lanes.reshape(*x.shape[:3], info.vectors, LANES)
-    return memory.reshape(len(memory), image.frame, groups, LANES)
+    return memory.reshape(len(memory), -1, groups, LANES)
 
 
 def map_values(image: Image, number: int, memory: NDArray[np.int16]) -> NDArray[np.int16]:
-    """A map of frames (batch, lines, groups, 8) as (batch, H, W, C), channels in order."""
-    info, order = image.maps[number], image.map_orders[number]
+    """A map of samples as `frames` has them as (batch, H, W, C), channels in order."""
+    info, order = whole_maps(image)[number], image.map_orders[number]
     vectors = memory.reshape(len(memory), -1, LANES)[:, map_vectors(info, image.params.groups)]
     lanes = vectors.reshape(len(memory), info.height, info.width, -1)
     values = np.zeros((*lanes.shape[:3], info.channels), np.int16)
@@ -88,15 +91,18 @@ def chunks(image: Image, inputs: Sequence[NDArray[np.int16]]) -> Iterator[Chunk]
         Not even one sample fits.
     """
     params = image.params
-    fit = min(params.act_lines // max(1, image.frame), (1 << 16) - 1)
+    fit = min((params.act_lines - image.rings) // max(1, image.frame), (1 << 16) - 1)
     if fit < 1:
         raise InputError(
-            f"one sample needs {image.frame} activation lines; the array has {params.act_lines}: "
+            f"one sample needs {image.rings + image.frame} activation lines; the array has {params.act_lines}: "
             "compile with larger --set act_lines=…"
         )
     for first in range(0, len(inputs[0]), fit):
         memory = frames(image, [x[first : first + fit] for x in inputs])
-        yield Chunk(first, len(memory), memory.reshape(-1, *memory.shape[2:]))
+        own = memory[:, image.rings : image.rings + image.frame]
+        lines = np.zeros((image.rings + own.shape[0] * own.shape[1], *own.shape[2:]), np.int16)
+        lines[image.rings :] = own.reshape(-1, *own.shape[2:])
+        yield Chunk(first, len(memory), lines, memory)
 
 
 def refill_stream(image: Image, count: int) -> NDArray[np.uint8]:
@@ -119,8 +125,9 @@ def refill_stream(image: Image, count: int) -> NDArray[np.uint8]:
 
 
 def output_lines(image: Image, count: int) -> list[int]:
-    """Lines of the outputs of all samples of a run, ascending."""
-    own = {line for info in (image.maps[n] for n in image.outputs) for line in range(info.base, info.base + info.lines)}
+    """Lines of the outputs of all samples of a run, ascending; of those off chip there are none."""
+    maps = [image.maps[n] for n in image.outputs if not image.maps[n].off_chip]
+    own = {line for info in maps for line in range(info.base, info.base + info.lines)}
     return [sample * image.frame + line for sample in range(count) for line in sorted(own)]
 
 
@@ -145,9 +152,8 @@ def layer_words(image: Image, program: Program, count: int, log: WriteLog) -> li
     SimulationError
         Other lines were written, or in another order.
     """
-    shift = np.arange(count, dtype=np.int64)[:, np.newaxis] * image.frame
     layers = program.runs
-    every = [(shift + layer.lines.reshape(-1)).reshape(-1) for layer in layers]
+    every = [_written(image, layer, count) for layer in layers]
     expected = np.concatenate(every)
     banks = []
     for bank, (lines, data) in enumerate(log):
@@ -167,6 +173,17 @@ def layer_words(image: Image, program: Program, count: int, log: WriteLog) -> li
     ]
 
 
+def _written(image: Image, layer: Layer | Operation, count: int) -> Int:
+    """The lines that a layer writes in a run of `count` samples, in order; those of a ring again and again."""
+    sample = np.arange(count, dtype=np.int64)[:, np.newaxis, np.newaxis]
+    step = None if isinstance(layer, Operation) else image.steps[layer.number][0]
+    if isinstance(layer, Operation) or step is None or not step.stream_out:
+        return (sample * image.frame + layer.lines).reshape(-1)
+    row = sample * step.tiles_y + np.repeat(np.arange(step.tiles_y), step.tiles_x)[:, np.newaxis]
+    whole = layer.step.destination + row % step.tiles_y * step.tile_lines
+    return (layer.lines - whole + step.destination + row % step.out_rows * step.tile_lines).reshape(-1)
+
+
 def layer_values(image: Image, program: Program, written: Sequence[NDArray[np.int16]]) -> dict[str, NDArray[np.int16]]:
     """Every map that layers and operations write, by name, from the words that each of `program.runs` wrote.
 
@@ -174,8 +191,8 @@ def layer_values(image: Image, program: Program, written: Sequence[NDArray[np.in
     writes to it; in a loop, as the last round leaves it. Where none writes, it is zero.
     """
     batch = len(written[0])
-    memory = np.zeros((batch, image.frame, image.params.groups, LANES), np.int16)
-    owner = np.full(image.frame, -1, np.int64)
+    memory = np.zeros((batch, whole_lines(image), image.params.groups, LANES), np.int16)
+    owner = np.full(memory.shape[1], -1, np.int64)
     values: dict[str, NDArray[np.int16]] = {}
     last = {layer.result: n for n, layer in enumerate(program.runs)}
     for n, (layer, part) in enumerate(zip(program.runs, written, strict=True)):

@@ -18,6 +18,7 @@ from sim import golden
 from sim.decode import decode
 from sim.golden_array import LayerRun, Program, run_layers
 from sim.program import flat, frames, joined, layer_values
+from sim.whole import whole_lines
 
 __all__ = ["ENGINES", "LayerStats", "Result", "check_input", "run", "summarize"]
 
@@ -229,7 +230,7 @@ def _golden(
     image: Image, program: Program, inputs: Sequence[NDArray[np.int16]]
 ) -> tuple[dict[str, NDArray[np.int16]], list[int]]:
     """Maps, and saturations of each of the image's layers over the batch."""
-    count = max(1, GOLDEN_BYTES // (2 * image.params.line * max(1, image.frame)))
+    count = max(1, GOLDEN_BYTES // (2 * image.params.line * whole_lines(image)))
     parts, saturated = [], [0] * len(image.layers)
     for values, runs in _golden_runs(image, program, inputs, count):
         parts.append(values)

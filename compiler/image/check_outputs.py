@@ -113,7 +113,8 @@ def _check_lanes(
     # Vectors of a row of pixels, as far as this layer writes them.
     row = np.zeros((tile_x, form.pitch, LANES), np.int64)
     row[:, : form.vectors] = (order >= 0).reshape(form.vectors, LANES)
-    first = (step.destination - form.base) * groups % (form.pitch if step.moves_result else 1 << 32)
+    begin = 0 if form.off_chip else step.destination - form.base
+    first = begin * groups % (form.pitch if step.moves_result else 1 << 32)
     own = row.reshape(-1, LANES)[first : first + row_lines * groups]
     wanted = np.zeros((row_lines * groups, LANES), np.int64)
     wanted[: len(own)] = own

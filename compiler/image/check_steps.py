@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from compiler.errors import ImageError
 from compiler.image.image import Image, LayerInfo, MapInfo
 from compiler.image.order import flags
+from compiler.image.rings import ring_offsets
 from compiler.image.steps import AnyStep, ElementwiseStep, LoopStep, Step
 from hw.layouts import Op, descriptor, elementwise, fields, loop
 from hw.params import FUNCTIONS, SEGMENTS, Params
@@ -24,7 +25,8 @@ MAX_ROUNDS = 1 << 20
 _OF_LAYER = (
     "tiles_y", "tiles_x", "destination", "row_lines", "row_pitch", "tile_lines", "column_lines", "outputs", "words",
     "frame", "low", "high", "maximum", "refill", "moves_result", "functions", "table_1", "left_1", "right_1", "table_2",
-    "left_2", "right_2",
+    "left_2", "right_2", "stream_in", "stream_out", "out_rows", "ring_base", "ring_rows", "ring_row", "ring_size",
+    "ring_skip", "ring_skip_size",
 )  # fmt: skip
 """Fields that all segments of a layer have alike."""
 
@@ -54,7 +56,7 @@ def check_steps(image: Image) -> None:
             check_operation(image, place_of, number)
             continue
         _require(len(steps) == layer.descriptors, f"{layer.name}: other descriptors stand between its segments")
-        pointers, streamed = _check_segments(image, layer, steps, number, pointers, streamed)
+        pointers, streamed = _check_segments(image, place_of, steps, number, pointers, streamed)
         _exact(steps[0], number, {"outputs": outputs, "frame": image.frame})
         outputs += steps[0].words
     chained, barrier = flags(image)
@@ -66,10 +68,10 @@ def check_steps(image: Image) -> None:
 
 
 def _check_segments(
-    image: Image, layer: LayerInfo, steps: list[Step], number: int, pointers: int, streamed: int
+    image: Image, place_of: int, steps: list[Step], number: int, pointers: int, streamed: int
 ) -> tuple[int, int]:
-    """The segments of a layer, from descriptor `number` on; pointer blocks and streamed tiles up to its end."""
-    params = image.params
+    """The segments of layer `place_of`, from descriptor `number` on; pointer blocks and streamed tiles up to its end."""
+    params, layer = image.params, image.layers[place_of]
     _check_result(layer, steps[0], image)
     _require(
         steps[0].tiles == 1 or len(steps) <= SEGMENTS,
@@ -93,7 +95,7 @@ def _check_segments(
             _exact(step, at, {"buffer": streamed % 2, "moves_source": 0})
             streamed += 1
         else:
-            _check_window(step, at, source, params)
+            _check_window(step, at, source, image.params.groups, ring_offsets(image, place_of)[0].get(layer.sources[part]))
             _exact(step, at, {"buffer": 0})
     check_functions(image, steps[0], number, FUNCTIONS)
     return pointers, streamed
@@ -175,12 +177,16 @@ def _check_strips(layer: LayerInfo, steps: Sequence[Step], first: int, pointers:
     return pointers
 
 
-def _check_window(step: Step, number: int, source: MapInfo, params: Params) -> None:
-    """A segment's window reads its map, and nothing beyond."""
+def _check_window(step: Step, number: int, source: MapInfo, groups: int, offset: int | None) -> None:
+    """A segment's window reads its map, and nothing beyond. `offset`: where its row begins in a row of the ring."""
     _require(step.wy > 0 and step.wx > 0, f"descriptor {number}: a window of {step.wy} x {step.wx} positions")
-    row = source.row_lines * params.groups
+    if offset is None:
+        row, first = source.row_lines * groups, source.base * groups + step.y0 * source.row_lines * groups
+    else:
+        row = step.ring_row
+        first = step.ring_base * groups + step.y0 % max(1, step.ring_rows) * row + offset
     pitches = {
-        "source": source.base * params.groups + step.y0 * row + step.x0 * source.pitch,
+        "source": first + step.x0 * source.pitch,
         "position_pitch": step.dx * source.pitch, "window_pitch": step.dy * row,
         "tile_pitch_x": step.step_x * source.pitch, "tile_pitch_y": step.step_y * row,
     }  # fmt: skip
@@ -218,7 +224,8 @@ def _check_result(layer: LayerInfo, step: Step, image: Image) -> None:
         _require(getattr(step, field) == value, f"{name}: {field} is {getattr(step, field)}; expected {value}")
     good = layer.tile_x * result.pitch == step.column_lines * groups
     _require(good, f"{name}: column_lines is {step.column_lines}; a tile has {layer.tile_x} x {result.pitch} vectors")
-    inside = step.destination - result.base  # a block begins behind the vectors of others
+    # A block begins behind the vectors of others.
+    inside = 0 if result.off_chip else step.destination - result.base
     if step.moves_result and inside >= 0:
         inside %= result.pitch // groups
     good = 0 <= inside and 0 < step.row_lines <= step.column_lines - inside

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -217,7 +217,10 @@ def _inside(count: int, distance: int, step: int, origin: int, tiles: int, size:
     return int(((at >= 0) & (at < size)).sum())
 
 
-def plan_tiles(program: Program, params: Params, options: Options, scale: float = 1.0) -> Plan:
+def plan_tiles(
+    program: Program, params: Params, options: Options, scale: float = 1.0,
+    refine: Callable[[int, Choice], Choice | None] | None = None,
+) -> Plan:  # fmt: skip
     """Tiles for all layers.
 
     Each layer gets the fastest tiles; while the memories are too small for all of them, the change that costs the
@@ -227,6 +230,7 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
     Parameters
     ----------
     scale : share of the memories to be used: estimates may be too low.
+    refine : what a choice for a layer costs beyond its tiles, or None if it must not be taken.
     """
     density = densities(program)
     rounds = {n: each.count for each in program.loops for n in program.order[each.first : each.last + 1]}
@@ -240,6 +244,9 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
     for layer, found in zip(program.layers, choices, strict=True):
         if not found:
             raise _impossible(layer, params)
+    if refine is not None:
+        refined = [[refine(n, each) for each in found] for n, found in enumerate(choices)]
+        choices = [sorted((each for each in found if each), key=lambda each: each.cycles) for found in refined]
     limits = {name: getattr(params, name) * scale for name in MEMORIES}
     streamed = _streamed(choices, limits, params, program.looped)
     choices = [
