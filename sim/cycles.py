@@ -70,6 +70,7 @@ class LayerTimes:
     blocked: int
     skipped: int
     refill: int
+    stream: int = 0
 
 
 def _word_to_line(step: Step, distances: Distances) -> int:
@@ -202,7 +203,7 @@ class _Run:
         """Counters add up over the rounds; a layer is accepted in the first one."""
         before = self.records.get(number)
         if before:
-            names = ("entries", "padding", "starved", "blocked", "skipped", "refill")
+            names = ("entries", "padding", "starved", "blocked", "skipped", "refill", "stream")
             sums = {name: getattr(before, name) + getattr(times, name) for name in names}
             times = replace(times, accepted=before.accepted, **sums)
         self.records[number] = times

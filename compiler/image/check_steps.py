@@ -33,6 +33,12 @@ _OF_LAYER = (
 _OF_SEGMENT = ("codebook", "moves_source", "wx", "dy", "dx", "x0", "step_y", "step_x")
 """Fields that all strips of a segment have alike, beside what its map decides."""
 
+_OF_STREAMS = (
+    "ring", "reach", "stream_in", "stream_out", "out_rows", "ring_base", "ring_rows", "ring_row", "ring_size",
+    "ring_skip", "ring_skip_size",
+)  # fmt: skip
+"""Fields of a layer whose maps stream in or out."""
+
 
 def _require(good: bool, message: str) -> None:
     if not good:
@@ -87,6 +93,7 @@ def _check_segments(
             "op": Op.SEGMENT.value, "first": int(place == 0), "last": int(place == len(steps) - 1),
             "dense": step.maximum, **{name: getattr(steps[0], name) for name in _OF_LAYER},
         })  # fmt: skip
+        _exact(step, at, dict.fromkeys(_OF_STREAMS, 0))
         good = step.codebook < len(image.codebooks)
         _require(good, f"descriptor {at}: codebook {step.codebook}; there are {len(image.codebooks)}")
         source = image.maps[layer.sources[part]]

@@ -343,11 +343,11 @@ OUT_OF_RANGE = [
                                         "words")),
 ]  # fmt: skip
 UNSUPPORTED = [
-    ({}, Error.OPCODE), ({"op": 4}, Error.OPCODE), ({"op": 14}, Error.OPCODE), (segment(reserved0=1), Error.RESERVED),
-    (segment(reserved10=1 << 18), Error.RESERVED), (operation(reserved0=1), Error.RESERVED),
+    ({}, Error.OPCODE), ({"op": 4}, Error.OPCODE), ({"op": 14}, Error.OPCODE), (segment(reserved9=1), Error.RESERVED),
+    (segment(reserved10=1 << 2), Error.RESERVED), (operation(reserved0=1), Error.RESERVED),
     (operation(reserved_rest=1), Error.RESERVED), (ending(reserved0=1), Error.RESERVED),
     ({**END, "reserved1": 4}, Error.RESERVED),
-    *((segment(**{f"reserved{n}": 1}), Error.RESERVED) for n in range(11)),
+    *((segment(**{f"reserved{n}": 1}), Error.RESERVED) for n in (1, 2, 3, 4, 5, 6, 8, 9, 10, 11)),
 ]  # fmt: skip
 SEQUENCES = [
     # (descriptors, which of them is wrong)

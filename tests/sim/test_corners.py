@@ -65,8 +65,8 @@ def refused_programs(image):
         ([put(legal, op=Op.ILLEGAL.value), end], 1, Error.OPCODE, 0),
         ([put(legal, op=4), end], 1, Error.OPCODE, 0),
         ([legal, put(legal, op=14), end], 1, Error.OPCODE, 1),
-        ([put(legal, reserved0=1), end], 1, Error.RESERVED, 0),
-        ([legal, put(legal, reserved10=1 << 18), end], 1, Error.RESERVED, 1),
+        ([put(legal, reserved9=1), end], 1, Error.RESERVED, 0),
+        ([legal, put(legal, reserved11=1 << 7), end], 1, Error.RESERVED, 1),
         ([put(end, reserved2=5)], 1, Error.RESERVED, 0),
         *(([put(legal, **{size: 0}), end], 1, Error.RANGE, 0) for size in sizes),
         ([legal, end], 0, Error.RANGE, 0),  # no samples
