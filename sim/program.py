@@ -181,7 +181,8 @@ def _written(image: Image, layer: Layer | Operation, count: int) -> Int:
         return (sample * image.frame + layer.lines).reshape(-1)
     row = sample * step.tiles_y + np.repeat(np.arange(step.tiles_y), step.tiles_x)[:, np.newaxis]
     whole = layer.step.destination + row % step.tiles_y * step.tile_lines
-    return (layer.lines - whole + step.destination + row % step.out_rows * step.tile_lines).reshape(-1)
+    lines: Int = layer.lines - whole + step.destination + row % step.out_rows * step.tile_lines
+    return lines.reshape(-1)
 
 
 def layer_values(image: Image, program: Program, written: Sequence[NDArray[np.int16]]) -> dict[str, NDArray[np.int16]]:

@@ -33,12 +33,6 @@ _OF_LAYER = (
 _OF_SEGMENT = ("codebook", "moves_source", "wx", "dy", "dx", "x0", "step_y", "step_x")
 """Fields that all strips of a segment have alike, beside what its map decides."""
 
-_OF_STREAMS = (
-    "ring", "reach", "stream_in", "stream_out", "out_rows", "ring_base", "ring_rows", "ring_row", "ring_size",
-    "ring_skip", "ring_skip_size",
-)  # fmt: skip
-"""Fields of a layer whose maps stream in or out."""
-
 
 def _require(good: bool, message: str) -> None:
     if not good:
@@ -76,7 +70,7 @@ def check_steps(image: Image) -> None:
 def _check_segments(
     image: Image, place_of: int, steps: list[Step], number: int, pointers: int, streamed: int
 ) -> tuple[int, int]:
-    """The segments of layer `place_of`, from descriptor `number` on; pointer blocks and streamed tiles up to its end."""
+    """The segments of a layer from descriptor `number` on; pointer blocks and streamed tiles up to its end."""
     params, layer = image.params, image.layers[place_of]
     _check_result(layer, steps[0], image)
     _require(
@@ -87,13 +81,13 @@ def _check_segments(
         _require(list(layer.parts) == sorted(layer.parts), f"{layer.name}: its ranges are not in order of segments")
     else:
         pointers = _check_strips(layer, steps, number, pointers)
+    offsets, _ = ring_offsets(image, place_of)
     for place, (step, part) in enumerate(zip(steps, layer.parts, strict=True)):
         at = number + place
         _exact(step, at, {
             "op": Op.SEGMENT.value, "first": int(place == 0), "last": int(place == len(steps) - 1),
             "dense": step.maximum, **{name: getattr(steps[0], name) for name in _OF_LAYER},
         })  # fmt: skip
-        _exact(step, at, dict.fromkeys(_OF_STREAMS, 0))
         good = step.codebook < len(image.codebooks)
         _require(good, f"descriptor {at}: codebook {step.codebook}; there are {len(image.codebooks)}")
         source = image.maps[layer.sources[part]]
@@ -102,7 +96,7 @@ def _check_segments(
             _exact(step, at, {"buffer": streamed % 2, "moves_source": 0})
             streamed += 1
         else:
-            _check_window(step, at, source, image.params.groups, ring_offsets(image, place_of)[0].get(layer.sources[part]))
+            _check_window(step, at, source, params.groups, offsets.get(layer.sources[part]))
             _exact(step, at, {"buffer": 0})
     check_functions(image, steps[0], number, FUNCTIONS)
     return pointers, streamed

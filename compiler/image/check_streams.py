@@ -1,4 +1,4 @@
-"""What must hold for rings: a layer streams the maps off chip that it reads and writes, and its windows find their rows."""
+"""What must hold for rings: a layer streams its maps off chip, and its windows find their rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def check_streams(image: Image) -> None:
             continue
         step = steps[0]
         for name, wanted in (("stream_in", bool(reads)), ("stream_out", writes)):
-            _require(getattr(step, name) == wanted, f"{info.name}: {name} is {getattr(step, name)}; expected {wanted:d}")
+            _require(
+                getattr(step, name) == wanted, f"{info.name}: {name} is {getattr(step, name)}; expected {wanted:d}"
+            )
         if reads or writes:
             inside = any(image.numbers[number] in each for each in looped)
             _require(not inside, f"{info.name}: a layer of a loop streams maps")
@@ -70,7 +72,9 @@ def _check_in(image: Image, number: int, steps: Sequence[Step]) -> None:
     _require(good, f"{info.name}: its first segment begins in row {step.y0}, ring {step.ring}; expected the one of the "
                    f"ring that begins highest, in row {top}")  # fmt: skip
     steps_y = {each.step_y for each in rings}
-    _require(len(steps_y) == 1, f"{info.name}: its windows in the ring move by {sorted(steps_y)} rows; expected one step")
+    _require(
+        len(steps_y) == 1, f"{info.name}: its windows in the ring move by {sorted(steps_y)} rows; expected one step"
+    )
     needed = rows_needed(height, [(each.y0, each.wy, each.dy) for each in rings], step.step_y, step.tiles_y)
     _require(needed <= step.ring_rows, f"{info.name}: a ring of {step.ring_rows} rows; its windows need {needed}")
     room = image.rings * groups

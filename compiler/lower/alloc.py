@@ -43,8 +43,8 @@ def program_blocks(program: Program, lines: Sequence[int], keep_inputs: bool = T
 
     A layer may write where the source of the layer before lies: that one has read all of it before the first tile of
     the next is written. Operations are written in order with the tiles. What the host writes keeps its lines during the
-    whole run, or with `keep_inputs` false up to its last reader; what it reads from then on. What a loop carries from round to round, or has from outside, lives as long
-    as the loop.
+    whole run, or with `keep_inputs` false up to its last reader; what it reads from then on. What a loop carries from
+    round to round, or has from outside, lives as long as the loop.
     """
     number: dict[int, int] = {}  # block of the program → its number here
     of: list[int] = []

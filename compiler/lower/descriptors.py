@@ -199,7 +199,8 @@ def _strip_fields(
         base = _before(segment.source, layer, encoded) * params.groups
         row, first = rings.row_lines * params.groups, y0 % rings.rows
     return {
-        "ring": int(ring), "reach": ((strip.rows - 1) * seen.dy + 1) * ring, "source": base + first * row + x0 * source.pitch,
+        "ring": int(ring), "reach": ((strip.rows - 1) * seen.dy + 1) * ring,
+        "source": base + first * row + x0 * source.pitch,
         "vectors": source.vectors, "moves_source": int(segment.moves),
         "wy": strip.rows, "wx": seen.wx, "dy": seen.dy, "dx": seen.dx,
         "height": source.form.height, "width": source.form.width,

@@ -14,8 +14,8 @@ from compiler.errors import ImageError
 from compiler.image.rings import rows_needed
 from compiler.lower.alloc import Life, allocate, program_blocks
 from compiler.lower.layout import Placement, Tiling, window
-from compiler.lower.program import Program, ProgramLayer, touched
-from compiler.lower.tiles import Choice, Plan, advice, plan_tiles, tile_choices, densities
+from compiler.lower.program import Program, touched
+from compiler.lower.tiles import Choice, Plan, advice, densities, plan_tiles, tile_choices
 from compiler.options import Options
 from hw.params import Params
 
@@ -120,11 +120,12 @@ def spilled_plan(
                 return plan, Spill(maps, _grown(rings, lines, frame, program, params), False)
         maps = work.more(maps)
         room = max(min(room - 1, params.act_lines - work.frame(maps)), work.least(maps) or 0)
-        plan = plan_tiles(program, params, options, scale, lambda n, choice: work.refined(n, choice, maps, room))
+        plan = plan_tiles(program, params, options, scale, work.refine(maps, room))
         placements = placed(plan)
     raise ImageError(
         f"the network does not fit: activation memory has {params.act_lines} lines, and no tiles were found with which "
-        f"the maps that must stay and the rings of {len(maps)} maps off chip take no more; {advice(params, 'act_lines', 2 * params.act_lines)}"
+        f"the maps that must stay and the rings of {len(maps)} maps off chip take no more "
+        f"({advice(params, 'act_lines', min(2 * params.act_lines, 1 << 16))})"
     )
 
 
@@ -194,7 +195,11 @@ class _Work:
         legal = legal and (not ring.out_rows or len(cut.blocks) == 1)
         return legal and ring.lines <= room and ring.tile_lines < 1 << 16
 
-    def refined(self, n: int, choice: Choice, maps: frozenset[int], room: int) -> Choice | None:
+    def refine(self, maps: frozenset[int], room: int) -> Callable[[int, Choice], Choice | None]:
+        """For `plan_tiles`: choices whose rings take no more lines than there is room."""
+        return lambda n, choice: self._refined(n, choice, maps, room)
+
+    def _refined(self, n: int, choice: Choice, maps: frozenset[int], room: int) -> Choice | None:
         """A choice with the cycles that its streams take at least; None if its rings are too large."""
         layer = self.program.layers[n]
         reads = {segment.source for segment in layer.segments} & maps
@@ -223,7 +228,7 @@ class _Work:
         return most
 
     def more(self, maps: frozenset[int]) -> frozenset[int]:
-        """These maps and the largest others, until the rest fits beside the rings. At least one more if it is not so."""
+        """These maps and the largest others, until the rest fits beside the smallest rings; at least one."""
         room = self.params.act_lines
         left = self.candidates() - maps
         while True:
@@ -241,8 +246,8 @@ class _Work:
             if found is None:
                 raise ImageError(
                     f"the network does not fit: activation memory needs {frame + least} lines, the array has {room}: "
-                    f"{frame} for the maps that must stay on chip at one time, {least} for rows of the {len(maps)} maps "
-                    f"off chip ({advice(self.params, 'act_lines', frame + least)})"
+                    f"{frame} for the maps that must stay on chip at one time, {least} for rows of the {len(maps)} "
+                    f"maps off chip ({advice(self.params, 'act_lines', frame + least)})"
                 )
             maps, left = maps | {found}, left - {found}
 
@@ -256,14 +261,14 @@ class _Work:
             sources = {segment.source for segment in layer.segments}
             if n in program.looped or n in self.plan.streamed:
                 stay |= sources | {layer.result}
-            elif _blocks(self.plan.choices[n].cut) > 1:
+            elif len(self.plan.choices[n].cut.blocks) > 1:
                 stay.add(layer.result)
         tied = {n for n, form in enumerate(program.maps) if form.height == 1 or form.layout >= 0 or form.block >= 0
                 or form.pitch}  # fmt: skip
         return frozenset(range(len(program.maps))) - stay - tied
 
     def together(self, maps: frozenset[int]) -> bool:
-        """Whether the maps off chip that a layer reads have rows of one ring: one height, one step from tile to tile."""
+        """Whether what each layer reads off chip can be rows of one ring: of one height, read with one stride."""
         for layer in self.program.layers:
             rows = {
                 (self.program.maps[segment.source].height, segment.stride[0])
@@ -287,13 +292,7 @@ def _at(life: Life, time: int) -> bool:
     return life.first <= time <= life.last
 
 
-def _blocks(cut: Tiling) -> int:
-    return len(cut.blocks)
-
-
-def _grown(
-    rings: Mapping[int, Ring], lines: int, frame: int, program: Program, params: Params
-) -> dict[int, Ring]:
+def _grown(rings: Mapping[int, Ring], lines: int, frame: int, program: Program, params: Params) -> dict[int, Ring]:
     """The rings with what is left beside the frames of as many samples as fit: up to twice the rows that they need.
 
     The more rows a ring holds, the less the array waits where work and stream are uneven.
