@@ -14,12 +14,13 @@ from compiler.image.image import Image, MapInfo
 from hw.layouts import ACT_BITS, fields, refill_header
 from hw.params import LANES
 from sim.golden_array import Layer, Operation, Program
+from sim.streams import transfers
 from sim.whole import whole_lines, whole_maps
 
 __all__ = [
     "Chunk", "SimulationError", "WriteLog", "chunks", "cycle_limit", "flat", "frames", "joined", "layer_records",
     "layer_values", "layer_words", "map_values", "map_vectors", "output_lines", "record_numbers", "refill_stream",
-    "words",
+    "streamed_lines", "words",
 ]  # fmt: skip
 
 Int = NDArray[np.int64]
@@ -145,7 +146,8 @@ def layer_records(image: Image, records: Sequence[dict[str, int]]) -> list[list[
 def layer_words(image: Image, program: Program, count: int, log: WriteLog) -> list[NDArray[np.int16]]:
     """What each of `program.runs` wrote in a run of `count` samples, (count, tiles, lines, groups, 8).
 
-    The descriptors say which lines a layer writes, in which order; so nothing is lost when lines are used again.
+    The descriptors say which lines a layer writes, in which order; so nothing is lost when lines are used again. Rows
+    that stream in are written by no layer, and left out.
 
     Raises
     ------
@@ -157,6 +159,8 @@ def layer_words(image: Image, program: Program, count: int, log: WriteLog) -> li
     expected = np.concatenate(every)
     banks = []
     for bank, (lines, data) in enumerate(log):
+        made = _made(image, program, count, lines)
+        lines, data = lines[made], data[made]
         if not np.array_equal(lines, expected):
             both = min(len(lines), len(expected))
             at = int(np.argmax(np.append(lines[:both] != expected[:both], True)))
@@ -171,6 +175,31 @@ def layer_words(image: Image, program: Program, count: int, log: WriteLog) -> li
         part.reshape(count, *layer.lines.shape, *part.shape[1:])
         for layer, part in zip(layers, np.split(together, ends), strict=True)
     ]
+
+
+def _made(image: Image, program: Program, count: int, lines: Int) -> NDArray[np.bool_]:
+    """Which of the writes to a bank are results. Layers that stream do so one after the other, each in rings apart."""
+    made = np.ones(len(lines), np.bool_)
+    rings = np.flatnonzero(lines < image.rings)
+    sizes = {layer.number: layer.lines.size * count for layer in program.runs}
+    at = 0
+    for each in transfers(image):
+        step, rows = image.steps[each.layer][0], each.row // image.params.groups * each.height * count
+        here = rings[at : at + rows + sizes[each.layer] * (each.writes >= 0)]
+        at += len(here)
+        first, end = step.ring_base, step.ring_base + step.ring_size // image.params.groups
+        made[here] = (lines[here] < first) | (lines[here] >= end)
+        if (found := len(here) - int(made[here].sum())) != rows:
+            name = image.layers[each.layer].name
+            raise SimulationError(
+                f"{name}: {found} lines of a bank were written by rows that stream in; expected {rows}"
+            )
+    return made
+
+
+def streamed_lines(image: Image, count: int) -> int:
+    """Writes to each bank in a run of `count` samples that rows make that stream in."""
+    return sum(each.row // image.params.groups * each.height * count for each in transfers(image))
 
 
 def _written(image: Image, layer: Layer | Operation, count: int) -> Int:
