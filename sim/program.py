@@ -257,4 +257,5 @@ def cycle_limit(image: Image, program: Program, count: int) -> int:
             continue
         work = sum(segment.weight.nnz + LANES * segment.step.pointer_blocks + 100 for segment in layer.segments)
         tiles += layer.step.tiles * (work + layer.step.words + 100 + padding)
-    return 20_000 + 8 * count * (tiles + len(image.tiles))
+    beats = sum(each.row * each.height + 2 * each.beats for each in transfers(image))
+    return 20_000 + 8 * count * (tiles + len(image.tiles) + beats)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from compiler.image.image import Image, MapInfo
 from compiler.image.steps import Step
 
-__all__ = ["whole_lines", "whole_maps", "whole_steps"]
+__all__ = ["on_chip", "whole_lines", "whole_maps", "whole_steps"]
 
 _WRAP = 1 << 24
 
@@ -47,8 +47,13 @@ def whole_steps(image: Image, number: int) -> list[Step]:
             )  # fmt: skip
         if step.stream_out:
             step = replace(step, destination=maps[info.result].base)
-        found.append(replace(
-            step, ring=0, reach=0, stream_in=0, stream_out=0, out_rows=0, ring_base=0, ring_rows=0, ring_row=0,
-            ring_size=0, ring_skip=0, ring_skip_size=0,
-        ))  # fmt: skip
+        found.append(on_chip(step))
     return found
+
+
+def on_chip(step: Step) -> Step:
+    """A segment that says nothing of rings."""
+    return replace(
+        step, ring=0, reach=0, stream_in=0, stream_out=0, out_rows=0, ring_base=0, ring_rows=0, ring_row=0,
+        ring_size=0, ring_skip=0, ring_skip_size=0,
+    )  # fmt: skip

@@ -219,6 +219,7 @@ def run_rtl(
             np.save(folder / f"tiles_{number}.npy", refill_stream(image, chunk.count))
             for n, beats in given_maps(image, chunk.memory).items():
                 np.save(folder / f"given_{number}_{n}.npy", beats)
+        outside = [n for n in image.outputs if image.maps[n].off_chip]
         job = {
             "params": params.asdict(),
             "bus": bus,
@@ -227,7 +228,7 @@ def run_rtl(
             "records": record_numbers(image),
             "transfers": [each.asdict() for each in transfers(image)],
             "given": [n for n in image.inputs if image.maps[n].off_chip],
-            "takes": [n for n in image.outputs if image.maps[n].off_chip],
+            "takes": outside,
             "pauses": pauses,
             "watchdog": watchdog or cycle_limit(image, program, max(chunk.count for chunk in parts)),
             "stop_on_error": True,
@@ -252,7 +253,7 @@ def run_rtl(
                 raise RtlError(f"the array ended with error {Error(error).name} at descriptor {index}")
             if result["left"] != [0, 0]:
                 raise RtlError(f"beats that were not taken, and that did not come: {result['left']}")
-        taken = [{n: np.load(folder / f"taken_{number}_{n}.npy") for n in job["takes"]} for number in range(len(parts))]
+        taken = [{n: np.load(folder / f"taken_{number}_{n}.npy") for n in outside} for number in range(len(parts))]
         read = [np.load(folder / f"outputs_{number}.npy") for number in range(len(parts))]
         logs = _split(read_log(log, params.groups), image, program, parts, bus)
         kept = None
