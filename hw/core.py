@@ -17,7 +17,9 @@ from hw.platform import placed
 from hw.refill import Refill
 from hw.scan import Scan
 from hw.sram import Sram
-from hw.streams import broadcast, host_write, memory_access, memory_write
+from hw.stream_in import StreamIn
+from hw.stream_out import StreamOut
+from hw.streams import broadcast, host_write, memory_access, memory_write, out_beat
 from hw.write_queue import WriteQueue
 from hw.writeback import Writeback
 
@@ -43,6 +45,7 @@ class Core(wiring.Component):
     now : cycles since start, counting while the run lasts.
     write : a memory word, one a cycle, while not busy.
     tiles : the refill stream, taken while busy (only with ``params.refill``).
+    acts_in, acts_out : maps that stream in, taken while busy, and maps that stream out (only with ``params.streams``).
     read, read_data : request and, `READ_LATENCY` cycles later, the word (activations, descriptors and records only).
     """
 
@@ -58,6 +61,9 @@ class Core(wiring.Component):
             "read": In(stream.Signature(memory_access(params), always_ready=True)),
             "read_data": Out(widest),
             **({"tiles": In(stream.Signature(REFILL_BITS))} if params.refill else {}),
+            **({
+                "acts_in": In(stream.Signature(ACT_BITS * LANES)), "acts_out": Out(stream.Signature(out_beat(params))),
+            } if params.streams else {}),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -81,6 +87,8 @@ class Core(wiring.Component):
             self._operations(m)
         if self.params.refill:
             self._refill(m)
+        if self.params.streams:
+            self._streams(m)
         self._broadcast(m)
         self._write_back(m)
         self._host(m)
@@ -160,6 +168,30 @@ class Core(wiring.Component):
             refill.pe_busy.eq(Cat(*busy)), self.scan.loaded.eq(refill.loaded),
             self.counters.refill.eq(self.scan.waiting),
         ]  # fmt: skip
+
+    def _streams(self, m: Module) -> None:
+        """Rows of maps from and to the outside, and what control and drain know of them."""
+        m.submodules.stream_in = rows_in = self.stream_in = StreamIn(self.params)
+        m.submodules.stream_out = rows_out = self.stream_out = StreamOut(self.params)
+        control, scan, drain = self.control, self.scan, self.drain
+        connect(m, flipped(self.acts_in), rows_in.i)
+        connect(m, rows_out.o, flipped(self.acts_out))
+        m.d.comb += [
+            rows_in.enable.eq(self.busy & ~control.clear), rows_in.start.eq(control.in_start),
+            rows_in.job.eq(control.in_job), rows_in.samples.eq(control.samples), rows_in.move.eq(control.in_move),
+            rows_in.limit.eq(control.in_limit), rows_in.finish.eq(control.in_finish),
+            rows_in.stop.eq(control.stream_stop), rows_in.blocked.eq(drain.write),
+            control.in_active.eq(rows_in.active), control.received.eq(rows_in.received),
+            rows_out.start.eq(control.out_start), rows_out.job.eq(control.out_job),
+            rows_out.samples.eq(control.samples), rows_out.stop.eq(control.stream_stop),
+            rows_out.row_begins.eq(drain.row_begins), rows_out.row_ends.eq(drain.row_ends),
+            control.out_active.eq(rows_out.active), control.out_busy.eq(rows_out.busy), drain.room.eq(rows_out.room),
+            control.stream_fault.eq(rows_in.fault | rows_out.fault), control.scan_standing.eq(scan.standing),
+            self.counters.stream.eq(control.stream_waits), self.counters.accept.eq(control.scan_start),
+            *(into.eq(acts.r_data) for into, acts in zip(rows_out.r_data, self.acts, strict=True)),
+        ]  # fmt: skip
+        with m.If(rows_out.r_en):
+            m.d.comb += scan.claimed.eq(1)
 
     def _broadcast(self, m: Module) -> None:
         """Scan to all PEs, through one register; a vector fires when every queue has credit."""
@@ -249,6 +281,12 @@ class Core(wiring.Component):
             if self.params.elementwise:
                 with m.If(self.elementwise.r_en):
                     m.d.comb += [acts.r_en.eq(1), acts.r_addr.eq(self.elementwise.r_addr)]
+            if self.params.streams:
+                rows_in, rows_out = self.stream_in, self.stream_out
+                with m.If(rows_out.r_en):
+                    m.d.comb += [acts.r_en.eq(1), acts.r_addr.eq(rows_out.r_addr)]
+                with m.If(rows_in.w_en & (rows_in.w_bank == n)):
+                    m.d.comb += [acts.w_en.eq(1), acts.w_addr.eq(rows_in.w_addr), acts.w_data.eq(rows_in.w_data)]
             with m.If(self.drain.write):
                 m.d.comb += [
                     acts.w_en.eq(1), acts.w_addr.eq(self.drain.line), acts.w_data.eq(writeback.o.payload),

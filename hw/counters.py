@@ -33,6 +33,8 @@ class Counters(wiring.Component):
     accept_layer, front_layer, layer_of, ends, finished, counting, written, written_bank : see `Control`.
     blocked, skipped, scan_bank : of this cycle, and the bank of the vector. refill : of this cycle.
     saturated : for each group, of this cycle.
+    stream, accept : a segment waits for nothing but streams; it is accepted, and what it waited is its layer's (only
+        with ``params.streams``).
     activity : of all PEs.
     write, layer, record : the record of this layer (parity) is complete.
     again, before : what is written back has run in an earlier round of a loop, and its record as that left it (at the
@@ -44,7 +46,8 @@ class Counters(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        names = ("operation", "operation_begins", "operation_ends") if params.elementwise else ()
+        names = ["operation", "operation_begins", "operation_ends"] if params.elementwise else []
+        names += ["stream", "accept"] if params.streams else []
         super().__init__({
             "start": In(1), "now": Out(32),
             "accept_layer": In(1), "front_layer": In(1), "layer_of": In(1).array(2), "ends": In(2), "finished": In(2),
@@ -79,6 +82,9 @@ class Counters(wiring.Component):
                 entries[n].eq(ones(activity.entry & here for activity, here in mine)),
                 padding[n].eq(ones(activity.padding & here for activity, here in mine)),
             ]
+        waited, accepted = Signal(32), Signal()
+        if self.params.streams:
+            m.d.sync += [accepted.eq(self.accept), waited.eq(Mux(accepted | self.start, 0, waited + self.stream))]
         for n in range(2):
             here = [self.layer_of[bank] == n for bank in range(2)]
             scanned = Mux(self.scan_bank, here[1], here[0])
@@ -96,6 +102,8 @@ class Counters(wiring.Component):
                 m.d.sync += records[n].starved.eq(records[n].starved + idle)
             with m.If(self.front_layer == n):
                 m.d.sync += records[n].refill.eq(records[n].refill + self.refill)
+                if self.params.streams:
+                    m.d.sync += records[n].stream.eq(records[n].stream + Mux(accepted, waited, 0))
             with m.If((self.finished[0] & here[0]) | (self.finished[1] & here[1])):
                 m.d.sync += records[n].finished.eq(self.now - 1)
             with m.If(self.accept_layer & (self.front_layer != n)):
