@@ -35,8 +35,9 @@ def describe(network: Network) -> dict[str, Any]:
     """What ``eie info --json`` prints.
 
     ``layers``, ``maps``, ``bits``, ``cycles`` and the like are those of `describe_image`, over all images; each layer
-    and map also has ``image``, the number of its image. ``memories`` : the most that an image uses. ``graph`` : each node with its operator, what it reads and makes, and ``on``, where it
-    is computed: "array", "host", or "" where nothing is. ``host`` : the names of those on the host.
+    and map also has ``image``, the number of its image. ``memories`` : the most that an image uses. ``graph`` : each
+    node with its operator, what it reads and makes, and ``on``, where it is computed: "array", "host", or "" where
+    nothing is. ``host`` : the names of those on the host.
     """
     parts = [node for node in network.graph if node.op == "Array"]
     facts = [describe_image(image) for image in network.images]
@@ -115,8 +116,8 @@ def describe_image(image: Image) -> dict[str, Any]:
       multipliers that take one weight each cycle, on inputs without zeros; ``codes`` and ``int16`` in storage
       against every weight stored as its code, and as a 16-bit number.
 
-    ``maps`` : those off chip, with shape (C, H, W) and bytes of a sample. ``memories`` : used and available words. ``bits``, ``cycles`` : sums over the layers. ``useful`` : products of a
-    nonzero weight and a nonzero activation.
+    ``maps`` : those off chip, with shape (C, H, W) and bytes of a sample. ``memories`` : used and available words.
+    ``bits``, ``cycles`` : sums over the layers. ``useful`` : products of a nonzero weight and a nonzero activation.
     """
     params = image.params
     stored, program = columns(image), decode(image)

@@ -220,7 +220,7 @@ class _Work:
         for n, layer in enumerate(self.program.layers):
             if layer.result not in maps and not any(segment.source in maps for segment in layer.segments):
                 continue
-            cuts = [cut for cut in self.cuts(n) if self.fits(n, cut, maps, self.params.act_lines)]
+            cuts = [cut for cut in self.cuts(n) if self.fits(n, cut, maps, 1 << 16)]
             lines = [self.ring(n, cut, maps).lines for cut in cuts]
             if not lines:
                 return None
@@ -229,25 +229,24 @@ class _Work:
 
     def more(self, maps: frozenset[int]) -> frozenset[int]:
         """These maps and the largest others, until the rest fits beside the smallest rings; at least one."""
-        room = self.params.act_lines
-        left = self.candidates() - maps
+        room, left = self.params.act_lines, self.candidates() - maps
+        tried: list[tuple[int, int, int, int]] = []  # lines, those of the frame, those of rings, maps off chip
         while True:
-            least = self.least(maps) if maps else 0
-            assert least is not None
-            frame = self.frame(maps)
+            least, frame = self.least(maps) or 0, self.frame(maps)
             if maps and frame + least <= room:
                 return maps
+            tried.append((frame + least, frame, least, len(maps)))
             found = None
             for n in sorted(left & self.at_peak(maps), key=lambda n: (-self.placements[n].lines, n)):
                 if self.together(maps | {n}) and self.least(maps | {n}) is not None:
                     found = n
                     break
-                left = left - {n}
             if found is None:
+                lines, frame, least, count = min(tried)
                 raise ImageError(
-                    f"the network does not fit: activation memory needs {frame + least} lines, the array has {room}: "
-                    f"{frame} for the maps that must stay on chip at one time, {least} for rows of the {len(maps)} "
-                    f"maps off chip ({advice(self.params, 'act_lines', frame + least)})"
+                    f"the network does not fit: activation memory needs {lines} lines, the array has {room}: {frame} "
+                    f"for the maps that must stay on chip at one time, {least} for rows of the {count} maps off chip "
+                    f"({advice(self.params, 'act_lines', lines)})"
                 )
             maps, left = maps | {found}, left - {found}
 
