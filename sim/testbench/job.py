@@ -53,7 +53,7 @@ class Bench:
     def still(self) -> None:
         """Offer no rows of maps, and take none."""
         if self.params.streams:
-            self.dut.act_in_tvalid.value = self.dut.act_out_tready.value = 0
+            self.dut.act_in__tvalid.value = self.dut.act_out__tready.value = 0
 
     async def outside(self, host: Outside, pauses: float, seed: int) -> None:
         """Send and take the rows of maps off chip, in a share of cycles (`pauses`) nothing; until cancelled."""
@@ -62,17 +62,17 @@ class Bench:
         while True:
             if beat is None and chosen.random() >= pauses:
                 beat = host.offer()
-            dut.act_in_tvalid.value = int(beat is not None)
+            dut.act_in__tvalid.value = int(beat is not None)
             if beat is not None:
-                dut.act_in_tdata.value = int.from_bytes(beat, "little")
+                dut.act_in__tdata.value = int.from_bytes(beat, "little")
             ready = chosen.random() >= pauses
-            dut.act_out_tready.value = int(ready)
+            dut.act_out__tready.value = int(ready)
             await RisingEdge(dut.clk)
-            if beat is not None and dut.act_in_tready.value:
+            if beat is not None and dut.act_in__tready.value:
                 host.sent()
                 beat = None
-            if ready and dut.act_out_tvalid.value:
-                host.take(int(dut.act_out_tdata.value).to_bytes(ACT_BYTES, "little"))
+            if ready and dut.act_out__tvalid.value:
+                host.take(int(dut.act_out__tdata.value).to_bytes(ACT_BYTES, "little"))
 
     async def reset(self) -> None:
         """Pull the reset line and wait until the accumulators are clear."""
