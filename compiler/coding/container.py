@@ -5,14 +5,15 @@ Layout, every integer of variable length (`wire.py`)::
     "EIEZ" · version, kind and coder · content (`float_form.py` or `fixed_form.py`) · CRC-32 of all before
 
 The checksum finds damage; the readers check every size before they allocate by it, because a file may also lie.
-Nothing in a file is executed. Fixed-point networks of versions 2 and 3 are read by `chain_form.py`.
+Nothing in a file is executed. Fixed-point networks of versions 2 and 3 are read by `chain_form.py`; those of version 4
+differ from today's in that their array has no streams for maps.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from compiler.coding import chain_form, fixed_form, float_form
 from compiler.coding.sizes import Sizes
@@ -31,7 +32,8 @@ __all__ = [
 Coder = Literal["huffman", "context"]
 CODERS: tuple[Coder, ...] = ("huffman", "context")
 
-_FLOAT_VERSION, _FIXED_VERSION = 2, 4  # each kind counts its own changes, from a common 2 on
+_FLOAT_VERSION, _FIXED_VERSION = 2, 5  # each kind counts its own changes, from a common 2 on
+_CHAINS = 3  # fixed-point networks up to this version are chains of layers
 _CRC_BYTES = 4
 _CODER, _FIXED, _DESCRIBED = 1, 2, 4  # bits of the byte behind the magic; the version stands above them
 
@@ -52,7 +54,7 @@ class FixedContent:
     ----------
     parts : the programs of the array, and the graph around them.
     params, options : with which they make the `.eie` file that was compressed.
-    image_crc : the CRC-32 of that file; None in versions 2 and 3, because this kit writes such a file differently.
+    image_crc : the CRC-32 of that file; None in versions before 5, because this kit writes such a file differently.
     version : of the format.
     """
 
@@ -144,8 +146,10 @@ def decompress_any(data: bytes) -> Content | FixedContent:
     content: Content | FixedContent
     if fixed:
         image_crc: int | None = None
-        if version == _FIXED_VERSION:
-            parts, params, options, tensors, image_crc = fixed_form.read(reader, coder)
+        if version > _CHAINS:
+            today = version == _FIXED_VERSION
+            parts, params, options, tensors, image_crc = fixed_form.read(reader, coder, _same if today else _renewed)
+            image_crc = image_crc if today else None
         else:
             chain, options, around, tensors = chain_form.read(reader, coder, version > 2)
             parts, params = chain_form.parts_of(chain, around), chain.params
@@ -157,6 +161,15 @@ def decompress_any(data: bytes) -> Content | FixedContent:
     if reader.left:
         raise CodingError(f"{reader.left} bytes behind the end of the content")
     return content
+
+
+def _same(values: dict[str, Any]) -> dict[str, Any]:
+    return values
+
+
+def _renewed(values: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of version 4, whose arrays have no streams for maps."""
+    return {"streams": False, **values}
 
 
 def _begin(coder: Coder, flags: int) -> Writer:

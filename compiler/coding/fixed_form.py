@@ -8,6 +8,7 @@ says more than that there are inputs, the array and outputs; its tensors, which 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -98,10 +99,15 @@ def write(writer: Writer, parts: Partition, params: Params, options: Options, co
     writer.raw(bytes(plain.data))
 
 
-def read(reader: Reader, coder: str) -> tuple[Partition, Params, Options, tuple[TensorSize, ...], int]:
-    """What `write` appended: programs and graph, array, options, bits of the tensors, CRC-32 of the image file."""
+def read(
+    reader: Reader, coder: str, renewed: Callable[[dict[str, Any]], dict[str, Any]]
+) -> tuple[Partition, Params, Options, tuple[TensorSize, ...], int]:
+    """What `write` appended: programs and graph, array, options, bits of the tensors, CRC-32 of the image file.
+
+    renewed : turns parameters of an older format into those of today.
+    """
     image_crc = int.from_bytes(reader.raw(4, "the image's checksum"), "little")
-    params, options = read_params(reader, _DICTIONARY)
+    params, options = read_params(reader, _DICTIONARY, renewed)
     room = Room()
     count = reader.varint("parts of the array", _MAX_PROGRAMS)
     heads = [read_head(reader, room) for _ in range(count)]
