@@ -20,7 +20,7 @@ from sim.golden_array import LayerRun, Program, run_layers
 from sim.program import flat, frames, joined, layer_values
 from sim.whole import whole_lines
 
-__all__ = ["ENGINES", "LayerStats", "Result", "check_input", "run", "summarize"]
+__all__ = ["ENGINES", "LayerStats", "Result", "check_input", "model_cycles", "run", "summarize"]
 
 ENGINES = ("golden", "cycles", "rtl", "amaranth")
 
@@ -260,6 +260,21 @@ def _model(
             {**asdict(record), "saturated": count} for record, count in zip(times, saturated, strict=True)
         ])  # fmt: skip
     return joined(parts), records
+
+
+def model_cycles(
+    image: Image, inputs: Sequence[NDArray[np.int16]], *, resident: bool = False
+) -> list[LayerStats]:  # fmt: skip
+    """The layers by the cycle model, for inputs (batch, H, W, C) that fit one run.
+
+    resident : as if all maps and weights were on chip.
+    """
+    from sim import cycles
+    from sim.timing import works
+
+    ((_, runs),) = _golden_runs(image, decode(image), inputs, len(inputs[0]), masks=True)
+    times = cycles.run(image.params, works(image, resident=resident), [mask for ran in runs for mask in ran.masks])
+    return summarize(image, [[{**asdict(record), "saturated": 0} for record in times]])[2]
 
 
 def summarize(image: Image, records: list[list[dict[str, int]]]) -> tuple[int, int, list[LayerStats]]:
