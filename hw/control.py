@@ -30,8 +30,8 @@ class Control(wiring.Component):
 
     A layer whose maps stream in or out is accepted when everything that earlier layers stream is through, and so is an
     elementwise operation when what they stream out is sent. Its in-stream begins when its first segment could be
-    accepted but for the rows that it reads. Each segment that reads the ring of rows waits for these. Rows are let go
-    when the first segment of a row of tiles stands here and no vector of the segment before can be read again.
+    accepted but for the rows that it reads. Each segment that reads the ring of rows waits for these. The first one of
+    a row of tiles lets rows go before it is accepted, when no vector of the segment before can be read again.
 
     Timing: ``accept`` comes 3 cycles after ``start`` and 2 cycles after the descriptor before at the earliest. So does
     the ``push`` of an operation (which also waits for a place in the queue), and the end of a loop. When a tile counts
@@ -251,6 +251,7 @@ class Control(wiring.Component):
         first = Signal()  # of a layer that streams
         standing = Signal()  # a segment stands here, its rows are known
         passed, settled = Signal(), Signal()  # nothing before it is read again; at least one cycle has gone by
+        lets_go = Signal()  # rows that only earlier windows read
         begun = Signal()  # the in-stream of the layer
         over = Signal()  # the layer's last segment is accepted
         quiet = Signal()  # no stream of a layer before goes on
@@ -261,19 +262,20 @@ class Control(wiring.Component):
             ring.layer_ends.eq((accept & layer.last & loop.ends) | loop.start),
             ring.enable.eq(begun), ring.received.eq(self.received), self.in_limit.eq(ring.limit),
             first.eq(loop.opens & loop.begins & (layer.stream_in | layer.stream_out)),
+            lets_go.eq(layer.stream_in & loop.opens & loop.row_begins),
             passed.eq(settled & self.scan_ready), quiet.eq(~self.in_active & ~self.out_active),
         ]  # fmt: skip
         m.d.sync += settled.eq(self.scan_ready & ~self.scan_standing)
         with m.If(segment):
-            m.d.comb += holds.eq((layer.ring & ~(ring.settled & ring.there)) | (first & ~(begun | quiet)))
+            m.d.comb += holds.eq(
+                (layer.ring & ~(ring.settled & ring.there)) | (lets_go & ~passed) | (first & ~(begun | quiet))
+            )
         with m.Else():
             m.d.comb += holds.eq(self.out_active)
         m.d.comb += [
             standing.eq(stands & segment & ring.settled & passed),
             self.in_start.eq(standing & first & layer.stream_in & quiet & ~begun),
-            self.in_move.eq(
-                self.in_start | (standing & layer.stream_in & loop.opens & loop.row_begins & ~loop.begins)
-            ),
+            self.in_move.eq(self.in_start | (standing & lets_go & ~loop.begins)),
             self.in_finish.eq(over & passed), self.out_start.eq(accept & first & layer.stream_out),
             self.stream_waits.eq(ready & holds), self.stream_stop.eq(self.done),
             streams.eq(self.out_busy | (self.in_active & (self.error == Error.NONE))),

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
-from hw.layouts import Memory, fields, output_word
-from sim.cycles import DISTANCES, Work, run
-from tests.hw.core_run import run_core
+from hw.layouts import Error, Memory, fields, output_word
+from sim.cycles import DISTANCES, Work, run_to_end
+from tests.hw.core_run import play
 from tests.hw.program_operators import Loop, Operation
 from tests.hw.programs import Program, random_program
 
@@ -36,18 +36,20 @@ def works(program: Program) -> list[Work | ElementwiseStep | LoopStep]:
     return result
 
 
-def modelled(program: Program, **changes: int) -> Records:
-    """Records by the model, with some of its distances changed."""
-    times = run(program.params, works(program), program.masks, distances=DISTANCES._replace(**changes))
-    return [asdict(each) | {"saturated": count} for each, count in zip(times, program.saturated, strict=True)]
+def modelled(program: Program, **changes: int) -> tuple[Records, int]:
+    """Records and cycles of a run by the model, with some of its distances changed."""
+    times, end = run_to_end(program.params, works(program), program.masks, distances=DISTANCES._replace(**changes))
+    return [asdict(each) | {"saturated": count} for each, count in zip(times, program.saturated, strict=True)], end
 
 
-def compare(program: Program) -> tuple[Records, Records]:
-    """Run a program: activations are those of numpy. Returns the records of array and model."""
-    acts, records = run_core(program)
-    wrong = np.argwhere((acts != program.final).any(axis=2))
+def compare(program: Program) -> tuple[tuple[Records, int], tuple[Records, int]]:
+    """Run a program: activations are those of numpy. Returns records and cycles of array and model."""
+    seen = play(program)
+    assert seen.error is Error.NONE, f"program {program.seed}: {seen.error} at descriptor {seen.index}"
+    wrong = np.argwhere((seen.acts != program.final).any(axis=2))
     assert not len(wrong), f"program {program.seed}: bank and line {wrong[0].tolist()} of {len(wrong)}"
-    return records, modelled(program)
+    assert seen.sent == program.sent, f"program {program.seed}"
+    return (seen.records, seen.cycles), modelled(program)
 
 
 @pytest.mark.parametrize("number", range(16))
@@ -82,7 +84,7 @@ def test_records_and_activations_of_many_random_programs(number: int, seed: int)
 
 
 @pytest.fixture(scope="module")
-def watched() -> list[tuple[Program, Records]]:
+def watched() -> list[tuple[Program, tuple[Records, int]]]:
     """Programs of every kind with short queues, and what the array's records say."""
     kinds: list[dict[str, Any]] = [
         {"seed": 1, "pes": 2}, {"seed": 4, "pes": 2}, {"seed": 10, "pes": 2, "kind": "stream"},
@@ -90,13 +92,13 @@ def watched() -> list[tuple[Program, Records]]:
         *({"seed": seed, "pes": 2, "operators": True} for seed in (4, 14, 37)),
     ]  # fmt: skip
     programs = [random_program(**each, queue_depth=6) for each in kinds]
-    return [(program, run_core(program)[1]) for program in programs]
+    return [(program, compare(program)[0]) for program in programs]
 
 
 @pytest.mark.parametrize("name", DISTANCES._fields)
 @pytest.mark.parametrize("by", [-1, 1])
 def test_a_distance_that_is_wrong_by_a_cycle_is_seen(
-    watched: list[tuple[Program, Records]], name: str, by: int
+    watched: list[tuple[Program, tuple[Records, int]]], name: str, by: int
 ) -> None:
     for program, records in watched:
         assert modelled(program) == records, f"program {program.seed}"
