@@ -215,16 +215,20 @@ class _Work:
         return replace(choice, cycles=max(choice.cycles, float(beats)))
 
     def least(self, maps: frozenset[int]) -> int | None:
-        """Lines of rings with the smallest tiles of each layer; None if a layer has none that can be."""
+        """Lines of rings with the smallest tiles of each layer.
+
+        None if there are none for a layer, or none that hold less than the maps that pass through them.
+        """
         most = 0
         for n, layer in enumerate(self.program.layers):
             if layer.result not in maps and not any(segment.source in maps for segment in layer.segments):
                 continue
             cuts = [cut for cut in self.cuts(n) if self.fits(n, cut, maps, 1 << 16)]
-            lines = [self.ring(n, cut, maps).lines for cut in cuts]
-            if not lines:
+            rings = [self.ring(n, cut, maps) for cut in cuts]
+            whole = sum(self.placements[source].lines for source in {each.source for each in layer.segments} & maps)
+            if not rings or min(ring.in_lines for ring in rings) > whole:
                 return None
-            most = max(most, min(lines))
+            most = max(most, min(ring.lines for ring in rings))
         return most
 
     def more(self, maps: frozenset[int]) -> frozenset[int]:

@@ -39,22 +39,25 @@ _WEIGHTS = np.array([-27, -22, -18, -15, -12, -9, -5, 4, 8, 11, 14, 17, 21, 24, 
 
 
 class Builder:
-    """A float graph, node by node; sizes of a reduced image follow from its operators."""
+    """A float graph, node by node; `shapes` of its values follow. `density` : of the weights."""
 
-    def __init__(self, size: int, density: float, seed: int) -> None:
-        self.density, self.rng = density, np.random.default_rng([seed, size])
-        self.nodes: list[Node] = [make("Input", "image", shape=(3, size, size))]
-        self.shapes: dict[str, tuple[int, ...]] = {"image": (3, size, size)}
+    def __init__(self, shape: tuple[int, int, int], density: float, rng: np.random.Generator) -> None:
+        self.density, self.rng = density, rng
+        self.nodes: list[Node] = [make("Input", "image", shape=shape)]
+        self.shapes: dict[str, tuple[int, ...]] = {"image": shape}
 
     def add(self, op: str, name: str, *reads: str, tensors: Mapping[str, NDArray[np.float32]] | None = None,
             **rest: Any) -> str:  # fmt: skip
         """Another node; its name."""
         self.nodes.append(make(op, name, *reads, tensors=tensors, **rest))
-        self.shapes[name] = types(Graph((*self.nodes, make("Output", "end", name))))[name].shape
+        self.shapes[name] = types(Graph((*self.nodes, make("Output", "probe", name))))[name].shape
         return name
 
-    def conv(self, name: str, read: str, channels: int, kernel: int, stride: int = 1, padding: int = 0) -> str:
-        """A convolution and ReLU."""
+    def conv(
+        self, name: str, read: str, channels: int, kernel: int, stride: int = 1, padding: int = 0,
+        activation: str = "relu",
+    ) -> str:  # fmt: skip
+        """A convolution and what comes behind it."""
         shape = (channels, self.shapes[read][0], kernel, kernel)
         values = _WEIGHTS[self.rng.integers(0, len(_WEIGHTS), shape)]
         fan = math.prod(shape[1:]) * self.density
@@ -62,7 +65,7 @@ class Builder:
         weight = np.where(self.rng.random(shape) < self.density, values * scale, 0).astype(np.float32)
         bias = (self.rng.normal(size=channels) * 0.1).astype(np.float32)
         tensors = {"weight": weight, "bias": bias}
-        return self.add("Conv", name, read, tensors=tensors, stride=stride, padding=padding, activation="relu")
+        return self.add("Conv", name, read, tensors=tensors, stride=stride, padding=padding, activation=activation)
 
     def pool(self, name: str, read: str) -> str:
         """The maximum of 3 x 3 pixels, 2 apart; the last one may lead out of the map, as with torch's ``ceil_mode``."""
@@ -93,7 +96,7 @@ def _squeezenet(version: str) -> Callable[[int, float, int, int], Graph]:
     channels, kernel, pooled = (96, 7, (3, 7)) if version == "1.0" else (64, 3, (2, 4))
 
     def build(size: int, density: float, seed: int, classes: int) -> Graph:
-        of = Builder(size, density, seed)
+        of = Builder((3, size, size), density, np.random.default_rng([seed, size]))
         last = of.pool("pool1", of.conv("conv1", "image", channels, kernel, 2))
         for n, (squeeze, expand) in enumerate(_FIRES):
             last = of.fire(f"fire{n + 2}", last, squeeze, expand)
@@ -128,12 +131,12 @@ def whole_network(name: str, *, size: int = 227, density: float = 0.33, seed: in
 
 
 def image_batch(graph: Graph, count: int, seed: int = 1) -> NDArray[np.float32]:
-    """Random images (count, 3, size, size): smooth, as pictures are, so that activations differ from place to place."""
-    _, height, width = graph.inputs[0]["shape"]
+    """Random images (count, channels, height, width): smooth, as pictures are, so that activations differ from place to place."""
+    channels, height, width = graph.inputs[0]["shape"]
     rng = np.random.default_rng([seed, height])
-    coarse = rng.normal(size=(count, 3, -(-height // 8), -(-width // 8)))
+    coarse = rng.normal(size=(count, channels, -(-height // 8), -(-width // 8)))
     smooth = np.repeat(np.repeat(coarse, 8, axis=2), 8, axis=3)[:, :, :height, :width]
-    return (smooth + 0.3 * rng.normal(size=(count, 3, height, width))).astype(np.float32)
+    return (smooth + 0.3 * rng.normal(size=(count, channels, height, width))).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
