@@ -24,8 +24,11 @@ _TRIES = 400
 
 
 def random_stream_graph(rng: np.random.Generator) -> Graph:
-    """Convolutions with and without stride and border, pools that lead out of their map, modules that end side by side,
-    sums of maps; the end is a map, its mean, or a fully connected layer."""
+    """A random float graph that ends in a map or in its mean.
+
+    Convolutions with and without stride and border, pools that lead out of their map, modules that end side by side,
+    sums of maps.
+    """
     shape = (int(rng.integers(1, 10)), int(rng.integers(6, 20)), int(rng.integers(4, 14)))
     of = Builder(shape, float(rng.choice([0.1, 0.33, 0.7])), rng)
     last = "image"

@@ -131,7 +131,7 @@ def whole_network(name: str, *, size: int = 227, density: float = 0.33, seed: in
 
 
 def image_batch(graph: Graph, count: int, seed: int = 1) -> NDArray[np.float32]:
-    """Random images (count, channels, height, width): smooth, as pictures are, so that activations differ from place to place."""
+    """Random images (count, channels, height, width): smooth, as pictures are."""
     channels, height, width = graph.inputs[0]["shape"]
     rng = np.random.default_rng([seed, height])
     coarse = rng.normal(size=(count, channels, -(-height // 8), -(-width // 8)))
