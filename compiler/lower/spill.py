@@ -27,6 +27,9 @@ _TRIES = 12
 _AHEAD = 2
 """Rows of tiles that the ring of a result holds at least: one is sent while the next one is written."""
 
+_SLACK = 32
+"""Share of the lines that a map may take beyond what it must, where lines are scarce: one in so many."""
+
 _MOST_ROWS = (1 << 16) - 1
 _MOST_REACH = (1 << 12) - 1
 _MOST_VECTORS = (1 << 24) - 1
@@ -110,6 +113,9 @@ def spilled_plan(
         return plan, RESIDENT
     room = params.act_lines
     maps: frozenset[int] = frozenset()
+    compact = _Work(program, plan, placements, params, options).refine(maps, room)
+    plan = plan_tiles(program, params, options, scale, compact)
+    placements = placed(plan)
     for _ in range(_TRIES):
         work = _Work(program, plan, placements, params, options)
         if maps:
@@ -158,6 +164,14 @@ class _Work:
             self._cuts[n] = [each.cut for each in found]
         return self._cuts[n]
 
+    def _result_lines(self, cut: Tiling) -> int:
+        return cut.tiles_y * cut.fy * cut.tiles_x * cut.fx * cut.pitch // self.params.groups
+
+    def _compact(self, n: int) -> int:
+        """The most lines that the result of a layer may take: hardly more than with the tiles that waste the least."""
+        least = min(self._result_lines(cut) for cut in self.cuts(n))
+        return least + self.params.act_lines // _SLACK
+
     def frame(self, maps: frozenset[int]) -> int:
         """Lines of a sample."""
         return frame_lines(self.program, self.placements, maps, False)
@@ -196,12 +210,14 @@ class _Work:
         return legal and ring.lines <= room and ring.tile_lines < 1 << 16
 
     def refine(self, maps: frozenset[int], room: int) -> Callable[[int, Choice], Choice | None]:
-        """For `plan_tiles`: choices whose rings take no more lines than there is room."""
+        """For `plan_tiles`: compact choices whose rings take no more lines than there is room."""
         return lambda n, choice: self._refined(n, choice, maps, room)
 
     def _refined(self, n: int, choice: Choice, maps: frozenset[int], room: int) -> Choice | None:
-        """A choice with the cycles that its streams take at least; None if its rings are too large."""
+        """A choice with the cycles that its streams take at least; None if its rings or its result are too large."""
         layer = self.program.layers[n]
+        if not layer.moves and self._result_lines(choice.cut) > self._compact(n):
+            return None
         reads = {segment.source for segment in layer.segments} & maps
         if not reads and layer.result not in maps:
             return choice
