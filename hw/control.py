@@ -109,7 +109,7 @@ class Control(wiring.Component):
         m.submodules.check = check = self.check
         bank = Signal()  # of the segment to accept
         accept, closing = Signal(), Signal()
-        unfinished = Signal()  # a tile is accepted, but not its last segment
+        unfinished, within = Signal(), Signal()  # a tile, a layer is accepted, but not its last segment
         chained = Signal()
         found = Signal(Error)
         current = Signal(16)  # number of the descriptor accepted last
@@ -137,8 +137,8 @@ class Control(wiring.Component):
             self.maxima.eq(banks.maxima), self.index.eq(Mux(faulty, fault_index, loop.index)),
             # In the first tile, lines of the layer before may be read as they are written, all when its bank is free.
             self.open.eq(~chained | ~self.pending.bit_select(~self.front, 1)),
-            # The tile before the last one may be finished after it.
-            self.counting.eq((self.pending & ~Mux(at_end, ended, 0)).any()),
+            # The tile before the last one may be finished after it; both are written when the next one waits for rows.
+            self.counting.eq((self.pending & ~Mux(at_end, ended, 0)).any() | (within & ~at_end)),
             self.accept_layer.eq(accept & loop.opens & loop.begins), self.scan_start.eq(accept),
         ]  # fmt: skip
         self._request(m, bank)
@@ -163,7 +163,7 @@ class Control(wiring.Component):
                     m.next = "Idle"
             with m.State("Idle"):
                 with m.If(self.start):
-                    m.d.sync += [self.samples.eq(self.batch), self.error.eq(Error.NONE), faulty.eq(0)]
+                    m.d.sync += [self.samples.eq(self.batch), self.error.eq(Error.NONE), faulty.eq(0), within.eq(0)]
                     m.next = "Fetch"
             with m.State("Fetch"):
                 m.d.comb += [self.busy.eq(1), self.r_en.eq(1), self.r_addr.eq(loop.index)]
@@ -206,7 +206,7 @@ class Control(wiring.Component):
         with m.If(accept):
             m.d.sync += [
                 current.eq(loop.index), unfinished.eq(~layer.last), bank.eq(bank ^ layer.last), self.front.eq(bank),
-                chained.eq(layer.chained & loop.begins),
+                chained.eq(layer.chained & loop.begins), within.eq(~(layer.last & loop.ends)),
             ]  # fmt: skip
             with m.If(loop.opens):
                 m.d.sync += self.ends.bit_select(bank, 1).eq(loop.ends)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import COUNTERS, record
+from hw.layouts import COUNTER_MOST, COUNTERS, record
 from hw.params import Params
 from hw.population import ones
 from hw.streams import event
 
 __all__ = ["Counters"]
+
+
+def _sum(counter: Value, more: Value) -> Value:
+    """A counter and what is added to it, up to `COUNTER_MOST`."""
+    total = counter + more
+    return Mux(total > COUNTER_MOST, COUNTER_MOST, total)
 
 
 class Counters(wiring.Component):
@@ -24,6 +30,8 @@ class Counters(wiring.Component):
     run, ``entries + starved`` are PEs times the cycles from the first accept to the last finish.
 
     A layer is accepted with its first tile. It is finished when all its tiles are, and written with its last one.
+
+    A counter stops at `hw.layouts.COUNTER_MOST`.
 
     Timing: ``write`` and ``record`` come 1 cycle after ``written``.
 
@@ -84,26 +92,26 @@ class Counters(wiring.Component):
             ]
         waited, accepted = Signal(32), Signal()
         if self.params.streams:
-            m.d.sync += [accepted.eq(self.accept), waited.eq(Mux(accepted | self.start, 0, waited + self.stream))]
+            m.d.sync += [accepted.eq(self.accept), waited.eq(Mux(accepted | self.start, 0, _sum(waited, self.stream)))]
         for n in range(2):
             here = [self.layer_of[bank] == n for bank in range(2)]
             scanned = Mux(self.scan_bank, here[1], here[0])
             m.d.sync += [
                 records[n].entries.eq(
-                    records[n].entries + Mux(here[0], entries[0], 0) + Mux(here[1], entries[1], 0)
+                    _sum(records[n].entries, Mux(here[0], entries[0], 0) + Mux(here[1], entries[1], 0))
                 ),
                 records[n].padding.eq(
-                    records[n].padding + Mux(here[0], padding[0], 0) + Mux(here[1], padding[1], 0)
+                    _sum(records[n].padding, Mux(here[0], padding[0], 0) + Mux(here[1], padding[1], 0))
                 ),
-                records[n].blocked.eq(records[n].blocked + (self.blocked & scanned)),
-                records[n].skipped.eq(records[n].skipped + (self.skipped & scanned)),
+                records[n].blocked.eq(_sum(records[n].blocked, self.blocked & scanned)),
+                records[n].skipped.eq(_sum(records[n].skipped, self.skipped & scanned)),
             ]  # fmt: skip
             with m.If((front[2] == n) & counting[2]):
-                m.d.sync += records[n].starved.eq(records[n].starved + idle)
+                m.d.sync += records[n].starved.eq(_sum(records[n].starved, idle))
             with m.If(self.front_layer == n):
-                m.d.sync += records[n].refill.eq(records[n].refill + self.refill)
+                m.d.sync += records[n].refill.eq(_sum(records[n].refill, self.refill))
                 if self.params.streams:
-                    m.d.sync += records[n].stream.eq(records[n].stream + Mux(accepted, waited, 0))
+                    m.d.sync += records[n].stream.eq(_sum(records[n].stream, Mux(accepted, waited, 0)))
             with m.If((self.finished[0] & here[0]) | (self.finished[1] & here[1])):
                 m.d.sync += records[n].finished.eq(self.now - 1)
             with m.If(self.accept_layer & (self.front_layer != n)):
@@ -115,7 +123,7 @@ class Counters(wiring.Component):
         layer, ends = Signal(), Signal()
         mine, before = Signal(record(self.params)), Signal(record(self.params))
         m.d.comb += [
-            total.eq(saturated + ones(self.saturated[group] for group in range(self.params.groups))),
+            total.eq(_sum(saturated, ones(self.saturated[group] for group in range(self.params.groups)))),
             layer.eq(Mux(self.written_bank, self.layer_of[1], self.layer_of[0])),
             ends.eq(self.written & self.ends.bit_select(self.written_bank, 1)),
             mine.eq(Mux(layer, records[1], records[0])),
@@ -137,5 +145,5 @@ class Counters(wiring.Component):
         ]  # fmt: skip
         with m.If(self.again):
             m.d.sync += self.record.accepted.eq(before.accepted)
-            m.d.sync += [self.record[name].eq(mine[name] + before[name]) for name in COUNTERS]
+            m.d.sync += [self.record[name].eq(_sum(mine[name], before[name])) for name in COUNTERS]
         return m

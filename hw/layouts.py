@@ -16,9 +16,9 @@ from amaranth.lib import data
 from hw.params import LANES, PIECES, Params
 
 __all__ = [
-    "ACT_BITS", "COUNTERS", "FORMAT_VERSION", "MEMORIES", "REFILL_BITS", "WEIGHT_BITS", "Error", "Join", "Memory", "Op",
-    "descriptor", "elementwise", "entry", "fields", "identity", "loop", "memory_shape", "output_word", "pointer_block",
-    "record", "refill_header", "table_word", "weight_word",
+    "ACT_BITS", "COUNTERS", "COUNTER_MOST", "FORMAT_VERSION", "MEMORIES", "REFILL_BITS", "WEIGHT_BITS", "Error", "Join",
+    "Memory", "Op", "descriptor", "elementwise", "entry", "fields", "identity", "loop", "memory_shape",
+    "output_word", "pointer_block", "record", "refill_header", "table_word", "weight_word",
 ]  # fmt: skip
 
 if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type checkers know only the latter
@@ -64,6 +64,7 @@ class Error(Enum, shape=unsigned(4)):
     OPCODE = 1  # op not supported
     RANGE = 2  # an address or a size does not fit the memories
     RESERVED = 3  # a reserved field is not zero
+    STREAM = 4  # the refill stream: a header that cannot be, TLAST too early or too late, a buffer whose turn it is not
 
 
 class Memory(Enum, shape=unsigned(4)):
@@ -236,7 +237,8 @@ def _padded(params: Params, members: dict[str, Any]) -> data.StructLayout:
 def refill_header(params: Params) -> data.StructLayout:
     """First beat of a packet of the refill stream: where the `words` words of the beats that follow go.
 
-    ``last`` marks the last packet of the tile in ``buffer``. A beat holds one memory word in its low bits.
+    ``last`` marks the last packet of the tile in ``buffer``; the last beat of that one carries TLAST. A beat
+    holds one memory word in its low bits.
     """
     return data.StructLayout({
         "memory": 4, "unit": 8, "address": 20, "words": 20, "buffer": 1, "last": 1, "reserved": REFILL_BITS - 54,
@@ -245,6 +247,9 @@ def refill_header(params: Params) -> data.StructLayout:
 
 COUNTERS = ("entries", "padding", "starved", "blocked", "skipped", "refill", "stream", "saturated")
 """Counters of a layer, in record order; docs/architecture.md defines each."""
+
+COUNTER_MOST = (1 << 32) - 1
+"""Where counters stop: one that has counted more reads this. Times wrap instead, their differences are right."""
 
 
 def record(params: Params) -> data.StructLayout:

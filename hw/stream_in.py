@@ -42,7 +42,7 @@ class StreamIn(wiring.Component):
             "start": In(1), "job": In(ring_job(params)), "samples": In(16),
             "move": In(1), "limit": In(ROW_BITS), "finish": In(1), "stop": In(1),
             "active": Out(1), "received": Out(ROW_BITS), "blocked": In(1),
-            "w_en": Out(1), "w_bank": Out(range(params.groups)), "w_addr": Out(range(params.act_lines)),
+            "w_en": Out(1), "w_bank": Out(range(max(2, params.groups))), "w_addr": Out(range(params.act_lines)),
             "w_data": Out(ACT_BITS * LANES), "fault": Out(1),
         })  # fmt: skip
 

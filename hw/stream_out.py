@@ -51,7 +51,7 @@ class StreamOut(wiring.Component):
         line, place, left = Signal(LINE_BITS), Signal(16), Signal(16)  # row of the ring, lines of the row to come
         row, sample = Signal(16), Signal(16)
         beats = Signal(data.ArrayLayout(ACT_BITS * LANES, groups))
-        beat = Signal(range(groups))
+        beat = Signal(range(max(2, groups)))
         sent, final = Signal(), Signal()  # a row is sent; it is the last one of the layer
         m.d.comb += [
             self.r_addr.eq(line), self.fault.eq(self.r_en & (line >= self.params.act_lines)),

@@ -12,6 +12,7 @@ __all__ = [
     "LINE_BITS",
     "ROW_BITS",
     "VECTOR_ADDRESS_BITS",
+    "beat",
     "broadcast",
     "column",
     "drain_request",
@@ -183,6 +184,11 @@ def drain_request(params: Params) -> data.StructLayout:
     return data.StructLayout({
         "bank": 1, "slot": params.row_bits, "clear": 1, "clear_all": 1, "clear_slot": params.row_bits,
     })  # fmt: skip
+
+
+def beat(bits: int) -> data.StructLayout:
+    """One transfer of an AXI4-Stream; `last` of its packet."""
+    return data.StructLayout({"data": bits, "last": 1})
 
 
 def memory_access(params: Params) -> data.StructLayout:

@@ -62,7 +62,7 @@ def transfers(image: Image) -> list[Transfer]:
     """What streams, in the order of the program."""
     found = []
     for each in off_chip(image):
-        reads = tuple((number, image.maps[number].row_lines * image.params.groups) for number in each.reads)
+        reads = tuple((number, image.maps[number].row) for number in each.reads)
         height = image.maps[each.reads[0]].height if each.reads else 0
         beats = image.maps[each.writes].lines * image.params.groups if each.writes >= 0 else 0
         found.append(Transfer(each.layer, height, reads, each.writes, beats))

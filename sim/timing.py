@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.cycles.model import Work
 from compiler.image.image import Image
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
 from hw.layouts import fields, output_word
-from sim.cycles import Work
 from sim.decode import columns
 from sim.streams import transfers
 from sim.whole import whole_steps

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compiler.image.image import Image, MapInfo
+from compiler.image.rings import ring_offsets
 from compiler.image.steps import Step
 
 __all__ = ["on_chip", "whole_lines", "whole_maps", "whole_steps"]
@@ -37,13 +38,14 @@ def whole_steps(image: Image, number: int) -> list[Step]:
         return steps
     maps, groups = whole_maps(image), image.params.groups
     found = []
+    offsets, _ = ring_offsets(image, number)
     for step, part in zip(steps, info.parts, strict=True):
         source = maps[info.sources[part]]
-        row = source.row_lines * groups
         if step.ring:
+            ring = step.ring_base * groups + offsets[info.sources[part]] + step.y0 % step.ring_rows * step.ring_row
+            first = (source.base * groups + step.source - ring + step.y0 * source.row) % _WRAP
             step = replace(
-                step, source=(source.base * groups + step.y0 * row + step.x0 * source.pitch) % _WRAP,
-                window_pitch=step.dy * row, tile_pitch_y=step.step_y * row,
+                step, source=first, window_pitch=step.dy * source.row, tile_pitch_y=step.step_y * source.row
             )  # fmt: skip
         if step.stream_out:
             step = replace(step, destination=maps[info.result].base)

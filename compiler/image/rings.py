@@ -34,7 +34,7 @@ def off_chip(image: Image) -> list[Streamed]:
     """What a host sends and takes, in the order of the program.
 
     For each entry it sends, sample after sample, row after row of the maps, the row of each map in `reads`
-    (``row_lines * groups`` vectors), and takes all ``lines * groups`` vectors of the map `writes` of each sample.
+    (``row`` vectors), and takes all ``lines * groups`` vectors of the map `writes` of each sample.
     """
     found = []
     for number, info in enumerate(image.layers):
@@ -57,7 +57,7 @@ def ring_offsets(image: Image, number: int) -> tuple[dict[int, int], int]:
         each = image.maps[source]
         if each.off_chip and source not in offsets:
             offsets[source] = at
-            at += each.row_lines * image.params.groups
+            at += each.row
     return offsets, at
 
 

@@ -7,11 +7,13 @@ import dataclasses
 from compiler.image.image import Image
 from compiler.lower.canonical import canonical
 from compiler.lower.encode import Encoded, encode_layer
-from compiler.lower.layout import Placement, fixed_placement, input_placement, result_placement, shared_orders
+from compiler.lower.judge import Judge
+from compiler.lower.layout import Placement, fixed_placement, input_placement, result_placement, shared_orders, spread
 from compiler.lower.pack import pack, sizes
 from compiler.lower.program import Program
+from compiler.lower.program_check import check_program
 from compiler.lower.spill import RESIDENT, Spill, spilled_plan
-from compiler.lower.tiles import Plan
+from compiler.lower.tiles import Plan, densities
 from compiler.options import DEFAULT, Options
 from hw.params import Params
 
@@ -36,12 +38,13 @@ def build(program: Program, params: Params, options: Options = DEFAULT) -> Image
 
 def encode(program: Program, params: Params, options: Options = DEFAULT) -> Encoded:
     """A program with tiles, places and entries, as `build` packs it."""
-    program.verify(params)
+    check_program(program, params)
     program = canonical(program)
+    judge = Judge(program, params, options, densities(program)) if options.judged else None
     scale = 1.0
     for _ in range(_TRIES):
         plan, spill = spilled_plan(
-            program, params, options, scale, lambda plan: _placements(program, plan, params, options)
+            program, params, options, scale, lambda plan: _placements(program, plan, params, options), judge
         )
         encoded = _encode(program, plan, params, options, spill)
         used = sizes(encoded, params)
@@ -58,7 +61,8 @@ def _placements(program: Program, plan: Plan, params: Params, options: Options) 
     made: dict[int, Placement] = {n: input_placement(program.maps[n], params) for n in program.inputs}
     for layer, choice in zip(program.layers, plan.choices, strict=True):
         form = program.maps[layer.result]
-        made[layer.result] = result_placement(form, layer, choice.cut, orders.get(form.layout), params, options)
+        source = made.get(layer.segments[0].source)
+        made[layer.result] = result_placement(form, layer, choice.cut, orders.get(form.layout), source, params, options)
     for n in (*program.inputs, *(operation.result.map for operation in program.operations)):
         form = program.maps[n]
         if form.layout >= 0:
@@ -67,6 +71,9 @@ def _placements(program: Program, plan: Plan, params: Params, options: Options) 
         n = operation.result.map
         if n not in made:
             made[n] = dataclasses.replace(made[operation.a.map], form=program.maps[n])
+    for layout in orders:  # operations go from line to line: rows of pixels are equally far apart
+        same = [n for n, form in enumerate(program.maps) if form.layout == layout]
+        made |= {n: spread(made[n], max(made[other].row for other in same)) for n in same}
     return tuple(made[n] for n in range(len(program.maps)))
 
 

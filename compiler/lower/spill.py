@@ -15,7 +15,7 @@ from compiler.image.rings import rows_needed
 from compiler.lower.alloc import Life, allocate, program_blocks
 from compiler.lower.layout import Placement, Tiling, window
 from compiler.lower.program import Program, touched
-from compiler.lower.tiles import Choice, Plan, advice, densities, plan_tiles, tile_choices
+from compiler.lower.tiles import Choice, Judging, Plan, advice, densities, plan_tiles, tile_choices
 from compiler.options import Options
 from hw.params import Params
 
@@ -88,7 +88,7 @@ Placed = Callable[[Plan], tuple[Placement, ...]]
 
 
 def spilled_plan(
-    program: Program, params: Params, options: Options, scale: float, placed: Placed
+    program: Program, params: Params, options: Options, scale: float, placed: Placed, judge: Judging | None = None
 ) -> tuple[Plan, Spill]:
     """Tiles, and what goes off chip: nothing, if all maps fit.
 
@@ -97,14 +97,14 @@ def spilled_plan(
 
     Parameters
     ----------
-    scale : see `plan_tiles`. placed : where maps lie with a plan.
+    scale, judge : see `plan_tiles`. placed : where maps lie with a plan.
 
     Raises
     ------
     ImageError
         They do not fit although all that can be is off chip; the message has the lines that are needed.
     """
-    plan = plan_tiles(program, params, options, scale)
+    plan = plan_tiles(program, params, options, scale, judge)
     placements = placed(plan)
     for keep in (True, False):
         if frame_lines(program, placements, frozenset(), keep) <= params.act_lines:
@@ -114,7 +114,7 @@ def spilled_plan(
     room = params.act_lines
     maps: frozenset[int] = frozenset()
     compact = _Work(program, plan, placements, params, options).refine(maps, room)
-    plan = plan_tiles(program, params, options, scale, compact)
+    plan = plan_tiles(program, params, options, scale, judge, compact)
     placements = placed(plan)
     for _ in range(_TRIES):
         work = _Work(program, plan, placements, params, options)
@@ -126,7 +126,7 @@ def spilled_plan(
                 return plan, Spill(maps, _grown(rings, lines, frame, program, params), False)
         maps = work.more(maps)
         room = max(min(room - 1, params.act_lines - work.frame(maps)), work.least(maps) or 0)
-        plan = plan_tiles(program, params, options, scale, work.refine(maps, room))
+        plan = plan_tiles(program, params, options, scale, judge, work.refine(maps, room))
         placements = placed(plan)
     raise ImageError(
         f"the network does not fit: activation memory has {params.act_lines} lines, and no tiles were found with which "
@@ -190,13 +190,16 @@ class _Work:
         ring = Ring()
         streaming = [segment for segment in layer.segments if segment.source in maps]
         if streaming:
-            seen = [window(segment, layer, cut) for segment in streaming]
-            windows = [(segment.origin[0], each.wy, each.dy) for segment, each in zip(streaming, seen, strict=True)]
-            windows.sort(key=lambda each: (each[0], -each[1] * each[2]))
+            # Whichever of their strips comes first: as if one window read all rows that they read.
+            seen = [window(segment, layer, cut, self.program.maps[segment.source]) for segment in streaming]
+            begins = [segment.origin[0] + each.top * each.dy for segment, each in zip(streaming, seen, strict=True)]
+            ends = [begin + (each.wy - 1) * each.dy + 1 for begin, each in zip(begins, seen, strict=True)]
             height = self.program.maps[streaming[0].source].height
-            rows = rows_needed(height, windows, seen[0].step_y, cut.tiles_y)
+            every = (min(begins), max(ends) - min(begins), 1)
+            rows = rows_needed(height, [every], seen[0].step_y, cut.tiles_y)
+            rows = max(rows, *(each.dy for each in seen), *map(abs, ends))
             sources = {segment.source for segment in streaming}
-            ring = Ring(rows, sum(self.placements[source].row_lines for source in sources))
+            ring = Ring(rows, sum(self.placements[source].row for source in sources) // groups)
         if layer.result in maps:
             row_lines = cut.tiles_x * cut.fx * cut.pitch // groups
             ring = replace(ring, out_rows=min(_AHEAD, cut.tiles_y), tile_lines=row_lines * cut.fy)
@@ -282,9 +285,11 @@ class _Work:
                 stay |= sources | {layer.result}
             elif len(self.plan.choices[n].cut.blocks) > 1:
                 stay.add(layer.result)
-        tied = {n for n, form in enumerate(program.maps) if form.height == 1 or form.layout >= 0 or form.block >= 0
-                or form.pitch}  # fmt: skip
-        return frozenset(range(len(program.maps))) - stay - tied
+        for n, (form, placement) in enumerate(zip(program.maps, self.placements, strict=True)):
+            shared = form.layout >= 0 or form.block >= 0 or form.pitch > 0
+            if form.height == 1 or shared or placement.planes > 1 or placement.row % self.params.groups:
+                stay.add(n)
+        return frozenset(range(len(program.maps))) - stay
 
     def together(self, maps: frozenset[int]) -> bool:
         """Whether what each layer reads off chip can be rows of one ring: of one height, read with one stride."""

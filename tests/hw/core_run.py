@@ -13,8 +13,9 @@ from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
 from hw.core import Core
-from hw.layouts import Error, Memory, fields, record
+from hw.layouts import REFILL_BITS, Error, Memory, fields, record
 from hw.params import LANES
+from sim.tiles import tile_ends
 from tests.hw.programs import Program
 
 __all__ = ["Outcome", "play", "run_core"]
@@ -105,13 +106,18 @@ def play(
         )
 
     async def refill(ctx: Any) -> None:
-        for beat in program.beats:
+        beats = np.frombuffer(b"".join(beat.to_bytes(REFILL_BITS // 8, "little") for beat in program.beats), np.uint8)
+        ends = tile_ends(params, beats.reshape(-1, REFILL_BITS // 8))
+        for beat, last in zip(program.beats, ends, strict=True):
             while gaps is not None and gaps.random() < 0.3:
                 ctx.set(array.tiles.valid, 0)
                 await ctx.tick()
             ctx.set(array.tiles.valid, 1)
-            ctx.set(array.tiles.payload, beat)
-            await ctx.tick().until(array.tiles.ready)
+            ctx.set(array.tiles.payload, {"data": beat, "last": int(last)})
+            taken = False
+            while not taken:  # `until` does not like to be given up, as it is where a run ends before its stream
+                taken = bool(ctx.get(array.tiles.ready))
+                await ctx.tick()
             outcome.beats += 1
         ctx.set(array.tiles.valid, 0)
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compiler.cycles import model
+from compiler.cycles.model import DISTANCES, Work, run_to_end
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
 from hw.layouts import Error, Memory, fields, output_word
-from sim.cycles import DISTANCES, Work, run_to_end
 from tests.hw.core_run import play
 from tests.hw.program_operators import Loop, Operation
 from tests.hw.programs import Program, random_program
@@ -67,6 +68,23 @@ def test_records_of_programs_with_operators(number: int, seed: int) -> None:
     assert records == expected, f"program {program.seed}"
 
 
+@pytest.mark.parametrize("number", range(8))
+def test_records_of_programs_with_streams(number: int, seed: int) -> None:
+    """Maps that stream in, out, or both ways, among others; and when the last row is sent."""
+    program = random_program(1000 * seed + number, streams=True, pes=(1, 2, 4, 16)[number % 4])
+    seen, expected = compare(program)
+    assert seen == expected, f"program {program.seed}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(60))
+def test_records_of_many_programs_with_streams(number: int, seed: int) -> None:
+    """Every other one has operations, functions and loops as well."""
+    program = random_program(1000 * seed + 100 + number, streams=True, operators=bool(number % 2))
+    seen, expected = compare(program)
+    assert seen == expected, f"program {program.seed}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(60))
 def test_records_of_many_programs_with_operators(number: int, seed: int) -> None:
@@ -90,6 +108,7 @@ def watched() -> list[tuple[Program, tuple[Records, int]]]:
         {"seed": 1, "pes": 2}, {"seed": 4, "pes": 2}, {"seed": 10, "pes": 2, "kind": "stream"},
         {"seed": 12, "pes": 2, "kind": "full", "layers": 5},
         *({"seed": seed, "pes": 2, "operators": True} for seed in (4, 14, 37)),
+        *({"seed": seed, "pes": 2, "streams": True, "layers": 3} for seed in (0, 1, 33)),
     ]  # fmt: skip
     programs = [random_program(**each, queue_depth=6) for each in kinds]
     return [(program, compare(program)[0]) for program in programs]
@@ -104,3 +123,11 @@ def test_a_distance_that_is_wrong_by_a_cycle_is_seen(
         assert modelled(program) == records, f"program {program.seed}"
     changed = {name: getattr(DISTANCES, name) + by}
     assert any(modelled(program, **changed) != records for program, records in watched)
+
+
+def test_a_record_holds_32_bits_a_field():
+    """Counters stop, as in the hardware; times wrap."""
+    least = model.LayerTimes(*range(1, 11))
+    assert model._as_read(least) == least
+    far = model.LayerTimes(*(value + (1 << 32) for value in range(1, 11)))
+    assert model._as_read(far) == model.LayerTimes(1, 2, 3, *[(1 << 32) - 1] * 7)

@@ -13,12 +13,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.cycles.distances import Distances
+from compiler.cycles.operations import claimed
+from compiler.cycles.streams import SENT, sends
 from compiler.image.steps import Step
 from compiler.jit import njit
 from hw.params import LANES, ROUND_TRIP, Params
-from sim.cycle_distances import Distances
-from sim.cycle_operations import claimed
-from sim.cycle_streams import SENT, sends
 
 __all__ = ["Pes", "Window", "pack_columns", "scan"]
 
@@ -235,9 +235,9 @@ def scan(
     """Scan one window of one tile. Returns when its last vector fired, or -1.
 
     accept, loaded : when the segment is accepted, and when its weights are there. packed : (blocks, pes, 8).
-    entries, padding : (blocks, 8) of all PEs. gates, opens : see `sim.cycles`. claims : when operations in front of the
-    tile read (`sim.cycle_operations`). streams : see `sim.cycle_streams`. clock : earliest accept and read of the next
-    segment, U of the last vector; moved on here, as `counted` (entries, padding, blocked, skipped) and `pes`.
+    entries, padding : (blocks, 8) of all PEs. gates, opens : see `model`. claims : when operations in front of the
+    tile read (`operations`). streams : see `streams`. clock : earliest accept and read of the next segment, U of the
+    last vector; moved on here, as `counted` (entries, padding, blocked, skipped) and `pes`.
     """
     state, pushed, credit, pops, jobs, recent, nonempty = pes
     request, used = max(accept + distances.request, clock[1], loaded), clock[2]

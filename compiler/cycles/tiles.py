@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.cycles.distances import Distances
+from compiler.cycles.scan import scan
+from compiler.cycles.streams import LIMITS, PLACES, SENT, WRITES, bring, last_beat, send
 from compiler.jit import njit
 from hw.params import WRITE_QUEUE
-from sim.cycle_distances import Distances
-from sim.cycle_scan import scan
-from sim.cycle_streams import LIMITS, PLACES, SENT, WRITES, bring, last_beat, send
 
 __all__ = ["Clock", "selected_after", "tiles"]
 
@@ -105,7 +105,7 @@ def tiles(
 
     loop : samples, tile rows, tiles of a row, words of the output table, and cycles from a word to its line.
     flushes : words that flush. ring : rows of the ring of a layer that streams in, or 0; rows of a sample; whether the
-    layer streams out. streams : see `sim.cycle_streams`.
+    layer streams out. streams : see `streams`.
     gates : when each line from ``opens[0]`` on may be read by `chained` segments of the first tile; lines behind them
     at ``opens[1]``. ``opens[2]``: groups. claims : when operations read.
     Returns finished, entries, padding, blocked, skipped, cycles waited for weights and for streams, first word of the

@@ -1,8 +1,8 @@
 """Exact cycle model: the time of every event of a run, as a recurrence over vectors and PEs.
 
 Nothing here steps through cycles. For each vector of each window the model computes when it leaves the scan
-(`sim.cycle_scan`), from the vector before; from the tiles before, when a tile is accepted, finished and written
-(`sim.cycle_tiles`); and of each elementwise operation the same (`sim.cycle_operations`). Loops are unrolled.
+(`scan`), from the vector before; from the tiles before, when a tile is accepted, finished and written (`tiles`); and of
+each elementwise operation the same (`operations`). Loops are unrolled.
 docs/architecture.md derives the equations from the pipeline. The results equal the RTL's layer records in every field
 but `saturated`.
 """
@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.cycles.distances import DISTANCES, Distances
+from compiler.cycles.operations import NO_CLAIMS, operate
+from compiler.cycles.scan import Pes, Window, pack_columns
+from compiler.cycles.streams import Streams, bring
+from compiler.cycles.tiles import Clock, selected_after, tiles
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
+from hw.layouts import COUNTER_MOST, COUNTERS
 from hw.params import LANES, Params
-from sim.cycle_distances import DISTANCES, Distances
-from sim.cycle_operations import NO_CLAIMS, operate
-from sim.cycle_scan import Pes, Window, pack_columns
-from sim.cycle_streams import Streams, bring
-from sim.cycle_tiles import Clock, selected_after, tiles
 
 __all__ = ["DISTANCES", "Distances", "LayerTimes", "Work", "run", "run_to_end"]
 
@@ -50,7 +51,7 @@ class Work:
 
     @cached_property
     def columns(self) -> tuple[NDArray[np.uint16], Int, Int]:
-        """The columns as `sim.cycle_scan` takes them, and for each the entries and padding entries in all PEs."""
+        """The columns as `compiler.cycles.scan` takes them, and for each the entries and padding entries in all PEs."""
         sums = (values.sum(axis=2, dtype=np.int64) for values in (self.counts, self.padding))
         return pack_columns(self.counts, self.starts), *sums
 
@@ -91,8 +92,10 @@ def _line_gates(step: Step, flushes: Int, first_read: int, written: int, distanc
 
 def _last_line(step: Step, batch: int) -> int:
     """First line of a layer's last tile."""
-    tile = (step.tiles_y - 1) * step.tile_lines + (step.tiles_x - 1) * step.column_lines
-    return step.destination + (batch - 1) * step.frame + tile
+    first = step.destination + (step.tiles_x - 1) * step.column_lines
+    if step.stream_out:
+        return first + (batch * step.tiles_y - 1) % step.out_rows * step.tile_lines
+    return first + (batch - 1) * step.frame + (step.tiles_y - 1) * step.tile_lines
 
 
 def run(
@@ -266,11 +269,16 @@ class _Run:
 
         The run ends when all that is accepted is written, and nothing is left to take or to send.
         """
-        end = int(self.clock.control[0])
-        self.count(max(end, *self.finished))
-        written = int(self.clock.drain[0]) + self.distances.written_to_free
-        end = max(end + self.distances.end, written, self.streams.through())
-        return [self.records[number] for number in sorted(self.records)], end
+        self.count(max(int(self.clock.control[0]), *self.finished))
+        end = max(int(self.clock.drain[0]) + self.distances.written_to_free, self.streams.through())
+        return [_as_read(self.records[number]) for number in sorted(self.records)], end
+
+
+def _as_read(record: LayerTimes) -> LayerTimes:
+    """As the array holds it, 32 bits a field: times wrap, counters stop."""
+    times = {name: getattr(record, name) & 0xFFFFFFFF for name in ("accepted", "finished", "written")}
+    counters = {name: min(getattr(record, name), COUNTER_MOST) for name in COUNTERS if name != "saturated"}
+    return LayerTimes(**times, **counters)
 
 
 def _windows(layer: Sequence[Work], masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.void]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.cycles.distances import Distances
 from compiler.image.steps import Step
 from compiler.jit import njit
-from sim.cycle_distances import Distances
 
 __all__ = ["LIMITS", "PLACES", "SENT", "WRITES", "Streams", "bring", "last_beat", "send", "sends"]
 

@@ -37,7 +37,6 @@ class Distances(NamedTuple):
     free_to_words: int = 1  # buffer free and header taken → first word
     loaded: int = 1  # last word of a tile of weights → it may be scanned
     next_descriptor: int = 2  # descriptor taken → next one taken
-    end: int = 1  # END may be taken → the run may end
     written_to_place: int = 1  # tile or operation written → its place in the write queue is free, segments may pass
     push_to_start: int = 1  # operation queued → it begins
     written_to_start: int = 1  # tile or operation before written → operation begins
