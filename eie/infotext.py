@@ -39,6 +39,7 @@ def show_short(output: Output, file: Path, facts: Facts) -> None:
             f"utilization is products of nonzeros over PEs x cycles. Fullest memory: {fullest['name']}, "
             f"{100 * fullest['used'] / fullest['words']:.0f}% used.",
         )
+    _streams(output, facts)
     _tiles(output, facts)
     _paragraph(output, "Formats, bits by part, memory map, bounds and break-even densities: --all. As JSON: --json.")
 
@@ -63,6 +64,7 @@ def show_all(output: Output, file: Path, facts: Facts) -> None:
         title="Memory map",
     )
     _bounds(output, facts)
+    _streams(output, facts)
     _paragraph(
         output,
         f"One sample without zeros takes {facts['cycles']['model']:,} cycles (products / PEs: "
@@ -123,7 +125,7 @@ def _bounds(output: Output, facts: Facts) -> None:
     output.table(
         (
             "layer", "bits of largest sum", "accumulator bits", "products / PEs", "busiest PE", "cycles",
-            "cycles, all resident",
+            "cycles, all resident", "beats of maps", "stream of weights",
         ),
         [(layer["name"], layer["bound_bits"], layer["acc_bits"], *layer["cycles"].values()) for layer in layers],
         title="Bounds: sums on any input, cycles of one sample without zeros",
@@ -139,6 +141,32 @@ def _bounds(output: Output, facts: Facts) -> None:
         [(layer["name"], layer["density"], *layer["break_even"].values()) for layer in layers],
         title="Break-even weight densities",
     )
+
+
+def _streams(output: Output, facts: Facts) -> None:
+    """What passes through rings, and how long each layer takes if nothing streams beside what its streams need."""
+    if not facts["maps"]:
+        return
+    names = ("resident", "stream", "refill")
+    rows = []
+    for layer in facts["layers"]:
+        of = layer["off_chip"] or {"reads": [], "writes": "", "ring_rows": 0, "out_rows": 0}
+        rows.append((
+            layer["name"], " ".join(of["reads"]), of["ring_rows"] or None, of["writes"], of["out_rows"] or None,
+            *(layer["cycles"][name] for name in names),
+        ))  # fmt: skip
+    output.table(
+        ("layer", "reads off chip", "ring rows", "writes off chip", "rows of tiles", "cycles, all resident",
+         "beats of maps", "stream of weights"),
+        [*rows, ("all", "", None, "", None, *(facts["cycles"][name] for name in names))],
+        title="Streams: cycles of each layer if all were resident, and what its streams need at least",
+    )  # fmt: skip
+    size = sum(each["bytes"] for each in facts["maps"])
+    _paragraph(
+        output,
+        f"Off chip, {size:,} bytes of each sample: "
+        + ", ".join(f"{each['name']} ({form(each['shape'])})" for each in facts["maps"]) + ".",
+    )  # fmt: skip
 
 
 def _tiles(output: Output, facts: Facts) -> None:

@@ -30,6 +30,7 @@ from sim.program import (
     refill_stream,
     words,
 )  # fmt: skip
+from sim.streams import BEAT, Outside, given_maps, transfers
 from sim.tiles import tile_ends
 
 __all__ = ["run_amaranth"]
@@ -67,6 +68,7 @@ def run_amaranth(
     values: list[dict[str, NDArray[np.int16]]] = []
     records: list[dict[str, int]] = []
     places = fields(record(params))
+    host: list[Outside] = []  # of the present run
     beats = [
         {"data": int.from_bytes(beat.tobytes(), "little"), "last": int(last)}
         for tiles in (refill_stream(image, part.count) for part in parts)
@@ -89,6 +91,7 @@ def run_amaranth(
         load(core.descriptors, stored[Memory.DESCRIPTORS][0])
         await ctx.tick().until(~core.busy)
         for chunk in parts:
+            host[:] = [Outside(transfers(image), chunk.count, given_maps(image, chunk.memory))]
             given = words(chunk.inputs)
             for n, acts in enumerate(core.acts):
                 load(acts, [int.from_bytes(bytes(line), "little") for line in given[n]])
@@ -113,6 +116,8 @@ def run_amaranth(
             if error := ctx.get(core.error).value:
                 raise SimulationError(f"the array ended with error {error} at descriptor {ctx.get(core.index)}")
             await ctx.tick()
+            if host[0].left != (0, 0):
+                raise SimulationError(f"beats that were not taken, and that did not come: {host[0].left}")
             values.append(layer_values(image, program, layer_words(image, program, chunk.count, _log(written))))
             for n in record_numbers(image):
                 word = int(ctx.get(core.records.data[n]))
@@ -130,6 +135,23 @@ def run_amaranth(
                 await ctx.tick()
         ctx.set(core.tiles.valid, 0)
 
+    async def streams(ctx: Any) -> None:
+        ctx.set(core.acts_out.ready, 1)
+        while True:
+            beat = host[0].offer() if host else None
+            ctx.set(core.acts_in.valid, beat is not None)
+            if beat is not None:
+                ctx.set(core.acts_in.payload, int.from_bytes(beat, "little"))
+            _, _, taken, comes, word = await ctx.tick().sample(
+                core.acts_in.ready, core.acts_out.valid, core.acts_out.p.data
+            )
+            if beat is not None and taken:
+                host[0].sent()
+            if comes:
+                host[0].take(word.to_bytes(BEAT, "little"))
+
+    if transfers(image):
+        simulator.add_testbench(streams, background=True)
     simulator.add_testbench(bench)
     if beats:
         simulator.add_testbench(refill, background=True)

@@ -24,6 +24,7 @@ from compiler.image.steps import ElementwiseStep, Step, executions
 from hw.layouts import Join, entry, fields, output_word, pointer_block
 from hw.params import FUNCTIONS, LANES, Params
 from sim.golden_array import Function, Layer, Operation, Outputs, Program, Round, Segment, window_addresses
+from sim.whole import whole_lines, whole_steps
 
 __all__ = ["StepColumns", "columns", "decode"]
 
@@ -62,7 +63,7 @@ class StepColumns:
 
 
 def decode(image: Image, *, codes: bool = False) -> Program:
-    """What an image computes, read back from its memories; with `codes` weights are still codes.
+    """What an image computes, read back from its memories; with `codes` weights are still codes. No map is off chip.
 
     Raises
     ------
@@ -81,21 +82,25 @@ def decode(image: Image, *, codes: bool = False) -> Program:
             continue
         maximum = bool(steps[0].maximum)
         outputs, term_of = _outputs(image, steps[0], maximum, info.name)
-        segments = [Segment(step, _weight(next(stored), step, term_of, image, info.name, codes)) for step in steps]
+        segments = [
+            Segment(step, _weight(next(stored), step, term_of, image, info.name, codes))
+            for step in whole_steps(image, number)
+        ]
         layers.append(Layer(info.name, number, info.result, maximum, tuple(segments), outputs))
     place = {first: n for n, first in enumerate(image.numbers)}
     program = Program(tuple(layers), tuple((place[n], offset) for n, offset in executions(image.program)))
+    room = whole_lines(image)
     for layer in program.runs:
         lines = layer.lines
-        if lines.size and not 0 <= int(lines.min()) <= int(lines.max()) < image.frame:
-            raise ImageError(f"{layer.name}: it writes line {int(lines.max())}; its frame has {image.frame}")
+        if lines.size and not image.rings <= int(lines.min()) <= int(lines.max()) < room:
+            raise ImageError(f"{layer.name}: it writes line {int(lines.max())}; its frame has {room}")
         if isinstance(layer, Layer):
             for segment in layer.segments:
                 _check_window(segment.step, image, layer.name)
         else:
             last = max(getattr(layer.step, name) for name in "abce") + layer.step.lines
-            if last > image.frame:
-                raise ImageError(f"{layer.name}: it reads up to line {last}; its frame has {image.frame}")
+            if last > room:
+                raise ImageError(f"{layer.name}: it reads up to line {last}; its frame has {room}")
     return program
 
 
@@ -132,7 +137,7 @@ def columns(image: Image) -> list[StepColumns]:
 def _check_window(step: Step, image: Image, name: str) -> None:
     address, inside = window_addresses(step)
     last = int(address[inside].max(initial=-1)) + step.vectors - 1
-    room = image.frame * image.params.groups
+    room = whole_lines(image) * image.params.groups
     if inside.any() and last >= room:
         raise ImageError(f"{name}: a window reads activation vector {last}; its frame has {room}")
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from compiler.cycles import model as cycles
 from compiler.image.image import Image, LayerInfo
+from compiler.image.rings import Streamed, off_chip
 from compiler.image.steps import Step
 from compiler.network import Network
 from hw.layouts import ACT_BITS, MEMORIES, WEIGHT_BITS, Memory, descriptor, memory_shape, output_word, pointer_block
@@ -21,6 +22,7 @@ from sim.decode import StepColumns, columns, decode
 from sim.golden_array import Layer, Operation, Program, run_layers
 from sim.program import frames
 from sim.run import summarize
+from sim.streams import BEAT
 
 __all__ = ["dense_weights", "describe", "describe_image"]
 
@@ -33,10 +35,10 @@ PARTS = ("entries", "pointers", "codebook", "outputs", "descriptor")
 def describe(network: Network) -> dict[str, Any]:
     """What ``eie info --json`` prints.
 
-    ``layers``, ``bits``, ``cycles`` and the like are those of `describe_image`, over all images; each layer also has
-    ``image``, the number of its image. ``memories`` :
-    the most that an image uses. ``graph`` : each node with its operator, what it reads and makes, and ``on``, where it
-    is computed: "array", "host", or "" where nothing is. ``host`` : the names of those on the host.
+    ``layers``, ``maps``, ``bits``, ``cycles`` and the like are those of `describe_image`, over all images; each layer
+    and map also has ``image``, the number of its image. ``memories`` : the most that an image uses. ``graph`` : each
+    node with its operator, what it reads and makes, and ``on``, where it is computed: "array", "host", or "" where
+    nothing is. ``host`` : the names of those on the host.
     """
     parts = [node for node in network.graph if node.op == "Array"]
     facts = [describe_image(image) for image in network.images]
@@ -71,9 +73,11 @@ def describe(network: Network) -> dict[str, Any]:
         "bits": stored,
         "dense_float32_bits": dense,
         "ratio": dense / sum(stored.values()) if dense else None,
-        "cycles": (taken := _sums(facts, "cycles", ("ideal", "busiest", "model", "resident"))),
+        "cycles": (taken := _sums(facts, "cycles", ("ideal", "busiest", "model", "resident", "stream", "refill"))),
         "utilization": sum(fact["useful"] for fact in facts) / max(1, network.params.pes * taken["model"]),
         "tile_bytes": sum(fact["tile_bytes"] for fact in facts),
+        "maps": [{**each, "image": node["image"]} for node, fact in zip(parts, facts, strict=True)
+                 for each in fact["maps"]],
         "memories": _most_used(facts),
     }  # fmt: skip
 
@@ -102,22 +106,27 @@ def describe_image(image: Image) -> dict[str, Any]:
       estimated or judged when it chose it, ``other`` : the tile that was next best (rows, columns) and its cycles;
       ``copies`` : entries over nonzeros, since the weights are stored once for each pixel of a tile; ``streamed`` :
       descriptors whose weights are streamed in;
+    - ``off_chip`` : names of the maps whose rows stream in (``reads``) and out (``writes``), ``ring_rows`` of the ring
+      of the former and ``out_rows`` rows of tiles of the latter; None if all of its maps are on chip;
     - ``cycles`` : for one sample without a zero (the most there can be), ``ideal`` (products / PEs), ``busiest``
-      (entries that the busiest PE multiplies), ``model`` (the exact cycle model), and ``resident`` (the same if all
-      weights were in the memories already: what the refill stream costs is the difference); ``utilization`` : products
-      of a nonzero weight and a nonzero activation over PEs x cycles, for that sample;
+      (entries that the busiest PE multiplies), ``model`` (the exact cycle model), ``resident`` (the same if all weights
+      and maps were in the memories: what the streams cost is the difference), ``stream`` and ``refill`` (what the
+      streams of maps and of weights need at least, see `sim.timing.Bounds`); ``utilization`` : products of a nonzero
+      weight and a nonzero activation over PEs x cycles, for that sample;
     - ``break_even`` : weight densities below which the layer gains over a dense one: ``cycles`` against as many
       multipliers that take one weight each cycle, on inputs without zeros; ``codes`` and ``int16`` in storage
       against every weight stored as its code, and as a 16-bit number.
 
-    ``memories`` : used and available words. ``bits``, ``cycles`` : sums over the layers. ``useful`` : products of a
-    nonzero weight and a nonzero activation.
+    ``maps`` : those off chip, with shape (C, H, W) and bytes of a sample. ``memories`` : used and available words.
+    ``bits``, ``cycles`` : sums over the layers. ``useful`` : products of a nonzero weight and a nonzero activation.
     """
     params = image.params
     stored, program = columns(image), decode(image)
     rounds = Counter(n for n, _ in program.rounds)
     times, work = _times(image, program)
-    resident = times if not len(image.tiles) else _times(image, program, streamed=False)[0]
+    streams = timing.bounds(image)
+    resident = _times(image, program, resident=True)[0] if any(asdict(each) != _NONE for each in streams) else times
+    transfers = {each.layer: each for each in off_chip(image)}
     busy_pes = _busy(image, stored, rounds)
     layers: list[dict[str, Any]] = []
     at = 0
@@ -132,7 +141,7 @@ def describe_image(image: Image) -> dict[str, Any]:
         result = image.maps[layer.result]
         cycle = {
             "ideal": -(-work[number] // params.pes), "busiest": busy_pes[number], "model": times[number],
-            "resident": resident[number],
+            "resident": resident[number], **asdict(streams[number]),
         }  # fmt: skip
         sources = [image.maps[source] for source in layer.sources]
         layers.append(
@@ -162,6 +171,7 @@ def describe_image(image: Image) -> dict[str, Any]:
                 "other": list(layer.other),
                 "segments": len(layer.sources),
                 "streamed": sum(step.refill for step in steps),
+                "off_chip": _off_chip(image, transfers.get(number), steps[0]),
                 "cycles": cycle,
                 "utilization": work[number] / (params.pes * times[number]) if times[number] else 0.0,
                 "break_even": _break_even(image, layer, weights, bits, cycle),
@@ -182,6 +192,15 @@ def describe_image(image: Image) -> dict[str, Any]:
         "cycles": {key: sum(layer["cycles"][key] for layer in layers) for key in layers[0]["cycles"]},
         "useful": sum(work),
         "tile_bytes": image.tiles.nbytes,
+        "maps": [
+            {
+                "name": each.name,
+                "shape": [each.channels, each.height, each.width],
+                "bytes": each.lines * params.groups * BEAT,
+            }
+            for each in image.maps
+            if each.off_chip
+        ],
         "memories": _memories(image),
     }
 
@@ -232,7 +251,21 @@ def _bound_bits(layer: Layer) -> int:
     return int((largest + rounding).max(initial=0)).bit_length() + 1
 
 
-def _times(image: Image, program: Program, streamed: bool = True) -> tuple[list[int], list[int]]:
+_NONE = asdict(timing.Bounds(0, 0))
+
+
+def _off_chip(image: Image, streams: Streamed | None, step: Step) -> dict[str, Any] | None:
+    """What a layer reads and writes off chip."""
+    if streams is None:
+        return None
+    return {
+        "reads": [image.maps[number].name for number in streams.reads],
+        "writes": image.maps[streams.writes].name if streams.writes >= 0 else "",
+        "ring_rows": step.ring_rows, "out_rows": step.out_rows,
+    }  # fmt: skip
+
+
+def _times(image: Image, program: Program, resident: bool = False) -> tuple[list[int], list[int]]:
     """Cycles, and products of nonzeros, of each layer for a sample that has no zero anywhere."""
     inputs = [
         np.ones((1, info.height, info.width, info.channels), np.int16)
@@ -247,9 +280,7 @@ def _times(image: Image, program: Program, streamed: bool = True) -> tuple[list[
     ]
     ones = replace(program, layers=tuple(full))
     runs = list(run_layers(ones, frames(image, inputs), image.params.acc_bits, masks=True))
-    works = timing.works(image)
-    if not streamed:
-        works = [replace(work, packets=()) if isinstance(work, cycles.Work) else work for work in works]
+    works = timing.works(image, resident=resident)
     times = cycles.run(image.params, works, [mask for ran in runs for mask in ran.masks])
     records = [{**asdict(each), "saturated": 0} for each in times]
     _, _, stats = summarize(image, [records])
@@ -281,7 +312,7 @@ def _memories(image: Image) -> list[dict[str, Any]]:
         Memory.WEIGHTS: image.entries.shape[1],
         Memory.POINTERS: image.pointers.shape[1],
         Memory.CODEBOOK: image.codebooks.size,
-        Memory.ACTIVATIONS: image.frame,
+        Memory.ACTIVATIONS: image.rings + image.frame,
         Memory.OUTPUTS: image.table.shape[1],
         Memory.TABLES: len(image.functions) * PIECES,
         Memory.DESCRIPTORS: len(image.descriptors),

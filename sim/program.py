@@ -13,13 +13,15 @@ from compiler.errors import EieError, InputError
 from compiler.image.image import Image, MapInfo
 from hw.layouts import ACT_BITS
 from hw.params import LANES
-from sim.golden_array import Operation, Program
+from sim.golden_array import Layer, Operation, Program
+from sim.streams import transfers
 from sim.tiles import tile_ends
+from sim.whole import whole_lines, whole_maps
 
 __all__ = [
     "Chunk", "SimulationError", "WriteLog", "chunks", "cycle_limit", "flat", "frames", "joined", "layer_records",
     "layer_values", "layer_words", "map_values", "map_vectors", "output_lines", "record_numbers", "refill_stream",
-    "words",
+    "streamed_lines", "words",
 ]  # fmt: skip
 
 Int = NDArray[np.int64]
@@ -37,12 +39,14 @@ class SimulationError(EieError):
 class Chunk:
     """Samples `first` … `first + count` of the batch, run by one start.
 
-    inputs : int16 (lines, groups, 8), activation lines from line 0 on: a frame for each sample.
+    inputs : int16 (lines, groups, 8), activation lines from line 0 on: those of the rings, a frame for each sample.
+    memory : int16 (count, lines, groups, 8), all that the host gives as the models hold it (`sim.whole`).
     """
 
     first: int
     count: int
     inputs: NDArray[np.int16]
+    memory: NDArray[np.int16]
 
 
 def map_vectors(info: MapInfo, groups: int) -> Int:
@@ -51,20 +55,20 @@ def map_vectors(info: MapInfo, groups: int) -> Int:
 
 
 def frames(image: Image, inputs: Sequence[NDArray[np.int16]]) -> NDArray[np.int16]:
-    """int16 (batch, lines, groups, 8): a frame for each sample, with the inputs (batch, H, W, C) in place."""
-    groups = image.params.groups
-    memory = np.zeros((len(inputs[0]), image.frame * groups, LANES), np.int16)
+    """int16 (batch, lines, groups, 8): each sample as the models hold it, with the inputs (batch, H, W, C) in place."""
+    groups, maps = image.params.groups, whole_maps(image)
+    memory = np.zeros((len(inputs[0]), whole_lines(image) * groups, LANES), np.int16)
     for number, x in zip(image.inputs, inputs, strict=True):
-        info, order = image.maps[number], image.map_orders[number]
+        info, order = maps[number], image.map_orders[number]
         lanes = np.zeros((*x.shape[:3], len(order)), np.int16)
         lanes[..., order >= 0] = x[..., order[order >= 0]]
         memory[:, map_vectors(info, groups)] = lanes.reshape(*x.shape[:3], info.vectors, LANES)
-    return memory.reshape(len(memory), image.frame, groups, LANES)
+    return memory.reshape(len(memory), -1, groups, LANES)
 
 
 def map_values(image: Image, number: int, memory: NDArray[np.int16]) -> NDArray[np.int16]:
-    """A map of frames (batch, lines, groups, 8) as (batch, H, W, C), channels in order."""
-    return _of_lines(image, number, memory[:, image.maps[number].base :])
+    """A map of samples as `frames` has them as (batch, H, W, C), channels in order."""
+    return _of_lines(image, number, memory[:, whole_maps(image)[number].base :])
 
 
 def _of_lines(image: Image, number: int, lines: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -93,15 +97,18 @@ def chunks(image: Image, inputs: Sequence[NDArray[np.int16]]) -> Iterator[Chunk]
         Not even one sample fits.
     """
     params = image.params
-    fit = min(params.act_lines // max(1, image.frame), (1 << 16) - 1)
+    fit = min((params.act_lines - image.rings) // max(1, image.frame), (1 << 16) - 1)
     if fit < 1:
         raise InputError(
-            f"one sample needs {image.frame} activation lines; the array has {params.act_lines}: "
+            f"one sample needs {image.rings + image.frame} activation lines; the array has {params.act_lines}: "
             "compile with larger --set act_lines=…"
         )
     for first in range(0, len(inputs[0]), fit):
         memory = frames(image, [x[first : first + fit] for x in inputs])
-        yield Chunk(first, len(memory), memory.reshape(-1, *memory.shape[2:]))
+        own = memory[:, image.rings : image.rings + image.frame]
+        lines = np.zeros((image.rings + own.shape[0] * own.shape[1], *own.shape[2:]), np.int16)
+        lines[image.rings :] = own.reshape(-1, *own.shape[2:])
+        yield Chunk(first, len(memory), lines, memory)
 
 
 def refill_stream(image: Image, count: int) -> NDArray[np.uint8]:
@@ -118,8 +125,9 @@ def refill_stream(image: Image, count: int) -> NDArray[np.uint8]:
 
 
 def output_lines(image: Image, count: int) -> list[int]:
-    """Lines of the outputs of all samples of a run, ascending."""
-    own = {line for info in (image.maps[n] for n in image.outputs) for line in range(info.base, info.base + info.lines)}
+    """Lines of the outputs of all samples of a run, ascending; of those off chip there are none."""
+    maps = [image.maps[n] for n in image.outputs if not image.maps[n].off_chip]
+    own = {line for info in maps for line in range(info.base, info.base + info.lines)}
     return [sample * image.frame + line for sample in range(count) for line in sorted(own)]
 
 
@@ -137,19 +145,21 @@ def layer_records(image: Image, records: Sequence[dict[str, int]]) -> list[list[
 def layer_words(image: Image, program: Program, count: int, log: WriteLog) -> list[NDArray[np.int16]]:
     """What each of `program.runs` wrote in a run of `count` samples, (count, tiles, lines, groups, 8).
 
-    The descriptors say which lines a layer writes, in which order; so nothing is lost when lines are used again.
+    The descriptors say which lines a layer writes, in which order; so nothing is lost when lines are used again. Rows
+    that stream in are written by no layer, and left out.
 
     Raises
     ------
     SimulationError
         Other lines were written, or in another order.
     """
-    shift = np.arange(count, dtype=np.int64)[:, np.newaxis] * image.frame
     layers = program.runs
-    every = [(shift + layer.lines.reshape(-1)).reshape(-1) for layer in layers]
+    every = [_written(image, layer, count) for layer in layers]
     expected = np.concatenate(every)
     banks = []
     for bank, (lines, data) in enumerate(log):
+        made = _made(image, program, count, lines)
+        lines, data = lines[made], data[made]
         if not np.array_equal(lines, expected):
             both = min(len(lines), len(expected))
             at = int(np.argmax(np.append(lines[:both] != expected[:both], True)))
@@ -166,6 +176,43 @@ def layer_words(image: Image, program: Program, count: int, log: WriteLog) -> li
     ]
 
 
+def _made(image: Image, program: Program, count: int, lines: Int) -> NDArray[np.bool_]:
+    """Which of the writes to a bank are results. Layers that stream do so one after the other, each in rings apart."""
+    made = np.ones(len(lines), np.bool_)
+    rings = np.flatnonzero(lines < image.rings)
+    sizes = {layer.number: layer.lines.size * count for layer in program.runs}
+    at = 0
+    for each in transfers(image):
+        step, rows = image.steps[each.layer][0], each.row // image.params.groups * each.height * count
+        here = rings[at : at + rows + sizes[each.layer] * (each.writes >= 0)]
+        at += len(here)
+        first, end = step.ring_base, step.ring_base + step.ring_size // image.params.groups
+        made[here] = (lines[here] < first) | (lines[here] >= end)
+        if (found := len(here) - int(made[here].sum())) != rows:
+            name = image.layers[each.layer].name
+            raise SimulationError(
+                f"{name}: {found} lines of a bank were written by rows that stream in; expected {rows}"
+            )
+    return made
+
+
+def streamed_lines(image: Image, count: int) -> int:
+    """Writes to each bank in a run of `count` samples that rows make that stream in."""
+    return sum(each.row // image.params.groups * each.height * count for each in transfers(image))
+
+
+def _written(image: Image, layer: Layer | Operation, count: int) -> Int:
+    """The lines that a layer writes in a run of `count` samples, in order; those of a ring again and again."""
+    sample = np.arange(count, dtype=np.int64)[:, np.newaxis, np.newaxis]
+    step = None if isinstance(layer, Operation) else image.steps[layer.number][0]
+    if isinstance(layer, Operation) or step is None or not step.stream_out:
+        return (sample * image.frame + layer.lines).reshape(-1)
+    row = sample * step.tiles_y + np.repeat(np.arange(step.tiles_y), step.tiles_x)[:, np.newaxis]
+    whole = layer.step.destination + row % step.tiles_y * step.tile_lines
+    lines: Int = layer.lines - whole + step.destination + row % step.out_rows * step.tile_lines
+    return lines.reshape(-1)
+
+
 def layer_values(image: Image, program: Program, written: Sequence[NDArray[np.int16]]) -> dict[str, NDArray[np.int16]]:
     """Every map that layers and operations write, by name, from the words that each of `program.runs` wrote.
 
@@ -174,8 +221,8 @@ def layer_values(image: Image, program: Program, written: Sequence[NDArray[np.in
     in each, and its values are (batch, 1, rounds, channels), in the order of the steps of the sequence.
     """
     batch = len(written[0])
-    memory = np.zeros((batch, image.frame, image.params.groups, LANES), np.int16)
-    owner = np.full(image.frame, -1, np.int64)
+    memory = np.zeros((batch, whole_lines(image), image.params.groups, LANES), np.int16)
+    owner = np.full(memory.shape[1], -1, np.int64)
     values: dict[str, NDArray[np.int16]] = {}
     last = {layer.result: n for n, layer in enumerate(program.runs)}
     ends = {program.layers[place].result: place for place, _ in sorted(program.rounds)}  # of a round
@@ -186,7 +233,7 @@ def layer_values(image: Image, program: Program, written: Sequence[NDArray[np.in
         owner[lines] = number
         if last[number] != n and (number not in rounds or ends[number] != place):
             continue
-        info = image.maps[number]
+        info = whole_maps(image)[number]
         here = slice(info.base, info.base + info.lines)
         own = _of_lines(image, number, np.where((owner[here] == number)[:, np.newaxis, np.newaxis], memory[:, here], 0))
         if number in rounds:
@@ -221,4 +268,5 @@ def cycle_limit(image: Image, program: Program, count: int) -> int:
             continue
         work = sum(segment.weight.nnz + LANES * segment.step.pointer_blocks + 100 for segment in layer.segments)
         tiles += layer.step.tiles * (work + layer.step.words + 100 + padding)
-    return 20_000 + 8 * count * (tiles + len(image.tiles))
+    beats = sum(each.row * each.height + 2 * each.beats for each in transfers(image))
+    return 20_000 + 8 * count * (tiles + len(image.tiles) + beats)

@@ -7,6 +7,7 @@ another one has.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,7 @@ from hw.params import LANES
 from sim.decode import decode
 from sim.golden_array import WRAP, Layer, Operation
 from sim.golden_array import Function as Looked
+from sim.whole import whole_maps
 
 __all__ = ["program_of"]
 
@@ -42,7 +44,9 @@ def program_of(image: Image) -> Program:
     operations: list[ProgramOperation] = []
     order: list[int] = []
     place: dict[int, int] = {}  # descriptor → step of the program
-    for layer in decode(image, codes=True).layers:
+    layers_of = decode(image, codes=True).layers
+    image = dataclasses.replace(image, maps=whole_maps(image))  # as the decoded layers have them
+    for layer in layers_of:
         if isinstance(layer, Operation):
             order.append(-1 - len(operations))
             operations.append(_operation(image, layer))

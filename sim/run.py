@@ -19,8 +19,9 @@ from sim.decode import decode
 from sim.driver.port import Port
 from sim.golden_array import LayerRun, Program, run_layers
 from sim.program import flat, frames, joined, layer_values
+from sim.whole import whole_lines
 
-__all__ = ["ENGINES", "LayerStats", "Result", "check_input", "run", "summarize"]
+__all__ = ["ENGINES", "LayerStats", "Result", "check_input", "model_cycles", "run", "summarize"]
 
 ENGINES = ("golden", "cycles", "rtl", "amaranth", "board")
 
@@ -247,7 +248,7 @@ def _golden(
     image: Image, program: Program, inputs: Sequence[NDArray[np.int16]]
 ) -> tuple[dict[str, NDArray[np.int16]], list[int]]:
     """Maps, and saturations of each of the image's layers over the batch."""
-    count = max(1, GOLDEN_BYTES // (2 * image.params.line * max(1, image.frame)))
+    count = max(1, GOLDEN_BYTES // (2 * image.params.line * whole_lines(image)))
     parts, saturated = [], [0] * len(image.layers)
     for values, runs in _golden_runs(image, program, inputs, count):
         parts.append(values)
@@ -277,6 +278,21 @@ def _model(
             {**asdict(record), "saturated": count} for record, count in zip(times, saturated, strict=True)
         ])  # fmt: skip
     return joined(parts), records
+
+
+def model_cycles(
+    image: Image, inputs: Sequence[NDArray[np.int16]], *, resident: bool = False
+) -> list[LayerStats]:  # fmt: skip
+    """The layers by the cycle model, for inputs (batch, H, W, C) that fit one run.
+
+    resident : as if all maps and weights were on chip.
+    """
+    from compiler.cycles import model as cycles
+    from sim.timing import works
+
+    ((_, runs),) = _golden_runs(image, decode(image), inputs, len(inputs[0]), masks=True)
+    times = cycles.run(image.params, works(image, resident=resident), [mask for ran in runs for mask in ran.masks])
+    return summarize(image, [[{**asdict(record), "saturated": 0} for record in times]])[2]
 
 
 def summarize(image: Image, records: list[list[dict[str, int]]]) -> tuple[int, int, list[LayerStats]]:

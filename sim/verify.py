@@ -12,12 +12,14 @@ import numpy as np
 
 from compiler.errors import EieError, InputError
 from compiler.image.image import Image
+from compiler.image.rings import off_chip
 from hw.params import Params
 from sim import run as engines
 from sim.cases import Case, random_case, random_params
 from sim.compare import compare, compare_networks
 from sim.graph_cases import GraphCase, random_graph_case
 from sim.network import NetworkResult, run_network
+from sim.stream_cases import random_stream_case
 
 __all__ = ["SUITES", "Mismatch", "Report", "suites", "verify"]
 
@@ -27,7 +29,7 @@ class Suite:
     """A regression: what it shows, its engine, and its trials in the full and the sample size.
 
     together : trials in turn on one array; a run with few trials then needs few arrays, others for each seed.
-    graphs : networks of all operators (`sim.graph_cases`), instead of layers as `sim.cases` makes them.
+    graphs : what makes networks from the graph on; if there is none, layers are made by `sim.cases`.
     """
 
     text: str
@@ -37,7 +39,7 @@ class Suite:
     arrays: tuple[Params | None, ...] = (None,)
     bus: bool = False
     together: int = 1
-    graphs: bool = False
+    graphs: Callable[[int, Params], GraphCase] | None = None
 
 
 _SMALL = Params(
@@ -84,6 +86,15 @@ def _graph_arrays() -> tuple[Params, ...]:
     )  # fmt: skip
 
 
+# Arrays with activation memories for a few rows of a small network's maps.
+_STREAM_ARRAYS = tuple(
+    Params(
+        pes=pes, act_lines=lines, rows=64, queue_depth=depth, weight_words=2048, pointer_blocks=2048, output_words=2048,
+        codebooks=16, descriptors=256,
+    )
+    for pes, lines, depth in ((4, 200, 8), (1, 400, 6), (8, 150, 32), (16, 100, 7))
+)  # fmt: skip
+
 SUITES: dict[str, Suite] = {
     "amaranth": Suite("random arrays and networks in Amaranth's simulator", "amaranth", 400, 12),
     "rtl": Suite("random networks on seven arrays of 1 to 64 PEs, Verilog in Verilator", "rtl", 700, 14, _ARRAYS),
@@ -95,7 +106,11 @@ SUITES: dict[str, Suite] = {
     ),
     "networks": Suite(
         "random networks of all operators on 40 arrays, from the graph on, Verilog in Verilator", "rtl", 2000, 8,
-        _graph_arrays(), together=50, graphs=True,
+        _graph_arrays(), together=50, graphs=random_graph_case,
+    ),
+    "streams": Suite(
+        "random networks whose maps stream in and out by rows, Verilog in Verilator", "rtl", 200, 4, _STREAM_ARRAYS,
+        together=50, graphs=random_stream_case,
     ),
 }  # fmt: skip
 
@@ -115,7 +130,8 @@ class Report:
     values, cycles, records : compared with the models. full_queues, starved, refill_waits : records of layers in which
     a vector waited for credit, a PE for an entry, the scan for a tile of weights. windows, maxima, tiled, chained :
     layers that scan more than one position, that take maxima, of several tiles, with the layer before as input.
-    segments, streamed : descriptors of layers with several, and those whose weights are streamed in.
+    segments, streamed : descriptors of layers with several, and those whose weights are streamed in. rings : layers
+    whose maps stream in or out.
     """
 
     suite: str
@@ -131,6 +147,7 @@ class Report:
     tiled: int = 0
     segments: int = 0
     streamed: int = 0
+    rings: int = 0
     refill_waits: int = 0
     chained: int = 0
     saturated: int = 0
@@ -186,6 +203,7 @@ def _features(image: Image) -> dict[str, int]:
         "chained": sum(any(step.chained for step in steps) for steps in layers),
         "segments": sum(len(steps) for steps in layers if len(steps) > 1),
         "streamed": sum(step.refill for steps in layers for step in steps),
+        "rings": len(off_chip(image)),
     }
 
 
@@ -218,7 +236,7 @@ def _trial(seed: int, params: Params | None, suite: str) -> tuple[int, str | Non
     if plan.graphs:
         assert params is not None
         try:
-            what, counted = run_graph_case(random_graph_case(seed, params), plan.engine)
+            what, counted = run_graph_case(plan.graphs(seed, params), plan.engine)
         except (EieError, ValueError, IndexError) as error:
             what, counted = f"{type(error).__name__}: {error}", {}
     else:

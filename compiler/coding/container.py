@@ -6,14 +6,14 @@ Layout, every integer of variable length (`wire.py`)::
 
 The checksum finds damage; the readers check every size before they allocate by it, because a file may also lie.
 Nothing in a file is executed. Fixed-point networks of versions 2 and 3 are read by `chain_form.py`; those of
-version 4 have no loops, functions and operations.
+version 4 have no loops, functions and operations, and their array no streams for maps.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from compiler.coding import chain_form, fixed_form, float_form
 from compiler.coding.sizes import Sizes
@@ -55,7 +55,7 @@ class FixedContent:
     ----------
     parts : the programs of the array, and the graph around them.
     params, options : with which they make the `.eie` file that was compressed.
-    image_crc : the CRC-32 of that file; None in versions 2 and 3, because this kit writes such a file differently.
+    image_crc : the CRC-32 of that file; None in versions before 5, because this kit writes such a file differently.
     version : of the format.
     """
 
@@ -148,9 +148,10 @@ def decompress_any(data: bytes) -> Content | FixedContent:
     if fixed:
         image_crc: int | None = None
         if version >= _PROGRAMS:
-            today = version == _FIXED_VERSION
-            parts, params, options, tensors, image_crc = fixed_form.read(reader, coder, plain=not today)
-            image_crc = image_crc if today else None
+            before = version < _FIXED_VERSION
+            renewed = _renewed if before else _same
+            parts, params, options, tensors, image_crc = fixed_form.read(reader, coder, renewed, before)
+            image_crc = None if before else image_crc
         else:
             chain, options, around, tensors = chain_form.read(reader, coder, version > 2)
             parts, params = chain_form.parts_of(chain, around), chain.params
@@ -162,6 +163,15 @@ def decompress_any(data: bytes) -> Content | FixedContent:
     if reader.left:
         raise CodingError(f"{reader.left} bytes behind the end of the content")
     return content
+
+
+def _same(values: dict[str, Any]) -> dict[str, Any]:
+    return values
+
+
+def _renewed(values: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of version 4, whose arrays have no streams for maps."""
+    return {"streams": False, "judged": True, **values}
 
 
 def _begin(coder: Coder, flags: int) -> Writer:

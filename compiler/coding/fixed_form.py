@@ -8,7 +8,7 @@ says more than that there are inputs, the array and outputs; its tensors, which 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from compiler.coding.texts import MAX_TEXT, deflate, inflated
 from compiler.coding.wire import Reader, Writer
 from compiler.errors import CodingError, ImageError, ModelError
 from compiler.graph.ir import Graph
+from compiler.image.check_maps import MAX_OFF_CHIP
 from compiler.lower.partition import Partition
 from compiler.lower.program import MapForm
 from compiler.lower.program_check import check_program
@@ -100,20 +101,15 @@ def write(writer: Writer, parts: Partition, params: Params, options: Options, co
     writer.raw(bytes(plain.data))
 
 
-def _renewed(values: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of version 4 under today's names."""
-    return {"streams": False, "judged": True, **values}
-
-
 def read(
-    reader: Reader, coder: str, plain: bool = False
+    reader: Reader, coder: str, renewed: Callable[[dict[str, Any]], dict[str, Any]], plain: bool = False
 ) -> tuple[Partition, Params, Options, tuple[TensorSize, ...], int]:
     """What `write` appended: programs and graph, array, options, bits of the tensors, CRC-32 of the image file.
 
-    plain : as it was before programs had loops, and arrays streams for maps.
+    renewed : turns parameters of an older format into those of today. plain : as it was before programs had loops.
     """
     image_crc = int.from_bytes(reader.raw(4, "the image's checksum"), "little")
-    params, options = read_params(reader, _DICTIONARY, _renewed if plain else dict)
+    params, options = read_params(reader, _DICTIONARY, renewed)
     room = Room()
     count = reader.varint("parts of the array", _MAX_PROGRAMS)
     heads = [read_head(reader, room, plain) for _ in range(count)]
@@ -161,12 +157,12 @@ def _usual(programs: Any) -> Graph | None:
 
 
 def _check_maps(maps: Sequence[MapForm], params: Params) -> None:
-    """Each fits activation memory by itself: what is done with it takes time by its pixels."""
-    room = params.act_lines * params.groups
+    """Each fits activation memory by itself, or may be off chip: what is done with it takes time by its pixels."""
+    room = MAX_OFF_CHIP if params.streams else params.act_lines * params.groups
     for each in maps:
         taken = each.height * each.width * max(each.vectors, each.pitch, params.act_vectors(each.channels))
         if taken > room:
-            raise CodingError(f"{each.name}: {taken} activation vectors; the array has {room}")
+            raise CodingError(f"{each.name}: {taken} activation vectors; there may be {room}")
 
 
 def _book_of(name: str) -> str:

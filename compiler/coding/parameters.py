@@ -18,7 +18,7 @@ MAX_PARAMS = 4096
 
 
 def read_params(
-    reader: Reader, dictionary: bytes, renewed: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    reader: Reader, dictionary: bytes, renewed: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> tuple[Params, Options]:
     """Read `name=value` pairs.
 

@@ -13,6 +13,7 @@ from compiler.image.check_lives import check_lives
 from compiler.image.check_maps import check_maps
 from compiler.image.check_outputs import check_outputs
 from compiler.image.check_steps import check_steps
+from compiler.image.check_streams import check_streams
 from compiler.image.image import Image, LayerInfo
 from compiler.image.steps import LoopStep
 from hw.layouts import REFILL_BITS, Memory, descriptor, memory_shape, output_word, pointer_block
@@ -27,6 +28,7 @@ def check(image: Image) -> None:
     _check_shapes(image)
     check_maps(image)
     check_steps(image)
+    check_streams(image)
     check_lives(image)
     check_outputs(image)
     check_entries(image)
@@ -104,7 +106,7 @@ def _check_shapes(image: Image) -> None:
         Memory.OUTPUTS: image.table.shape[1],
         Memory.DESCRIPTORS: len(image.descriptors),
         Memory.TABLES: len(image.functions) * PIECES,
-        Memory.ACTIVATIONS: image.frame,
+        Memory.ACTIVATIONS: image.rings + image.frame,
     }
     for memory, words in sizes.items():
         available = memory_shape(params, memory)[1]

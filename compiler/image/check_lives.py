@@ -30,11 +30,16 @@ def check_lives(image: Image) -> None:
     A layer may write where the one before read: that one has sent all its reads before the first tile is written. An
     operation may write the lines that it reads.
     """
-    owner = np.full(image.frame, _FREE, np.int64)
+    end = image.rings + image.frame
+    owner = np.full(end, _FREE, np.int64)
+    outside: set[int] = set()  # the maps off chip that are there
     groups = image.params.groups
     lines_of = cache(lambda number: map_lines(image.maps[number], groups))
     for number in image.inputs:
         mine = image.maps[number]
+        if mine.off_chip:
+            outside.add(number)
+            continue
         here = owner[mine.base : mine.base + mine.lines]
         _require(bool((here == _FREE).all()), f"map {mine.name} lies on the lines of another input")
         here[:] = number
@@ -44,24 +49,30 @@ def check_lives(image: Image) -> None:
     for first, offset in executions(image.program):
         number = layer_of[first]
         layer, operation = image.layers[number], image.operations.get(number)
-        begin, end = writes[number].at(offset)
-        _require(0 <= begin <= end <= image.frame, f"{layer.name}: it writes lines {begin} to {end}")
+        begin, last = writes[number].at(offset)
+        _require(0 <= begin <= last <= end, f"{layer.name}: it writes lines {begin} to {last}")
         for place, each in enumerate(reads[number]):
             low, high = each.at(offset)
-            _require(0 <= low <= high <= image.frame, f"{layer.name}: it reads lines {low} to {high}")
+            _require(0 <= low <= high <= end, f"{layer.name}: it reads lines {low} to {high}")
             streamed = operation is None and bool(image.steps[number][place].refill)
             source = owner_of(image, number, place)
+            if image.maps[source].off_chip:
+                name = image.maps[source].name
+                _require(source in outside, f"{layer.name}: it reads {name} before all of it is sent")
+                continue
             whole = operation is None and not each.moves and not streamed
             lines = lines_of(source) if whole else np.arange(low, high)
             _check_read(image, layer.name, source, owner[lines])
-            apart = high <= begin or end <= low
+            apart = high <= begin or last <= low
             names = f"{image.maps[source].name} and {image.maps[layer.result].name}"
             _require(
                 apart or (operation is not None and low == begin),
                 f"{layer.name}: maps {names} lie on the same lines at the same time",
             )
-        owner[begin:end] = layer.result
-    for number in image.outputs:
+        owner[begin:last] = layer.result
+        if image.maps[layer.result].off_chip:
+            outside.add(layer.result)
+    for number in (number for number in image.outputs if not image.maps[number].off_chip):
         found = owner[lines_of(number)]
         _check_read(image, "an output", number, found)
 

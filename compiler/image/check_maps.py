@@ -1,4 +1,4 @@
-"""What must hold for the maps of an image: sizes, and orders of channels."""
+"""What must hold for the maps of an image: sizes, places, and orders of channels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from compiler.errors import ImageError
 from compiler.graph.integer import ARRAY_AXES
 from compiler.image.image import Image, MapInfo
-from hw.params import LANES, Params
+from hw.params import LANES
 
 __all__ = ["check_maps"]
 
@@ -16,6 +16,9 @@ MAX_EXPONENT = 1 << 20
 
 _MAX_SIZE = (1 << 16) - 1
 """What the fields of a descriptor hold."""
+
+MAX_OFF_CHIP = 1 << 23
+"""Activation vectors of all maps off chip: models hold them whole."""
 
 
 def _require(good: bool, message: str) -> None:
@@ -35,7 +38,11 @@ def check_maps(image: Image) -> None:
     _require(written | set(image.inputs) == set(range(len(maps))), "a map is neither an input nor written by a layer")
     _require(set(image.outputs) <= written, "an output is not written by a layer")
     for each in maps:
-        _check_map(each, image.frame, image.params)
+        _check_map(each, image)
+    outside = [each for each in maps if each.off_chip]
+    _require(image.params.streams or not outside, "a map is off chip; the array has no streams for maps")
+    vectors = sum(each.lines for each in outside) * image.params.groups
+    _require(vectors <= MAX_OFF_CHIP, f"maps off chip take {vectors} vectors; expected at most {MAX_OFF_CHIP}")
     size = sum(LANES * each.vectors for each in maps)
     _require(len(image.orders) == size, f"orders has shape {image.orders.shape}; expected ({size},)")
     for each, order in zip(maps, image.map_orders, strict=True):
@@ -44,10 +51,11 @@ def check_maps(image: Image) -> None:
         _require(good, f"{each.name}: its order does not name each of {each.channels} channels once")
 
 
-def _check_map(each: MapInfo, frame: int, params: Params) -> None:
-    name, groups = each.name, params.groups
-    sizes = (each.channels, each.height, each.width, each.vectors, each.pitch, each.lines, each.planes)
-    good = min(sizes) > 0 and max(sizes[1:]) <= _MAX_SIZE and 0 < each.row <= _MAX_SIZE * groups
+def _check_map(each: MapInfo, image: Image) -> None:
+    name, groups = each.name, image.params.groups
+    sizes = (each.channels, each.height, each.width, each.vectors, each.pitch, each.planes, each.lines)
+    good = min(sizes) > 0 and max(sizes[1:-1]) <= _MAX_SIZE and 0 < each.row <= _MAX_SIZE * groups
+    good = good and (each.off_chip or each.lines <= _MAX_SIZE)
     _require(good, f"{name}: sizes {(*sizes, each.row)} are out of range")
     good = each.vectors % each.planes == 0 and each.lines % each.planes == 0
     _require(good, f"{name}: {each.vectors} vectors and {each.lines} lines in {each.planes} planes")
@@ -57,8 +65,14 @@ def _check_map(each: MapInfo, frame: int, params: Params) -> None:
     _require(row <= each.row, f"{name}: rows of {row} vectors, {each.row} apart")
     room = each.plane_lines * groups
     _require(each.row * each.height <= room, f"{name}: {each.plane_lines} lines; its rows take more")
-    good = 0 <= each.base and each.base + each.lines <= frame
-    _require(good, f"{name}: lines {each.base} to {each.base + each.lines}; the frame has {frame}")
+    if each.off_chip:
+        good = each.base == -1 and each.height > 1 and each.planes == 1 and each.row % groups == 0
+        _require(good, f"{name}: base {each.base} for {each.height} rows; expected -1 and several rows of whole lines "
+                       "in one plane, or a line")  # fmt: skip
+    else:
+        low, high = image.rings, image.rings + image.frame
+        good = low <= each.base and each.base + each.lines <= high
+        _require(good, f"{name}: lines {each.base} to {each.base + each.lines}; the frame has {low} to {high}")
     named = all(size == 1 or axis in each.axes for axis, size in (("H", each.height), ("W", each.width)))
     good = each.axes in ARRAY_AXES and named
     _require(good, f"{name}: axes {each.axes!r:.20} for {each.height} x {each.width} pixels")

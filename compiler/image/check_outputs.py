@@ -117,7 +117,7 @@ def _check_lanes(
     np.add.at(made, (vector[last], words["lane"][last]), 1)
     # Vectors of a row of pixels, as far as this layer writes them.
     row = np.zeros((tile_x, form.pitch, LANES), np.int64)
-    inside = step.destination - form.base
+    inside = 0 if form.off_chip else step.destination - form.base
     plane = min(inside // form.plane_lines, form.planes - 1)
     row[:, : form.plane] = (order >= 0).reshape(form.planes, form.plane, LANES)[plane]
     first = (inside - plane * form.plane_lines) * groups % (form.pitch if step.moves_result else 1 << 32)

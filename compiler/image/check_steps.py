@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from compiler.errors import ImageError
 from compiler.image.image import Image, LayerInfo, MapInfo
 from compiler.image.order import flags
+from compiler.image.rings import ring_offsets
 from compiler.image.steps import AnyStep, ElementwiseStep, LoopStep, Step
 from hw.layouts import Op, descriptor, elementwise, fields, loop
 from hw.params import FUNCTIONS, SEGMENTS, Params
@@ -27,18 +28,13 @@ MAX_ROUNDS = 1 << 20
 _OF_LAYER = (
     "tiles_y", "tiles_x", "destination", "row_lines", "row_pitch", "tile_lines", "column_lines", "outputs", "words",
     "frame", "low", "high", "maximum", "refill", "moves_result", "functions", "table_1", "left_1", "right_1", "table_2",
-    "left_2", "right_2",
+    "left_2", "right_2", "stream_in", "stream_out", "out_rows", "ring_base", "ring_rows", "ring_row", "ring_size",
+    "ring_skip", "ring_skip_size",
 )  # fmt: skip
 """Fields that all segments of a layer have alike."""
 
 _OF_SEGMENT = ("codebook", "moves_source", "wx", "dy", "dx", "x0", "step_y", "step_x")
 """Fields that all strips of a segment have alike, beside what its map decides."""
-
-_OF_STREAMS = (
-    "ring", "reach", "stream_in", "stream_out", "out_rows", "ring_base", "ring_rows", "ring_row", "ring_size",
-    "ring_skip", "ring_skip_size",
-)  # fmt: skip
-"""Fields of a layer whose maps stream in or out."""
 
 
 def _require(good: bool, message: str) -> None:
@@ -63,7 +59,7 @@ def check_steps(image: Image) -> None:
             check_operation(image, place_of, number)
             continue
         _require(len(steps) == layer.descriptors, f"{layer.name}: other descriptors stand between its segments")
-        pointers, streamed = _check_segments(image, layer, steps, number, pointers, streamed)
+        pointers, streamed = _check_segments(image, place_of, steps, number, pointers, streamed)
         _exact(steps[0], number, {"outputs": outputs, "frame": image.frame})
         outputs += steps[0].words
     _check_blocks(image)
@@ -76,10 +72,10 @@ def check_steps(image: Image) -> None:
 
 
 def _check_segments(
-    image: Image, layer: LayerInfo, steps: list[Step], number: int, pointers: int, streamed: int
+    image: Image, place_of: int, steps: list[Step], number: int, pointers: int, streamed: int
 ) -> tuple[int, int]:
-    """The segments of a layer, from descriptor `number` on; pointer blocks and streamed tiles up to its end."""
-    params = image.params
+    """The segments of a layer from descriptor `number` on; pointer blocks and streamed tiles up to its end."""
+    params, layer = image.params, image.layers[place_of]
     _check_result(layer, steps[0], image)
     _require(
         steps[0].tiles == 1 or len(steps) <= SEGMENTS,
@@ -88,14 +84,14 @@ def _check_segments(
     if steps[0].refill:
         _require(list(layer.parts) == sorted(layer.parts), f"{layer.name}: its ranges are not in order of segments")
     else:
-        pointers = _check_strips(image, layer, steps, number, pointers)
+        pointers = _check_strips(image, place_of, steps, number, pointers)
+    offsets, _ = ring_offsets(image, place_of)
     for place, (step, part) in enumerate(zip(steps, layer.parts, strict=True)):
         at = number + place
         _exact(step, at, {
             "op": Op.SEGMENT.value, "first": int(place == 0), "last": int(place == len(steps) - 1),
             "dense": step.maximum, **{name: getattr(steps[0], name) for name in _OF_LAYER},
         })  # fmt: skip
-        _exact(step, at, dict.fromkeys(_OF_STREAMS, 0))
         good = step.codebook < len(image.codebooks)
         _require(good, f"descriptor {at}: codebook {step.codebook}; there are {len(image.codebooks)}")
         source = image.maps[layer.sources[part]]
@@ -104,7 +100,7 @@ def _check_segments(
             _exact(step, at, {"buffer": streamed % 2, "moves_source": 0})
             streamed += 1
         else:
-            _check_window(step, at, source, params)
+            _check_window(step, at, source, params.groups, offsets.get(layer.sources[part]))
             _exact(step, at, {"buffer": 0})
     check_functions(image, steps[0], number, FUNCTIONS)
     return pointers, streamed
@@ -176,7 +172,8 @@ def _check_blocks(image: Image) -> None:
     written: dict[int, list[tuple[int, int]]] = {}
     for layer, steps in zip(image.layers, image.steps, strict=True):
         if steps and not steps[0].moves_result:
-            inside = steps[0].destination - image.maps[layer.result].base
+            result = image.maps[layer.result]
+            inside = 0 if result.off_chip else steps[0].destination - result.base
             written.setdefault(layer.result, []).append((inside, steps[0].row_lines))
     for number, blocks in written.items():
         result = image.maps[number]
@@ -189,8 +186,10 @@ def _check_blocks(image: Image) -> None:
             _require(good, f"{result.name}: its blocks are written at lines {blocks}, not one behind the other")
 
 
-def _check_strips(image: Image, layer: LayerInfo, steps: Sequence[Step], first: int, pointers: int) -> int:
+def _check_strips(image: Image, place_of: int, steps: Sequence[Step], first: int, pointers: int) -> int:
     """Segments follow one another, the planes of each, and the strips of these; the pointer block behind the last."""
+    layer, groups = image.layers[place_of], image.params.groups
+    offsets, _ = ring_offsets(image, place_of)
     for segment, source in enumerate(layer.sources):
         mine = [(first + n, steps[n]) for n, part in enumerate(layer.parts) if part == segment]
         _require(bool(mine), f"{layer.name}: segment {segment} has no descriptor")
@@ -198,7 +197,7 @@ def _check_strips(image: Image, layer: LayerInfo, steps: Sequence[Step], first: 
         spans: dict[int, list[tuple[int, Step]]] = {}
         for number, step in mine:
             _exact(step, number, {name: getattr(like, name) for name in _OF_SEGMENT})
-            spans.setdefault(_plane(step, image.maps[source], image.params), []).append((number, step))
+            spans.setdefault(_plane(step, image.maps[source], groups, offsets.get(source)), []).append((number, step))
         for plane in sorted(spans):
             y0, vectors = like.y0, spans[plane][0][1].vectors
             for number, step in spans[plane]:
@@ -208,28 +207,35 @@ def _check_strips(image: Image, layer: LayerInfo, steps: Sequence[Step], first: 
     return pointers
 
 
-def _offset(step: Step, source: MapInfo, params: Params) -> int:
-    """Activation vectors from the first one of the map to those that a window reads of pixel (0, 0)."""
-    offset = step.source - source.base * params.groups - step.y0 * source.row - step.x0 * source.pitch
-    return offset & _WRAP
+def _offset(step: Step, source: MapInfo, groups: int, ring: int | None) -> int:
+    """Activation vectors from the first one of the map to those that a window reads of pixel (0, 0).
+
+    ring : where the map's row begins in a row of the ring, if it is off chip.
+    """
+    if ring is None:
+        first = source.base * groups + step.y0 * source.row
+    else:
+        first = step.ring_base * groups + step.y0 % max(1, step.ring_rows) * step.ring_row + ring
+    return (step.source - first - step.x0 * source.pitch) & _WRAP
 
 
-def _plane(step: Step, source: MapInfo, params: Params) -> int:
+def _plane(step: Step, source: MapInfo, groups: int, ring: int | None) -> int:
     """The plane that a window reads."""
-    return _offset(step, source, params) // (source.plane_lines * params.groups)
+    return _offset(step, source, groups, ring) // (source.plane_lines * groups)
 
 
-def _check_window(step: Step, number: int, source: MapInfo, params: Params) -> None:
-    """A segment's window reads its map, and nothing beyond."""
+def _check_window(step: Step, number: int, source: MapInfo, groups: int, ring: int | None) -> None:
+    """A segment's window reads its map, and nothing beyond; `ring` as of `_offset`."""
     _require(step.wy > 0 and step.wx > 0, f"descriptor {number}: a window of {step.wy} x {step.wx} positions")
+    row = source.row if ring is None else step.ring_row
     pitches = {
-        "position_pitch": step.dx * source.pitch, "window_pitch": step.dy * source.row,
-        "tile_pitch_x": step.step_x * source.pitch, "tile_pitch_y": step.step_y * source.row,
+        "position_pitch": step.dx * source.pitch, "window_pitch": step.dy * row,
+        "tile_pitch_x": step.step_x * source.pitch, "tile_pitch_y": step.step_y * row,
     }  # fmt: skip
     _exact(step, number, {
         "height": source.height, "width": source.width, **{name: value & _WRAP for name, value in pitches.items()},
     })  # fmt: skip
-    plane, vector = divmod(_offset(step, source, params), source.plane_lines * params.groups)
+    plane, vector = divmod(_offset(step, source, groups, ring), source.plane_lines * groups)
     good = plane < source.planes and 0 < step.vectors <= source.plane - vector
     _require(good, f"descriptor {number}: {step.vectors} vectors from {step.source} on are not of a pixel of "
                    f"{source.name}")  # fmt: skip
@@ -269,7 +275,8 @@ def _check_result(layer: LayerInfo, step: Step, image: Image) -> None:
         _require(getattr(step, field) == value, f"{name}: {field} is {getattr(step, field)}; expected {value}")
     good = layer.tile_x * result.pitch == step.column_lines * groups
     _require(good, f"{name}: column_lines is {step.column_lines}; a tile has {layer.tile_x} x {result.pitch} vectors")
-    inside = step.destination - result.base  # a block begins behind the vectors of others
+    # A block begins behind the vectors of others.
+    inside = 0 if result.off_chip else step.destination - result.base
     if step.moves_result and inside >= 0:
         inside %= result.pitch // groups
     good = 0 <= inside and 0 < step.row_lines <= step.column_lines - inside

@@ -31,7 +31,7 @@ TENSORS: dict[str, tuple[str, int]] = {  # dtype in safetensors' spelling, dimen
 
 @dataclass(frozen=True)
 class MapInfo:
-    """A value in activation memory: height x width pixels of channels, in the frame of each sample.
+    """A value: height x width pixels of channels, in the frame of each sample in activation memory, or off chip.
 
     A vector of n numbers is a map of one pixel with n channels; a sequence is a map of one row.
 
@@ -41,7 +41,8 @@ class MapInfo:
     channels, height, width : its numbers.
     vectors : activation vectors of a pixel that hold channels. pitch : activation vectors from pixel to pixel.
     row : activation vectors from row to row.
-    base : first line in the frame. lines : lines that it takes, overhang included.
+    base : first line in the frame of the first sample, or -1: it is off chip, and its rows pass through rings
+        (`compiler.image.rings`). lines : lines that it takes, overhang included.
     planes : equal parts of the vectors of a pixel, each in a plane of its own, one plane behind the other; 1: together.
     exponent : value = raw * 2**exponent.
     density : share of its numbers that are not zero, in 256ths, or -1; what the compiler was told of it.
@@ -85,6 +86,11 @@ class MapInfo:
         pixel = np.arange(self.width, dtype=np.int64).reshape(1, -1, 1) * self.pitch
         plane, vector = np.divmod(np.arange(self.vectors, dtype=np.int64), self.plane)
         return (self.base + plane * self.plane_lines) * groups + row + pixel + vector
+
+    @property
+    def off_chip(self) -> bool:
+        """It streams in and out by rows."""
+        return self.base < 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -147,7 +153,8 @@ class Image:
     ----------
     params : the array.
     layers : one a layer. maps : one a value in activation memory.
-    inputs, outputs : numbers of the maps that the host writes before a run, and reads after it.
+    inputs, outputs : numbers of the maps that the host writes before a run, and reads after it; those off chip it sends
+        and takes while the array runs.
     entries : uint8 (pes, words, word_bytes), weight memory as far as used.
     pointers : uint8 (pes, blocks, ceil(bits / 8)), pointer memory as far as used.
     tiles : uint8 (beats, 16), what the refill stream brings for each sample; empty if all layers stay on chip.
@@ -156,7 +163,7 @@ class Image:
     functions : int16 (tables, 513), function tables.
     descriptors : uint8 (one for each segment, elementwise operation and end of a loop, and END; ceil(bits / 8)).
     orders : int32 (sum of 8 * vectors over maps,), for each map, lane of a pixel → channel, or -1 for an unused lane.
-    frame : lines of activation memory for one sample.
+    frame : lines of activation memory for one sample; the first frame begins behind the `rings`.
     options : what the compiler was told; packing the network again takes the same. The array does not know them.
     """
 
@@ -215,6 +222,17 @@ class Image:
         """Number of the layer → the elementwise operation that it is."""
         found = ((n, self.program[first]) for n, first in enumerate(self.numbers) if first < len(self.program))
         return {n: step for n, step in found if isinstance(step, ElementwiseStep)}
+
+    @cached_property
+    def rings(self) -> int:
+        """Lines in front of the first frame, in which the rings of the layers that stream lie."""
+        ends = [0]
+        for step in (steps[0] for steps in self.steps if steps):
+            if step.stream_in:
+                ends.append(step.ring_base + -(-step.ring_size // self.params.groups))
+            if step.stream_out:
+                ends.append(step.destination + step.out_rows * step.tile_lines)
+        return max(ends)
 
     @cached_property
     def repeated(self) -> dict[int, LoopStep]:

@@ -12,7 +12,7 @@ __all__ = ["Lines", "flags", "reads_of", "writes_of"]
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines of the frame; with ``moves`` they move with the loop."""
+    """Lines of the frame, none of a map off chip; with ``moves`` they move with the loop."""
 
     first: int
     count: int
@@ -34,7 +34,9 @@ def reads_of(image: Image, layer: int) -> list[Lines]:
         ]  # fmt: skip
     found = []
     for place, step in enumerate(image.steps[layer]):
-        if step.moves_source or step.refill:
+        if step.ring:
+            found.append(Lines(0, 0, False))
+        elif step.moves_source or step.refill:
             last = step.source + step.vectors - 1
             found.append(Lines(step.source // groups, last // groups - step.source // groups + 1,
                                bool(step.moves_source)))  # fmt: skip
@@ -51,6 +53,8 @@ def writes_of(image: Image, layer: int) -> Lines:
     if operation is not None:
         return Lines(operation.result, operation.lines, bool(operation.moves_result))
     step = image.steps[layer][0]
+    if step.stream_out:
+        return Lines(0, 0, False)
     if step.moves_result:
         return Lines(step.destination, step.row_lines, True)
     result = image.maps[image.layers[layer].result]

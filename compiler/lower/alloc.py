@@ -38,13 +38,13 @@ class Blocks:
     lives: tuple[Life, ...]
 
 
-def program_blocks(program: Program, lines: Sequence[int]) -> Blocks:
-    """The blocks of a program; `lines` of each map.
+def program_blocks(program: Program, lines: Sequence[int], keep_inputs: bool = True) -> Blocks:
+    """The blocks of a program; `lines` of each map, 0 for those off chip.
 
     A layer may write where the source of the layer before lies: that one has read all of it before the first tile of
     the next is written. Operations are written in order with the tiles. What the host writes keeps its lines during the
-    whole run, what it reads from then on. What a loop carries from round to round, or has from outside, lives as long
-    as the loop.
+    whole run, or with `keep_inputs` false up to its last reader; what it reads from then on. What a loop carries from
+    round to round, or has from outside, lives as long as the loop.
     """
     number: dict[int, int] = {}  # block of the program → its number here
     of: list[int] = []
@@ -65,12 +65,12 @@ def program_blocks(program: Program, lines: Sequence[int]) -> Blocks:
             uses[of[each.map]].append((place, False))
         uses[of[made.map]].append((place, True))
     end = len(program.steps)
-    ends = {of[n] for n in (*program.inputs, *program.outputs)}
+    ends = {of[n] for n in (*(program.inputs if keep_inputs else ()), *program.outputs)}
     begins = {of[n] for n in program.inputs}
     lives = []
     for block, found in enumerate(uses):
         first = 0 if block in begins else min(place for place, _ in found)
-        last = end if block in ends else max(place for place, _ in found)
+        last = end if block in ends else max((place for place, _ in found), default=0)
         for loop in program.loops:
             inside = [use for use in found if loop.first <= use[0] <= loop.last]
             carried = bool(inside) and (block in moving or not inside[0][1])

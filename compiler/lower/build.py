@@ -12,7 +12,8 @@ from compiler.lower.layout import Placement, fixed_placement, input_placement, r
 from compiler.lower.pack import pack, sizes
 from compiler.lower.program import Program
 from compiler.lower.program_check import check_program
-from compiler.lower.tiles import Plan, densities, plan_tiles
+from compiler.lower.spill import RESIDENT, Spill, spilled_plan
+from compiler.lower.tiles import Plan, densities
 from compiler.options import DEFAULT, Options
 from hw.params import Params
 
@@ -42,8 +43,10 @@ def encode(program: Program, params: Params, options: Options = DEFAULT) -> Enco
     judge = Judge(program, params, options, densities(program)) if options.judged else None
     scale = 1.0
     for _ in range(_TRIES):
-        plan = plan_tiles(program, params, options, scale, judge)
-        encoded = _encode(program, plan, params, options)
+        plan, spill = spilled_plan(
+            program, params, options, scale, lambda plan: _placements(program, plan, params, options), judge
+        )
+        encoded = _encode(program, plan, params, options, spill)
         used = sizes(encoded, params)
         over = max(used[name] / getattr(params, name) for name in used)
         if over <= 1:
@@ -52,7 +55,8 @@ def encode(program: Program, params: Params, options: Options = DEFAULT) -> Enco
     return encoded
 
 
-def _encode(program: Program, plan: Plan, params: Params, options: Options) -> Encoded:
+def _placements(program: Program, plan: Plan, params: Params, options: Options) -> tuple[Placement, ...]:
+    """Where each map lies if the layers have the tiles of a plan."""
     orders = shared_orders(program, params, options)
     made: dict[int, Placement] = {n: input_placement(program.maps[n], params) for n in program.inputs}
     for layer, choice in zip(program.layers, plan.choices, strict=True):
@@ -70,10 +74,14 @@ def _encode(program: Program, plan: Plan, params: Params, options: Options) -> E
     for layout in orders:  # operations go from line to line: rows of pixels are equally far apart
         same = [n for n, form in enumerate(program.maps) if form.layout == layout]
         made |= {n: spread(made[n], max(made[other].row for other in same)) for n in same}
-    placements = tuple(made[n] for n in range(len(program.maps)))
+    return tuple(made[n] for n in range(len(program.maps)))
+
+
+def _encode(program: Program, plan: Plan, params: Params, options: Options, spill: Spill = RESIDENT) -> Encoded:
+    placements = _placements(program, plan, params, options)
     layers = tuple(
         encode_layer(number, layer, choice.cut, block, placements, params, options)
         for number, (layer, choice) in enumerate(zip(program.layers, plan.choices, strict=True))
         for block in choice.cut.blocks
     )
-    return Encoded(program, placements, layers, plan)
+    return Encoded(program, placements, layers, plan, spill)

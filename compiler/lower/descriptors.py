@@ -67,6 +67,7 @@ def descriptor_rows(
             layer = encoded.layers[place]
             of = program.layers[item]
             common = {"outputs": outputs, **_layer_fields(layer, encoded, places, params)}
+            common |= _ring_fields(item, encoded, params)
             outputs += layer.outputs.words
             each = [{"codebook": book, **common} for book in places.books[item]]
             own: list[dict[str, int]] = []
@@ -80,6 +81,7 @@ def descriptor_rows(
                 counts = np.array([segment.counts.shape[1] // LANES for segment in layer.segments])
                 firsts = pointers + np.cumsum(counts) - counts
                 cut = strips(layer, [density[segment.source] for segment in of.segments], _late(layer, program))
+                cut = _ring_first(cut, layer, encoded)
                 for strip in cut:
                     window = _strip_fields(layer, strip, encoded, places, params)
                     first = int(firsts[strip.segment]) + strip.vectors
@@ -93,6 +95,40 @@ def descriptor_rows(
             rows.append({"op": Op.LOOP.value, "first": head, "count": ends[at].count, "pitch": pitch})
     rows.append({"op": Op.END.value})
     return rows, parts
+
+
+def _ring_first(cut: list[Strip], layer: EncodedLayer, encoded: Encoded) -> list[Strip]:
+    """The strips with the one in front that begins highest in the ring: what is above it leaves the ring."""
+    segments = encoded.program.layers[layer.number].segments
+    rows = {}
+    for place, strip in enumerate(cut):
+        seen = layer.segments[strip.segment].window
+        if segments[strip.segment].source in encoded.spill.maps:
+            rows[place] = segments[strip.segment].origin[0] + (seen.top + strip.first) * seen.dy
+    if not rows:
+        return cut
+    first = min(rows, key=lambda place: (rows[place], place))
+    return [cut[first], *cut[:first], *cut[first + 1 :]]
+
+
+def _ring_fields(number: int, encoded: Encoded, params: Params) -> dict[str, int]:
+    """What all segments of a layer say of its rings; nothing if all of its maps are on chip."""
+    ring = encoded.spill.rings.get(number)
+    if ring is None:
+        return {}
+    found = {}
+    if ring.rows:
+        of = encoded.program.layers[number]
+        source = next(segment.source for segment in of.segments if segment.source in encoded.spill.maps)
+        skip = encoded.program.maps[source].height % ring.rows
+        row = ring.row_lines * params.groups
+        found = {
+            "stream_in": 1, "ring_base": 0, "ring_rows": ring.rows, "ring_row": row, "ring_size": ring.rows * row,
+            "ring_skip": skip, "ring_skip_size": skip * row,
+        }  # fmt: skip
+    if ring.out_rows:
+        found |= {"stream_out": 1, "out_rows": ring.out_rows, "destination": ring.in_lines}
+    return found
 
 
 def _late(layer: EncodedLayer, program: Program) -> set[int]:
@@ -167,16 +203,34 @@ def _strip_fields(
     seen, span = layer.segments[strip.segment].window, layer.segments[strip.segment].spans[strip.span]
     source = encoded.placements[segment.source]
     y0, x0 = segment.origin[0] + (seen.top + strip.first) * seen.dy, segment.origin[1] + seen.left * seen.dx
-    first = (places.bases[segment.source] + span.plane * source.plane_lines) * params.groups + span.first
+    ring = segment.source in encoded.spill.maps
+    if ring:
+        rings = encoded.spill.rings[layer.number]
+        row = rings.row_lines * params.groups
+        first = _before(segment.source, layer, encoded) + y0 % rings.rows * row
+    else:
+        row = source.row
+        first = (places.bases[segment.source] + span.plane * source.plane_lines) * params.groups + y0 * row
     return {
-        "source": first + y0 * source.row + x0 * source.pitch,
+        "ring": int(ring), "reach": ((strip.rows - 1) * seen.dy + 1) * ring,
+        "source": first + span.first + x0 * source.pitch,
         "vectors": span.vectors, "moves_source": int(segment.moves),
         "wy": strip.rows, "wx": seen.wx, "dy": seen.dy, "dx": seen.dx,
         "height": source.form.height, "width": source.form.width,
         "y0": y0, "x0": x0, "step_y": seen.step_y, "step_x": seen.step_x,
-        "position_pitch": seen.dx * source.pitch, "window_pitch": seen.dy * source.row,
-        "tile_pitch_x": seen.step_x * source.pitch, "tile_pitch_y": seen.step_y * source.row,
+        "position_pitch": seen.dx * source.pitch, "window_pitch": seen.dy * row,
+        "tile_pitch_x": seen.step_x * source.pitch, "tile_pitch_y": seen.step_y * row,
     }  # fmt: skip
+
+
+def _before(source: int, layer: EncodedLayer, encoded: Encoded) -> int:
+    """Vectors of a row of the ring in front of the row of a map."""
+    vectors = 0
+    for other in dict.fromkeys(segment.source for segment in encoded.program.layers[layer.number].segments):
+        if other == source:
+            break
+        vectors += encoded.placements[other].row if other in encoded.spill.maps else 0
+    return vectors
 
 
 def _range_fields(part: Range, source: int, buffer: int, places: Places, params: Params) -> dict[str, int]:

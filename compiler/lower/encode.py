@@ -21,6 +21,7 @@ from compiler.lower.layout import Placement, Tiling, Window, window
 from compiler.lower.outputs import OutputWords, output_words
 from compiler.lower.program import Pair, Program, ProgramLayer, Segment
 from compiler.lower.rows import Assignment, assign_rows
+from compiler.lower.spill import RESIDENT, Spill
 from compiler.lower.tile_rows import Rows, tile_lines, tile_rows
 from compiler.lower.tiles import Plan
 from compiler.options import Options
@@ -88,12 +89,14 @@ class Encoded:
     ----------
     program : what is computed. placements : one a map.
     layers : layers of the hardware, in order. plan : how those of the program are cut, and which are streamed.
+    spill : which maps go off chip.
     """
 
     program: Program
     placements: tuple[Placement, ...]
     layers: tuple[EncodedLayer, ...]
     plan: Plan
+    spill: Spill = RESIDENT
 
     @property
     def streamed(self) -> frozenset[int]:

@@ -54,15 +54,21 @@ def pack(encoded: Encoded, params: Params, options: Options) -> Image:
     """
     program = encoded.program
     used = sizes(encoded, params)
-    blocks = program_blocks(program, [placement.lines for placement in encoded.placements])
+    spill = encoded.spill
+    lines = [0 if n in spill.maps else placement.lines for n, placement in enumerate(encoded.placements)]
+    blocks = program_blocks(program, lines, spill.keep_inputs)
     block_bases, frame = allocate(blocks.sizes, blocks.lives)
-    bases = [block_bases[block] + offset for block, offset in zip(blocks.of, blocks.offset, strict=True)]
+    frame = max(1, frame)
+    bases = [
+        -1 if n in spill.maps else spill.lines + block_bases[block] + offset
+        for n, (block, offset) in enumerate(zip(blocks.of, blocks.offset, strict=True))
+    ]
     buffers = Buffers(
         used["weight_words"], used["pointer_blocks"],
         (params.weight_words - used["weight_words"]) // 2, (params.pointer_blocks - used["pointer_blocks"]) // 2,
     )  # fmt: skip
     books, codebooks = _codebooks(program)
-    _check_fit({**used, "act_lines": frame, "codebooks": len(codebooks)}, params)
+    _check_fit({**used, "act_lines": spill.lines + frame, "codebooks": len(codebooks)}, params)
     ranges = [_ranges(layer, encoded, buffers, params) for layer in encoded.layers]
     places = Places(tuple(bases), frame, tuple(books), buffers, {table: n for n, table in enumerate(program.tables)})
     rows, parts = descriptor_rows(encoded, ranges, places, params)

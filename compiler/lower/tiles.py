@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -264,7 +264,8 @@ class Judging(Protocol):
 
 
 def plan_tiles(
-    program: Program, params: Params, options: Options, scale: float = 1.0, judge: Judging | None = None
+    program: Program, params: Params, options: Options, scale: float = 1.0, judge: Judging | None = None,
+    refine: Callable[[int, Choice], Choice | None] | None = None,
 ) -> Plan:  # fmt: skip
     """Tiles for all layers.
 
@@ -275,6 +276,7 @@ def plan_tiles(
     Parameters
     ----------
     scale : share of the memories to be used: estimates may be too low.
+    refine : what a choice for a layer costs beyond its tiles, or None if it must not be taken.
     judge : decides among the tilings that seem best, where there is one.
     """
     density, planes = densities(program), most_planes(program)
@@ -289,6 +291,9 @@ def plan_tiles(
     for layer, found in zip(program.layers, choices, strict=True):
         if not found:
             raise _impossible(layer, params)
+    if refine is not None:
+        refined = [[refine(n, each) for each in found] for n, found in enumerate(choices)]
+        choices = [sorted((each for each in found if each), key=lambda each: each.cycles) for found in refined]
     limits = {name: getattr(params, name) * scale for name in MEMORIES}
     streamed = _streamed(choices, limits, params, program.looped)
     choices = [

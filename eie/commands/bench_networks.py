@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # numpy and Amaranth are loaded only when the command runs
         "eie bench networks --json",
         "eie bench networks --networks resnet-8,ds-cnn --data fashion-mnist",
         "eie bench networks --preset BALANCED_64 --sets vgg-16,resnet-50 --rtl 2",
+        "eie bench networks --preset BALANCED_64 --set act_lines=4096 --whole squeezenet-1.1",
     ),
     short_help="Whole networks from torch and ONNX, beside their floats.",
 )
@@ -27,6 +28,10 @@ if TYPE_CHECKING:  # numpy and Amaranth are loaded only when the command runs
 @click.option(
     "--sets", metavar="A,B", default="", help="Published networks, layer by layer, instead; `all` for each of them."
 )
+@click.option(
+    "--whole", metavar="A,B", default="", help="Published networks as one, instead: what streams; `all` for each."
+)
+@click.option("--size", type=click.IntRange(32, 1024), default=227, show_default=True, help="Pixels of --whole.")
 @click.option(
     "--data", type=click.Choice(["digits", "fashion-mnist"]), default="digits", show_default=True, help="Images."
 )
@@ -41,13 +46,16 @@ if TYPE_CHECKING:  # numpy and Amaranth are loaded only when the command runs
     type=click.IntRange(0),
     default=0,
     metavar="N",
-    help="Run the array's part of N samples as Verilog; of each set N layers, on a part of the map.",
+    help="Run the array's part of N samples as Verilog; of each set N layers, on a part of the map; of --whole a "
+    "small image.",
 )
 @array_options
 @json_option
 def bench_networks(
     networks: str,
     sets: str,
+    whole: str,
+    size: int,
     data: str,
     epochs: int | None,
     seed: int,
@@ -63,11 +71,19 @@ def bench_networks(
 
     With --sets: random layers of the shapes and densities of published networks, each compiled by itself. The table
     says how many products of two nonzeros the array computes in a cycle of a PE, and where the other cycles go.
+
+    With --whole: random pruned networks as one, for one image. Of each layer three figures stand side by side: its
+    cycles if all maps and weights were on chip, the beats of the maps that stream in and out, and the cycles of the
+    stream of its weights.
     """
     output = Output(json_to)
     params, options = make_params(preset, settings)
     if sets:
         _sets(_names(sets), params, options, seed, rtl_samples, output)
+        return
+
+    if whole:
+        _whole(_names(whole), params, options, size, seed, bool(rtl_samples), output)
         return
 
     from sim.benchmarks.networks import measure
@@ -100,6 +116,48 @@ def bench_networks(
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _whole(
+    names: list[str], params: Params, options: Options, size: int, seed: int, rtl: bool, output: Output
+) -> None:  # fmt: skip
+    from sim.benchmarks.whole import WHOLE, measure_whole
+
+    names = list(WHOLE) if names == ["all"] else names
+    rows = []
+    for row in measure_whole(
+        names, params, options=options, size=size, seed=seed, rtl=rtl,
+        progress=lambda text: output.note(f"eie: {text} …"),
+    ):  # fmt: skip
+        rows.append(row)
+        figures = ("cycles", "resident", "stream", "refill", "bound")
+        output.table(
+            ("layer", "makes", "weights", "tile", "off chip", "ring rows", "cycles", "all resident", "beats of maps",
+             "stream of weights", "largest of these"),
+            [
+                (
+                    each["layer"], "x".join(map(str, each["makes"])), each["weights"], "x".join(map(str, each["tile"])),
+                    " and ".join(filter(None, ["in" * bool(each["reads"]), "out" * bool(each["writes"])])),
+                    each["ring_rows"] or None, *(each[figure] for figure in figures),
+                )
+                for each in row["layers"]
+            ]
+            + [("all", "", row["weights"], "", "", None, *(row[figure] for figure in figures))],
+            title=f"{row['network']}, {size} x {size} pixels, {params.pes} PEs, {params.act_lines} activation lines",
+        )  # fmt: skip
+        used = ", ".join(f"{name} {words:,} of {getattr(params, name):,}" for name, words in row["memory"].items())
+        output.text(
+            f"Off chip: {row['off_chip']:,} bytes of maps. Memories: {used}. Array = integer graph on the host in "
+            f"{row['values']:,} values: {row['equal']}"
+        )
+        if "rtl" in row:
+            of = row["rtl"]
+            output.text(
+                f"{of['size']} x {of['size']} pixels, {of['act_lines']} activation lines, off chip "
+                f"{', '.join(of['off_chip']) or 'nothing'}: Verilog = models in {of['values']:,} values and "
+                f"{of['records']:,} times and counters: {of['equal']}"
+            )
+    output.result({"params": params.asdict(), "options": options.asdict(), "seed": seed, "rows": rows})
 
 
 def _sets(names: list[str], params: Params, options: Options, seed: int, rtl_layers: int, output: Output) -> None:

@@ -141,7 +141,7 @@ def _row(
         "dense_cycles": dense, "break_even": min(1.0, whole.weights * dense / cycles),
         "memory": {
             "weight_words": image.entries.shape[1], "pointer_blocks": image.pointers.shape[1],
-            "output_words": image.table.shape[1], "act_lines": image.frame,
+            "output_words": image.table.shape[1], "act_lines": image.rings + image.frame,
         },
     }  # fmt: skip
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +36,14 @@ from sim.program import (
     output_lines,
     record_numbers,
     refill_stream,
+    streamed_lines,
 )  # fmt: skip
 from sim.rtl.build import Build, build, tool_environment
 from sim.rtl.fst import FstWaves
 from sim.rtl.vcd import VcdWaves
 from sim.rtl.waves import WAVES_LIMIT, waves_format
+from sim.streams import given_maps, map_words, transfers
+from sim.whole import whole_maps
 
 __all__ = ["RtlError", "RtlRun", "run_rtl", "simulate"]
 
@@ -214,12 +217,18 @@ def run_rtl(
         for number, chunk in enumerate(parts):
             np.save(folder / f"inputs_{number}.npy", np.ascontiguousarray(chunk.inputs.transpose(1, 0, 2)))
             np.save(folder / f"tiles_{number}.npy", refill_stream(image, chunk.count))
+            for n, beats in given_maps(image, chunk.memory).items():
+                np.save(folder / f"given_{number}_{n}.npy", beats)
+        outside = [n for n in image.outputs if image.maps[n].off_chip]
         job = {
             "params": params.asdict(),
             "bus": bus,
             "batches": [chunk.count for chunk in parts],
             "reads": [output_lines(image, chunk.count) for chunk in parts],
             "records": record_numbers(image),
+            "transfers": [each.asdict() for each in transfers(image)],
+            "given": [n for n in image.inputs if image.maps[n].off_chip],
+            "takes": outside,
             "pauses": pauses,
             "watchdog": watchdog or cycle_limit(image, program, max(chunk.count for chunk in parts)),
             "stop_on_error": True,
@@ -242,8 +251,11 @@ def run_rtl(
             if error := result["status"]["error"]:
                 index = result["status"]["index"]
                 raise RtlError(f"the array ended with error {Error(error).name} at descriptor {index}")
+            if result["left"] != [0, 0]:
+                raise RtlError(f"beats that were not taken, and that did not come: {result['left']}")
+        taken = [{n: np.load(folder / f"taken_{number}_{n}.npy") for n in outside} for number in range(len(parts))]
         read = [np.load(folder / f"outputs_{number}.npy") for number in range(len(parts))]
-        logs = _split(read_log(log, params.groups), program, parts, bus)
+        logs = _split(read_log(log, params.groups), image, program, parts, bus)
         kept = None
         if waves is not None:
             dump.deliver(waves)
@@ -251,8 +263,8 @@ def run_rtl(
     if progress:
         progress(len(inputs[0]), len(inputs[0]))
     values = [
-        _values(image, program, chunk, writes, memory.transpose(1, 0, 2))
-        for chunk, writes, memory in zip(parts, logs, read, strict=True)
+        _values(image, program, chunk, writes, memory.transpose(1, 0, 2), maps)
+        for chunk, writes, memory, maps in zip(parts, logs, read, taken, strict=True)
     ]
     records = [unpack_record(image, int(word, 16)) for result in results for word in result["records"]]
     return RtlRun(
@@ -276,28 +288,35 @@ def read_log(folder: Path, groups: int) -> WriteLog:
     return logs
 
 
-def _split(log: WriteLog, program: Program, parts: list[Chunk], bus: bool) -> list[WriteLog]:
+def _split(log: WriteLog, image: Image, program: Program, parts: list[Chunk], bus: bool) -> list[WriteLog]:
     """The writes of each run; what the host wrote before it through the same port is left out."""
     at = 0
     pieces: list[WriteLog] = []
     for number, chunk in enumerate(parts):
         at += len(chunk.inputs) if bus else 0
-        end = at + chunk.count * sum(layer.lines.size for layer in program.runs) if number + 1 < len(parts) else None
+        size = chunk.count * sum(layer.lines.size for layer in program.runs) + streamed_lines(image, chunk.count)
+        end = at + size if number + 1 < len(parts) else None
         pieces.append([(lines[at:end], data[at:end]) for lines, data in log])
         at = end or 0
     return pieces
 
 
 def _values(
-    image: Image, program: Program, chunk: Chunk, log: WriteLog, read: NDArray[np.int16]
-) -> dict[str, NDArray[np.int16]]:
-    """Maps from what was written; outputs from the lines that the host read (lines, groups, 8)."""
+    image: Image, program: Program, chunk: Chunk, log: WriteLog, read: NDArray[np.int16],
+    taken: Mapping[int, NDArray[np.uint8]],
+) -> dict[str, NDArray[np.int16]]:  # fmt: skip
+    """Maps from what was written; outputs from the lines that the host read (lines, groups, 8), or from their beats."""
     values = layer_values(image, program, layer_words(image, program, chunk.count, log))
-    memory = np.zeros((chunk.count * image.frame, image.params.groups, LANES), np.int16)
+    memory = np.zeros((image.rings + chunk.count * image.frame, image.params.groups, LANES), np.int16)
     memory[output_lines(image, chunk.count)] = read
+    samples = np.zeros_like(chunk.memory)
+    own = memory[image.rings :].reshape(chunk.count, image.frame, *memory.shape[1:])
+    samples[:, image.rings : image.rings + image.frame] = own
+    for number, beats in taken.items():
+        base = whole_maps(image)[number].base
+        samples[:, base : base + image.maps[number].lines] = map_words(image, number, beats, chunk.count)
     for number in image.outputs:
-        frames = memory.reshape(chunk.count, image.frame, *memory.shape[1:])
-        values[image.maps[number].name] = map_values(image, number, frames)
+        values[image.maps[number].name] = map_values(image, number, samples)
     return values
 
 

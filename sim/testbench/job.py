@@ -23,6 +23,7 @@ from cocotbext.axi import AxiStreamBus, AxiStreamSource
 from hw.layouts import REFILL_BITS, Memory
 from hw.params import Params
 from hw.registers import mask
+from sim.streams import Outside, Transfer
 from sim.testbench.host import HostPort
 from sim.tiles import tile_ends
 
@@ -44,6 +45,7 @@ class Bench:
         self.dut, self.params, self.watchdog = dut, params, watchdog
         Clock(dut.aclk, CLOCK_NS, unit="ns").start()
         self.host = HostPort(dut, params)
+        self.still()
         self.tiles = (
             AxiStreamSource(AxiStreamBus.from_prefix(dut, "s_axis_weights"), dut.aclk) if params.refill else None
         )
@@ -58,6 +60,30 @@ class Bench:
         if pauses:
             chosen = random.Random(seed)
             self.tiles.set_pause_generator(chosen.random() < pauses for _ in itertools.count())
+
+    def still(self) -> None:
+        """Offer no rows of maps, and take none."""
+        if self.params.streams:
+            self.dut.s_axis_acts_tvalid.value = self.dut.m_axis_acts_tready.value = 0
+
+    async def outside(self, host: Outside, pauses: float, seed: int) -> None:
+        """Send and take the rows of maps off chip, in a share of cycles (`pauses`) nothing; until cancelled."""
+        dut, chosen = self.dut, random.Random(seed)
+        beat: bytes | None = None
+        while True:
+            if beat is None and chosen.random() >= pauses:
+                beat = host.offer()
+            dut.s_axis_acts_tvalid.value = int(beat is not None)
+            if beat is not None:
+                dut.s_axis_acts_tdata.value = int.from_bytes(beat, "little")
+            ready = chosen.random() >= pauses
+            dut.m_axis_acts_tready.value = int(ready)
+            await RisingEdge(dut.aclk)
+            if beat is not None and dut.s_axis_acts_tready.value:
+                host.sent()
+                beat = None
+            if ready and dut.m_axis_acts_tvalid.value:
+                host.take(int(dut.m_axis_acts_tdata.value).to_bytes(ACT_BYTES, "little"))
 
     async def reset(self) -> None:
         """Pull the reset line and wait until the accumulators are clear."""
@@ -140,15 +166,24 @@ async def run_job(dut: Any) -> None:
                 memory[address].value = word
         await ClockCycles(dut.aclk, 1)
         bench.stream(np.load(folder / f"tiles_{number}.npy").tobytes(), job["pauses"], job["seed"])
+        plan = [Transfer.of(each) for each in job["transfers"]]
+        given = {n: np.load(folder / f"given_{number}_{n}.npy") for n in job["given"]}
+        host = Outside(plan, batch, given)
+        task = cocotb.start_soon(bench.outside(host, job["pauses"], job["seed"])) if plan else None
         begun = time.perf_counter()
         status = await bench.run(batch)
         seconds = time.perf_counter() - begun
+        if task is not None:
+            task.cancel()
+            bench.still()
+        for n in {each.writes for each in plan} & set(job["takes"]):
+            np.save(folder / f"taken_{number}_{n}.npy", host.maps[n])
         banks = [await bench.read(Memory.ACTIVATIONS, unit, lines, job["bus"]) for unit in range(params.groups)]
         records = await bench.read(Memory.RECORDS, 0, job["records"], job["bus"])
         raw = b"".join(word.to_bytes(ACT_BYTES, "little") for bank in banks for word in bank)
         np.save(folder / f"outputs_{number}.npy", np.frombuffer(raw, "<i2").reshape(params.groups, len(lines), 8))
         results.append({"status": status, "records": [hex(word) for word in records],
-                        "cycles": await bench.host.read("CYCLES"), "seconds": seconds})  # fmt: skip
+                        "cycles": await bench.host.read("CYCLES"), "seconds": seconds, "left": host.left})  # fmt: skip
         if job["stop_on_error"] and status["error"]:
             break
     (folder / "results.json").write_text(json.dumps(results))

@@ -59,8 +59,8 @@ def test_lines_that_are_used_again_too_early_are_refused(
     """The fault: maps die `early` layers before their last reader has run."""
     blocks = packing.program_blocks
 
-    def hasty(program: Program, lines: Sequence[int]) -> Blocks:
-        found = blocks(program, lines)
+    def hasty(program: Program, lines: Sequence[int], keep_inputs: bool) -> Blocks:
+        found = blocks(program, lines, keep_inputs)
         lives = tuple(
             dataclasses.replace(life, last=max(life.first, life.last - early)) for life in found.lives
         )  # fmt: skip

@@ -71,7 +71,7 @@ def test_a_network_of_format_3_has_the_graph_around_it() -> None:
     assert (content.image_crc, content.version) == (None, 3)
 
 
-def test_a_network_of_format_4_has_programs_without_loops() -> None:
+def test_a_network_of_format_4_has_programs_without_loops_for_an_array_without_streams() -> None:
     content = decompress_fixed((DATA / "format4-fixed-BALANCED_4.eiez").read_bytes())
     assert_equal(the_program(content), chain(preset("BALANCED_4")))
     assert content.params == preset("BALANCED_4").replace(streams=False)

@@ -302,7 +302,7 @@ def test_sizes_of_programs_that_lie_cost_no_memory(rng: np.random.Generator, cod
 
     for wrong, words in (
         (maps((1 << 15, 1, 1), (1 << 15, 1, 1)), "more weights than this kit reads"),
-        (maps((8, 1 << 15, 1 << 15), (8, 1, 1)), "activation vectors; the array has"),
+        (maps((8, 1 << 15, 1 << 15), (8, 1, 1)), "activation vectors; there may be"),
         (maps((1 << 25, 1, 1), (8, 1, 1)), "channels is"),
         (bytes([1, 0xFF, 0xFF, 0xFF, 0x7F]), "values of a part is"),
         (bytes([0xFF, 0xFF, 0xFF, 0x7F]), "parts of the array is"),
