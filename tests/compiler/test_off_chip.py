@@ -23,6 +23,7 @@ from compiler.image.steps import Step
 from compiler.lower import spill
 from compiler.lower.build import build
 from compiler.lower.program import MapForm, Operand, Operation, Program, ProgramLayer, segment_of
+from compiler.lower.strips import Strip
 from compiler.network_file import load, save, to_file
 from hw.layouts import descriptor, fields
 from hw.params import Params
@@ -156,7 +157,11 @@ def test_maps_of_operations_stay_on_chip(rng: np.random.Generator) -> None:
         window = segment_of(source, codes, book, stride=(stride, stride), origin=(-1, -1))
         return ProgramLayer(name, result, (window,), np.zeros(8, np.int64), np.full(8, 10))
 
-    maps = (MapForm("image", 8, 24, 24, 0), *(MapForm(name, 8, 12, 12, 0) for name in ("one", "square", "end")))
+    together = {"layout": 0, "vectors": params.groups}
+    maps = (
+        MapForm("image", 8, 24, 24, 0), *(MapForm(name, 8, 12, 12, 0, **together) for name in ("one", "square")),
+        MapForm("end", 8, 12, 12, 0),
+    )  # fmt: skip
     program = Program(
         maps, (layer("one", 0, 1, 2), layer("end", 2, 3, 1)), (0,), (3,),
         (Operation("square", Operand(2), Operand(1), Operand(1), shift=4),), (0, -1, 1),
@@ -164,7 +169,7 @@ def test_maps_of_operations_stay_on_chip(rng: np.random.Generator) -> None:
     x = rng.integers(-100, 100, (2, 24, 24, 8)).astype(np.int16)
     whole = build(program, params)
     right, found = run(whole, x).values, set()
-    for lines in range(whole.frame, 204, -30):
+    for lines in range(whole.frame, 347, -30):
         image = build(program, params.replace(act_lines=lines))
         check(image)
         assert not outside(image) & {"one", "square"}
@@ -266,7 +271,7 @@ FAULTS: list[tuple[Callable[[Image], Image], str]] = [
     (lambda i: changed(i, reader(i)[0], 0, ring=0), "ring 0, reach"),
     (lambda i: changed(i, reader(i)[0], 0, reach=reader(i)[1].reach + 1), "expected ring 1, reach"),
     (lambda i: changed(i, reader(i)[0], 0, chained=1), "chained is 1; expected 0"),
-    (lambda i: changed(i, reader(i)[0], 0, source=reader(i)[1].source + 1), "source is"),
+    (lambda i: changed(i, reader(i)[0], 0, source=reader(i)[1].source + 1), "not of a pixel of"),
     (lambda i: changed(i, reader(i)[0], 0, window_pitch=reader(i)[1].window_pitch + 1), "window_pitch is"),
     (lambda i: changed(i, reader(i)[0], 0, tile_pitch_y=reader(i)[1].tile_pitch_y + 1), "tile_pitch_y is"),
     (lambda i: changed(i, reader(i)[0], ring_row=reader(i)[1].ring_row + 2), "pitch is|source is|ring_row is"),
@@ -276,7 +281,7 @@ FAULTS: list[tuple[Callable[[Image], Image], str]] = [
     (lambda i: changed(i, reader(i)[0], ring_base=reader(i)[1].ring_base + 1000), "source is|activations: "),
     (lambda i: changed(i, writer(i)[0], out_rows=0), "a ring of no rows of tiles"),
     (lambda i: changed(i, writer(i)[0], destination=writer(i)[1].destination + 1000), "activations: "),
-    (lambda i: changed(i, second(i)[0], second(i)[1], source=second(i)[2].source - 2), "source is"),
+    (lambda i: changed(i, second(i)[0], second(i)[1], source=second(i)[2].source - 2), "not of a pixel of"),
     (lambda i: other_map(i, off_chip(i)[0].reads[0], base=-2), "base -2"),
     (lambda i: other_map(i, off_chip(i)[0].reads[0], base=i.rings), "stream_in is 1|lines|ring"),
     (lambda i: other_map(i, writer_map(i), lines=i.maps[writer_map(i)].lines + 1), "lines are sent; its map has"),
@@ -347,9 +352,22 @@ def test_fault_a_map_that_is_read_before_it_is_sent_is_refused() -> None:
 def test_fault_a_compiler_that_puts_the_wrong_segment_first_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from compiler.lower import descriptors
 
-    monkeypatch.setattr(descriptors, "_ring_first", lambda cut, *_: sorted(cut, key=lambda strip: -strip.segment))
+    right = descriptors._ring_first
+
+    def wrong(cut: list[Strip]) -> list[Strip]:
+        return sorted(cut, key=lambda strip: strip.segment == cut[0].segment)
+
+    # A residual sum: the window of the convolution begins a row above that of the map itself.
+    of = Builder((8, 24, 24), 0.4, np.random.default_rng(5))
+    last = of.conv("first", "image", 8, 3, 1)
+    total = of.add("Add", "sum", of.conv("second", last, 8, 3, 1, 1, "none"), last, activation="relu")
+    monkeypatch.setattr(descriptors, "_ring_first", lambda *given: wrong(right(*given)))
     with pytest.raises(ImageError, match="expected the one of the ring that begins highest"):
-        check(compile_whole(graph(), PARAMS.replace(act_lines=80)).network.only)
+        check(
+            compile_whole(
+                Graph((*of.nodes, make("Output", "output", total))), PARAMS.replace(act_lines=250)
+            ).network.only
+        )
 
 
 def test_fault_rings_that_are_too_small_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
