@@ -18,8 +18,8 @@ import sim.network
 from compiler.network_file import load
 from compiler.train import recipe as recipes
 from eie.commands.demo import demo
-from eie.summary import summary
 from eie.output import Output
+from eie.summary import summary
 from sim.clock import Clock
 from sim.demo import NETWORKS, Subject
 
