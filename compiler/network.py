@@ -18,7 +18,7 @@ from hw.params import Params
 
 __all__ = ["MOVES", "Form", "Network", "array_graph", "network_of"]
 
-MOVES = frozenset({"Input", "Output", "Constant", "Reshape", "Transpose", "Slice", "Pad", "Concat"})
+MOVES = frozenset({"Input", "Output", "Constant", "Reshape", "Transpose", "Slice", "Pad", "Concat", "Indices"})
 """Operators that compute nothing: they name, move or repeat numbers."""
 
 

@@ -25,6 +25,7 @@ class Options:
     skip_empty : a column without entries in a PE costs it nothing. Otherwise a padding entry is stored there, which
         costs the cycle that it costs the published array.
     fragments : PEs of a write-back group that a row may be split over, 1 … 8; 1 splits none.
+    judged : of the tiles that seem best, the exact cycle model decides; otherwise the estimate that found them.
 
     Raises
     ------
@@ -35,9 +36,10 @@ class Options:
     balanced: bool = True
     skip_empty: bool = True
     fragments: int = LANES
+    judged: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("balanced", "skip_empty"):
+        for name in ("balanced", "skip_empty", "judged"):
             if not isinstance(getattr(self, name), bool):
                 raise OptionsError(f"{name} is {getattr(self, name)!r}; expected true or false")
         if type(self.fragments) is not int or not 1 <= self.fragments <= LANES:

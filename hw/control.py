@@ -10,7 +10,8 @@ from hw.banks import Banks
 from hw.descriptor_check import DescriptorCheck
 from hw.layouts import Error, Op, descriptor, elementwise
 from hw.params import Params
-from hw.streams import elementwise_job, output_tile, scan_request
+from hw.ring import Ring
+from hw.streams import ROW_BITS, elementwise_job, out_job, output_tile, ring_job, scan_request
 from hw.tile_loop import TileLoop
 
 __all__ = ["Control"]
@@ -27,9 +28,16 @@ class Control(wiring.Component):
     while the segments behind them are scanned; those with ``barrier`` wait until they are all written. A tile takes its
     place in the queue when its first segment is accepted.
 
+    A layer whose maps stream in or out is accepted when everything that earlier layers stream is through, and so is an
+    elementwise operation when what they stream out is sent. Its in-stream begins when its first segment could be
+    accepted but for the rows that it reads. Each segment that reads the ring of rows waits for these. The first one of
+    a row of tiles lets rows go before it is accepted, when no vector of the segment before can be read again.
+
     Timing: ``accept`` comes 3 cycles after ``start`` and 2 cycles after the descriptor before at the earliest. So does
     the ``push`` of an operation (which also waits for a place in the queue), and the end of a loop. When a tile counts
-    as computed: see `Banks`.
+    as computed: see `Banks`. A segment that reads a ring is accepted 5 cycles after the descriptor before at the
+    earliest, and 2 cycles after the last vector that it waits for is written; the first of its layer 2 cycles after
+    ``in_start``.
 
     An error ends the run: nothing more is accepted, and what was accepted is scanned and written back, also half a
     tile; the accumulators are clear then.
@@ -52,6 +60,10 @@ class Control(wiring.Component):
     layer_of, front_layer : parity of the number of the layer in each bank, and of the layer accepted last.
     number : for each parity, number of the first descriptor of the layer. again : it has run in an earlier round.
     push, push_operation, push_job, full, waiting : to and from `WriteQueue` (only with ``params.elementwise``).
+    in_start, in_job, in_move, in_limit, in_finish, in_active, received : to and from `StreamIn`.
+    out_start, out_job, out_active, out_busy : to and from `StreamOut`. stream_stop, stream_fault : to and from both.
+    scan_standing : from `Scan`. stream_waits : the segment waits for nothing but streams. (All these only with
+        ``params.streams``.)
     writing, writing_again : of what is written back now, which is `operation`, `job` or the tile in `written_bank`.
     ends : for each bank, the tile is the last one of its layer.
     """
@@ -65,6 +77,15 @@ class Control(wiring.Component):
             "push": Out(1), "push_operation": Out(1), "push_job": Out(elementwise_job(params)), "full": In(1),
             "waiting": In(1), "operation": In(1), "job": In(elementwise_job(params)),
         } if params.elementwise else {}  # fmt: skip
+        if params.streams:
+            self.ring = Ring(params)
+            operations |= {
+                "in_start": Out(1), "in_job": Out(ring_job(params)), "in_move": Out(1), "in_limit": Out(ROW_BITS),
+                "in_finish": Out(1), "in_active": In(1), "received": In(ROW_BITS),
+                "out_start": Out(1), "out_job": Out(out_job(params)), "out_active": In(1), "out_busy": In(1),
+                "stream_stop": Out(1), "stream_fault": In(1), "scan_standing": In(1),
+                "stream_waits": Out(1),
+            }  # fmt: skip
         super().__init__({
             "start": In(1), "first": In(16), "batch": In(16), "samples": Out(16),
             "busy": Out(1), "done": Out(1), "error": Out(Error), "index": Out(16),
@@ -88,7 +109,7 @@ class Control(wiring.Component):
         m.submodules.check = check = self.check
         bank = Signal()  # of the segment to accept
         accept, closing = Signal(), Signal()
-        unfinished = Signal()  # a tile is accepted, but not its last segment
+        unfinished, within = Signal(), Signal()  # a tile, a layer is accepted, but not its last segment
         chained = Signal()
         found = Signal(Error)
         current = Signal(16)  # number of the descriptor accepted last
@@ -99,6 +120,7 @@ class Control(wiring.Component):
         op = Value.cast(layer.op)
         step = Signal()  # a descriptor that is no segment is done with
         full, waiting = Signal(), Signal()  # of the queue
+        holds, streams = Signal(), Signal()  # a segment or an operation waits for streams; these are not through
 
         m.d.comb += [
             loop.start.eq(self.start & ~self.busy), loop.first.eq(self.first), loop.batch.eq(self.samples),
@@ -115,8 +137,8 @@ class Control(wiring.Component):
             self.maxima.eq(banks.maxima), self.index.eq(Mux(faulty, fault_index, loop.index)),
             # In the first tile, lines of the layer before may be read as they are written, all when its bank is free.
             self.open.eq(~chained | ~self.pending.bit_select(~self.front, 1)),
-            # The tile before the last one may be finished after it.
-            self.counting.eq((self.pending & ~Mux(at_end, ended, 0)).any()),
+            # The tile before the last one may be finished after it; both are written when the next one waits for rows.
+            self.counting.eq((self.pending & ~Mux(at_end, ended, 0)).any() | (within & ~at_end)),
             self.accept_layer.eq(accept & loop.opens & loop.begins), self.scan_start.eq(accept),
         ]  # fmt: skip
         self._request(m, bank)
@@ -127,6 +149,12 @@ class Control(wiring.Component):
                 self.push_operation.eq(step & (op == Op.ELEMENTWISE.value)),
             ]  # fmt: skip
 
+        stands, ready = Signal(), Signal()  # a descriptor; a segment, and all else that it waits for is there
+        stream_fault = Signal()
+        if self.params.streams:
+            self._streams(m, accept, stands, ready, holds, streams)
+            m.d.comb += stream_fault.eq(self.stream_fault)
+
         with m.FSM():
             with m.State("Clear"):
                 m.d.comb += [self.busy.eq(1), self.clear.eq(1)]
@@ -135,7 +163,7 @@ class Control(wiring.Component):
                     m.next = "Idle"
             with m.State("Idle"):
                 with m.If(self.start):
-                    m.d.sync += [self.samples.eq(self.batch), self.error.eq(Error.NONE), faulty.eq(0)]
+                    m.d.sync += [self.samples.eq(self.batch), self.error.eq(Error.NONE), faulty.eq(0), within.eq(0)]
                     m.next = "Fetch"
             with m.State("Fetch"):
                 m.d.comb += [self.busy.eq(1), self.r_en.eq(1), self.r_addr.eq(loop.index)]
@@ -156,8 +184,10 @@ class Control(wiring.Component):
                 with m.Else():
                     free = ~loop.opens | ~(self.pending.bit_select(bank, 1) | full)
                     m.d.comb += [
-                        accept.eq((op == Op.SEGMENT.value) & self.scan_ready & free & ~(layer.barrier & waiting)),
-                        step.eq((op == Op.LOOP.value) | ((op == Op.ELEMENTWISE.value) & ~full)),
+                        stands.eq(1),
+                        ready.eq((op == Op.SEGMENT.value) & self.scan_ready & free & ~(layer.barrier & waiting)),
+                        accept.eq(ready & ~holds),
+                        step.eq((op == Op.LOOP.value) | ((op == Op.ELEMENTWISE.value) & ~(full | holds))),
                         self.r_en.eq(accept | step), self.r_addr.eq(loop.following),
                     ]  # fmt: skip
                     with m.If(accept | step):
@@ -169,14 +199,14 @@ class Control(wiring.Component):
                     m.d.comb += closing.eq(~self.scan_busy)
                     with m.If(closing):
                         m.d.sync += [unfinished.eq(0), bank.eq(~bank)]
-                with m.Elif(~self.pending.any() & ~waiting):
+                with m.Elif(~self.pending.any() & ~waiting & ~streams):
                     m.d.comb += self.done.eq(1)
                     m.next = "Idle"
 
         with m.If(accept):
             m.d.sync += [
                 current.eq(loop.index), unfinished.eq(~layer.last), bank.eq(bank ^ layer.last), self.front.eq(bank),
-                chained.eq(layer.chained & loop.begins),
+                chained.eq(layer.chained & loop.begins), within.eq(~(layer.last & loop.ends)),
             ]  # fmt: skip
             with m.If(loop.opens):
                 m.d.sync += self.ends.bit_select(bank, 1).eq(loop.ends)
@@ -188,9 +218,9 @@ class Control(wiring.Component):
             for n in range(2):
                 with m.If(self.front_layer != n):
                     m.d.sync += [self.number[n].eq(loop.index), self.again[n].eq(loop.again)]
-        with m.If((self.scan_fault | self.write_fault) & ~faulty & self.busy):
+        with m.If((self.scan_fault | self.write_fault | stream_fault) & ~faulty & self.busy):
             m.d.sync += [faulty.eq(1), self.error.eq(Error.RANGE)]
-            m.d.sync += fault_index.eq(Mux(self.scan_fault, current, self.writing))
+            m.d.sync += fault_index.eq(Mux(self.scan_fault, current, Mux(stream_fault, loop.index, self.writing)))
         return m
 
     def _request(self, m: Module, bank: Value) -> None:
@@ -212,6 +242,62 @@ class Control(wiring.Component):
         m.d.comb += [there.eq(here) for there, here in zip(self.tiles, self.banks.tiles, strict=True)]
         if self.params.refill:
             m.d.comb += self.scan.tag.tile.eq(Cat(layer.refill & ~layer.buffer, layer.refill & layer.buffer))
+
+    def _streams(self, m: Module, accept: Value, stands: Value, ready: Value, holds: Signal, streams: Signal) -> None:
+        """What waits for streams, and when these begin, go on and end."""
+        layer, loop = self.r_data, self.loop
+        m.submodules.ring = ring = self.ring
+        segment = Value.cast(layer.op) == Op.SEGMENT.value
+        first = Signal()  # of a layer that streams
+        standing = Signal()  # a segment stands here, its rows are known
+        passed, settled = Signal(), Signal()  # nothing before it is read again; at least one cycle has gone by
+        lets_go = Signal()  # rows that only earlier windows read
+        begun = Signal()  # the in-stream of the layer
+        over = Signal()  # the layer's last segment is accepted
+        quiet = Signal()  # no stream of a layer before goes on
+        m.d.comb += [
+            loop.skip.eq(ring.skip), loop.skip_size.eq(ring.skip_size),
+            ring.layer.eq(layer), ring.y.eq(loop.y), ring.prepare.eq(loop.prepare),
+            ring.sample_ends.eq(accept & layer.last & loop.sample_ends),
+            ring.layer_ends.eq((accept & layer.last & loop.ends) | loop.start),
+            ring.enable.eq(begun), ring.received.eq(self.received), self.in_limit.eq(ring.limit),
+            first.eq(loop.opens & loop.begins & (layer.stream_in | layer.stream_out)),
+            lets_go.eq(layer.stream_in & loop.opens & loop.row_begins),
+            passed.eq(settled & self.scan_ready), quiet.eq(~self.in_active & ~self.out_active),
+        ]  # fmt: skip
+        m.d.sync += settled.eq(self.scan_ready & ~self.scan_standing)
+        with m.If(segment):
+            m.d.comb += holds.eq(
+                (layer.ring & ~(ring.settled & ring.there)) | (lets_go & ~passed) | (first & ~(begun | quiet))
+            )
+        with m.Else():
+            m.d.comb += holds.eq(self.out_active)
+        m.d.comb += [
+            standing.eq(stands & segment & ring.settled & passed),
+            self.in_start.eq(standing & first & layer.stream_in & quiet & ~begun),
+            self.in_move.eq(self.in_start | (standing & lets_go & ~loop.begins)),
+            self.in_finish.eq(over & passed), self.out_start.eq(accept & first & layer.stream_out),
+            self.stream_waits.eq(ready & holds), self.stream_stop.eq(self.done),
+            streams.eq(self.out_busy | (self.in_active & (self.error == Error.NONE))),
+            self.in_job.base.eq(layer.ring_base), self.in_job.rows.eq(layer.ring_rows),
+            self.in_job.row.eq(layer.ring_row), self.in_job.height.eq(layer.height),
+            self.out_job.line.eq(layer.destination), self.out_job.rows.eq(layer.out_rows),
+            self.out_job.lines.eq(layer.tile_lines), self.out_job.tiles_y.eq(layer.tiles_y),
+            self.banks.tile.row_begins.eq(layer.stream_out & loop.row_begins),
+            self.banks.tile.row_ends.eq(layer.stream_out & loop.row_ends),
+            self.scan.ring.eq(layer.ring), self.scan.place.eq(loop.place), self.scan.edge.eq(loop.edge),
+            self.scan.wrap_pitch.eq(loop.wrap_pitch),
+        ]  # fmt: skip
+        with m.If(self.in_start):
+            m.d.sync += begun.eq(1)
+        with m.If(loop.prepare & loop.opens & loop.begins):
+            m.d.sync += begun.eq(0)
+        with m.If(self.in_finish):
+            m.d.sync += over.eq(0)
+        with m.If(accept & layer.last & loop.ends & layer.stream_in):
+            m.d.sync += over.eq(1)
+        with m.If(self.done):
+            m.d.sync += over.eq(0)
 
     def _operations(self, m: Module) -> None:
         """The elementwise operation to queue, and what the records are told of one that is written back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Elaboratable, Module, Mux, ResetInserter, Signal
+from amaranth import Cat, Elaboratable, Module, Mux, ResetInserter, ResetSignal, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -17,7 +17,9 @@ from hw.platform import placed
 from hw.refill import Refill
 from hw.scan import Scan
 from hw.sram import Sram
-from hw.streams import broadcast, host_write, memory_access, memory_write
+from hw.stream_in import StreamIn
+from hw.stream_out import StreamOut
+from hw.streams import beat, broadcast, host_write, memory_access, memory_write, out_beat
 from hw.write_queue import WriteQueue
 from hw.writeback import Writeback
 
@@ -32,7 +34,7 @@ READ_LATENCY = 2
 class Core(wiring.Component):
     """Everything between the host port and the multipliers.
 
-    Timing: a run of layers takes the cycles that `sim.cycles` computes, exactly. The credit flags of all PEs
+    Timing: a run of layers takes the cycles that `compiler.cycles.model` computes, exactly. The credit flags of all PEs
     are one register deep and combine in the cycle of the broadcast; the broadcast is registered once on
     its way to the PEs.
 
@@ -40,9 +42,12 @@ class Core(wiring.Component):
     -------
     restart : synchronous reset of everything but the memories; the accumulators are then cleared.
     start, first, batch, busy, done, error, index : see `Control`.
-    now : cycles since start, counting while the run lasts.
+    running : a run is under way. now : cycles since start, counting while the run lasts.
     write : a memory word, one a cycle, while not busy.
     tiles : the refill stream, taken while busy (only with ``params.refill``).
+    astray : it is wrong (see `Refill`). The run is abandoned as by a restart, and ends with an error when the
+        accumulators are clear.
+    acts_in, acts_out : maps that stream in, taken while busy, and maps that stream out (only with ``params.streams``).
     read, read_data : request and, `READ_LATENCY` cycles later, the word (activations, descriptors and records only).
     """
 
@@ -53,11 +58,14 @@ class Core(wiring.Component):
             "restart": In(1),
             "start": In(1), "first": In(16), "batch": In(16),
             "busy": Out(1), "done": Out(1), "error": Out(Error), "index": Out(16),
-            "now": Out(32),
+            "running": Out(1), "now": Out(32),
             "write": In(stream.Signature(memory_write(params), always_ready=True)),
             "read": In(stream.Signature(memory_access(params), always_ready=True)),
             "read_data": Out(widest),
-            **({"tiles": In(stream.Signature(REFILL_BITS))} if params.refill else {}),
+            **({"tiles": In(stream.Signature(beat(REFILL_BITS))), "astray": Out(1)} if params.refill else {}),
+            **({
+                "acts_in": In(stream.Signature(ACT_BITS * LANES)), "acts_out": Out(stream.Signature(out_beat(params))),
+            } if params.streams else {}),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -76,15 +84,19 @@ class Core(wiring.Component):
         self.acts = [Sram(ACT_BITS * LANES, params.act_lines, log=True) for _ in range(params.groups)]
         for n, acts in enumerate(self.acts):
             m.submodules[f"acts_{n}"] = acts
+        self.abandon = Signal()
+        m.d.comb += self.abandon.eq(self.restart)
         self._run(m)
         if self.params.elementwise:
             self._operations(m)
         if self.params.refill:
             self._refill(m)
+        if self.params.streams:
+            self._streams(m)
         self._broadcast(m)
         self._write_back(m)
         self._host(m)
-        return ResetInserter(self.restart)(m)
+        return ResetInserter(self.abandon)(m)
 
     def _run(self, m: Module) -> None:
         """Control, scan, drain and counters among one another."""
@@ -93,7 +105,8 @@ class Core(wiring.Component):
         m.d.comb += [
             control.start.eq(self.start), control.first.eq(self.first), control.batch.eq(self.batch),
             self.busy.eq(control.busy), self.done.eq(control.done), self.error.eq(control.error),
-            self.index.eq(control.index), control.r_data.eq(self.descriptors.r_data),
+            self.running.eq(control.busy & ~control.clear), self.index.eq(control.index),
+            control.r_data.eq(self.descriptors.r_data),
             scan.start.eq(control.scan_start), scan.request.eq(control.scan), control.scan_ready.eq(scan.ready),
             control.scan_busy.eq(scan.busy), control.scan_fault.eq(scan.fault), control.write_fault.eq(drain.fault),
             control.scanned.eq(scan.finished & scan.closes), control.scanned_bank.eq(scan.o.p.tag.bank),
@@ -154,16 +167,57 @@ class Core(wiring.Component):
         tile = self.scan.o.p.tag.tile
         busy = [Cat(pe.tile_busy[n] for pe in self.pes).any() for n in range(2)]
         m.d.comb += [
-            refill.enable.eq(self.busy & ~self.control.clear),
+            refill.enable.eq(self.running), self.astray.eq(refill.fault),
+            refill.wanted.eq(Mux(self.scan.waiting, self.scan.taken_tile, 0)),
             refill.taken.eq(Mux(self.scan.taken, self.scan.taken_tile, 0)),
             refill.scanned.eq(Mux(self.scan.finished, tile, 0)),
             refill.pe_busy.eq(Cat(*busy)), self.scan.loaded.eq(refill.loaded),
             self.counters.refill.eq(self.scan.waiting),
         ]  # fmt: skip
 
+        # A restart of everything but these registers, and when the accumulators are clear, the end of the run.
+        stopped, clearing = Signal(reset_less=True), Signal(reset_less=True)
+        index = Signal(16, reset_less=True)
+        with m.If(refill.fault):
+            m.d.comb += self.abandon.eq(1)
+            m.d.sync += [stopped.eq(1), clearing.eq(1), index.eq(self.control.index)]
+        with m.If(stopped):
+            m.d.comb += [self.error.eq(Error.STREAM), self.index.eq(index)]
+        with m.If(clearing & ~self.control.busy):
+            m.d.comb += self.done.eq(1)
+            m.d.sync += clearing.eq(0)
+        with m.If(self.start & ~self.busy):
+            m.d.sync += stopped.eq(0)
+        with m.If(self.restart | ResetSignal()):
+            m.d.sync += [stopped.eq(0), clearing.eq(0)]
+
+    def _streams(self, m: Module) -> None:
+        """Rows of maps from and to the outside, and what control and drain know of them."""
+        m.submodules.stream_in = rows_in = self.stream_in = StreamIn(self.params)
+        m.submodules.stream_out = rows_out = self.stream_out = StreamOut(self.params)
+        control, scan, drain = self.control, self.scan, self.drain
+        connect(m, flipped(self.acts_in), rows_in.i)
+        connect(m, rows_out.o, flipped(self.acts_out))
+        m.d.comb += [
+            rows_in.enable.eq(self.running), rows_in.start.eq(control.in_start),
+            rows_in.job.eq(control.in_job), rows_in.samples.eq(control.samples), rows_in.move.eq(control.in_move),
+            rows_in.limit.eq(control.in_limit), rows_in.finish.eq(control.in_finish),
+            rows_in.stop.eq(control.stream_stop), rows_in.blocked.eq(drain.write),
+            control.in_active.eq(rows_in.active), control.received.eq(rows_in.received),
+            rows_out.start.eq(control.out_start), rows_out.job.eq(control.out_job),
+            rows_out.samples.eq(control.samples), rows_out.stop.eq(control.stream_stop),
+            rows_out.row_begins.eq(drain.row_begins), rows_out.row_ends.eq(drain.row_ends),
+            control.out_active.eq(rows_out.active), control.out_busy.eq(rows_out.busy), drain.room.eq(rows_out.room),
+            control.stream_fault.eq(rows_in.fault | rows_out.fault), control.scan_standing.eq(scan.standing),
+            self.counters.stream.eq(control.stream_waits), self.counters.accept.eq(control.scan_start),
+            *(into.eq(acts.r_data) for into, acts in zip(rows_out.r_data, self.acts, strict=True)),
+        ]  # fmt: skip
+        with m.If(rows_out.r_en):
+            m.d.comb += scan.claimed.eq(1)
+
     def _broadcast(self, m: Module) -> None:
         """Scan to all PEs, through one register; a vector fires when every queue has credit."""
-        sent = Signal(broadcast(self.params))
+        sent = Signal(broadcast(self.params), reset_less=True)
         valid = Signal()
         m.d.comb += self.scan.o.ready.eq(Cat(pe.credit for pe in self.pes).all())
         m.d.sync += [valid.eq(self.scan.o.valid & self.scan.o.ready), sent.eq(self.scan.o.payload)]
@@ -171,7 +225,7 @@ class Core(wiring.Component):
         m.d.comb += self.control.pe_busy.eq(Cat(*busy))
         for n, pe in enumerate(self.pes):
             m.d.comb += [
-                pe.i.valid.eq(valid), pe.i.payload.eq(sent), pe.restart.eq(self.restart),
+                pe.i.valid.eq(valid), pe.i.payload.eq(sent), pe.restart.eq(self.abandon),
                 pe.maximum.eq(self.control.maxima), self.counters.activity[n].eq(pe.activity),
             ]  # fmt: skip
 
@@ -181,7 +235,7 @@ class Core(wiring.Component):
         for n, writeback in enumerate(self.writebacks):
             m.d.comb += [
                 writeback.read.eq(drain.read), writeback.address.eq(drain.address),
-                writeback.low.eq(drain.now.low), writeback.high.eq(drain.now.high), writeback.restart.eq(self.restart),
+                writeback.low.eq(drain.now.low), writeback.high.eq(drain.now.high), writeback.restart.eq(self.abandon),
                 self.counters.saturated[n].eq(writeback.saturated),
             ]  # fmt: skip
             if self.params.tables:
@@ -202,7 +256,7 @@ class Core(wiring.Component):
     def _host(self, m: Module) -> None:
         """The host's words to their memories, and what it may read back."""
         # Registered once: no path leads from the pins of the chip to every memory of the array.
-        written, held = Signal(), Signal(memory_write(self.params))
+        written, held = Signal(), Signal(memory_write(self.params), reset_less=True)
         m.d.sync += [written.eq(self.write.valid), held.eq(self.write.payload)]
         to, word = held.to, held.data
 
@@ -219,8 +273,11 @@ class Core(wiring.Component):
         ]  # fmt: skip
         if self.params.refill:
             # A tile's last word is written a cycle after its buffer shows full, long before a column of it is read.
-            filled, tile = Signal(), Signal(self.refill.o.payload.shape())
+            filled, tile = Signal(), Signal(self.refill.o.payload.shape(), reset_less=True)
             m.d.sync += [filled.eq(self.refill.o.valid), tile.eq(self.refill.o.payload)]
+            # What a stream brings beyond its run may still be on its way: the host waits for it.
+            with m.If(self.refill.o.valid | filled):
+                m.d.comb += self.busy.eq(1)
             with m.If(filled):
                 m.d.comb += [
                     valid.eq(tile.memory < Memory.CODEBOOK.value), unit.eq(tile.unit), everywhere.eq(0),
@@ -249,6 +306,12 @@ class Core(wiring.Component):
             if self.params.elementwise:
                 with m.If(self.elementwise.r_en):
                     m.d.comb += [acts.r_en.eq(1), acts.r_addr.eq(self.elementwise.r_addr)]
+            if self.params.streams:
+                rows_in, rows_out = self.stream_in, self.stream_out
+                with m.If(rows_out.r_en):
+                    m.d.comb += [acts.r_en.eq(1), acts.r_addr.eq(rows_out.r_addr)]
+                with m.If(rows_in.w_en & (rows_in.w_bank == n)):
+                    m.d.comb += [acts.w_en.eq(1), acts.w_addr.eq(rows_in.w_addr), acts.w_data.eq(rows_in.w_data)]
             with m.If(self.drain.write):
                 m.d.comb += [
                     acts.w_en.eq(1), acts.w_addr.eq(self.drain.line), acts.w_data.eq(writeback.o.payload),

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import COUNTERS, record
+from hw.layouts import COUNTER_MOST, COUNTERS, record
 from hw.params import Params
 from hw.population import ones
 from hw.streams import event
 
 __all__ = ["Counters"]
+
+
+def _sum(counter: Value, more: Value) -> Value:
+    """A counter and what is added to it, up to `COUNTER_MOST`."""
+    total = counter + more
+    return Mux(total > COUNTER_MOST, COUNTER_MOST, total)
 
 
 class Counters(wiring.Component):
@@ -25,6 +31,8 @@ class Counters(wiring.Component):
 
     A layer is accepted with its first tile. It is finished when all its tiles are, and written with its last one.
 
+    A counter stops at `hw.layouts.COUNTER_MOST`.
+
     Timing: ``write`` and ``record`` come 1 cycle after ``written``.
 
     Members
@@ -33,6 +41,8 @@ class Counters(wiring.Component):
     accept_layer, front_layer, layer_of, ends, finished, counting, written, written_bank : see `Control`.
     blocked, skipped, scan_bank : of this cycle, and the bank of the vector. refill : of this cycle.
     saturated : for each group, of this cycle.
+    stream, accept : a segment waits for nothing but streams; it is accepted, and what it waited is its layer's (only
+        with ``params.streams``).
     activity : of all PEs.
     write, layer, record : the record of this layer (parity) is complete.
     again, before : what is written back has run in an earlier round of a loop, and its record as that left it (at the
@@ -44,7 +54,8 @@ class Counters(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        names = ("operation", "operation_begins", "operation_ends") if params.elementwise else ()
+        names = ["operation", "operation_begins", "operation_ends"] if params.elementwise else []
+        names += ["stream", "accept"] if params.streams else []
         super().__init__({
             "start": In(1), "now": Out(32),
             "accept_layer": In(1), "front_layer": In(1), "layer_of": In(1).array(2), "ends": In(2), "finished": In(2),
@@ -79,23 +90,28 @@ class Counters(wiring.Component):
                 entries[n].eq(ones(activity.entry & here for activity, here in mine)),
                 padding[n].eq(ones(activity.padding & here for activity, here in mine)),
             ]
+        waited, accepted = Signal(32), Signal()
+        if self.params.streams:
+            m.d.sync += [accepted.eq(self.accept), waited.eq(Mux(accepted | self.start, 0, waited + self.stream))]
         for n in range(2):
             here = [self.layer_of[bank] == n for bank in range(2)]
             scanned = Mux(self.scan_bank, here[1], here[0])
             m.d.sync += [
                 records[n].entries.eq(
-                    records[n].entries + Mux(here[0], entries[0], 0) + Mux(here[1], entries[1], 0)
+                    _sum(records[n].entries, Mux(here[0], entries[0], 0) + Mux(here[1], entries[1], 0))
                 ),
                 records[n].padding.eq(
-                    records[n].padding + Mux(here[0], padding[0], 0) + Mux(here[1], padding[1], 0)
+                    _sum(records[n].padding, Mux(here[0], padding[0], 0) + Mux(here[1], padding[1], 0))
                 ),
-                records[n].blocked.eq(records[n].blocked + (self.blocked & scanned)),
-                records[n].skipped.eq(records[n].skipped + (self.skipped & scanned)),
+                records[n].blocked.eq(_sum(records[n].blocked, self.blocked & scanned)),
+                records[n].skipped.eq(_sum(records[n].skipped, self.skipped & scanned)),
             ]  # fmt: skip
             with m.If((front[2] == n) & counting[2]):
-                m.d.sync += records[n].starved.eq(records[n].starved + idle)
+                m.d.sync += records[n].starved.eq(_sum(records[n].starved, idle))
             with m.If(self.front_layer == n):
-                m.d.sync += records[n].refill.eq(records[n].refill + self.refill)
+                m.d.sync += records[n].refill.eq(_sum(records[n].refill, self.refill))
+                if self.params.streams:
+                    m.d.sync += records[n].stream.eq(_sum(records[n].stream, Mux(accepted, waited, 0)))
             with m.If((self.finished[0] & here[0]) | (self.finished[1] & here[1])):
                 m.d.sync += records[n].finished.eq(self.now - 1)
             with m.If(self.accept_layer & (self.front_layer != n)):
@@ -107,7 +123,7 @@ class Counters(wiring.Component):
         layer, ends = Signal(), Signal()
         mine, before = Signal(record(self.params)), Signal(record(self.params))
         m.d.comb += [
-            total.eq(saturated + ones(self.saturated[group] for group in range(self.params.groups))),
+            total.eq(_sum(saturated, ones(self.saturated[group] for group in range(self.params.groups)))),
             layer.eq(Mux(self.written_bank, self.layer_of[1], self.layer_of[0])),
             ends.eq(self.written & self.ends.bit_select(self.written_bank, 1)),
             mine.eq(Mux(layer, records[1], records[0])),
@@ -129,5 +145,5 @@ class Counters(wiring.Component):
         ]  # fmt: skip
         with m.If(self.again):
             m.d.sync += self.record.accepted.eq(before.accepted)
-            m.d.sync += [self.record[name].eq(mine[name] + before[name]) for name in COUNTERS]
+            m.d.sync += [self.record[name].eq(_sum(mine[name], before[name])) for name in COUNTERS]
         return m

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth import Cat, Const, Module, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -55,6 +57,7 @@ class DescriptorCheck(wiring.Component):
             layer.outputs + layer.words > params.output_words,
             layer.codebook >= params.codebooks,
             layer.functions & (missing(layer.table_1) | missing(layer.table_2)),
+            *self._streams(layer),
         ]
         operation = data.View(elementwise(params), layer.as_value())
         unfit_operation = [
@@ -85,3 +88,16 @@ class DescriptorCheck(wiring.Component):
             with m.Default():
                 m.d.comb += self.error.eq(Error.OPCODE)
         return m
+
+    def _streams(self, layer: Any) -> list[Value]:
+        """What cannot be right of maps that stream."""
+        if not self.params.streams:
+            return [layer.ring | layer.stream_in | layer.stream_out]
+        rows = layer.ring_rows
+        return [
+            layer.stream_in & ((rows == 0) | (layer.ring_row == 0) | (layer.first & ~layer.ring)),
+            layer.stream_out & ((layer.out_rows == 0) | (layer.tile_lines == 0) | layer.moves_result),
+            layer.ring & (~layer.stream_in | layer.chained | layer.moves_source | (layer.reach == 0)),
+            layer.ring & ((layer.reach > rows) | (layer.dy > rows) | (layer.step_y > rows)),
+            layer.ring & ((layer.y0 > rows) | (layer.y0 + rows < 0)),
+        ]

@@ -26,6 +26,7 @@ class Drain(wiring.Component):
     Timing: the first word is addressed 1 cycle after ``computed`` is seen, then one a cycle; ``written`` comes
     ``Writeback.LATENCY`` cycles after the last one is addressed (with functions ``FunctionTable.LATENCY`` more), in the
     cycle in which what it flushes is written. ``computed`` of the next tile is seen 1 cycle after that at the earliest.
+    The first tile of a row of tiles that streams out is seen only with ``room``.
     An operation begins (``start``) in the cycle in which a tile would be seen computed; it is written
     ``Writeback.LATENCY - Writeback.STEP_AHEAD`` cycles after `ends`, with functions as much longer.
 
@@ -39,6 +40,8 @@ class Drain(wiring.Component):
     flush : the groups hand out a vector in this cycle. write, line : it is written, there.
     draining : write-back is under way: all lines of the tile in `bank` before `line` are written.
     written, bank : the last word of the tile in `bank` is through in this cycle. through : of a tile or an operation.
+    room : the ring of a result that streams out has place for another row of tiles. row_begins, row_ends : the first
+        tile of a row is seen, the last one is written (only with ``params.streams``).
     fault : the vector would be written beyond the activation memory; it is not.
     """
 
@@ -48,6 +51,8 @@ class Drain(wiring.Component):
         operations = {
             "valid": In(1), "operation": In(1), "job": In(elementwise_job(params)), "start": Out(1), "ends": In(1),
         } if params.elementwise else {}  # fmt: skip
+        if params.streams:
+            operations |= {"room": In(1), "row_begins": Out(1), "row_ends": Out(1)}
         super().__init__({
             "computed": In(2), "tile": In(tile).array(2),
             "read": Out(1), "address": Out(range(params.output_words)),
@@ -65,6 +70,7 @@ class Drain(wiring.Component):
         flushing = Signal(range(Writeback.LATENCY + FunctionTable.LATENCY))
         after = Signal.like(flushing)  # cycles from the last word to the line
         seen = Signal()  # the tile is computed
+        holds = Signal()  # there is no place for it
         next_row = Signal(LINE_BITS)
         beyond = Signal()
         m.d.comb += [
@@ -73,11 +79,13 @@ class Drain(wiring.Component):
             beyond.eq(self.line >= self.params.act_lines),
             self.write.eq(self.flush & ~beyond), self.fault.eq(self.flush & beyond),
             after.eq(Writeback.LATENCY - 1 + Mux(tile.functions, FunctionTable.LATENCY, 0)),
-            seen.eq(self.computed.bit_select(self.bank, 1)),
+            seen.eq(self.computed.bit_select(self.bank, 1) & ~holds),
         ]  # fmt: skip
+        if self.params.streams:
+            m.d.comb += [holds.eq(tile.row_begins & ~self.room), self.row_ends.eq(self.written & tile.row_ends)]
         if self.params.elementwise:
             self._operation(m)
-            m.d.comb += seen.eq(self.valid & ~self.operation & self.computed.bit_select(self.bank, 1))
+            m.d.comb += seen.eq(self.valid & ~self.operation & self.computed.bit_select(self.bank, 1) & ~holds)
         with m.If(self.flush):
             with m.If(in_row + 1 == tile.row_lines):
                 m.d.sync += [in_row.eq(0), row.eq(next_row), self.line.eq(next_row)]
@@ -92,6 +100,8 @@ class Drain(wiring.Component):
                 ]  # fmt: skip
                 with m.If(seen):
                     m.d.sync += self.draining.eq(1)
+                    if self.params.streams:
+                        m.d.comb += self.row_begins.eq(tile.row_begins)
                     m.next = "Read"
                 if self.params.elementwise:
                     with m.Elif(self.valid & self.operation):

@@ -2,55 +2,66 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.core import READ_LATENCY
 from hw.layouts import Error, Memory, identity, memory_shape
 from hw.params import Params
-from hw.registers import ID, offset
+from hw.registers import ID, REGISTERS, mask, offset
 from hw.streams import memory_access, memory_write
 
-__all__ = ["Host", "axi_lite", "axi_stream"]
+__all__ = ["READABLE", "WRITABLE", "Host", "axi_lite"]
+
+READABLE = (Memory.ACTIVATIONS, Memory.DESCRIPTORS, Memory.RECORDS)
+"""Memories that the host reads. The others would each need the host in front of the address of their read port, which
+is where the clock of a PE is decided, and a tree of multiplexers over all PEs."""
+WRITABLE = tuple(memory for memory in Memory if memory is not Memory.RECORDS)
+
+OKAY, SLVERR = 0b00, 0b10
 
 
 def axi_lite() -> wiring.Signature:
-    """AXI4-Lite with 8 address bits and 32 data bits, as the manager sees it."""
+    """AXI4-Lite with 12 address bits (one page of 4 KiB) and 32 data bits, as the manager sees it."""
     return wiring.Signature({
-        "awaddr": Out(8), "awprot": Out(3), "awvalid": Out(1), "awready": In(1),
+        "awaddr": Out(12), "awprot": Out(3), "awvalid": Out(1), "awready": In(1),
         "wdata": Out(32), "wstrb": Out(4), "wvalid": Out(1), "wready": In(1),
         "bresp": In(2), "bvalid": In(1), "bready": Out(1),
-        "araddr": Out(8), "arprot": Out(3), "arvalid": Out(1), "arready": In(1),
+        "araddr": Out(12), "arprot": Out(3), "arvalid": Out(1), "arready": In(1),
         "rdata": In(32), "rresp": In(2), "rvalid": In(1), "rready": Out(1),
     })  # fmt: skip
-
-
-def axi_stream(bits: int) -> wiring.Signature:
-    """AXI4-Stream without packets or strobes, as the transmitter sees it."""
-    return wiring.Signature({"tdata": Out(bits), "tvalid": Out(1), "tready": In(1)})
 
 
 class Host(wiring.Component):
     """AXI4-Lite subordinate for the registers of `hw.registers`.
 
-    Timing: the response follows the request by 1 cycle, for a read of DATA by ``READ_LATENCY`` more. Whole words only:
-    byte strobes other than all ones answer SLVERR and change nothing, as do unknown offsets.
+    Every ``ready`` is a register: no path leads from an input of the port to an output. The channels are independent:
+    none waits for another but a response for its request. Accesses are carried out one at a time, each as a whole
+    before the next begins; if a write and a read can begin in the same cycle, the write does.
+
+    Timing: an access that finds the port idle is carried out in the cycle after its address (and data) is taken; the
+    response shows 1 cycle after that, for a read of DATA `READ_LATENCY` more.
+
+    What answers SLVERR changes nothing: unknown offsets, writes of other than whole words, ones written to bits that
+    mean nothing, words that are beyond a memory or cannot be accessed. The two low address bits are not looked at.
 
     Members
     -------
     bus : AXI4-Lite.
-    irq : a run has ended and the interrupt is enabled.
+    irq : a bit of STATUS is set whose interrupt is enabled.
+    new_stream, in_tile : of the refill stream, see `StreamInput`: ``fresh`` and ``inside``.
     The others : see `Core`.
     """
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        widest = max(memory_shape(params, m)[2] for m in (Memory.ACTIVATIONS, Memory.DESCRIPTORS, Memory.RECORDS))
+        widest = max(memory_shape(params, m)[2] for m in READABLE)
         super().__init__({
             "bus": In(axi_lite()), "irq": Out(1),
             "restart": Out(1), "start": Out(1), "first": Out(16), "batch": Out(16, init=1),
-            "busy": In(1), "done": In(1), "error": In(Error), "index": In(16), "now": In(32),
+            "busy": In(1), "running": In(1), "done": In(1), "error": In(Error), "index": In(16), "now": In(32),
+            "new_stream": Out(1), "in_tile": In(1),
             "write": Out(stream.Signature(memory_write(params), always_ready=True)),
             "read": Out(stream.Signature(memory_access(params), always_ready=True)),
             "read_data": In(widest),
@@ -58,137 +69,219 @@ class Host(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        self._begin = begin = {"write": Signal(name="begin_write"), "read": Signal(name="begin_read")}
+        # Of the access that begins: its address, what is written, in a whole word or not.
+        self._address = Signal(10, name="address")
+        self._data = Signal(32, name="data")
+        self._whole = Signal(name="whole")
+        self._bad = Signal(name="bad")  # it is refused
+        self._answer = Signal(32, name="answer")  # what a read of a register gives
+        self._status(m)
+        self._window(m)
+        idle = self._channels(m)
+        self._registers(m)
+        self._writes(m)
+
+        # A read of DATA keeps everything else waiting, so nothing changes what it reads from, nor does START or RESTART
+        # come between. No other access takes more than its cycle.
+        waiting = Signal(range(READ_LATENCY))
         bus = self.bus
-        done = Signal()
-        refused = Signal()
-        enabled = Signal()
-        cycles = Signal(32)
-        select = Signal(memory_access(self.params))
-        most = max(-(-memory_shape(self.params, memory)[2] // 32) for memory in Memory)
-        part = Signal(range(most))
-        last_part = Signal(range(most))
+        with m.If(self.read.valid):
+            m.d.sync += [idle.eq(0), waiting.eq(READ_LATENCY - 1)]
+        with m.If(~idle):
+            m.d.sync += waiting.eq(waiting - 1)
+            with m.If(waiting == 0):
+                m.d.sync += [idle.eq(1), bus.rvalid.eq(1)]
+                with m.Switch(self._read_part):
+                    for n in range(-(-len(self.read_data) // 32)):
+                        with m.Case(n):
+                            m.d.sync += bus.rdata.eq(self.read_data[32 * n : 32 * n + 32])
+        with m.If(begin["read"]):
+            m.d.sync += [
+                bus.rvalid.eq(~self.read.valid), bus.rdata.eq(self._answer),
+                bus.rresp.eq(self._bad << 1), self._read_part.eq(self._part),
+            ]  # fmt: skip
+        with m.If(begin["write"]):
+            m.d.sync += [bus.bvalid.eq(1), bus.bresp.eq(self._bad << 1)]
+        return m
+
+    def _channels(self, m: Module) -> Signal:
+        """Requests held until they are carried out, and which one is now; returns the flag that one may."""
+        bus = self.bus
+        awake = Signal()
+        idle = Signal(init=1)
+        m.d.sync += awake.eq(1)  # nothing is taken in reset
+        held = {}
+        for name, payload in (("aw", bus.awaddr[2:]), ("w", Cat(bus.wdata, bus.wstrb.all())), ("ar", bus.araddr[2:])):
+            full, kept = Signal(name=f"{name}_full"), Signal(len(payload), name=f"{name}_kept", reset_less=True)
+            valid, ready = getattr(bus, f"{name}valid"), getattr(bus, f"{name}ready")
+            m.d.comb += ready.eq(awake & ~full)
+            with m.If(valid & ready):
+                m.d.sync += [full.eq(1), kept.eq(payload)]
+            held[name] = full, kept
+        for response in ("b", "r"):
+            valid, ready = getattr(bus, f"{response}valid"), getattr(bus, f"{response}ready")
+            with m.If(valid & ready):
+                m.d.sync += valid.eq(0)
+        (aw, to), (w, data), (ar, source) = (held[name] for name in ("aw", "w", "ar"))
+        m.d.comb += [
+            self._begin["write"].eq(idle & aw & w & ~bus.bvalid),
+            self._begin["read"].eq(idle & ar & ~bus.rvalid & ~self._begin["write"]),
+            self._address.eq(source), self._data.eq(data), self._whole.eq(data[32]),
+        ]  # fmt: skip
+        with m.If(self._begin["write"]):
+            m.d.comb += self._address.eq(to)
+            m.d.sync += [aw.eq(0), w.eq(0)]
+        with m.If(self._begin["read"]):
+            m.d.sync += ar.eq(0)
+        return idle
+
+    def _status(self, m: Module) -> None:
+        """Flags of STATUS, their interrupts, and CYCLES."""
+        self._done = Signal(name="done_flag")
+        self._refused = Signal(name="refused_flag")
+        self._enabled = Signal(3, name="enabled")
+        self._cycles = Signal(32, name="cycles")
+        with m.If(self.running):
+            m.d.sync += self._cycles.eq(self.now)
+
+    def _window(self, m: Module) -> None:
+        """The word that DATA accesses, whether it is there, and what of it comes next."""
+        params = self.params
+        self._select = select = Signal(memory_access(params), name="select")
+        parts = {memory: -(-memory_shape(params, memory)[2] // 32) for memory in Memory}
+        most = max(parts.values())
+        # One bit wider than in the array, so that it does not begin anew behind the last word of the largest memory.
+        self._at = Signal(21, name="at")
+        self._part = Signal(range(most), name="part")
+        self._read_part = Signal(range(most), name="read_part")
+        self._last_part = Signal(name="last_part")
+        self._readable = Signal(name="readable")
+        self._writable = Signal(name="writable")
         with m.Switch(select.memory):
             for memory in Memory:
+                units, words, _ = memory_shape(params, memory)
+                if not words:
+                    continue
+                there = (select.unit < units) & (self._at < words)
                 with m.Case(memory.value):
-                    m.d.comb += last_part.eq(-(-memory_shape(self.params, memory)[2] // 32) - 1)
+                    m.d.comb += [
+                        self._last_part.eq(self._part == parts[memory] - 1),
+                        self._readable.eq(there if memory in READABLE else 0),
+                        self._writable.eq(there if memory in WRITABLE else 0),
+                    ]  # fmt: skip
+        m.d.comb += [select.address.eq(self._at), self.write.p.to.eq(select), self.read.p.eq(select)]
 
-        with m.If(self.done):
-            m.d.sync += done.eq(1)
-        with m.If(self.busy):
-            m.d.sync += cycles.eq(self.now)
-        m.d.comb += [
-            self.irq.eq(done & enabled),
-            self.write.p.to.eq(select), self.read.p.eq(select),
-        ]  # fmt: skip
+    def _advance(self, m: Module) -> None:
+        m.d.sync += self._part.eq(self._part + 1)
+        with m.If(self._last_part):
+            m.d.sync += [self._part.eq(0), self._at.eq(self._at + 1)]
+
+    def _registers(self, m: Module) -> None:
+        """What a read finds."""
+        select = self._select
         digest = int(identity(self.params), 16)
         readable: dict[str, Value] = {
             "ID": Const(ID, 32),
             "HASH_LOW": Const(digest & 0xFFFFFFFF, 32),
             "HASH_HIGH": Const(digest >> 32, 32),
             "PES": Const(self.params.pes, 32),
-            "STATUS": Cat(self.busy, done, refused, Const(0, 1), Value.cast(self.error), Const(0, 8), self.index),
-            "INTERRUPT": enabled,
+            "CONTROL": Const(0, 32),
+            "STATUS": Cat(
+                self.busy, self._done, self._refused, self.in_tile, Value.cast(self.error), Const(0, 8), self.index
+            ),
+            "INTERRUPT": self._enabled,
             "FIRST": self.first,
             "BATCH": self.batch,
-            "CYCLES": cycles,
+            "CYCLES": self._cycles,
             "SELECT": Cat(select.memory, Const(0, 4), select.unit),
-            "ADDRESS": select.address,
+            "ADDRESS": self._at,
         }
+        with m.If(self._begin["read"]), m.Switch(self._address):
+            for name, value in readable.items():
+                with m.Case(offset(name) >> 2):
+                    m.d.comb += self._answer.eq(value)
+            with m.Case(offset("DATA") >> 2):
+                with m.If(~self._readable):
+                    m.d.comb += self._bad.eq(1)
+                with m.Elif(self.busy):
+                    m.d.sync += self._refused.eq(1)
+                with m.Else():
+                    m.d.comb += self.read.valid.eq(1)
+                    self._advance(m)
+            with m.Default():
+                m.d.comb += self._bad.eq(1)
 
-        def advance() -> None:
-            with m.If(part == last_part):
-                m.d.sync += [part.eq(0), select.address.eq(select.address + 1)]
-            with m.Else():
-                m.d.sync += part.eq(part + 1)
-
-        # Writes: address and data are taken together.
-        taken = Signal()
-        legal = Signal()
-        held = Signal(len(self.write.p.data))
+    def _writes(self, m: Module) -> None:
+        """What a write does."""
+        select, data = self._select, self._data
+        held = Signal(len(self.write.p.data), reset_less=True)
+        restart = Signal()
+        with m.If(self._begin["write"]):
+            m.d.comb += self._bad.eq(1)
+            with m.If(self._whole), m.Switch(self._address):
+                for register in REGISTERS:
+                    if register.access == "RO":
+                        continue
+                    legal = 0xFFFFFFFF if register.access == "W1C" else register.mask
+                    with m.Case(register.offset >> 2), m.If((data & ~Const(legal, 32)) == 0):
+                        m.d.comb += self._bad.eq(0)
+                        match register.name:
+                            case "CONTROL":
+                                restart_bit, start_bit, new_bit = (
+                                    (data & mask("CONTROL", name)).any() for name in ("RESTART", "START", "NEW_STREAM")
+                                )
+                                m.d.comb += [
+                                    restart.eq(restart_bit), self.new_stream.eq(restart_bit & new_bit),
+                                    self.start.eq(start_bit & ~restart_bit & ~self.busy),
+                                ]  # fmt: skip
+                                with m.If(self.start):
+                                    m.d.sync += self._done.eq(0)
+                                with m.If(start_bit & ~restart_bit & self.busy):
+                                    m.d.sync += self._refused.eq(1)
+                            case "STATUS":
+                                for flag, name in ((self._done, "DONE"), (self._refused, "REFUSED")):
+                                    with m.If((data & mask("STATUS", name)).any()):
+                                        m.d.sync += flag.eq(0)
+                            case "INTERRUPT":
+                                m.d.sync += self._enabled.eq(data & register.mask)
+                            case "FIRST":
+                                m.d.sync += self.first.eq(data)
+                            case "BATCH":
+                                m.d.sync += self.batch.eq(data)
+                            case "SELECT":
+                                m.d.sync += [
+                                    select.memory.eq(data[:4]), select.unit.eq(data[8:16]), self._part.eq(0),
+                                ]  # fmt: skip
+                            case "ADDRESS":
+                                m.d.sync += [self._at.eq(data), self._part.eq(0)]
+                            case "DATA":
+                                self._store(m, held)
+        # Set beats clear, but RESTART both.
+        with m.If(self.done):
+            m.d.sync += self._done.eq(1)
         m.d.comb += [
-            taken.eq(bus.awvalid & bus.wvalid & ~bus.bvalid), bus.awready.eq(taken), bus.wready.eq(taken),
-            legal.eq(bus.wstrb == 0b1111),
+            self.restart.eq(restart),
+            self.irq.eq(
+                (self._done & (self._enabled & mask("STATUS", "DONE")).any())
+                | (self._refused & (self._enabled & mask("STATUS", "REFUSED")).any())
+            ),
         ]  # fmt: skip
-        parts = -(-len(held) // 32)
-        # A memory access of either kind while busy has no effect beyond being noted.
-        with m.If(bus.bvalid & bus.bready):
-            m.d.sync += bus.bvalid.eq(0)
-        with m.If(taken):
-            m.d.sync += [bus.bvalid.eq(1), bus.bresp.eq(0)]
-            with m.Switch(Mux(legal, bus.awaddr, 0xFF)):
-                with m.Case(offset("CONTROL")):
-                    m.d.comb += self.restart.eq(bus.wdata[1])
-                    with m.If(bus.wdata[2] | bus.wdata[1]):
-                        m.d.sync += [done.eq(0), refused.eq(0)]
-                    with m.If(bus.wdata[0] & ~bus.wdata[1]):
-                        m.d.comb += self.start.eq(~self.busy)
-                        with m.If(self.busy):
-                            m.d.sync += refused.eq(1)
-                        with m.Else():
-                            m.d.sync += done.eq(0)
-                with m.Case(offset("INTERRUPT")):
-                    m.d.sync += enabled.eq(bus.wdata[0])
-                with m.Case(offset("FIRST")):
-                    m.d.sync += self.first.eq(bus.wdata)
-                with m.Case(offset("BATCH")):
-                    m.d.sync += self.batch.eq(bus.wdata)
-                with m.Case(offset("SELECT")):
-                    m.d.sync += [select.memory.eq(bus.wdata[:4]), select.unit.eq(bus.wdata[8:16]), part.eq(0)]
-                with m.Case(offset("ADDRESS")):
-                    m.d.sync += [select.address.eq(bus.wdata), part.eq(0)]
-                with m.Case(offset("DATA")):
-                    with m.If(self.busy):
-                        m.d.sync += refused.eq(1)
-                    with m.Else():
-                        with m.Switch(part):
-                            for n in range(parts):
-                                with m.Case(n):
-                                    m.d.sync += held[32 * n : 32 * n + 32].eq(bus.wdata)
-                                    m.d.comb += self.write.p.data.eq(Cat(held[: 32 * n], bus.wdata))
-                        m.d.comb += self.write.valid.eq(part == last_part)
-                        advance()
-                with m.Default():
-                    m.d.sync += bus.bresp.eq(0b10)
+        with m.If(restart):
+            m.d.sync += [self._done.eq(0), self._refused.eq(0)]
 
-        # Reads: registers answer at once, DATA when the memory has.
-        waiting = Signal(range(READ_LATENCY + 2))
-        with m.FSM():
-            with m.State("Idle"):
-                with m.If(bus.arvalid & ~taken):  # a write may move the window: one access at a time
-                    m.d.comb += bus.arready.eq(1)
-                    m.d.sync += [bus.rresp.eq(0), bus.rdata.eq(0)]
-                    m.next = "Answer"
-                    with m.Switch(bus.araddr):
-                        for name, value in readable.items():
-                            with m.Case(offset(name)):
-                                m.d.sync += bus.rdata.eq(value)
-                        with m.Case(offset("CONTROL")):
-                            pass
-                        with m.Case(offset("DATA")):
-                            with m.If(self.busy):
-                                m.d.sync += refused.eq(1)
-                            with m.Else():
-                                m.d.comb += self.read.valid.eq(1)
-                                m.d.sync += waiting.eq(READ_LATENCY - 1)
-                                m.next = "Wait-Memory"
-                        with m.Default():
-                            m.d.sync += bus.rresp.eq(0b10)
-            with m.State("Wait-Memory"):
-                m.d.sync += waiting.eq(waiting - 1)
-                with m.If(waiting == 0):
-                    with m.If(
-                        (select.memory == Memory.ACTIVATIONS.value)
-                        | (select.memory == Memory.DESCRIPTORS.value)
-                        | (select.memory == Memory.RECORDS.value)
-                    ):
-                        with m.Switch(part):
-                            for n in range(-(-len(self.read_data) // 32)):
-                                with m.Case(n):
-                                    m.d.sync += bus.rdata.eq(self.read_data[32 * n : 32 * n + 32])
-                    advance()
-                    m.next = "Answer"
-            with m.State("Answer"):
-                m.d.comb += bus.rvalid.eq(1)
-                with m.If(bus.rready):
-                    m.next = "Idle"
-        return m
+    def _store(self, m: Module, held: Signal) -> None:
+        """A part of a word to be written."""
+        with m.If(~self._writable):
+            m.d.comb += self._bad.eq(1)
+        with m.Elif(self.busy):
+            m.d.sync += self._refused.eq(1)
+        with m.Else():
+            m.d.comb += self.write.p.data.eq(held)
+            with m.Switch(self._part):
+                for n in range(-(-len(held) // 32)):
+                    with m.Case(n):
+                        m.d.sync += held[32 * n : 32 * n + 32].eq(self._data)
+                        m.d.comb += self.write.p.data.eq(Cat(held[: 32 * n], self._data))
+            m.d.comb += self.write.valid.eq(self._last_part)
+            self._advance(m)

@@ -16,9 +16,9 @@ from amaranth.lib import data
 from hw.params import LANES, PIECES, Params
 
 __all__ = [
-    "ACT_BITS", "COUNTERS", "FORMAT_VERSION", "MEMORIES", "REFILL_BITS", "WEIGHT_BITS", "Error", "Join", "Memory", "Op",
-    "descriptor", "elementwise", "entry", "fields", "identity", "loop", "memory_shape", "output_word", "pointer_block",
-    "record", "refill_header", "table_word", "weight_word",
+    "ACT_BITS", "COUNTERS", "COUNTER_MOST", "FORMAT_VERSION", "MEMORIES", "REFILL_BITS", "WEIGHT_BITS", "Error", "Join",
+    "Memory", "Op", "descriptor", "elementwise", "entry", "fields", "identity", "loop", "memory_shape",
+    "output_word", "pointer_block", "record", "refill_header", "table_word", "weight_word",
 ]  # fmt: skip
 
 if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type checkers know only the latter
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type che
 else:
     from amaranth.lib.enum import Enum
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 ACT_BITS = 16
 REFILL_BITS = 128
 """Width of the refill stream: any weight word and any pointer block fits one beat."""
@@ -64,6 +64,7 @@ class Error(Enum, shape=unsigned(4)):
     OPCODE = 1  # op not supported
     RANGE = 2  # an address or a size does not fit the memories
     RESERVED = 3  # a reserved field is not zero
+    STREAM = 4  # the refill stream: a header that cannot be, TLAST too early or too late, a buffer whose turn it is not
 
 
 class Memory(Enum, shape=unsigned(4)):
@@ -117,7 +118,7 @@ def table_word(params: Params) -> data.StructLayout:
 
 
 def descriptor(params: Params) -> data.StructLayout:
-    """One segment of a layer (80 bytes). The same for every parameter set; reserved fields must be zero.
+    """One segment of a layer (96 bytes). The same for every parameter set; reserved fields must be zero.
 
     A segment scans a window of a map and adds products to the accumulators of a tile. The fields from ``tiles_y`` on
     belong to the layer; all of its segments carry the same.
@@ -131,6 +132,11 @@ def descriptor(params: Params) -> data.StructLayout:
     sent as well. ``maximum``: accumulators take the maximum instead of the sum. ``refill``: the weights come through
     the stream port, into ``buffer``. ``first`` and ``last`` segment of the layer. ``barrier``: it is accepted when all
     elementwise operations before it are written. ``moves_source``: `source` moves with the loop (see `loop`).
+    ``ring``: the map lies off chip, and the layer's ring of rows holds a part of it. `source` and the pitches lead
+    through the ring then: `source` is that of pixel (``y0`` modulo ``ring_rows``, ``x0``), and a walk that leaves the
+    last row of the ring goes on in the first one. ``reach`` rows of the map, one behind the other, are as high as the
+    window, ``(wy - 1) * dy + 1``; 0 without ``ring``. ``dy``, ``step_y``, ``reach`` and ``y0`` (without its sign) are
+    not larger than ``ring_rows``.
 
     Layer: ``tiles_y`` rows of ``tiles_x`` tiles. The first one is written from line ``destination`` on, in rows of
     ``row_lines`` lines that begin ``row_pitch`` lines apart; the next tile of the row begins ``column_lines`` lines
@@ -139,10 +145,18 @@ def descriptor(params: Params) -> data.StructLayout:
     `destination` moves with the loop. ``functions``: words of the output table may name function 1 (table ``table_1``,
     read at ``y * 2**left_1 / 2**right_1``, see docs/numerics.md) or function 2; without it their ``function`` is not
     looked at, and write-back is shorter.
+
+    Streamed maps of the layer: with ``stream_in``, `height` rows for each sample come through the stream port into the
+    ring, ``ring_row`` activation vectors each, ``ring_rows`` of them (``ring_size`` activation vectors) from line
+    ``ring_base`` on; row v, counted on over the samples, takes the place v modulo ``ring_rows``. From sample to sample
+    that place moves by ``ring_skip = height % ring_rows`` rows, ``ring_skip_size`` activation vectors. The first
+    segment reads the ring, and none begins further up. With ``stream_out`` the result goes out through the other port:
+    each row of tiles, its ``tile_lines`` lines, is sent when it is written, and ``out_rows`` rows of tiles behind it
+    (counted on over the samples) another one takes its lines.
     """
     return data.StructLayout({
         "op": Op, "first": 1, "last": 1, "chained": 1, "dense": 1, "maximum": 1, "refill": 1, "buffer": 1,
-        "barrier": 1, "moves_source": 1, "moves_result": 1, "functions": 1, "reserved0": 1,
+        "barrier": 1, "moves_source": 1, "moves_result": 1, "functions": 1, "ring": 1,
         "codebook": 8, "reserved1": 8,
         "source": 24, "reserved2": 8,
         "vectors": 16, "dy": 8, "dx": 8,
@@ -154,15 +168,18 @@ def descriptor(params: Params) -> data.StructLayout:
         "window_pitch": 24, "reserved4": 8,
         "tile_pitch_x": 24, "reserved5": 8,
         "tile_pitch_y": 24, "reserved6": 8,
-        "pointers": 20, "reserved7": 12,
+        "pointers": 20, "reach": 12,
         "tiles_y": 16, "tiles_x": 16,
         "destination": 16, "row_lines": 16,
         "row_pitch": 16, "tile_lines": 16,
         "outputs": 20, "reserved8": 12,
         "words": 16, "frame": 16,
         "low": signed(16), "high": signed(16),
-        "column_lines": 16, **_function(1), "reserved9": 3,
-        **_function(2), "reserved10": 19,
+        "column_lines": 16, **_function(1), "stream_in": 1, "stream_out": 1, "reserved9": 1,
+        **_function(2), "reserved10": 3, "out_rows": 16,
+        "ring_base": 16, "ring_rows": 16,
+        "ring_row": 24, "reserved11": 8,
+        "ring_size": 24, "ring_skip_size": 24, "ring_skip": 16,
     })  # fmt: skip
 
 
@@ -220,15 +237,19 @@ def _padded(params: Params, members: dict[str, Any]) -> data.StructLayout:
 def refill_header(params: Params) -> data.StructLayout:
     """First beat of a packet of the refill stream: where the `words` words of the beats that follow go.
 
-    ``last`` marks the last packet of the tile in ``buffer``. A beat holds one memory word in its low bits.
+    ``last`` marks the last packet of the tile in ``buffer``; the last beat of that one carries TLAST. A beat
+    holds one memory word in its low bits.
     """
     return data.StructLayout({
         "memory": 4, "unit": 8, "address": 20, "words": 20, "buffer": 1, "last": 1, "reserved": REFILL_BITS - 54,
     })  # fmt: skip
 
 
-COUNTERS = ("entries", "padding", "starved", "blocked", "skipped", "refill", "saturated")
+COUNTERS = ("entries", "padding", "starved", "blocked", "skipped", "refill", "stream", "saturated")
 """Counters of a layer, in record order; docs/architecture.md defines each."""
+
+COUNTER_MOST = (1 << 32) - 1
+"""Where counters stop: one that has counted more reads this. Times wrap instead, their differences are right."""
 
 
 def record(params: Params) -> data.StructLayout:

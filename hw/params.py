@@ -82,6 +82,7 @@ class Params:
     acc_bits : width of an accumulator; sums wrap modulo ``2**acc_bits``.
     tables : function tables of each write-back group; 0: there are none, and nothing that interpolates them.
     elementwise : there is the unit that multiplies and adds maps element by element.
+    streams : there are stream ports through which maps come and go by rows that activation memory does not hold whole.
     refill : there is a stream port that loads tiles of layers larger than the memories while others compute.
 
     Raises
@@ -104,6 +105,7 @@ class Params:
     acc_bits: int = 40
     tables: int = 4
     elementwise: bool = True
+    streams: bool = True
     refill: bool = True
 
     def __post_init__(self) -> None:
@@ -113,7 +115,7 @@ class Params:
                 raise ParamsError(f"{name} is {value!r}; expected an integer from {low} to {high}")
         if self.pes & (self.pes - 1):
             raise ParamsError(f"pes is {self.pes}; expected a power of two from 1 to 256")
-        for name in ("elementwise", "refill"):
+        for name in ("elementwise", "streams", "refill"):
             if not isinstance(getattr(self, name), bool):
                 raise ParamsError(f"{name} is {getattr(self, name)!r}; expected true or false")
 
@@ -197,12 +199,12 @@ class Params:
 
 # The published array (EIE, section IV: 64 PEs, 4-bit relative index, queue depth 8). What its compiler does differently
 # is in `compiler.options`.
-_EIE_64 = Params(pes=64, index_bits=4, queue_depth=8, tables=0, elementwise=False, refill=False)
+_EIE_64 = Params(pes=64, index_bits=4, queue_depth=8, tables=0, elementwise=False, streams=False, refill=False)
 
 # One PE whose memories fit an ECP5-85.
 _ECP5_PE = Params(
     pes=1, rows=64, weight_words=1024, pointer_blocks=512, act_lines=512, output_words=256, codebooks=16,
-    descriptors=16, tables=0, elementwise=False, refill=False,
+    descriptors=16, tables=0, elementwise=False, streams=False, refill=False,
 )  # fmt: skip
 
 PRESETS: dict[str, Params] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from amaranth import ClockSignal, Const, Instance, Module, ResetSignal
@@ -24,13 +25,13 @@ def is_export(platform: object) -> bool:
     return isinstance(platform, ExportPlatform)
 
 
-def ports_of(interface: Any, signature: wiring.Signature) -> dict[str, tuple[Value, str]]:
+def ports_of(interface: Any, signature: wiring.Signature, separator: str = "__") -> dict[str, tuple[Value, str]]:
     """Every port as name → (signal, ``"i"`` or ``"o"``); constant ``ready`` wires are no ports."""
     ports = {}
     for path, member, value in signature.flatten(interface):
         signal = Value.cast(value)
         if not isinstance(signal, Const):
-            ports["__".join(map(str, path))] = (signal, "i" if member.flow is wiring.In else "o")
+            ports[separator.join(map(str, path))] = (signal, "i" if member.flow is wiring.In else "o")
     return ports
 
 
@@ -51,13 +52,47 @@ def placed(m: Module, name: str, kind: Any, module: str, params: Params, platfor
     return interface
 
 
-def convert(component: wiring.Component, name: str) -> str:
-    """Verilog text of one component under the module name `name`."""
+def convert(component: wiring.Component, name: str, separator: str = "__") -> str:
+    """Verilog-2005 text of one component under the module name `name`; `separator` joins the names of its ports.
+
+    Assertions, which that language does not have, are there with ``EIE_ASSERT`` defined.
+    """
     directions = {"i": PortDirection.Input, "o": PortDirection.Output}
     ports = {
-        port: (signal, directions[way]) for port, (signal, way) in ports_of(component, component.signature).items()
+        port: (signal, directions[way])
+        for port, (signal, way) in ports_of(component, component.signature, separator).items()
     }
     text = verilog.convert(
         component, name=name, ports=ports, platform=ExportPlatform(), strip_internal_attrs=True, emit_src=False
     )
-    return str(text)
+    return _plain_names(_ASSERTION.sub(r"`ifdef EIE_ASSERT\n\g<0>`endif\n", str(text)))
+
+
+_ASSERTION = re.compile(
+    r"  always @\(posedge \w+\) begin\n    if \(\S+ *\) begin\n(?:      [^\n]*\n)*?"
+    r"      assert [^\n]*\n    end\n  end\n"
+)
+_ESCAPED = re.compile(r"\\(\S+) ")
+
+
+def _plain_names(text: str) -> str:
+    """The same Verilog without escaped identifiers; one name becomes the same in every module.
+
+    Numbers that only made a name different are left out where it then is still different. A single word may be one
+    of the language (that is why `table` is escaped), so it takes a number.
+    """
+    taken = set(re.findall(r"(?<![\\\w$'.])[A-Za-z_]\w*", _ESCAPED.sub(" ", text)))
+    names: dict[str, str] = {}
+    for name in dict.fromkeys(_ESCAPED.findall(text)):
+        kept = name if name.startswith("$") else re.sub(r"\$\d+", "", name)
+        plain = re.sub(r"\W+", "_", kept.replace("$", "_")).strip("_")
+        if not plain or plain[0].isdigit():
+            plain = f"n_{plain}"
+        word = "_" not in plain or re.fullmatch(r"\w+", name)
+        candidate, number = plain, 0
+        while candidate in taken or (word and not number):
+            number += 1
+            candidate = f"{plain}_{number}"
+        taken.add(candidate)
+        names[name] = candidate
+    return _ESCAPED.sub(lambda found: names[found[1]] + " ", text)

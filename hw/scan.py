@@ -46,7 +46,7 @@ class Scan(wiring.Component):
     taken : the last vector of a window is requested in this cycle. `taken_tile`: tile buffer of the window.
     finished : the last vector of a window leaves in this cycle. `closes`: the window was the last of its tile.
     skipped : a vector leaves without being sent.
-    busy : a vector is anywhere in the scan.
+    busy : a vector is anywhere in the scan. standing : its word is at the output of the memory, and does not move on.
     fault : a vector is requested beyond the activation memory or beyond the pointer memory.
 
     Source: EIE section IV, "Distributed Leading Non-Zero Detection"; a vector is sent whole here, and each PE takes
@@ -64,6 +64,7 @@ class Scan(wiring.Component):
             "r_data": In(ACT_BITS * LANES).array(params.groups),
             "o": Out(stream.Signature(broadcast(params))),
             "taken": Out(1), "finished": Out(1), "closes": Out(1), "skipped": Out(1), "busy": Out(1), "fault": Out(1),
+            "standing": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -122,7 +123,7 @@ class Scan(wiring.Component):
         m.d.comb += [
             self.o.valid.eq(held & sends), leaves.eq(held & (self.o.ready | ~sends)),
             moves.eq(read & ~lost & (~held | leaves)), self.skipped.eq(held & ~sends), self.finished.eq(leaves & last),
-            self.busy.eq(window.valid | read | held),
+            self.busy.eq(window.valid | read | held), self.standing.eq(read & ~moves),
         ]  # fmt: skip
         m.d.sync += held.eq(moves | (held & ~leaves))
         with m.If(moves):

@@ -10,7 +10,9 @@ from hw.params import LANES, Params
 
 __all__ = [
     "LINE_BITS",
+    "ROW_BITS",
     "VECTOR_ADDRESS_BITS",
+    "beat",
     "broadcast",
     "column",
     "drain_request",
@@ -23,9 +25,12 @@ __all__ = [
     "memory_access",
     "memory_write",
     "operand",
+    "out_beat",
+    "out_job",
     "output_tile",
     "product_operands",
     "refill_write",
+    "ring_job",
     "scan_request",
     "selected_entry",
     "tag",
@@ -38,6 +43,9 @@ LINE_BITS = 20
 VECTOR_ADDRESS_BITS = 24
 """Width of the address of an activation vector: it wraps, windows may begin in front of their map."""
 
+ROW_BITS = 32
+"""Width of the number of a row that is counted on over the samples."""
+
 
 def tag(params: Params) -> data.StructLayout:
     """What a vector belongs to: accumulator bank, codebook, and the tile buffer of its weights (bit n: buffer n)."""
@@ -49,13 +57,15 @@ def tag(params: Params) -> data.StructLayout:
 def scan_request(params: Params) -> data.StructLayout:
     """One window to scan: address and pixel of its first position; `closes`: the last of its tile.
 
-    The other fields as in the descriptor.
+    The other fields as in the descriptor. ``place``: row of the ring in which the window begins; those from ``edge`` on
+    are less than ``dy`` rows before its end: a step from there leads to the beginning, `wrap_pitch` vectors further.
     """
     of = descriptor(params)
     names = ("vectors", "dy", "dx", "wy", "wx", "height", "width", "position_pitch", "window_pitch")
+    ring = {"ring": 1, "place": 16, "edge": 16, "wrap_pitch": VECTOR_ADDRESS_BITS} if params.streams else {}
     return data.StructLayout({
         "address": VECTOR_ADDRESS_BITS, "y": signed(17), "x": signed(17), **{name: of[name].shape for name in names},
-        "pointers": params.pointer_bits, "dense": 1, "closes": 1, "tag": tag(params),
+        "pointers": params.pointer_bits, "dense": 1, "closes": 1, "tag": tag(params), **ring,
     })  # fmt: skip
 
 
@@ -114,12 +124,15 @@ def event(params: Params) -> data.StructLayout:
 
 
 def output_tile(params: Params) -> data.StructLayout:
-    """What write-back needs to know about a tile: `destination` of this tile, the other fields as in the descriptor."""
+    """What write-back needs to know about a tile: `destination` of this tile, the other fields as in the descriptor.
+
+    ``row_begins``, ``row_ends``: it is the first, the last one of a row of tiles that streams out.
+    """
     of = descriptor(params)
     names = ("row_lines", "row_pitch", "outputs", "words", "low", "high", "functions")
     return data.StructLayout({
         "destination": LINE_BITS, **{name: of[name].shape for name in names}, "function_1": function(params),
-        "function_2": function(params),
+        "function_2": function(params), **({"row_begins": 1, "row_ends": 1} if params.streams else {}),
     })  # fmt: skip
 
 
@@ -151,11 +164,31 @@ def lane_step(params: Params) -> data.StructLayout:
     return data.StructLayout({"buffer": 1, "second": 1, "lane": 3, "last": 1, "flush": 1})
 
 
+def ring_job(params: Params) -> data.StructLayout:
+    """Rows to take: first line and rows of the ring, activation vectors of a row, rows of a sample."""
+    return data.StructLayout({"base": 16, "rows": 16, "row": VECTOR_ADDRESS_BITS, "height": 16})
+
+
+def out_job(params: Params) -> data.StructLayout:
+    """Rows of tiles to send: first line and rows of the ring, lines of a row, rows of a sample."""
+    return data.StructLayout({"line": LINE_BITS, "rows": 16, "lines": 16, "tiles_y": 16})
+
+
+def out_beat(params: Params) -> data.StructLayout:
+    """An activation vector on its way off chip; `last` of its map."""
+    return data.StructLayout({"data": ACT_BITS * LANES, "last": 1})
+
+
 def drain_request(params: Params) -> data.StructLayout:
     """Write-back's access to one accumulator: read `slot` of `bank`, and clear `clear_slot` of the same bank."""
     return data.StructLayout({
         "bank": 1, "slot": params.row_bits, "clear": 1, "clear_all": 1, "clear_slot": params.row_bits,
     })  # fmt: skip
+
+
+def beat(bits: int) -> data.StructLayout:
+    """One transfer of an AXI4-Stream; `last` of its packet."""
+    return data.StructLayout({"data": bits, "last": 1})
 
 
 def memory_access(params: Params) -> data.StructLayout:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -23,7 +25,11 @@ class TileLoop(wiring.Component):
     several tiles has no more. The first tile of each sample begins at the descriptor's own place, so that a layer of
     one tile may have any number.
 
-    Timing: what belongs to a descriptor is there 1 cycle after ``prepare``, until the cycle of ``accept``.
+    In a ring of rows, windows move on modulo its rows. Rows of tiles that stream out take its places in turn, counted
+    on over the samples.
+
+    Timing: what belongs to a descriptor is there 1 cycle after ``prepare``, until the cycle of ``accept``; with
+    ``ring`` it is 2 cycles, and ``accept`` comes 4 cycles after ``prepare`` at the earliest.
 
     Members
     -------
@@ -34,22 +40,30 @@ class TileLoop(wiring.Component):
     segment : its number in the layer, SEGMENTS if it is that or more.
     address, y, x : where its window begins: activation vector and pixel of the map.
     destination : first line that its tile writes.
-    opens : it is the first of its tile. begins : this tile is the first of its layer. ends : the last of its layer.
+    opens : it is the first of its tile. row_begins, row_ends : this tile is the first, the last of its row of tiles.
+    sample_ends : it is the last of its sample. begins, ends : it is the first, the last of its layer.
     offset : lines by which addresses move in this round of the loop. again : it is not the first round.
+    skip, skip_size : see `Ring`. place, edge, wrap_pitch : see `scan_request` (all only with ``params.streams``).
     """
 
     def __init__(self, params: Params) -> None:
         self.params = params
         self.origin = data.StructLayout({
             "row": VECTOR_ADDRESS_BITS, "address": VECTOR_ADDRESS_BITS, "y": signed(17), "x": signed(17),
+            **({"place": 16} if params.streams else {}),
         })  # fmt: skip
+        ring = {
+            "skip": In(16), "skip_size": In(VECTOR_ADDRESS_BITS), "place": Out(16), "edge": Out(16),
+            "wrap_pitch": Out(VECTOR_ADDRESS_BITS),
+        } if params.streams else {}  # fmt: skip
         super().__init__({
             "start": In(1), "first": In(16), "batch": In(16),
             "layer": In(descriptor(params)), "prepare": In(1), "accept": In(1),
             "index": Out(16), "following": Out(16), "segment": Out(range(SEGMENTS + 1)),
             "address": Out(VECTOR_ADDRESS_BITS), "y": Out(signed(17)), "x": Out(signed(17)),
             "destination": Out(LINE_BITS), "opens": Out(1), "begins": Out(1), "ends": Out(1),
-            "offset": Out(signed(LINE_BITS)), "again": Out(1),
+            "row_begins": Out(1), "row_ends": Out(1), "sample_ends": Out(1),
+            "offset": Out(signed(LINE_BITS)), "again": Out(1), **ring,
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -73,6 +87,7 @@ class TileLoop(wiring.Component):
         onward = Signal(16)  # the next descriptor, if the layer is through
 
         m.d.comb += [
+            self.row_begins.eq(tx == 0), self.row_ends.eq(last_column), self.sample_ends.eq(last_column & last_row),
             fresh.eq((ty == 0) & (tx == 0)), self.opens.eq(self.segment == 0), self.begins.eq(fresh & (sample == 0)),
             self.ends.eq(last_column & last_row & last_sample),
             self.following.eq(Mux(is_segment & layer.last & ~self.ends, head, onward)),
@@ -88,6 +103,8 @@ class TileLoop(wiring.Component):
             m.d.comb += next_line.eq(row + layer.tile_lines)
         with m.Else():
             m.d.comb += next_line.eq(self.destination + layer.column_lines)
+        if self.params.streams:
+            self._place_of_row(m, tx == 0, last_column, row, next_line)
         with m.If(self.prepare):
             m.d.sync += [
                 at.eq(kept.data), last_column.eq(tx + 1 == layer.tiles_x), last_row.eq(ty + 1 == layer.tiles_y),
@@ -112,6 +129,8 @@ class TileLoop(wiring.Component):
             ]  # fmt: skip
         with m.Else():
             m.d.comb += [moved.data.address.eq(at.address + layer.tile_pitch_x), moved.data.x.eq(at.x + layer.step_x)]
+        if self.params.streams:
+            self._ring(m, at, moved.data, fresh, last_column)
         with m.If(self.accept & ~is_segment):
             m.d.sync += [self.index.eq(self.following), head.eq(self.following)]
             with m.If(is_loop):
@@ -134,3 +153,45 @@ class TileLoop(wiring.Component):
                 sample.eq(0), ty.eq(0), tx.eq(0), sample_lines.eq(0), round_.eq(0), self.offset.eq(0),
             ]  # fmt: skip
         return m
+
+    def _ring(self, m: Module, at: Any, moved: Any, fresh: Value, last_column: Value) -> None:
+        """The place of a window in a ring of rows: of the first tile of a sample, and of the next row of tiles."""
+        layer, rows = self.layer, self.layer.ring_rows
+        settle = Signal()
+        first, lower = Signal(17), Signal(17)  # row of the ring
+        wraps, lower_wraps = Signal(), Signal()
+        lower_place, lower_row = Signal(16), Signal(VECTOR_ADDRESS_BITS)
+        m.d.comb += [
+            first.eq(at.place + self.skip), wraps.eq(first >= rows), lower.eq(at.place + layer.step_y),
+            lower_wraps.eq(lower >= rows), self.place.eq(at.place), moved.place.eq(at.place),
+        ]  # fmt: skip
+        m.d.sync += [
+            settle.eq(self.prepare & layer.ring & fresh), self.edge.eq(rows - layer.dy),
+            self.wrap_pitch.eq(layer.window_pitch - layer.ring_size),
+            lower_place.eq(lower - Mux(lower_wraps, rows, 0)),
+            lower_row.eq(at.row + layer.tile_pitch_y - Mux(lower_wraps, layer.ring_size, 0)),
+        ]  # fmt: skip
+        with m.If(self.prepare & fresh):
+            y0 = layer.y0
+            place = Mux(y0 < 0, y0 + rows, Mux(y0 >= rows, y0 - rows, y0))
+            m.d.sync += at.place.eq(place)
+            with m.If(layer.ring):
+                m.d.sync += [at.row.eq(layer.source), at.address.eq(layer.source)]
+        with m.If(settle):
+            start = at.address + self.skip_size - Mux(wraps, layer.ring_size, 0)
+            m.d.sync += [at.place.eq(first - Mux(wraps, rows, 0)), at.row.eq(start), at.address.eq(start)]
+        with m.If(layer.ring & last_column):
+            m.d.comb += [moved.row.eq(lower_row), moved.address.eq(lower_row), moved.place.eq(lower_place)]
+
+    def _place_of_row(self, m: Module, begins: Value, ends: Value, row: Value, next_line: Value) -> None:
+        """The first line of a row of tiles that streams out: behind the row before, or that of the ring."""
+        layer = self.layer
+        place = Signal(16)  # row of the ring
+        with m.If(layer.stream_out & begins):
+            m.d.comb += next_line.eq(Mux(place == 0, layer.destination, row + layer.tile_lines))
+        with m.If(self.accept & layer.last & layer.stream_out & ends):
+            m.d.sync += place.eq(place + 1)
+            with m.If((place + 1 == layer.out_rows) | self.ends):
+                m.d.sync += place.eq(0)
+        with m.If(self.start):
+            m.d.sync += place.eq(0)

@@ -19,7 +19,7 @@ class Window(wiring.Component):
     """Rows of positions of activation vectors, in this order, and what each of them is.
 
     A position outside the map is one step, whatever number of activation vectors it would have; it has no address, and
-    its pointer blocks are passed over.
+    its pointer blocks are passed over. In a ring of rows, the row after the last one is the first.
 
     Timing: the first activation vector shows 1 cycle after ``start``, the next one 1 cycle after each ``go``. The
     request ends with the ``go`` of its last one; another may start 1 cycle after it.
@@ -60,6 +60,13 @@ class Window(wiring.Component):
             self.dense.eq(held.dense), self.closes.eq(held.closes), self.tag.eq(held.tag),
         ]  # fmt: skip
 
+        if self.params.streams:
+            wraps = Signal()
+            m.d.comb += wraps.eq(held.ring & (held.place >= held.edge))
+            with m.If(wraps):
+                m.d.comb += next_row.eq(held.address + held.wrap_pitch)
+            with m.If(self.go & position_ends & row_ends):
+                m.d.sync += held.place.eq(Mux(wraps, held.place - held.edge, held.place + held.dy))
         with m.If(self.go):
             m.d.sync += [
                 self.pointers.eq(self.pointers + Mux(self.inside, 1, held.vectors)), self.valid.eq(~self.last),

@@ -30,6 +30,7 @@ from sim.program import (
     refill_stream,
     words,
 )  # fmt: skip
+from sim.tiles import tile_ends
 
 __all__ = ["run_amaranth"]
 
@@ -66,7 +67,11 @@ def run_amaranth(
     values: list[dict[str, NDArray[np.int16]]] = []
     records: list[dict[str, int]] = []
     places = fields(record(params))
-    beats = [int.from_bytes(beat.tobytes(), "little") for part in parts for beat in refill_stream(image, part.count)]
+    beats = [
+        {"data": int.from_bytes(beat.tobytes(), "little"), "last": int(last)}
+        for tiles in (refill_stream(image, part.count) for part in parts)
+        for beat, last in zip(tiles, tile_ends(params, tiles), strict=True)
+    ]
 
     async def bench(ctx: Any) -> None:
         def load(memory: Any, content: list[int]) -> None:
@@ -119,7 +124,10 @@ def run_amaranth(
         ctx.set(core.tiles.valid, 1)
         for beat in beats:
             ctx.set(core.tiles.payload, beat)
-            await ctx.tick().until(core.tiles.ready)
+            taken = False
+            while not taken:  # `until` does not like to be given up, as it is where a run ends before its stream
+                taken = bool(ctx.get(core.tiles.ready))
+                await ctx.tick()
         ctx.set(core.tiles.valid, 0)
 
     simulator.add_testbench(bench)

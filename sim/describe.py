@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from compiler.cycles import model as cycles
 from compiler.image.image import Image, LayerInfo
 from compiler.image.steps import Step
 from compiler.network import Network
 from hw.layouts import ACT_BITS, MEMORIES, WEIGHT_BITS, Memory, descriptor, memory_shape, output_word, pointer_block
 from hw.params import PIECES
-from sim import cycles, timing
+from sim import timing
 from sim.decode import StepColumns, columns, decode
 from sim.golden_array import Layer, Operation, Program, run_layers
 from sim.program import frames

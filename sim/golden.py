@@ -159,7 +159,7 @@ def step(node: Node, found: Mapping[str, GoldenValue], batch: int, acc_bits: int
     if node.op not in OPERATORS:
         raise ValueError(f"{node.name}: no operator {node.op!r}; expected one of {', '.join(OPERATORS)}")
     raw, clipped = OPERATORS[node.op](node, [x.astype(np.int64) for x in reads], acc_bits)
-    moved = reads[0].dtype if clipped is None and node.op != "Gather" else np.dtype(np.int16)
+    moved = reads[0].dtype if clipped is None and node.op not in ("Gather", "Indices") else np.dtype(np.int16)
     counts = none if clipped is None else clipped.reshape(batch, -1).sum(axis=1)
     return {node.outputs[0]: GoldenValue(raw.astype(moved), counts)}
 

@@ -235,12 +235,21 @@ def _pad(node: Node, reads: Sequence[Int], acc_bits: int) -> Made:
 
 
 def _gather(node: Node, reads: Sequence[Int], acc_bits: int) -> Made:
-    table, rows = node.tensors["table"], reads[0]
-    if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < len(table):
+    table = node.tensors["table"]
+    return table.astype(np.int64)[_within(node, reads[0], len(table))], None
+
+
+def _indices(node: Node, reads: Sequence[Int], acc_bits: int) -> Made:
+    return _within(node, reads[0], node.attributes["rows"])[..., np.newaxis], None
+
+
+def _within(node: Node, rows: Int, count: int) -> Int:
+    """Indices, all of which are rows of a table; ValueError if one is not."""
+    if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < count:
         raise ValueError(
-            f"{node.name}: indices from {int(rows.min())} to {int(rows.max())}; its table has {len(table)} rows"
+            f"{node.name}: indices from {int(rows.min())} to {int(rows.max())}; its table has {count} rows"
         )
-    return table.astype(np.int64)[rows], None
+    return rows
 
 
 OPERATORS: Mapping[str, Callable[[Node, Sequence[Int], int], Made]] = {
@@ -261,6 +270,7 @@ OPERATORS: Mapping[str, Callable[[Node, Sequence[Int], int], Made]] = {
     "Slice": _slice,
     "Pad": _pad,
     "Gather": _gather,
+    "Indices": _indices,
     "Output": lambda node, reads, acc_bits: (reads[0], None),
 }
 """Operators of one result; Input, Constant and Scan are `sim.golden`'s."""

@@ -34,7 +34,7 @@ class NetworkResult:
     ----------
     engine, pes : which one, and the processing elements of the array.
     values : name → raw int16 (batch, *shape): each value that something computed, also within images and loops, and
-        each output.
+        each output. Values of a loop's body have all steps, in their order: (batch, steps, *shape).
     types : name → what one sample of it is.
     names : the outputs, in order; `raw`, `exponent` and `value` are those of the first.
     input_saturated : input values that did not fit int16 after quantization.
@@ -266,14 +266,16 @@ def from_map(raw: NDArray[Any], axes: str) -> NDArray[Any]:
 def _values(
     image: Image, node: Node, types: Mapping[str, Type], ran: Result
 ) -> Iterator[tuple[str, Type, NDArray[Any]]]:
-    """The values of an image: results as the graph has them, others with the axes of their maps."""
+    """The values of an image: results as the graph has them, others with the axes of their maps; all steps of loops."""
     results = {
         image.maps[number].name: (name, axes)
         for number, name, axes in zip(image.outputs, node.outputs, node["makes"], strict=True)
     }
-    for info in image.maps:
+    for number, info in enumerate(image.maps):
         if info.name not in ran.values:
             continue
-        name, axes = results.get(info.name, (info.name, info.axes))
+        steps = number in image.repeated
+        name, axes = results.get(info.name, (info.name, "WC" if steps else info.axes))
         raw = np.ascontiguousarray(from_map(ran.values[info.name], axes))
-        yield name, types.get(name, Type(raw.shape[1:], axes, exponent=info.exponent)), raw
+        layout = "TC" if steps else axes
+        yield name, types.get(name, Type(raw.shape[1:], layout, exponent=info.exponent)), raw

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from compiler.errors import EieError, InputError
 from compiler.image.image import Image, MapInfo
-from hw.layouts import ACT_BITS, fields, refill_header
+from hw.layouts import ACT_BITS
 from hw.params import LANES
 from sim.golden_array import Operation, Program
+from sim.tiles import tile_ends
 
 __all__ = [
     "Chunk", "SimulationError", "WriteLog", "chunks", "cycle_limit", "flat", "frames", "joined", "layer_records",
@@ -46,9 +47,7 @@ class Chunk:
 
 def map_vectors(info: MapInfo, groups: int) -> Int:
     """(height, width, vectors) of the frame's activation vectors in which a map lies."""
-    row = np.arange(info.height, dtype=np.int64).reshape(-1, 1, 1) * info.row_lines * groups
-    pixel = np.arange(info.width, dtype=np.int64).reshape(1, -1, 1) * info.pitch
-    return info.base * groups + row + pixel + np.arange(info.vectors)
+    return info.addresses(groups)
 
 
 def frames(image: Image, inputs: Sequence[NDArray[np.int16]]) -> NDArray[np.int16]:
@@ -65,7 +64,13 @@ def frames(image: Image, inputs: Sequence[NDArray[np.int16]]) -> NDArray[np.int1
 
 def map_values(image: Image, number: int, memory: NDArray[np.int16]) -> NDArray[np.int16]:
     """A map of frames (batch, lines, groups, 8) as (batch, H, W, C), channels in order."""
-    info, order = image.maps[number], image.map_orders[number]
+    return _of_lines(image, number, memory[:, image.maps[number].base :])
+
+
+def _of_lines(image: Image, number: int, lines: NDArray[np.int16]) -> NDArray[np.int16]:
+    """The same of lines from the first one of the map on."""
+    info, order = replace(image.maps[number], base=0), image.map_orders[number]
+    memory = np.ascontiguousarray(lines)
     vectors = memory.reshape(len(memory), -1, LANES)[:, map_vectors(info, image.params.groups)]
     lanes = vectors.reshape(len(memory), info.height, info.width, -1)
     values = np.zeros((*lanes.shape[:3], info.channels), np.int16)
@@ -103,18 +108,12 @@ def refill_stream(image: Image, count: int) -> NDArray[np.uint8]:
     """(beats, 16) of the refill stream for a run of `count` samples: the tiles of a layer again for each of them."""
     if count == 1 or not len(image.tiles):
         return image.tiles
-    places = {name: (first, width) for name, first, width in fields(refill_header(image.params))}
-    parts, at = [], 0
+    ends = [0, *(np.flatnonzero(tile_ends(image.params, image.tiles)) + 1)]
+    parts, done = [], 0
     for steps in image.steps:
-        begin = at
-        for step in steps:
-            more = bool(step.refill)
-            while more:
-                header = int.from_bytes(image.tiles[at].tobytes(), "little")
-                size, last = (header >> places[name][0] & ((1 << places[name][1]) - 1) for name in ("words", "last"))
-                more = not last
-                at += 1 + size
-        parts.append(np.tile(image.tiles[begin:at], (count, 1)))
+        begin = done
+        done += sum(bool(step.refill) for step in steps)
+        parts.append(np.tile(image.tiles[ends[begin] : ends[done]], (count, 1)))
     return np.concatenate(parts)
 
 
@@ -171,20 +170,32 @@ def layer_values(image: Image, program: Program, written: Sequence[NDArray[np.in
     """Every map that layers and operations write, by name, from the words that each of `program.runs` wrote.
 
     Lines are used again when their last reader is done, so a map is taken while it is whole: behind the last one that
-    writes to it; in a loop, as the last round leaves it. Where none writes, it is zero.
+    writes to it. Where none writes, it is zero. A map that a loop writes anew in each round (`Image.repeated`) is taken
+    in each, and its values are (batch, 1, rounds, channels), in the order of the steps of the sequence.
     """
     batch = len(written[0])
     memory = np.zeros((batch, image.frame, image.params.groups, LANES), np.int16)
     owner = np.full(image.frame, -1, np.int64)
     values: dict[str, NDArray[np.int16]] = {}
     last = {layer.result: n for n, layer in enumerate(program.runs)}
-    for n, (layer, part) in enumerate(zip(program.runs, written, strict=True)):
-        lines = layer.lines.reshape(-1)
+    ends = {program.layers[place].result: place for place, _ in sorted(program.rounds)}  # of a round
+    rounds: dict[int, list[NDArray[np.int16]]] = {number: [] for number in image.repeated}
+    for n, ((place, _), layer, part) in enumerate(zip(program.rounds, program.runs, written, strict=True)):
+        lines, number = layer.lines.reshape(-1), layer.result
         memory[:, lines] = part.reshape(batch, len(lines), *part.shape[3:])
-        owner[lines] = layer.result
-        if last[layer.result] == n:
-            own = np.where((owner == layer.result)[:, np.newaxis, np.newaxis], memory, 0)
-            values[image.maps[layer.result].name] = map_values(image, layer.result, own)
+        owner[lines] = number
+        if last[number] != n and (number not in rounds or ends[number] != place):
+            continue
+        info = image.maps[number]
+        here = slice(info.base, info.base + info.lines)
+        own = _of_lines(image, number, np.where((owner[here] == number)[:, np.newaxis, np.newaxis], memory[:, here], 0))
+        if number in rounds:
+            rounds[number].append(own)
+        if last[number] == n:
+            values[info.name] = own
+            if number in rounds:
+                steps = rounds[number][:: -1 if image.repeated[number].pitch < 0 else 1]
+                values[info.name] = np.stack([step[:, 0, 0] for step in steps], axis=1)[:, np.newaxis]
     return values
 
 

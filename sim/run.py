@@ -46,8 +46,9 @@ class Result:
     """What an engine computed.
 
     values : name → raw int16 (batch, H, W, C) of every map that a layer writes, in order of computation; (batch, n)
-        where it is one pixel. exponents : name → e; value = raw · 2**e. names : the outputs, in order; `raw`,
-        `exponent` and `value` are those of the first.
+        where it is one pixel; of what a loop writes anew in each round (batch, 1, rounds, C), in order of steps.
+    exponents : name → e; value = raw · 2**e. names : the outputs, in order; `raw`, `exponent` and `value` are those of
+        the first.
     input_saturated : input values that did not fit int16 after quantization.
     cycles, drain_cycles : sums over the batch; None where the engine has no cycles.
     waves_cut : the waveform was longer than its limit, and holds the beginning.
@@ -242,7 +243,7 @@ def _model(
     image: Image, program: Program, inputs: Sequence[NDArray[np.int16]]
 ) -> tuple[dict[str, NDArray[np.int16]], list[list[dict[str, int]]]]:
     """Golden maps, and layer records by the cycle model, run by run as the array does them."""
-    from sim import cycles
+    from compiler.cycles import model as cycles
     from sim.program import chunks
     from sim.timing import works
 

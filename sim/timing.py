@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.cycles.model import Work
 from compiler.image.image import Image
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
 from hw.layouts import fields, output_word
-from sim.cycles import Work
 from sim.decode import columns
 
 __all__ = ["works"]

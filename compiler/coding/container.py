@@ -5,7 +5,8 @@ Layout, every integer of variable length (`wire.py`)::
     "EIEZ" · version, kind and coder · content (`float_form.py` or `fixed_form.py`) · CRC-32 of all before
 
 The checksum finds damage; the readers check every size before they allocate by it, because a file may also lie.
-Nothing in a file is executed. Fixed-point networks of versions 2 and 3 are read by `chain_form.py`.
+Nothing in a file is executed. Fixed-point networks of versions 2 and 3 are read by `chain_form.py`; those of
+version 4 have no loops, functions and operations.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from compiler.coding.wire import MAGIC, Reader, Writer
 from compiler.compressed import CompressedModel
 from compiler.errors import CodingError
 from compiler.lower.partition import Partition
+from compiler.lower.program_check import check_program
 from compiler.options import Options
 from hw.params import Params
 
@@ -31,7 +33,8 @@ __all__ = [
 Coder = Literal["huffman", "context"]
 CODERS: tuple[Coder, ...] = ("huffman", "context")
 
-_FLOAT_VERSION, _FIXED_VERSION = 2, 4  # each kind counts its own changes, from a common 2 on
+_FLOAT_VERSION, _FIXED_VERSION = 2, 5  # each kind counts its own changes, from a common 2 on
+_PROGRAMS = 4  # from this version on a fixed-point network is programs; before, it was a chain
 _CRC_BYTES = 4
 _CODER, _FIXED, _DESCRIBED = 1, 2, 4  # bits of the byte behind the magic; the version stands above them
 
@@ -89,7 +92,7 @@ def compress_fixed(
         A program does not verify, or the network is larger than a file may be.
     """
     for program in parts.programs:
-        program.verify(params)
+        check_program(program, params)
     writer = _begin(coder, _FIXED)
     fixed_form.write(writer, parts, params, options, coder, image_crc)
     return _end(writer)
@@ -144,8 +147,8 @@ def decompress_any(data: bytes) -> Content | FixedContent:
     content: Content | FixedContent
     if fixed:
         image_crc: int | None = None
-        if version == _FIXED_VERSION:
-            parts, params, options, tensors, image_crc = fixed_form.read(reader, coder)
+        if version >= _PROGRAMS:
+            parts, params, options, tensors, image_crc = fixed_form.read(reader, coder, version < _FIXED_VERSION)
         else:
             chain, options, around, tensors = chain_form.read(reader, coder, version > 2)
             parts, params = chain_form.parts_of(chain, around), chain.params

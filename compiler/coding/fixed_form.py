@@ -8,6 +8,7 @@ says more than that there are inputs, the array and outputs; its tensors, which 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from compiler.coding.wire import Reader, Writer
 from compiler.errors import CodingError, ImageError, ModelError
 from compiler.graph.ir import Graph
 from compiler.lower.partition import Partition
-from compiler.lower.program import MapForm, Program
+from compiler.lower.program import MapForm
+from compiler.lower.program_check import check_program
 from compiler.network import array_graph
 from compiler.network_file import fill_graph, graph_tensors, graph_text, parse_graph
 from compiler.options import Options
@@ -98,15 +100,20 @@ def write(writer: Writer, parts: Partition, params: Params, options: Options, co
     writer.raw(bytes(plain.data))
 
 
-def read(reader: Reader, coder: str) -> tuple[Partition, Params, Options, tuple[TensorSize, ...], int]:
-    """What `write` appended: programs and graph, array, options, bits of the tensors, CRC-32 of the image file."""
+def read(
+    reader: Reader, coder: str, plain: bool = False
+) -> tuple[Partition, Params, Options, tuple[TensorSize, ...], int]:
+    """What `write` appended: programs and graph, array, options, bits of the tensors, CRC-32 of the image file.
+
+    plain : as it was before programs had loops.
+    """
     image_crc = int.from_bytes(reader.raw(4, "the image's checksum"), "little")
     params, options = read_params(reader, _DICTIONARY)
     room = Room()
     count = reader.varint("parts of the array", _MAX_PROGRAMS)
-    heads = [read_head(reader, room) for _ in range(count)]
-    for maps, _, _, _ in heads:
-        _check_maps(maps, params)
+    heads = [read_head(reader, room, plain) for _ in range(count)]
+    for head in heads:
+        _check_maps(head.maps, params)
     text = inflated(reader, _GRAPH_DICTIONARY, "the graph", MAX_TEXT)
     graph: Graph | None = None
     shapes: dict[str, tuple[Any, tuple[int, ...]]] = {}
@@ -121,11 +128,10 @@ def read(reader: Reader, coder: str) -> tuple[Partition, Params, Options, tuple[
             room.take(*((whole, 0) if _book_of(name) in shapes else (0, whole)), name)
     matrices = matrix_reader(coder, reader)
     programs, sizes = [], []
-    for maps, inputs, outputs, layers in heads:
-        made, own = read_body(reader, matrices, maps, layers, params)
-        program = Program(tuple(maps), made, inputs, outputs)
+    for head in heads:
+        program, own = read_body(reader, matrices, head, params)
         try:
-            program.verify(params)
+            check_program(program, params)
         except ModelError as error:
             raise CodingError(str(error)) from None
         programs.append(program)
@@ -149,11 +155,11 @@ def _usual(programs: Any) -> Graph | None:
     return array_graph(inputs, outputs, {each.name for each in program.maps})
 
 
-def _check_maps(maps: list[MapForm], params: Params) -> None:
+def _check_maps(maps: Sequence[MapForm], params: Params) -> None:
     """Each fits activation memory by itself: what is done with it takes time by its pixels."""
     room = params.act_lines * params.groups
     for each in maps:
-        taken = each.height * each.width * params.act_vectors(each.channels)
+        taken = each.height * each.width * max(each.vectors, each.pitch, params.act_vectors(each.channels))
         if taken > room:
             raise CodingError(f"{each.name}: {taken} activation vectors; the array has {room}")
 

@@ -7,20 +7,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from compiler.coding.names import read_name, write_name
+from compiler.coding.program_steps import (
+    LayerSteps,
+    Steps,
+    read_layer_steps,
+    read_steps,
+    special,
+    write_layer_steps,
+    write_steps,
+)  # fmt: skip
 from compiler.coding.sizes import MAX_DENSE, MAX_ELEMENTS
 from compiler.coding.wire import Reader, Writer
 from compiler.errors import CodingError, ModelError
-from compiler.graph.integer import ARRAY_AXES
+from compiler.graph.integer import ARRAY_AXES, TABLE_SIZE
 from compiler.lower.canonical import DENSITIES
 from compiler.lower.program import HIGH, LOW, MapForm, Pair, Program, ProgramLayer, Segment, usual_axes
-from compiler.short import few
 
-__all__ = ["LayerHead", "Room", "Window", "matrix_shape", "read_head", "window_of", "write_head"]
+__all__ = ["Head", "LayerHead", "Room", "Window", "matrix_shape", "read_head", "window_of", "write_head"]
 
 _MAX_MAPS = 1 << 12
 _MAX_SIZE = 1 << 16
@@ -66,7 +74,7 @@ class Window:
 
 @dataclass(frozen=True)
 class LayerHead:
-    """A layer without its numbers. `shift` is None if the channels differ."""
+    """A layer without its numbers. `shift` is None if the channels differ; `steps`: what it has of loops."""
 
     name: str
     result: int
@@ -79,6 +87,18 @@ class LayerHead:
     maximum: bool
     exact: bool
     products: int
+    steps: LayerSteps = field(default_factory=LayerSteps)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A program without its numbers."""
+
+    maps: tuple[MapForm, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    layers: tuple[LayerHead, ...]
+    steps: Steps
 
 
 def matrix_shape(window: Window, maps: Sequence[MapForm], result: int) -> tuple[int, int]:
@@ -102,19 +122,14 @@ def _groups(segment: Segment, outputs: int, inputs: int) -> int:
 
 
 def write_head(writer: Writer, program: Program) -> None:
-    """Append all of a program but its codes, codebooks, biases and unequal shifts.
+    """Append all of a program but its codes, codebooks, biases, unequal shifts and tables.
 
     Raises
     ------
     ModelError
-        It has more than a file may hold, or operations, functions or loops.
+        It has more than a file may hold.
     """
     maps = program.maps
-    special = [each.name for each in program.layers if each.functions or each.moves] + [
-        each.name for each in program.operations
-    ]
-    if special:
-        raise ModelError(f"loops, functions and elementwise operations have no form in a file yet: {few(special)}")
     if len(maps) > _MAX_MAPS or any(len(layer.segments) > _MAX_SEGMENTS for layer in program.layers):
         raise ModelError(f"{len(maps)} values in a part of the array; a file holds at most {_MAX_MAPS}")
     ends = (program.inputs != (0,), program.outputs != (len(maps) - 1,))
@@ -139,11 +154,18 @@ def write_head(writer: Writer, program: Program) -> None:
         if not plain:
             writer.varint(ARRAY_AXES.index(each.axes))
         name, exponent = each.name, each.exponent
-    free = [n for n in range(len(maps)) if n not in program.inputs]
+    more = special(program)
+    writer.byte(more)
+    if more:
+        write_steps(writer, program)
+    taken = {*program.inputs, *(each.result.map for each in program.operations)}
+    free = [n for n in range(len(maps)) if n not in taken]
     before = program.inputs[0]
     for layer, result in zip(program.layers, free, strict=True):
         _write_layer(writer, layer, result, before, maps)
         before = layer.result
+        if more:
+            write_layer_steps(writer, layer, program)
 
 
 def _write_layer(writer: Writer, layer: ProgramLayer, usual: int, before: int, maps: Sequence[MapForm]) -> None:
@@ -196,8 +218,8 @@ def window_of(segment: Segment, maps: Sequence[MapForm], result: int) -> Window:
     return Window(segment.source, groups, segment.kernel, segment.stride, segment.dilation, segment.origin)
 
 
-def read_head(reader: Reader, room: Room) -> tuple[list[MapForm], tuple[int, ...], tuple[int, ...], list[LayerHead]]:
-    """Maps, inputs, outputs and layers of a program; sizes are taken of `room`."""
+def read_head(reader: Reader, room: Room, plain: bool = False) -> Head:
+    """What `write_head` wrote; sizes are taken of `room`. `plain`: as it was before there were loops."""
     head = reader.varint("values of a part", _MAX_MAPS << 2 | 3, 2 << 2)
     count = head >> 2
     inputs = _read_numbers(reader, "inputs", count) if head & 1 else (0,)
@@ -215,16 +237,25 @@ def read_head(reader: Reader, room: Room) -> tuple[list[MapForm], tuple[int, ...
             raise CodingError(f"{name}: exponent {exponent} is out of range")
         axes = ARRAY_AXES[reader.varint(f"{name}: axes", len(ARRAY_AXES) - 1)] if step & _AXES else ""
         maps.append(MapForm(name, channels, sizes[0], sizes[1], exponent, density, axes))
+    steps, more = Steps(), not plain and bool(reader.byte("whether there are loops", 1))
+    if more:
+        steps = read_steps(reader, maps, inputs)
+        maps = list(steps.maps)
+        room.take(0, steps.tables * TABLE_SIZE, "function tables")
     layers: list[LayerHead] = []
     before = inputs[0]
-    for usual in [n for n in range(count) if n not in inputs]:
-        layers.append(_read_layer(reader, usual, before, maps))
-        before = layers[-1].result
-        for window in layers[-1].windows:
-            room.take(math.prod(matrix_shape(window, maps, before)), maps[before].channels, layers[-1].name)
+    taken = {*inputs, *(operation.result.map for operation, _ in steps.operations)}
+    for usual in [n for n in range(count) if n not in taken]:
+        layer = _read_layer(reader, usual, before, maps)
+        before = layer.result
+        for window in layer.windows:
+            room.take(math.prod(matrix_shape(window, maps, before)), maps[before].channels, layer.name)
+        if more:
+            layer = replace(layer, steps=read_layer_steps(reader, layer.name, len(layer.windows), steps))
+        layers.append(layer)
     if not layers:
         raise CodingError("a part of the array has no layers")
-    return maps, inputs, outputs, layers
+    return Head(tuple(maps), inputs, outputs, tuple(layers), steps)
 
 
 def _read_numbers(reader: Reader, what: str, maps: int) -> tuple[int, ...]:

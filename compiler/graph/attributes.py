@@ -35,7 +35,7 @@ _TRUTH: Kind = ("true or false", lambda value: isinstance(value, bool))
 
 _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("axis", "begin", "end", "step", "groups", "sequences", "left", "right", "weight"), _INTEGER),
-    **dict.fromkeys(("exponent", "weight_exponent", "shift", "image"), _INTEGER),
+    **dict.fromkeys(("exponent", "weight_exponent", "shift", "image", "rows"), _INTEGER),
     **dict.fromkeys(("shape", "stride", "padding", "dilation", "kernel", "order", "before", "after"), _INTEGERS),
     **dict.fromkeys(("strides", "paddings", "dilations", "group_counts", "weights", "weight_exponents"), _INTEGERS),
     "exponents": _INTEGERS,

@@ -266,6 +266,12 @@ def _gather(node: Node, reads: Sequence[Type]) -> list[Type]:
     return shapes.looked_up(reads, table.shape)
 
 
+def _indices(node: Node, reads: Sequence[Type]) -> list[Type]:
+    _number(node, "rows", 1, HIGH + 1)
+    need(reads[0].kind == "index", "it reads quantities; expected indices")
+    return [Type((*reads[0].shape, 1), exponent=0)]
+
+
 def _array(node: Node, reads: Sequence[Type]) -> list[Type]:
     need(len(node["reads"]) == len(reads), f"reads are {node['reads']}; expected the axes of {len(reads)} values")
     for given, axes in zip(reads, node["reads"], strict=True):
@@ -326,6 +332,8 @@ INTEGER: Mapping[str, IntegerOperator] = {
                              {"axis": 0, "begin": 0, "end": REQUIRED, "step": 1, "drop": False}),
     "Pad": IntegerOperator((1, 1), _kept(shapes.pad), {"before": REQUIRED, "after": REQUIRED}),
     "Gather": IntegerOperator((1, 1), _stated(_gather), {"exponent": REQUIRED}, {"table": True}),
+    # What of a Gather is left to the host if the array looks up the rows: indices below `rows`, as numbers.
+    "Indices": IntegerOperator((1, 1), _indices, {"rows": REQUIRED}),
     "Scan": IntegerOperator((1, _ANY), scan_rule(lambda: INTEGER), {"sequences": 1, "reverse": False}),
     # What the array computes, in an image of its own: `reads` and `makes` say which axis of each value is channels,
     # rows and columns of its map, `shape` has the sizes of all results one behind the other.

@@ -74,9 +74,7 @@ def owner_of(image: Image, number: int, place: int) -> int:
 
 def map_lines(info: MapInfo, groups: int) -> Int:
     """The lines of the frame that hold vectors of a map."""
-    row = np.arange(info.height, dtype=np.int64).reshape(-1, 1, 1) * info.row_lines * groups
-    pixel = np.arange(info.width, dtype=np.int64).reshape(1, -1, 1) * info.pitch
-    return np.unique((info.base * groups + row + pixel + np.arange(info.vectors)) // groups)
+    return np.unique(info.addresses(groups) // groups)
 
 
 def _check_read(image: Image, who: str, source: int, owners: Int) -> None:

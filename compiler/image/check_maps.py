@@ -46,17 +46,24 @@ def check_maps(image: Image) -> None:
 
 def _check_map(each: MapInfo, frame: int, params: Params) -> None:
     name, groups = each.name, params.groups
-    sizes = (each.channels, each.height, each.width, each.vectors, each.pitch, each.row_lines, each.lines)
-    _require(min(sizes) > 0 and max(sizes[1:]) <= _MAX_SIZE, f"{name}: sizes {sizes} are out of range")
+    sizes = (each.channels, each.height, each.width, each.vectors, each.pitch, each.lines, each.planes)
+    good = min(sizes) > 0 and max(sizes[1:]) <= _MAX_SIZE and 0 < each.row <= _MAX_SIZE * groups
+    _require(good, f"{name}: sizes {(*sizes, each.row)} are out of range")
+    good = each.vectors % each.planes == 0 and each.lines % each.planes == 0
+    _require(good, f"{name}: {each.vectors} vectors and {each.lines} lines in {each.planes} planes")
     _require(each.channels <= each.vectors * LANES, f"{name}: {each.channels} channels in {each.vectors} vectors")
-    _require(each.vectors <= each.pitch, f"{name}: pixels of {each.vectors} vectors, {each.pitch} apart")
-    row = (each.width - 1) * each.pitch + each.vectors
-    _require(row <= each.row_lines * groups, f"{name}: rows of {row} vectors, {each.row_lines} lines apart")
-    _require(each.row_lines * each.height <= each.lines, f"{name}: {each.lines} lines; its rows take more")
+    _require(each.plane <= each.pitch, f"{name}: pixels of {each.plane} vectors, {each.pitch} apart")
+    row = (each.width - 1) * each.pitch + each.plane
+    _require(row <= each.row, f"{name}: rows of {row} vectors, {each.row} apart")
+    room = each.plane_lines * groups
+    _require(each.row * each.height <= room, f"{name}: {each.plane_lines} lines; its rows take more")
     good = 0 <= each.base and each.base + each.lines <= frame
     _require(good, f"{name}: lines {each.base} to {each.base + each.lines}; the frame has {frame}")
     named = all(size == 1 or axis in each.axes for axis, size in (("H", each.height), ("W", each.width)))
     good = each.axes in ARRAY_AXES and named
     _require(good, f"{name}: axes {each.axes!r:.20} for {each.height} x {each.width} pixels")
+    good = -1 <= min(each.layout, each.block) and max(each.layout, each.block, each.at) <= _MAX_SIZE and each.at >= 0
+    good = good and 0 < each.channel_parts and each.channels % each.channel_parts == 0 and each.walked in (0, 1)
+    _require(good, f"{name}: layout {each.layout} of {each.channel_parts} parts, place {each.at} of block {each.block}")
     _require(-1 <= each.density <= 256, f"{name}: density {each.density} is out of range")
     _require(abs(each.exponent) <= MAX_EXPONENT, f"{name}: exponent {each.exponent} is out of range")

@@ -49,13 +49,15 @@ def check_outputs(image: Image) -> None:
         _require(bool((words["function"] <= most).all()), f"{name}: a word names a function beyond {most}")
         flush = words["flush"]
         _require(bool((flush == flush[:1]).all()), f"{name}: groups do not write in step")
-        lines = layer.tile_y * step.row_lines
+        planar = image.maps[layer.result].planes > 1
+        lines = step.row_lines if planar else layer.tile_y * step.row_lines
         good = int(flush[0].sum()) == lines and bool(flush[0, -1])
         _require(good, f"{name}: {int(flush[0].sum())} vectors are written; expected {lines}")
         dummy = _dummies(words)
         _check_joins(words, dummy, name)
         _check_reads(words, dummy, name)
-        _check_lanes(image, layer.result, step, step.row_lines, layer.tile_y, layer.tile_x, words, name)
+        tile = (1, layer.tile_y * layer.tile_x) if planar else (layer.tile_y, layer.tile_x)
+        _check_lanes(image, layer.result, step, step.row_lines, *tile, words, name)
 
 
 def _layers(image: Image) -> list[dict[str, Int]]:
@@ -103,7 +105,10 @@ def _check_lanes(
     image: Image, result: int, step: Step, row_lines: int, tile_y: int, tile_x: int, words: dict[str, Int],
     name: str,
 ) -> None:  # fmt: skip
-    """A tile makes each channel of its vectors once, and nothing in lanes that have none."""
+    """A tile makes each channel of its vectors once, and nothing in lanes that have none.
+
+    tile_y, tile_x : rows of a tile and pixels of each that are written one behind the other.
+    """
     groups, form, order = image.params.groups, image.maps[result], image.map_orders[result]
     line = np.cumsum(words["flush"], axis=1) - words["flush"]
     vector = line * groups + np.arange(groups)[:, np.newaxis]
@@ -112,8 +117,10 @@ def _check_lanes(
     np.add.at(made, (vector[last], words["lane"][last]), 1)
     # Vectors of a row of pixels, as far as this layer writes them.
     row = np.zeros((tile_x, form.pitch, LANES), np.int64)
-    row[:, : form.vectors] = (order >= 0).reshape(form.vectors, LANES)
-    first = (step.destination - form.base) * groups % (form.pitch if step.moves_result else 1 << 32)
+    inside = step.destination - form.base
+    plane = min(inside // form.plane_lines, form.planes - 1)
+    row[:, : form.plane] = (order >= 0).reshape(form.planes, form.plane, LANES)[plane]
+    first = (inside - plane * form.plane_lines) * groups % (form.pitch if step.moves_result else 1 << 32)
     own = row.reshape(-1, LANES)[first : first + row_lines * groups]
     wanted = np.zeros((row_lines * groups, LANES), np.int64)
     wanted[: len(own)] = own

@@ -18,6 +18,9 @@ from hw.params import FUNCTIONS, SEGMENTS, Params
 
 __all__ = ["check_steps"]
 
+_WRAP = (1 << 24) - 1
+"""Addresses of activation vectors wrap, as those of the array do."""
+
 MAX_ROUNDS = 1 << 20
 """Descriptors that loops may run: images are followed step by step."""
 
@@ -30,6 +33,12 @@ _OF_LAYER = (
 
 _OF_SEGMENT = ("codebook", "moves_source", "wx", "dy", "dx", "x0", "step_y", "step_x")
 """Fields that all strips of a segment have alike, beside what its map decides."""
+
+_OF_STREAMS = (
+    "ring", "reach", "stream_in", "stream_out", "out_rows", "ring_base", "ring_rows", "ring_row", "ring_size",
+    "ring_skip", "ring_skip_size",
+)  # fmt: skip
+"""Fields of a layer whose maps stream in or out."""
 
 
 def _require(good: bool, message: str) -> None:
@@ -57,6 +66,7 @@ def check_steps(image: Image) -> None:
         pointers, streamed = _check_segments(image, layer, steps, number, pointers, streamed)
         _exact(steps[0], number, {"outputs": outputs, "frame": image.frame})
         outputs += steps[0].words
+    _check_blocks(image)
     chained, barrier = flags(image)
     for number, step in enumerate(image.program):
         if isinstance(step, Step):
@@ -78,13 +88,14 @@ def _check_segments(
     if steps[0].refill:
         _require(list(layer.parts) == sorted(layer.parts), f"{layer.name}: its ranges are not in order of segments")
     else:
-        pointers = _check_strips(layer, steps, number, pointers)
+        pointers = _check_strips(image, layer, steps, number, pointers)
     for place, (step, part) in enumerate(zip(steps, layer.parts, strict=True)):
         at = number + place
         _exact(step, at, {
             "op": Op.SEGMENT.value, "first": int(place == 0), "last": int(place == len(steps) - 1),
             "dense": step.maximum, **{name: getattr(steps[0], name) for name in _OF_LAYER},
         })  # fmt: skip
+        _exact(step, at, dict.fromkeys(_OF_STREAMS, 0))
         good = step.codebook < len(image.codebooks)
         _require(good, f"descriptor {at}: codebook {step.codebook}; there are {len(image.codebooks)}")
         source = image.maps[layer.sources[part]]
@@ -160,34 +171,68 @@ def _exact(step: AnyStep, number: int, values: dict[str, int]) -> None:
         _require(found == value, f"descriptor {number}: {name} is {found}; expected {value}")
 
 
-def _check_strips(layer: LayerInfo, steps: Sequence[Step], first: int, pointers: int) -> int:
-    """The strips of each segment follow one another, and the segments; the pointer block behind the last one."""
-    for segment in range(len(layer.sources)):
+def _check_blocks(image: Image) -> None:
+    """The layers that write one map, its blocks, write all of its vectors once."""
+    written: dict[int, list[tuple[int, int]]] = {}
+    for layer, steps in zip(image.layers, image.steps, strict=True):
+        if steps and not steps[0].moves_result:
+            inside = steps[0].destination - image.maps[layer.result].base
+            written.setdefault(layer.result, []).append((inside, steps[0].row_lines))
+    for number, blocks in written.items():
+        result = image.maps[number]
+        if result.planes > 1:
+            wanted = [(n * result.plane_lines, blocks[0][1]) for n in range(result.planes)]
+            _require(blocks == wanted, f"{result.name}: its planes are written at lines {blocks}; expected {wanted}")
+        elif len(blocks) > 1:
+            ends = [0, *(first + count for first, count in blocks)]
+            good = [first for first, _ in blocks] == ends[:-1] and ends[-1] * image.params.groups >= result.vectors
+            _require(good, f"{result.name}: its blocks are written at lines {blocks}, not one behind the other")
+
+
+def _check_strips(image: Image, layer: LayerInfo, steps: Sequence[Step], first: int, pointers: int) -> int:
+    """Segments follow one another, the planes of each, and the strips of these; the pointer block behind the last."""
+    for segment, source in enumerate(layer.sources):
         mine = [(first + n, steps[n]) for n, part in enumerate(layer.parts) if part == segment]
         _require(bool(mine), f"{layer.name}: segment {segment} has no descriptor")
-        y0 = mine[0][1].y0
+        like = mine[0][1]
+        spans: dict[int, list[tuple[int, Step]]] = {}
         for number, step in mine:
-            _exact(step, number, {
-                "pointers": pointers, "y0": y0, **{name: getattr(mine[0][1], name) for name in _OF_SEGMENT},
-            })  # fmt: skip
-            pointers += step.pointer_blocks
-            y0 += step.wy * step.dy
+            _exact(step, number, {name: getattr(like, name) for name in _OF_SEGMENT})
+            spans.setdefault(_plane(step, image.maps[source], image.params), []).append((number, step))
+        for plane in sorted(spans):
+            y0, vectors = like.y0, spans[plane][0][1].vectors
+            for number, step in spans[plane]:
+                _exact(step, number, {"pointers": pointers, "y0": y0, "vectors": vectors})
+                pointers += step.pointer_blocks
+                y0 += step.wy * step.dy
     return pointers
+
+
+def _offset(step: Step, source: MapInfo, params: Params) -> int:
+    """Activation vectors from the first one of the map to those that a window reads of pixel (0, 0)."""
+    offset = step.source - source.base * params.groups - step.y0 * source.row - step.x0 * source.pitch
+    return offset & _WRAP
+
+
+def _plane(step: Step, source: MapInfo, params: Params) -> int:
+    """The plane that a window reads."""
+    return _offset(step, source, params) // (source.plane_lines * params.groups)
 
 
 def _check_window(step: Step, number: int, source: MapInfo, params: Params) -> None:
     """A segment's window reads its map, and nothing beyond."""
     _require(step.wy > 0 and step.wx > 0, f"descriptor {number}: a window of {step.wy} x {step.wx} positions")
-    row = source.row_lines * params.groups
     pitches = {
-        "source": source.base * params.groups + step.y0 * row + step.x0 * source.pitch,
-        "position_pitch": step.dx * source.pitch, "window_pitch": step.dy * row,
-        "tile_pitch_x": step.step_x * source.pitch, "tile_pitch_y": step.step_y * row,
+        "position_pitch": step.dx * source.pitch, "window_pitch": step.dy * source.row,
+        "tile_pitch_x": step.step_x * source.pitch, "tile_pitch_y": step.step_y * source.row,
     }  # fmt: skip
     _exact(step, number, {
-        "vectors": source.vectors, "height": source.height,
-        "width": source.width, **{name: value & 0xFFFFFF for name, value in pitches.items()},
+        "height": source.height, "width": source.width, **{name: value & _WRAP for name, value in pitches.items()},
     })  # fmt: skip
+    plane, vector = divmod(_offset(step, source, params), source.plane_lines * params.groups)
+    good = plane < source.planes and 0 < step.vectors <= source.plane - vector
+    _require(good, f"descriptor {number}: {step.vectors} vectors from {step.source} on are not of a pixel of "
+                   f"{source.name}")  # fmt: skip
 
 
 def _check_range(step: Step, number: int, source: MapInfo, params: Params) -> None:
@@ -213,7 +258,13 @@ def _check_result(layer: LayerInfo, step: Step, image: Image) -> None:
         good = good and result.pitch % groups == 0
     _require(good, f"{name}: {step.tiles_y} x {step.tiles_x} tiles of {layer.tile_y} x {layer.tile_x} pixels; "
                    f"its map has {result.height} x {result.width}")  # fmt: skip
-    expected = {"row_pitch": result.row_lines, "tile_lines": layer.tile_y * result.row_lines}
+    _require(step.low <= step.high, f"{name}: limits {step.low} to {step.high}")
+    if result.planes > 1:
+        _check_plane(layer, step, result, groups)
+        return
+    row_lines, rest = divmod(result.row, groups)
+    _require(not rest, f"{name}: rows of its map are {result.row} vectors apart; expected whole lines")
+    expected = {"row_pitch": row_lines, "tile_lines": layer.tile_y * row_lines}
     for field, value in expected.items():
         _require(getattr(step, field) == value, f"{name}: {field} is {getattr(step, field)}; expected {value}")
     good = layer.tile_x * result.pitch == step.column_lines * groups
@@ -223,10 +274,23 @@ def _check_result(layer: LayerInfo, step: Step, image: Image) -> None:
         inside %= result.pitch // groups
     good = 0 <= inside and 0 < step.row_lines <= step.column_lines - inside
     _require(good, f"{name}: {step.row_lines} lines from {step.destination} on are not in a pixel of its map")
-    last = (step.tiles_y * layer.tile_y - 1) * result.row_lines + (step.tiles_x - 1) * step.column_lines
+    last = (step.tiles_y * layer.tile_y - 1) * row_lines + (step.tiles_x - 1) * step.column_lines
     _require(last + inside + step.row_lines <= result.lines, f"{name}: its tiles lead out of its map")
-    _require(step.tiles_x * step.column_lines <= result.row_lines, f"{name}: its tiles are wider than a row of its map")
-    _require(step.low <= step.high, f"{name}: limits {step.low} to {step.high}")
+    _require(step.tiles_x * step.column_lines <= row_lines, f"{name}: its tiles are wider than a row of its map")
+
+
+def _check_plane(layer: LayerInfo, step: Step, result: MapInfo, groups: int) -> None:
+    """The tiles of a layer that makes a plane are whole rows, one behind the other."""
+    name, lines = layer.name, -(-layer.tile_y * result.row // groups)
+    good = step.tiles_x == 1 and layer.tile_x == result.width and not step.moves_result
+    _require(good, f"{name}: {step.tiles_x} tiles of {layer.tile_x} pixels in a row; expected 1 of {result.width}")
+    _require(result.row == result.width * result.pitch, f"{name}: its map has gaps between its rows")
+    whole = step.tiles_y == 1 or layer.tile_y * result.row % groups == 0
+    _require(whole, f"{name}: tiles of {layer.tile_y} x {result.row} vectors; expected whole lines")
+    for field in ("row_lines", "row_pitch", "tile_lines", "column_lines"):
+        _require(getattr(step, field) == lines, f"{name}: {field} is {getattr(step, field)}; expected {lines}")
+    good = step.tiles_y * lines <= result.plane_lines
+    _require(good, f"{name}: its tiles lead out of a plane of {result.plane_lines} lines")
 
 
 def _layout(step: AnyStep, params: Params) -> data.StructLayout:

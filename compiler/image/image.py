@@ -40,10 +40,14 @@ class MapInfo:
     name : unique in the image; the name of the value in the graph.
     channels, height, width : its numbers.
     vectors : activation vectors of a pixel that hold channels. pitch : activation vectors from pixel to pixel.
-    base : first line in the frame. row_lines : lines from row to row. lines : lines that it takes, overhang included.
+    row : activation vectors from row to row.
+    base : first line in the frame. lines : lines that it takes, overhang included.
+    planes : equal parts of the vectors of a pixel, each in a plane of its own, one plane behind the other; 1: together.
     exponent : value = raw * 2**exponent.
     density : share of its numbers that are not zero, in 256ths, or -1; what the compiler was told of it.
     axes : the order of its axes in the graph, of channels C, rows H and columns W; axes that are not named have size 1.
+    layout, channel_parts (`parts`), block, at : as of `compiler.lower.program.MapForm`. walked : 1 if a loop walks over
+        its pixels. They say of what the image was made; the array does not know them.
     """
 
     name: str
@@ -52,12 +56,35 @@ class MapInfo:
     width: int
     vectors: int
     pitch: int
+    row: int
     base: int
-    row_lines: int
     lines: int
+    planes: int
     exponent: int
     density: int
     axes: str
+    layout: int
+    channel_parts: int
+    block: int
+    at: int
+    walked: int
+
+    @property
+    def plane(self) -> int:
+        """Activation vectors of a pixel in a plane."""
+        return self.vectors // self.planes
+
+    @property
+    def plane_lines(self) -> int:
+        """Lines from plane to plane."""
+        return self.lines // self.planes
+
+    def addresses(self, groups: int) -> NDArray[np.int64]:
+        """(height, width, vectors) of the frame's activation vectors in which it lies."""
+        row = np.arange(self.height, dtype=np.int64).reshape(-1, 1, 1) * self.row
+        pixel = np.arange(self.width, dtype=np.int64).reshape(1, -1, 1) * self.pitch
+        plane, vector = np.divmod(np.arange(self.vectors, dtype=np.int64), self.plane)
+        return (self.base + plane * self.plane_lines) * groups + row + pixel + vector
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -188,6 +215,20 @@ class Image:
         """Number of the layer → the elementwise operation that it is."""
         found = ((n, self.program[first]) for n, first in enumerate(self.numbers) if first < len(self.program))
         return {n: step for n, step in found if isinstance(step, ElementwiseStep)}
+
+    @cached_property
+    def repeated(self) -> dict[int, LoopStep]:
+        """Maps that a loop writes anew in each round, where they lie, and which loop; states are not among them."""
+        found: dict[int, LoopStep] = {}
+        for number, loop in enumerate(self.program):
+            if not isinstance(loop, LoopStep):
+                continue
+            for layer, first in zip(self.layers, self.numbers, strict=True):
+                step, result = self.program[first], layer.result
+                moves = not isinstance(step, LoopStep) and step.moves_result
+                if loop.first <= first < number and not moves and self.maps[result].block < 0:
+                    found[result] = loop
+        return {number: loop for number, loop in found.items() if number not in self.outputs}
 
     @cached_property
     def map_orders(self) -> list[NDArray[np.int32]]:

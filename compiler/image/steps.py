@@ -70,6 +70,18 @@ class Step:
     table_2: int
     left_2: int
     right_2: int
+    # A layer that streams nothing leaves these out.
+    ring: int = 0
+    reach: int = 0
+    stream_in: int = 0
+    stream_out: int = 0
+    out_rows: int = 0
+    ring_base: int = 0
+    ring_rows: int = 0
+    ring_row: int = 0
+    ring_size: int = 0
+    ring_skip: int = 0
+    ring_skip_size: int = 0
 
     @property
     def tiles(self) -> int:

@@ -115,11 +115,11 @@ class _Assembly:
         for which, ref in each.operands.items():
             (found,) = at(ref.key)
             operands[which] = dataclasses.replace(found, part=ref.begin // ref.size)
-            if each.single:
+            if each.single or len(each.operands) > 1:
                 self.units[found.map] = ref.size
-        if each.single:
+        if each.single or len(each.operands) > 1:
             self.units[result.map] = self.maps[result.map].channels
-            self.join([result.map, *(operand.map for operand in operands.values())])
+        self.join([result.map, *(operand.map for operand in operands.values())])
         self.order.append(-1 - len(self.operations))
         fields: dict[str, Any] = {**operands, **each.fields}
         self.operations.append(Operation(name=each.nodes[0].name, result=result, **fields))
@@ -166,6 +166,10 @@ class _Assembly:
         """The finished program."""
         groups = self.params.groups
         layouts: dict[int, int] = {}
+        ordered = {self.root(number) for number in self.units}
+        for number, form in enumerate(self.maps):  # what lies as one with an order has it too
+            if self.root(number) in ordered:
+                self.units.setdefault(number, form.channels)
         for number, units in self.units.items():
             form = self.maps[number]
             layout = layouts.setdefault(self.root(number), len(layouts))

@@ -7,10 +7,12 @@ import dataclasses
 from compiler.image.image import Image
 from compiler.lower.canonical import canonical
 from compiler.lower.encode import Encoded, encode_layer
-from compiler.lower.layout import Placement, fixed_placement, input_placement, result_placement, shared_orders
+from compiler.lower.judge import Judge
+from compiler.lower.layout import Placement, fixed_placement, input_placement, result_placement, shared_orders, spread
 from compiler.lower.pack import pack, sizes
 from compiler.lower.program import Program
-from compiler.lower.tiles import Plan, plan_tiles
+from compiler.lower.program_check import check_program
+from compiler.lower.tiles import Plan, densities, plan_tiles
 from compiler.options import DEFAULT, Options
 from hw.params import Params
 
@@ -35,11 +37,12 @@ def build(program: Program, params: Params, options: Options = DEFAULT) -> Image
 
 def encode(program: Program, params: Params, options: Options = DEFAULT) -> Encoded:
     """A program with tiles, places and entries, as `build` packs it."""
-    program.verify(params)
+    check_program(program, params)
     program = canonical(program)
+    judge = Judge(program, params, options, densities(program)) if options.judged else None
     scale = 1.0
     for _ in range(_TRIES):
-        plan = plan_tiles(program, params, options, scale)
+        plan = plan_tiles(program, params, options, scale, judge)
         encoded = _encode(program, plan, params, options)
         used = sizes(encoded, params)
         over = max(used[name] / getattr(params, name) for name in used)
@@ -54,7 +57,8 @@ def _encode(program: Program, plan: Plan, params: Params, options: Options) -> E
     made: dict[int, Placement] = {n: input_placement(program.maps[n], params) for n in program.inputs}
     for layer, choice in zip(program.layers, plan.choices, strict=True):
         form = program.maps[layer.result]
-        made[layer.result] = result_placement(form, layer, choice.cut, orders.get(form.layout), params, options)
+        source = made.get(layer.segments[0].source)
+        made[layer.result] = result_placement(form, layer, choice.cut, orders.get(form.layout), source, params, options)
     for n in (*program.inputs, *(operation.result.map for operation in program.operations)):
         form = program.maps[n]
         if form.layout >= 0:
@@ -63,6 +67,9 @@ def _encode(program: Program, plan: Plan, params: Params, options: Options) -> E
         n = operation.result.map
         if n not in made:
             made[n] = dataclasses.replace(made[operation.a.map], form=program.maps[n])
+    for layout in orders:  # operations go from line to line: rows of pixels are equally far apart
+        same = [n for n, form in enumerate(program.maps) if form.layout == layout]
+        made |= {n: spread(made[n], max(made[other].row for other in same)) for n in same}
     placements = tuple(made[n] for n in range(len(program.maps)))
     layers = tuple(
         encode_layer(number, layer, choice.cut, block, placements, params, options)

@@ -13,7 +13,7 @@ from compiler.lower.encode import Encoded, EncodedLayer
 from compiler.lower.program import Function, Operand, Operation, Program
 from compiler.lower.stream import Buffers, Range
 from compiler.lower.strips import Strip, strips
-from compiler.lower.tile_rows import row_vectors
+from compiler.lower.tile_rows import row_vectors, tile_lines
 from compiler.lower.tiles import densities
 from compiler.lower.words import pack_words
 from hw.layouts import Op, descriptor, elementwise, fields, loop
@@ -119,14 +119,16 @@ def _operation_fields(operation: Operation, encoded: Encoded, places: Places, pa
 
     reads, result = operation.reads, operation.result
     placement = encoded.placements[result.map]
-    one = result.moves or placement.form.layout >= 0
+    form = placement.form
+    one = result.moves or form.height == form.width == 1
+    whole = placement.lines if form.layout < 0 else form.height * placement.row // params.groups
     return {
         "op": Op.ELEMENTWISE.value,
         **{f"has_{name}": int(name in reads) for name in "bce"},
         **{name: line(each) for name, each in reads.items()},
         **{f"moves_{name}": int(each.moves) for name, each in reads.items()},
         "result": line(result), "moves_result": int(result.moves),
-        "lines": placement.vectors // params.groups if one else placement.lines, "frame": places.frame,
+        "lines": placement.vectors // params.groups if one and form.layout >= 0 else whole, "frame": places.frame,
         "scale_a": operation.scale_a, "scale_c": operation.scale_c, "offset": operation.offset,
         "shift": operation.shift, "low": operation.low, "high": operation.high,
         **_function_fields([] if operation.function is None else [operation.function], places),
@@ -136,17 +138,25 @@ def _operation_fields(operation: Operation, encoded: Encoded, places: Places, pa
 def _layer_fields(layer: EncodedLayer, encoded: Encoded, places: Places, params: Params) -> dict[str, int]:
     of, cut = encoded.program.layers[layer.number], layer.cut
     placement = encoded.placements[of.result]
+    if cut.planes > 1:  # a tile is one row
+        lines = tile_lines(cut, layer.block, params)
+        first = cut.blocks.index(layer.block) * placement.plane_lines
+        rows = dict.fromkeys(("row_lines", "row_pitch", "tile_lines", "column_lines"), lines)
+    else:
+        first = layer.block[0] // params.groups + of.pixel * placement.pitch // params.groups
+        row_lines = placement.row // params.groups
+        rows = {
+            "row_lines": row_vectors(cut, layer.block, params) // params.groups,
+            "row_pitch": row_lines, "tile_lines": row_lines * cut.fy,
+            "column_lines": cut.fx * cut.pitch // params.groups,
+        }  # fmt: skip
     return {
         "op": Op.SEGMENT.value,
         "tiles_y": cut.tiles_y, "tiles_x": cut.tiles_x,
-        "destination": places.bases[of.result] + layer.block[0] // params.groups
-        + of.pixel * placement.pitch // params.groups,
+        "destination": places.bases[of.result] + first,
         "moves_result": int(of.moves), "dense": int(of.maximum), "maximum": int(of.maximum),
         **_function_fields(of.functions, places),
-        "row_lines": row_vectors(cut, layer.block, params) // params.groups,
-        "row_pitch": placement.row_lines, "tile_lines": placement.row_lines * cut.fy,
-        "column_lines": cut.fx * cut.pitch // params.groups,
-        "words": layer.outputs.words, "frame": places.frame, "low": of.low, "high": of.high,
+        **rows, "words": layer.outputs.words, "frame": places.frame, "low": of.low, "high": of.high,
     }  # fmt: skip
 
 
@@ -154,18 +164,18 @@ def _strip_fields(
     layer: EncodedLayer, strip: Strip, encoded: Encoded, places: Places, params: Params
 ) -> dict[str, int]:
     segment = encoded.program.layers[layer.number].segments[strip.segment]
-    seen = layer.segments[strip.segment].window
+    seen, span = layer.segments[strip.segment].window, layer.segments[strip.segment].spans[strip.span]
     source = encoded.placements[segment.source]
-    row = source.row_lines * params.groups  # vectors from row to row
-    y0, x0 = segment.origin[0] + strip.first * seen.dy, segment.origin[1]
+    y0, x0 = segment.origin[0] + (seen.top + strip.first) * seen.dy, segment.origin[1] + seen.left * seen.dx
+    first = (places.bases[segment.source] + span.plane * source.plane_lines) * params.groups + span.first
     return {
-        "source": places.bases[segment.source] * params.groups + y0 * row + x0 * source.pitch,
-        "vectors": source.vectors, "moves_source": int(segment.moves),
+        "source": first + y0 * source.row + x0 * source.pitch,
+        "vectors": span.vectors, "moves_source": int(segment.moves),
         "wy": strip.rows, "wx": seen.wx, "dy": seen.dy, "dx": seen.dx,
         "height": source.form.height, "width": source.form.width,
         "y0": y0, "x0": x0, "step_y": seen.step_y, "step_x": seen.step_x,
-        "position_pitch": seen.dx * source.pitch, "window_pitch": seen.dy * row,
-        "tile_pitch_x": seen.step_x * source.pitch, "tile_pitch_y": seen.step_y * row,
+        "position_pitch": seen.dx * source.pitch, "window_pitch": seen.dy * source.row,
+        "tile_pitch_x": seen.step_x * source.pitch, "tile_pitch_y": seen.step_y * source.row,
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from compiler.graph.ir import Node, Type
 from compiler.graph.segments import segment as part_of
 from compiler.lower.draft_segments import Key, Segments, conv_part, linear_part, pair, same
 from compiler.lower.elementwise import function_of
+from compiler.lower.maker import Maker
 from compiler.lower.program import HIGH, LOW, Function, ProgramLayer, Segment
 from compiler.lower.views import View, Views
 from hw.params import LANES, Params
@@ -26,37 +27,19 @@ Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Draft:
+class Draft(Maker):
     """A layer whose maps have no numbers yet.
 
     Attributes
     ----------
-    nodes : what it computes, in order; the last one makes `value`.
     layer : `result` and the segments' `source` are -1. reads : what each segment reads.
-    axes, height, width : of the result.
+    height, width : of the result.
     """
 
-    nodes: tuple[Node, ...]
     layer: ProgramLayer
     reads: tuple[Key, ...]
-    axes: str
     height: int
     width: int
-
-    @property
-    def value(self) -> str:
-        """Name of the result."""
-        return self.nodes[-1].output
-
-    @property
-    def key(self) -> Key:
-        """The result."""
-        return self.value, self.axes
-
-    @property
-    def made(self) -> tuple[Key, ...]:
-        """What it makes."""
-        return (self.key,)
 
     @property
     def weighted(self) -> bool:
@@ -91,7 +74,7 @@ def draft(node: Node, views: Views, types: Mapping[str, Type], params: Params) -
             exact=bool(node.attributes.get("exact", True)), products=products * height * width, **rest,
         )  # fmt: skip
         good = len(segments) <= 1 << 8 and max(height, width) < 1 << 15 and all(map(_legal, layer.segments))
-        return Draft((node,), layer, tuple(key for key, _ in segments), axes, height, width) if good else None
+        return Draft((node,), axes, layer, tuple(key for key, _ in segments), height, width) if good else None
     return None
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from compiler.graph.ir import Node, Type
 from compiler.lower.draft_segments import Key
+from compiler.lower.maker import Maker
 from compiler.lower.program import HIGH, LOW, Function
 from compiler.lower.views import Views
 from hw.params import Params
@@ -28,36 +29,18 @@ class Ref:
 
 
 @dataclass(frozen=True, eq=False)
-class Elementwise:
+class Elementwise(Maker):
     """An operation whose maps have no numbers yet.
 
     Attributes
     ----------
-    nodes : what it computes, in order; the last one makes `value`.
     operands : by their names in `Operation`. fields : its other fields.
-    axes : of the result. single : what it reads and makes is one pixel.
+    single : what it reads and makes is one pixel.
     """
 
-    nodes: tuple[Node, ...]
     operands: Mapping[str, Ref]
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    axes: str = "C"
-    single: bool = True
-
-    @property
-    def value(self) -> str:
-        """Name of the result."""
-        return self.nodes[-1].output
-
-    @property
-    def key(self) -> Key:
-        """The result."""
-        return self.value, self.axes
-
-    @property
-    def made(self) -> tuple[Key, ...]:
-        """What it makes."""
-        return (self.key,)
+    fields: Mapping[str, Any]
+    single: bool
 
     @property
     def reads(self) -> tuple[Key, ...]:
@@ -74,8 +57,6 @@ class Elementwise:
 
         units : value → channels of a part, as others want it; grows if it fits.
         """
-        if not self.single:
-            return True
         size = types[self.value].shape[self.axes.index("C")]
         wanted = {self.value: size}
         for each in self.operands.values():
@@ -128,10 +109,9 @@ def elementwise(node: Node, views: Views, types: Mapping[str, Type], axes: str, 
     single = sizes.get("H", 1) == sizes.get("W", 1) == 1
     if node.attributes.get("activation") == "relu":
         fields["low"] = 0
-    if not single and (len(operands) > 1 or operands["a"].size != dict(zip(
-            axes, types[operands["a"].key[0]].shape, strict=True)).get("C")):  # fmt: skip
-        return None  # maps of several pixels need not lie alike
-    return Elementwise((node,), operands, fields, axes, single)
+    if not single and any(ref.size != views.shape(ref.key[0])[ref.key[1].index("C")] for ref in operands.values()):
+        return None  # a part of each pixel does not lie as whole ones do
+    return Elementwise((node,), axes, operands, fields, single)
 
 
 def _ref(views: Views, name: str, axes: str) -> Ref | None:

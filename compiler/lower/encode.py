@@ -3,12 +3,15 @@
 The rows of a tile are its pixels' channels, the columns of a segment the lanes of the activation vectors of its window.
 Each pixel has its own copy of the weights, at the columns that it reads. Sparsity is stored column by column and PE by
 PE with relative indices; docs/numerics.md, section 6.
+
+Columns follow the order of the scan: the spans of a segment, of each the positions of the window, of each the vectors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -18,14 +21,22 @@ from compiler.lower.layout import Placement, Tiling, Window, window
 from compiler.lower.outputs import OutputWords, output_words
 from compiler.lower.program import Pair, Program, ProgramLayer, Segment
 from compiler.lower.rows import Assignment, assign_rows
-from compiler.lower.tile_rows import Rows, row_vectors, tile_rows
+from compiler.lower.tile_rows import Rows, tile_lines, tile_rows
 from compiler.lower.tiles import Plan
 from compiler.options import Options
 from hw.params import LANES, Params
 
-__all__ = ["Encoded", "EncodedLayer", "EncodedSegment", "encode_layer"]
+__all__ = ["Encoded", "EncodedLayer", "EncodedSegment", "Span", "encode_layer"]
 
 Int = NDArray[np.int64]
+
+
+class Span(NamedTuple):
+    """Vectors of a pixel that are scanned together: `vectors` from `first` on in a plane of the source."""
+
+    plane: int
+    first: int
+    vectors: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +45,13 @@ class EncodedSegment:
 
     Attributes
     ----------
-    window : what is scanned.
+    window, spans : what is scanned: positions, and the vectors of each.
     counts : int64 (pes, columns), entries of each column, padding entries included; eight columns a vector.
     codes, indices : uint8 (entries,), all PEs one after the other, each column-major.
     """
 
     window: Window
+    spans: tuple[Span, ...]
     counts: Int
     codes: NDArray[np.uint8]
     indices: NDArray[np.uint8]
@@ -122,7 +134,7 @@ def encode_layer(
         options.replace(fragments=1) if single else options,
         hidden=cut.tiles > 1, most=most, channelwise=layer.channelwise,
     )  # fmt: skip
-    outputs = output_words(layer, rows, assignment, row_vectors(cut, block, params) * cut.fy // params.groups, params)
+    outputs = output_words(layer, rows, assignment, tile_lines(cut, block, params), params)
     segments, first = [], np.zeros(len(layer.bias), np.int64)
     fill = not options.skip_empty and not layer.maximum
     for segment in layer.segments:
@@ -133,6 +145,18 @@ def encode_layer(
     padding = sum(len(segment.codes) - int(np.count_nonzero(segment.codes)) for segment in segments)
     nonzeros = int(layer.work[np.unique(rows.channel)].sum())
     return EncodedLayer(number, block, cut, tuple(segments), outputs, nonzeros, entries, padding)
+
+
+def _spans(segment: Segment, cut: Tiling, rows: Rows, placement: Placement) -> tuple[Span, ...]:
+    """The vectors that a block reads: all of them, or of a plane of the result those of its channels."""
+    whole = [(n, 0, placement.plane) for n in range(placement.planes)]
+    if cut.planes > 1:
+        output = np.repeat(np.arange(len(segment.counts)), segment.counts)
+        read = np.unique(placement.place[segment.channel[np.isin(output, rows.channel)]] // LANES)
+        plane, vector = np.divmod(read, placement.plane)
+        found = [(int(n), vector[plane == n]) for n in np.unique(plane)]
+        whole = [(n, int(each[0]), int(each[-1] - each[0]) + 1) for n, each in found] or [(0, 0, 1)]
+    return tuple(Span(*each) for each in whole)
 
 
 def _encode(
@@ -147,14 +171,15 @@ def _encode(
     params: Params,
 ) -> EncodedSegment:
     """Compress one segment. `first`: nonzeros of each output channel in the segments before."""
-    seen = window(segment, layer, cut)
-    width = placement.vectors * LANES
-    columns = seen.positions * width
-    # Column = what the nonzero adds + what the row adds: both are whole positions.
+    seen = window(segment, layer, cut, placement.form)
+    spans = _spans(segment, cut, rows, placement)
+    widths = np.array([span.vectors for span in spans]) * LANES
+    columns = seen.positions * int(widths.sum())
+    # Column = what the nonzero adds + what the row adds, in positions, times the lanes of the span + the lane's place.
     ky, kx = np.divmod(segment.tap, segment.kernel[1])
-    taps = (ky * segment.dilation[0] // seen.dy) * seen.wx + kx * segment.dilation[1] // seen.dx
-    of_nonzero = taps * width + placement.place[segment.channel]
-    of_row = ((rows.y * segment.stride[0] // seen.dy) * seen.wx + rows.x * segment.stride[1] // seen.dx) * width
+    taps = (ky * segment.dilation[0] // seen.dy - seen.top, kx * segment.dilation[1] // seen.dx - seen.left)
+    of_row = (rows.y * segment.stride[0] // seen.dy, rows.x * segment.stride[1] // seen.dx)
+    base, width = _lanes(spans, widths, seen.positions, placement)
 
     # Rows in the order of slots, so that the entries of a column come out in that order.
     by_slot = np.argsort(assignment.slot, kind="stable")
@@ -175,8 +200,14 @@ def _encode(
             pe[end - size : end] = int(rows.group[row]) * params.group + np.array(parts.pe)[owners]
             slot[end - size : end] = np.array(parts.slot, np.uint16)[owners]
             moved = moved or size > 0
-    key = pe * columns + of_nonzero[here] + np.repeat(of_row[by_slot], sizes)
+    at_y, at_x = (tap[here] + np.repeat(row[by_slot], sizes) for tap, row in zip(taps, of_row, strict=True))
+    lane = placement.place[segment.channel[here]]
+    key = pe * columns + base[lane] + (at_y * seen.wx + at_x) * width[lane]
     codes = segment.code[here]
+    # What meets a position that is not scanned meets zeros.
+    met = (at_y >= 0) & (at_y < seen.wy) & (at_x >= 0) & (at_x < seen.wx)
+    if not met.all():
+        key, codes, slot = key[met], codes[met], slot[met]
     if moved:
         again = np.argsort(slot, kind="stable")
         key, codes, slot = key[again], codes[again], slot[again]
@@ -188,9 +219,23 @@ def _encode(
     by_column = scipy.sparse.csr_array((codes, key, lines), shape=(slots, params.pes * columns)).tocsc()
     found, starts, virtual = by_column.data, by_column.indptr.astype(np.int64), by_column.indices.astype(np.int64)
     if fill:
-        used = np.tile(placement.order >= 0, seen.positions)
+        order = (placement.order >= 0).reshape(placement.planes, placement.plane, LANES)
+        used = np.concatenate([
+            np.tile(order[plane, first : first + count].reshape(-1), seen.positions) for plane, first, count in spans
+        ])  # fmt: skip
         found, virtual, starts = _fill_columns(found, virtual, starts, used)
-    return EncodedSegment(seen, *_insert_padding(found, virtual, starts, params))
+    return EncodedSegment(seen, spans, *_insert_padding(found, virtual, starts, params))
+
+
+def _lanes(spans: Sequence[Span], widths: Int, positions: int, placement: Placement) -> tuple[Int, Int]:
+    """For each lane of a pixel its column at the first position, and the columns from position to position."""
+    base, width = np.zeros((2, placement.vectors * LANES), np.int64)
+    begins = (np.cumsum(widths) - widths) * positions
+    for (plane, first, count), begin in zip(spans, begins.tolist(), strict=True):
+        at = (plane * placement.plane + first) * LANES
+        base[at : at + count * LANES] = begin + np.arange(count * LANES)
+        width[at : at + count * LANES] = count * LANES
+    return base, width
 
 
 def _fill_columns(

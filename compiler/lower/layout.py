@@ -3,13 +3,17 @@
 A pixel takes `pitch` activation vectors, of which readers scan the first `vectors`. Successive vectors of a row of
 pixels lie in successive banks, and the write-back group of a bank writes them: the rows of a layer that make a vector
 must be in its group. Channels are given vectors such that all groups have equal work.
+
+The result of a depthwise layer may lie in planes instead, each with a few vectors of all pixels. Planes are computed
+one after the other, each from the vectors of its channels alone: so a tile has room for many pixels, and few positions
+of its window are scanned for other tiles again. Tiles of a plane are whole rows of pixels, one behind the other.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +23,8 @@ from compiler.options import Options
 from hw.params import LANES, Params
 
 __all__ = [
-    "Placement", "Tiling", "Window", "fixed_placement", "input_placement", "result_placement", "shared_orders",
-    "tiling", "window",
+    "Placement", "Tiling", "Window", "fixed_placement", "input_placement", "plane_tiling", "result_placement",
+    "shared_orders", "spread", "tiling", "window",
 ]  # fmt: skip
 
 Int = NDArray[np.int64]
@@ -34,16 +38,28 @@ class Placement:
     ----------
     form : the value.
     vectors, pitch : vectors of a pixel that are scanned, and from pixel to pixel.
-    row_lines : lines from row to row. lines : all lines, overhang of tiles included.
+    row : vectors from row to row. lines : all lines, overhang of tiles included.
     order : int32 (8 * vectors,), lane of a pixel → channel, -1 for an unused lane.
+    planes : equal parts of the vectors of a pixel, with so many lines each.
     """
 
     form: MapForm
     vectors: int
     pitch: int
-    row_lines: int
+    row: int
     lines: int
     order: NDArray[np.int32]
+    planes: int = 1
+
+    @property
+    def plane(self) -> int:
+        """Vectors of a pixel in a plane."""
+        return self.vectors // self.planes
+
+    @property
+    def plane_lines(self) -> int:
+        """Lines from plane to plane."""
+        return self.lines // self.planes
 
     @property
     def place(self) -> Int:
@@ -64,7 +80,8 @@ class Tiling:
     tiles_y, tiles_x : tiles of the result.
     vectors, pitch : those of the result.
     blocks : ranges of vectors of a pixel, one hardware layer each; more than one if not all rows of a pixel have
-        accumulators at the same time.
+        accumulators at the same time, or for planes.
+    planes : of the result.
     """
 
     fy: int
@@ -74,6 +91,7 @@ class Tiling:
     vectors: int
     pitch: int
     blocks: tuple[Pair, ...]
+    planes: int = 1
 
     @property
     def tiles(self) -> int:
@@ -83,7 +101,10 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Window:
-    """What a tile scans of a segment's map: positions, their distance, and the distance of tiles, in pixels."""
+    """What a tile scans of a segment's map: positions, their distance, and the distance of tiles, in pixels.
+
+    top, left : rows and columns of positions before those that are scanned: outside the map for all tiles.
+    """
 
     wy: int
     wx: int
@@ -91,6 +112,8 @@ class Window:
     dx: int
     step_y: int
     step_x: int
+    top: int = 0
+    left: int = 0
 
     @property
     def positions(self) -> int:
@@ -124,7 +147,15 @@ def fixed_placement(form: MapForm, units: NDArray[np.int32], params: Params) -> 
     """A map of a layout that no layer writes: the result of an operation, or what the host writes."""
     pitch = form.pitch or form.vectors
     row_lines = -(-form.width * pitch // params.groups)
-    return Placement(form, form.vectors, pitch, row_lines, row_lines * form.height, _shared(form, units))
+    row = row_lines * params.groups
+    return Placement(form, form.vectors, pitch, row, row_lines * form.height, _shared(form, units))
+
+
+def spread(placement: Placement, row: int) -> Placement:
+    """A map of several rows with its rows further apart."""
+    if placement.form.height == 1:
+        return placement
+    return replace(placement, row=row, lines=placement.lines * row // placement.row)
 
 
 def input_placement(form: MapForm, params: Params) -> Placement:
@@ -132,13 +163,24 @@ def input_placement(form: MapForm, params: Params) -> Placement:
     vectors = params.act_vectors(form.channels)
     pitch = form.pitch or vectors
     row_lines = -(-form.width * pitch // params.groups)
-    return Placement(form, vectors, pitch, row_lines, row_lines * form.height, _in_order(form.channels, vectors))
+    row = row_lines * params.groups
+    return Placement(form, vectors, pitch, row, row_lines * form.height, _in_order(form.channels, vectors))
 
 
 def _in_order(channels: int, vectors: int) -> NDArray[np.int32]:
     order = np.full(vectors * LANES, -1, np.int32)
     order[:channels] = np.arange(channels)
     return order
+
+
+def plane_tiling(form: MapForm, fy: int, planes: int, params: Params) -> Tiling:
+    """The tiling into planes, with tiles of fy rows, or of the least number above that makes whole lines."""
+    vectors = params.act_vectors(form.channels)
+    each = vectors // planes
+    step = params.groups // math.gcd(form.width * each, params.groups)
+    fy = min(-(-fy // step) * step, form.height)
+    blocks = tuple((n * each, (n + 1) * each) for n in range(planes))
+    return Tiling(fy, form.width, -(-form.height // fy), 1, vectors, each, blocks, planes)
 
 
 def tiling(form: MapForm, layer: ProgramLayer, fy: int, fx: int, params: Params, options: Options) -> Tiling:
@@ -168,9 +210,23 @@ def _slots(layer: ProgramLayer, params: Params) -> int:
 
 
 def result_placement(
-    form: MapForm, layer: ProgramLayer, cut: Tiling, units: NDArray[np.int32] | None, params: Params, options: Options
+    form: MapForm,
+    layer: ProgramLayer,
+    cut: Tiling,
+    units: NDArray[np.int32] | None,
+    source: Placement | None,
+    params: Params,
+    options: Options,
 ) -> Placement:
-    """Where the channels of a layer's result stand. `units`: the order of its layout, if it has one."""
+    """Where the channels of a layer's result stand.
+
+    units : the order of its layout, if it has one. source : what its first segment reads, for planes.
+    """
+    if cut.planes > 1:
+        assert source is not None
+        lines = cut.tiles_y * -(-cut.fy * cut.fx * cut.pitch // params.groups)
+        order = _following(layer, cut, source)
+        return Placement(form, cut.vectors, cut.pitch, cut.fx * cut.pitch, lines * cut.planes, order, cut.planes)
     if layer.moves:
         row_lines = form.width * cut.pitch // params.groups
     else:
@@ -180,7 +236,24 @@ def result_placement(
         order = _shared(form, units)
     elif options.balanced:
         order = _even(layer.work, cut.vectors, math.gcd(cut.pitch, params.groups))
-    return Placement(form, cut.vectors, cut.pitch, row_lines, row_lines * cut.tiles_y * cut.fy, order)
+    return Placement(form, cut.vectors, cut.pitch, row_lines * params.groups, row_lines * cut.tiles_y * cut.fy, order)
+
+
+def _following(layer: ProgramLayer, cut: Tiling, source: Placement) -> NDArray[np.int32]:
+    """The order of the channels that a depthwise layer reads, so that a plane of its result reads few vectors."""
+    segment = layer.segments[0]
+    channels = len(layer.bias)
+    made = np.full(source.form.channels, -1, np.int64)
+    used = segment.counts > 0
+    made[segment.channel[segment.starts[:-1][used]]] = np.flatnonzero(used)
+    order = np.append(made, -1)[source.order]
+    if source.vectors != cut.vectors:
+        order = _in_order(channels, cut.vectors)
+        found = np.append(made, -1)[source.order[source.order >= 0]]
+        order[:channels] = np.concatenate([found[found >= 0], np.flatnonzero(~used)])
+    elif not used.all():  # what reads nothing stands in the lanes that are left
+        order[np.flatnonzero(order < 0)[: int((~used).sum())]] = np.flatnonzero(~used)
+    return order.astype(np.int32)
 
 
 def _even(work: Int, vectors: int, classes: int) -> NDArray[np.int32]:
@@ -209,15 +282,27 @@ def _least_first(work: Int, channels: Int, room: list[int]) -> list[Int]:
     return [np.array(each, np.int64) for each in found]
 
 
-def window(segment: Segment, layer: ProgramLayer, cut: Tiling) -> Window:
-    """The window that a tile scans of a segment's map."""
+def window(segment: Segment, layer: ProgramLayer, cut: Tiling, source: MapForm) -> Window:
+    """The window that a tile scans of a segment's map.
+
+    Along an axis with one tile, positions outside the map are left out.
+    """
     sizes = [
         _axis(segment.kernel[n], segment.stride[n], segment.dilation[n], layer.pool[n], layer.pool_stride[n], tile)
         for n, tile in enumerate((cut.fy, cut.fx))
     ]
     (wy, dy), (wx, dx) = sizes
     steps = [segment.stride[n] * layer.pool_stride[n] * tile for n, tile in enumerate((cut.fy, cut.fx))]
-    return Window(wy, wx, dy, dx, steps[0], steps[1])
+    top, wy = _inside(wy, dy, segment.origin[0], source.height) if cut.tiles_y == 1 else (0, wy)
+    left, wx = _inside(wx, dx, segment.origin[1], source.width) if cut.tiles_x == 1 else (0, wx)
+    return Window(wy, wx, dy, dx, steps[0], steps[1], top, left)
+
+
+def _inside(count: int, distance: int, origin: int, size: int) -> Pair:
+    """The first position in the map, and how many there are; all of them if there is none."""
+    first = max(0, -(origin // distance))
+    end = min(count, (size - 1 - origin) // distance + 1)
+    return (first, end - first) if end > first else (0, count)
 
 
 def _axis(kernel: int, stride: int, dilation: int, pool: int, pool_stride: int, tile: int) -> Pair:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler.graph.integer import integer_types
-from compiler.graph.ir import Graph, Node, Type
+from compiler.graph.ir import Graph, Node, Type, unique
 from compiler.lower.draft import Draft, draft, folded
 from compiler.lower.draft_segments import Key
 from compiler.lower.elementwise import Elementwise, elementwise, function_of
@@ -106,11 +106,11 @@ def looped(node: Node, types: Mapping[str, Type], params: Params) -> Looped | No
     """The loop of a Scan; None if the array cannot run it."""
     assert node.body is not None
     body = _prefixed(node.body, f"{node.name}/")
-    inner = integer_types(body)
+    inner = dict(integer_types(body))
     inputs = [each.output for each in body.inputs]
     if any(inner[name].kind != "real" or len(inner[name].shape) != 1 for name in inputs):
         return None
-    body = _with_functions(body, params)
+    body = _with_functions(body, inner, params)
     steps = _body(body, inner, params)
     if steps is None:
         return None
@@ -199,11 +199,11 @@ def _body(body: Graph, types: Mapping[str, Type], params: Params) -> list[Draft 
     return list(found.values())
 
 
-def _with_functions(body: Graph, params: Params) -> Graph:
+def _with_functions(body: Graph, types: dict[str, Type], params: Params) -> Graph:
     """Tables of parts of a layer's result, which nobody else reads, become functions of the layer.
 
     The layer's attribute `functions` then holds (begin, end, function) for each Table, and what that made is this part
-    of its result.
+    of its result, which has a name of its own: it is not what the layer made before.
     """
     readers: dict[str, list[Node]] = {}
     for node in body:
@@ -214,6 +214,7 @@ def _with_functions(body: Graph, params: Params) -> Graph:
         if layer.op not in ("Linear", "Accumulate") or not params.tables:
             continue
         size = len(layer.tensors["bias"])
+        made = unique(f"{layer.output}.functions", types)
         parts = []  # (channels that are read, the Slice, the only reader of these if it is a Table)
         for reader in readers.get(layer.output, []):
             plain = reader.op == "Slice" and not reader["drop"] and reader["step"] == 1
@@ -233,11 +234,16 @@ def _with_functions(body: Graph, params: Params) -> Graph:
                 functions.append(function)
             taken.append((begin, end, table))
             nodes[table.name] = table.replace(
-                op="Slice", inputs=(layer.output,), tensors={},
+                op="Slice", inputs=(made,), tensors={},
                 attributes={"axis": 0, "begin": begin, "end": end, "step": 1, "drop": False},
             )  # fmt: skip
         if taken:
-            nodes[layer.name] = layer.replace(
-                attributes={**layer.attributes, "functions": tuple((b, e, function_of(table)) for b, e, table in taken)}
-            )
+            types[made] = types[layer.output]
+            nodes[layer.name] = layer.replace(outputs=(made,), attributes={
+                **layer.attributes, "functions": tuple((b, e, function_of(table)) for b, e, table in taken),
+            })  # fmt: skip
+            for reader in readers[layer.output]:
+                node = nodes[reader.name]
+                inputs = tuple(made if name == layer.output else name for name in node.inputs)
+                nodes[reader.name] = node.replace(inputs=inputs)
     return Graph(tuple(nodes[node.name] for node in body))

@@ -94,8 +94,10 @@ def _map(placement: Placement, base: int) -> MapInfo:
     form = placement.form
     return MapInfo(
         name=form.name, channels=form.channels, height=form.height, width=form.width, vectors=placement.vectors,
-        pitch=placement.pitch, base=base, row_lines=placement.row_lines, lines=placement.lines, exponent=form.exponent,
+        pitch=placement.pitch, row=placement.row, base=base, lines=placement.lines, planes=placement.planes,
+        exponent=form.exponent,
         density=-1 if form.density is None else round(form.density * DENSITIES), axes=form.axes,
+        layout=form.layout, channel_parts=form.parts, block=form.block, at=form.at, walked=int(form.pitch > 0),
     )  # fmt: skip
 
 

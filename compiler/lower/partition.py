@@ -17,10 +17,12 @@ from scipy.cluster.hierarchy import DisjointSet
 from compiler.graph.integer import integer_types
 from compiler.graph.ir import Graph, Node, Type
 from compiler.lower.assemble import AnyDraft, assemble
-from compiler.lower.draft import Draft, draft, folded, orders
+from compiler.lower.draft import Draft, draft, folded
 from compiler.lower.draft_segments import Key
-from compiler.lower.elementwise import Elementwise, elementwise
+from compiler.lower.elementwise import Elementwise
+from compiler.lower.lookups import Lookup, lookups, with_lookups
 from compiler.lower.loops import Looped, looped, placed
+from compiler.lower.operations import Operations
 from compiler.lower.program import Program
 from compiler.lower.views import Views
 from hw.params import LANES, Params
@@ -45,20 +47,41 @@ class Partition:
     programs: tuple[Program, ...]
 
 
-def partition(graph: Graph, params: Params, densities: Mapping[str, float] | None = None) -> Partition:
+def partition(
+    graph: Graph, params: Params, densities: Mapping[str, float] | None = None, *, tables: bool = True
+) -> Partition:
     """Cut what the array computes out of a verified integer graph.
 
     Nodes that are connected are one part unless a node of the host stands between them. Operators that only move
     numbers are absorbed by who reads them, and stay in the graph only where the host needs their result.
 
     densities : the share of numbers that are not zero, for values of which it is known.
+    tables : the array may look up rows of tables, where it computes with them.
     """
-    types = integer_types(graph)
-    graph, loops, types = _with_loops(graph, types, params)
-    drafts, stages = _drafts(graph, loops, types, params)
-    regions = [part for region in _regions(drafts, stages) for part in _fitting(region, params)]
-    regions = [region for region in regions if any(each.weighted for each in region)]
-    return _rebuilt(graph, types, regions, params, densities or {})
+    chosen = lookups(graph, params) if tables else []
+    while True:
+        whole = with_lookups(graph, chosen)
+        types = integer_types(whole)
+        whole, loops, types = _with_loops(whole, types, params)
+        drafts, stages = _drafts(whole, loops, types, params)
+        regions = [part for region in _regions(drafts, stages) for part in _fitting(region, params)]
+        regions = [region for region in regions if _worthwhile(region, chosen)]
+        useful = [each for each in chosen if _together(each, regions)]
+        if len(useful) == len(chosen):
+            return _rebuilt(whole, types, regions, params, densities or {})
+        chosen = useful  # the host looks up the others; what was with them may be cut otherwise now
+
+
+def _worthwhile(region: Sequence[AnyDraft], chosen: Sequence[Lookup]) -> bool:
+    """Whether a part has trained weights other than those of tables: only then it is worth the way to the array."""
+    looked_up = {id(node) for each in chosen for node in each.layers}
+    return any(each.weighted and id(each.nodes[0]) not in looked_up for each in region)
+
+
+def _together(lookup: Lookup, regions: Sequence[Sequence[AnyDraft]]) -> bool:
+    """Whether one part has all layers of a lookup."""
+    wanted = {id(node) for node in lookup.layers}
+    return any(wanted <= {id(node) for each in region for node in each.nodes} for region in regions)
 
 
 def _with_loops(
@@ -114,7 +137,7 @@ def _sizes(each: AnyDraft) -> tuple[set[bytes], int, set[tuple[int, ...]], int]:
 
 
 def _drafts(
-    graph: Graph, loops: Mapping[str, Looped], types: Mapping[str, Type], params: Params
+    graph: Graph, loops: Mapping[str, Looped], types: dict[str, Type], params: Params
 ) -> tuple[list[AnyDraft], dict[str, int]]:
     """What the array can compute, in order, and for each value how many images run before it is there."""
     uses = Counter(name for node in graph for name in node.inputs)
@@ -122,7 +145,7 @@ def _drafts(
     views = Views(graph, types, made)
     found: dict[str, AnyDraft] = {}
     stages: dict[str, int] = {}
-    units: dict[str, int] = {}
+    operations = Operations(graph, views, types, made, loops, params)
 
     def note(each: AnyDraft, stage: int) -> None:
         for value, axes in each.made:
@@ -147,29 +170,14 @@ def _drafts(
             stages.update(dict.fromkeys(node.outputs, stage))
             note(loop, stage)
             continue
-        each = draft(node, views, types, params) or _operation(node, views, types, units, found, params)
-        if each is None:
+        layer = draft(node, views, types, params)
+        steps = [layer] if layer is not None else operations.of(node)
+        if not steps:
             stage = max((stages[name] for name in node.inputs), default=0)
             stages.update(dict.fromkeys(node.outputs, stage))
-            continue
-        note(each, max(stages[name] + (name not in made) for name, _ in each.reads))
+        for each in steps:
+            note(each, max(stages[name] + (name not in made) for name, _ in each.reads))
     return list(dict.fromkeys(found.values())), stages
-
-
-def _operation(
-    node: Node, views: Views, types: Mapping[str, Type], units: dict[str, int], found: Mapping[str, AnyDraft],
-    params: Params,
-) -> Elementwise | None:  # fmt: skip
-    """A node outside of loops as an operation; of maps of several pixels only of those that a layer fills."""
-    rank = len(types[node.output].shape) if len(node.outputs) == 1 else 4
-    for axes in orders(node, views, rank):
-        each = elementwise(node, views, types, axes, params)
-        if each is None:
-            continue
-        whole = each.single or isinstance(found.get(each.operands["a"].key[0]), Draft)
-        if whole and each.fits(units, types):
-            return each
-    return None
 
 
 def _regions(drafts: Sequence[AnyDraft], stages: Mapping[str, int]) -> list[list[AnyDraft]]:
@@ -226,7 +234,8 @@ def _rebuilt(
     for number, region in enumerate(regions):
         program, inputs, leaving = assemble(region, types, needed, params, densities)
         programs.append(program)
-        items.append((places[id(region[-1].nodes[-1])], _array(region, number, inputs, leaving, types)))
+        last = max(places[id(node)] for node in region[-1].nodes if id(node) in places)
+        items.append((last, _array(region, number, inputs, leaving, types)))
     nodes = _sorted(items)
     order = [node["image"] for node in nodes if node.op == "Array"]  # images in the order of their nodes
     for n, node in enumerate(nodes):
@@ -240,7 +249,7 @@ def _needed(left: Sequence[Node], regions: Sequence[Sequence[AnyDraft]], owner: 
     wanted = {name for number, region in enumerate(regions) for each in region for name, _ in each.reads
               if owner.get(name) != number}  # fmt: skip
     for node in reversed(left):
-        moves = node.op in ("Constant", "Reshape", "Transpose", "Slice", "Pad", "Concat")
+        moves = node.op in ("Constant", "Reshape", "Transpose", "Slice", "Pad", "Concat", "Indices")
         if not moves or wanted & set(node.outputs):
             wanted |= {*node.inputs, *(node.outputs if not moves and node.op != "Output" else ())}
     return wanted

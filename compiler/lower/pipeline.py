@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from compiler.errors import ImageError
 from compiler.graph.ir import Graph
 from compiler.lower.build import build
 from compiler.lower.calibrate import quantize_calibrated
@@ -59,8 +60,16 @@ def lower(
     """
     given = calibration if calibration is None or isinstance(calibration, (list, tuple)) else (calibration,)
     quantized = quantize_calibrated(graph, params, given)
-    parts = partition(quantized.graph, params, {**quantized.densities, **(densities or {})})
-    images = tuple(build(program, params, options) for program in parts.programs)
+    known = {**quantized.densities, **(densities or {})}
+    parts = partition(quantized.graph, params, known)
+    try:
+        images = tuple(build(program, params, options) for program in parts.programs)
+    except ImageError:
+        if not any(node.op == "Indices" for node in parts.graph):
+            raise
+        # Without the rows of tables it may fit.
+        parts = partition(quantized.graph, params, known, tables=False)
+        images = tuple(build(program, params, options) for program in parts.programs)
     network = Network(params, parts.graph, images)
     check_network(network)
     return network, quantized.report

@@ -278,7 +278,7 @@ class Program:
         return list(dict.fromkeys(found))
 
     def verify(self, params: Params) -> None:
-        """Check names, order and ranges.
+        """Check names, order and ranges; `compiler.lower.program_check` has what loops and operations need.
 
         Raises
         ------
@@ -299,6 +299,9 @@ class Program:
             channels = self.maps[layer.result].channels
             if layer.result in made:
                 wrong.append(f"{layer.name}: its result is made before")
+            named = 0 if layer.which is None else int(layer.which.max(initial=0))
+            if named != len(layer.functions) or (layer.which is not None and layer.which.shape != (channels,)):
+                wrong.append(f"{layer.name}: its channels name {named} functions; it has {len(layer.functions)}")
             if len(layer.functions) > FUNCTIONS:
                 wrong.append(f"{layer.name}: {len(layer.functions)} functions; expected at most {FUNCTIONS}")
             for segment in layer.segments:

@@ -47,7 +47,7 @@ class Range:
     Attributes
     ----------
     segment : its entries. number : of the segment in its layer.
-    source : first vector, from the map's first one. first : the same among the vectors of the window. count : vectors.
+    source : first vector, from the map's first one. first : the same among the vectors of the segment. count : vectors.
     """
 
     segment: EncodedSegment
@@ -72,18 +72,21 @@ def cut_ranges(
 
     A segment whose window lies wholly outside its map has one range, of a vector without entries.
     """
-    runs: list[list[int]] = []  # first vector in the map, first in the window, count
-    seen, vectors = form.window, placement.vectors
-    for position in range(seen.positions):
-        i, j = divmod(position, seen.wx)
-        y, x = segment.origin[0] + i * seen.dy, segment.origin[1] + j * seen.dx
-        if not (0 <= y < placement.form.height and 0 <= x < placement.form.width):
-            continue  # zeros add nothing
-        at = y * placement.row_lines * params.groups + x * placement.pitch
-        if runs and runs[-1][0] + runs[-1][2] == at and runs[-1][1] + runs[-1][2] == position * vectors:
-            runs[-1][2] += vectors
-        else:
-            runs.append([at, position * vectors, vectors])
+    runs: list[list[int]] = []  # first vector in the map, first in the segment, count
+    seen, begin = form.window, 0
+    for plane, first_of, vectors in form.spans:
+        for position in range(seen.positions):
+            i, j = divmod(position, seen.wx)
+            y, x = segment.origin[0] + (seen.top + i) * seen.dy, segment.origin[1] + (seen.left + j) * seen.dx
+            if not (0 <= y < placement.form.height and 0 <= x < placement.form.width):
+                continue  # zeros add nothing
+            at = plane * placement.plane_lines * params.groups + y * placement.row + x * placement.pitch + first_of
+            first = begin + position * vectors
+            if runs and runs[-1][0] + runs[-1][2] == at and runs[-1][1] + runs[-1][2] == first:
+                runs[-1][2] += vectors
+            else:
+                runs.append([at, first, vectors])
+        begin += seen.positions * vectors
     if not runs:
         none = np.zeros((params.pes, LANES), np.int64)
         empty = replace(form, counts=none, codes=form.codes[:0], indices=form.indices[:0])

@@ -19,15 +19,17 @@ __all__ = ["Strip", "strips"]
 
 @dataclass(frozen=True)
 class Strip:
-    """Rows of a segment's window.
+    """Rows of a segment's window, and the vectors of one span of each of their positions.
 
-    segment : number of the segment in its layer. first, rows : of its window. vectors : before it in the window.
+    segment : number of the segment in its layer. first, rows : of its window. vectors : before it in the segment.
+    span : number of the span in the segment.
     """
 
     segment: int
     first: int
     rows: int
     vectors: int
+    span: int = 0
 
 
 def strips(layer: EncodedLayer, density: Sequence[float], late: Collection[int] = ()) -> list[Strip]:
@@ -38,21 +40,26 @@ def strips(layer: EncodedLayer, density: Sequence[float], late: Collection[int] 
 
     Only where some segments are bound by the scan and others by the PEs, they are cut: as finely as `SEGMENTS` allows.
     """
+    of = [(n, span) for n, segment in enumerate(layer.segments) for span in range(len(segment.spans))]
     # Cycles of a PE for each vector of the scan.
-    loads = [
+    mean = [
         float(segment.counts.mean()) * LANES * share for segment, share in zip(layer.segments, density, strict=True)
     ]
-    rows = [segment.window.wy for segment in layer.segments]
-    vectors = [segment.counts.shape[1] // LANES // segment.window.wy for segment in layer.segments]
-    free = [n for n in range(len(rows)) if n not in late]
-    behind = [(n, 0, rows[n]) for n in range(len(rows)) if n in late]
+    loads = [mean[n] for n, _ in of]
+    rows = [layer.segments[n].window.wy for n, _ in of]
+    vectors = [layer.segments[n].spans[span].vectors * layer.segments[n].window.wx for n, span in of]
+    before = [sum(rows[k] * vectors[k] for k in range(n) if of[k][0] == of[n][0]) for n in range(len(of))]
+    free = [n for n in range(len(rows)) if of[n][0] not in late]
+    behind = [(n, 0, rows[n]) for n in range(len(rows)) if of[n][0] in late]
     light, heavy = (any(sign * (loads[n] - 1) > 0 for n in free) for sign in (-1, 1))
     pieces = max(rows) if light and heavy else 1
     order = _interleaved(free, rows, loads, pieces)
     while pieces > 1 and len(order) + len(behind) > SEGMENTS:
         pieces -= 1
         order = _interleaved(free, rows, loads, pieces)
-    return [Strip(n, first, count, first * vectors[n]) for n, first, count in order + behind]
+    return [
+        Strip(of[n][0], first, count, before[n] + first * vectors[n], of[n][1]) for n, first, count in order + behind
+    ]
 
 
 def _interleaved(

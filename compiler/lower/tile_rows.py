@@ -11,7 +11,7 @@ from compiler.lower.layout import Tiling
 from compiler.lower.program import Pair, ProgramLayer
 from hw.params import LANES, Params
 
-__all__ = ["Rows", "row_vectors", "tile_rows"]
+__all__ = ["Rows", "row_vectors", "tile_lines", "tile_rows"]
 
 Int = NDArray[np.int64]
 
@@ -45,19 +45,25 @@ def tile_rows(layer: ProgramLayer, cut: Tiling, block: Pair, order: NDArray[np.i
     ty, tx, qy, qx, place = (each.reshape(-1) for each in np.indices(shape))
     lane = lanes[place]
     in_row = tx * cut.pitch + lane // LANES - block[0]
+    vector = ty * row_vectors(cut, block, params) + in_row
     return Rows(
         channel=order[lane].astype(np.int64),
         y=ty * layer.pool_stride[0] + qy,
         x=tx * layer.pool_stride[1] + qx,
-        vector=ty * row_vectors(cut, block, params) + in_row,
+        vector=vector,
         lane=lane % LANES,
         sub=qy * layer.pool[1] + qx,
-        group=in_row % params.groups,
+        group=vector % params.groups,
     )
 
 
 def row_vectors(cut: Tiling, block: Pair, params: Params) -> int:
-    """Vectors that a block writes for a row of a tile, whole lines."""
-    if len(cut.blocks) == 1:
+    """Vectors that a block writes for a row of a tile: whole lines, but in a plane."""
+    if len(cut.blocks) == 1 or cut.planes > 1:
         return cut.fx * cut.pitch
     return -(-(block[1] - block[0]) // params.groups) * params.groups
+
+
+def tile_lines(cut: Tiling, block: Pair, params: Params) -> int:
+    """Lines that a block writes for a tile."""
+    return -(-row_vectors(cut, block, params) * cut.fy // params.groups)

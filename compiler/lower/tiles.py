@@ -5,23 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from compiler.errors import ImageError
-from compiler.lower.layout import Tiling, Window, tiling, window
+from compiler.lower.layout import Tiling, Window, plane_tiling, tiling, window
 from compiler.lower.program import MapForm, Operation, Program, ProgramLayer, Segment, touched
 from compiler.options import Options
 from hw.params import LANES, ROUND_TRIP, SEGMENTS, Params, ParamsError
 
-__all__ = ["Choice", "Plan", "advice", "densities", "plan_tiles", "tile_choices"]
+__all__ = ["Choice", "Plan", "advice", "densities", "estimate", "most_planes", "plan_tiles", "tile_choices"]
 
 OVERHEAD = 24
 """Cycles from the first vector of a layer to its first product, and from its last to the first output."""
 
 BEHIND = 30
 """Cycles from the last vector of a tile to the accept of the tile after the next, beside its words of write-back."""
+
+BETWEEN = 11
+"""Cycles from the last word of a tile to the first one of the next, if that is finished by then."""
 
 UNEVEN = 3.0
 """How much more the PEs of an array take than one of them on average: by this, over the entries in a full queue. A
@@ -67,23 +70,51 @@ def densities(program: Program) -> list[float]:
     return found
 
 
+def most_planes(program: Program) -> list[int]:
+    """For each layer, the planes that its result may lie in.
+
+    Only a depthwise layer reads the channels of a plane alone. Each plane takes a descriptor of those that read it;
+    operations and loops know nothing of planes.
+    """
+    operated = {each.map for operation in program.operations for each in (*operation.reads.values(), operation.result)}
+    made = {*program.inputs, *(layer.result for layer in program.layers)} - operated
+    most = []
+    for n, layer in enumerate(program.layers):
+        form = program.maps[layer.result]
+        readers = [(k, each) for k, each in enumerate(program.layers)
+                   if any(segment.source == layer.result for segment in each.segments)]  # fmt: skip
+        good = (
+            layer.channelwise and not layer.maximum and layer.result in made and layer.segments[0].source in made
+            and n not in program.looped and not any(k in program.looped for k, _ in readers)
+            and form.layout < 0 and form.block < 0 and not form.pitch and not form.vectors
+        )  # fmt: skip
+        most.append(min((SEGMENTS // len(each.segments) for _, each in readers), default=SEGMENTS) if good else 1)
+    return most
+
+
 def tile_choices(
     layer: ProgramLayer, forms: Sequence[MapForm], params: Params, options: Options, density: Sequence[float],
-    leaves: bool = True,
+    leaves: bool = True, planes: int = 1,
 ) -> list[Choice]:  # fmt: skip
     """The legal tilings of a layer, the fastest first.
 
     density : of each map. leaves : the run ends with the layer, so that nothing hides the write-back of its last tile.
+    planes : in which the result may lie.
     """
     form = layer.made(forms[layer.result])
-    found = {}
-    for fy in _sizes(form.height, 1):
-        for fx in _sizes(form.width, params.groups):
-            cut = tiling(form, layer, fy, fx, params, options)
-            choice = _estimate(layer, forms, cut, params, options, density, leaves)
-            if choice is not None:
-                found[fy, fx] = choice
-    return sorted(found.values(), key=lambda choice: (choice.cycles, choice.cut.fy * choice.cut.fx))
+    cuts = [
+        tiling(form, layer, fy, fx, params, options)
+        for fy in _sizes(form.height, 1) for fx in _sizes(form.width, params.groups)
+    ]  # fmt: skip
+    vectors = params.act_vectors(form.channels)
+    for number in range(2, min(planes, vectors) + 1):
+        if vectors % number == 0:
+            cuts += [plane_tiling(form, fy, number, params) for fy in _sizes(form.height, 1)]
+    found = (estimate(layer, forms, cut, params, options, density, leaves) for cut in dict.fromkeys(cuts))
+    return sorted(
+        (choice for choice in found if choice is not None),
+        key=lambda choice: (choice.cycles, choice.cut.fy * choice.cut.fx, choice.cut.planes),
+    )
 
 
 def _sizes(size: int, groups: int) -> list[int]:
@@ -93,44 +124,47 @@ def _sizes(size: int, groups: int) -> list[int]:
     return sorted(each | {n for n in whole if n < 2 * size})
 
 
-def _estimate(
+def estimate(
     layer: ProgramLayer, forms: Sequence[MapForm], cut: Tiling, params: Params, options: Options,
     density: Sequence[float], leaves: bool,
 ) -> Choice | None:  # fmt: skip
-    """None if the array cannot compute it so."""
+    """A way to tile a layer; None if the array cannot compute it so. The arguments are those of `tile_choices`."""
     form, area = layer.made(forms[layer.result]), math.prod(layer.pool)
     if cut.tiles > 1 and len(layer.segments) > SEGMENTS:
         return None
-    lanes = min(LANES, -(-form.channels // cut.vectors))
+    lanes = min(LANES, -(-form.channels // cut.vectors)) if cut.planes == 1 else LANES
+    blocks = len(cut.blocks)
     # Vectors of each group in a row of a tile; a layer in several blocks has them all evenly.
-    at = (np.arange(cut.fx)[:, np.newaxis] * cut.pitch + np.arange(cut.vectors)).reshape(-1)
+    height, width, own_vectors = (1, cut.fy * cut.fx, cut.vectors // blocks) if cut.planes > 1 \
+        else (cut.fy, cut.fx, cut.vectors)  # fmt: skip
+    at = (np.arange(width)[:, np.newaxis] * cut.pitch + np.arange(own_vectors)).reshape(-1)
     by_group = np.bincount(at % params.groups, minlength=params.groups)
-    rows = int(by_group.max()) * lanes * cut.fy * area
+    rows = int(by_group.max()) * lanes * height * area // (1 if cut.planes > 1 else blocks)
     busy = float(by_group.max() * params.groups / by_group.sum())
     most = min(params.rows, 1 << params.index_bits) if layer.maximum else params.rows
-    blocks = len(cut.blocks)
-    if -(-rows // blocks // params.group) > most:
+    if -(-rows // params.group) > most:
         return None
     used_lines = len(np.unique(at // params.groups))
-    lines = cut.fx * cut.pitch // params.groups
+    lines = -(-width * cut.pitch // params.groups)
     # A group with less to do than another lets it wait; one word of a group is kept for that.
-    words = cut.fy * (used_lines * lanes * area + lines - used_lines) + (params.group if options.balanced else 0)
+    kept = params.group if options.balanced and cut.planes == 1 else 0
+    words = height * (used_lines * lanes * area + lines - used_lines) + kept
     scan = pointers = entries = stored = 0.0
     loads = []
     for segment in layer.segments:
-        seen = window(segment, layer, cut)
-        padding = _padding(segment, layer, cut, seen, rows / params.group / blocks, params)
         source = forms[segment.source]
+        seen = window(segment, layer, cut, source)
+        padding = _padding(segment, layer, cut, seen, rows / params.group, params) * (blocks if cut.planes > 1 else 1)
         share = 1.0 if layer.maximum else density[segment.source]
         own = (_products(segment, layer, cut, source) / params.pes * busy + padding * cut.tiles) * share
         entries += own
         stored += len(segment.code) * area * cut.fy * cut.fx / params.pes * busy + padding
-        vectors = params.act_vectors(source.channels)
+        vectors = params.act_vectors(source.channels) / cut.planes
         if seen.dy > 255 or seen.dx > 255 or max(seen.wy, seen.wx, seen.step_y, seen.step_x) >= 1 << 16:
             return None
         sides = (
-            _inside(seen.wy, seen.dy, seen.step_y, segment.origin[0], cut.tiles_y, source.height),
-            _inside(seen.wx, seen.dx, seen.step_x, segment.origin[1], cut.tiles_x, source.width),
+            _inside(seen.wy, seen.dy, seen.step_y, segment.origin[0] + seen.top * seen.dy, cut.tiles_y, source.height),
+            _inside(seen.wx, seen.dx, seen.step_x, segment.origin[1] + seen.left * seen.dx, cut.tiles_x, source.width),
         )
         inside = math.prod(sides)
         scanned = inside * vectors + (seen.positions * cut.tiles - inside)
@@ -138,12 +172,16 @@ def _estimate(
         loads.append(_Load(scanned * blocks, own, seen.wy))
         pointers += seen.positions * vectors * blocks
     entries += UNEVEN * scan / (params.queue_depth - ROUND_TRIP) + _dry(loads, cut.tiles * blocks, params)
-    cycles = max(scan, entries) + OVERHEAD * blocks + len(layer.segments) * cut.tiles * blocks
-    if cut.tiles > 1:
-        cycles = max(cycles, (words + BEHIND) * cut.tiles)
-    if leaves or cut.tiles == 1:
+    tiles = cut.tiles * (blocks if cut.planes > 1 else 1)
+    cycles = max(scan, entries) + OVERHEAD * (1 if cut.planes > 1 else blocks)
+    cycles += len(layer.segments) * cut.tiles * blocks
+    if tiles > 1:
+        behind = max(words + BETWEEN, (words + BEHIND + cycles / tiles) / 2)
+        cycles = max(cycles, behind * tiles)
+    if leaves or tiles == 1:
         cycles += words
-    needs = {"weight_words": stored * PADDING / LANES, "pointer_blocks": pointers, "output_words": float(words)}
+    table = words * (blocks if cut.planes > 1 else 1)  # each plane has words of its own
+    needs = {"weight_words": stored * PADDING / LANES, "pointer_blocks": pointers, "output_words": float(table)}
     return Choice(cut, cycles, needs)
 
 
@@ -193,8 +231,9 @@ def _padding(segment: Segment, layer: ProgramLayer, cut: Tiling, seen: Window, s
     if (1 << params.index_bits) >= slots:
         return 0.0
     sides = []
-    for axis, (count, distance, size) in enumerate(((seen.wy, seen.dy, height), (seen.wx, seen.dx, width))):
-        at, stride = np.arange(count) * distance, segment.stride[axis]
+    axes = ((seen.wy, seen.dy, seen.top, height), (seen.wx, seen.dx, seen.left, width))
+    for axis, (count, distance, left_out, size) in enumerate(axes):
+        at, stride = (left_out + np.arange(count)) * distance, segment.stride[axis]
         reach = (segment.kernel[axis] - 1) * segment.dilation[axis]
         first = np.clip(-(-(at - reach) // stride), 0, size - 1)
         sides.append((first, np.clip(at // stride, first, size - 1) - first + 1))
@@ -206,7 +245,7 @@ def _padding(segment: Segment, layer: ProgramLayer, cut: Tiling, seen: Window, s
     channels = segment.channels_read
     if layer.channelwise:  # all rows of a channel in a group are in one PE
         met = np.minimum(columns, params.groups // math.gcd(cut.pitch, params.groups)) / params.pes
-        return float((pads * met).sum()) * channels
+        return float((pads * met).sum()) * channels / cut.planes
     each = len(segment.code) / max(1, math.prod(segment.kernel) * channels) / params.pes
     return float((pads * (1 - np.exp(-each * rows[:, np.newaxis] * columns))).sum()) * channels
 
@@ -217,7 +256,16 @@ def _inside(count: int, distance: int, step: int, origin: int, tiles: int, size:
     return int(((at >= 0) & (at < size)).sum())
 
 
-def plan_tiles(program: Program, params: Params, options: Options, scale: float = 1.0) -> Plan:
+class Judging(Protocol):
+    """What knows better than the estimate which of the best tilings of a layer is the fastest."""
+
+    def judged(self, number: int, choices: Sequence[Choice], leaves: bool) -> list[Choice]:
+        """The tilings of a layer, the fastest first, with the cycles of one sample."""
+
+
+def plan_tiles(
+    program: Program, params: Params, options: Options, scale: float = 1.0, judge: Judging | None = None
+) -> Plan:  # fmt: skip
     """Tiles for all layers.
 
     Each layer gets the fastest tiles; while the memories are too small for all of them, the change that costs the
@@ -227,16 +275,17 @@ def plan_tiles(program: Program, params: Params, options: Options, scale: float 
     Parameters
     ----------
     scale : share of the memories to be used: estimates may be too low.
+    judge : decides among the tilings that seem best, where there is one.
     """
-    density = densities(program)
+    density, planes = densities(program), most_planes(program)
     rounds = {n: each.count for each in program.loops for n in program.order[each.first : each.last + 1]}
-    choices = [
-        [
-            replace(each, cycles=each.cycles * rounds.get(n, 1))
-            for each in tile_choices(layer, program.maps, params, options, density, layer is program.layers[-1])
-        ]
-        for n, layer in enumerate(program.layers)
-    ]
+    choices = []
+    for n, layer in enumerate(program.layers):
+        leaves = layer is program.layers[-1]
+        own = tile_choices(layer, program.maps, params, options, density, leaves, planes[n])
+        if judge is not None and len(own) > 1:
+            own = judge.judged(n, own, leaves)
+        choices.append([replace(each, cycles=each.cycles * rounds.get(n, 1)) for each in own])
     for layer, found in zip(program.layers, choices, strict=True):
         if not found:
             raise _impossible(layer, params)

@@ -17,7 +17,6 @@ Source: Deep Compression (Han et al., ICLR 2016), section 3; S. Han, Efficient M
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -116,7 +115,6 @@ def attach(
     free: bool = False,
     seed: int = 0,
     key: str | None = None,
-    among: Sequence[Tensor] = (),
 ) -> SharedWeight:
     """Replace parameter `name` of one layer by shared weights; a mask or an earlier sharing is written out first.
 
@@ -131,8 +129,6 @@ def attach(
     free : whether labels may change later, by `reassign`.
     seed : of the random start.
     key : what messages call the tensor; `name` if it is not given.
-    among : weights of other layers, whose values are clustered together with these: where each is attached among all,
-        they begin with the same centroids.
 
     Raises
     ------
@@ -150,10 +146,7 @@ def attach(
         make_plain(module, name)
     weight = cast(Tensor, getattr(module, name)).detach()
     array = np.ascontiguousarray(weight.to("cpu", torch.float32).numpy())
-    every = np.concatenate(
-        [array.ravel(), *(other.detach().to("cpu", torch.float32).numpy().ravel() for other in among)]
-    )
-    nonzero = every[every != 0]
+    nonzero = array[array != 0]
     clusters = (1 << code_bits) - 1
     points, reach, levels = np.zeros(0), 0.0, np.arange(1.0, clusters + 1)
     if uniform and nonzero.size:

@@ -134,9 +134,12 @@ def _sets(names: list[str], params: Params, options: Options, seed: int, rtl_lay
         )  # fmt: skip
     totals = {name: total(of_group, params.pes) for name, of_group in groups.items()}
     output.table(
-        ("layers", "cycles", "used %", "with write-back hidden %", "dense cycles"),
+        ("layers", "cycles", "used %", "with write-back hidden %", "dense cycles", "models took s"),
         [
-            (name, each["cycles"], 100 * each["utilization"], 100 * each["hidden"], each["dense_cycles"])
+            (
+                name, each["cycles"], 100 * each["utilization"], 100 * each["hidden"], each["dense_cycles"],
+                each["seconds"],
+            )
             for name, each in totals.items()
         ],
         title="Together",

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One-read one-write synchronous RAM: the only memory in the design. Replace the body by a macro.
 // Reading a word in the cycle in which it is written is forbidden; the simulation model returns the
 // complement of the old word there, so that a design that relied on either value would fail. For the same

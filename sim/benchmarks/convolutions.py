@@ -32,6 +32,7 @@ class ConvShape:
     shortcut : channels of a second map that is added: as many as `outputs` for an identity, others for a projection
         by a 1x1 convolution of density `weights` with `shortcut_stride`. 0: none.
     times : how often the layer occurs in its network.
+    pool : the result is the largest of so many by so many pixels; 1: no pooling.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ConvShape:
     shortcut: int = 0
     shortcut_stride: int = 1
     times: int = 1
+    pool: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -102,6 +104,19 @@ def _vgg16() -> tuple[ConvShape, ...]:
         ("conv5_2", 512, 512, 14, 0.29, 0.32), ("conv5_3", 512, 512, 14, 0.36, 0.29),
     ]  # fmt: skip
     return tuple(_conv(*row) for row in rows)
+
+
+def _vgg16_224() -> tuple[ConvShape, ...]:
+    """The whole network: with its pooling, which keeps every map within the activation memory, and its last layers.
+
+    Densities of the last layers: Han et al., EIE (2016), table III.
+    """
+    pooled = {"conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"}
+    layers = [replace(each, pool=2 if each.name in pooled else 1) for each in _vgg16()]
+    rows = [("fc6", 25088, 4096, 0.04, 0.183), ("fc7", 4096, 4096, 0.04, 0.375), ("fc8", 4096, 1000, 0.23, 0.411)]
+    full = (ConvShape(name, "full", inputs, outputs, 1, 1, weights=weights, activations=acts)
+            for name, inputs, outputs, weights, acts in rows)  # fmt: skip
+    return (*layers, *full)
 
 
 def _alexnet() -> tuple[ConvShape, ...]:
@@ -194,8 +209,8 @@ def _lstm() -> tuple[ConvShape, ...]:
 
 
 SETS = {
-    "vgg-16": _vgg16, "alexnet": _alexnet, "resnet-50": _resnet50, "resnet-20": _resnet20, "mobilenet-v1": _mobilenet,
-    "ds-cnn": _dscnn, "squeezenet": _squeezenet, "lstm-1024": _lstm,
+    "vgg-16": _vgg16, "vgg16-224": _vgg16_224, "alexnet": _alexnet, "resnet-50": _resnet50, "resnet-20": _resnet20,
+    "mobilenet-v1": _mobilenet, "ds-cnn": _dscnn, "squeezenet": _squeezenet, "lstm-1024": _lstm,
 }  # fmt: skip
 """Networks by name."""
 
@@ -240,6 +255,10 @@ def make_conv(shape: ConvShape, seed: int, *, batch: int = 1) -> ConvCase:
             other = make("Conv", f"{shape.name}_shortcut", "y", stride=step, padding=0, tensors={"weight": weight})
             nodes.append(other)
         nodes.append(make("Add", "sum", shape.name, other.output, activation="relu"))
+    if shape.pool > 1:
+        size = (shape.pool,) * 2
+        nodes.append(make("MaxPool", "pool", nodes[-1].output, kernel=size, stride=size, padding=(0,) * 4,
+                          dilation=(1, 1)))  # fmt: skip
     inputs = [node for node in nodes if node.op == "Input"]
     rest = [node for node in nodes if node.op != "Input"]
     graph = Graph((*inputs, *rest, make("Output", "output", rest[-1].output)))

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.cycles import model as cycles
 from compiler.image.image import Image
-from sim import cycles
 from sim.decode import columns, decode
 from sim.golden_array import run_layers
 from sim.program import frames

@@ -6,6 +6,7 @@ as the parameters of an array may be, since what a layer needs of them is a resu
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -54,8 +55,9 @@ def measure_sets(
     ``exposed`` of them until the last write-back is done. ``utilization`` : useful / (PEs x cycles). ``parts`` : shares
     of PEs x cycles, by `PARTS`: useful products, padding entries, products of pixels beyond the map, no entry, exposed
     write-back. ``blocked``, ``skipped`` : counters. ``dense_cycles`` : of as many multipliers that take a product each
-    cycle. ``break_even`` : density of weights at which the array takes as long as these, if its cycles are as the
-    weights. ``memory`` : used words. ``rtl`` : if it ran as Verilog, of how many rows, and what was compared.
+    cycle. ``seconds`` : that golden and cycle model took. ``break_even`` : density of weights at which the array takes
+    as long as these, if its cycles are as the weights. ``memory`` : used words. ``rtl`` : if it ran as Verilog, of how
+    many rows, and what was compared.
 
     Parameters
     ----------
@@ -76,8 +78,9 @@ def measure_sets(
         for number, shape in enumerate(shapes):
             progress(f"{name} {shape.name} ({number + 1} of {len(shapes)})")
             case, network = _fitting(shape, params, seed, options)
+            begin = time.perf_counter()
             result = run_network(network, list(case.inputs), engine="cycles")
-            row = _row(name, shape, case, network, result)
+            row = _row(name, shape, case, network, result, time.perf_counter() - begin)
             if number < rtl_layers:
                 progress(f"{name} {shape.name}: Verilog")
                 row["rtl"] = _rtl(case, network, result, params, seed, options)
@@ -114,7 +117,9 @@ def _rtl(
     }  # fmt: skip
 
 
-def _row(name: str, whole: ConvShape, case: ConvCase, network: Network, result: NetworkResult) -> dict[str, Any]:
+def _row(
+    name: str, whole: ConvShape, case: ConvCase, network: Network, result: NetworkResult, seconds: float
+) -> dict[str, Any]:  # fmt: skip
     image, pes, shape = network.only, network.params.pes, case.shape
     cycles, exposed = result.cycles or 0, result.drain_cycles or 0
     counters = {key: sum(layer.counters[key] for layer in result.layers if layer.on == "array") for key in _COUNTERS}
@@ -132,7 +137,7 @@ def _row(name: str, whole: ConvShape, case: ConvCase, network: Network, result: 
         "tiles": [[layer.tile_y, layer.tile_x] for layer in image.layers],
         "useful": case.useful, "cycles": cycles, "exposed": exposed, "utilization": case.useful / capacity,
         "parts": {part: parts[part] / capacity for part in PARTS},
-        "blocked": counters["blocked"], "skipped": counters["skipped"],
+        "blocked": counters["blocked"], "skipped": counters["skipped"], "seconds": round(seconds, 2),
         "dense_cycles": dense, "break_even": min(1.0, whole.weights * dense / cycles),
         "memory": {
             "weight_words": image.entries.shape[1], "pointer_blocks": image.pointers.shape[1],
@@ -149,14 +154,16 @@ def total(rows: Iterable[dict[str, Any]], pes: int) -> dict[str, Any]:
 
     ``hidden`` : utilization if the exposed write-back of a layer is hidden behind the next one, as in a network.
     """
-    useful = cycles = exposed = dense = 0.0
+    useful = cycles = exposed = dense = seconds = 0.0
     for row in rows:
         often = row["times"] * row["of_rows"] / row["rows"]
         useful += often * row["useful"]
         cycles += often * row["cycles"]
         exposed += often * row["exposed"]
         dense += often * row["dense_cycles"]
+        seconds += row["seconds"]
     return {
         "useful": round(useful), "cycles": round(cycles), "dense_cycles": round(dense),
+        "seconds": round(seconds, 2),
         "utilization": useful / (pes * cycles), "hidden": useful / (pes * (cycles - exposed)),
     }  # fmt: skip

@@ -29,13 +29,12 @@ __all__ = ["DEVICE", "measure", "tool"]
 
 DEVICE = ("--85k", "--speed", "8", "--package", "CABGA381")
 TOP = "registered_pe"
-# Asserts of the hardware are for simulation. -abc9 weighs paths by the delays of the cells.
+# -abc9 weighs paths by the delays of the cells.
 _SYNTHESIS = """\
 design -reset
-read_verilog -sv pe.v eie_ram.v
+read_verilog pe.v eie_ram.v
 hierarchy -top {top}
 proc
-delete t:$check t:$print
 flatten
 write_json {top}.flat.json
 synth_ecp5 -abc9 -top {top} -json {top}.json

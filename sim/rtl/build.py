@@ -46,7 +46,7 @@ _MAIN_FST = "main_fst.cpp"
 _OPTIONS = (
     "-cc", "--exe", "--vpi", "-Mdir", "obj", "--prefix", "Vtop", "--top-module", TOP_MODULE, "-o", TOP_MODULE,
     "-O3", "--assert", "--x-initial", "unique", "--timescale", "1ns/1ps", "-Wno-fatal", "--output-split", "20000",
-    "+define+EIE_SIMULATION",
+    "+define+EIE_SIMULATION", "+define+EIE_ASSERT",
 )  # fmt: skip
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cocotbext.axi import AxiLiteBus, AxiLiteMaster
+from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 
 from hw.layouts import Memory, memory_shape
 from hw.params import Params
-from hw.registers import offset
+from hw.registers import mask, offset
 
 __all__ = ["HostPort"]
 
@@ -19,15 +19,28 @@ class HostPort:
 
     def __init__(self, dut: Any, params: Params) -> None:
         self.params = params
-        self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "bus_"), dut.clk, dut.rst)
+        self.master = AxiLiteMaster(
+            AxiLiteBus.from_prefix(dut, "s_axi"), dut.aclk, dut.aresetn, reset_active_level=False
+        )
 
     async def write(self, register: str, value: int) -> None:
         """Write a register."""
-        await self.master.write_dword(offset(register), value)
+        answer = await self.master.write(offset(register), value.to_bytes(4, "little"))
+        assert answer.resp == AxiResp.OKAY, f"a write of {value:#x} to {register} is answered with {answer.resp.name}"
 
     async def read(self, register: str) -> int:
         """Read a register."""
-        return int(await self.master.read_dword(offset(register)))
+        answer = await self.master.read(offset(register), 4)
+        assert answer.resp == AxiResp.OKAY, f"a read of {register} is answered with {answer.resp.name}"
+        return int.from_bytes(answer.data, "little")
+
+    async def command(self, *names: str) -> None:
+        """Write ones to bits of CONTROL."""
+        await self.write("CONTROL", mask("CONTROL", *names))
+
+    async def acknowledge(self, *names: str) -> None:
+        """Clear flags of STATUS."""
+        await self.write("STATUS", mask("STATUS", *names))
 
     async def select(self, memory: Memory, unit: int, address: int) -> None:
         """Point the memory window at a word."""
@@ -60,6 +73,6 @@ class HostPort:
         """Fields of STATUS."""
         value = await self.read("STATUS")
         return {
-            "busy": value & 1, "done": value >> 1 & 1, "refused": value >> 2 & 1,
+            "busy": value & 1, "done": value >> 1 & 1, "refused": value >> 2 & 1, "in_tile": value >> 3 & 1,
             "error": value >> 4 & 15, "index": value >> 16,
         }  # fmt: skip

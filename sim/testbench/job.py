@@ -20,13 +20,21 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 from cocotbext.axi import AxiStreamBus, AxiStreamSource
 
-from hw.layouts import Memory
+from hw.layouts import REFILL_BITS, Memory
 from hw.params import Params
+from hw.registers import mask
 from sim.testbench.host import HostPort
+from sim.tiles import tile_ends
 
 ACT_BYTES = 16  # bytes of an activation word: eight int16
 
 CLOCK_NS = 2
+
+
+def packets(params: Params, tiles: bytes) -> list[bytes]:
+    """The tiles of a refill stream, each a packet with TLAST."""
+    beats = np.frombuffer(tiles, np.uint8).reshape(-1, REFILL_BITS // 8)
+    return [tile.tobytes() for tile in np.split(beats, np.flatnonzero(tile_ends(params, beats)) + 1) if len(tile)]
 
 
 class Bench:
@@ -34,40 +42,43 @@ class Bench:
 
     def __init__(self, dut: Any, params: Params, watchdog: int) -> None:
         self.dut, self.params, self.watchdog = dut, params, watchdog
-        Clock(dut.clk, CLOCK_NS, unit="ns").start()
+        Clock(dut.aclk, CLOCK_NS, unit="ns").start()
         self.host = HostPort(dut, params)
-        self.tiles = AxiStreamSource(AxiStreamBus.from_prefix(dut, "refill_"), dut.clk) if params.refill else None
+        self.tiles = (
+            AxiStreamSource(AxiStreamBus.from_prefix(dut, "s_axis_weights"), dut.aclk) if params.refill else None
+        )
 
     def stream(self, tiles: bytes, pauses: float, seed: int) -> None:
         """Offer the beats of `tiles` to the refill port, in a share of cycles (`pauses`) not."""
         if not tiles:
             return
         assert self.tiles is not None
-        self.tiles.send_nowait(tiles)
+        for tile in packets(self.params, tiles):
+            self.tiles.send_nowait(tile)
         if pauses:
             chosen = random.Random(seed)
             self.tiles.set_pause_generator(chosen.random() < pauses for _ in itertools.count())
 
     async def reset(self) -> None:
         """Pull the reset line and wait until the accumulators are clear."""
-        self.dut.rst.value = 1
-        await ClockCycles(self.dut.clk, 4)
-        self.dut.rst.value = 0
+        self.dut.aresetn.value = 0
+        await ClockCycles(self.dut.aclk, 4)
+        self.dut.aresetn.value = 1
         while (await self.host.status())["busy"]:
             pass
 
     async def run(self, batch: int = 1, first: int = 0) -> dict[str, int]:
         """Start, wait for the interrupt or the watchdog, acknowledge; returns the status at the end."""
-        await self.host.write("INTERRUPT", 1)
+        await self.host.write("INTERRUPT", mask("INTERRUPT", "DONE"))
         await self.host.write("FIRST", first)
         await self.host.write("BATCH", batch)
-        await self.host.write("CONTROL", 1)
+        await self.host.command("START")
         if not self.dut.irq.value:
             # A timer, because ClockCycles would call Python in every cycle.
             await First(RisingEdge(self.dut.irq), Timer(self.watchdog * CLOCK_NS, unit="ns"))
         status = await self.host.status()
         assert status["done"], f"watchdog: the array did not finish within {self.watchdog} cycles; status {status}"
-        await self.host.write("CONTROL", 4)
+        await self.host.acknowledge("DONE")
         return status
 
     def memory(self, memory: Memory, unit: int) -> Any:
@@ -127,7 +138,7 @@ async def run_job(dut: Any) -> None:
             memory = bench.memory(Memory.ACTIVATIONS, unit)
             for address, word in enumerate(bank):
                 memory[address].value = word
-        await ClockCycles(dut.clk, 1)
+        await ClockCycles(dut.aclk, 1)
         bench.stream(np.load(folder / f"tiles_{number}.npy").tobytes(), job["pauses"], job["seed"])
         begun = time.perf_counter()
         status = await bench.run(batch)

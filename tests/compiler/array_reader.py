@@ -67,8 +67,7 @@ class Reader:
         for y in range(each.height):
             for x in range(each.width):
                 lanes = np.where(order >= 0, value[order, y, x], 0)
-                at = self._address(each, y, x)
-                self.memory[at : at + each.vectors] = lanes.reshape(-1, LANES)
+                self.memory[self._address(each, y, x)] = lanes.reshape(-1, LANES)
 
     def get(self, number: int) -> NDArray[np.int64]:
         """A map (channels, height, width)."""
@@ -77,13 +76,17 @@ class Reader:
         result = np.zeros((each.channels, each.height, each.width), np.int64)
         for y in range(each.height):
             for x in range(each.width):
-                at = self._address(each, y, x)
-                lanes = self.memory[at : at + each.vectors].reshape(-1)
+                lanes = self.memory[self._address(each, y, x)].reshape(-1)
                 result[order[order >= 0], y, x] = lanes[order >= 0]
         return result
 
-    def _address(self, each: MapInfo, y: int, x: int) -> int:
-        return (each.base + y * each.row_lines) * self.params.groups + x * each.pitch
+    def _address(self, each: MapInfo, y: int, x: int) -> list[int]:
+        """Of each vector of a pixel."""
+        plane, lines = each.vectors // each.planes, each.lines // each.planes
+        return [
+            (each.base + n // plane * lines) * self.params.groups + y * each.row + x * each.pitch + n % plane
+            for n in range(each.vectors)
+        ]
 
     def run(self) -> list[NDArray[np.int64]]:
         """All layers and operations; the map that each writes, as it is when it has run for the last time."""

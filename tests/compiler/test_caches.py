@@ -66,7 +66,7 @@ def test_verilog_and_cycles_without_a_home(tmp_path: Path) -> None:
         "from hw.params import preset; from hw.export import verilog_text\n"
         "from compiler.caches import settle; settle()\n"
         "assert 'module' in verilog_text(preset('BALANCED_1'))\n"
-        "import sim.cycles\n"
+        "import compiler.cycles.model\n"
     )
     kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     environment = {**kept, "HOME": NOWHERE, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}

@@ -272,7 +272,9 @@ def test_a_header_that_lies_is_refused(
 @pytest.mark.parametrize(
     ("what", "name"),
     [("layers", name) for name in ("result", "tile_y", "tile_x", "entries", "descriptors")]
-    + [("maps", name) for name in ("channels", "height", "width", "vectors", "pitch", "base", "row_lines", "lines")],
+    + [
+        ("maps", name) for name in ("channels", "height", "width", "vectors", "pitch", "row", "base", "lines", "planes")
+    ],
 )
 def test_sizes_that_lie_cost_no_memory(what: str, name: str, huge: int, path: Path, tmp_path: Path) -> None:
     def change(header: dict[str, Any]) -> None:

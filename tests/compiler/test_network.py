@@ -26,6 +26,7 @@ from compiler.lower.chain import QuantizedLayer
 from compiler.lower.partition import partition
 from compiler.lower.pipeline import compile_graph
 from compiler.network import Network
+from hw.params import Params
 from sim.network import run_network
 from tests.compiler.networks import SMALL, expected, network
 
@@ -54,9 +55,9 @@ def layers(rng: np.random.Generator) -> tuple[QuantizedLayer, ...]:
     return network(rng, SMALL, WIDTHS, 0.4).layers
 
 
-def assemble(graph: Graph) -> Network:
-    parts = partition(graph, SMALL)
-    return Network(SMALL, parts.graph, tuple(build(program, SMALL) for program in parts.programs))
+def assemble(graph: Graph, params: Params = SMALL) -> Network:
+    parts = partition(graph, params)
+    return Network(params, parts.graph, tuple(build(program, params) for program in parts.programs))
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def split(layers: tuple[QuantizedLayer, ...]) -> Network:
     graph = Graph((source((3, 12), first.input_exponent), linear(first, "x", "a"), square, clamp,
                    linear(second, "square", "b"), output("b"),
                    Node("z", "Output", ("clamp",), {"then": "", "axis": 0})))  # fmt: skip
-    return assemble(graph)
+    return assemble(graph, SMALL.replace(elementwise=False))
 
 
 @pytest.fixture

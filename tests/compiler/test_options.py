@@ -66,9 +66,9 @@ def test_a_dict_gives_the_options_again() -> None:
     assert Options.from_dict(OTHER.asdict()) == OTHER
     assert DEFAULT.replace(balanced=False) == Options(balanced=False)
     with pytest.raises(OptionsError, match="missing compiler option skip_empty"):
-        Options.from_dict({"balanced": True, "fragments": 8})
+        Options.from_dict({"balanced": True, "fragments": 8, "judged": True})
     with pytest.raises(
-        OptionsError, match="unknown compiler option 'pes'; expected one of balanced, fragments, skip_empty"
+        OptionsError, match="unknown compiler option 'pes'; expected one of balanced, fragments, judged, skip_empty"
     ):
         Options.from_dict({**OTHER.asdict(), "pes": 4})
 

@@ -14,7 +14,7 @@ from compiler.graph.operators import make
 from compiler.graph.passes import run_passes
 from compiler.image.check import check
 from compiler.lower import descriptors
-from compiler.lower.encode import EncodedLayer, EncodedSegment
+from compiler.lower.encode import EncodedLayer, EncodedSegment, Span
 from compiler.lower.layout import Tiling, Window
 from compiler.lower.outputs import OutputWords
 from compiler.lower.pipeline import compile_graph
@@ -30,15 +30,16 @@ PARAMS = Params(pes=16)
 HALF = [0.5, 0.5]
 
 
-def layer_of(rows: list[int], loads: list[float], width: int = 3) -> EncodedLayer:
-    """Windows of so many rows, with so many entries a vector in the one PE."""
+def layer_of(rows: list[int], loads: list[float], width: int = 3, planes: int = 1) -> EncodedLayer:
+    """Windows of so many rows, with so many entries a vector in the one PE; their maps lie in so many planes."""
     none = np.zeros(0, np.uint8)
     segments = tuple(
         EncodedSegment(
-            Window(count, width, 1, 1, 1, 1), np.full((1, count * width * LANES), load / LANES * 2), none, none
+            Window(count, width, 1, 1, 1, 1), tuple(Span(n, 0, 1) for n in range(planes)),
+            np.full((1, count * width * planes * LANES), load / LANES * 2), none, none,
         )
         for count, load in zip(rows, loads, strict=True)
-    )
+    )  # fmt: skip
     words = OutputWords(*[np.zeros((1, 1), np.int64)] * 9)
     return EncodedLayer(0, (0, 1), Tiling(1, 1, 2, 2, 1, 1, ((0, 1),)), segments, words, 0, 0, 0)
 
@@ -47,16 +48,18 @@ def test_strips_are_all_of_each_window_in_order(rng: np.random.Generator) -> Non
     for _ in range(200):
         rows = rng.integers(1, 60, rng.integers(1, 9)).tolist()
         loads = rng.choice([0.1, 0.5, 2.0, 5.0], len(rows)).tolist()
-        found = strips(layer_of(rows, loads), [0.5] * len(rows))
+        planes = int(rng.integers(1, 4))
+        found = strips(layer_of(rows, loads, planes=planes), [0.5] * len(rows))
         assert len(found) <= SEGMENTS
         for n, count in enumerate(rows):
-            mine = [strip for strip in found if strip.segment == n]
-            at = 0
-            for strip in mine:
-                assert (strip.first, strip.vectors) == (at, at * 3)
-                assert strip.rows > 0
-                at += strip.rows
-            assert at == count
+            for span in range(planes):
+                mine = [strip for strip in found if (strip.segment, strip.span) == (n, span)]
+                at = 0
+                for strip in mine:
+                    assert (strip.first, strip.vectors) == (at, (at + span * count) * 3)
+                    assert strip.rows > 0
+                    at += strip.rows
+                assert at == count
 
 
 def test_only_windows_of_both_kinds_are_cut() -> None:
@@ -117,9 +120,9 @@ def test_parts_that_lie_are_refused() -> None:
             {"sources": (*layer.sources, layer.sources[0]), "windows": (*layer.windows, *layer.windows[:8])},
             "segment 2 has no descriptor",
         ),
-        ({"parts": (0,) * len(layer.parts)}, r"descriptor \d: pointers is"),
+        ({"parts": (0,) * len(layer.parts)}, r"descriptor \d: (pointers|codebook) is"),
         ({"parts": (2, *layer.parts[1:])}, "its descriptors are of segments"),
-        ({"parts": (*layer.parts[1:], layer.parts[0])}, r"descriptor \d: pointers is"),
+        ({"parts": (*layer.parts[1:], layer.parts[0])}, r"descriptor \d: (pointers|codebook) is"),
     ]
     for lie, message in lies:
         bad = dataclasses.replace(image, layers=(*image.layers[:-1], dataclasses.replace(layer, **lie)))

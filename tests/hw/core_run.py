@@ -13,8 +13,9 @@ from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
 from hw.core import Core
-from hw.layouts import Error, Memory, fields, record
+from hw.layouts import REFILL_BITS, Error, Memory, fields, record
 from hw.params import LANES
+from sim.tiles import tile_ends
 from tests.hw.programs import Program
 
 __all__ = ["Outcome", "play", "run_core"]
@@ -28,7 +29,8 @@ class Outcome:
     ----------
     error, index : status, and the descriptor that ended the run. cycles : length of the run.
     acts : (groups, lines, 8) activation memory. records : one a layer.
-    left : accumulators that are not zero. beats : how many of the refill stream were taken.
+    left : accumulators that are not zero. beats : how many of the refill stream were taken. taken : how many beats of
+    maps that stream in. sent : beats of maps that stream out, and whether they were marked as the last of one.
     """
 
     error: Error = Error.NONE
@@ -38,6 +40,8 @@ class Outcome:
     records: list[dict[str, int]] = field(default_factory=list)
     left: int = 0
     beats: int = 0
+    taken: int = 0
+    sent: list[tuple[int, int]] = field(default_factory=list)
 
 
 def play(
@@ -46,7 +50,7 @@ def play(
 ) -> Outcome:  # fmt: skip
     """Run a program.
 
-    core : class of the array, to plant a fault. gaps : random cycles in which the refill stream has nothing.
+    core : class of the array, to plant a fault. gaps : random cycles in which streams have nothing, or are not taken.
     watch : called in every cycle of the run with the array and ``ctx.get``.
     before : called with the array and the simulator's context when the memories are loaded.
     """
@@ -102,17 +106,45 @@ def play(
         )
 
     async def refill(ctx: Any) -> None:
-        for beat in program.beats:
+        beats = np.frombuffer(b"".join(beat.to_bytes(REFILL_BITS // 8, "little") for beat in program.beats), np.uint8)
+        ends = tile_ends(params, beats.reshape(-1, REFILL_BITS // 8))
+        for beat, last in zip(program.beats, ends, strict=True):
             while gaps is not None and gaps.random() < 0.3:
                 ctx.set(array.tiles.valid, 0)
                 await ctx.tick()
             ctx.set(array.tiles.valid, 1)
-            ctx.set(array.tiles.payload, beat)
-            await ctx.tick().until(array.tiles.ready)
+            ctx.set(array.tiles.payload, {"data": beat, "last": int(last)})
+            taken = False
+            while not taken:  # `until` does not like to be given up, as it is where a run ends before its stream
+                taken = bool(ctx.get(array.tiles.ready))
+                await ctx.tick()
             outcome.beats += 1
         ctx.set(array.tiles.valid, 0)
 
+    async def bring(ctx: Any) -> None:
+        for beat in program.taken:
+            while gaps is not None and gaps.random() < 0.3:
+                ctx.set(array.acts_in.valid, 0)
+                await ctx.tick()
+            ctx.set(array.acts_in.valid, 1)
+            ctx.set(array.acts_in.payload, beat)
+            await ctx.tick().until(array.acts_in.ready)
+            outcome.taken += 1
+        ctx.set(array.acts_in.valid, 0)
+
+    async def take(ctx: Any) -> None:
+        port = array.acts_out
+        while True:
+            ready = gaps is None or gaps.random() < 0.6
+            ctx.set(port.ready, ready)
+            *_, valid, beat, last = await ctx.tick().sample(port.valid, port.p.data, port.p.last)
+            if valid and ready:
+                outcome.sent.append((beat, last))
+
     simulator.add_testbench(bench)
+    if params.streams:
+        simulator.add_testbench(bring, background=True)
+        simulator.add_testbench(take, background=True)
     if program.beats:
         simulator.add_testbench(refill, background=True)
     simulator.run()

@@ -12,10 +12,14 @@ from hw.layouts import Join, Op
 from hw.params import LANES, Params
 from tests.hw.program_operators import FUNCTIONS, Loop, Operation, draw_function, draw_tables, operate
 from tests.hw.program_result import HIGH, LOW, WRAP, masks_of, tile_totals, write_tiles
+from tests.hw.program_streams import RINGS, Rings, lay_rings
 from tests.hw.program_table import Output, table
 from tests.hw.program_words import Segment, encode
 
 __all__ = ["KINDS", "Draw", "Item", "Map"]
+
+OFF_CHIP = 2048
+"""First line of maps off chip."""
 
 KINDS = ("window", "pool", "full", "stream")
 """Kinds of layers: sums over a window, maxima over a window, fully connected, fully connected with streamed weights."""
@@ -35,6 +39,8 @@ class Map:
     layer: int  # the layer that writes it, or -1
     moves: bool = False  # there is one for each round of the loop that is drawn
     operated: bool = False  # an operation writes it
+    off_chip: bool = False
+    row_vectors: int = 0  # of a map off chip, that go through a port
 
 
 Item = list[Segment] | Operation | Loop
@@ -44,7 +50,7 @@ class Draw:
     """The state of one drawing."""
 
     def __init__(
-        self, seed: int, kind: str | None, batch: int | None, operators: bool, changes: dict[str, Any]
+        self, seed: int, kind: str | None, batch: int | None, operators: bool, streams: bool, changes: dict[str, Any]
     ) -> None:
         self.rng = rng = np.random.default_rng([seed, 77])
         self.kind, self.operators = kind, operators
@@ -53,7 +59,7 @@ class Draw:
             pes=1 << int(rng.integers(5)), index_bits=self.pick(4, 8), code_bits=self.pick(2, 5),
             rows=self.pick(8, 64), queue_depth=self.pick(6, 16), acc_bits=self.pick(40, 48), codebooks=self.pick(1, 5),
             refill=refill, weight_words=2, pointer_blocks=2, act_lines=2, output_words=2, descriptors=2,
-            tables=self.pick(0, 4) if operators else 0, elementwise=operators,
+            tables=self.pick(0, 4) if operators else 0, elementwise=operators, streams=streams,
         ).replace(**changes)  # fmt: skip
         self.batch = self.pick(1, 3) if batch is None else batch
         self.maps: list[Map] = []
@@ -75,6 +81,13 @@ class Draw:
         self.stride = self.rounds = 0  # of the loop that is drawn: lines from round to round, how many
         self.pitch = 0
         self.before = self.now.copy()
+        self.streams = streams
+        self.off_chip: list[Map] = []
+        self.far = OFF_CHIP
+        ring_lines = rng.integers(LOW, HIGH + 1, (self.params.groups, RINGS, LANES)) if streams else self.now[0]
+        self.rings = Rings(ring_lines.astype(np.int16), 0, {}, [], [])
+        self.rings_before = self.rings.lines.copy()
+        self.ringed: dict[int, tuple[list[Map], Map]] = {}  # number of a layer → maps of its ring, its result
         for _ in range(self.pick(1, 2)):
             self.draw_input()
 
@@ -111,16 +124,24 @@ class Draw:
             self.frame = each.base + self.stride * self.rounds
             each.base -= min(0, self.pitch * (self.rounds - 1))
 
-    def place(self, height: int, width: int, vectors: int, fy: int, fx: int, layer: int) -> Map:
-        """A map for a result in tiles of fy x fx pixels, behind all others in the frame."""
+    def place(self, height: int, width: int, vectors: int, fy: int, fx: int, layer: int, off_chip: bool = False) -> Map:
+        """A map for a result in tiles of fy x fx pixels, behind all others in the frame, or off chip."""
         groups = self.params.groups
         pitch = vectors + (self.pick(0, 2) if self.chance(0.3) else 0)
         while fx * pitch % groups:
             pitch += 1
         tiles_y, tiles_x = -(-height // fy), -(-width // fx)
         row_lines = tiles_x * (fx * pitch // groups) + (self.pick(0, 2) if self.chance(0.3) else 0)
-        base = self.frame + (self.pick(1, 2) if self.chance(0.3) else 0)
         lines = tiles_y * fy * row_lines
+        if off_chip:
+            row = row_lines * groups
+            self.off_chip.append(
+                Map(self.far, height, width, vectors, pitch, row_lines, lines, layer, off_chip=True, row_vectors=row)
+            )
+            self.far += lines
+            assert self.far <= self.now.shape[2]
+            return self.off_chip[-1]
+        base = self.frame + (self.pick(1, 2) if self.chance(0.3) else 0)
         self.frame = base + lines
         self.maps.append(Map(base, height, width, vectors, pitch, row_lines, lines, layer))
         return self.maps[-1]
@@ -143,8 +164,9 @@ class Draw:
         channels = self.pick(1, max(1, min(40 if small else 17, most * params.groups // (2 * fy * fx))))
         while self.busiest(fy, fx, channels) > most:
             channels -= 1
-        sources = self.draw_sources(kind)
-        result = self.place(height, width, -(-channels // LANES), fy, fx, n)
+        streams = self.streams and not self.stride and kind != "stream"
+        sources = self.draw_streamed(kind) if streams and self.chance(0.7) else self.draw_sources(kind)
+        result = self.place(height, width, -(-channels // LANES), fy, fx, n, streams and self.chance(0.6))
         if self.stride and self.chance(0.5):
             self.spread(result)
         elif self.stride and small and self.chance(0.7):
@@ -162,7 +184,15 @@ class Draw:
         }  # fmt: skip
         if self.chance(0.3):
             layer |= {"low": LOW, "high": HIGH}
-        segments = [self.draw_segment(n, kind, source, layer, len(owners)) for source in sources]
+        segments: list[Segment] = []
+        for source in sources:
+            above = segments[0].step if source.off_chip and segments else None
+            segments.append(self.draw_segment(n, kind, source, layer, len(owners), above))
+        if self.streams:
+            lines = lay_rings(self.rng, segments, sources, result, params.groups)
+            self.rings.used = max(self.rings.used, lines)
+            maps = {source.base: source for source in sources if source.off_chip}
+            self.ringed[n] = list(maps.values()), result
         for segment in segments:
             encode(self.rng, params, segment, owners)
         self.layers.append(segments)
@@ -203,13 +233,17 @@ class Draw:
             self.order.append(layer)
             moved = []
             for segment in item:
-                step = dict(segment.step)
+                step = segment.logical
                 step["source"] = (step["source"] + offset * self.params.groups * step["moves_source"]) % WRAP
                 step["destination"] += offset * step["moves_result"]
-                moved.append(replace(segment, step=step))
+                moved.append(replace(segment, step=step, whole={}))
                 self.masks.append(masks_of(self.now, step))
             totals = tile_totals(self.params, self.books, self.now, moved, self.outputs[layer])
             self.saturated[number] += write_tiles(self.now, moved[0].step, self.outputs[layer], totals, self.tables)
+            if item[0].step.get("stream_in"):
+                self.rings.bring(self.ringed[layer][0], item[0].step)
+            if item[0].step.get("stream_out"):
+                self.rings.send(self.now, self.ringed[layer][1], item[0].step)
 
     def busiest(self, fy: int, fx: int, channels: int) -> int:
         """Outputs of the fullest group at the narrowest pitch that is possible."""
@@ -229,6 +263,35 @@ class Draw:
         weights = [4.0 if n == len(self.maps) - 1 else 3.0 if each.moves else 1.0 for n, each in enumerate(self.maps)]
         picks = self.rng.choice(len(self.maps), number, p=np.array(weights) / sum(weights))
         return [self.maps[n] for n in picks]
+
+    def draw_streamed(self, kind: str) -> list[Map]:
+        """The maps that the segments of a layer read, the first of them off chip."""
+        if not self.off_chip or self.chance(0.3):
+            self.draw_rows()
+        first = self.off_chip[-1 if self.chance(0.7) else self.pick(0, len(self.off_chip) - 1)]
+        if kind == "pool":
+            return [first]
+        sources = [first]
+        for each in self.off_chip:
+            if each.height == first.height and self.chance(0.4) and len(sources) < 3:
+                sources.append(each)
+        if self.chance(0.3):
+            sources += self.draw_sources(kind)[:1]
+        return sources
+
+    def draw_rows(self) -> None:
+        """A map off chip that the host has."""
+        groups, rng = self.params.groups, self.rng
+        each = self.place(self.pick(1, 9), self.pick(1, 4), self.pick(1, 2), 1, 1, -1, True)
+        if self.chance(0.5):
+            each.row_vectors = each.width * each.pitch
+        limit = 1 << self.pick(1, 15)
+        values = rng.integers(-limit, limit, (self.batch, groups, each.lines, LANES))
+        values *= rng.random(values.shape) < rng.choice([0.1, 0.5, 1.0])
+        self.now[:, :, each.base : each.base + each.lines] = values
+        vectors = self.now[:, :, each.base : each.base + each.lines].transpose(0, 2, 1, 3)
+        rows = vectors.reshape(self.batch, each.height, each.row_lines * groups, LANES)
+        self.rings.stored[each.base] = rows[:, :, : each.row_vectors].copy()
 
     # Accumulators and the output table.
 
@@ -266,8 +329,13 @@ class Draw:
 
     # Segments and their entries.
 
-    def draw_segment(self, n: int, kind: str, source: Map, layer: dict[str, int], rows: int) -> Segment:
-        """A window on a map, and codes of the weights from its columns to `rows` accumulators."""
+    def draw_segment(
+        self, n: int, kind: str, source: Map, layer: dict[str, int], rows: int, above: dict[str, int] | None = None
+    ) -> Segment:
+        """A window on a map, and codes of the weights from its columns to `rows` accumulators.
+
+        above : another segment of the same ring, that must not begin further down.
+        """
         params, groups = self.params, self.params.groups
         tiled = layer["tiles_y"] * layer["tiles_x"] > 1
         budget = self.pick(1, 6 if tiled else 14)  # vectors of a window
@@ -285,6 +353,8 @@ class Draw:
         y0, x0 = self.pick(-2, 1), self.pick(-2, 1)
         if kind in ("full", "stream") and self.chance(0.8):
             y0, x0 = self.pick(0, source.height - 1), self.pick(0, source.width - 1)
+        if above:
+            y0, step_y = above["y0"] + self.pick(0, 1), above["step_y"]
         row = source.row_lines * groups
         step = {
             "op": Op.SEGMENT.value, "chained": int(source.layer in (n - 1, n) and n > 0), "barrier": 0,

@@ -55,7 +55,7 @@ def tile_totals(
     for b, ty, tx in _tiles(now, segments[0].step):
         sums = np.zeros(len(segments[0].codes), np.int64)
         for segment in segments:
-            acts, inside = _window(now[b], segment.step, ty, tx)
+            acts, inside = _window(now[b], segment.logical, ty, tx)
             if segment.step["maximum"]:
                 shown = np.where((segment.codes > 0) & inside, acts + 32768, 0)
                 sums = np.maximum(sums, shown.max(axis=1, initial=0))

@@ -31,7 +31,7 @@ class Segment:
 
     Attributes
     ----------
-    step : descriptor fields by name.
+    step : descriptor fields by name. whole : those that differ if maps off chip lay in a frame as a whole.
     codes : (accumulators, columns) code of each weight; 0: no entry.
     counts : uint16 (pointer blocks, 8, pes), entries, padding included. padding : the same, those with code 0.
     starts : uint8 (pointer blocks, 8, pes), place of the first entry in its weight word.
@@ -47,6 +47,12 @@ class Segment:
     packets: list[int] = field(default_factory=list)
     bases: list[list[int]] = field(default_factory=list)
     areas: list[list[int]] = field(default_factory=list)
+    whole: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def logical(self) -> dict[str, int]:
+        """The descriptor fields for maps that lie in a frame as a whole."""
+        return self.step | self.whole
 
 
 @dataclass

@@ -14,6 +14,8 @@ everything that no layer may touch. Record ``program.first[n]`` is that of layer
 counter. ``program.layers[n][k]`` is a segment: its descriptor fields, and its entries as the cycle model wants them.
 ``program.masks`` are what it wants of the activations.
 
+With `streams`, some maps lie off chip: offer ``program.taken`` at the port, take ``program.sent`` from the other one.
+
 With `operators`, layers have functions, elementwise operations stand between them, and some of all this stands in
 loops. ``program.items`` has the layers, operations and ends of loops in the order of their descriptors; `first` and
 `saturated` are those of layers and operations.
@@ -34,7 +36,7 @@ from hw.layouts import Memory, Op, descriptor, elementwise, loop
 from hw.params import LANES, Params
 from tests.hw.program_draw import KINDS, Draw, Item
 from tests.hw.program_operators import FUNCTIONS, Loop, Operation, draw_function, table_words
-from tests.hw.program_result import HIGH, LOW
+from tests.hw.program_result import HIGH, LOW, WRAP
 from tests.hw.program_words import Segment, lay_out, packed
 
 __all__ = ["KINDS", "Program", "random_program"]
@@ -55,6 +57,8 @@ class Program:
     saturated: list[int]
     items: list[Item]
     masks: list[NDArray[np.uint8]]  # (batch, height, width, vectors) of each segment in the order in which they run
+    taken: list[int]  # beats of maps that stream in
+    sent: list[tuple[int, int]]  # of maps that stream out, and whether they are the last of a layer
 
     @property
     def initial(self) -> NDArray[np.int16]:
@@ -132,15 +136,30 @@ class _Draw(Draw):
             segment.step["barrier"] = int(source.operated or (self.operators and self.chance(0.1)))
 
 
+def _behind_rings(items: list[Item], rings: int, groups: int) -> None:
+    """Frames begin behind the lines of the rings."""
+    for item in items:
+        if isinstance(item, Operation):
+            for name in ("a", "result", *(each for each in "bce" if item.step[f"has_{each}"])):
+                item.step[name] += rings
+        elif not isinstance(item, Loop):
+            for segment in item:
+                if not segment.step.get("ring"):
+                    segment.step["source"] = (segment.step["source"] + rings * groups) % WRAP
+                if not segment.step["stream_out"]:
+                    segment.step["destination"] += rings
+
+
 def random_program(
     seed: int, *, kind: str | None = None, batch: int | None = None, layers: int | None = None,
-    operators: bool = False, **changes: Any,
+    operators: bool = False, streams: bool = False, **changes: Any,
 ) -> Program:  # fmt: skip
     """The program of a seed. `kind` of all layers (`KINDS`), `batch`, number of `layers`, fields of `Params` to fix.
 
     operators : there are also functions, elementwise operations and loops; `layers` is then the number of all these.
+    streams : some of the maps lie off chip.
     """
-    draw = _Draw(seed, kind, batch, operators, changes)
+    draw = _Draw(seed, kind, batch, operators, streams, changes)
     if operators:
         if draw.params.elementwise and draw.chance(0.3):
             draw.draw_operation()
@@ -158,10 +177,15 @@ def random_program(
         for part in item if isinstance(item, list) else [item]:
             if not isinstance(part, Loop):
                 part.step["frame"] = frame
+    rings = draw.rings.used
+    if rings:
+        _behind_rings(draw.items, rings, draw.params.groups)
     sizes = [len(item) if isinstance(item, list) else 1 for item in draw.items]
     numbers = [sum(sizes[:n]) for n in range(len(sizes))]
     params = draw.params.replace(
-        act_lines=max(2, draw.batch * frame), output_words=max(2, len(draw.words[0])), descriptors=sum(sizes) + 1
+        act_lines=max(2, rings + draw.batch * frame),
+        output_words=max(2, len(draw.words[0])),
+        descriptors=sum(sizes) + 1,
     )
     words = lay_out(draw.rng, params, draw.batch, draw.layers, draw.order)
     segments = iter(words.descriptors)
@@ -175,8 +199,9 @@ def random_program(
         else:
             descriptors += [next(segments) for _ in item]
 
-    def whole(lines: NDArray[np.int16]) -> NDArray[np.int16]:
+    def whole(lines: NDArray[np.int16], ring_lines: NDArray[np.int16]) -> NDArray[np.int16]:
         each = lines[:, :, :frame].transpose(1, 0, 2, 3).reshape(params.groups, draw.batch * frame, LANES)
+        each = np.concatenate([ring_lines[:, :rings], each], 1)
         return np.concatenate([each, np.zeros((params.groups, params.act_lines - each.shape[1], LANES), np.int16)], 1)
 
     def raw(lines: NDArray[np.int16]) -> list[int]:
@@ -188,9 +213,11 @@ def random_program(
         {
             Memory.WEIGHTS: words.weights, Memory.POINTERS: words.pointers,
             Memory.CODEBOOK: [[int(value) & 0xFFFF for value in draw.books.reshape(-1)]],
-            Memory.ACTIVATIONS: [raw(lines) for lines in whole(draw.before)], Memory.OUTPUTS: draw.words,
+            Memory.ACTIVATIONS: [raw(lines) for lines in whole(draw.before, draw.rings_before)],
+            Memory.OUTPUTS: draw.words,
             Memory.DESCRIPTORS: [[*descriptors, packed(descriptor(params), op=Op.END.value)]],
             Memory.TABLES: [table_words(params, draw.tables)],
         },
-        words.beats, whole(draw.now), [draw.saturated[n] for n in recorded], draw.items, draw.masks,
+        words.beats, whole(draw.now, draw.rings.lines), [draw.saturated[n] for n in recorded], draw.items, draw.masks,
+        draw.rings.taken, draw.rings.sent,
     )  # fmt: skip

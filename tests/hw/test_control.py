@@ -326,7 +326,14 @@ def ending(**values):
     return {"op": Op.LOOP.value, "count": 1, **values}
 
 
+def streamed(**values):
+    """The smallest legal segment of a map that streams in, with a ring of four rows."""
+    return segment(**{"ring": 1, "stream_in": 1, "ring_rows": 4, "ring_row": 1, "reach": 1, **values})
+
+
 LEGAL = [
+    streamed(reach=4), streamed(dy=4, step_y=4), streamed(y0=4), streamed(y0=-4),
+    segment(stream_out=1, out_rows=1, tile_lines=1, y0=99),
     segment(codebook=3), segment(pointers=31), segment(outputs=63), segment(words=64), segment(outputs=60, words=4),
     segment(refill=1, buffer=1), segment(low=5, high=5), segment(low=-32768, high=32767), segment(source=0xFFFFFF),
     segment(y0=-32768, x0=32767), segment(destination=0xFFFF), segment(vectors=0xFFFF), segment(tiles_y=2, tiles_x=3),
@@ -334,6 +341,10 @@ LEGAL = [
     segment(table_1=7), segment(barrier=1, moves_source=1, moves_result=1),
 ]  # fmt: skip
 OUT_OF_RANGE = [
+    streamed(reach=5), streamed(reach=0), streamed(dy=5), streamed(step_y=5), streamed(y0=5), streamed(y0=-5),
+    streamed(ring_rows=0, reach=0), streamed(ring_row=0), streamed(ring=0), streamed(stream_in=0),
+    streamed(chained=1), streamed(moves_source=1), segment(stream_out=1, tile_lines=1),
+    segment(stream_out=1, out_rows=1), segment(stream_out=1, out_rows=1, tile_lines=1, moves_result=1),
     segment(codebook=4), segment(pointers=32), segment(outputs=64), segment(words=65), segment(outputs=61, words=4),
     segment(low=6, high=5), segment(low=0, high=-1), segment(first=0), segment(refill=1, tiles_y=2),
     segment(functions=1, table_1=2), segment(functions=1, table_2=7), operation(lines=0), operation(low=1),
@@ -343,11 +354,11 @@ OUT_OF_RANGE = [
                                         "words")),
 ]  # fmt: skip
 UNSUPPORTED = [
-    ({}, Error.OPCODE), ({"op": 4}, Error.OPCODE), ({"op": 14}, Error.OPCODE), (segment(reserved0=1), Error.RESERVED),
-    (segment(reserved10=1 << 18), Error.RESERVED), (operation(reserved0=1), Error.RESERVED),
+    ({}, Error.OPCODE), ({"op": 4}, Error.OPCODE), ({"op": 14}, Error.OPCODE), (segment(reserved9=1), Error.RESERVED),
+    (segment(reserved10=1 << 2), Error.RESERVED), (operation(reserved0=1), Error.RESERVED),
     (operation(reserved_rest=1), Error.RESERVED), (ending(reserved0=1), Error.RESERVED),
     ({**END, "reserved1": 4}, Error.RESERVED),
-    *((segment(**{f"reserved{n}": 1}), Error.RESERVED) for n in range(11)),
+    *((segment(**{f"reserved{n}": 1}), Error.RESERVED) for n in (1, 2, 3, 4, 5, 6, 8, 9, 10, 11)),
 ]  # fmt: skip
 SEQUENCES = [
     # (descriptors, which of them is wrong)
@@ -374,6 +385,7 @@ def test_legal_descriptors_run_and_others_end_the_run(simulate):
 
     async def bench(ctx):
         await Surroundings(dut, []).reset(ctx)
+        ctx.set(dut.received, 9)
         bank = 0
         for one in LEGAL:
             bank += await ends_with(ctx, dut, [one, END], Error.NONE, 1, bank % 2)
@@ -410,6 +422,18 @@ def test_an_array_without_tables_or_elementwise_unit_refuses_them(simulate):
         await ends_with(ctx, dut, [segment(functions=1)], Error.RANGE, 0)
         await ends_with(ctx, dut, [operation()], Error.OPCODE, 0)
         await ends_with(ctx, dut, [segment(), ending(count=3), END], Error.NONE, 2)
+
+    simulate(dut, bench)
+
+
+def test_an_array_without_streams_takes_no_map_that_streams(simulate):
+    dut = Control(Params(pes=4, **SMALL, streams=False))
+
+    async def bench(ctx):
+        await Surroundings(dut, []).reset(ctx)
+        for one in (streamed(), segment(stream_out=1, out_rows=1, tile_lines=1)):
+            await ends_with(ctx, dut, [one], Error.RANGE, 0)
+        await ends_with(ctx, dut, [segment(), END], Error.NONE, 1)
 
     simulate(dut, bench)
 

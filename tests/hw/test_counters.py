@@ -103,3 +103,20 @@ def test_a_record_sums_over_the_tiles_of_its_layer(simulate, rng, pes):
         assert parity == right
         assert {**got, "starved": 0} == {**wanted, "starved": 0}
         assert 0 <= wanted["starved"] - got["starved"] <= 3 * pes
+
+
+@pytest.mark.parametrize("most", [7, 30])
+def test_a_counter_stops_and_does_not_wrap(simulate, rng, monkeypatch, most):
+    monkeypatch.setattr("hw.counters.COUNTER_MOST", most)
+    dut = Counters(Params(pes=16))
+    bench, seen, expected = play(dut, rng, 600)
+    simulate(dut, bench)
+    assert len(seen) > 10
+    stopped = 0
+    for (_, got), (_, wanted) in zip(seen, expected, strict=False):
+        for name in COUNTERS:
+            assert got[name] <= most
+            if name != "starved":
+                assert got[name] == min(wanted[name], most)
+                stopped += wanted[name] > most
+    assert stopped > 10

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from hw.layouts import refill_header
+from hw.layouts import Memory, memory_shape, refill_header
 from hw.params import Params
 from hw.refill import Refill
+from sim.tiles import tile_ends
 
 PARAMS = Params(pes=4)
 
 
 def header(**values):
     return refill_header(PARAMS).const(values).as_value().value
+
+
+def flags(beats):
+    """TLAST of each beat."""
+    raw = b"".join(beat.to_bytes(16, "little") for beat in beats)
+    return [int(end) for end in tile_ends(PARAMS, np.frombuffer(raw, np.uint8).reshape(-1, 16))]
 
 
 def packet(memory, unit, address, words, buffer, last):
@@ -26,7 +34,7 @@ def test_packets_go_where_their_headers_say(simulate, rng, waits):
         for n in range(12)
     ]  # fmt: skip
     beats = [beat for one in packets for beat in packet(*one)]
-    dut = Refill(PARAMS)
+    dut, last = Refill(PARAMS), flags(beats)
     written, loaded = [], []
 
     async def bench(ctx):
@@ -35,7 +43,7 @@ def test_packets_go_where_their_headers_say(simulate, rng, waits):
         for cycle in range(400):
             valid = at < len(beats) and (not waits or rng.random() < 0.5)
             ctx.set(dut.i.valid, valid)
-            ctx.set(dut.i.payload, beats[at] if at < len(beats) else 0)
+            ctx.set(dut.i.payload, {"data": beats[at], "last": last[at]} if at < len(beats) else {})
             if ctx.get(dut.loaded):
                 loaded.append(cycle)
             if ctx.get(dut.o.valid):
@@ -61,7 +69,7 @@ def test_nothing_is_taken_outside_a_run(simulate):
 
     async def bench(ctx):
         ctx.set(dut.i.valid, 1)
-        ctx.set(dut.i.payload, header(words=1, last=1))
+        ctx.set(dut.i.payload, {"data": header(words=1, last=1)})
         for _ in range(5):
             assert not ctx.get(dut.i.ready)
             await ctx.tick()
@@ -75,7 +83,7 @@ def test_nothing_is_taken_outside_a_run(simulate):
 def test_a_buffer_is_filled_again_when_the_pes_are_done_with_it(simulate, busy_until):
     """Tile A in buffer 0, B in 1, C in 0 again: C waits until A is scanned and no PE has a vector of it."""
     beats = [*packet(0, 0, 0, [1], 0, 1), *packet(0, 0, 9, [2], 1, 1), *packet(0, 0, 0, [3], 0, 1)]
-    dut = Refill(PARAMS)
+    dut, last = Refill(PARAMS), flags(beats)
     words, loaded = {}, []
     taken, scanned = 8, 11
 
@@ -84,7 +92,7 @@ def test_a_buffer_is_filled_again_when_the_pes_are_done_with_it(simulate, busy_u
         at = 0
         for cycle in range(60):
             ctx.set(dut.i.valid, at < len(beats))
-            ctx.set(dut.i.payload, beats[min(at, len(beats) - 1)])
+            ctx.set(dut.i.payload, {"data": beats[min(at, len(beats) - 1)], "last": last[min(at, len(beats) - 1)]})
             ctx.set(dut.taken, int(cycle == taken))
             ctx.set(dut.scanned, int(cycle == scanned))
             ctx.set(dut.pe_busy, int(cycle < busy_until))
@@ -123,7 +131,7 @@ def test_no_word_of_a_tile_in_use_is_overwritten_and_none_is_scanned_early(simul
         for k, words in enumerate(packets)
         for beat in packet(k % 2, k % 4, 16 * buffer + 4 * k, words, buffer, k == len(packets) - 1)
     ]
-    dut = Refill(PARAMS)
+    dut, ends = Refill(PARAMS), flags(beats)
     events = []  # (cycle, tile) of each word written
     beats_at, loaded_at, taken_at, free_at = [], {}, {}, {}
     waits = {"scan": 0, "stream": 0, "behind": 0}
@@ -137,7 +145,7 @@ def test_no_word_of_a_tile_in_use_is_overwritten_and_none_is_scanned_early(simul
         while tile < len(tiles) or cycle < max(free_at.values(), default=0) + 8:
             valid = at < len(beats) and rng.random() >= gaps
             ctx.set(dut.i.valid, valid)
-            ctx.set(dut.i.payload, beats[min(at, len(beats) - 1)])
+            ctx.set(dut.i.payload, {"data": beats[min(at, len(beats) - 1)], "last": ends[min(at, len(beats) - 1)]})
             buffer = tiles[tile][0] if tile < len(tiles) else 0
             finishing = scan_ends == cycle
             ctx.set(dut.taken, finishing << buffer)
@@ -205,3 +213,118 @@ def test_no_word_of_a_tile_in_use_is_overwritten_and_none_is_scanned_early(simul
     assert waits["stream"] > 20
     if slow:
         assert waits["behind"] > 3
+
+
+SIZES = {memory: memory_shape(PARAMS, memory)[1] for memory in (Memory.WEIGHTS, Memory.POINTERS)}
+GOOD = {"memory": 0, "unit": 0, "address": 0, "words": 2, "buffer": 0, "last": 1}
+WRONG = {
+    # name → (header fields that differ, beats with TLAST, beats that are taken until the fault)
+    "memory": ({"memory": Memory.CODEBOOK.value}, (2,), 1),
+    "far memory": ({"memory": 15}, (2,), 1),
+    "unit": ({"unit": PARAMS.pes}, (2,), 1),
+    "address": ({"address": SIZES[Memory.WEIGHTS]}, (2,), 1),
+    "words": ({"address": SIZES[Memory.WEIGHTS] - 1}, (2,), 1),
+    "words of pointers": ({"memory": 1, "address": SIZES[Memory.POINTERS] - 1}, (2,), 1),
+    "reserved": ({"reserved": 1 << 73}, (2,), 1),
+    "TLAST with the header": ({}, (0,), 1),
+    "TLAST too early": ({}, (1,), 2),
+    "TLAST too late": ({}, (), 3),
+    "TLAST between packets": ({"last": 0}, (2,), 3),
+    "TLAST missing at an empty end": ({"words": 0}, (), 1),
+}
+
+
+def offer(simulate, dut, beats, last, cycles=40, **inputs):
+    """(words written, whether there was a fault, beats taken, loaded) with an endless rest of zeros behind `beats`."""
+    written, faults, taken = [], [], 0
+
+    async def bench(ctx):
+        nonlocal taken
+        ctx.set(dut.enable, 1)
+        for name, value in inputs.items():
+            ctx.set(getattr(dut, name), value)
+        for _ in range(cycles):
+            ctx.set(dut.i.valid, 1)
+            beat = {"data": beats[taken], "last": last[taken]} if taken < len(beats) else {}
+            ctx.set(dut.i.payload, beat)
+            if ctx.get(dut.o.valid):
+                written.append(ctx.get(dut.o.payload.data))
+            taken += ctx.get(dut.i.ready)
+            faults.append(ctx.get(dut.fault))
+            await ctx.tick()
+        ctx.set(dut.enable, 0)
+        assert not ctx.get(dut.fault)
+
+    simulate(dut, bench)
+    assert faults == sorted(faults)  # until a restart
+    return written, bool(faults[-1]), taken, dut
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_is_a_fault_and_nothing_more_is_taken(simulate, name):
+    changes, last, until = WRONG[name]
+    beats = [header(**{**GOOD, **changes}), 11, 12]
+    written, fault, taken, _ = offer(simulate, Refill(PARAMS), beats, [int(n in last) for n in range(3)])
+    assert (fault, taken) == (True, until)
+    assert len(written) <= 2
+    assert not written or taken > 1
+
+
+def test_the_last_words_of_both_memories_are_no_fault(simulate):
+    beats = []
+    for memory, words in SIZES.items():
+        beats += packet(memory.value, PARAMS.pes - 1, words - 2, [11, 12], 0, memory is Memory.POINTERS)
+    beats += packet(0, 0, SIZES[Memory.WEIGHTS], [], 1, 1)
+    written, fault, *_ = offer(simulate, Refill(PARAMS), beats, flags(beats), cycles=12)
+    assert (written, fault) == ([11, 12, 11, 12], False)
+
+
+def test_a_tile_in_two_buffers_is_a_fault(simulate):
+    beats = packet(0, 0, 0, [1], 0, 0) + packet(0, 1, 0, [2], 1, 1)
+    written, fault, *_ = offer(simulate, Refill(PARAMS), beats, flags(beats))
+    assert (written, fault) == ([1], True)
+
+
+@pytest.mark.parametrize(("wanted", "fault"), [(0, False), (1, False), (2, True)])
+def test_a_second_tile_for_a_full_buffer_is_a_fault_when_the_scan_waits_for_the_other(simulate, wanted, fault):
+    """Tiles for buffer 0, twice: the second waits if nothing is known, and for ever if the scan wants buffer 1."""
+    beats = packet(0, 0, 0, [1], 0, 1) + packet(0, 0, 0, [2], 0, 1)
+    written, found, *_ = offer(simulate, Refill(PARAMS), beats, flags(beats), wanted=wanted)
+    assert (written, found) == ([1], fault)
+
+
+FAULTS = {
+    "size": (lambda dut: setattr(dut, "_words", lambda memory: 1 << 20), "words"),
+    "memories": (lambda dut: setattr(dut, "MEMORIES", (*dut.MEMORIES, Memory.CODEBOOK)), "memory"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_fault_of_the_check_is_caught(simulate, fault):
+    plant, name = FAULTS[fault]
+    dut = Refill(PARAMS)
+    plant(dut)
+    changes, last, _ = WRONG[name]
+    beats = [header(**{**GOOD, **changes}), 11, 12]
+    assert not offer(simulate, dut, beats, [int(n in last) for n in range(3)], cycles=6)[1]
+
+
+def test_words_are_taken_only_during_a_run(simulate):
+    """A run that ends inside a packet holds the stream: what comes then is for the next run."""
+    dut = Refill(PARAMS)
+    beats = packet(0, 0, 0, [1, 2, 3], 0, 1)
+    written = []
+
+    async def bench(ctx):
+        at = 0
+        for cycle in range(30):
+            ctx.set(dut.enable, cycle < 4 or cycle > 20)
+            ctx.set(dut.i.valid, at < len(beats))
+            ctx.set(dut.i.payload, {"data": beats[min(at, 3)], "last": at == 3})
+            if ctx.get(dut.o.valid):
+                written.append((cycle, ctx.get(dut.o.payload.data)))
+            at += bool(at < len(beats) and ctx.get(dut.i.ready))
+            await ctx.tick()
+
+    simulate(dut, bench)
+    assert written == [(3, 1), (4, 2), (22, 3)]

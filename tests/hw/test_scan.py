@@ -28,14 +28,32 @@ def random_request(rng, params, **changes):
     }  # fmt: skip
 
 
+def random_ring(rng, params):
+    """A window on a ring of rows: it begins in any of them."""
+    request = random_request(rng, params)
+    row = request["window_pitch"] // request["dy"]
+    rows = int(rng.integers(request["dy"], request["dy"] + 4))
+    place = int(rng.integers(rows))
+    x = request["x"] * request["position_pitch"] // request["dx"]
+    return request | {
+        "ring": 1, "place": place, "edge": rows - request["dy"], "address": (16 + place * row + x) % (1 << 24),
+        "wrap_pitch": (request["dy"] - rows) * row % (1 << 24),
+    }  # fmt: skip
+
+
 def walk(request):
     """(address or None outside, pointer address, last) of each step of a window."""
     steps, pointer = [], request["pointers"]
+    row = request["window_pitch"] // request["dy"]
+    rows = request["edge"] + request["dy"] if request.get("ring") else None
     for i in range(request["wy"]):
         for j in range(request["wx"]):
             y, x = request["y"] + i * request["dy"], request["x"] + j * request["dx"]
             if 0 <= y < request["height"] and 0 <= x < request["width"]:
-                at = request["address"] + i * request["window_pitch"] + j * request["position_pitch"]
+                down = i * request["dy"]
+                if rows is not None:
+                    down = (request["place"] + down) % rows - request["place"]
+                at = request["address"] + down * row + j * request["position_pitch"]
                 steps += [[(at + v) % (1 << 24), pointer + v, False] for v in range(request["vectors"])]
             else:
                 steps.append([None, pointer, False])
@@ -179,6 +197,28 @@ def test_windows_are_scanned_in_order_and_in_the_stated_cycles(rng, pes, how):
     sent, skipped = compare(params, requests, map_of(rng, requests, [0, 0.2, 1]), rng, **how)
     assert sent > 30
     assert skipped > 30
+
+
+@pytest.mark.parametrize("pes", [1, 16])
+def test_windows_go_on_in_the_first_row_of_a_ring(rng, pes):
+    """Rings and whole maps in turn; a ring may be as small as one step."""
+    params = Params(pes=pes, **SMALL)
+    requests = [(random_ring if n % 3 else random_request)(rng, params) for n in range(50)]
+    sent, skipped = compare(params, requests, map_of(rng, requests, [0, 0.2, 1]), rng, credit=0.7, claims=0.2)
+    assert sent > 30
+    assert skipped > 30
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_fault_a_ring_of_another_size_is_caught(rng, by):
+    """The planted fault: windows wrap a row early or late."""
+    params = Params(pes=8, **SMALL)
+    requests = [request for request in (random_ring(rng, params) for _ in range(40)) if request["edge"]]
+    vectors = map_of(rng, requests, [0.5, 1])
+    changed = [{**request, "edge": request["edge"] + by} for request in requests]
+    log, starts, _ = play(Scan(params), changed, vectors, rng)
+    reads, *_ = expected(requests, vectors, params, log, starts, 0)
+    assert {t: each["read"] for t, each in enumerate(log) if each["read"] is not None} != reads
 
 
 def test_the_walk_has_no_position_of_a_neighbouring_row(rng):

@@ -29,7 +29,26 @@ def program_image(program: Program) -> Image:
     """The image; one map stands for the whole frame, so inputs and results are compared there."""
     params, book = program.params, 1 << program.params.code_bits
     frame = program.layers[0][0].step["frame"]
-    whole = MapInfo("frame", params.line, frame, 1, params.groups, params.groups, 0, 1, frame, 0, -1, "CHW")
+    whole = MapInfo(
+        "frame",
+        params.line,
+        frame,
+        1,
+        params.groups,
+        params.groups,
+        params.groups,
+        0,
+        frame,
+        1,
+        0,
+        -1,
+        "CHW",
+        -1,
+        1,
+        -1,
+        0,
+        0,
+    )
     layers = []
     for item in program.items:
         if not isinstance(item, Loop):

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compiler.cycles import model
+from compiler.cycles.model import DISTANCES, Work, run_to_end
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
-from hw.layouts import Memory, fields, output_word
-from sim.cycles import DISTANCES, Work, run
-from tests.hw.core_run import run_core
+from hw.layouts import Error, Memory, fields, output_word
+from tests.hw.core_run import play
 from tests.hw.program_operators import Loop, Operation
 from tests.hw.programs import Program, random_program
 
@@ -36,18 +37,20 @@ def works(program: Program) -> list[Work | ElementwiseStep | LoopStep]:
     return result
 
 
-def modelled(program: Program, **changes: int) -> Records:
-    """Records by the model, with some of its distances changed."""
-    times = run(program.params, works(program), program.masks, distances=DISTANCES._replace(**changes))
-    return [asdict(each) | {"saturated": count} for each, count in zip(times, program.saturated, strict=True)]
+def modelled(program: Program, **changes: int) -> tuple[Records, int]:
+    """Records and cycles of a run by the model, with some of its distances changed."""
+    times, end = run_to_end(program.params, works(program), program.masks, distances=DISTANCES._replace(**changes))
+    return [asdict(each) | {"saturated": count} for each, count in zip(times, program.saturated, strict=True)], end
 
 
-def compare(program: Program) -> tuple[Records, Records]:
-    """Run a program: activations are those of numpy. Returns the records of array and model."""
-    acts, records = run_core(program)
-    wrong = np.argwhere((acts != program.final).any(axis=2))
+def compare(program: Program) -> tuple[tuple[Records, int], tuple[Records, int]]:
+    """Run a program: activations are those of numpy. Returns records and cycles of array and model."""
+    seen = play(program)
+    assert seen.error is Error.NONE, f"program {program.seed}: {seen.error} at descriptor {seen.index}"
+    wrong = np.argwhere((seen.acts != program.final).any(axis=2))
     assert not len(wrong), f"program {program.seed}: bank and line {wrong[0].tolist()} of {len(wrong)}"
-    return records, modelled(program)
+    assert seen.sent == program.sent, f"program {program.seed}"
+    return (seen.records, seen.cycles), modelled(program)
 
 
 @pytest.mark.parametrize("number", range(16))
@@ -63,6 +66,23 @@ def test_records_of_programs_with_operators(number: int, seed: int) -> None:
     program = random_program(1000 * seed + number, operators=True)
     records, expected = compare(program)
     assert records == expected, f"program {program.seed}"
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_records_of_programs_with_streams(number: int, seed: int) -> None:
+    """Maps that stream in, out, or both ways, among others; and when the last row is sent."""
+    program = random_program(1000 * seed + number, streams=True, pes=(1, 2, 4, 16)[number % 4])
+    seen, expected = compare(program)
+    assert seen == expected, f"program {program.seed}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(60))
+def test_records_of_many_programs_with_streams(number: int, seed: int) -> None:
+    """Every other one has operations, functions and loops as well."""
+    program = random_program(1000 * seed + 100 + number, streams=True, operators=bool(number % 2))
+    seen, expected = compare(program)
+    assert seen == expected, f"program {program.seed}"
 
 
 @pytest.mark.slow
@@ -82,23 +102,32 @@ def test_records_and_activations_of_many_random_programs(number: int, seed: int)
 
 
 @pytest.fixture(scope="module")
-def watched() -> list[tuple[Program, Records]]:
+def watched() -> list[tuple[Program, tuple[Records, int]]]:
     """Programs of every kind with short queues, and what the array's records say."""
     kinds: list[dict[str, Any]] = [
         {"seed": 1, "pes": 2}, {"seed": 4, "pes": 2}, {"seed": 10, "pes": 2, "kind": "stream"},
         {"seed": 12, "pes": 2, "kind": "full", "layers": 5},
         *({"seed": seed, "pes": 2, "operators": True} for seed in (4, 14, 37)),
+        *({"seed": seed, "pes": 2, "streams": True, "layers": 3} for seed in (0, 1, 33)),
     ]  # fmt: skip
     programs = [random_program(**each, queue_depth=6) for each in kinds]
-    return [(program, run_core(program)[1]) for program in programs]
+    return [(program, compare(program)[0]) for program in programs]
 
 
 @pytest.mark.parametrize("name", DISTANCES._fields)
 @pytest.mark.parametrize("by", [-1, 1])
 def test_a_distance_that_is_wrong_by_a_cycle_is_seen(
-    watched: list[tuple[Program, Records]], name: str, by: int
+    watched: list[tuple[Program, tuple[Records, int]]], name: str, by: int
 ) -> None:
     for program, records in watched:
         assert modelled(program) == records, f"program {program.seed}"
     changed = {name: getattr(DISTANCES, name) + by}
     assert any(modelled(program, **changed) != records for program, records in watched)
+
+
+def test_a_record_holds_32_bits_a_field():
+    """Counters stop, as in the hardware; times wrap."""
+    least = model.LayerTimes(*range(1, 11))
+    assert model._as_read(least) == least
+    far = model.LayerTimes(*(value + (1 << 32) for value in range(1, 11)))
+    assert model._as_read(far) == model.LayerTimes(1, 2, 3, *[(1 << 32) - 1] * 7)

@@ -132,6 +132,9 @@ def reference(node: Node, reads: list[Any]) -> tuple[list[int], tuple[int, ...],
         for v in x.flat:
             made.extend(tensors["table"][v])
         shape = (*shape, tensors["table"].shape[1])
+    elif node.op == "Indices":
+        made.extend(int(v) for v in x.flat)
+        shape = (*shape, 1)
     else:
         moved = {
             "Concat": lambda: np.concatenate(reads, axis=a["axis"]),
@@ -320,6 +323,9 @@ def case(op: str, rng: np.random.Generator) -> tuple[Node, list[Any]]:
         a = {name: tuple(int(n) for n in rng.integers(0, 3, len(shape))) for name in ("before", "after")}
     elif op == "Gather":
         tensors, x = {"table": raw(rng, 300, 4)}, [rng.integers(0, 300, (BATCH, *shape))]
+    elif op == "Indices":
+        rows = int(rng.choice([1, 300, 1 << 15]))
+        a, x = {"rows": rows}, [rng.integers(0, rows, (BATCH, *shape))]
     if rng.random() < 0.1 and x[0].dtype == np.int16:
         x = [np.zeros_like(values) for values in x]
     return Node(op.lower(), op, (), a, tensors), x
@@ -392,6 +398,7 @@ FAULTS: list[tuple[str, str, Callable[[], Any]]] = [
     ("Reshape", "OPERATORS", lambda: {**golden_ops.OPERATORS, "Reshape":
         lambda n, x, b: (x[0].swapaxes(1, -1).reshape(len(x[0]), *n["shape"]), None)}),
     ("Gather", "OPERATORS", lambda: instead("Gather", changed(table=lambda t: np.roll(t, 1, axis=0)))),
+    ("Indices", "OPERATORS", lambda: {**golden_ops.OPERATORS, "Indices": lambda n, x, b: (x[0][..., None] + 1, None)}),
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +11,29 @@ import pytest
 import torch
 from torch import nn
 
+import compiler.coding.program_body as body
 import compiler.coding.program_form as form
+import compiler.coding.program_steps as steps
 import eie
 import sim.programs
 from compiler.coding.container import CODERS, Coder, compress_fixed, decompress_fixed
-from compiler.coding.wire import Writer
 from compiler.errors import CodingError, ImageError, ModelError
+from compiler.graph.passes import run_passes
 from compiler.image.image import Image
 from compiler.lower.build import build
 from compiler.lower.partition import Partition
-from compiler.lower.program import Function
+from compiler.lower.pipeline import compile_graph
+from compiler.lower.program import Loop, Operand, Program
+from compiler.lower.program_check import check_program
 from compiler.network import Network, array_graph, network_of
 from compiler.network_file import save, to_file
-from hw.params import Params, preset
+from hw.params import preset
 from sim.cases import random_network, random_options, random_params
 from sim.packed import compress_image, image_file, restore_image
 from sim.programs import program_of
+from tests.compiler.coding.test_hostile import mutant, sealed
+from tests.sim.recurrent import KINDS, recurrent, small_array
+from tests.sim.test_map_operations import array, beside_a_loop, gated
 
 
 class Residual(nn.Module):
@@ -178,17 +186,129 @@ def vars_of(image: Image) -> dict[str, object]:
     return {name: getattr(image, name) for name in Image.__dataclass_fields__}
 
 
-@pytest.mark.parametrize("kind", ["tagger", "parts"])
-def test_loops_and_functions_of_the_array_are_refused(kind: str, tmp_path: Path) -> None:
+def recurrent_network(kind: str, seed: int) -> Network:
+    """A recurrent network, or products and functions of maps, on a random array."""
+    rng = np.random.default_rng(seed)
+    if kind in KINDS:
+        graph, data = recurrent(rng, kind)
+        return compile_graph(run_passes(graph), small_array(rng), data)
+    graph, data = gated(rng) if kind == "maps" else beside_a_loop(rng, kind)
+    return compile_graph(run_passes(graph), array(rng, kind != "maps"), data)
+
+
+def lost(network: Network) -> bool:
+    """Whether a network does not come out of its file as it was."""
+    content = to_file(network)
+    parts = Partition(network.graph, tuple(map(program_of, network.images)))
+    crc = zlib.crc32(content)
+    data = compress_fixed(parts, network.params, network.options, crc, CODERS[crc % 2])
+    try:
+        return restore_image(decompress_fixed(data)) != content
+    except CodingError:
+        return True
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "maps", "function", "product", "behind"])
+def test_loops_functions_and_operations_come_out_again(kind: str, seed: int) -> None:
+    assert [n for n in range(3) if lost(recurrent_network(kind, 1000 * seed + n))] == []
+
+
+@pytest.mark.parametrize(("kind", "images"), [("tagger", 1), ("parts", 1)])
+def test_networks_with_functions_on_the_array_come_out_again(kind: str, images: int, tmp_path: Path) -> None:
     network = compiled(kind, "BALANCED_16", 3, operators=True)
+    assert len(network.images) == images
     save(network, tmp_path / "net.eie")
-    with pytest.raises(CodingError, match="have no form in a file yet"):
-        compress_image(tmp_path / "net.eie", "huffman")
+    data, _ = compress_image(tmp_path / "net.eie", "context")
+    assert restore_image(decompress_fixed(data)) == (tmp_path / "net.eie").read_bytes()
 
 
-def test_a_program_with_a_function_is_refused() -> None:
-    function = Function((0,) * 513, 0, 0)
-    program = random_network(np.random.default_rng(5), Params(pes=4))
-    layers = (dataclasses.replace(program.layers[0], functions=(function,)), *program.layers[1:])
-    with pytest.raises(ModelError, match="have no form in a file yet"):
-        form.write_head(Writer(), dataclasses.replace(program, layers=layers))
+def faulty(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that leaves something out, or an image that does not say it."""
+    if where == "order":
+        monkeypatch.setattr(
+            steps, "_order", lambda reader, total, count: tuple(sorted(plain_order(reader, total, count)))
+        )
+    elif where == "function":
+        monkeypatch.setattr(steps, "with_tables", lambda head, tables: None)
+        monkeypatch.setattr(body, "with_tables", lambda head, tables: None)
+    elif where == "reverse":
+        monkeypatch.setattr(steps, "Loop", lambda first, last, count, reverse: Loop(first, last, count, not reverse))
+    elif where == "block":
+        monkeypatch.setattr(sim.programs, "_form", lambda info: dataclasses.replace(plain_form(info), block=-1, at=0))
+    else:
+        monkeypatch.setattr(sim.programs, "_form", lambda info: dataclasses.replace(plain_form(info), pitch=0))
+
+
+plain_order, plain_form = steps._order, sim.programs._form
+
+
+@pytest.mark.parametrize("where", ["order", "function", "reverse", "block", "pitch"])
+def test_faults_in_loops_are_caught(where: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = recurrent_network("lstm", 1000 * seed)
+    assert not lost(network)
+    faulty(where, monkeypatch)
+    try:
+        assert lost(network)
+    except ModelError:  # it was no program any more when it was to be written
+        assert where in ("block", "pitch")
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_hostile_files_with_loops_are_refused_or_harmless(coder: Coder, rng: np.random.Generator, seed: int) -> None:
+    network = recurrent_network("lstm", 1000 * seed)
+    program = program_of(network.images[0])
+    data = compress_fixed(
+        Partition(network.graph, (program,)), network.params, network.options, 0, coder
+    )  # fmt: skip
+    refused = built = 0
+    for _ in range(600):
+        try:
+            content = decompress_fixed(sealed(mutant(rng, data)))
+        except CodingError:
+            refused += 1
+            continue
+        try:  # what is read is a program, which fits an array or does not
+            for each in content.parts.programs:
+                build(each, content.params, content.options)
+            built += 1
+        except ImageError:
+            pass
+    assert refused > 300
+    assert built > 5
+
+
+def test_programs_that_contradict_themselves_are_refused(seed: int) -> None:
+    network = recurrent_network("lstm", 1000 * seed)
+    program, params = program_of(network.images[0]), network.params
+    check_program(program, params)
+    maps, operations, loops = program.maps, program.operations, program.loops
+    alike = next(n for n, form in enumerate(maps) if form.layout >= 0)
+    walked = next(n for n, form in enumerate(maps) if form.pitch)
+
+    def with_map(number: int, **changes: int) -> Program:
+        return dataclasses.replace(
+            program, maps=(*maps[:number], dataclasses.replace(maps[number], **changes), *maps[number + 1 :])
+        )
+
+    def with_operation(**changes: object) -> Program:
+        return dataclasses.replace(program, operations=(dataclasses.replace(operations[0], **changes), *operations[1:]))
+
+    def with_loop(**changes: int) -> Program:
+        return dataclasses.replace(program, loops=(dataclasses.replace(loops[0], **changes), *loops[1:]))
+
+    for wrong, words in (
+        (with_map(alike, vectors=maps[alike].vectors + 1), "do not fill"),
+        (with_map(alike, vectors=0), "do not fill"),
+        (with_map(alike, layout=-1), "no layout|another layout|lie as"),
+        (with_map(walked, pitch=maps[walked].pitch + 1), "vectors apart"),
+        (with_map(walked, at=1 << 16, block=0), "of its block|do not fit"),
+        (with_operation(a=Operand(operations[0].a.map, part=99)), "part 99"),
+        (with_operation(a=Operand(walked, pixel=99)), "pixel 99"),
+        (with_operation(a=Operand(walked, moves=False, pixel=maps[walked].width)), "it reads or makes"),
+        (with_loop(count=1 << 15), "a loop of|it reads or makes"),
+        (with_loop(last=99), "a loop of"),
+        (with_loop(first=1, last=0), "a loop of"),
+        (dataclasses.replace(program, loops=()), "it reads or makes"),
+    ):  # fmt: skip
+        with pytest.raises(ModelError, match=words):
+            check_program(wrong, params)

@@ -24,6 +24,7 @@ from sim.program import flat
 from sim.rtl.build import build, tool_environment
 from sim.rtl.engine import run_rtl
 from sim.verify import SUITES, run_case, verify
+from tests.sim.faults import with_switches
 
 ARRAY = SUITES["rtl"].arrays[0]  # one PE, queue depth 6: the smallest build
 SWITCHED = SUITES["rtl"].arrays[1]  # two PEs, queue depth 7, tiles
@@ -131,40 +132,28 @@ def test_verilog_equals_amaranth(seed):
 
 FAULTS = {
     # name → (module, assignment, what it becomes while the fault is on, what the network must have, caught by)
-    "bypass": (r"\\eie_pe.mac ", r"forward <= (.*?);", "1'h0", "entries", ("values: ",)),
-    "credit": (r"\\eie_pe.queue ", r"= level \+ (3'h6);", "3'h5", "full queues", ("cycles: ", "overflow")),
-    "hang": (r"\\eie_pe.queue ", r"= level \+ (.*3'h6\));", "4'h8", "entries", ("watchdog",)),
+    "bypass": ("eie_pe_mac ", r"forward <= (.*?);", "1'h0", "entries", ("values: ",)),
+    "credit": ("eie_pe_queue ", r"= level \+ (3'h6);", "3'h5", "full queues", ("cycles: ", "overflow")),
+    "hang": ("eie_pe_queue ", r"= level \+ (.*3'h6\));", "4'h8", "entries", ("watchdog",)),
     "fragment": ("eie_writeback", r"total <= (.*?);", "raw", "fragments", ("values: ",)),
     # The end of a tile is seen a cycle early; or its sums are read without waiting for the PEs.
-    "early": (r"\\eie_accelerator.core.control.banks ", r"= (scanned_2) &", "scanned_1", "layers", ("cycles: ",)),
-    "drain": (r"\\eie_accelerator.core.control.banks ", r"scanned_2\) & (\S+ );", "2'h3", "layers", ("values: ",)),
+    "early": ("eie_accelerator_core_control_banks ", r"= (scanned_2) &", "scanned_1", "layers", ("cycles: ",)),
+    "drain": ("eie_accelerator_core_control_banks ", r"scanned_2\) & (\S+ );", "2'h3", "layers", ("values: ",)),
     # One bank for two layers never becomes free, or mixes their sums.
-    "bank": (r"\\eie_accelerator.core.control ", r"\bbank <= (.*?);", "bank", "layers", ("watchdog", "values: ")),
+    "bank": ("eie_accelerator_core_control ", r"\bbank <= (.*?);", "bank", "layers", ("watchdog", "values: ")),
     # A tile that is scanned before it is loaded is another's; so is one that is loaded while the PEs read the last one.
-    "tile": (r"\\eie_accelerator.core.scan\S* ", r"assign waiting = (.*?);", "1'h0", "tiles",
+    "tile": ("eie_accelerator_core_scan ", r"assign waiting = (.*?);", "1'h0", "tiles",
              ("values: ", "cycles: ", "watchdog")),
-    "buffer": (r"\\eie_accelerator.core.refill\S* ", r"used_up = (.*?);", "scanned_2", "tiles",
+    "buffer": ("eie_accelerator_core_refill ", r"used_up = (.*?);", "scanned_2", "tiles",
                ("values: ", "cycles: ")),
 }  # fmt: skip
 """Faults of the hardware, all in one build: a plusarg turns one of them on."""
 
 
-def with_faults(text):
-    """The Verilog with a switch at each place of `FAULTS`."""
-    for name, (module, pattern, wrong, *_) in FAULTS.items():
-        begin = re.search(rf"^module {module}", text, re.MULTILINE).start()
-        end = text.index("endmodule", begin)
-        found = re.search(pattern, text[begin:end])
-        right = found[1]
-        switched = f'($test$plusargs("fault_{name}") ? {wrong.format(right)} : {right})'
-        text = text[: begin + found.start(1)] + switched + text[begin + found.end(1) :]
-    return text
-
-
 @pytest.fixture(scope="module")
 def switched():
     """The array with all faults, none of them on: two PEs, queues of seven, tiles."""
-    return build(SWITCHED, mutate=with_faults)
+    return build(SWITCHED, mutate=lambda text: with_switches(text, FAULTS))
 
 
 def first_difference(case, model, built, fault=None):
@@ -298,18 +287,6 @@ def test_verilog_is_lint_clean_and_emits_one_pe(tmp_path, name):
             command, cwd=tmp_path, env=tool_environment(), capture_output=True, text=True, check=False
         )
         assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.rtl
-def test_c_header_compiles_and_agrees(tmp_path):
-    params = preset("BALANCED_4")
-    write_files(tmp_path, verilog_files(params))
-    printing = 'int main(void){printf("%x %x %d", EIE_DATA, EIE_STATUS_ERROR_MASK, EIE_PARAM_PES);}'
-    source = '#include <stdio.h>\n#include "eie.h"\n' + printing
-    (tmp_path / "main.cpp").write_text(source)
-    subprocess.run(["g++", "-Wall", "-Werror", "-x", "c++", "main.cpp", "-o", "main"], cwd=tmp_path, check=True)
-    printed = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    assert printed == "2c f0 4"
 
 
 def test_export_is_deterministic_and_leaves_no_unused_blocks():

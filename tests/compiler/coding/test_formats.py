@@ -71,6 +71,13 @@ def test_a_network_of_format_3_has_the_graph_around_it() -> None:
     assert (content.image_crc, content.version) == (None, 3)
 
 
+def test_a_network_of_format_4_has_programs_without_loops() -> None:
+    content = decompress_fixed((DATA / "format4-fixed-BALANCED_4.eiez").read_bytes())
+    assert_equal(the_program(content), chain(preset("BALANCED_4")))
+    assert content.params == preset("BALANCED_4")
+    assert (content.image_crc, content.version) == (0x12345678, 4)
+
+
 def test_a_graph_of_format_3_that_is_none_is_refused() -> None:
     made = chain(preset("BALANCED_4"))
     for wrong in (b"[]", b"{", b'[{"op": "Array"}]', b'[{"op": "Array", "attributes": {"width": 1}}]', b"[1]", b"7"):

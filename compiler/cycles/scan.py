@@ -13,11 +13,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.cycles.distances import Distances
+from compiler.cycles.operations import claimed
+from compiler.cycles.streams import SENT, sends
 from compiler.image.steps import Step
 from compiler.jit import njit
 from hw.params import LANES, ROUND_TRIP, Params
-from sim.cycle_distances import Distances
-from sim.cycle_operations import claimed
 
 __all__ = ["Pes", "Window", "pack_columns", "scan"]
 
@@ -34,7 +35,7 @@ class Window:
 
     NAMES: ClassVar = (
         "source", "vectors", "wy", "wx", "dy", "dx", "height", "width", "y0", "x0", "step_y", "step_x", "dense",
-        "chained", "buffer", "barrier", "position_pitch", "window_pitch",
+        "chained", "buffer", "barrier", "position_pitch", "window_pitch", "ring", "reach",
     )  # fmt: skip
     DTYPE: ClassVar = np.dtype([(name, np.int64) for name in (*NAMES, "block", "mask", "packets", "first_packet")])
 
@@ -224,6 +225,7 @@ def scan(
     opens: tuple[int, int, int],
     chained: bool,
     claims: Int,
+    streams: tuple[Int, Int, Int, Int, Int],
     threshold: int,
     clock: Int,
     counted: Int,
@@ -233,9 +235,9 @@ def scan(
     """Scan one window of one tile. Returns when its last vector fired, or -1.
 
     accept, loaded : when the segment is accepted, and when its weights are there. packed : (blocks, pes, 8).
-    entries, padding : (blocks, 8) of all PEs. gates, opens : see `sim.cycles`. claims : when operations in front of the
-    tile read (`sim.cycle_operations`). clock : earliest accept and read of the next segment, U of the last vector;
-    moved on here, as `counted` (entries, padding, blocked, skipped) and `pes`.
+    entries, padding : (blocks, 8) of all PEs. gates, opens : see `model`. claims : when operations in front of the
+    tile read (`operations`). streams : see `streams`. clock : earliest accept and read of the next segment, U of the
+    last vector; moved on here, as `counted` (entries, padding, blocked, skipped) and `pes`.
     """
     state, pushed, credit, pops, jobs, recent, nonempty = pes
     request, used = max(accept + distances.request, clock[1], loaded), clock[2]
@@ -248,6 +250,8 @@ def scan(
     lanes = np.zeros(LANES, np.int64)
     first_line, all_open, groups = opens
     shared = claims[0, 0] > 0  # there are operations
+    sending, sent = streams[0], streams[4]
+    shares = sending[SENT] > 0  # something is sent
     for i in range(window["wy"]):
         y = window["y0"] + ty * window["step_y"] + i * window["dy"]
         for j in range(window["wx"]):
@@ -268,12 +272,14 @@ def scan(
                     line = ((address + v) & _WRAP) // groups - first_line
                     if line >= 0:
                         read = max(read, gates[line] if line < len(gates) else all_open)
-                while shared and claimed(read, claims):
+                while (shared and claimed(read, claims)) or (shares and sends(read, sending, sent)):
                     read += 1
                 moved = max(read + distances.read_to_register, used)
-                # A word that an operation's read has replaced is read again behind it.
-                while shared and claimed(moved - distances.read_to_register, claims):
-                    moved += 1
+                # A word that another read has replaced is read again behind it.
+                word = moved - distances.read_to_register
+                while (shared and claimed(word, claims)) or (shares and sends(word, sending, sent)):
+                    word += 1
+                moved = word + distances.read_to_register
                 request = max(read + 1, moved)
                 ready = moved + distances.register_to_fire
                 bits = 255 if window["dense"] else masks[place + v]

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.cycles.distances import Distances
+from compiler.cycles.scan import scan
+from compiler.cycles.streams import LIMITS, PLACES, SENT, WRITES, bring, last_beat, send
 from compiler.jit import njit
 from hw.params import WRITE_QUEUE
-from sim.cycle_distances import Distances
-from sim.cycle_scan import scan
 
 __all__ = ["Clock", "selected_after", "tiles"]
 
@@ -81,35 +82,43 @@ def _loaded(header: int, free: int, packets: Int, distances: Distances) -> int:
 
 @njit(cache=True)
 def tiles(
+    accepted: int,
     windows: NDArray[np.void],
     packed: NDArray[np.uint16],
     entries: Int,
     padding: Int,
     masks: NDArray[np.uint8],
     packets: Int,
+    flushes: Int,
     loop: tuple[int, int, int, int, int],
+    ring: tuple[int, int, int],
     gates: Int,
     opens: tuple[int, int, int],
     claims: Int,
+    streams: tuple[Int, Int, Int, Int, Int],
     threshold: int,
     clock: tuple[Int, Int, Int, Int, Int, Int, Int, Int, Int],
     pes: tuple[Int, Int, Int, Int, Int, Int, NDArray[np.bool_]],
     distances: Distances,
 ) -> tuple[int, int, int, int, int, int, int, int]:
-    """All tiles of a layer.
+    """All tiles of a layer, the first segment of which is accepted in `accepted`.
 
     loop : samples, tile rows, tiles of a row, words of the output table, and cycles from a word to its line.
+    flushes : words that flush. ring : rows of the ring of a layer that streams in, or 0; rows of a sample; whether the
+    layer streams out. streams : see `streams`.
     gates : when each line from ``opens[0]`` on may be read by `chained` segments of the first tile; lines behind them
     at ``opens[1]``. ``opens[2]``: groups. claims : when operations read.
-    Returns accepted, finished, entries, padding, blocked, skipped, cycles waited for weights, first word of the last
-    tile's write-back.
+    Returns finished, entries, padding, blocked, skipped, cycles waited for weights and for streams, first word of the
+    last tile's write-back.
     """
     batch, tiles_y, tiles_x, words, word_to_line = loop
     control, clock_scan, written, drain, bank, refill, places, place, operated = clock
     state, pushed = pes[0], pes[1]
-    accepted, finished, first_read = -1, 0, 0
+    state_streams, received, limits, writes, sent = streams
+    ring_rows, height, stream_out = ring
+    finished, first_read = 0, 0
     counted = np.zeros(4, np.int64)  # entries, padding, blocked, skipped
-    waited = 0
+    waited = streamed_waited = 0
     before_tile, before = pushed.copy(), pushed.copy()
     for sample in range(batch):
         for ty in range(tiles_y):
@@ -123,9 +132,27 @@ def tiles(
                     accept = max(control[0], clock_scan[0], free)
                     if window["barrier"]:
                         accept = max(accept, operated[0] + distances.written_to_place)
+                    first = sample == 0 and ty == 0 and tx == 0 and n == 0
+                    if first:
+                        accept = accepted
+                    elif window["ring"]:
+                        without = accept
+                        top = window["y0"] + ty * window["step_y"]
+                        settled = control[0] + distances.settle
+                        accept = max(accept, settled)
+                        if tx == 0 and n == 0:
+                            passed = clock_scan[1] + distances.passed
+                            accept = max(accept, passed)
+                            number = state_streams[LIMITS]
+                            limits[number, 0] = max(settled, passed) + distances.begin_to_write
+                            limits[number, 1] = sample * height + min(height, max(0, top)) + ring_rows
+                            state_streams[LIMITS] += 1
+                        rows = sample * height + min(height, max(0, top + window["reach"]))
+                        accept = max(
+                            accept, bring(rows, state_streams, received, limits, writes) + distances.row_to_accept
+                        )
+                        streamed_waited += accept - without
                     control[0] = accept + distances.next_descriptor
-                    if accepted < 0:
-                        accepted = accept
                     loaded = 0
                     streamed = window["packets"] > 0
                     if streamed:
@@ -138,7 +165,7 @@ def tiles(
                     chained = window["chained"] and sample == 0 and ty == 0 and tx == 0
                     fired = scan(
                         window, sample, ty, tx, accept, loaded, packed, entries, padding, masks,
-                        gates, opens, chained, claims, threshold, clock_scan, counted, pes, distances,
+                        gates, opens, chained, claims, streams, threshold, clock_scan, counted, pes, distances,
                     )  # fmt: skip
                     done = clock_scan[2] + distances.scanned_to_finished
                     if fired >= 0:
@@ -155,11 +182,21 @@ def tiles(
                         tile_done = max(tile_done, state[pe, 0] + distances.select_to_done)
                 finished = max(finished, tile_done)
                 first_read = max(tile_done + distances.finished_to_drain, drain[0] + distances.written_to_drain)
+                if stream_out and tx == 0:
+                    before_row = state_streams[SENT] - state_streams[PLACES]
+                    room = last_beat(before_row, state_streams, sent, opens[2], distances) + distances.beat_to_drain
+                    first_read = max(first_read, room)
                 drain[0] = first_read + words - 1 + word_to_line
+                if len(writes):
+                    number = state_streams[WRITES]
+                    writes[number : number + len(flushes)] = first_read + flushes + word_to_line
+                    state_streams[WRITES] += len(flushes)
+                if stream_out and tx == tiles_x - 1:
+                    send(drain[0], state_streams, sent, opens[2], distances)
                 written[here] = places[place[0]] = drain[0]
                 place[0] = (place[0] + 1) % len(places)
                 bank[0] = 1 - here
-    return accepted, finished, counted[0], counted[1], counted[2], counted[3], waited, first_read
+    return finished, counted[0], counted[1], counted[2], counted[3], waited, streamed_waited, first_read
 
 
 @njit(cache=True)

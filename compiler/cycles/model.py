@@ -1,8 +1,8 @@
 """Exact cycle model: the time of every event of a run, as a recurrence over vectors and PEs.
 
 Nothing here steps through cycles. For each vector of each window the model computes when it leaves the scan
-(`sim.cycle_scan`), from the vector before; from the tiles before, when a tile is accepted, finished and written
-(`sim.cycle_tiles`); and of each elementwise operation the same (`sim.cycle_operations`). Loops are unrolled.
+(`scan`), from the vector before; from the tiles before, when a tile is accepted, finished and written (`tiles`); and of
+each elementwise operation the same (`operations`). Loops are unrolled.
 docs/architecture.md derives the equations from the pipeline. The results equal the RTL's layer records in every field
 but `saturated`.
 """
@@ -17,14 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.cycles.distances import DISTANCES, Distances
+from compiler.cycles.operations import NO_CLAIMS, operate
+from compiler.cycles.scan import Pes, Window, pack_columns
+from compiler.cycles.streams import Streams, bring
+from compiler.cycles.tiles import Clock, selected_after, tiles
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
-from hw.params import Params
-from sim.cycle_distances import DISTANCES, Distances
-from sim.cycle_operations import NO_CLAIMS, operate
-from sim.cycle_scan import Pes, Window, pack_columns
-from sim.cycle_tiles import Clock, selected_after, tiles
+from hw.layouts import COUNTER_MOST, COUNTERS
+from hw.params import LANES, Params
 
-__all__ = ["DISTANCES", "Distances", "LayerTimes", "Work", "run"]
+__all__ = ["DISTANCES", "Distances", "LayerTimes", "Work", "run", "run_to_end"]
 
 Int = NDArray[np.int64]
 
@@ -49,7 +51,7 @@ class Work:
 
     @cached_property
     def columns(self) -> tuple[NDArray[np.uint16], Int, Int]:
-        """The columns as `sim.cycle_scan` takes them, and for each the entries and padding entries in all PEs."""
+        """The columns as `compiler.cycles.scan` takes them, and for each the entries and padding entries in all PEs."""
         sums = (values.sum(axis=2, dtype=np.int64) for values in (self.counts, self.padding))
         return pack_columns(self.counts, self.starts), *sums
 
@@ -70,6 +72,7 @@ class LayerTimes:
     blocked: int
     skipped: int
     refill: int
+    stream: int = 0
 
 
 def _word_to_line(step: Step, distances: Distances) -> int:
@@ -89,8 +92,10 @@ def _line_gates(step: Step, flushes: Int, first_read: int, written: int, distanc
 
 def _last_line(step: Step, batch: int) -> int:
     """First line of a layer's last tile."""
-    tile = (step.tiles_y - 1) * step.tile_lines + (step.tiles_x - 1) * step.column_lines
-    return step.destination + (batch - 1) * step.frame + tile
+    first = step.destination + (step.tiles_x - 1) * step.column_lines
+    if step.stream_out:
+        return first + (batch * step.tiles_y - 1) % step.out_rows * step.tile_lines
+    return first + (batch - 1) * step.frame + (step.tiles_y - 1) * step.tile_lines
 
 
 def run(
@@ -100,7 +105,20 @@ def run(
     *,
     distances: Distances = DISTANCES,
 ) -> list[LayerTimes]:
+    """Times of every layer and elementwise operation of a run, see `run_to_end`."""
+    return run_to_end(params, works, masks, distances=distances)[0]
+
+
+def run_to_end(
+    params: Params,
+    works: Sequence[Work | ElementwiseStep | LoopStep],
+    masks: Sequence[NDArray[np.uint8]],
+    *,
+    distances: Distances = DISTANCES,
+) -> tuple[list[LayerTimes], int]:
     """Times of every layer and elementwise operation of a run over a batch, in the order of their descriptors.
+
+    And when the run ends: everything is written, and everything that streams out is sent.
 
     Parameters
     ----------
@@ -109,8 +127,14 @@ def run(
         One for each segment in the order in which they run: segments of a loop have one in each round. What no window
         reads does not matter.
     distances : of the hardware; others are for tests.
+
+    Raises
+    ------
+    ValueError
+        A window needs more rows of a map that streams in than its ring holds.
     """
-    state = _Run(params, len(masks[0]), distances)
+    steps = [work.step for work in works if isinstance(work, Work)]
+    state = _Run(params, len(masks[0]), any(step.stream_in for step in steps), distances)
     left = list(masks[::-1])
     number, rounds = 0, 1
     offset = 0
@@ -137,8 +161,9 @@ def run(
 class _Run:
     """The state of a run, from one layer or operation to the next."""
 
-    def __init__(self, params: Params, batch: int, distances: Distances) -> None:
+    def __init__(self, params: Params, batch: int, streams_in: bool, distances: Distances) -> None:
         self.params, self.batch, self.distances = params, batch, distances
+        self.streams, self.streams_in = Streams(params.groups, distances), streams_in
         self.pes = Pes.idle(params)
         self.clock = Clock.start(distances)
         self.claims = NO_CLAIMS.copy()
@@ -151,34 +176,66 @@ class _Run:
     def layer(self, number: int, layer: list[Work], masks: list[NDArray[np.uint8]], offset: int) -> None:
         """One round of a layer, whose first descriptor has this number."""
         clock, distances, groups = self.clock, self.distances, self.params.groups
-        accept = clock.accept(bool(layer[0].step.barrier), distances)
-        self.count(accept)  # the layer before is the youngest up to here
         step = layer[0].step
+        without = clock.accept(bool(step.barrier), distances)
+        if self.streams_in:
+            self.streams.expect(self.batch * step.tiles * len(layer[0].flushes), int(clock.control[0]))
+        accept = self.stream(step, without)
+        self.count(accept)  # the layer before is the youngest up to here
         step = replace(step, destination=step.destination + offset * step.moves_result)
         windows = _windows(layer, masks)
         windows["source"] += [groups * offset * work.step.moves_source for work in layer]
         packed, sums, padded = (_joined(list(parts)) for parts in zip(*(work.columns for work in layer), strict=True))
-        accepted, finished, entries, padding, blocked, skipped, waited, first_read = tiles(
-            windows, packed, sums, padded, _joined([np.ascontiguousarray(each).reshape(-1) for each in masks]),
+        finished, entries, padding, blocked, skipped, refill, waited, first_read = tiles(
+            accept, windows, packed, sums, padded, _joined([np.ascontiguousarray(each).reshape(-1) for each in masks]),
             np.array([words for work in layer for words in work.packets], np.int64),
-            (self.batch, step.tiles_y, step.tiles_x, step.words, _word_to_line(step, distances)),
-            self.gates, self.opens, self.claims, self.params.queue_depth - distances.round_trip,
+            layer[0].flushes, (self.batch, step.tiles_y, step.tiles_x, step.words, _word_to_line(step, distances)),
+            (step.ring_rows, step.height, step.stream_out),
+            self.gates, self.opens, self.claims, self.streams.arrays, self.params.queue_depth - distances.round_trip,
             clock.arrays, self.pes.arrays, distances,
         )  # fmt: skip
-        assert accepted == accept
+        if step.stream_in:
+            self.streams.finish_in(int(clock.scan[1]) + distances.passed)
         self.written = written = int(clock.drain[0])
         self.opens = _last_line(step, self.batch), written + distances.written_to_free, groups
         self.gates = _line_gates(step, layer[0].flushes, first_read, written, distances)
-        self.youngest, self.since, self.finished = number, accepted, [self.finished[1], finished]
+        self.youngest, self.since, self.finished = number, accept, [self.finished[1], finished]
         self.entries += entries
-        self.record(number, LayerTimes(accepted, finished, written + 1, entries, padding, 0, blocked, skipped, waited))
+        waited += accept - without
+        self.record(
+            number,
+            LayerTimes(accept, finished, written + 1, entries, padding, 0, blocked, skipped, refill, waited),
+        )
+
+    def stream(self, step: Step, accept: int) -> int:
+        """When the first segment of a layer is accepted, if nothing but streams holds it back behind `accept`."""
+        if not (step.stream_in or step.stream_out):
+            return accept
+        streams, distances = self.streams, self.distances
+        quiet = streams.through()
+        accept = max(accept, quiet)
+        if step.stream_in:
+            settled = int(self.clock.control[0]) + distances.settle
+            begins = max(settled, int(self.clock.scan[1]) + distances.passed, quiet)
+            streams.begin_in(step, self.batch, begins)
+            rows = min(step.height, max(0, step.y0 + step.reach))
+            there = bring(rows, *streams.arrays[:4]) + distances.row_to_accept
+            accept = max(accept, begins + distances.begin_to_accept, there)
+        if step.stream_out:
+            streams.begin_out(step, self.batch)
+        return accept
 
     def operation(self, number: int, step: ElementwiseStep) -> None:
         """One round of an elementwise operation."""
         clock, distances = self.clock, self.distances
         place = clock.place[0]
         pushed = int(max(clock.control[0], clock.places[place] + distances.written_to_place))
+        pushed = max(pushed, self.streams.last_sent + distances.stream_to_quiet)
         start, last, written = operate(step, self.batch, pushed, int(clock.drain[0]), self.claims, distances)
+        if self.streams_in:
+            lines = self.batch * step.lines
+            self.streams.expect(lines, int(clock.control[0]))
+            self.streams.write(written - np.arange(lines)[::-1] * LANES * step.products)
         clock.control[0] = pushed + distances.next_descriptor
         clock.drain[0] = clock.places[place] = clock.operated[0] = written
         clock.place[0] = (place + 1) % len(clock.places)
@@ -202,15 +259,26 @@ class _Run:
         """Counters add up over the rounds; a layer is accepted in the first one."""
         before = self.records.get(number)
         if before:
-            names = ("entries", "padding", "starved", "blocked", "skipped", "refill")
+            names = ("entries", "padding", "starved", "blocked", "skipped", "refill", "stream")
             sums = {name: getattr(before, name) + getattr(times, name) for name in names}
             times = replace(times, accepted=before.accepted, **sums)
         self.records[number] = times
 
-    def finish(self) -> list[LayerTimes]:
-        """All records. The last layer counts until END is found and all are finished, the one before it as well."""
+    def finish(self) -> tuple[list[LayerTimes], int]:
+        """All records, and the end. The last layer counts until END is found and all are finished, as the one before.
+
+        The run ends when all that is accepted is written, and nothing is left to take or to send.
+        """
         self.count(max(int(self.clock.control[0]), *self.finished))
-        return [self.records[number] for number in sorted(self.records)]
+        end = max(int(self.clock.drain[0]) + self.distances.written_to_free, self.streams.through())
+        return [_as_read(self.records[number]) for number in sorted(self.records)], end
+
+
+def _as_read(record: LayerTimes) -> LayerTimes:
+    """As the array holds it, 32 bits a field: times wrap, counters stop."""
+    times = {name: getattr(record, name) & 0xFFFFFFFF for name in ("accepted", "finished", "written")}
+    counters = {name: min(getattr(record, name), COUNTER_MOST) for name in COUNTERS if name != "saturated"}
+    return LayerTimes(**times, **counters)
 
 
 def _windows(layer: Sequence[Work], masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.void]:

@@ -44,6 +44,17 @@ class Distances(NamedTuple):
     fetch_to_step: int = 2  # last operand of the first line read → first product
     step_to_fetch: int = 1  # first product of a line → first operand of the next one is read
     step_to_line: int = 8  # last product of a line → line written
+    settle: int = 3  # descriptor may be taken → the rows that its window needs are known
+    passed: int = 1  # next vector could be read → no vector before it is read again
+    begin_to_accept: int = 2  # in-stream begins → first segment accepted
+    begin_to_write: int = 1  # in-stream begins, or rows are let go → a vector is written
+    row_to_accept: int = 2  # last vector of a row written → a segment that reads it is accepted
+    row_to_send: int = 2  # last line of a row of tiles written → its first line is read
+    read_to_beat: int = 2  # line read → its first beat
+    beat_to_read: int = 1  # last beat of a line → the next one is read
+    beat_to_row: int = 2  # last beat of a row of tiles → the first line of the next one is read
+    beat_to_drain: int = 3  # last beat of a row of tiles → first word of the output table read for the one in its place
+    stream_to_quiet: int = 1  # last vector written, last beat → a layer that streams may be accepted, the run may end
     function: int = 6  # a line is written later by this if its tile or operation has functions
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.cycles.distances import Distances
 from compiler.image.steps import ElementwiseStep
 from compiler.jit import njit
 from hw.params import LANES, WRITE_QUEUE
-from sim.cycle_distances import Distances
 
 __all__ = ["NO_CLAIMS", "claimed", "operate"]
 

@@ -1,0 +1,1 @@
+"""The exact cycle model: the compiler chooses tiles by it, and runs are timed with it."""

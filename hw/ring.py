@@ -1,0 +1,78 @@
+"""Ring: which rows of its ring a segment waits for, and which ones nobody reads any more."""
+
+from __future__ import annotations
+
+from amaranth import Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.layouts import descriptor
+from hw.params import Params
+from hw.streams import ROW_BITS, VECTOR_ADDRESS_BITS
+
+__all__ = ["Ring"]
+
+
+class Ring(wiring.Component):
+    """Rows count on over the samples of a layer: row y of sample b is row ``b * height + y``.
+
+    The window of a segment begins at row `y` of its map and ends before row y + ``reach``; of these, the rows of the
+    map must have come. When it is the first one of a row of tiles, the rows before y are let go: ``rows`` of the ring
+    behind y may come then.
+
+    Timing: ``there`` and ``limit`` are those of the descriptor prepared last from `SETTLES` cycles after ``prepare``
+    on, which ``settled`` says; ``there`` then follows ``received`` by 1 cycle. `skip` and `skip_size` follow
+    ``sample_ends`` and ``layer_ends`` by 1 cycle.
+
+    Members
+    -------
+    layer, y, prepare : the descriptor, the row at which its window begins; it has just arrived.
+    sample_ends, layer_ends : the last segment of a sample, and of these the last one of the layer, is accepted.
+    enable, received : rows that the in-stream has brought, if it has begun.
+    settled, there, limit : all rows of the window are there; the first row for which there is no place.
+    skip, skip_size : place of row 0 of the sample in the ring, in rows and in activation vectors.
+    """
+
+    SETTLES = 4
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        super().__init__({
+            "layer": In(descriptor(params)), "y": In(signed(17)), "prepare": In(1),
+            "sample_ends": In(1), "layer_ends": In(1), "enable": In(1), "received": In(ROW_BITS),
+            "settled": Out(1), "there": Out(1), "limit": Out(ROW_BITS),
+            "skip": Out(16), "skip_size": Out(VECTOR_ADDRESS_BITS),
+        })  # fmt: skip
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        layer = self.layer
+        age = Signal(range(self.SETTLES))
+        above, height = Signal(ROW_BITS), Signal(16)  # rows of the samples before, and of each
+        next_above, next_skip, next_size = Signal(ROW_BITS), Signal(16), Signal(VECTOR_ADDRESS_BITS)
+        moved, wraps = Signal(17), Signal()
+        end = Signal(signed(18))  # row behind the window
+        begin, last = Signal(16), Signal(16)  # rows of the map before the window, and up to its end
+        need, keep = Signal(ROW_BITS), Signal(ROW_BITS)
+        m.d.comb += [
+            self.settled.eq(age == self.SETTLES - 1), moved.eq(self.skip + layer.ring_skip),
+            wraps.eq(moved >= layer.ring_rows), last.eq(Mux(end < 0, 0, Mux(end > height, height, end))),
+        ]  # fmt: skip
+        m.d.sync += [
+            end.eq(self.y + layer.reach), begin.eq(Mux(self.y < 0, 0, Mux(self.y > height, height, self.y))),
+            need.eq(above + last), keep.eq(above + begin),
+            self.there.eq(self.enable & (self.received >= need)), self.limit.eq(keep + layer.ring_rows),
+            next_above.eq(above + height), next_skip.eq(moved - Mux(wraps, layer.ring_rows, 0)),
+            next_size.eq(self.skip_size + layer.ring_skip_size - Mux(wraps, layer.ring_size, 0)),
+        ]  # fmt: skip
+        with m.If(self.prepare):
+            m.d.sync += age.eq(0)
+            with m.If(layer.ring):
+                m.d.sync += height.eq(layer.height)
+        with m.Elif(~self.settled):
+            m.d.sync += age.eq(age + 1)
+        with m.If(self.layer_ends):
+            m.d.sync += [above.eq(0), self.skip.eq(0), self.skip_size.eq(0)]
+        with m.Elif(self.sample_ends):
+            m.d.sync += [above.eq(next_above), self.skip.eq(next_skip), self.skip_size.eq(next_size)]
+        return m
