@@ -86,8 +86,9 @@ def run(network: Network | str | Path, x: Any, engine: str = "rtl", **options: A
     network : the compiled network, or the path of its ``.eie`` file.
     x : (batch, …); int16 is taken raw, float is quantized at the network's input exponent; for several inputs a
         tuple, or a mapping from their names.
-    engine : "golden", "cycles", "rtl" (Verilog in Verilator) or "amaranth" (Amaranth's own simulator).
-    options : `waves`, `seed` and `progress` of `sim.network.run_network`.
+    engine : "golden", "cycles", "rtl" (Verilog in Verilator), "amaranth" (Amaranth's own simulator) or "board" (an
+        accelerator behind a port).
+    options : `waves`, `seed`, `port` and `progress` of `sim.network.run_network`.
 
     Returns
     -------

@@ -14,6 +14,7 @@ from eie.commands.experiment import experiment
 from eie.commands.info import info
 from eie.commands.init import init
 from eie.commands.presets import presets
+from eie.commands.report import report
 from eie.commands.run import run
 from eie.commands.train import train
 from eie.commands.verify import verify
@@ -76,6 +77,7 @@ for command in (
     verilog,
     verify,
     bench,
+    report,
 ):
     cli.add_command(command)
 

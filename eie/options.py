@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -10,8 +11,12 @@ import click
 if TYPE_CHECKING:
     from compiler.options import Options
     from hw.params import Params
+    from sim.driver.port import Port
 
-__all__ = ["DEFAULT_PRESET", "array_options", "example", "json_option", "layers_option", "make_params"]
+__all__ = [
+    "DEFAULT_PRESET", "array_options", "example", "json_option", "layers_option", "make_params", "opened_port",
+    "port_option",
+]  # fmt: skip
 
 DEFAULT_PRESET = "BALANCED_16"
 
@@ -34,6 +39,39 @@ def json_option(command: Command) -> Command:
         default=None,
         help="Machine output to standard output (give --json last, or --json=-), or to the file F.",
     )(command)
+
+
+def port_option(command: Command) -> Command:
+    """``--port``, read by `opened_port`."""
+    return click.option(
+        "--port",
+        metavar="PORT",
+        help="Of engine board: serial:/dev/ttyUSB0[:BAUD], mmap:/dev/uio0[:OFFSET], or what stands for a board: sim "
+        "(Amaranth's simulator), verilator.",
+    )(command)
+
+
+def opened_port(
+    port: str | None, engines: Iterable[str], params: Params
+) -> contextlib.AbstractContextManager[Port | None]:
+    """The port that ``--port`` names, open; None without one.
+
+    Raises
+    ------
+    click.UsageError
+        Engine board is asked for without a port, or a port without that engine.
+    PortError, ToolError
+        It cannot be opened.
+    """
+    if ("board" in engines) != (port is not None):
+        raise click.UsageError(
+            "engine board and --port belong together, as in --engine board --port serial:/dev/ttyUSB0"
+        )
+    if port is None:
+        return contextlib.nullcontext()
+    from sim.driver.opening import open_port
+
+    return open_port(port, params)
 
 
 def array_options(command: Command) -> Command:

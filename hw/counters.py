@@ -92,7 +92,7 @@ class Counters(wiring.Component):
             ]
         waited, accepted = Signal(32), Signal()
         if self.params.streams:
-            m.d.sync += [accepted.eq(self.accept), waited.eq(Mux(accepted | self.start, 0, waited + self.stream))]
+            m.d.sync += [accepted.eq(self.accept), waited.eq(Mux(accepted | self.start, 0, _sum(waited, self.stream)))]
         for n in range(2):
             here = [self.layer_of[bank] == n for bank in range(2)]
             scanned = Mux(self.scan_bank, here[1], here[0])

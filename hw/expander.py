@@ -62,15 +62,15 @@ class Expander(wiring.Component):
         valid = Signal()
         lanes = Signal(LANES)  # the lane of the next column, one-hot
         after = Signal(LANES)  # the lanes of those after it
-        vector = Signal(self.i.payload.shape())
-        starts = [Signal(params.entry_address_bits, name=f"start_{n}") for n in range(LANES)]
+        vector = Signal(self.i.payload.shape(), reset_less=True)
+        starts = [Signal(params.entry_address_bits, name=f"start_{n}", reset_less=True) for n in range(LANES)]
 
         # One column of it.
         found = data.StructLayout({
             "start": params.entry_address_bits, "count": params.count_bits, "act": vector.acts[0].shape(), "last": 1,
             "tag": vector.tag.shape(),
         })  # fmt: skip
-        now, second, first = Signal(found), Signal(found), Signal(found)
+        now, second, first = Signal(found), Signal(found, reset_less=True), Signal(found, reset_less=True)
         second_valid = Signal()
         pushed, popped = Signal(), Signal()
 

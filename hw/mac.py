@@ -66,7 +66,7 @@ class Mac(wiring.Component):
         m = Module()
         params = self.params
         m.submodules.bank_0, m.submodules.bank_1 = self.banks
-        product = Signal(signed(WEIGHT_BITS + ACT_BITS))
+        product = Signal(signed(WEIGHT_BITS + ACT_BITS), reset_less=True)
         valid = Signal()
         last = Signal()
         held = Signal(tag(params))
@@ -74,7 +74,7 @@ class Mac(wiring.Component):
         row = Signal(params.row_bits)
         forward = Signal()
         takes_maximum = Signal()
-        previous = Signal(signed(params.acc_bits))
+        previous = Signal(signed(params.acc_bits), reset_less=True)
         stored = Signal(signed(params.acc_bits))
         before = Signal(signed(params.acc_bits))
         total = Signal(signed(params.acc_bits))

@@ -59,8 +59,8 @@ class PointerRead(wiring.Component):
         # What travels beside the memory word, and beside the register behind it: block RAM is slow to answer.
         beside = data.StructLayout({"mask": LANES, "acts": data.ArrayLayout(ACT_BITS, LANES), "tag": tag(params)})
         valid = [Signal(name=f"valid_{n}") for n in range(self.LATENCY)]
-        passing = [Signal(beside, name=f"passing_{n}") for n in range(2)]
-        block = Signal(pointer_block(params))
+        passing = [Signal(beside, name=f"passing_{n}", reset_less=True) for n in range(2)]
+        block = Signal(pointer_block(params), reset_less=True)
         m.d.sync += [
             valid[0].eq(self.i.valid), valid[1].eq(valid[0]), valid[2].eq(valid[1]),
             passing[0].mask.eq(self.i.p.mask), passing[0].acts.eq(self.i.p.acts), passing[0].tag.eq(self.i.p.tag),

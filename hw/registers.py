@@ -104,6 +104,16 @@ REGISTERS: tuple[Register, ...] = (
     Register("BATCH", 0x30, "RW", "Samples that a run computes, 1 after reset; as they are when it starts.", width=16),
 )  # fmt: skip
 
+ERRORS = {
+    Error.NONE: "The run ended at its END descriptor.",
+    Error.OPCODE: "A descriptor has an opcode that the array does not know, or was built without.",
+    Error.RANGE: "A field of a descriptor cannot be, or an address is beyond its memory.",
+    Error.RESERVED: "A reserved field of a descriptor is not zero.",
+    Error.STREAM: "The refill stream is wrong: a header with a memory, PE, address, number of words or reserved bit "
+    "that cannot be, another buffer within a tile or one whose turn it is not, TLAST elsewhere than at a tile's end.",
+}
+"""What STATUS.ERROR says. With any but NONE the results of the run are not complete; the accumulators are clear."""
+
 _BY_NAME = {register.name: register for register in REGISTERS}
 
 
@@ -132,8 +142,9 @@ def markdown(params: Params) -> str:
     for register in REGISTERS:
         lines.append(f"| 0x{register.offset:02X} | {register.name} | {register.access} | {register.text} |")
         for bits in register.fields:
+            access = bits.access or ("RO" if register.access == "W1C" else "")
             span = str(bits.first) if bits.width == 1 else f"{bits.first + bits.width - 1}:{bits.first}"
-            lines.append(f"| | `{bits.name}` [{span}] | {bits.access} | {bits.text} |")
+            lines.append(f"| | `{bits.name}` [{span}] | {access} | {bits.text} |")
     lines += [
         "",
         "| number | memory | units | words per unit | bits a word | 32-bit parts |",
@@ -142,6 +153,8 @@ def markdown(params: Params) -> str:
     for memory in Memory:
         units, words, width = memory_shape(params, memory)
         lines.append(f"| {memory.value} | {memory.name} | {units} | {words} | {width} | {-(-width // 32)} |")
+    lines += ["", "| error | name | meaning |", "|---|---|---|"]
+    lines += [f"| {error.value} | {error.name} | {text} |" for error, text in ERRORS.items()]
     names = ", ".join(str(name) for name, _ in record(params))
     lines += ["", f"A record holds, 32 bits each: {names}.", ""]
     return "\n".join(lines)

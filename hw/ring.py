@@ -50,20 +50,21 @@ class Ring(wiring.Component):
         age = Signal(range(self.SETTLES))
         above, height = Signal(ROW_BITS), Signal(16)  # rows of the samples before, and of each
         next_above, next_skip, next_size = Signal(ROW_BITS), Signal(16), Signal(VECTOR_ADDRESS_BITS)
-        moved, wraps = Signal(17), Signal()
         end = Signal(signed(18))  # row behind the window
-        begin, last = Signal(16), Signal(16)  # rows of the map before the window, and up to its end
+        begin = Signal(16)  # rows of the map before the window
         need, keep = Signal(ROW_BITS), Signal(ROW_BITS)
-        m.d.comb += [
-            self.settled.eq(age == self.SETTLES - 1), moved.eq(self.skip + layer.ring_skip),
-            wraps.eq(moved >= layer.ring_rows), last.eq(Mux(end < 0, 0, Mux(end > height, height, end))),
-        ]  # fmt: skip
+        # From place `edge` on the next sample's row 0 lies behind the end of the ring, `back` vectors from here.
+        edge, back, wraps = Signal(16), Signal(VECTOR_ADDRESS_BITS), Signal()
+        m.d.comb += [self.settled.eq(age == self.SETTLES - 1), wraps.eq(self.skip >= edge)]
+        # No sum of a stage waits for another one.
         m.d.sync += [
+            edge.eq(layer.ring_rows - layer.ring_skip), back.eq(layer.ring_skip_size - layer.ring_size),
+            next_skip.eq(Mux(wraps, self.skip - edge, self.skip + layer.ring_skip)),
+            next_size.eq(Mux(wraps, self.skip_size + back, self.skip_size + layer.ring_skip_size)),
+            next_above.eq(above + height),
             end.eq(self.y + layer.reach), begin.eq(Mux(self.y < 0, 0, Mux(self.y > height, height, self.y))),
-            need.eq(above + last), keep.eq(above + begin),
+            need.eq(Mux(end < 0, above, Mux(end > height, next_above, above + end))), keep.eq(above + begin),
             self.there.eq(self.enable & (self.received >= need)), self.limit.eq(keep + layer.ring_rows),
-            next_above.eq(above + height), next_skip.eq(moved - Mux(wraps, layer.ring_rows, 0)),
-            next_size.eq(self.skip_size + layer.ring_skip_size - Mux(wraps, layer.ring_size, 0)),
         ]  # fmt: skip
         with m.If(self.prepare):
             m.d.sync += age.eq(0)

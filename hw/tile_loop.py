@@ -158,28 +158,34 @@ class TileLoop(wiring.Component):
         """The place of a window in a ring of rows: of the first tile of a sample, and of the next row of tiles."""
         layer, rows = self.layer, self.layer.ring_rows
         settle = Signal()
-        first, lower = Signal(17), Signal(17)  # row of the ring
-        wraps, lower_wraps = Signal(), Signal()
+        # Of a move by the place of the sample, and of one to the next row of tiles: from which place on it leads over
+        # the end of the ring, and how many vectors it goes then. So no sum waits for another one.
+        first_edge, first_back = Signal(16), Signal(VECTOR_ADDRESS_BITS)
+        lower_edge, lower_back = Signal(16), Signal(VECTOR_ADDRESS_BITS)
         lower_place, lower_row = Signal(16), Signal(VECTOR_ADDRESS_BITS)
+        wraps, lower_wraps = Signal(), Signal()
         m.d.comb += [
-            first.eq(at.place + self.skip), wraps.eq(first >= rows), lower.eq(at.place + layer.step_y),
-            lower_wraps.eq(lower >= rows), self.place.eq(at.place), moved.place.eq(at.place),
+            wraps.eq(at.place >= first_edge), lower_wraps.eq(at.place >= lower_edge),
+            self.place.eq(at.place), moved.place.eq(at.place),
         ]  # fmt: skip
         m.d.sync += [
             settle.eq(self.prepare & layer.ring & fresh), self.edge.eq(rows - layer.dy),
             self.wrap_pitch.eq(layer.window_pitch - layer.ring_size),
-            lower_place.eq(lower - Mux(lower_wraps, rows, 0)),
-            lower_row.eq(at.row + layer.tile_pitch_y - Mux(lower_wraps, layer.ring_size, 0)),
+            first_edge.eq(rows - self.skip), first_back.eq(self.skip_size - layer.ring_size),
+            lower_edge.eq(rows - layer.step_y), lower_back.eq(layer.tile_pitch_y - layer.ring_size),
+            lower_place.eq(Mux(lower_wraps, at.place - lower_edge, at.place + layer.step_y)),
+            lower_row.eq(Mux(lower_wraps, at.row + lower_back, at.row + layer.tile_pitch_y)),
         ]  # fmt: skip
         with m.If(self.prepare & fresh):
-            y0 = layer.y0
-            place = Mux(y0 < 0, y0 + rows, Mux(y0 >= rows, y0 - rows, y0))
-            m.d.sync += at.place.eq(place)
+            m.d.sync += at.place.eq(Mux(layer.y0 < 0, layer.y0 + rows, Mux(layer.y0 == rows, 0, layer.y0)))
             with m.If(layer.ring):
                 m.d.sync += [at.row.eq(layer.source), at.address.eq(layer.source)]
         with m.If(settle):
-            start = at.address + self.skip_size - Mux(wraps, layer.ring_size, 0)
-            m.d.sync += [at.place.eq(first - Mux(wraps, rows, 0)), at.row.eq(start), at.address.eq(start)]
+            start = Mux(wraps, at.address + first_back, at.address + self.skip_size)
+            m.d.sync += [
+                at.place.eq(Mux(wraps, at.place - first_edge, at.place + self.skip)), at.row.eq(start),
+                at.address.eq(start),
+            ]  # fmt: skip
         with m.If(layer.ring & last_column):
             m.d.comb += [moved.row.eq(lower_row), moved.address.eq(lower_row), moved.place.eq(lower_place)]
 

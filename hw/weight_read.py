@@ -58,18 +58,18 @@ class WeightRead(wiring.Component):
         # The word to request next.
         next_valid = Signal()
         next_first = Signal()
-        next_word = Signal(params.entry_address_bits - 3)
+        next_word = Signal(params.entry_address_bits - 3, reset_less=True)
         next_lane = Signal(3)
         next_take = Signal(4)
         next_rest = Signal(params.count_bits)  # entries of the column after that word
-        next_beside = Signal(beside)
+        next_beside = Signal(beside, reset_less=True)
 
         # The word in the row buffer.
         left = Signal(4)
         lane = Signal(3)
         first = Signal()
         more = Signal()  # `more`: the column goes on in another word
-        now = Signal(beside)
+        now = Signal(beside, reset_less=True)
 
         issue = Signal()
         m.d.comb += [
@@ -103,7 +103,7 @@ class WeightRead(wiring.Component):
         # One of four entries is selected in each half of the word, and between the halves behind the register: block
         # RAM is slow to answer.
         half_word = data.ArrayLayout(entry(params), LANES // 2)
-        halves = [Signal(entry(params), name=f"half_{n}") for n in range(2)]
+        halves = [Signal(entry(params), name=f"half_{n}", reset_less=True) for n in range(2)]
         upper = Signal()
         m.d.sync += upper.eq(lane[2])
         for n, half in enumerate(halves):

@@ -101,7 +101,7 @@ def _place(difference: Difference) -> str:
 
 
 def compare(a: Result, b: Result) -> Comparison:
-    """Compare two results of the same image and batch.
+    """Compare two results of the same image and batch: of a board, what it has.
 
     Raises
     ------
@@ -109,32 +109,37 @@ def compare(a: Result, b: Result) -> Comparison:
         They are not: one has maps that the other lacks, or of another shape.
     """
     names = [layer.name for layer in a.layers]
-    values = _compare_values(_pairs(a.values, b.values), {})
+    values = _compare_values(_pairs(a, b), {})
     return Comparison((a.engine, b.engine), *values, *_compare_records([(names, a, b)]))
 
 
 def compare_networks(a: NetworkResult, b: NetworkResult) -> Comparison:
     """Compare two results of the same network and batch: every value of the graph, in order of computation.
 
+    A board has those that leave an image of the array, and these are compared.
+
     Raises
     ------
     InputError
         They are not: one has values that the other lacks, or of another shape.
     """
-    pairs = _pairs(a.values, b.values)
+    pairs = _pairs(a, b)
     layouts = {name: kind.layout for name, kind in a.types.items()}
     runs = [([layer.name for layer in one.layers], one, other) for one, other in zip(a.runs, b.runs, strict=True)]
     return Comparison((a.engine, b.engine), *_compare_values(pairs, layouts), *_compare_records(runs))
 
 
-def _pairs(
-    a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]
-) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    shapes = [{name: raw.shape for name, raw in values.items()} for values in (a, b)]
+def _pairs(a: Result | NetworkResult, b: Result | NetworkResult) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """The values of both, by name; a result that is not whole may lack some."""
+    kept = [
+        {name: raw for name, raw in one.values.items() if other.whole or name in other.values}
+        for one, other in ((a, b), (b, a))
+    ]
+    shapes = [{name: raw.shape for name, raw in values.items()} for values in kept]
     if shapes[0] != shapes[1]:
-        names = ", ".join(sorted(name for name, _ in shapes[0].items() ^ shapes[1].items()))
+        names = ", ".join(sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()}))
         raise InputError(f"results of different networks or batches: {names} are not in both, or of other shapes")
-    return {name: (raw, b[name]) for name, raw in a.items()}
+    return {name: (raw, kept[1][name]) for name, raw in kept[0].items()}
 
 
 def _compare_values(

@@ -22,7 +22,7 @@ from sim.golden_array import Layer, Operation, Program, run_layers
 from sim.program import frames
 from sim.run import summarize
 
-__all__ = ["describe", "describe_image"]
+__all__ = ["dense_weights", "describe", "describe_image"]
 
 FLOAT_BITS = 32
 
@@ -99,7 +99,7 @@ def describe_image(image: Image) -> dict[str, Any]:
     - ``bits`` : stored bits by part, padding entries included in ``entries``;
     - ``bound_bits`` : bits that the largest possible sum of a row needs, sign included, never above ``acc_bits``;
     - ``tile`` : pixels of a tile (rows, columns), ``tiles`` of the layer; ``expected`` : cycles that the compiler
-      estimated when it chose it, ``other`` : the tile that was next best (rows, columns) and its estimated cycles;
+      estimated or judged when it chose it, ``other`` : the tile that was next best (rows, columns) and its cycles;
       ``copies`` : entries over nonzeros, since the weights are stored once for each pixel of a tile; ``streamed`` :
       descriptors whose weights are streamed in;
     - ``cycles`` : for one sample without a zero (the most there can be), ``ideal`` (products / PEs), ``busiest``
@@ -127,7 +127,7 @@ def describe_image(image: Image) -> dict[str, Any]:
         golden = program.layers[number]
         if isinstance(golden, Operation):
             continue
-        weights = _weights(image, layer, golden, rounds[number])
+        weights = dense_weights(image, layer, golden, rounds[number])
         bits = _bits(image, steps, sum(int(each.counts.sum()) for each in own))
         result = image.maps[layer.result]
         cycle = {
@@ -186,7 +186,7 @@ def describe_image(image: Image) -> dict[str, Any]:
     }
 
 
-def _weights(image: Image, layer: LayerInfo, decoded: Layer, rounds: int) -> int:
+def dense_weights(image: Image, layer: LayerInfo, decoded: Layer, rounds: int) -> int:
     """Weights of the dense layer: its products, each used at every pixel before pooling or in every round."""
     result = image.maps[layer.result]
     uses = rounds if rounds > 1 else result.height * result.width * decoded.outputs.pooled

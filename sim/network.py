@@ -19,6 +19,7 @@ from compiler.graph.ir import Node, Type
 from compiler.image.image import Image
 from compiler.network import MOVES, Network
 from sim import golden
+from sim.driver.port import Port
 from sim.run import ENGINES, LayerStats, Result, run
 
 __all__ = ["NetworkResult", "check_inputs", "from_map", "run_network", "to_map"]
@@ -53,6 +54,11 @@ class NetworkResult:
     layers: tuple[LayerStats, ...]
     runs: tuple[Result, ...]
     waves: Path | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Every value is there that the array computed; else, as a host sees it, those that leave it."""
+        return all(ran.whole for ran in self.runs)
 
     @property
     def raw(self) -> NDArray[Any]:
@@ -176,7 +182,9 @@ def run_network(
     waves: Path | None = None,
     waves_limit: int | None = None,
     seed: int = 1,
+    port: Port | None = None,
     progress: Progress | None = None,
+    watch: Callable[[Image, Mapping[str, NDArray[np.int16]]], None] | None = None,
 ) -> NetworkResult:
     """Run a batch.
 
@@ -188,7 +196,10 @@ def run_network(
     waves : waveform file to write (engine rtl, and networks of one image only): FST if its name ends in ``.fst``, else
         VCD. waves_limit : bytes it may have; None for the usual 200 MB.
     seed : of the random initial contents of memories and registers (engine rtl only).
+    port : the way to the accelerator (engine board only), see `sim.driver.opening.open_port`; a network of several
+        images loads them in turn.
     progress : called with (samples done, samples) of each image in turn.
+    watch : called with each image in turn, and with its inputs by the names of their maps.
 
     Raises
     ------
@@ -196,6 +207,8 @@ def run_network(
         Unknown engine, or inputs that do not fit the network.
     ToolError
         The engine needs a tool that is missing.
+    DriverError
+        The accelerator behind the port is another one, refuses, or fails.
     """
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
@@ -218,8 +231,11 @@ def run_network(
                 image.maps[number].name: to_map(found[name].raw, axes)
                 for number, name, axes in zip(image.inputs, node.inputs, node["reads"], strict=True)
             }
+            if watch:
+                watch(image, maps)
             ran = run(
-                image, maps, engine=engine, waves=waves, waves_limit=waves_limit, seed=seed, progress=progress
+                image, maps, engine=engine, waves=waves, waves_limit=waves_limit, seed=seed, port=port,
+                progress=progress,
             )  # fmt: skip
             runs.append(ran)
             layers += ran.layers

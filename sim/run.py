@@ -1,4 +1,4 @@
-"""One entry to all engines: golden model, cycle model, Verilog, Amaranth's simulator."""
+"""One entry to all engines: golden model, cycle model, Verilog, Amaranth's simulator, and a board behind a port."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from compiler.image.steps import LoopStep
 from hw.layouts import COUNTERS
 from sim import golden
 from sim.decode import decode
+from sim.driver.port import Port
 from sim.golden_array import LayerRun, Program, run_layers
 from sim.program import flat, frames, joined, layer_values
 
 __all__ = ["ENGINES", "LayerStats", "Result", "check_input", "run", "summarize"]
 
-ENGINES = ("golden", "cycles", "rtl", "amaranth")
+ENGINES = ("golden", "cycles", "rtl", "amaranth", "board")
 
 GOLDEN_BYTES = 1 << 26
 """Activation memory of the samples that the golden model runs side by side."""
@@ -54,6 +55,7 @@ class Result:
     waves_cut : the waveform was longer than its limit, and holds the beginning.
     records : for each run (as many samples as fit on chip) and layer the layer record: times in cycles since the run
         began, and counters over its samples.
+    whole : `values` has every map; else, as a host sees it, the outputs alone.
     """
 
     engine: str
@@ -68,6 +70,7 @@ class Result:
     waves: Path | None = None
     records: list[list[dict[str, int]]] = field(default_factory=list)
     waves_cut: bool = False
+    whole: bool = True
 
     @property
     def raw(self) -> NDArray[np.int16]:
@@ -157,6 +160,7 @@ def run(
     waves_limit: int | None = None,
     seed: int = 1,
     bus: bool = False,
+    port: Port | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Run a batch on one engine.
@@ -170,6 +174,7 @@ def run(
         may have; None for the usual 200 MB.
     seed : of the random initial contents of memories and registers (engine rtl only).
     bus : load and read through the host port instead of preloading (engine rtl only).
+    port : the way to the accelerator (engine board only), which it needs: `sim.driver.opening.open_port`.
     progress : called with (samples done, samples).
 
     Raises
@@ -180,9 +185,13 @@ def run(
         The image contradicts itself.
     ToolError
         The engine needs a tool that is missing.
+    DriverError
+        The accelerator behind the port is another one, refuses, or fails.
     """
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
+    if (engine == "board") != (port is not None):
+        raise InputError("engine board needs a port, and no other engine has one: port=sim.driver.opening.open_port(…)")
     raw, clipped = check_input(image, x)
     program = decode(image)  # refuses entries that contradict their layer, before they reach the array
     kept, cut = None, False
@@ -203,6 +212,13 @@ def run(
         limit = WAVES_LIMIT if waves_limit is None else waves_limit
         ran = run_rtl(image, raw, program, waves=waves, waves_limit=limit, seed=seed, bus=bus, progress=progress)
         values, records, kept, cut = ran.values, ran.records, ran.waves, ran.waves_cut
+    elif port is not None:
+        from sim.driver.driver import Driver
+
+        driver = Driver(port)
+        driver.load(image)
+        found = driver.run(raw, progress=progress)
+        values, records = found.values, found.records
     else:
         from sim.amaranth_engine import run_amaranth
 
@@ -213,6 +229,7 @@ def run(
     return Result(
         engine, image.params.pes, flat(values), {info.name: info.exponent for info in image.maps},
         tuple(image.maps[number].name for number in image.outputs), clipped, cycles, drain, stats, kept, records, cut,
+        whole=engine != "board",
     )  # fmt: skip
 
 

@@ -148,7 +148,9 @@ def decompress_any(data: bytes) -> Content | FixedContent:
     if fixed:
         image_crc: int | None = None
         if version >= _PROGRAMS:
-            parts, params, options, tensors, image_crc = fixed_form.read(reader, coder, version < _FIXED_VERSION)
+            today = version == _FIXED_VERSION
+            parts, params, options, tensors, image_crc = fixed_form.read(reader, coder, plain=not today)
+            image_crc = image_crc if today else None
         else:
             chain, options, around, tensors = chain_form.read(reader, coder, version > 2)
             parts, params = chain_form.parts_of(chain, around), chain.params

@@ -100,15 +100,20 @@ def write(writer: Writer, parts: Partition, params: Params, options: Options, co
     writer.raw(bytes(plain.data))
 
 
+def _renewed(values: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of version 4 under today's names."""
+    return {"streams": False, "judged": True, **values}
+
+
 def read(
     reader: Reader, coder: str, plain: bool = False
 ) -> tuple[Partition, Params, Options, tuple[TensorSize, ...], int]:
     """What `write` appended: programs and graph, array, options, bits of the tensors, CRC-32 of the image file.
 
-    plain : as it was before programs had loops.
+    plain : as it was before programs had loops, and arrays streams for maps.
     """
     image_crc = int.from_bytes(reader.raw(4, "the image's checksum"), "little")
-    params, options = read_params(reader, _DICTIONARY)
+    params, options = read_params(reader, _DICTIONARY, _renewed if plain else dict)
     room = Room()
     count = reader.varint("parts of the array", _MAX_PROGRAMS)
     heads = [read_head(reader, room, plain) for _ in range(count)]

@@ -109,7 +109,7 @@ class LayerInfo:
     nonzeros : weights that are not zero (each counted once, however many copies the tile needs).
     entries, padding : stored entries in all, and the padding entries among them.
     parts : for each descriptor the segment of which it is a strip of window rows, or a streamed range.
-    expected : cycles of the layer as the compiler estimates them for one sample, of all of its blocks in the first.
+    expected : cycles of the layer for one sample as the compiler judges or estimates them, of all blocks in the first.
     other : the tile that it would have taken otherwise, and cycles with it (tile_y, tile_x, cycles); empty if there is
         none.
     windows : for each segment eight numbers, rows before columns: kernel, stride, dilation, and the pixel of its map

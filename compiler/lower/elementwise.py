@@ -16,7 +16,7 @@ from compiler.lower.program import HIGH, LOW, Function
 from compiler.lower.views import Views
 from hw.params import Params
 
-__all__ = ["Elementwise", "Ref", "elementwise", "function_of"]
+__all__ = ["Elementwise", "Ref", "elementwise", "function_of", "ref_of"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def elementwise(node: Node, views: Views, types: Mapping[str, Type], axes: str, 
     names, fields = found
     operands = {}
     for name, value in zip(names, node.inputs, strict=True):
-        ref = _ref(views, value, axes)
+        ref = ref_of(views, value, axes)
         if ref is None:
             return None
         operands[name] = ref
@@ -114,7 +114,8 @@ def elementwise(node: Node, views: Views, types: Mapping[str, Type], axes: str, 
     return Elementwise((node,), axes, operands, fields, single)
 
 
-def _ref(views: Views, name: str, axes: str) -> Ref | None:
+def ref_of(views: Views, name: str, axes: str) -> Ref | None:
+    """Where a value is read: channels that follow one another in one value of the array or of the host; or None."""
     view = views.view(name, axes)
     if view is None or view.flat or len(view.parts) != 1:
         return None

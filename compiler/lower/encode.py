@@ -200,13 +200,17 @@ def _encode(
             pe[end - size : end] = int(rows.group[row]) * params.group + np.array(parts.pe)[owners]
             slot[end - size : end] = np.array(parts.slot, np.uint16)[owners]
             moved = moved or size > 0
-    at_y, at_x = (tap[here] + np.repeat(row[by_slot], sizes) for tap, row in zip(taps, of_row, strict=True))
-    lane = placement.place[segment.channel[here]]
-    key = pe * columns + base[lane] + (at_y * seen.wx + at_x) * width[lane]
-    codes = segment.code[here]
-    # What meets a position that is not scanned meets zeros.
-    met = (at_y >= 0) & (at_y < seen.wy) & (at_x >= 0) & (at_x < seen.wx)
-    if not met.all():
+    codes, lane = segment.code[here], placement.place[segment.channel]
+    whole = not seen.cut and len(set(widths.tolist())) == 1
+    if whole:
+        of_nonzero = base[lane] + (taps[0] * seen.wx + taps[1]) * width[lane]
+        key = pe * columns + of_nonzero[here]
+        key += np.repeat(((of_row[0] * seen.wx + of_row[1]) * int(widths[0]))[by_slot], sizes)
+    else:
+        at_y, at_x = (tap[here] + np.repeat(row[by_slot], sizes) for tap, row in zip(taps, of_row, strict=True))
+        key = pe * columns + base[lane[here]] + (at_y * seen.wx + at_x) * width[lane[here]]
+        # What meets a position that is not scanned meets zeros.
+        met = (at_y >= 0) & (at_y < seen.wy) & (at_x >= 0) & (at_x < seen.wx)
         key, codes, slot = key[met], codes[met], slot[met]
     if moved:
         again = np.argsort(slot, kind="stable")

@@ -104,6 +104,7 @@ class Window:
     """What a tile scans of a segment's map: positions, their distance, and the distance of tiles, in pixels.
 
     top, left : rows and columns of positions before those that are scanned: outside the map for all tiles.
+    cut : positions are left out, there or behind those that are scanned.
     """
 
     wy: int
@@ -114,6 +115,7 @@ class Window:
     step_x: int
     top: int = 0
     left: int = 0
+    cut: bool = False
 
     @property
     def positions(self) -> int:
@@ -293,9 +295,9 @@ def window(segment: Segment, layer: ProgramLayer, cut: Tiling, source: MapForm) 
     ]
     (wy, dy), (wx, dx) = sizes
     steps = [segment.stride[n] * layer.pool_stride[n] * tile for n, tile in enumerate((cut.fy, cut.fx))]
-    top, wy = _inside(wy, dy, segment.origin[0], source.height) if cut.tiles_y == 1 else (0, wy)
-    left, wx = _inside(wx, dx, segment.origin[1], source.width) if cut.tiles_x == 1 else (0, wx)
-    return Window(wy, wx, dy, dx, steps[0], steps[1], top, left)
+    top, rows = _inside(wy, dy, segment.origin[0], source.height) if cut.tiles_y == 1 else (0, wy)
+    left, columns = _inside(wx, dx, segment.origin[1], source.width) if cut.tiles_x == 1 else (0, wx)
+    return Window(rows, columns, dy, dx, steps[0], steps[1], top, left, (rows, columns) != (wy, wx))
 
 
 def _inside(count: int, distance: int, origin: int, size: int) -> Pair:

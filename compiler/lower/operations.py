@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from compiler.graph.ir import Graph, Node, Type, unique
 from compiler.lower.draft import Draft, draft, folded, orders
-from compiler.lower.elementwise import Elementwise, elementwise
+from compiler.lower.elementwise import Elementwise, Ref, elementwise, ref_of
 from compiler.lower.loops import Looped
 from compiler.lower.program import HIGH, LOW
 from compiler.lower.views import Views
@@ -81,12 +81,11 @@ class Operations:
         """An operation that reads copies, or whose result is copied to where a loop walks over it."""
         reads, copies = [], []
         known = set(self.made)
+        sizes = dict(zip(axes, self.types[node.output].shape, strict=True))
+        single = sizes.get("H", 1) == sizes.get("W", 1) == 1
         for name in node.inputs:
-            alone = elementwise(
-                Node("", "Clamp", (name,), {"low": LOW, "high": HIGH}, outputs=(node.output,)), self.views, self.types,
-                axes, self.params,
-            )  # fmt: skip
-            if alone is None or (not alone.single and self.walked & {key for key, _ in alone.reads}):
+            ref = ref_of(self.views, name, axes)
+            if ref is None or (not single and (ref.size < self._channels(ref) or ref.key[0] in self.walked)):
                 copy = self.copies.get((name, axes)) or self._copy(name, self.types[name])
                 if copy is None or copy.axes != axes:
                     break
@@ -115,8 +114,12 @@ class Operations:
         assert end is not None
         return [*copies, each, dataclasses.replace(end, nodes=(node, *end.nodes))]
 
+    def _channels(self, ref: Ref) -> int:
+        value, axes = ref.key
+        return self.types[value].shape[axes.index("C")]
+
     def _copy(self, name: str, kind: Type, result: str = "") -> Draft | None:
         """A layer that makes a copy of a value."""
         result = result or unique(f"{name}.copy", self.types)
-        node = Node(unique(result, {name}), "Clamp", (name,), {"low": LOW, "high": HIGH}, outputs=(result,))
+        node = Node(result, "Clamp", (name,), {"low": LOW, "high": HIGH}, outputs=(result,))
         return draft(node, self.views, {**self.types, result: kind}, self.params)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eie.commands.run import ENGINES
-from eie.options import example, json_option
+from eie.options import example, json_option, opened_port, port_option
 from eie.output import Output
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def _engines(ctx: click.Context, parameter: click.Parameter, value: str) -> list
     epilog=example(
         "eie diff digits.eie --input x.npy --engines golden,rtl",
         "eie diff digits.eie --input x.npy --engines golden,torch --model build/run",
+        "eie diff digits.eie --input x.npy --engines golden,board --port serial:/dev/ttyUSB0:1000000",
     ),
     short_help="Compare engines, and fixed point with float.",
 )
@@ -51,6 +52,7 @@ def _engines(ctx: click.Context, parameter: click.Parameter, value: str) -> list
     callback=_engines,
     help=f"Two or more of {', '.join(ENGINES)}, {FLOAT}; each is compared with the first.",
 )
+@port_option
 @click.option(
     "--model",
     metavar="INPUT",
@@ -65,6 +67,7 @@ def diff(
     file: Path,
     source: Path,
     engines: list[str],
+    port: str | None,
     model: str | None,
     weights: Path | None,
     trust: bool,
@@ -73,7 +76,7 @@ def diff(
     """Compare engines on a batch: every output of every layer and, where both have them, all cycles and counters.
 
     Ends with 1 if a bit or a cycle differs, and names the first. Float (torch) is not compared bit by bit: it gives
-    the quantization error of each layer.
+    the quantization error of each layer. A board gives the outputs of each image alone, with all cycles and counters.
     """
     output = Output(json_to)
     if FLOAT in engines and model is None:
@@ -97,10 +100,15 @@ def diff(
     )
 
     results = []
-    for engine in engines:
-        if engine != FLOAT:
-            with output.progress(engine) as progress:
-                results.append(run_network(network, x, engine=engine, progress=progress))
+    with opened_port(port, engines, network.params) as opened:
+        for engine in engines:
+            if engine != FLOAT:
+                with output.progress(engine) as progress:
+                    results.append(
+                        run_network(
+                            network, x, engine=engine, port=opened if engine == "board" else None, progress=progress
+                        )
+                    )
     comparisons = [compare_networks(*pair) for pair in _pairs(results)]
     errors = None if reference is None else quantization_errors(reference, results[0])
     for comparison in comparisons:

@@ -8,16 +8,17 @@ from typing import Any
 
 import click
 
-from eie.options import example, json_option
+from eie.options import example, json_option, opened_port, port_option
 from eie.output import Output, check_writable, check_writable_folder
 
-ENGINES = ("golden", "cycles", "rtl", "amaranth")
+ENGINES = ("golden", "cycles", "rtl", "amaranth", "board")
 
 
 @click.command(
     epilog=example(
         "eie run layer.eie --input x.npy --output y.npz --engine rtl --json",
         "eie run layer.eie --input x.npy --output y.npz --engine rtl --waves layer.fst",
+        "eie run layer.eie --input x.npy --output y.npz --engine board --port serial:/dev/ttyUSB0",
     )
 )
 @click.argument("file", metavar="NET.eie", type=click.Path(path_type=Path))
@@ -38,6 +39,7 @@ ENGINES = ("golden", "cycles", "rtl", "amaranth")
     help="raw int16 (batch, …), exponent, value float64 = raw * 2^exponent; further outputs by name.",
 )
 @click.option("--engine", type=click.Choice(ENGINES), default="golden", show_default=True, help="What runs it.")
+@port_option
 @click.option(
     "--waves",
     metavar="F",
@@ -65,6 +67,7 @@ def run(
     source: Path,
     target: Path | None,
     engine: str,
+    port: str | None,
     waves: Path | None,
     limit: int,
     trace: Path | None,
@@ -73,7 +76,8 @@ def run(
     """Run a batch of inputs through a network.
 
     Engines: golden, the bit-true model; cycles, the exact cycle model with golden's values; rtl, the generated Verilog
-    in Verilator; amaranth, the same design in Amaranth's own simulator (slow, needs no C++ compiler).
+    in Verilator; amaranth, the same design in Amaranth's own simulator (slow, needs no C++ compiler); board, an
+    accelerator behind --port, as a program on its host uses it.
     """
     output = Output(json_to)
     if waves is not None:
@@ -97,8 +101,10 @@ def run(
     network = load(file)
     names = [node.name for node in network.graph.inputs]
     x = dict(zip(names, read_inputs(source, names), strict=True))
-    with output.progress(engine) as progress:
-        result = run_network(network, x, engine=engine, waves=waves, waves_limit=limit * 1_000_000, progress=progress)
+    with opened_port(port, [engine], network.params) as opened, output.progress(engine) as progress:
+        result = run_network(
+            network, x, engine=engine, waves=waves, waves_limit=limit * 1_000_000, port=opened, progress=progress
+        )
 
     if any(ran.waves_cut for ran in result.runs):
         output.note(f"eie: {waves} ends after {limit} MB, before the run did; give fewer inputs or more --waves-limit")

@@ -25,7 +25,7 @@ from hw.platform import convert
 from hw.registered import Registered
 from sim.fpga.report import as_run, cell_counts, source_names, summary
 
-__all__ = ["DEVICE", "measure", "tool"]
+__all__ = ["DEVICE", "measure", "primitive", "run_tool", "tool"]
 
 DEVICE = ("--85k", "--speed", "8", "--package", "CABGA381")
 TOP = "registered_pe"
@@ -68,11 +68,12 @@ def _verilog(params: Params) -> str:
     return without_memory_init("\n".join(parts))
 
 
-def _primitive() -> str:
+def primitive() -> str:
+    """Verilog of the memory primitive."""
     return (resources.files("hw") / "rtl" / "eie_ram.v").read_text(encoding="utf-8")
 
 
-def _run(command: Sequence[str], folder: Path, log: str) -> None:
+def run_tool(command: Sequence[str], folder: Path, log: str) -> None:
     """Run a tool in `folder`; its output goes to the file `log` there.
 
     File names are given bare: the packaged tools see their working folder and little else.
@@ -112,11 +113,11 @@ def measure(
     folder.mkdir(parents=True, exist_ok=True)
     note("Verilog and synthesis (the tools' first run on a machine takes a minute more) …")
     (folder / "pe.v").write_text(_verilog(params), encoding="utf-8")
-    (folder / "eie_ram.v").write_text(_primitive(), encoding="utf-8")
+    (folder / "eie_ram.v").write_text(primitive(), encoding="utf-8")
     (folder / "synthesis.ys").write_text(
         "".join(_SYNTHESIS.format(top=top) for top in (PE_MODULE, TOP)), encoding="utf-8"
     )
-    _run([*yosys, "-q", "synthesis.ys"], folder, "synthesis.log")
+    run_tool([*yosys, "-q", "synthesis.ys"], folder, "synthesis.log")
 
     def read(name: str) -> Any:
         return json.loads((folder / name).read_text(encoding="utf-8"))
@@ -128,7 +129,7 @@ def measure(
     for seed in seeds:
         note(f"place and route, seed {seed} …")
         report = f"seed-{seed}.json"
-        _run(
+        run_tool(
             [*nextpnr, *DEVICE, "--json", f"{TOP}.json", "--report", report, "--freq", f"{target:g}",
              "--seed", str(seed), "--tmg-ripup", "--timing-allow-fail", "--lpf-allow-unconstrained"],
             folder, f"seed-{seed}.log",

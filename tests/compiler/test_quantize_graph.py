@@ -155,7 +155,11 @@ def test_random_graphs_have_every_operator_and_are_the_same_again(seed: int) -> 
         assert all(np.array_equal(a, b) for a, b in zip(inputs, others, strict=True))
         made = quantize_graph(graph, PARAMS, inputs)
         found |= {inner.op for node in made.graph for inner in (node, *(node.body or ()))}
-    assert found >= INTEGER.keys() - {"Array", "Shift"}  # a Shift is rare, and has tests of its own
+    assert found >= INTEGER.keys() - {
+        "Array",
+        "Indices",
+        "Shift",
+    }  # of the partition; a Shift is rare, and has tests of its own
 
 
 def outputs_error(graph: Graph, made: Quantized, inputs: list[Any]) -> float:

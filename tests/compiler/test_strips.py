@@ -120,9 +120,9 @@ def test_parts_that_lie_are_refused() -> None:
             {"sources": (*layer.sources, layer.sources[0]), "windows": (*layer.windows, *layer.windows[:8])},
             "segment 2 has no descriptor",
         ),
-        ({"parts": (0,) * len(layer.parts)}, r"descriptor \d: (pointers|codebook) is"),
+        ({"parts": (0,) * len(layer.parts)}, r"descriptor \d+: (pointers|codebook) is"),
         ({"parts": (2, *layer.parts[1:])}, "its descriptors are of segments"),
-        ({"parts": (*layer.parts[1:], layer.parts[0])}, r"descriptor \d: (pointers|codebook) is"),
+        ({"parts": (*layer.parts[1:], layer.parts[0])}, r"descriptor \d+: (pointers|codebook) is"),
     ]
     for lie, message in lies:
         bad = dataclasses.replace(image, layers=(*image.layers[:-1], dataclasses.replace(layer, **lie)))

@@ -7,7 +7,7 @@ import pytest
 
 from hw.layouts import Error, Memory, Op, descriptor, elementwise, fields, loop, memory_shape, refill_header
 from hw.params import Params, preset
-from hw.registers import REGISTERS, c_header, mask
+from hw.registers import ERRORS, REGISTERS, c_header, markdown, mask
 
 C = ("cc", "-x", "c", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror")
 CXX = ("c++", "-x", "c++", "-std=c++11", "-Wall", "-Wextra", "-pedantic", "-Werror")
@@ -31,6 +31,12 @@ def test_interrupts_are_enabled_at_the_places_of_their_flags():
     flags = {bits.name for register in REGISTERS for bits in register.fields if bits.access == "W1C"}
     assert flags == {"DONE", "REFUSED"}
     assert all(mask("INTERRUPT", name) == mask("STATUS", name) for name in flags)
+
+
+def test_every_error_is_explained():
+    text = markdown(PLAIN)
+    assert set(ERRORS) == set(Error)
+    assert all(f"| {error.value} | {error.name} | {ERRORS[error]} |" in text for error in Error)
 
 
 def test_every_field_is_in_the_header():

@@ -228,7 +228,7 @@ def test_one_pe_reaches_130_mhz_and_maps_as_meant(tmp_path) -> None:
 
 def without(monkeypatch: pytest.MonkeyPatch, attribute: str) -> None:
     """Measure with an `eie_ram` that lacks a part of its attributes."""
-    text = flow._primitive()
+    text = flow.primitive()
     assert text.count(attribute) == 1
     monkeypatch.setattr(flow, "_primitive", lambda: text.replace(attribute, ""))
 

@@ -51,7 +51,7 @@ def the_program(content: FixedContent) -> Program:
 def of_before(name: str) -> Params:
     """An array of a preset, with the memories that it had in formats 2 and 3."""
     depth = 8 if name == "EIE_64" else 64
-    return preset(name).replace(queue_depth=depth, codebooks=16, tables=0, elementwise=False)
+    return preset(name).replace(queue_depth=depth, codebooks=16, tables=0, elementwise=False, streams=False)
 
 
 @pytest.mark.parametrize("name", ["EIE_64", "BALANCED_4"])
@@ -74,8 +74,8 @@ def test_a_network_of_format_3_has_the_graph_around_it() -> None:
 def test_a_network_of_format_4_has_programs_without_loops() -> None:
     content = decompress_fixed((DATA / "format4-fixed-BALANCED_4.eiez").read_bytes())
     assert_equal(the_program(content), chain(preset("BALANCED_4")))
-    assert content.params == preset("BALANCED_4")
-    assert (content.image_crc, content.version) == (0x12345678, 4)
+    assert content.params == preset("BALANCED_4").replace(streams=False)
+    assert (content.image_crc, content.version) == (None, 4)
 
 
 def test_a_graph_of_format_3_that_is_none_is_refused() -> None:

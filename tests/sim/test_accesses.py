@@ -1,0 +1,207 @@
+"""Counts of accesses, against every enable of the hardware's memories and against plain loops."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compiler.errors import InputError
+from compiler.image.image import Image
+from compiler.image.steps import ElementwiseStep, Step, executions
+from hw.core import Core
+from hw.layouts import fields, output_word
+from hw.params import LANES, Params
+from sim import accesses
+from sim.accesses import ACCESSES, Counts, count, scanned
+from sim.amaranth_engine import run_amaranth
+from sim.cases import random_case
+from sim.decode import decode
+from sim.golden_array import Layer, run_layers
+from sim.network import run_network
+from sim.program import chunks, frames, refill_stream
+from sim.run import check_input
+from sim.timing import works
+from tests.sim.recurrent import KINDS
+from tests.sim.test_recurrent import compiled
+
+# Of these the hardware has no enable of its own; the test of each is another one, or its definition.
+NOT_WATCHED = {"multiplications", "additions", "accumulator_reads", "table_reads", "pe_cycles", "stream_beats"}
+ONE_GROUP = Params(
+    pes=4, rows=64, weight_words=1024, pointer_blocks=1024, act_lines=1024, output_words=1024, codebooks=4,
+    descriptors=64, queue_depth=6, index_bits=4,
+)  # fmt: skip
+
+
+def summed(found: Counts) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for layer in found.layers:
+        total.update(layer)
+    return total
+
+
+def watched(image: Image, x: Any) -> Counter[str]:
+    """How often each enable is set while the array runs, in Amaranth's simulator."""
+    seen: Counter[str] = Counter()
+
+    def watch(core: Core, get: Callable[[Any], int]) -> None:
+        for pe in core.pes:
+            seen["weight_reads"] += get(pe.weight_read.memory.r_en)
+            seen["weight_writes"] += get(pe.weight_read.memory.w_en)
+            seen["pointer_reads"] += get(pe.pointer_read.memory.r_en)
+            seen["pointer_writes"] += get(pe.pointer_read.memory.w_en)
+            seen["queue_reads"] += get(pe.queue.memory.r_en)
+            seen["queue_writes"] += get(pe.queue.memory.w_en)
+            seen["codebook_reads"] += get(pe.weight_decode.memory.r_en)
+            seen["working_cycles"] += get(pe.weight_read.o.valid)
+            for bank in pe.mac.banks:
+                seen["accumulator_writes"] += get(bank.w_en)
+        for acts, writeback in zip(core.acts, core.writebacks, strict=True):
+            seen["activation_reads"] += get(acts.r_en)
+            seen["activation_writes"] += get(acts.w_en)
+            seen["output_reads"] += get(writeback.memory.r_en)
+            if image.params.elementwise:
+                seen["operand_writes"] += get(core.elementwise.put.valid)
+                seen["operand_reads"] += 2 * get(core.elementwise.step.valid)
+        seen["descriptor_reads"] += get(core.descriptors.r_en)
+
+    raw, _ = check_input(image, x)
+    run_amaranth(image, raw, decode(image), watch=watch)
+    return seen
+
+
+def differing(found: Counter[str], seen: Counter[str]) -> list[str]:
+    return [name for name in ACCESSES if name not in NOT_WATCHED and found[name] != seen[name]]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_counts_are_the_enables_of_the_memories(number: int, seed: int) -> None:
+    params = ONE_GROUP if number < 3 else None
+    case = random_case(1000 * seed + number, params, max_batch=2)
+    found = count(case.image, case.x)
+    assert differing(summed(found), watched(case.image, case.x)) == []
+    for layer, record in zip(found.layers, found.records, strict=True):
+        assert layer["working_cycles"] == record["entries"]
+
+
+def test_streamed_weights_are_counted(seed: int) -> None:
+    cases = (random_case(1000 * seed + n, max_batch=2) for n in range(100))
+    case = next(each for each in cases if len(each.image.tiles) and each.image.params.pes <= 8)
+    found = summed(count(case.image, case.x))
+    raw, _ = check_input(case.image, case.x)
+    given = [refill_stream(case.image, chunk.count) for chunk in chunks(case.image, raw)]
+    assert found["stream_beats"] == sum(map(len, given)) > found["weight_writes"] > 0
+    assert differing(found, watched(case.image, case.x)) == []
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_loops_and_operations_are_counted(kind: str, seed: int) -> None:
+    network, x, _ = compiled(1000 * seed, kind, most=4, steps=3, size=9)
+    given: list[tuple[Image, Any]] = []
+    run_network(network, x, watch=lambda image, maps: given.append((image, maps)))
+    ((image, maps),) = given
+    found, seen = summed(count(image, maps)), watched(image, maps)
+    assert found["operand_reads"] > 0
+    assert found["table_reads"] == looked_up(image, len(x)) > 0
+    # A vector of the scan whose word an operation's read has replaced is read again: that is not counted.
+    assert differing(found, seen) in ([], ["activation_reads"])
+    assert 0 <= seen["activation_reads"] - found["activation_reads"] <= found["operand_writes"]
+
+
+def looked_up(image: Image, samples: int) -> int:
+    """Pieces of function tables, word by word of the output table."""
+    places = {name: (first, width) for name, first, width in fields(output_word(image.params))}
+    groups, total = image.params.groups, 0
+    for first, _ in executions(image.program):
+        step = image.program[first]
+        if isinstance(step, ElementwiseStep):
+            total += step.functions * step.lines * groups * LANES * samples
+        elif isinstance(step, Step) and step.functions:
+            for group, number in np.ndindex(groups, step.words):
+                word = int.from_bytes(image.table[group, step.outputs + number].tobytes(), "little")
+                last, function = (
+                    word >> places[name][0] & (1 << places[name][1]) - 1 for name in ("last", "function")
+                )  # fmt: skip
+                total += step.tiles * samples * (last and function > 0)
+    return total
+
+
+def plain(image: Image, x: Any) -> Counter[str]:
+    """The same with loops, from the definition of each count."""
+    params, total = image.params, Counter[str]()
+    raw, _ = check_input(image, x)
+    program = decode(image)
+    runs = list(run_layers(program, frames(image, raw), params.acc_bits, masks=True))
+    every = works(image)
+    for (number, _), ran in zip(program.rounds, runs, strict=True):
+        layer = program.layers[number]
+        assert isinstance(layer, Layer)
+        for n, mask in enumerate(ran.masks):
+            work = every[image.numbers[number] + n]
+            step = work.step
+            for sample in range(len(mask)):
+                for ty, tx, i, j in np.ndindex(step.tiles_y, step.tiles_x, step.wy, step.wx):
+                    y = step.y0 + ty * step.step_y + i * step.dy
+                    column = step.x0 + tx * step.step_x + j * step.dx
+                    if not (0 <= y < step.height and 0 <= column < step.width):
+                        total["skipped"] += 1
+                        continue
+                    for v in range(step.vectors):
+                        bits = 255 if step.dense else int(mask[sample, y, column, v])
+                        total["activation_reads"] += params.groups
+                        if not bits:
+                            total["skipped"] += 1
+                            continue
+                        block = (i * step.wx + j) * step.vectors + v
+                        for pe in range(params.pes):
+                            total["pointer_reads"] += 1
+                            own = 0
+                            for lane in range(LANES):
+                                entries = int(work.counts[block, lane, pe])
+                                if bits >> lane & 1 and entries:
+                                    first = int(work.starts[block, lane, pe])
+                                    total["weight_reads"] += (first + entries - 1) // LANES + 1
+                                    own += entries
+                            total["queue_writes"] += own > 0
+                            total["multiplications"] += own * (not layer.maximum)
+                            total["additions"] += own
+            samples = len(mask)
+        words = layer.step.words * params.groups * layer.step.tiles * samples
+        total["additions"] += words
+    total["accumulator_reads"] = total["additions"]
+    return total
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_counts_are_those_of_plain_loops(number: int, seed: int) -> None:
+    case = random_case(77_000 * seed + number, max_batch=2)
+    made, right = count(case.image, case.x), plain(case.image, case.x)
+    found = summed(made)
+    found["skipped"] = sum(record["skipped"] for record in made.records)
+    assert {name: found[name] for name in right} == dict(right)
+
+
+def test_streamed_maps_are_refused(seed: int) -> None:
+    case = random_case(1000 * seed, ONE_GROUP, max_batch=1)
+    first, *others = case.image.program
+    assert isinstance(first, Step)
+    case.image.__dict__["program"] = [replace(first, stream_in=1), *others]
+    with pytest.raises(InputError, match="streams maps"):
+        count(case.image, case.x)
+
+
+@pytest.mark.parametrize("name", ["words", "jobs", "read", "entries"])
+def test_fault_a_count_that_is_one_off_is_caught(name: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = random_case(1000 * seed, ONE_GROUP, max_batch=1)
+    right = scanned
+
+    def wrong(*given: Any) -> Any:
+        made = right(*given)
+        return replace(made, **{name: getattr(made, name) + 1})
+
+    monkeypatch.setattr(accesses, "scanned", wrong)
+    assert differing(summed(count(case.image, case.x)), watched(case.image, case.x)) != []
