@@ -49,7 +49,8 @@ def summary(report: dict[str, Any]) -> str:
         _item(
             "compression",
             f"{size['dense_float32_bytes']:,} bytes dense float32 → {size['shipped_bytes']:,} bytes as model.eiez: "
-            f"{size['ratio']:.1f} times smaller ({size['nonzeros']:,} of {size['weights']:,} weights are left)",
+            f"{size['ratio']:.1f} times smaller ({size['nonzeros']:,} of {size['weights']:,} weights are left)"
+            + _made(layers, size["weights"]),
         ),
         _item(
             "memories",
@@ -121,6 +122,12 @@ def _layer(layer: dict[str, Any], batch: int) -> tuple[Any, ...]:
         layer["weights"], layer["nonzeros"], layer["products"], round(entries / batch) if on_array else None,
         None if layer["busy"] is None else round(layer["busy"] / batch), _percent(layer["utilization"]), layer["bytes"],
     )  # fmt: skip
+
+
+def _made(layers: list[dict[str, Any]], weights: int) -> str:
+    """What the table counts beside the weights of the network."""
+    more = sum(layer["weights"] or 0 for layer in layers) - weights
+    return f"; averages and shortcuts are products with {more:,} further weights on the array" * (more > 0)
 
 
 def _copies(layers: list[dict[str, Any]]) -> str:

@@ -177,7 +177,7 @@ class Writeback(wiring.Component):
 
     def _functions(self, m: Module, valid: Signal, word: Any, value: Signal) -> tuple[Value, Any, Value]:
         """Valid, word and value for the vector: at once, or of `FunctionTable.LATENCY` cycles ago."""
-        m.submodules.table = table = self.table = FunctionTable(self.params)
+        m.submodules.lookup = table = self.table = FunctionTable(self.params)  # `table` is a word of Verilog
         m.d.comb += [
             table.value.eq(value), table.which.eq(word.function),
             table.function_1.eq(self.function_1), table.function_2.eq(self.function_2),

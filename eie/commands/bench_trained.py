@@ -13,7 +13,7 @@ from eie.output import Output
 @click.command(
     "trained",
     epilog=example(
-        "eie bench trained build/resnet-8 build/lstm", "eie bench trained build/resnet-8 --samples 1000 --json"
+        "eie bench trained build/resnet-8 build/lstm --rtl 2", "eie bench trained build/resnet-8 --samples 1000 --json"
     ),
     short_help="Trained networks stage by stage, and in integers.",
 )
@@ -21,10 +21,23 @@ from eie.output import Output
 @click.option(
     "--samples", type=click.IntRange(1), help="Test samples that the golden model computes, the first ones; else all."
 )
+@click.option(
+    "--rtl",
+    "rtl_samples",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Run the array's part of the first N test samples as Verilog too; exit code 1 if a bit or a cycle differs.",
+)
 @array_options
 @json_option
 def bench_trained(
-    runs: tuple[Path, ...], samples: int | None, preset: str, settings: tuple[str, ...], json_to: str | None
+    runs: tuple[Path, ...],
+    samples: int | None,
+    rtl_samples: int,
+    preset: str,
+    settings: tuple[str, ...],
+    json_to: str | None,
 ) -> None:
     """Compile each RUN/ of `eie train` and run its test set by the golden model.
 
@@ -40,20 +53,31 @@ def bench_trained(
 
     rows = list(
         measure_runs(
-            runs, params, options=options, samples=samples, progress=lambda text: output.note(f"eie: {text} …")
+            runs, params, options=options, samples=samples, rtl_samples=rtl_samples,
+            progress=lambda text: output.note(f"eie: {text} …"),
         )
-    )
+    )  # fmt: skip
     output.table(
-        ("run", "weights", "density %", "first stage %", "pruned %", "end %", "floats %", "golden %", "shared anew"),
+        ("run", "weights", "density %", "first stage %", "pruned %", "end %", "floats %", "golden %", "95 % from",
+         "to", "shared anew"),
         [
             (
                 row["run"], row["weights"], 100 * row["nonzeros"] / row["weights"], 100 * row["stages"][0]["test"],
                 next((100 * stage["test"] for stage in reversed(row["stages"]) if stage["kind"] == "prune"), None),
                 100 * row["stages"][-1]["test"], 100 * row["floats"], 100 * row["golden"],
-                len(row["shared_anew"]),
+                *(100 * end for end in row["interval"]), len(row["shared_anew"]),
             )
             for row in rows
         ],
         title=f"{params.pes} PEs, {params.code_bits} bits a code, accuracy on the test set",
     )  # fmt: skip
+    rtl = {row["run"]: row["rtl"] for row in rows if "rtl" in row}
+    for name, ran in rtl.items():
+        output.text(
+            f"{name}: Verilog and models, {ran['samples']} samples, {ran['cycles']:,} cycles: "
+            f"{ran['values_different']} of {ran['values']:,} values and {ran['records_different']} of "
+            f"{ran['records']:,} times and counters differ"
+        )
     output.result({"params": params.asdict(), "options": options.asdict(), "rows": rows})
+    if not all(ran["equal"] for ran in rtl.values()):
+        raise SystemExit(1)

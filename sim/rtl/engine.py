@@ -81,7 +81,7 @@ def scope(memory: Memory, unit: int) -> str:
         Memory.POINTERS: f"pe_{unit}.pointer_read.memory.ram",
         Memory.CODEBOOK: f"pe_{unit}.weight_decode.memory.ram",
         Memory.OUTPUTS: f"writeback_{unit}.memory.ram",
-        Memory.TABLES: f"writeback_{unit}.table.memory.ram",
+        Memory.TABLES: f"writeback_{unit}.lookup.memory.ram",
         Memory.DESCRIPTORS: "descriptors.ram",
         Memory.ACTIVATIONS: f"acts_{unit}.ram",
     }

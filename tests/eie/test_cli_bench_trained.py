@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import sim.run
@@ -16,8 +17,9 @@ from compiler.train import recipe
 from compiler.train.run import train_recipe
 from hw.params import preset
 from sim.benchmarks import trained
-from sim.benchmarks.trained import measure_runs
+from sim.benchmarks.trained import interval, measure_runs
 from sim.golden_array import Layer, Operation, Program
+from sim.network import NetworkResult, run_network
 
 SMALL = recipe.parse(
     {
@@ -87,6 +89,45 @@ def test_planted_fault_a_wrong_operator_shows(run: Path, monkeypatch: pytest.Mon
     [row] = measure_runs([run], preset("BALANCED_4"), samples=100)
     assert changed
     assert row["golden"] < right["golden"] - 0.2
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, wrong: int) -> list[int]:
+    """Let the cycle model stand for Verilog, with a bit of so many of its values turned; the samples that it ran."""
+    ran: list[int] = []
+
+    def engine(network: Any, inputs: Any, *, engine: str = "golden") -> NetworkResult:
+        if engine != "rtl":
+            return run_network(network, inputs, engine=engine)
+        ran.append(len(inputs))
+        honest = run_network(network, inputs, engine="cycles")
+        name = next(iter(honest.runs[0].values))
+        turned = np.array(honest.values[name])
+        turned.reshape(-1)[:wrong] ^= 1
+        return replace(honest, values={**honest.values, name: turned})
+
+    monkeypatch.setattr(trained, "run_network", engine)
+    return ran
+
+
+@pytest.mark.parametrize("wrong", [0, 3])
+def test_samples_in_verilog_and_planted_fault_a_wrong_bit(
+    wrong: int, run: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = stand_in(monkeypatch, wrong)
+    result = invoke("bench", "trained", str(run), "--samples", "4", "--rtl", "2", "--preset", "BALANCED_4", "--json")
+    assert result.exit_code == (1 if wrong else 0), result.output
+    rtl = json.loads(result.stdout)["rows"][0]["rtl"]
+    assert ran == [rtl["samples"]] == [2]
+    assert rtl["values_different"] == wrong
+    assert rtl["records_different"] == 0
+    assert all(rtl[counted] > 0 for counted in ("values", "records", "cycles"))
+    assert rtl["equal"] is not bool(wrong)
+
+
+def test_an_interval_is_that_of_a_count() -> None:
+    assert interval(0.9, 100) == pytest.approx((0.8256, 0.9448), abs=1e-4)
+    low, high = interval(1.0, 100)
+    assert (low, high) == pytest.approx((0.9630, 1), abs=1e-4)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from compiler.network_file import load
 from compiler.train import recipe as recipes
 from eie.commands.demo import demo
 from eie.output import Output
+from eie.summary import summary
 from sim.clock import Clock
 from sim.demo import NETWORKS, Subject
 
@@ -156,6 +157,9 @@ def test_the_table_of_layers_adds_up_and_a_run_is_taken_up_again(folder: Path, m
         row = next(line for line in result.stdout.splitlines() if line.startswith(f"{layer['name']} "))
         assert "x".join(map(str, layer["tile"])) in row
         assert f"{layer['bytes']:,}" in row
+    assert "further weights" not in result.stdout
+    fewer = {**report, "size": {**report["size"], "weights": report["size"]["weights"] - 5}}
+    assert "5 further weights" in summary(fewer)
 
 
 def test_one_wrong_value_of_a_convolution_makes_it_fail(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
