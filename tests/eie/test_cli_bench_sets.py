@@ -60,7 +60,7 @@ def test_a_map_beyond_the_memory_is_cut(seed: int, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sets, "MEMORIES", {**sets.MEMORIES, "act_lines": 300})
     big = ConvShape("big", "conv", 8, 8, 40, 10, (3, 3), padding=(1, 1), weights=0.5, activations=0.5)
     monkeypatch.setitem(convolutions.SETS, "small", lambda: (big,))
-    (row,) = list(measure_sets(["small"], PARAMS.replace(act_lines=300), seed=seed))
+    (row,) = list(measure_sets(["small"], PARAMS.replace(act_lines=300, streams=False), seed=seed))
     assert (row["rows"], row["of_rows"]) == (10, 40)
     assert total([row], 4)["useful"] == 4 * row["useful"]
 

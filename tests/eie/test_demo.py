@@ -49,7 +49,7 @@ def test_demo_passes_reports_and_trains_once(folder) -> None:
     assert report["batch"] == 2
     layers = report["layers"]
     assert report["compared"]["values"]["values"] == 2 * (100 + 50 + 10)
-    assert report["compared"]["cycles"]["records"] == len(layers) * 10  # one run
+    assert report["compared"]["cycles"]["records"] == len(layers) * 11  # one run
     assert report["accuracy"]["golden"]["held_out"] > 0.9
     assert report["accuracy"]["dense"]["held_out"] > 0.9
     entries = sum(layer["counters"]["entries"] for layer in layers)
