@@ -13,7 +13,7 @@ from hw.layouts import REFILL_BITS
 from hw.params import Params
 
 HW = Path(hw.__file__).parent
-PLACES = {"streams.py", "layouts.py"}
+PLACES = {"streams.py", "layouts.py", "frames.py"}  # between blocks; in memories; on a serial line
 
 
 def layouts_made(source: str) -> list[str]:
