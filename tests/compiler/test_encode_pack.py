@@ -378,7 +378,7 @@ def test_equal_codebooks_are_stored_once(rng: np.random.Generator) -> None:
     [
         ({"weight_words": 2}, r"weight memory needs \d+, the array has 2 \(--set weight_words=\d+\)"),
         ({"pointer_blocks": 2}, r"pointer memory needs 9, the array has 2 \(--set pointer_blocks=9\)"),
-        ({"act_lines": 5}, r"activation memory needs 11, the array has 5 \(--set act_lines=11\)"),
+        ({"act_lines": 5}, r"activation memory needs 9 lines, the array has 5: .* \(--set act_lines=9\)"),
         ({"output_words": 39}, r"output table needs 40, the array has 39 \(--set output_words=40\)"),
         ({"codebooks": 1}, r"codebook memory needs 2, the array has 1 \(--set codebooks=2\)"),
         ({"descriptors": 2}, r"descriptor memory needs 3, the array has 2 \(--set descriptors=3\)"),

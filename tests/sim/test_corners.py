@@ -141,7 +141,7 @@ def observed(tmp_path_factory, request, built):
                          "tiles": refill_stream(image, batch).tobytes().hex()})  # fmt: skip
     illegal = refused_programs(images[0])
     folder = tmp_path_factory.mktemp("corners")
-    job = {"params": PARAMS.asdict(), "watchdog": 50_000, "networks": networks, "moments": MOMENTS, "seed": 1,
+    job = {"params": PARAMS.asdict(), "watchdog": 2_000_000, "networks": networks, "moments": MOMENTS, "seed": 1,
            "illegal": [([hex(w) for w in words], batch, n >= len(illegal) - WILD)
                        for n, (words, batch, *_) in enumerate(illegal)]}  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))
