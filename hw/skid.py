@@ -24,15 +24,18 @@ class Skid(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        spare, filled = Signal.like(self.o.payload), Signal()
-        taken = Signal()
-        m.d.comb += [self.i.ready.eq(self.enable & ~filled), taken.eq(self.i.ready & self.i.valid)]
+        front = Signal(self.o.payload.shape(), reset_less=True)
+        spare = Signal.like(front)
+        filled, taken = Signal(), Signal()
+        m.d.comb += [
+            self.i.ready.eq(self.enable & ~filled), taken.eq(self.i.ready & self.i.valid), self.o.payload.eq(front),
+        ]  # fmt: skip
         with m.If(~self.o.valid | self.o.ready):
             m.d.sync += [self.o.valid.eq(filled | taken), filled.eq(0)]
             with m.If(filled):
-                m.d.sync += self.o.payload.eq(spare)
+                m.d.sync += front.eq(spare)
             with m.Else():
-                m.d.sync += self.o.payload.eq(self.i.payload)
+                m.d.sync += front.eq(self.i.payload)
         with m.Elif(taken):
             m.d.sync += [spare.eq(self.i.payload), filled.eq(1)]
         return m

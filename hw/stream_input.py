@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.skid import Skid
 from hw.streams import beat
 
 __all__ = ["StreamInput", "axi_stream"]
@@ -42,24 +43,17 @@ class StreamInput(wiring.Component):
         m = Module()
         pins = self.pins
         awake = Signal()  # nothing is taken in reset
-        valid, shape = Signal(2), self.o.payload.shape()
-        first, second = Signal(shape, reset_less=True), Signal(shape, reset_less=True)
-        given = Signal(shape)
-        self.dropping = dropping = Signal()
+        self.dropping = dropping = Signal()  # what is held was forgotten, so all is taken
         taken, goes_on = Signal(), Signal()
-        pushed, popped = Signal(), Signal()
+        skid = Skid(self.o.payload.shape().size)
+        m.submodules.skid = ResetInserter(self.restart)(skid)
         m.d.comb += [
-            pins.tready.eq(awake & (~valid[1] | dropping)), taken.eq(pins.tvalid & pins.tready),
+            skid.enable.eq(awake), pins.tready.eq(skid.i.ready), taken.eq(pins.tvalid & pins.tready),
             goes_on.eq(Mux(taken, ~pins.tlast, self.inside)),
-            given.data.eq(pins.tdata), given.last.eq(pins.tlast),
-            pushed.eq(taken & ~dropping), popped.eq(valid[0] & self.o.ready),
-            self.o.valid.eq(valid[0]), self.o.payload.eq(first),
+            skid.i.valid.eq(pins.tvalid & ~dropping), skid.i.payload.eq(Cat(pins.tdata, pins.tlast)),
+            self.o.valid.eq(skid.o.valid), self.o.payload.as_value().eq(skid.o.payload), skid.o.ready.eq(self.o.ready),
         ]  # fmt: skip
         m.d.sync += [awake.eq(1), self.inside.eq(goes_on), dropping.eq(dropping & goes_on)]
-        with m.If(popped | ~valid[0]):
-            m.d.sync += [first.eq(Mux(valid[1], second.as_value(), given.as_value())), valid.eq(valid[1] | pushed)]
-        with m.Elif(pushed):
-            m.d.sync += [second.eq(given), valid[1].eq(1)]
         with m.If(self.restart):
-            m.d.sync += [valid.eq(0), dropping.eq(goes_on & ~self.fresh), self.inside.eq(goes_on & ~self.fresh)]
+            m.d.sync += [dropping.eq(goes_on & ~self.fresh), self.inside.eq(goes_on & ~self.fresh)]
         return m
