@@ -18,11 +18,12 @@ from compiler.lower.build import build
 from compiler.lower.partition import partition
 from compiler.lower.quantize import quantize_graph
 from compiler.network import Network
+from compiler.options import Options
 from hw.params import Params
 from sim import golden
 from sim.cases import random_options
 
-__all__ = ["GraphCase", "random_float_graph", "random_graph_case"]
+__all__ = ["GraphCase", "graph_case", "lower_case", "random_float_graph", "random_graph_case"]
 
 MOST = 1500
 """Numbers of a value; larger ones are not computed with any more."""
@@ -148,18 +149,32 @@ def random_graph_case(seed: int, params: Params) -> GraphCase:
         shape = graph.inputs[0]["shape"]
         data = rng.normal(size=(4, *shape)) * (rng.random((4, *shape)) < 0.7)
         data[-1].flat[0] = 1.0  # calibration says something about ranges
-        made = quantize_graph(run_passes(graph), params, [data]).graph
-        parts = partition(made, params)
-        try:
-            images = tuple(build(program, params, options) for program in parts.programs)
-        except ImageError:
+        lowered = lower_case(graph, data, params, options)
+        if lowered is None or not lowered[1].images:
             continue
-        if not images:
-            continue
+        made, network = lowered
         batch = int(rng.integers(1, 4))
         x = golden.quantize_input(data[:batch], made.inputs[0]["exponent"])[0]
         if rng.random() < 0.15:
             x[rng.integers(0, batch)] = 0
-        right = {name: value.raw for name, value in golden.run_graph(made, [x], params.acc_bits).items()}
-        return GraphCase(seed, Network(params, parts.graph, images), x, right)
+        return graph_case(seed, made, network, x)
     raise ImageError(f"seed {seed}: none of 100 random networks fits {params}")
+
+
+def lower_case(
+    graph: Graph, data: NDArray[np.floating], params: Params, options: Options
+) -> tuple[Graph, Network] | None:  # fmt: skip
+    """The integer graph of a float graph, and its network; None if it does not fit the array."""
+    made = quantize_graph(run_passes(graph), params, [data]).graph
+    parts = partition(made, params)
+    try:
+        images = tuple(build(program, params, options) for program in parts.programs)
+    except ImageError:
+        return None
+    return made, Network(params, parts.graph, images)
+
+
+def graph_case(seed: int, made: Graph, network: Network, x: NDArray[np.int16]) -> GraphCase:
+    """A network of the integer graph `made` with inputs, and what is right for them."""
+    right = {name: value.raw for name, value in golden.run_graph(made, [x], network.params.acc_bits).items()}
+    return GraphCase(seed, network, x, right)

@@ -7,16 +7,11 @@ import numpy as np
 from compiler.errors import ImageError
 from compiler.graph.ir import Graph
 from compiler.graph.operators import make, verify
-from compiler.graph.passes import run_passes
-from compiler.lower.build import build
-from compiler.lower.partition import partition
-from compiler.lower.quantize import quantize_graph
-from compiler.network import Network
 from hw.params import Params
 from sim import golden
 from sim.benchmarks.whole import Builder
 from sim.cases import random_options
-from sim.graph_cases import GraphCase
+from sim.graph_cases import GraphCase, graph_case, lower_case
 
 __all__ = ["random_stream_case", "random_stream_graph"]
 
@@ -64,15 +59,10 @@ def random_stream_case(seed: int, params: Params) -> GraphCase:
         graph = random_stream_graph(rng)
         shape = graph.inputs[0]["shape"]
         data = (rng.normal(size=(3, *shape)) * (rng.random((3, *shape)) < 0.7)).astype(np.float32)
-        made = quantize_graph(run_passes(graph), params, [data]).graph
-        parts = partition(made, params)
-        try:
-            images = tuple(build(program, params, options) for program in parts.programs)
-        except ImageError:
+        lowered = lower_case(graph, data, params, options)
+        if lowered is None or not any(each.off_chip for image in lowered[1].images for each in image.maps):
             continue
-        if not any(each.off_chip for image in images for each in image.maps):
-            continue
+        made, network = lowered
         x = golden.quantize_input(data[: int(rng.integers(1, 4))], made.inputs[0]["exponent"] or 0)[0]
-        right = {name: value.raw for name, value in golden.run_graph(made, [x], params.acc_bits).items()}
-        return GraphCase(seed, Network(params, parts.graph, images), x, right)
+        return graph_case(seed, made, network, x)
     raise ImageError(f"seed {seed}: none of {_TRIES} random networks streams on {params}")
