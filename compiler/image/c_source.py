@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from compiler.image.image import Image
+from compiler.image.rings import must_be_resident
 from compiler.image.words import memory_words
 from hw.layouts import identity, memory_shape
 
@@ -19,7 +20,13 @@ def c_source(image: Image, name: str) -> str:
     ``NAME_memories``: for each unit of each memory the parts of its words (``struct eie_words``). ``NAME_tiles``: the
     beats of the refill stream for one sample, four parts each. ``NAME_FRAME``: activation lines of a sample.
     ``NAME_OUTPUT_FIRST`` and ``NAME_OUTPUT_LINES``: those of its first output.
+
+    Raises
+    ------
+    ImageError
+        A map lies off chip: the guide's host does not serve the activation streams.
     """
+    must_be_resident(image, "the host in C")
     digest = int(identity(image.params), 16)
     upper = name.upper()
     lines = [

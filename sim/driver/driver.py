@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.errors import ImageError
 from compiler.image.image import Image
+from compiler.image.rings import must_be_resident
 from compiler.image.words import memory_words
 from hw.host import READABLE
 from hw.layouts import ACT_BITS, Error, Memory, fields, identity, memory_shape, record
@@ -158,7 +158,7 @@ class Driver:
         DriverError
             The accelerator is another one, or a word reads back wrong.
         """
-        _resident(image)
+        must_be_resident(image, "this driver")
         self.check(image.params)
         self.image = None
         self.reset()
@@ -287,13 +287,3 @@ class Driver:
         places = fields(record(image.params))
         found = [self.fetch_words(image.params, Memory.RECORDS, 0, n, 1)[0] for n in record_numbers(image)]
         return [{name: word >> first & (1 << width) - 1 for name, first, width in places} for word in found]
-
-
-def _resident(image: Image) -> None:
-    """Refuse maps that lie off chip: activation streams would have to run beside the array."""
-    for info in image.maps:
-        if info.base < 0:
-            raise ImageError(
-                f"map {info.name} streams through the activation ports, which this driver does not serve; "
-                "compile the network so that its maps stay on chip"
-            )

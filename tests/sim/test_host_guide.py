@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import subprocess
 from pathlib import Path
@@ -130,3 +131,10 @@ def test_the_code_of_the_guide_is_strict_c99(tmp_path):
     write_files(tmp_path, {"eie.h": verilog_files(PARAMS)["eie.h"], "host.c": guide_code()})
     (tmp_path / "network.h").write_text(c_source(network(1)[0], "network"))
     subprocess.run(["cc", *STRICT, "-fsyntax-only", "host.c"], cwd=tmp_path, check=True)
+
+
+def test_maps_that_stream_are_refused():
+    image = network(1)[0]
+    maps = (dataclasses.replace(image.maps[0], base=-1), *image.maps[1:])
+    with pytest.raises(ImageError, match=f"{maps[0].name} streams through the activation ports, which the host in C"):
+        c_source(dataclasses.replace(image, maps=maps), "network")
