@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from compiler.errors import ImageError
-from compiler.lower.layout import Tiling, Window, plane_tiling, tiling, window
+from compiler.lower.layout import Tiling, Window, plane_tiling, shared, tiling, window
 from compiler.lower.program import MapForm, Operation, Program, ProgramLayer, Segment, touched
 from compiler.options import Options
 from hw.params import LANES, ROUND_TRIP, SEGMENTS, Params, ParamsError
@@ -158,7 +158,8 @@ def estimate(
         share = 1.0 if layer.maximum else density[segment.source]
         own = (_products(segment, layer, cut, source) / params.pes * busy + padding * cut.tiles) * share
         entries += own
-        stored += len(segment.code) * area * cut.fy * cut.fx / params.pes * busy + padding
+        alike = seen.positions if shared(segment, layer, cut) else 1  # positions that have the same weights
+        stored += (len(segment.code) * area * cut.fy * cut.fx / params.pes * busy + padding) / alike
         vectors = params.act_vectors(source.channels) / cut.planes
         if seen.dy > 255 or seen.dx > 255 or max(seen.wy, seen.wx, seen.step_y, seen.step_x) >= 1 << 16:
             return None
@@ -170,7 +171,7 @@ def estimate(
         scanned = inside * vectors + (seen.positions * cut.tiles - inside)
         scan += scanned * blocks
         loads.append(_Load(scanned * blocks, own, seen.wy))
-        pointers += seen.positions * vectors * blocks
+        pointers += seen.positions * vectors * blocks / alike
     entries += UNEVEN * scan / (params.queue_depth - ROUND_TRIP) + _dry(loads, cut.tiles * blocks, params)
     tiles = cut.tiles * (blocks if cut.planes > 1 else 1)
     cycles = max(scan, entries) + OVERHEAD * (1 if cut.planes > 1 else blocks)
