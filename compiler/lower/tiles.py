@@ -73,8 +73,8 @@ def densities(program: Program) -> list[float]:
 def most_planes(program: Program) -> list[int]:
     """For each layer, the planes that its result may lie in.
 
-    Only a depthwise layer reads the channels of a plane alone. Each plane takes a descriptor of those that read it;
-    operations and loops know nothing of planes.
+    Only a depthwise layer reads the channels of a plane alone, and only where it makes several pixels do they gain by
+    it. Each plane takes a descriptor of those that read it; operations and loops know nothing of planes.
     """
     operated = {each.map for operation in program.operations for each in (*operation.reads.values(), operation.result)}
     made = {*program.inputs, *(layer.result for layer in program.layers)} - operated
@@ -87,6 +87,7 @@ def most_planes(program: Program) -> list[int]:
             layer.channelwise and not layer.maximum and layer.result in made and layer.segments[0].source in made
             and n not in program.looped and not any(k in program.looped for k, _ in readers)
             and form.layout < 0 and form.block < 0 and not form.pitch and not form.vectors
+            and form.height * form.width > 1
         )  # fmt: skip
         most.append(min((SEGMENTS // len(each.segments) for _, each in readers), default=SEGMENTS) if good else 1)
     return most
