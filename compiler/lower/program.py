@@ -7,6 +7,7 @@ operation multiplies and adds maps number by number. Loops repeat some of them f
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -121,6 +122,27 @@ class Segment:
     def channels_read(self) -> int:
         """How many channels of the source have a nonzero."""
         return int(np.count_nonzero(np.bincount(self.channel)))
+
+    @cached_property
+    def uniform(self) -> bool:
+        """Whether the kernel has several places and the same weights at all of them, as an average has."""
+        taps = math.prod(self.kernel)
+        if taps == 1 or not len(self.code) or (self.counts % taps).any():
+            return False
+        each = np.repeat(self.counts // taps, self.counts)  # nonzeros of a place
+        within = np.arange(len(self.code)) - np.repeat(self.starts[:-1], self.counts)
+        first = np.repeat(self.starts[:-1], self.counts) + within % each
+        same = (self.tap == within // each) & (self.channel == self.channel[first]) & (self.code == self.code[first])
+        return bool(same.all())
+
+    @cached_property
+    def narrow(self) -> Segment:
+        """Of a `uniform` segment the first place alone."""
+        here = self.tap == 0
+        return replace(
+            self, kernel=(1, 1), starts=self.starts // math.prod(self.kernel), tap=self.tap[here],
+            channel=self.channel[here], code=self.code[here],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
