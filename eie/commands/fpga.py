@@ -53,8 +53,8 @@ def fpga(
 ) -> None:  # fmt: skip
     """Make the bitstream of an array with a serial line for BOARD, by yosys and nextpnr.
 
-    What the board cannot hold is said before synthesis. A result is kept: the same array for the same board is made once.
-    Ends with 1 if the clock is not met.
+    What the board cannot hold is said before synthesis. A result is kept: the same array for the same board is made
+    once. Ends with 1 if the clock is not met.
     """
     output = Output(json_to)
 
@@ -74,9 +74,8 @@ def fpga(
 
     plan = plan_board(board, params, seeds, clock, baud or BAUD)
     at_least = "at least " if found.bound else ""
-    output.text(
-        f"board      {board.text}, {plan.mhz:g} MHz, {params.pes} PE{'s' * (params.pes > 1)}, parameter hash {_hash(params)}"
-    )
+    pes = f"{params.pes} PE{'s' * (params.pes > 1)}"
+    output.text(f"board      {board.text}, {plan.mhz:g} MHz, {pes}, parameter hash {_hash(params)}")
     output.text(f"estimate   {at_least}{found}")
     if dry_run:
         output.text("block RAM  " + ", ".join(f"{memory} {blocks}" for memory, blocks in found.blocks.items()))

@@ -66,9 +66,8 @@ class BoardTop(Elaboratable):
         if self.pll is None:
             m.d.comb += [ClockSignal().eq(pin.i), locked.eq(1)]
         else:
-            clock, lock = Signal(name="pll_clock"), Signal()
+            clock, lock = Signal(), Signal()  # nextpnr derives what is asked of it from the pin
             m.submodules.pll = ecp5_pll(self.pll, pin.i, clock, lock)
-            platform.add_clock_constraint(clock, self.pll.mhz * 1e6)
             m.d.comb += ClockSignal().eq(clock)
             m.submodules.locked = FFSynchronizer(lock, locked)
         held = Signal(range(_RESET_CYCLES))

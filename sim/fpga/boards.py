@@ -13,7 +13,7 @@ from sim.fpga.families import ECP5, GOWIN, ICE40, Family
 __all__ = ["BAUD", "BOARDS", "PACKAGES", "Board", "board"]
 
 BAUD = 1_000_000
-"""Bits a second of the serial line. What a board's USB bridge does without an error, and far from a limit of the logic."""
+"""Bits a second of the serial line: what a board's USB bridge does, and a whole number of cycles of every clock here."""
 
 PACKAGES = "pip install 'eie-kit[fpga]'"
 
@@ -27,8 +27,8 @@ class Board:
     text : board and part, for people.
     family : of the part.
     platform : ``module:class`` of Amaranth's definition.
-    holds : what the part has, by our names: ``lut`` lookup tables of four inputs, ``ff`` flip-flops, ``ram`` block RAMs,
-        ``mult`` multipliers of 18 by 18 bits (iCE40: 16 by 16).
+    holds : what the part has, by our names: ``lut`` lookup tables of four inputs, ``ff`` flip-flops, ``ram`` block
+        RAMs, ``mult`` multipliers of 18 by 18 bits (iCE40: 16 by 16).
     mhz : clock on the board.
     preset : the array that is built if none is named.
     program : command that programs it; ``{file}`` is the bitstream.

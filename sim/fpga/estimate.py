@@ -1,4 +1,4 @@
-"""What an array takes of an FPGA, before synthesis: memories and multipliers counted, lookup tables by measured figures."""
+"""What an array takes of an FPGA, before synthesis: memories counted, lookup tables by measured figures."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ def estimate(board: Board, params: Params) -> Estimate:
     """What an array with its serial line takes of a board.
 
     Block RAMs and multipliers are what synthesis makes of them. Lookup tables and flip-flops are measured figures for
-    arrays without elementwise operations, function tables and streams; with these, `bound` says that they are at least that many.
+    arrays without elementwise operations, function tables and streams; with these, `bound` says that they are at least
+    that many.
     """
     family = board.family
     blocks: dict[str, int] = {}

@@ -29,7 +29,7 @@ class Pll:
 
     @classmethod
     def find(cls, given: float, wanted: float) -> Pll:
-        """The dividers whose clock is nearest to `wanted`, the oscillator as near as it can be to the middle of its range.
+        """The dividers whose clock is nearest to `wanted`, and of these those whose oscillator is in the middle.
 
         Feedback is from the output: clock = given · feedback / input, oscillator = clock · output.
 
