@@ -220,10 +220,23 @@ _ECP5_PE = Params(
     descriptors=16, tables=0, elementwise=False, streams=False, refill=False,
 )  # fmt: skip
 
+# Arrays for boards that a serial line feeds: no streams, narrow entries, accumulators as wide as a block RAM.
+_BOARD_4 = _ECP5_PE.replace(
+    pes=4, index_bits=4, rows=64, queue_depth=16, output_words=512, codebooks=8, acc_bits=36,
+)  # fmt: skip
+
+# The least that runs a network.
+_BOARD_MIN = _BOARD_4.replace(
+    pes=1, rows=16, queue_depth=8, weight_words=512, pointer_blocks=256, act_lines=256, output_words=256, codebooks=2,
+)  # fmt: skip
+
 PRESETS: dict[str, Params] = {
     **{f"BALANCED_{1 << n}": Params(pes=1 << n) for n in range(9)},
     "EIE_64": _EIE_64,
     "ECP5_PE": _ECP5_PE,
+    "BOARD_MIN": _BOARD_MIN,
+    "BOARD_4": _BOARD_4,
+    "BOARD_16": _BOARD_4.replace(pes=16),
 }
 
 

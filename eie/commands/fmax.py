@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from eie.failure import ReportingCommand
-from eie.options import example, json_option, make_params
+from eie.options import Command, example, json_option, make_params
 from eie.output import Output, check_writable_folder
 
-__all__ = ["fmax"]
+__all__ = ["fmax", "seeds_option"]
 
 SEEDS = "1,2,3"
 TARGET = 150.0
@@ -30,6 +31,14 @@ def _seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     return seeds
 
 
+def seeds_option(default: str) -> Callable[[Command], Command]:
+    """``--seeds``: of place and route, a run each."""
+    return click.option(
+        "--seeds", callback=_seeds, default=default, show_default=True, metavar="N,…",
+        help="Seeds of place and route, a run each.",
+    )  # fmt: skip
+
+
 @click.command(
     cls=ReportingCommand,
     epilog=example(
@@ -39,8 +48,7 @@ def _seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 )
 @click.option("--preset", metavar="P", default="ECP5_PE", show_default=True, help="Parameter set whose PE it is.")
 @click.option("--set", "settings", metavar="K=V", multiple=True, help="Change one parameter; may be repeated.")
-@click.option("--seeds", callback=_seeds, default=SEEDS, show_default=True, metavar="N,…",
-              help="Seeds of place and route, a run each.")  # fmt: skip
+@seeds_option(SEEDS)
 @click.option("--target", type=click.FloatRange(1, 1000), default=TARGET, show_default=True, metavar="MHZ",
               help="Clock that place and route aims for.")  # fmt: skip
 @click.option("--require", type=click.FloatRange(min=0), default=None, metavar="MHZ",
