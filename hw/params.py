@@ -230,10 +230,19 @@ _BOARD_MIN = _BOARD_4.replace(
     pes=1, rows=16, queue_depth=8, weight_words=512, pointer_blocks=256, act_lines=256, output_words=256, codebooks=2,
 )  # fmt: skip
 
+# An array that fills an ECP5-85. Codebooks are many enough for block RAM, and words of pointer memory, and accumulators,
+# no wider than it is.
+_ECP5_32 = Params(
+    pes=32, index_bits=4, rows=32, queue_depth=16, weight_words=512, pointer_blocks=512, act_lines=1024,
+    output_words=512, codebooks=32, descriptors=32, acc_bits=36, tables=0, elementwise=False, streams=False,
+    refill=False, hops=1,
+)  # fmt: skip
+
 PRESETS: dict[str, Params] = {
     **{f"BALANCED_{1 << n}": Params(pes=1 << n) for n in range(9)},
     "EIE_64": _EIE_64,
     "ECP5_PE": _ECP5_PE,
+    "ECP5_32": _ECP5_32,
     "BOARD_MIN": _BOARD_MIN,
     "BOARD_4": _BOARD_4,
     "BOARD_16": _BOARD_4.replace(pes=16),
