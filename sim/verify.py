@@ -54,8 +54,8 @@ _ARRAYS = (
     _SMALL.replace(pes=2, queue_depth=7, index_bits=8, code_bits=8, acc_bits=33, rows=16, weight_words=40),
     _SMALL.replace(pes=4, queue_depth=64, index_bits=5, code_bits=3, acc_bits=48),
     _SMALL.replace(pes=8, queue_depth=6, weight_words=16, pointer_blocks=10),
-    _SMALL.replace(pes=16, index_bits=4, refill=False),
-    _SMALL.replace(pes=32, queue_depth=6),
+    _SMALL.replace(pes=16, index_bits=4, refill=False, hops=1),
+    _SMALL.replace(pes=32, queue_depth=10, hops=2),
     _SMALL.replace(pes=64, queue_depth=6, rows=16, weight_words=24, pointer_blocks=24),
 )
 

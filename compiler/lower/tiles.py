@@ -13,7 +13,7 @@ from compiler.errors import ImageError
 from compiler.lower.layout import Tiling, Window, plane_tiling, shared, tiling, window
 from compiler.lower.program import MapForm, Operation, Program, ProgramLayer, Segment, touched
 from compiler.options import Options
-from hw.params import LANES, ROUND_TRIP, SEGMENTS, Params, ParamsError
+from hw.params import LANES, SEGMENTS, Params, ParamsError
 
 __all__ = ["Choice", "Plan", "advice", "densities", "estimate", "most_planes", "plan_tiles", "tile_choices"]
 
@@ -173,7 +173,7 @@ def estimate(
         scan += scanned * blocks
         loads.append(_Load(scanned * blocks, own, seen.wy))
         pointers += seen.positions * vectors * blocks / alike
-    entries += UNEVEN * scan / (params.queue_depth - ROUND_TRIP) + _dry(loads, cut.tiles * blocks, params)
+    entries += UNEVEN * scan / (params.queue_depth - params.round_trip) + _dry(loads, cut.tiles * blocks, params)
     tiles = cut.tiles * (blocks if cut.planes > 1 else 1)
     cycles = max(scan, entries) + OVERHEAD * (1 if cut.planes > 1 else blocks)
     cycles += len(layer.segments) * cut.tiles * blocks
@@ -201,7 +201,7 @@ def _dry(loads: Sequence[_Load], tiles: int, params: Params) -> float:
     heavy = [load for load in loads if load.entries >= load.scanned]
     if not light or not heavy:
         return 0.0
-    queued = (params.queue_depth - ROUND_TRIP) * sum(n.entries for n in heavy) / sum(n.scanned for n in heavy)
+    queued = (params.queue_depth - params.round_trip) * sum(n.entries for n in heavy) / sum(n.scanned for n in heavy)
     pieces = min(max(load.rows for load in heavy), SEGMENTS // len(loads))
     lost = 0.0
     for load in light:
