@@ -13,7 +13,7 @@ from sim.fpga.families import ECP5, GOWIN, ICE40, Family
 __all__ = ["BAUD", "BOARDS", "PACKAGES", "Board", "board"]
 
 BAUD = 1_000_000
-"""Bits a second of the serial line: what a board's USB bridge does, and a whole number of cycles of every clock here."""
+"""Bits a second of the serial line: what a board's USB bridge does, and a whole number of cycles of all clocks here."""
 
 PACKAGES = "pip install 'eie-kit[fpga]'"
 

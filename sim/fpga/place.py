@@ -89,6 +89,8 @@ def _place_command(plan: Plan, seed: int) -> list[str]:
     given[given.index("--log") + 1] = f"seed-{seed}.log"
     option, routed = family.routed
     given[given.index(option) + 1] = f"seed-{seed}-{routed}"
+    if option != "--write":
+        given += ["--write", f"seed-{seed}-{TOP}.pnr.json"]
     if target := plan.board.target:  # a Gowin part: the script is for a nextpnr that is no more
         at = given.index("--family")
         del given[at : at + 2]
@@ -193,8 +195,8 @@ def _build(
             "seed": seed, "mhz": round(mhz, 1), "used": _used(plan, said), "critical_path": asdict(path),
         })  # fmt: skip
     best = max(runs, key=lambda run: run["mhz"])
-    routed = plan.board.family.routed[1]
-    shutil.copyfile(work / f"seed-{best['seed']}-{routed}", work / routed)
+    for name in {plan.board.family.routed[1], f"{TOP}.pnr.json"}:
+        shutil.copyfile(work / f"seed-{best['seed']}-{name}", work / name)
     step("bitstream", [*pack, *_pack_command(plan)[1:]], "pack.log")
     name = f"{plan.board.name}.{plan.board.family.bitstream}"
     (work / f"{TOP}.{plan.board.family.bitstream}").rename(work / name)

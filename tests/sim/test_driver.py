@@ -35,7 +35,7 @@ PORTS = [
 
 
 @pytest.fixture(scope="module", params=PORTS)
-def way(request, tmp_path_factory):
+def way(request):
     """A port, seconds after which a run of it hangs, and whether its stream is never late."""
     match request.param:
         case "amaranth":
@@ -48,8 +48,7 @@ def way(request, tmp_path_factory):
             with VerilatedPort(SMALL) as port:
                 yield SimpleNamespace(port=port, patience=3.0, paced=False)
         case "pins":
-            folder = tmp_path_factory.mktemp("board")
-            with verilog_board(SMALL, folder) as name, FramedPort(open_serial(name, 115200), timeout=60) as port:
+            with verilog_board(SMALL) as name, FramedPort(open_serial(name, 115200), timeout=60) as port:
                 yield SimpleNamespace(port=port, patience=3.0, paced=True)
 
 
