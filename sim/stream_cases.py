@@ -72,7 +72,7 @@ def random_stream_case(seed: int, params: Params) -> GraphCase:
 
 
 def random_ends_case(seed: int, params: Params) -> GraphCase:
-    """A network of any operators, vectors or maps, whose inputs and outputs stream; what does not fit is drawn again."""
+    """A network of any operators whose inputs and outputs stream; what does not fit is drawn again."""
     rng = np.random.default_rng([seed, 13])
     options = random_options(rng).replace(stream_io=True)
     for _ in range(_TRIES):

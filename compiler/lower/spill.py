@@ -303,7 +303,8 @@ class _Work:
 
     def held(self) -> dict[int, str]:
         """Maps that must stay on chip, whatever the tiles, and why."""
-        program, found = self.program, {}
+        program = self.program
+        found: dict[int, str] = {}
         for operation in program.operations:
             reads, made = touched(operation)
             found |= {each.map: f"the elementwise operation {operation.name} touches it" for each in (*reads, made)}

@@ -141,7 +141,7 @@ def test_a_loop_cannot_stream_and_names_the_map() -> None:
             self.lstm = torch.nn.LSTM(4, 8, batch_first=True)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.lstm(x)[0]
+            return torch.as_tensor(self.lstm(x)[0])
 
     x = torch.randn(4, 3, 4)
     with pytest.raises(ImageError, match=r"stream_io, inputs and outputs must stream, but .*loop"):
