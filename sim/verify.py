@@ -19,7 +19,7 @@ from sim.cases import Case, random_case, random_params
 from sim.compare import compare, compare_networks
 from sim.graph_cases import GraphCase, random_graph_case
 from sim.network import NetworkResult, run_network
-from sim.stream_cases import random_stream_case
+from sim.stream_cases import random_ends_case, random_stream_case
 
 __all__ = ["SUITES", "Mismatch", "Report", "suites", "verify"]
 
@@ -111,6 +111,10 @@ SUITES: dict[str, Suite] = {
     "streams": Suite(
         "random networks whose maps stream in and out by rows, Verilog in Verilator", "rtl", 200, 4, _STREAM_ARRAYS,
         together=50, graphs=random_stream_case,
+    ),
+    "ends": Suite(
+        "random networks whose inputs and outputs stream, Verilog in Verilator", "rtl", 200, 4, _STREAM_ARRAYS,
+        together=50, graphs=random_ends_case,
     ),
 }  # fmt: skip
 

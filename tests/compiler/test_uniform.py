@@ -140,7 +140,9 @@ def changed(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
 
     def other(*args: Any) -> dict[str, int]:
         found = strip_fields(*args)
-        return {**found, **{name: change(found[name]) for name, change in fields.items()}} if found["uniform"] else found
+        return (
+            {**found, **{name: change(found[name]) for name, change in fields.items()}} if found["uniform"] else found
+        )
 
     monkeypatch.setattr(descriptors, "_strip_fields", other)
 
@@ -166,6 +168,7 @@ def test_a_tile_of_several_pixels_is_refused(seed: int) -> None:
 
 def test_shared_weights_in_a_tile_of_several_pixels_are_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The planted fault: the compiler lets positions share their weights although they differ."""
+
     def wrong(segment: Any, *_: Any) -> bool:
         return segment.kernel == (2, 2)
 
