@@ -365,7 +365,7 @@ def _kept(codes: NDArray[np.uint8], codebook: NDArray[np.int16]) -> NDArray[np.b
     """Where a code has a weight: zeros of the codebook need no entry."""
     most = int(codes.max(initial=0))
     if most < len(codebook) and not codebook[0] and codebook[1 : most + 1].all():
-        return codes != 0  # of a hundred million codes a table takes six times as long
+        return np.not_equal(codes, 0)  # of a hundred million codes a table takes six times as long
     kept = np.zeros(1 << 8, np.bool_)
     kept[: len(codebook)] = codebook != 0
     return kept[codes]
