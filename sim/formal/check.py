@@ -39,6 +39,11 @@ class Result:
         return sum(outcome.seconds for outcome in (self.proof, self.covers, *self.bugs.values()) if outcome)
 
     @property
+    def cpu(self) -> float:
+        """Processor seconds of all its tasks."""
+        return sum(outcome.cpu for outcome in (self.proof, self.covers, *self.bugs.values()) if outcome)
+
+    @property
     def passed(self) -> bool:
         """Proved, every cover reached, every planted fault found."""
         return bool(
@@ -52,6 +57,7 @@ class Result:
         return {
             "name": claim.name, "block": claim.block, "claim": claim.text, "engine": claim.engine,
             "bound": claim.bound or None, "passed": self.passed, "seconds": round(self.seconds, 2),
+            "cpu": round(self.cpu, 2),
             "proved": bool(self.proof and self.proof.passed), "failed": list(self.proof.failed) if self.proof else [],
             "proof_seconds": round(self.proof.seconds, 2) if self.proof else None,
             "trace": self.proof.folder if self.proof else None,

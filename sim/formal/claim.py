@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +28,8 @@ class Claim:
     engine : `PDR` or `INDUCTION`. depth : of the induction.
     bound : 0 if the claim is proved for all cycles, else for the first so many from reset on.
     bug_depth, cover_depth : cycles in which the faults show and the covers are reached.
+    narrow : names in modules of `hw` that are something else in the proof: what a block only passes on is narrow then,
+        as "ACT_BITS" (in all modules) or "hw.activation_queue.job".
     sample : it is one of those that the tests run.
     """
 
@@ -40,10 +44,25 @@ class Claim:
     bound: int = 0
     bug_depth: int = 10
     cover_depth: int = 12
+    narrow: Mapping[str, Any] = field(default_factory=dict)
     sample: bool = False
 
     def design(self, kind: Any = None) -> Design:
         """The claim about its block, or about another one in its place."""
-        sheet = Sheet()
-        self.proof(sheet, kind or self.kind)
-        return sheet.design()
+        with _narrow(self.narrow):
+            sheet = Sheet()
+            self.proof(sheet, kind or self.kind)
+            return sheet.design()
+
+
+@contextlib.contextmanager
+def _narrow(names: Mapping[str, Any]) -> Iterator[None]:
+    """Hardware that is made meanwhile takes these for what they are named."""
+    with contextlib.ExitStack() as stack:
+        for name, value in names.items():
+            module, _, attribute = name.rpartition(".")
+            for known, loaded in list(sys.modules.items()):
+                if known == module or (not module and known.startswith("hw.") and hasattr(loaded, attribute)):
+                    stack.callback(setattr, loaded, attribute, getattr(loaded, attribute))
+                    setattr(loaded, attribute, value)
+        yield

@@ -12,8 +12,10 @@ from compiler.errors import InputError
 __all__ = ["planted"]
 
 
-def planted(kind: type, right: str, wrong: str, method: str = "elaborate", times: int = 1) -> Any:
+def planted(kind: type, right: str, wrong: str, method: str = "elaborate", times: int = 1, **names: Any) -> Any:
     """A subclass of `kind` in whose `method` the text `wrong` stands in the place of `right`.
+
+    It may use `names` beside those of the block's module.
 
     Raises
     ------
@@ -27,6 +29,6 @@ def planted(kind: type, right: str, wrong: str, method: str = "elaborate", times
             f"planted fault: {kind.__name__}.{method} holds {right!r} {found} times; expected {times}: "
             "write the fault anew for the block as it is now"
         )
-    names: dict[str, Any] = {}
-    exec(source.replace(right, wrong), vars(sys.modules[kind.__module__]), names)
-    return type(f"{kind.__name__}WithFault", (kind,), {method: names[method]})
+    space = {**vars(sys.modules[kind.__module__]), **names}
+    exec(source.replace(right, wrong), space)
+    return type(f"{kind.__name__}WithFault", (kind,), {method: space[method]})

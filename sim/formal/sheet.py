@@ -9,7 +9,7 @@ from typing import Any
 
 from amaranth import ClockDomain, Instance, Module, Signal, Value
 from amaranth.back import rtlil
-from amaranth.hdl import Assert, Assume, Cover, ShapeLike
+from amaranth.hdl import Assert, Assume, Cover, Fragment, ShapeLike
 
 from hw.platform import ports_of
 
@@ -38,9 +38,12 @@ class Sheet:
         self._began = Signal(name="began")
         self.m.d.sync += self._began.eq(1)
 
-    def add(self, component: Any, name: str = "block", driven: Sequence[str] = ()) -> Any:
-        """Add a component. All its inputs are free but those whose name begins with one of `driven`."""
-        self.m.submodules[name] = component
+    def add(self, component: Any, name: str = "block", driven: Sequence[str] = (), built: bool = False) -> Any:
+        """Add a component. All its inputs are free but those whose name begins with one of `driven`.
+
+        With `built` it is elaborated now, with all blocks in it, so that claims can name what is inside.
+        """
+        self.m.submodules[name] = Fragment.get(component, None) if built else component
         for port, (signal, way) in ports_of(component, component.signature).items():
             if way == "i" and not any(port == start or port.startswith(f"{start}__") for start in driven):
                 self._ports.append(signal)
@@ -99,6 +102,7 @@ class Sheet:
     def design(self) -> Design:
         """The sheet as yosys reads it; it can be asked for once."""
         text = str(rtlil.convert(self.m, ports=self._ports, name="top", emit_src=False))
+        text = re.sub(r"cell \\(\$any\w+)", r"cell \1", text)  # cells of yosys, not modules of a design
         texts: list[str] = []
 
         def named(found: re.Match[str]) -> str:

