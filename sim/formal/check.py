@@ -51,6 +51,18 @@ class Result:
             and self.claim.bugs and self.found == len(self.claim.bugs)
         )  # fmt: skip
 
+    @property
+    def problems(self) -> list[str]:
+        """Why it did not pass, a line each."""
+        found = list(self.errors)
+        if self.proof and not self.proof.passed:
+            where = f" (trace in {self.proof.folder})" if self.proof.folder else ""
+            found += [f"does not hold: {text}{where}" for text in self.proof.failed or ("unknown assertion",)]
+        if self.covers and not self.covers.passed:
+            found += [f"never happens: {text}" for text in self.covers.failed or ("unknown cover",)]
+        found += [f"planted fault not found: {text}" for text, outcome in self.bugs.items() if outcome.passed]
+        return found if self.claim.bugs else [*found, "no fault is planted: nothing shows that it could fail"]
+
     def asdict(self) -> dict[str, Any]:
         """As plain data."""
         claim = self.claim
@@ -120,7 +132,8 @@ def check(
     # Long ones first would be best, but nobody knows them before; the order of the table is what a reader expects.
     tasks = [(result, what) for result in results for what in ("proof", "covers", *result.claim.bugs)]
     left = {id(result): 2 + len(result.claim.bugs) for result in results}
-    with ThreadPoolExecutor(jobs) as pool:
+    pool = ThreadPoolExecutor(jobs)
+    try:
         futures = {pool.submit(_task, result.claim, what, timeout, keep): (result, what) for result, what in tasks}
         for number, future in enumerate(as_completed(futures), 1):
             result, what = futures[future]
@@ -138,6 +151,8 @@ def check(
                 progress(number, len(tasks))
             if done and not left[id(result)]:
                 done(result)
+    finally:  # after an error or Ctrl-C nothing more begins
+        pool.shutdown(cancel_futures=True)
     return Report(results)
 
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from amaranth import Instance, Module, Signal
+from amaranth import Array, Instance, Module, Signal
 from amaranth.hdl import Fragment
 from amaranth.lib import wiring
 
 from hw.platform import ports_of
+from hw.sram import Sram
 
-__all__ = ["free_block", "replaced"]
+__all__ = ["RigidSram", "free_block", "replaced"]
 
 
 def free_block(kind: Any) -> Any:
@@ -33,6 +34,21 @@ def free_block(kind: Any) -> Any:
             return m
 
     return Free
+
+
+class RigidSram(Sram):
+    """A memory of any content, the same in all cycles: `words`. Nothing is written."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        self.words = [Signal(self.width, name=f"word_{n}") for n in range(self.depth)]
+        for word in self.words:
+            raw = Signal.like(word, name="raw")
+            m.submodules += Instance("$anyconst", p_WIDTH=self.width, o_Y=raw)
+            m.d.comb += word.eq(raw)
+        with m.If(self.r_en):
+            m.d.sync += self.r_data.eq(Array(self.words)[self.r_addr])
+        return m
 
 
 @contextlib.contextmanager

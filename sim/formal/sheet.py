@@ -11,6 +11,7 @@ from amaranth import ClockDomain, Instance, Module, Signal, Value
 from amaranth.back import rtlil
 from amaranth.hdl import Assert, Assume, Cover, Fragment, ShapeLike
 
+from compiler.errors import InputError
 from hw.platform import ports_of
 
 __all__ = ["Design", "Sheet"]
@@ -43,11 +44,35 @@ class Sheet:
 
         With `built` it is elaborated now, with all blocks in it, so that claims can name what is inside.
         """
-        self.m.submodules[name] = Fragment.get(component, None) if built else component
+        self.m.submodules[name] = fragment = Fragment.get(component, None) if built else component
+        if built:
+            self._built = fragment
         for port, (signal, way) in ports_of(component, component.signature).items():
             if way == "i" and not any(port == start or port.startswith(f"{start}__") for start in driven):
                 self._ports.append(signal)
         return component
+
+    def inner(self, name: str) -> Signal:
+        """A register or wire of the block that was `built` last, by its name; what is claimed of it helps a proof.
+
+        Raises
+        ------
+        InputError
+            There is none of this name, or several.
+        """
+        found: dict[int, Signal] = {}
+
+        def look(fragment: Any) -> None:
+            for statements in fragment.statements.values():
+                for statement in statements:
+                    found.update((id(each), each) for each in statement._lhs_signals() if each.name == name)
+            for below, _, _ in fragment.subfragments:
+                look(below)
+
+        look(self._built)
+        if len(found) != 1:
+            raise InputError(f"{len(found)} signals of the block are named {name!r}; expected one: the block has changed")
+        return next(iter(found.values()))
 
     def free(self, shape: ShapeLike = 1, name: str = "free") -> Any:
         """A signal that may have any value in any cycle."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from compiler.errors import InputError
-from sim.formal import host, queue, streams
+from sim.formal import host, pe, queue, streams, window, writeback
 from sim.formal.claim import Claim
 
 __all__ = ["CLAIMS", "chosen"]
 
-CLAIMS: tuple[Claim, ...] = (*streams.CLAIMS, *host.CLAIMS, *queue.CLAIMS)
+CLAIMS: tuple[Claim, ...] = (*streams.CLAIMS, *host.CLAIMS, *queue.CLAIMS, *pe.CLAIMS, *window.CLAIMS, *writeback.CLAIMS)
 
 
 def chosen(names: tuple[str, ...] = ()) -> tuple[Claim, ...]:
