@@ -45,9 +45,12 @@ class Window(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         held = Signal(scan_request(self.params))  # address: of the first position of the row
-        y, x = Signal(signed(17)), Signal(signed(17))
+        y = Signal(signed(17))
+        x = Signal(signed(17))
         position = Signal(VECTOR_ADDRESS_BITS)  # address of the first vector of the position
-        vector, column, row = Signal(16), Signal(16), Signal(16)
+        vector = Signal(16)
+        column = Signal(16)
+        row = Signal(16)
         position_ends, row_ends, window_ends = Signal(), Signal(), Signal()
         next_position, next_row = Signal(VECTOR_ADDRESS_BITS), Signal(VECTOR_ADDRESS_BITS)
 
