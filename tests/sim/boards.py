@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from compiler.errors import EieError
 from hw.frames import BEATS, GIVE, READ, TAKE
 from hw.params import Params
 from hw.registers import mask, offset
