@@ -1,4 +1,4 @@
-"""Object files that builds of simulators lend one another: those of Verilator's library, and none that knows the array."""
+"""Object files that builds of simulators lend one another: Verilator's library, and nothing that knows the array."""
 
 from __future__ import annotations
 
