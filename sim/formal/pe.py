@@ -211,6 +211,7 @@ def weight_read(s: Sheet, kind: Any) -> None:
     ahead, of_it = Signal(range(64)), Signal(range(params.rows + 1))
     m.d.comb += [later.eq(Mux(next_valid, take + rest, 0)), ahead.eq(o.valid + buffer), of_it.eq(kept.count - done)]
     s.must(inside == ahead + later, "inside: output, row buffer and next word")
+    s.must(~next_valid | (take + rest <= params.rows), "inside: entries of a column")
     s.must(buffer <= LANES, "inside: eight entries in the row buffer")
     room = LANES - s.inner("next_lane")
     s.must(~next_valid | ((take != 0) & (take == Mux(take + rest > room, room, take + rest))), "inside: entries of a word")

@@ -31,7 +31,7 @@ def walk(s: Sheet, kind: Any) -> None:
     m, ask = s.m, dut.request
     s.given(~(dut.start & dut.valid) & ~(dut.go & ~dut.valid))
     s.given(~dut.start | ((ask.vectors != 0) & (ask.wx != 0) & (ask.wy != 0)))
-    s.given(~dut.start | ~ask.ring | (ask.place < ask.edge + ask.dy))  # the ring has so many rows
+    s.given(~dut.start | ~ask.ring | ((ask.place < ask.edge + ask.dy) & (ask.edge + ask.dy < 1 << 16)))  # rows of the ring
     asked = Signal(scan_request(PARAMS))
     row, column, vector = Signal(16), Signal(16), Signal(16)
     down, across = Signal(VECTOR_ADDRESS_BITS), Signal(VECTOR_ADDRESS_BITS)
@@ -77,11 +77,12 @@ def walk(s: Sheet, kind: Any) -> None:
     s.must(~v | ((held.address == start) & (s.inner("position") == position)), "inside: beginnings of row and position")
     s.must(~v | ((s.inner("row") == row) & (s.inner("column") == column)), "inside: place in the window")
     s.must(~v | ((s.inner("vector") == vector) & (vector < asked.vectors)), "inside: place in the position")
+    s.must(~v | inside | (vector == 0), "inside: a position outside the map is one step")
     reached = Signal(VECTOR_ADDRESS_BITS)
     m.d.comb += reached.eq(position + vector)
     s.must(~v | (dut.address == reached), "inside: address, also outside the map")
     s.must(~v | ((s.inner("y") == y) & (s.inner("x") == x)), "inside: pixel")
-    s.must(~(v & asked.ring) | ((held.place == place) & (place < rows)), "inside: place in the ring")
+    s.must(~(v & asked.ring) | ((held.place == place) & (place < rows) & (rows < 1 << 16)), "inside: place in the ring")
     s.must(~v | ((asked.vectors != 0) & (asked.wx != 0) & (asked.wy != 0)), "inside: a window is not empty")
     for name in ("vectors", "dy", "dx", "wy", "wx", "height", "width", "position_pitch", "window_pitch", "x", "dense",
                  "closes", "tag", "ring", "edge", "wrap_pitch"):  # fmt: skip
