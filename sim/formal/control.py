@@ -10,7 +10,7 @@ from amaranth.lib import data
 import hw.control
 from hw.control import Control
 from hw.descriptor_check import DescriptorCheck
-from hw.layouts import Error, Op, descriptor, elementwise, loop
+from hw.layouts import Error, Op, elementwise, loop
 from hw.params import SEGMENTS, WRITE_QUEUE, Params
 from hw.write_queue import WriteQueue
 from sim.formal.claim import INDUCTION, Claim
@@ -102,7 +102,9 @@ def illegal(s: Sheet, kind: Any) -> None:
     s.must(~(ended & dut.done & ~faulty) | (dut.error == checked), "the error is the one of the check")
     s.must(~(dut.done & faulty) | (dut.error == Error.RANGE), "an address beyond a memory ends the run with RANGE")
     # It ends as soon as what was accepted before is through.
-    through = ~dut.banks.pending.any() & ~dut.waiting & ~dut.in_active & ~dut.out_active & ~dut.out_busy & ~dut.scan_busy
+    through = (
+        ~dut.banks.pending.any() & ~dut.waiting & ~dut.in_active & ~dut.out_active & ~dut.out_busy & ~dut.scan_busy
+    )
     waits = Signal(4)
     m.d.sync += waits.eq(Mux(ended & through & ~dut.done, waits + 1, 0))
     s.must(waits <= 4, "it ends within 5 cycles of the last thing that was accepted before")
@@ -139,29 +141,69 @@ def _two_bits(params: Params) -> data.StructLayout:
 
 CLAIMS = (
     Claim(
-        "descriptor-rules", "DescriptorCheck", "For every descriptor the error is that of the rules: opcode, reserved "
-        "fields, ranges; none for every legal one.", legal, DescriptorCheck, {
-            "one word too many": lambda: planted(DescriptorCheck, "layer.outputs + layer.words > ", "layer.outputs + layer.words - 1 > "),
-            "reserved fields of operations": lambda: planted(DescriptorCheck, "if name.startswith(\"reserved\")", "if name.startswith(\"reserved1\")"),
+        "descriptor-rules",
+        "DescriptorCheck",
+        "For every descriptor the error is that of the rules: opcode, reserved "
+        "fields, ranges; none for every legal one.",
+        legal,
+        DescriptorCheck,
+        {
+            "one word too many": lambda: planted(
+                DescriptorCheck, "layer.outputs + layer.words > ", "layer.outputs + layer.words - 1 > "
+            ),
+            "reserved fields of operations": lambda: planted(
+                DescriptorCheck, 'if name.startswith("reserved")', 'if name.startswith("reserved1")'
+            ),
             "a ring that is too small": lambda: planted(DescriptorCheck, "(layer.dy > rows)", "0", "_streams"),
-            "a loop that ends before it begins": lambda: planted(DescriptorCheck, "ending.first >= self.index", "ending.first > self.index"),
-        }, engine=INDUCTION, depth=2, bug_depth=2, cover_depth=2, sample=True,
+            "a loop that ends before it begins": lambda: planted(
+                DescriptorCheck, "ending.first >= self.index", "ending.first > self.index"
+            ),
+        },
+        engine=INDUCTION,
+        depth=2,
+        bug_depth=2,
+        cover_depth=2,
     ),
     Claim(
-        "control-illegal", "Control", "An illegal descriptor is not carried out; the run ends with the error of the check, "
-        "and within 5 cycles once all that was accepted before is through.", illegal, Control, {
-            "an illegal descriptor is accepted": lambda: planted(Control, "with m.Elif(found != Error.NONE):", "with m.Elif(found == Error.STREAM):"),
-            "the run goes on after it": lambda: planted(Control, "m.d.sync += self.error.eq(found)\n                m.next = \"End\"", "m.d.sync += self.error.eq(found)\n                m.next = \"Fetch\""),
+        "control-illegal",
+        "Control",
+        "An illegal descriptor is not carried out; the run ends with the error of the check, "
+        "and within 5 cycles once all that was accepted before is through.",
+        illegal,
+        Control,
+        {
+            "an illegal descriptor is accepted": lambda: planted(
+                Control, "with m.Elif(found != Error.NONE):", "with m.Elif(found == Error.STREAM):"
+            ),
+            "the run goes on after it": lambda: planted(
+                Control,
+                'm.d.sync += self.error.eq(found)\n                m.next = "End"',
+                'm.d.sync += self.error.eq(found)\n                m.next = "Fetch"',
+            ),
             "the error is another one": lambda: planted(Control, "self.error.eq(found)", "self.error.eq(Error.RANGE)"),
-            "a beyond of a memory is forgotten": lambda: planted(Control, "self.scan_fault | self.write_fault", "self.write_fault"),
-        }, bug_depth=14, cover_depth=14,
+            "a beyond of a memory is forgotten": lambda: planted(
+                Control, "self.scan_fault | self.write_fault", "self.write_fault"
+            ),
+        },
+        bug_depth=14,
+        cover_depth=14,
     ),
     Claim(
-        "write-queue-order", "WriteQueue", "What is written back leaves in the order in which it was accepted, each once; "
-        "full, valid and waiting are right.", queue, WriteQueue, {
-            "the last place is not there": lambda: planted(WriteQueue, "level == WRITE_QUEUE", "level == WRITE_QUEUE - 1"),
+        "write-queue-order",
+        "WriteQueue",
+        "What is written back leaves in the order in which it was accepted, each once; "
+        "full, valid and waiting are right.",
+        queue,
+        WriteQueue,
+        {
+            "the last place is not there": lambda: planted(
+                WriteQueue, "level == WRITE_QUEUE", "level == WRITE_QUEUE - 1"
+            ),
             "operations are not counted out": lambda: planted(WriteQueue, " - (self.pop & self.first_operation)", ""),
             "one place for two": lambda: planted(WriteQueue, "write.addr.eq(tail)", "write.addr.eq(tail & 6)"),
-        }, narrow={"hw.write_queue.elementwise_job": _two_bits}, bug_depth=14, cover_depth=14,
+        },
+        narrow={"hw.write_queue.elementwise_job": _two_bits},
+        bug_depth=14,
+        cover_depth=14,
     ),
-)  # fmt: skip
+)

@@ -114,11 +114,13 @@ def buffers(s: Sheet, kind: Any) -> None:
         m.d.comb += dut.pe_busy[n].eq(inside != 0)
         used = waiting | fires | on_the_way.any() | (inside != 0)
         s.must(~(p.is_word & (p.of == n) & used), f"no word of buffer {n} is taken while its tile is used")
-        filled = Signal(name=f"filled_{n}")  # and not yet requested by the scan
+        filled = Signal(range(4), name=f"filled_{n}")  # tiles that are there and not yet requested by the scan
         right = p.filled & ~p.wrong & (p.of == n)
-        m.d.sync += filled.eq((filled & ~taken) | right)
-        s.must(~dut.loaded[n] | filled, f"buffer {n} is scanned only when its tile is there, and once")
-        whole = Signal(name=f"whole_{n}")  # the same, but that an empty packet at the end waits until the buffer is free
+        m.d.sync += filled.eq(filled + right - taken)
+        s.must(~dut.loaded[n] | (filled != 0), f"buffer {n} is scanned only when its tile is there, and once")
+        whole = Signal(
+            name=f"whole_{n}"
+        )  # the same, but that an empty packet at the end waits until the buffer is free
         m.d.sync += whole.eq((whole & ~taken) | (right & p.is_word))
         s.must(dut.loaded[n] | ~whole, f"a tile that is there shows, buffer {n}")
         again = Signal(name=f"again_{n}")
@@ -129,20 +131,46 @@ def buffers(s: Sheet, kind: Any) -> None:
 
 CLAIMS = (
     Claim(
-        "refill-words", "Refill", "Each word goes to the place that its header says, and none beyond a memory; whatever "
-        "cannot be is a fault, and nothing else but a tile that could never be loaded.", words, Refill, {
-            "a header is written as a word": lambda: planted(Refill, "self.o.valid.eq(0), self.o.p.memory", "self.o.valid.eq(self.i.ready & self.i.valid), self.o.p.memory"),
-            "the size is not checked": lambda: planted(Refill, "(header.address + header.words > size)", "(header.address > size)"),
+        "refill-words",
+        "Refill",
+        "Each word goes to the place that its header says, and none beyond a memory; whatever "
+        "cannot be is a fault, and nothing else but a tile that could never be loaded.",
+        words,
+        Refill,
+        {
+            "a header is written as a word": lambda: planted(
+                Refill,
+                "self.o.valid.eq(0), self.o.p.memory",
+                "self.o.valid.eq(self.i.ready & self.i.valid), self.o.p.memory",
+            ),
+            "the size is not checked": lambda: planted(
+                Refill, "(header.address + header.words > size)", "(header.address > size)"
+            ),
             "TLAST is not checked": lambda: planted(Refill, "(ended != (header.last & empty))", "0"),
             "two buffers in a tile": lambda: planted(Refill, "(begun & (header.buffer != buffer))", "0"),
-        }, narrow={"REFILL_BITS": NARROW}, bug_depth=12, cover_depth=16,
+        },
+        narrow={"REFILL_BITS": NARROW},
+        bug_depth=12,
+        cover_depth=16,
     ),
     Claim(
-        "refill-buffers", "Refill", "No word of a tile is overwritten while the scan or a PE may still use it; a tile is "
-        "scanned when all of it is there, once.", buffers, Refill, {
-            "a buffer is free two cycles early": lambda: planted(Refill, "used_up.eq(scanned[2] & ~busy)", "used_up.eq(scanned[0] & ~busy)"),
-            "a tile shows before its last word": lambda: planted(Refill, "self.i.p.last != (header.last & (header.words == 1))", "0"),
+        "refill-buffers",
+        "Refill",
+        "No word of a tile is overwritten while the scan or a PE may still use it; a tile is "
+        "scanned when all of it is there, once.",
+        buffers,
+        Refill,
+        {
+            "a buffer is free two cycles early": lambda: planted(
+                Refill, "used_up.eq(scanned[2] & ~busy)", "used_up.eq(scanned[0] & ~busy)"
+            ),
+            "a tile shows before its last word": lambda: planted(
+                Refill, "self.i.p.last != (header.last & (header.words == 1))", "0"
+            ),
             "PEs are not waited for": lambda: planted(Refill, "scanned[2] & ~busy", "scanned[2]"),
-        }, narrow={"REFILL_BITS": NARROW}, bug_depth=20, cover_depth=24,
+        },
+        narrow={"REFILL_BITS": NARROW},
+        bug_depth=20,
+        cover_depth=24,
     ),
-)  # fmt: skip
+)

@@ -10,6 +10,7 @@ from amaranth.lib import data
 import hw.scan
 from hw.params import LANES, Params
 from hw.scan import Scan
+from hw.window import Window
 from sim.formal.claim import Claim
 from sim.formal.cut import free_block, replaced
 from sim.formal.follow import follow
@@ -26,7 +27,7 @@ PARAMS = Params(
 
 def vectors(s: Sheet, kind: Any) -> None:
     """Any window, over activation memories of any content that others read at any time."""
-    with replaced(hw.scan, "Window", free_block(hw.scan.Window)):
+    with replaced(hw.scan, "Window", free_block(Window)):
         dut = s.add(kind(PARAMS), driven=("r_data",), built=True)
     m, o, window = s.m, dut.o, dut.window
     width, groups = len(dut.r_data[0]), PARAMS.groups
@@ -54,7 +55,9 @@ def vectors(s: Sheet, kind: Any) -> None:
     s.must(~one.shown | (dut.skipped == ~mask.any()), "a vector without a lane is skipped, others are sent")
     s.must(~(one.shown & o.valid) | (o.p.mask == mask), "the mask names the lanes that are not zero")
     s.must(~(one.shown & o.valid) | (o.p.acts.as_value() == stored), "activations are those in memory")
-    s.must(~o.valid | ~s.past(o.valid & ~o.ready) | (o.payload.as_value() == s.past(o.payload)), "what is offered stays")
+    s.must(
+        ~o.valid | ~s.past(o.valid & ~o.ready) | (o.payload.as_value() == s.past(o.payload)), "what is offered stays"
+    )
     lost = Signal()  # the word of the chosen vector was lost before it moved on
     m.d.sync += lost.eq(s.past(go) & dut.claimed & dut.standing)
     s.reach(one.shown & o.valid & s.past(lost, 3), "one is sent although its word was lost")
@@ -63,12 +66,24 @@ def vectors(s: Sheet, kind: Any) -> None:
 
 CLAIMS = (
     Claim(
-        "scan-vectors", "Scan", "Each vector of a window is sent or skipped once, in order, with its activations, however "
-        "often others read between; the mask names exactly the lanes that are not zero.", vectors, Scan, {
-            "a lost word is not read again": lambda: planted(Scan, "lost.eq(self.claimed & read & at.inside & ~moves)", "lost.eq(0)"),
+        "scan-vectors",
+        "Scan",
+        "Each vector of a window is sent or skipped once, in order, with its activations, however "
+        "often others read between; the mask names exactly the lanes that are not zero.",
+        vectors,
+        Scan,
+        {
+            "a lost word is not read again": lambda: planted(
+                Scan, "lost.eq(self.claimed & read & at.inside & ~moves)", "lost.eq(0)"
+            ),
             "the other bank": lambda: planted(Scan, "self.r_data[group]", "self.r_data[-1 - group]"),
-            "positions outside are sent": lambda: planted(Scan, "(acts[lane].any() | at.dense) & at.inside", "acts[lane].any() | at.dense"),
+            "positions outside are sent": lambda: planted(
+                Scan, "(acts[lane].any() | at.dense) & at.inside", "acts[lane].any() | at.dense"
+            ),
             "a vector waits without its place": lambda: planted(Scan, "free.eq(~read | moves)", "free.eq(1)"),
-        }, narrow={"ACT_BITS": 1}, bug_depth=12, cover_depth=16,
+        },
+        narrow={"ACT_BITS": 1},
+        bug_depth=12,
+        cover_depth=16,
     ),
-)  # fmt: skip
+)

@@ -8,7 +8,17 @@ from sim.formal.claim import Claim
 
 __all__ = ["CLAIMS", "chosen"]
 
-CLAIMS: tuple[Claim, ...] = (*streams.CLAIMS, *host.CLAIMS, *queue.CLAIMS, *pe.CLAIMS, *scan.CLAIMS, *window.CLAIMS, *refill.CLAIMS, *writeback.CLAIMS, *control.CLAIMS)
+CLAIMS: tuple[Claim, ...] = (
+    *streams.CLAIMS,
+    *host.CLAIMS,
+    *queue.CLAIMS,
+    *pe.CLAIMS,
+    *scan.CLAIMS,
+    *window.CLAIMS,
+    *refill.CLAIMS,
+    *writeback.CLAIMS,
+    *control.CLAIMS,
+)
 
 
 def chosen(names: tuple[str, ...] = ()) -> tuple[Claim, ...]:
