@@ -128,7 +128,7 @@ class Control(wiring.Component):
             self.writing.eq(Mux(written_layer, *reversed(self.number))),
             self.writing_again.eq(Mux(written_layer, *reversed(self.again))),
             check.layer.eq(layer), check.index.eq(loop.index), check.batch.eq(self.samples),
-            check.begins.eq(loop.opens), check.segment.eq(loop.segment),
+            check.floor.eq(loop.floor), check.begins.eq(loop.opens), check.segment.eq(loop.segment),
             banks.open.eq(accept & loop.opens), banks.bank.eq(bank), banks.maximum.eq(layer.maximum),
             banks.tile.destination.eq(loop.destination),
             banks.scanned.eq(self.scanned | closing), banks.scanned_bank.eq(Mux(closing, bank, self.scanned_bank)),

@@ -60,7 +60,7 @@ def legal(s: Sheet, kind: Any) -> None:
     )  # fmt: skip
     kinds = {
         Op.SEGMENT: (d, segment), Op.ELEMENTWISE: (e, operation), Op.END: (d, dut.begins),
-        Op.LOOP: (ends, (ends.count >= 1) & (ends.first < dut.index) & dut.begins),
+        Op.LOOP: (ends, (ends.count >= 1) & (ends.first < dut.index) & (ends.first >= dut.floor) & dut.begins),
     }  # fmt: skip
     expected: Value = Const(Error.OPCODE.value, 4)
     for kind_of, (view, right) in kinds.items():
@@ -155,6 +155,7 @@ CLAIMS = (
                 DescriptorCheck, 'if name.startswith("reserved")', 'if name.startswith("reserved1")'
             ),
             "a ring that is too small": lambda: planted(DescriptorCheck, "(layer.dy > rows)", "0", "_streams"),
+            "a loop in the body of another one": lambda: planted(DescriptorCheck, "ending.first < self.floor", "0"),
             "a loop that ends before it begins": lambda: planted(
                 DescriptorCheck, "ending.first >= self.index", "ending.first > self.index"
             ),

@@ -90,7 +90,7 @@ def walk(s: Sheet, kind: Any) -> None:
     s.must(~(v & asked.ring) | ((held.place == place) & (place < rows) & (rows < 1 << 16)), "inside: place in the ring")
     s.must(~v | ((asked.vectors != 0) & (asked.wx != 0) & (asked.wy != 0)), "inside: a window is not empty")
     for name in ("vectors", "dy", "dx", "wy", "wx", "height", "width", "position_pitch", "window_pitch", "x", "dense",
-                 "closes", "tag", "ring", "edge", "wrap_pitch", "uniform"):  # fmt: skip
+                 "closes", "tag", "ring", "edge", "wrap_pitch", "uniform", "pointers"):  # fmt: skip
         mine, theirs = (each[name] for each in (held, asked))
         s.must(~v | (Value.cast(mine) == Value.cast(theirs)), f"inside: {name}")
     s.reach(

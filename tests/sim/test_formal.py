@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from compiler.errors import InputError
-from eie.cli import main
+from eie.cli import cli
 from hw.skid import Skid
 from sim.formal.check import check
 from sim.formal.claim import Claim
@@ -130,7 +130,7 @@ def test_missing_tools_are_named(monkeypatch):
 
 def test_command(tmp_path):
     answer = tmp_path / "answer.json"
-    ran = CliRunner().invoke(main, ["verify", "formal", "skid-order", "--json", str(answer), "--jobs", "2"])
+    ran = CliRunner().invoke(cli, ["verify", "formal", "skid-order", "--json", str(answer), "--jobs", "2"])
     assert ran.exit_code == 0, ran.output
     assert "passed: 1 of 1 properties proved, all covers of these reached; bugs found: 4 of 4" in ran.output
     (claim,) = json.loads(answer.read_text())["claims"]
@@ -141,17 +141,17 @@ def test_command(tmp_path):
 
 def test_command_lists_and_refuses():
     run_cli = CliRunner().invoke
-    listed = run_cli(main, ["verify", "formal", "--list"])
+    listed = run_cli(cli, ["verify", "formal", "--list"])
     assert listed.exit_code == 0
     assert all(claim.name in listed.output for claim in CLAIMS)
-    assert "formal" in run_cli(main, ["verify", "--list"]).output
+    assert "formal" in run_cli(cli, ["verify", "--list"]).output
     for arguments, said in (
         (["verify", "formal", "nix"], "unknown property 'nix'"),
         (["verify", "formal", "--seed", "3"], "--seed means nothing"),
         (["verify", "rtl", "name"], "names are for the suite formal only"), (["verify"], "name a suite"),
         (["verify", "rtl", "--timeout", "3"], "--timeout means nothing"),
     ):  # fmt: skip
-        refused = run_cli(main, arguments)
+        refused = run_cli(cli, arguments)
         assert refused.exit_code == 2
         assert said in refused.output
 
