@@ -10,7 +10,7 @@ from hw.core import READ_LATENCY
 from hw.layouts import Error, Memory, identity, memory_shape
 from hw.params import Params
 from hw.registers import ID, REGISTERS, mask, offset
-from hw.streams import memory_access, memory_write
+from hw.streams import memory_access, memory_read, memory_write
 
 __all__ = ["READABLE", "WRITABLE", "Host", "axi_lite"]
 
@@ -56,15 +56,14 @@ class Host(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        widest = max(memory_shape(params, m)[2] for m in READABLE)
         super().__init__({
             "bus": In(axi_lite()), "irq": Out(1),
             "restart": Out(1), "start": Out(1), "first": Out(16), "batch": Out(16, init=1),
             "busy": In(1), "running": In(1), "done": In(1), "error": In(Error), "index": In(16), "now": In(32),
             "new_stream": Out(1), "in_tile": In(1),
             "write": Out(stream.Signature(memory_write(params), always_ready=True)),
-            "read": Out(stream.Signature(memory_access(params), always_ready=True)),
-            "read_data": In(widest),
+            "read": Out(stream.Signature(memory_read(params), always_ready=True)),
+            "read_data": In(32),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -91,15 +90,11 @@ class Host(wiring.Component):
         with m.If(~idle):
             m.d.sync += waiting.eq(waiting - 1)
             with m.If(waiting == 0):
-                m.d.sync += [idle.eq(1), bus.rvalid.eq(1)]
-                with m.Switch(self._read_part):
-                    for n in range(-(-len(self.read_data) // 32)):
-                        with m.Case(n):
-                            m.d.sync += bus.rdata.eq(self.read_data[32 * n : 32 * n + 32])
+                m.d.sync += [idle.eq(1), bus.rvalid.eq(1), bus.rdata.eq(self.read_data)]
         with m.If(begin["read"]):
             m.d.sync += [
                 bus.rvalid.eq(~self.read.valid), bus.rdata.eq(self._answer),
-                bus.rresp.eq(self._bad << 1), self._read_part.eq(self._part),
+                bus.rresp.eq(self._bad << 1),
             ]  # fmt: skip
         with m.If(begin["write"]):
             m.d.sync += [bus.bvalid.eq(1), bus.bresp.eq(self._bad << 1)]
@@ -154,7 +149,6 @@ class Host(wiring.Component):
         # One bit wider than in the array, so that it does not begin anew behind the last word of the largest memory.
         self._at = Signal(21, name="at")
         self._part = Signal(range(most), name="part")
-        self._read_part = Signal(range(most), name="read_part")
         self._last_part = Signal(name="last_part")
         self._readable = Signal(name="readable")
         self._writable = Signal(name="writable")
@@ -170,7 +164,7 @@ class Host(wiring.Component):
                         self._readable.eq(there if memory in READABLE else 0),
                         self._writable.eq(there if memory in WRITABLE else 0),
                     ]  # fmt: skip
-        m.d.comb += [select.address.eq(self._at), self.write.p.to.eq(select), self.read.p.eq(select)]
+        m.d.comb += [select.address.eq(self._at), self.read.p.word.eq(select), self.read.p.part.eq(self._part)]
 
     def _advance(self, m: Module) -> None:
         m.d.sync += self._part.eq(self._part + 1)
@@ -215,7 +209,11 @@ class Host(wiring.Component):
     def _writes(self, m: Module) -> None:
         """What a write does."""
         select, data = self._select, self._data
+        # The word is written from the register in which its parts come together: no copy of the widest word elsewhere,
+        # and no path from the pins of the chip to every memory of the array.
         held = Signal(len(self.write.p.data), reset_less=True)
+        m.d.comb += self.write.p.data.eq(held)
+        m.d.sync += self.write.valid.eq(0)
         restart = Signal()
         with m.If(self._begin["write"]):
             m.d.comb += self._bad.eq(1)
@@ -277,11 +275,9 @@ class Host(wiring.Component):
         with m.Elif(self.busy):
             m.d.sync += self._refused.eq(1)
         with m.Else():
-            m.d.comb += self.write.p.data.eq(held)
             with m.Switch(self._part):
                 for n in range(-(-len(held) // 32)):
                     with m.Case(n):
                         m.d.sync += held[32 * n : 32 * n + 32].eq(self._data)
-                        m.d.comb += self.write.p.data.eq(Cat(held[: 32 * n], self._data))
-            m.d.comb += self.write.valid.eq(self._last_part)
+            m.d.sync += [self.write.valid.eq(self._last_part), self.write.p.to.eq(self._select)]
             self._advance(m)
