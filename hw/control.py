@@ -114,6 +114,7 @@ class Control(wiring.Component):
         found = Signal(Error)
         current = Signal(16)  # number of the descriptor accepted last
         faulty, fault_index = Signal(), Signal(16)
+        scan_faulted = Signal()  # what the scan finds takes most of a cycle: acted upon in the next one
         at_end = Signal()
         ended = self.computed | self.finished
         written_layer = Mux(self.written_bank, *reversed(self.layer_of))
@@ -174,7 +175,7 @@ class Control(wiring.Component):
                 m.next = "Accept"
             with m.State("Accept"):
                 m.d.comb += self.busy.eq(1)
-                with m.If(faulty):
+                with m.If(faulty | scan_faulted):
                     m.next = "End"
                 with m.Elif(found != Error.NONE):
                     m.d.sync += self.error.eq(found)
@@ -218,9 +219,10 @@ class Control(wiring.Component):
             for n in range(2):
                 with m.If(self.front_layer != n):
                     m.d.sync += [self.number[n].eq(loop.index), self.again[n].eq(loop.again)]
-        with m.If((self.scan_fault | self.write_fault | stream_fault) & ~faulty & self.busy):
+        m.d.sync += scan_faulted.eq(self.scan_fault)
+        with m.If((scan_faulted | self.write_fault | stream_fault) & ~faulty & self.busy):
             m.d.sync += [faulty.eq(1), self.error.eq(Error.RANGE)]
-            m.d.sync += fault_index.eq(Mux(self.scan_fault, current, Mux(stream_fault, loop.index, self.writing)))
+            m.d.sync += fault_index.eq(Mux(scan_faulted, current, Mux(stream_fault, loop.index, self.writing)))
         return m
 
     def _request(self, m: Module, bank: Value) -> None:

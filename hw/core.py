@@ -103,6 +103,7 @@ class Core(wiring.Component):
         """Control, scan, drain and counters among one another."""
         control, scan, drain, counters = self.control, self.scan, self.drain, self.counters
         record_number = Signal(16)  # what is written back has its record written 1 cycle later
+        drained = Signal()  # the tile before is written back now
         m.d.comb += [
             control.start.eq(self.start), control.first.eq(self.first), control.batch.eq(self.batch),
             self.busy.eq(control.busy), self.done.eq(control.done), self.error.eq(control.error),
@@ -113,10 +114,9 @@ class Core(wiring.Component):
             control.scanned.eq(scan.finished & scan.closes), control.scanned_bank.eq(scan.o.p.tag.bank),
             scan.open.eq(control.open),
             # What write-back of the tile before has done so far: nothing until it has begun.
-            scan.limit.eq(Mux(
-                drain.draining & (drain.bank != control.front), drain.line,
-                Mux(control.front, control.tiles[0].destination, control.tiles[1].destination),
-            )),
+            scan.limits[0].eq(control.tiles[0].destination), scan.limits[1].eq(control.tiles[1].destination),
+            scan.limits[2].eq(drain.line), drained.eq(drain.draining & (drain.bank != control.front)),
+            scan.limit.eq(Mux(drained, 0b100, Mux(control.front, 0b001, 0b010))),
             drain.computed.eq(control.computed),
             control.written.eq(drain.written), control.written_bank.eq(drain.bank),
             counters.start.eq(self.start & ~self.busy), self.now.eq(counters.now),

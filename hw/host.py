@@ -75,6 +75,7 @@ class Host(wiring.Component):
         self._whole = Signal(name="whole")
         self._bad = Signal(name="bad")  # it is refused
         self._answer = Signal(32, name="answer")  # what a read of a register gives
+        self._reads = Signal(name="reads")  # it is a read of DATA
         self._status(m)
         self._window(m)
         idle = self._channels(m)
@@ -82,18 +83,23 @@ class Host(wiring.Component):
         self._writes(m)
 
         # A read of DATA keeps everything else waiting, so nothing changes what it reads from, nor does START or RESTART
-        # come between. No other access takes more than its cycle.
-        waiting = Signal(range(READ_LATENCY))
+        # come between. After these, the array is busy one cycle later, and so is the next access. No other takes more than
+        # its cycle.
+        waiting = Signal(range(READ_LATENCY + 1))
         bus = self.bus
-        with m.If(self.read.valid):
-            m.d.sync += [idle.eq(0), waiting.eq(READ_LATENCY - 1)]
+        m.d.sync += self.read.valid.eq(self._reads)
+        with m.If(self._reads):
+            m.d.sync += [
+                idle.eq(0), waiting.eq(READ_LATENCY),
+                self.read.p.word.eq(self._select), self.read.p.part.eq(self._part),
+            ]  # fmt: skip
         with m.If(~idle):
             m.d.sync += waiting.eq(waiting - 1)
             with m.If(waiting == 0):
                 m.d.sync += [idle.eq(1), bus.rvalid.eq(1), bus.rdata.eq(self.read_data)]
         with m.If(begin["read"]):
             m.d.sync += [
-                bus.rvalid.eq(~self.read.valid), bus.rdata.eq(self._answer),
+                bus.rvalid.eq(~self._reads), bus.rdata.eq(self._answer),
                 bus.rresp.eq(self._bad << 1),
             ]  # fmt: skip
         with m.If(begin["write"]):
@@ -119,9 +125,11 @@ class Host(wiring.Component):
             with m.If(valid & ready):
                 m.d.sync += valid.eq(0)
         (aw, to), (w, data), (ar, source) = (held[name] for name in ("aw", "w", "ar"))
+        ready = Signal()
         m.d.comb += [
-            self._begin["write"].eq(idle & aw & w & ~bus.bvalid),
-            self._begin["read"].eq(idle & ar & ~bus.rvalid & ~self._begin["write"]),
+            ready.eq(idle & ~(self.start | self.restart)),
+            self._begin["write"].eq(ready & aw & w & ~bus.bvalid),
+            self._begin["read"].eq(ready & ar & ~bus.rvalid & ~self._begin["write"]),
             self._address.eq(source), self._data.eq(data), self._whole.eq(data[32]),
         ]  # fmt: skip
         with m.If(self._begin["write"]):
@@ -164,7 +172,7 @@ class Host(wiring.Component):
                         self._readable.eq(there if memory in READABLE else 0),
                         self._writable.eq(there if memory in WRITABLE else 0),
                     ]  # fmt: skip
-        m.d.comb += [select.address.eq(self._at), self.read.p.word.eq(select), self.read.p.part.eq(self._part)]
+        m.d.comb += select.address.eq(self._at)
 
     def _advance(self, m: Module) -> None:
         m.d.sync += self._part.eq(self._part + 1)
@@ -201,7 +209,7 @@ class Host(wiring.Component):
                 with m.Elif(self.busy):
                     m.d.sync += self._refused.eq(1)
                 with m.Else():
-                    m.d.comb += self.read.valid.eq(1)
+                    m.d.comb += self._reads.eq(1)
                     self._advance(m)
             with m.Default():
                 m.d.comb += self._bad.eq(1)
@@ -214,7 +222,7 @@ class Host(wiring.Component):
         held = Signal(len(self.write.p.data), reset_less=True)
         m.d.comb += self.write.p.data.eq(held)
         m.d.sync += self.write.valid.eq(0)
-        restart = Signal()
+        restart, start, fresh = Signal(), Signal(), Signal()
         with m.If(self._begin["write"]):
             m.d.comb += self._bad.eq(1)
             with m.If(self._whole), m.Switch(self._address):
@@ -230,10 +238,10 @@ class Host(wiring.Component):
                                     (data & mask("CONTROL", name)).any() for name in ("RESTART", "START", "NEW_STREAM")
                                 )
                                 m.d.comb += [
-                                    restart.eq(restart_bit), self.new_stream.eq(restart_bit & new_bit),
-                                    self.start.eq(start_bit & ~restart_bit & ~self.busy),
+                                    restart.eq(restart_bit), fresh.eq(restart_bit & new_bit),
+                                    start.eq(start_bit & ~restart_bit & ~self.busy),
                                 ]  # fmt: skip
-                                with m.If(self.start):
+                                with m.If(start):
                                     m.d.sync += self._done.eq(0)
                                 with m.If(start_bit & ~restart_bit & self.busy):
                                     m.d.sync += self._refused.eq(1)
@@ -255,17 +263,18 @@ class Host(wiring.Component):
                                 m.d.sync += [self._at.eq(data), self._part.eq(0)]
                             case "DATA":
                                 self._store(m, held)
+        # START and RESTART lead to the whole array, so from registers.
+        m.d.sync += [self.restart.eq(restart), self.start.eq(start), self.new_stream.eq(fresh)]
         # Set beats clear, but RESTART both.
         with m.If(self.done):
             m.d.sync += self._done.eq(1)
         m.d.comb += [
-            self.restart.eq(restart),
             self.irq.eq(
                 (self._done & (self._enabled & mask("STATUS", "DONE")).any())
                 | (self._refused & (self._enabled & mask("STATUS", "REFUSED")).any())
             ),
         ]  # fmt: skip
-        with m.If(restart):
+        with m.If(restart | self.restart):
             m.d.sync += [self._done.eq(0), self._refused.eq(0)]
 
     def _store(self, m: Module, held: Signal) -> None:

@@ -167,7 +167,7 @@ def test_words_are_put_together_and_taken_apart(rng):
         for n in range(len(words)):
             for part in range(4):
                 data, cycles = await read(ctx, dut, "DATA")
-                assert cycles == 2 + READ_LATENCY
+                assert cycles == 3 + READ_LATENCY
                 assert data == Backing.part(Memory.ACTIVATIONS.value, 2, 3 + n, part)
 
     seen = run(dut, bench)
@@ -504,9 +504,9 @@ class Late(Host):
 
     def _window(self, m):
         super()._window(m)
-        self._moves = Signal(4)
+        self._moves = Signal(5)
         m.d.sync += self._moves.eq(self._moves << 1)
-        with m.If(self._moves[3]):
+        with m.If(self._moves[4]):
             super()._advance(m)
 
     def _advance(self, m):
