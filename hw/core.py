@@ -23,11 +23,14 @@ from hw.streams import beat, broadcast, host_write, memory_read, memory_write, o
 from hw.write_queue import WriteQueue
 from hw.writeback import Writeback
 
-__all__ = ["PE_MODULE", "READ_LATENCY", "WRITEBACK_MODULE", "Core"]
+__all__ = ["PE_MODULE", "READABLE", "READ_LATENCY", "WRITEBACK_MODULE", "Core"]
 
 PE_MODULE = "eie_pe"
 WRITEBACK_MODULE = "eie_writeback"
-READ_LATENCY = 2
+READABLE = (Memory.ACTIVATIONS, Memory.DESCRIPTORS, Memory.RECORDS)
+"""Memories that the host reads. The others would each need the host in front of the address of their read port, which
+is where the clock of a PE is decided, and a tree of multiplexers over all PEs."""
+READ_LATENCY = 3
 """Cycles from a host read request to its data."""
 
 
@@ -339,13 +342,12 @@ class Core(wiring.Component):
             parts = [word[n : n + 32] for n in range(0, len(word), 32)]
             return Array(parts)[part[: (len(parts) - 1).bit_length()]]
 
-        with m.Switch(memory):
-            with m.Case(Memory.ACTIVATIONS.value):
-                with m.Switch(group):
-                    for n, acts in enumerate(self.acts):
-                        with m.Case(n):
-                            m.d.sync += self.read_data.eq(one_part(acts.r_data))
-            with m.Case(Memory.DESCRIPTORS.value):
-                m.d.sync += self.read_data.eq(one_part(self.descriptors.r_data))
-            with m.Default():
-                m.d.sync += self.read_data.eq(one_part(self.records.r_data))
+        found = {n: Signal(32, name=f"found_{n.name.lower()}") for n in READABLE}
+        m.d.sync += [
+            found[Memory.ACTIVATIONS].eq(one_part(Array(acts.r_data for acts in self.acts)[group])),
+            found[Memory.DESCRIPTORS].eq(one_part(self.descriptors.r_data)),
+            found[Memory.RECORDS].eq(one_part(self.records.r_data)),
+        ]  # fmt: skip
+        for n, words in found.items():
+            with m.If(memory == n.value):
+                m.d.sync += self.read_data.eq(words)

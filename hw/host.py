@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.core import READ_LATENCY
+from hw.core import READ_LATENCY, READABLE
 from hw.layouts import Error, Memory, identity, memory_shape
 from hw.params import Params
 from hw.registers import ID, REGISTERS, mask, offset
@@ -14,9 +14,6 @@ from hw.streams import memory_access, memory_read, memory_write
 
 __all__ = ["READABLE", "WRITABLE", "Host", "axi_lite"]
 
-READABLE = (Memory.ACTIVATIONS, Memory.DESCRIPTORS, Memory.RECORDS)
-"""Memories that the host reads. The others would each need the host in front of the address of their read port, which
-is where the clock of a PE is decided, and a tree of multiplexers over all PEs."""
 WRITABLE = tuple(memory for memory in Memory if memory is not Memory.RECORDS)
 
 OKAY, SLVERR = 0b00, 0b10
@@ -40,8 +37,9 @@ class Host(wiring.Component):
     none waits for another but a response for its request. Accesses are carried out one at a time, each as a whole
     before the next begins; if a write and a read can begin in the same cycle, the write does.
 
-    Timing: an access that finds the port idle is carried out in the cycle after its address (and data) is taken; the
-    response shows 1 cycle after that, for a read of DATA `READ_LATENCY` more.
+    Timing: an access that finds the port idle is carried out 2 cycles after its address (and data) is taken; the
+    response shows 1 cycle after that, for a read of DATA `READ_LATENCY` + 1 more. The array sees a START, a RESTART and
+    a word to write 1 cycle after they are carried out.
 
     What answers SLVERR changes nothing: unknown offsets, writes of other than whole words, ones written to bits that
     mean nothing, words that are beyond a memory or cannot be accessed. The two low address bits are not looked at.
@@ -83,8 +81,7 @@ class Host(wiring.Component):
         self._writes(m)
 
         # A read of DATA keeps everything else waiting, so nothing changes what it reads from, nor does START or RESTART
-        # come between. After these, the array is busy one cycle later, and so is the next access. No other takes more than
-        # its cycle.
+        # come between. After these, the array is busy one cycle later, and the next access waits as long.
         waiting = Signal(range(READ_LATENCY + 1))
         bus = self.bus
         m.d.sync += self.read.valid.eq(self._reads)
@@ -125,17 +122,19 @@ class Host(wiring.Component):
             with m.If(valid & ready):
                 m.d.sync += valid.eq(0)
         (aw, to), (w, data), (ar, source) = (held[name] for name in ("aw", "w", "ar"))
-        ready = Signal()
+        ready, writes, reads = Signal(), Signal(), Signal()
         m.d.comb += [
-            ready.eq(idle & ~(self.start | self.restart)),
-            self._begin["write"].eq(ready & aw & w & ~bus.bvalid),
-            self._begin["read"].eq(ready & ar & ~bus.rvalid & ~self._begin["write"]),
-            self._address.eq(source), self._data.eq(data), self._whole.eq(data[32]),
+            ready.eq(idle & ~(self._begin["write"] | self._begin["read"] | self.start | self.restart)),
+            writes.eq(ready & aw & w & ~bus.bvalid), reads.eq(ready & ar & ~bus.rvalid & ~writes),
+            # What is written stands until the access begins; another word is there behind that at the earliest.
+            self._data.eq(data), self._whole.eq(data[32]),
         ]  # fmt: skip
-        with m.If(self._begin["write"]):
-            m.d.comb += self._address.eq(to)
+        m.d.sync += [
+            self._begin["write"].eq(writes), self._begin["read"].eq(reads), self._address.eq(Mux(writes, to, source)),
+        ]  # fmt: skip
+        with m.If(writes):
             m.d.sync += [aw.eq(0), w.eq(0)]
-        with m.If(self._begin["read"]):
+        with m.If(reads):
             m.d.sync += ar.eq(0)
         return idle
 

@@ -49,6 +49,7 @@ class TileLoop(wiring.Component):
     address, y, x : where its window begins: activation vector and pixel of the map.
     destination : first line that its tile writes.
     opens : it is the first of its tile. row_begins, row_ends : this tile is the first, the last of its row of tiles.
+    starts : with ``prepare``, it is the first of its layer.
     sample_ends : it is the last of its sample. begins, ends : it is the first, the last of its layer.
     offset : lines by which addresses move in this round of the loop. again : it is not the first round.
     skip, skip_size : see `Ring`. place, edge, wrap_pitch : see `scan_request` (all only with ``params.streams``).
@@ -66,7 +67,7 @@ class TileLoop(wiring.Component):
             "layer": In(descriptor(params)), "prepare": In(1), "accept": In(1),
             "index": Out(16), "following": Out(16), "segment": Out(range(SEGMENTS + 1)),
             "address": Out(VECTOR_ADDRESS_BITS), "y": Out(signed(17)), "x": Out(signed(17)),
-            "destination": Out(LINE_BITS), "opens": Out(1, init=1), "begins": Out(1), "ends": Out(1),
+            "destination": Out(LINE_BITS), "opens": Out(1, init=1), "starts": Out(1), "begins": Out(1), "ends": Out(1),
             "row_begins": Out(1), "row_ends": Out(1), "sample_ends": Out(1),
             "offset": Out(signed(LINE_BITS)), "again": Out(1), **ring,
         })  # fmt: skip
@@ -94,7 +95,7 @@ class TileLoop(wiring.Component):
 
         m.d.comb += [
             self.row_begins.eq(tx == 0), self.row_ends.eq(last_column), self.sample_ends.eq(last_column & last_row),
-            fresh.eq((ty == 0) & (tx == 0)), self.begins.eq(fresh & (sample == 0)),
+            fresh.eq((ty == 0) & (tx == 0)), self.starts.eq(fresh & (sample == 0)),
             self.ends.eq(last_column & last_row & last_sample),
             repeats.eq((op == Op.LOOP.value) & (round_ + 1 != ending.count)), self.again.eq(round_ != 0),
             self.address.eq(at.address), self.y.eq(at.y), self.x.eq(at.x),
@@ -119,7 +120,7 @@ class TileLoop(wiring.Component):
             m.d.sync += [
                 at.eq(kept.data), last_column.eq(next_column), last_row.eq(next_row), last_sample.eq(next_sample),
                 self.following.eq(Mux(repeated, head, Mux(repeats, ending.first, self.index + 1))),
-                is_segment.eq(op == Op.SEGMENT.value), is_loop.eq(op == Op.LOOP.value),
+                self.begins.eq(self.starts), is_segment.eq(op == Op.SEGMENT.value), is_loop.eq(op == Op.LOOP.value),
             ]  # fmt: skip
             with m.If(fresh):
                 lines = Mux(layer.moves_source, sample_lines + self.offset, sample_lines)

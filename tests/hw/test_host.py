@@ -85,8 +85,8 @@ def test_registers_answer_in_the_stated_cycles_with_random_waits(simulate, rng):
     async def bench(ctx):
         nonlocal checked
         await ctx.tick()
-        assert await read(ctx, dut, "ID") == (ID, 2)  # carried out in the cycle after it is taken, then answered
-        assert await write(ctx, dut, "FIRST", 1) == 2
+        assert await read(ctx, dut, "ID") == (ID, 3)  # carried out two cycles after it is taken, then answered
+        assert await write(ctx, dut, "FIRST", 1) == 3
         for _ in range(200):
             number = int(rng.integers(0, 1 << 16))
             await write(ctx, dut, "FIRST", number, wait=int(rng.integers(0, 4)))
@@ -167,7 +167,7 @@ def test_words_are_put_together_and_taken_apart(rng):
         for n in range(len(words)):
             for part in range(4):
                 data, cycles = await read(ctx, dut, "DATA")
-                assert cycles == 3 + READ_LATENCY
+                assert cycles == 4 + READ_LATENCY
                 assert data == Backing.part(Memory.ACTIVATIONS.value, 2, 3 + n, part)
 
     seen = run(dut, bench)
@@ -380,7 +380,7 @@ def test_set_beats_clear_in_the_same_cycle(late):
         assert bool(await flags(ctx, dut)) == (late >= order[0])
 
     run(dut, bench)
-    assert order == [1]
+    assert order == [2]
 
 
 def test_cycles_are_those_of_the_last_run_only():
@@ -504,9 +504,9 @@ class Late(Host):
 
     def _window(self, m):
         super()._window(m)
-        self._moves = Signal(5)
+        self._moves = Signal(7)
         m.d.sync += self._moves.eq(self._moves << 1)
-        with m.If(self._moves[4]):
+        with m.If(self._moves[6]):
             super()._advance(m)
 
     def _advance(self, m):
