@@ -39,7 +39,7 @@ def verify(ctx: click.Context, suite: str, seed: int, jobs: int, cases: int | No
     if suite not in known:
         raise click.UsageError(f"unknown suite {suite!r}; expected one of {', '.join(known)}")
     with output.progress(suite) as progress:
-        report = run_suite(suite, seed=seed, jobs=jobs, progress=progress, trials=cases)
+        report = run_suite(suite, seed=seed, jobs=jobs, progress=progress, trials=cases, told=output.note)
     for failure in report.failures:
         output.text(f"case {failure.seed}: {failure.what}")
     output.text(

