@@ -19,6 +19,11 @@ module OBUF (output O, input I);
   assign O = I;
 endmodule
 
+module TBUF (output O, input I, OEN);
+  assign O = I;
+  always @* if (OEN) $fatal(1, "TBUF that lets go of its pin is not modelled");
+endmodule
+
 module LUT1 #(parameter [1:0] INIT = 0) (output F, input I0);
   assign F = INIT[I0];
 endmodule
@@ -160,59 +165,6 @@ module SDPX9B #(
     if (RESETB) DO <= 0;
     else if (CEB && BLKSELB == BLK_SEL_1)
       for (n = 0; n < READ; n = n + 1) DO[9*n +: 9] <= bytes[from + n[10:0]];
-endmodule
-
-// The same without a ninth bit to each byte: 1 to 32 bits wide. Words of less than a byte have their place in the lowest address
-// bits.
-module SDPB #(
-    parameter [255:0] INIT_RAM_00 = 0, INIT_RAM_01 = 0, INIT_RAM_02 = 0, INIT_RAM_03 = 0, INIT_RAM_04 = 0,
-    INIT_RAM_05 = 0, INIT_RAM_06 = 0, INIT_RAM_07 = 0,
-    parameter [255:0] INIT_RAM_08 = 0, INIT_RAM_09 = 0, INIT_RAM_0A = 0, INIT_RAM_0B = 0, INIT_RAM_0C = 0,
-    INIT_RAM_0D = 0, INIT_RAM_0E = 0, INIT_RAM_0F = 0,
-    parameter [255:0] INIT_RAM_10 = 0, INIT_RAM_11 = 0, INIT_RAM_12 = 0, INIT_RAM_13 = 0, INIT_RAM_14 = 0,
-    INIT_RAM_15 = 0, INIT_RAM_16 = 0, INIT_RAM_17 = 0,
-    parameter [255:0] INIT_RAM_18 = 0, INIT_RAM_19 = 0, INIT_RAM_1A = 0, INIT_RAM_1B = 0, INIT_RAM_1C = 0,
-    INIT_RAM_1D = 0, INIT_RAM_1E = 0, INIT_RAM_1F = 0,
-    parameter [255:0] INIT_RAM_20 = 0, INIT_RAM_21 = 0, INIT_RAM_22 = 0, INIT_RAM_23 = 0, INIT_RAM_24 = 0,
-    INIT_RAM_25 = 0, INIT_RAM_26 = 0, INIT_RAM_27 = 0,
-    parameter [255:0] INIT_RAM_28 = 0, INIT_RAM_29 = 0, INIT_RAM_2A = 0, INIT_RAM_2B = 0, INIT_RAM_2C = 0,
-    INIT_RAM_2D = 0, INIT_RAM_2E = 0, INIT_RAM_2F = 0,
-    parameter [255:0] INIT_RAM_30 = 0, INIT_RAM_31 = 0, INIT_RAM_32 = 0, INIT_RAM_33 = 0, INIT_RAM_34 = 0,
-    INIT_RAM_35 = 0, INIT_RAM_36 = 0, INIT_RAM_37 = 0,
-    parameter [255:0] INIT_RAM_38 = 0, INIT_RAM_39 = 0, INIT_RAM_3A = 0, INIT_RAM_3B = 0, INIT_RAM_3C = 0,
-    INIT_RAM_3D = 0, INIT_RAM_3E = 0, INIT_RAM_3F = 0,
-    parameter READ_MODE = 1'b0, BIT_WIDTH_0 = 32, BIT_WIDTH_1 = 32, RESET_MODE = "SYNC",
-    parameter [2:0] BLK_SEL_0 = 0, BLK_SEL_1 = 0
-) (
-    input CLKA, CEA, CLKB, CEB, OCE, RESETA, RESETB,
-    input [13:0] ADA, ADB,
-    input [2:0] BLKSELA, BLKSELB,
-    input [31:0] DI,
-    output reg [31:0] DO
-);
-  reg [7:0] bytes[0:2047];
-  integer n;
-  localparam WRITTEN = BIT_WIDTH_0 / 8, READ = BIT_WIDTH_1 / 8;  // 0: less than a byte
-  wire [10:0] to = WRITTEN > 1 ? ADA[13:3] & ~(WRITTEN - 1) : ADA[13:3];
-  wire [10:0] from = READ > 1 ? ADB[13:3] & ~(READ - 1) : ADB[13:3];
-  initial begin
-    if (READ_MODE != 0) $fatal(1, "SDPB with an output register is not modelled");
-    DO = 0;
-    for (n = 0; n < 2048; n = n + 1) bytes[n] = 0;
-  end
-  always @(posedge CLKA)
-    if (CEA && BLKSELA == BLK_SEL_0)
-      if (WRITTEN == 0) begin
-        for (n = 0; n < BIT_WIDTH_0; n = n + 1) bytes[to][(ADA[2:0] & ~(BIT_WIDTH_0 - 1)) + n] <= DI[n];
-      end else
-        for (n = 0; n < WRITTEN; n = n + 1) if (WRITTEN == 1 || ADA[n]) bytes[to + n[10:0]] <= DI[8*n +: 8];
-  always @(posedge CLKB)
-    if (RESETB) DO <= 0;
-    else if (CEB && BLKSELB == BLK_SEL_1)
-      if (READ == 0) begin
-        for (n = 0; n < BIT_WIDTH_1; n = n + 1) DO[n] <= bytes[from][(ADB[2:0] & ~(BIT_WIDTH_1 - 1)) + n];
-      end else
-        for (n = 0; n < READ; n = n + 1) DO[8*n +: 8] <= bytes[from + n[10:0]];
 endmodule
 
 // 18 by 18 bits, each signed or not, all registers passed by.
