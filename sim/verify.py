@@ -19,7 +19,7 @@ from sim.cases import Case, random_case, random_params
 from sim.compare import compare, compare_networks
 from sim.graph_cases import GraphCase, random_graph_case
 from sim.network import NetworkResult, run_network
-from sim.stream_cases import random_stream_case
+from sim.stream_cases import random_ends_case, random_stream_case
 
 __all__ = ["SUITES", "Mismatch", "Report", "suites", "verify"]
 
@@ -58,8 +58,8 @@ _ARRAYS = (
     _SMALL.replace(pes=2, queue_depth=7, index_bits=8, code_bits=8, acc_bits=33, rows=16, weight_words=40),
     _SMALL.replace(pes=4, queue_depth=64, index_bits=5, code_bits=3, acc_bits=48),
     _SMALL.replace(pes=8, queue_depth=6, weight_words=16, pointer_blocks=10),
-    _SMALL.replace(pes=16, index_bits=4, refill=False),
-    _SMALL.replace(pes=32, queue_depth=6),
+    _SMALL.replace(pes=16, index_bits=4, refill=False, hops=1),
+    _SMALL.replace(pes=32, queue_depth=10, hops=2),
     _SMALL.replace(pes=64, queue_depth=6, rows=16, weight_words=24, pointer_blocks=24),
 )
 
@@ -116,10 +116,17 @@ SUITES: dict[str, Suite] = {
         "random networks whose maps stream in and out by rows, Verilog in Verilator", "rtl", 200, 4, _STREAM_ARRAYS,
         together=50, graphs=random_stream_case,
     ),
+<<<<<<< HEAD
     "port": Suite("random layers through the serial pins of a board's design, over a terminal", "board", 12, 0,
                   stages=("rtl",)),
     "netlist": Suite("the same on its synthesized and its placed netlist; one PE proven equal to its netlist", "board",
                      4, 0, stages=("synthesized", "placed"), proof=True),
+=======
+    "ends": Suite(
+        "random networks whose inputs and outputs stream, Verilog in Verilator", "rtl", 200, 4, _STREAM_ARRAYS,
+        together=50, graphs=random_ends_case,
+    ),
+>>>>>>> main
 }  # fmt: skip
 
 
@@ -139,7 +146,8 @@ class Report:
     a vector waited for credit, a PE for an entry, the scan for a tile of weights. windows, maxima, tiled, chained :
     layers that scan more than one position, that take maxima, of several tiles, with the layer before as input.
     segments, streamed : descriptors of layers with several, and those whose weights are streamed in. rings : layers
-    whose maps stream in or out.
+    whose maps stream in or out. shared : segments whose positions share their weights. operations : elementwise ones.
+    lookups : tables of which the array looks up rows.
     """
 
     suite: str
@@ -156,6 +164,9 @@ class Report:
     segments: int = 0
     streamed: int = 0
     rings: int = 0
+    shared: int = 0
+    operations: int = 0
+    lookups: int = 0
     refill_waits: int = 0
     chained: int = 0
     saturated: int = 0
@@ -206,12 +217,14 @@ def _features(image: Image) -> dict[str, int]:
     layers = image.steps
     return {
         "windows": sum(any(step.positions > 1 for step in steps) for steps in layers),
-        "maxima": sum(bool(steps[0].maximum) for steps in layers),
-        "tiled": sum(steps[0].tiles > 1 for steps in layers),
+        "maxima": sum(bool(step.maximum) for steps in layers for step in steps[:1]),
+        "tiled": sum(step.tiles > 1 for steps in layers for step in steps[:1]),
         "chained": sum(any(step.chained for step in steps) for steps in layers),
         "segments": sum(len(steps) for steps in layers if len(steps) > 1),
         "streamed": sum(step.refill for steps in layers for step in steps),
         "rings": len(off_chip(image)),
+        "shared": sum(step.uniform for steps in layers for step in steps),
+        "operations": len(image.operations),
     }
 
 
@@ -223,6 +236,7 @@ def run_graph_case(case: GraphCase, engine: str) -> tuple[str | None, dict[str, 
     except EieError as error:
         return str(error), {}
     counted = _compared(result, [vector for ran in result.runs for vector in ran.records])
+    counted["lookups"] = sum(node.op == "Indices" for node in case.network.graph)
     for image in case.network.images:
         for name, count in _features(image).items():
             counted[name] = counted.get(name, 0) + count

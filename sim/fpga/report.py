@@ -12,7 +12,8 @@ from typing import Any
 from compiler.errors import InputError
 
 __all__ = [
-    "Path", "cell_counts", "critical_path", "megahertz", "resources", "slowest_clock", "source_names", "summary",
+    "Path", "cell_counts", "critical_path", "megahertz", "public_names", "resources", "slowest_clock", "source_names",
+    "summary",
 ]  # fmt: skip
 
 # How nextpnr and yosys call what the ECP5 consists of, and how its users do.
@@ -114,6 +115,18 @@ def source_names(design: Mapping[str, Any], module: str, inside: str = "dut.") -
         block = blocks.get(bit, "")
         _, chosen = min(ours, key=lambda item: (not item[1].startswith(block), item[0], len(item[1]), item[1]))
         best |= dict.fromkeys((name for _, name in names), chosen.removeprefix(inside))
+    return best
+
+
+def public_names(netlist: Mapping[str, Any], module: str) -> dict[str, str]:
+    """For every name of a net of a finished netlist, the shortest of that net without a made-up part.
+
+    Where optimization has left none, there is no entry.
+    """
+    best: dict[str, str] = {}
+    for names in _aliases(netlist, module).values():
+        if ours := [name for _, name in names if "$" not in name]:
+            best |= dict.fromkeys((name for _, name in names), min(ours, key=len))
     return best
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hw.frames import BEATS, READ
+from hw.frames import BEATS, GIVE, READ, TAKE
 from hw.params import Params
 from hw.registers import mask, offset
 from sim.driver.frames import Answer, Receiver, Request, done
@@ -33,6 +33,11 @@ def carry_out(port: Port, request: Request) -> Answer:
         ends = np.zeros(len(beats), np.bool_)
         ends[-1] = request.last
         return done(request, port.send(beats, ends))
+    if request.operation == GIVE:
+        return done(request, port.give(np.array(request.words, "<u4").view(np.uint8).reshape(-1, 16)))
+    if request.operation == TAKE:
+        beats = port.take(request.count // 4)
+        return done(request, len(beats), beats.reshape(-1).view("<u4").tolist())
     words: list[int] = []
     for n in range(request.count):
         at = request.offset + 4 * n * request.increment
@@ -46,7 +51,7 @@ def carry_out(port: Port, request: Request) -> Answer:
 @contextlib.contextmanager
 def python_board(params: Params, depth: int | None = 1) -> Iterator[str]:
     """The accelerator in Amaranth's simulator behind a receiver in Python; gives the name of the terminal."""
-    port, receiver = SimulatedPort(params, depth=depth), Receiver(params.refill)
+    port, receiver = SimulatedPort(params, depth=depth), Receiver(params.refill, params.streams)
     master, slave = os.openpty()
     tty.setraw(slave)
     stop = threading.Event()

@@ -63,7 +63,8 @@ def test_fault_in_the_netlist_of_a_pe_is_not_proven(tmp_path) -> None:
 
 
 def test_the_result_of_a_proof_is_read_and_its_absence_is_an_error() -> None:
-    log = "Of those cells 3 are proven and 1 are unproven.\n  Unproven $equiv $a$1: \\mac.sum_gold [2] \\mac.sum_gate [2]\n"
+    log = "Of those cells 3 are proven and 1 are unproven.\n"
+    log += "  Unproven $equiv $a$1: \\mac.sum_gold [2] \\mac.sum_gate [2]\n"
     proof = equivalence._read_proof("Of those cells 1 are proven and 3 are unproven.\n" + log)
     assert (proof.proven, proof.unproven, proof.first, proof.holds) == (3, 1, ("mac.sum",), False)
     assert equivalence._read_proof("Of those cells 4 are proven and 0 are unproven.\n").holds
