@@ -116,17 +116,14 @@ SUITES: dict[str, Suite] = {
         "random networks whose maps stream in and out by rows, Verilog in Verilator", "rtl", 200, 4, _STREAM_ARRAYS,
         together=50, graphs=random_stream_case,
     ),
-<<<<<<< HEAD
-    "port": Suite("random layers through the serial pins of a board's design, over a terminal", "board", 12, 0,
-                  stages=("rtl",)),
-    "netlist": Suite("the same on its synthesized and its placed netlist; one PE proven equal to its netlist", "board",
-                     4, 0, stages=("synthesized", "placed"), proof=True),
-=======
     "ends": Suite(
         "random networks whose inputs and outputs stream, Verilog in Verilator", "rtl", 200, 4, _STREAM_ARRAYS,
         together=50, graphs=random_ends_case,
     ),
->>>>>>> main
+    "port": Suite("random layers through the serial pins of a board's design, over a terminal", "board", 12, 0,
+                  stages=("rtl",)),
+    "netlist": Suite("the same on its synthesized and its placed netlist; one PE proven equal to its netlist", "board",
+                     4, 0, stages=("synthesized", "placed"), proof=True),
 }  # fmt: skip
 
 
