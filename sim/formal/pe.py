@@ -121,10 +121,7 @@ def expander(s: Sheet, kind: Any) -> None:
     rest, of_it = _ones(waiting), _ones(left)
     s.must(inside == buffered + rest, "inside: buffer and vector")
     s.must(o.valid | ~second_valid, "inside: the buffer fills from its front")
-    s.must(
-        ~valid | ((lanes != 0) & (lanes == (waiting & -waiting)[:LANES]) & ((lanes & after) == 0)),
-        "inside: lowest lane",
-    )
+    s.must(~valid | ((lanes != 0) & (lanes == (waiting & -waiting)[:LANES]) & ((lanes & after) == 0)), "inside: lowest lane")
     for n in range(LANES):
         sum_before = Signal(params.entry_address_bits, name=f"sum_{n}")
         m.d.comb += sum_before.eq(sum((vector.lengths[k] for k in range(n)), vector.base))
@@ -137,18 +134,14 @@ def expander(s: Sheet, kind: Any) -> None:
     m.d.comb += (without := Signal(LANES)).eq(Mux(handed == 0, less[0], Mux(handed == 1, less[1], less[2])))
     s.must(~chosen | (left != 0), "inside: columns are left")
     s.must(~chosen | (before + of_it <= inside), "inside: they are there")
-    s.must(
-        ~stands | (valid & (vector == kept) & (waiting == without) & (before + of_it == inside)), "inside: the vector"
-    )
+    s.must(~stands | (valid & (vector == kept) & (waiting == without) & (before + of_it == inside)), "inside: the vector")
     found = _column(s, kept, left)
     further = _column(s, kept, left & (left - 1))
     here = data.View(found.shape(), s.inner("first")).as_value()
     behind = data.View(found.shape(), second).as_value()
     s.must(~shown | (here == found.as_value()), "inside: first in the buffer")
     s.must(~(turn & second_valid & (of_it > 1)) | (behind == further.as_value()), "inside: second in the buffer")
-    s.must(
-        ~(chosen & (before == 1) & second_valid) | (behind == found.as_value()), "inside: first as second in the buffer"
-    )
+    s.must(~(chosen & (before == 1) & second_valid) | (behind == found.as_value()), "inside: first as second in the buffer")
     s.reach(gone & (kept.mask == 0b10100100) & (kept.base == 3), "a vector of three columns is through")
     s.reach(given & s.past(given) & s.past(given & o.p.last) & s.past(given, 2), "one column a cycle, over two vectors")
 
@@ -220,17 +213,13 @@ def weight_read(s: Sheet, kind: Any) -> None:
     s.must(inside == ahead + later, "inside: output, row buffer and next word")
     s.must(buffer <= LANES, "inside: eight entries in the row buffer")
     room = LANES - s.inner("next_lane")
-    s.must(
-        ~next_valid | ((take != 0) & (take == Mux(take + rest > room, room, take + rest))), "inside: entries of a word"
-    )
+    s.must(~next_valid | ((take != 0) & (take == Mux(take + rest > room, room, take + rest))), "inside: entries of a word")
     s.must(~more | next_valid | (buffer == 0), "inside: a column that goes on has a next word")
     s.must(~chosen | ((kept.count <= params.rows) & (done < kept.count)), "inside: entries are left")
     s.must(~chosen | (before + of_it <= inside), "inside: they are there")
     s.must(~chosen | (done == 0) | (before == 0), "inside: entries come out in turn")
     s.must(~chosen | (before <= o.valid) | (before >= ahead), "inside: the row buffer has entries of one column")
-    s.must(
-        ~chosen | (before + of_it <= o.valid) | (before + of_it >= ahead) | (before >= ahead), "inside: all of a word's"
-    )
+    s.must(~chosen | (before + of_it <= o.valid) | (before + of_it >= ahead) | (before >= ahead), "inside: all of a word's")
     begins = Cat(kept.lane, kept.word)
     s.must(~chosen | (begins + kept.count <= LANES * params.weight_words), "inside: they are in memory")
     stands = chosen & (before + of_it > ahead)  # it is the column of `next`

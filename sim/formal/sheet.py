@@ -71,9 +71,7 @@ class Sheet:
 
         look(self._built)
         if len(found) != 1:
-            raise InputError(
-                f"{len(found)} signals of the block are named {name!r}; expected one: the block has changed"
-            )
+            raise InputError(f"{len(found)} signals of the block are named {name!r}; expected one: the block has changed")
         return next(iter(found.values()))
 
     def free(self, shape: ShapeLike = 1, name: str = "free") -> Any:

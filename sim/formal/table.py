@@ -8,14 +8,7 @@ from sim.formal.claim import Claim
 
 __all__ = ["CLAIMS", "chosen"]
 
-CLAIMS: tuple[Claim, ...] = (
-    *streams.CLAIMS,
-    *host.CLAIMS,
-    *queue.CLAIMS,
-    *pe.CLAIMS,
-    *window.CLAIMS,
-    *writeback.CLAIMS,
-)
+CLAIMS: tuple[Claim, ...] = (*streams.CLAIMS, *host.CLAIMS, *queue.CLAIMS, *pe.CLAIMS, *window.CLAIMS, *writeback.CLAIMS)
 
 
 def chosen(names: tuple[str, ...] = ()) -> tuple[Claim, ...]:

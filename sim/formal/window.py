@@ -87,14 +87,9 @@ def walk(s: Sheet, kind: Any) -> None:
                  "closes", "tag", "ring", "edge", "wrap_pitch"):  # fmt: skip
         mine, theirs = (each[name] for each in (held, asked))
         s.must(~v | (Value.cast(mine) == Value.cast(theirs)), f"inside: {name}")
-    s.reach(
-        v & dut.last & inside & (row == 1) & (column == 1) & (vector == 1) & (asked.dx == 2),
-        "2 x 2 positions of 2 vectors",
-    )
+    s.reach(v & dut.last & inside & (row == 1) & (column == 1) & (vector == 1) & (asked.dx == 2), "2 x 2 positions of 2 vectors")
     s.reach(v & ~inside & (row == 1) & (asked.height == 1), "a position below the map")
-    s.reach(
-        v & asked.ring & (row == 2) & (place == 0) & (asked.dy == 1), "a window goes on in the first row of the ring"
-    )
+    s.reach(v & asked.ring & (row == 2) & (place == 0) & (asked.dy == 1), "a window goes on in the first row of the ring")
 
 
 CLAIMS = (

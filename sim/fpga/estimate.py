@@ -132,7 +132,7 @@ def estimate(board: Board, params: Params) -> Estimate:
         "ram": sum(blocks.values()), "mult": params.pes + params.groups * more,
         **({"cells": cells} if family.distributed else {}),
     }  # fmt: skip
-    return Estimate(board, params, needs, blocks, bool(more or params.refill))
+    return Estimate(board, params, needs, blocks, bool(more or params.refill or params.streams))
 
 
 def _in_blocks(family: Family, held: Held) -> bool:
@@ -143,7 +143,7 @@ def _in_blocks(family: Family, held: Held) -> bool:
 
 def largest_preset(board: Board, presets: Iterable[str] = PRESETS) -> str | None:
     """The preset with the most PEs, and of these the most weights, that a board holds; None if it holds none."""
-    fitting = [name for name in presets if not PRESETS[name].streams and estimate(board, PRESETS[name]).fits]
+    fitting = [name for name in presets if estimate(board, PRESETS[name]).fits]
     return max(fitting, key=lambda name: (PRESETS[name].pes, PRESETS[name].weight_words), default=None)
 
 

@@ -123,12 +123,8 @@ def plan_board(board: Board, params: Params, seeds: Sequence[int], mhz: float | 
     Raises
     ------
     InputError
-        The array has ports that a serial line does not serve, or clock or serial line cannot be made.
+        Clock or serial line cannot be made.
     """
-    if params.streams:
-        raise InputError(
-            "maps of this array stream through ports that a board's serial line does not serve; expected streams=false"
-        )
     settle()
     return Plan(board, params, mhz or board.mhz, baud, seeds)
 
