@@ -11,6 +11,7 @@ from eie.commands.decompress import decompress
 from eie.commands.diff import diff
 from eie.commands.doctor import doctor
 from eie.commands.experiment import experiment
+from eie.commands.export import export
 from eie.commands.info import info
 from eie.commands.init import init
 from eie.commands.presets import presets
@@ -74,6 +75,7 @@ for command in (
     run,
     diff,
     presets,
+    export,
     verilog,
     verify,
     bench,
