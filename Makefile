@@ -22,7 +22,7 @@ DOCTOR_OPTIONS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(DATA),--data $(DATA))
 	$(if $(MNIST_DIR),--mnist-dir '$(MNIST_DIR)') $(if $(wildcard $(READY)),--quiet)
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor setup sim test regression lint types format verilog bench fmax docs ci constraints clean distclean
+.PHONY: help doctor setup sim test regression lint types format verilog bench fmax fmax-array docs ci constraints clean distclean
 
 help:
 	@echo 'make sim         train, compress, compile, simulate the Verilog, compare everything, print one summary'
@@ -36,6 +36,7 @@ help:
 	@echo 'make verilog     the array as Verilog, with register map and C header, in build/verilog (PRESET=BALANCED_16)'
 	@echo 'make bench       how fast the kit itself is on this machine'
 	@echo 'make fmax        clock, size and slowest path of one PE on an ECP5-85 (three seeds), in build/fmax.json'
+	@echo 'make fmax-array  the same of a whole array of 32 PEs behind a serial line (an hour), in build/fmax-array.json'
 	@echo 'make docs        write the generated parts of docs/ again'
 	@echo 'make ci          what the continuous integration runs'
 	@echo 'make constraints pin every package again, in constraints.txt'
@@ -92,6 +93,10 @@ bench: $(READY)
 fmax: $(READY)
 	@mkdir -p build
 	@$(RUN) -m eie.commands.fmax --require 130 --json build/fmax.json $(ARGS)
+
+fmax-array: $(READY)
+	@mkdir -p build
+	@$(RUN) -m eie.commands.fmax --array --seeds 1 --require 80 -o build/fmax-array --json build/fmax-array.json $(ARGS)
 
 docs: $(READY)
 	@$(RUN) -m eie verilog --preset $(PRESET) -o build/docs > /dev/null

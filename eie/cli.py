@@ -12,6 +12,7 @@ from eie.commands.diff import diff
 from eie.commands.doctor import doctor
 from eie.commands.experiment import experiment
 from eie.commands.export import export
+from eie.commands.fpga import fpga
 from eie.commands.info import info
 from eie.commands.init import init
 from eie.commands.presets import presets
@@ -77,6 +78,7 @@ for command in (
     presets,
     export,
     verilog,
+    fpga,
     verify,
     bench,
     report,

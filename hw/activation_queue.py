@@ -24,9 +24,9 @@ class ActivationQueue(wiring.Component):
     The queue is a RAM with a registered output: the vector at its head stands in the memory's output register, and the
     next one is read in the cycle in which it is taken.
 
-    Credit rule: ``credit <= (level + ROUND_TRIP + 1 <= depth)``. A broadcast reaches the queue 4 cycles after
-    it fires and the flag is one cycle old, so at most ``ROUND_TRIP`` vectors are on their way that ``level``
-    does not count, plus the one that fires now: the queue cannot overflow, whatever is sent. The vector in the
+    Credit rule: ``credit <= (level + round_trip + 1 <= depth)``. A broadcast reaches the queue ``4 + hops`` cycles after
+    it fires and the flag is ``1 + hops`` cycles old when it is seen, so at most ``round_trip`` vectors are on their way
+    that ``level`` does not count, plus the one that fires now: the queue cannot overflow, whatever is sent. The vector in the
     output register is one more than ``depth``.
 
     Timing: ``o`` is valid `LATENCY` cycles after ``i`` at the earliest; one vector in and one out a cycle. ``level``
@@ -47,7 +47,7 @@ class ActivationQueue(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.depth = params.queue_depth
+        self.depth, self.round_trip = params.queue_depth, ROUND_TRIP + 2 * params.hops
         style = "distributed" if self.depth <= LOOKUP_DEPTH else "auto"
         self.memory = Sram(job(params).size, self.depth, style)
         super().__init__({
@@ -85,7 +85,7 @@ class ActivationQueue(wiring.Component):
             m.d.sync += self.o.valid.eq(0)
         m.d.sync += [
             self.level.eq(self.level + self.i.valid - read),
-            self.credit.eq(self.level + (ROUND_TRIP + 1) <= self.depth),
+            self.credit.eq(self.level + (self.round_trip + 1) <= self.depth),
             Assert(~(self.i.valid & (self.level == self.depth)), "activation queue overflow"),
         ]
         return m

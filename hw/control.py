@@ -227,7 +227,7 @@ class Control(wiring.Component):
         """What scan and drain are told of the segment to accept."""
         layer, loop = self.r_data, self.loop
         for name in ("vectors", "dy", "dx", "wy", "wx", "height", "width", "position_pitch", "window_pitch", "pointers",
-                     "dense"):  # fmt: skip
+                     "dense", "uniform"):  # fmt: skip
             m.d.comb += self.scan[name].eq(layer[name])
         tile = self.banks.tile
         for name in ("row_lines", "row_pitch", "outputs", "words", "low", "high", "functions"):

@@ -36,7 +36,8 @@ class Core(wiring.Component):
 
     Timing: a run of layers takes the cycles that `compiler.cycles.model` computes, exactly. The credit flags of all PEs
     are one register deep and combine in the cycle of the broadcast; the broadcast is registered once on
-    its way to the PEs.
+    its way to the PEs. With ``params.hops`` the flags of a group of PEs combine in front of as many registers, and the
+    broadcast passes as many in each PE.
 
     Members
     -------
@@ -217,9 +218,15 @@ class Core(wiring.Component):
 
     def _broadcast(self, m: Module) -> None:
         """Scan to all PEs, through one register; a vector fires when every queue has credit."""
+        flags = [pe.credit for pe in self.pes]
+        for hop in range(self.params.hops):  # the first combines a group, the second all
+            width = self.params.group if not hop else len(flags)
+            together = [Signal(name=f"credit_{hop}_{n}") for n in range(len(flags) // width)]
+            m.d.sync += [flag.eq(Cat(flags[n * width : (n + 1) * width]).all()) for n, flag in enumerate(together)]
+            flags = together
         sent = Signal(broadcast(self.params), reset_less=True)
         valid = Signal()
-        m.d.comb += self.scan.o.ready.eq(Cat(pe.credit for pe in self.pes).all())
+        m.d.comb += self.scan.o.ready.eq(Cat(flags).all())
         m.d.sync += [valid.eq(self.scan.o.valid & self.scan.o.ready), sent.eq(self.scan.o.payload)]
         busy = [Cat(pe.busy[bank] for pe in self.pes).any() for bank in range(2)]
         m.d.comb += self.control.pe_busy.eq(Cat(*busy))

@@ -39,7 +39,8 @@ WRITE_QUEUE = 8
 """Tiles and elementwise operations that are accepted and not yet written back."""
 
 ROUND_TRIP = 5
-"""Cycles from a broadcast until its credit is seen: 4 to the queue write, 1 for the credit register."""
+"""Cycles from a broadcast until its credit is seen, without `Params.hops`: 4 to the queue write, 1 for the credit
+register."""
 
 _LIMITS: dict[str, tuple[int, int]] = {
     "pes": (1, 256),
@@ -55,6 +56,7 @@ _LIMITS: dict[str, tuple[int, int]] = {
     "descriptors": (2, 1 << 12),
     "acc_bits": (33, 48),
     "tables": (0, 8),
+    "hops": (0, 2),
 }
 
 
@@ -72,7 +74,7 @@ class Params:
     index_bits : width of a relative index (zeros skipped before an entry), 4 … 8.
     code_bits : width of a codebook code, 2 … 8. Code 0 is the weight zero.
     rows : accumulators of a PE in each of its two banks.
-    queue_depth : vectors that the activation queue of a PE holds; at least ``ROUND_TRIP + 1``.
+    queue_depth : vectors that the activation queue of a PE holds; at least ``round_trip + 1``.
     weight_words : words of weight memory a PE; a word holds eight entries.
     pointer_blocks : words of pointer memory a PE; a word describes eight columns.
     act_lines : lines of activation memory; a line holds ``line`` activations.
@@ -84,6 +86,7 @@ class Params:
     elementwise : there is the unit that multiplies and adds maps element by element.
     streams : there are stream ports through which maps come and go by rows that activation memory does not hold whole.
     refill : there is a stream port that loads tiles of layers larger than the memories while others compute.
+    hops : registers more between scan and PEs, each way, for arrays that are wide on the chip, 0 … 2.
 
     Raises
     ------
@@ -107,6 +110,7 @@ class Params:
     elementwise: bool = True
     streams: bool = True
     refill: bool = True
+    hops: int = 0
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -115,11 +119,20 @@ class Params:
                 raise ParamsError(f"{name} is {value!r}; expected an integer from {low} to {high}")
         if self.pes & (self.pes - 1):
             raise ParamsError(f"pes is {self.pes}; expected a power of two from 1 to 256")
+        if self.queue_depth <= self.round_trip:
+            raise ParamsError(
+                f"queue_depth is {self.queue_depth}; expected at least {self.round_trip + 1} with hops={self.hops}"
+            )
         for name in ("elementwise", "streams", "refill"):
             if not isinstance(getattr(self, name), bool):
                 raise ParamsError(f"{name} is {getattr(self, name)!r}; expected true or false")
 
     # Derived figures: everything that two places need is computed here and nowhere else.
+
+    @property
+    def round_trip(self) -> int:
+        """Cycles from a broadcast until its credit is seen: as many vectors may be on their way to a queue."""
+        return ROUND_TRIP + 2 * self.hops
 
     @property
     def group(self) -> int:
@@ -207,10 +220,32 @@ _ECP5_PE = Params(
     descriptors=16, tables=0, elementwise=False, streams=False, refill=False,
 )  # fmt: skip
 
+# Arrays for boards that a serial line feeds: no streams, narrow entries, accumulators as wide as a block RAM.
+_BOARD_4 = _ECP5_PE.replace(
+    pes=4, index_bits=4, rows=64, queue_depth=16, output_words=512, codebooks=8, acc_bits=36,
+)  # fmt: skip
+
+# The least that runs a network.
+_BOARD_MIN = _BOARD_4.replace(
+    pes=1, rows=16, queue_depth=8, weight_words=512, pointer_blocks=256, act_lines=256, output_words=256, codebooks=2,
+)  # fmt: skip
+
+# An array that fills an ECP5-85. Codebooks are many enough for block RAM, and words of pointer memory, and accumulators,
+# no wider than it is.
+_ECP5_32 = Params(
+    pes=32, index_bits=4, rows=32, queue_depth=16, weight_words=512, pointer_blocks=512, act_lines=1024,
+    output_words=512, codebooks=32, descriptors=32, acc_bits=36, tables=0, elementwise=False, streams=False,
+    refill=False, hops=1,
+)  # fmt: skip
+
 PRESETS: dict[str, Params] = {
     **{f"BALANCED_{1 << n}": Params(pes=1 << n) for n in range(9)},
     "EIE_64": _EIE_64,
     "ECP5_PE": _ECP5_PE,
+    "ECP5_32": _ECP5_32,
+    "BOARD_MIN": _BOARD_MIN,
+    "BOARD_4": _BOARD_4,
+    "BOARD_16": _BOARD_4.replace(pes=16),
 }
 
 

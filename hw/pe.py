@@ -22,8 +22,8 @@ __all__ = ["ProcessingElement"]
 class ProcessingElement(wiring.Component):
     """One PE with all its memories.
 
-    Timing: a vector that arrives at ``i`` in cycle t is written into the queue, or dropped, in t + `TO_QUEUE`. With an
-    idle PE its entries are selected one a cycle from t + `TO_SELECT` on, and the first sum is written in
+    Timing: a vector that arrives at ``i`` in cycle t is written into the queue, or dropped, in t + `TO_QUEUE` (with
+    ``params.hops`` as many cycles later, and all that follows). With an idle PE its entries are selected one a cycle from t + `TO_SELECT` on, and the first sum is written in
     t + `TO_SELECT` + `SELECT_TO_WRITE`. One entry a cycle, without a bubble between columns or vectors.
 
     Members
@@ -71,7 +71,13 @@ class ProcessingElement(wiring.Component):
         m.submodules.weight_decode = decode = self.weight_decode = WeightDecode(self.params)
         m.submodules.mac = mac = self.mac = Mac(self.params)
 
-        connect(m, wiring.flipped(self.i), pointers.i)
+        valid, sent = self.i.valid, self.i.payload
+        for hop in range(self.params.hops):
+            arrived = Signal(name=f"arrived_{hop}")
+            taken = Signal(broadcast(self.params), name=f"taken_{hop}", reset_less=True)
+            m.d.sync += [arrived.eq(valid), taken.eq(sent)]
+            valid, sent = arrived, taken
+        m.d.comb += [pointers.i.valid.eq(valid), pointers.i.payload.eq(sent)]
         connect(m, pointers.o, queue.i)
         connect(m, queue.o, expander.i)
         connect(m, expander.o, weights.i)

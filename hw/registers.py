@@ -75,7 +75,7 @@ REGISTERS: tuple[Register, ...] = (
             "With START: only RESTART."),
         Field("NEW_STREAM", 3, 1,
             "With RESTART: the sources of the streams begin anew. The next beat of the refill stream is a header; "
-            "nothing of it is dropped from then on. Of the rows of maps, beats that come until BUSY falls are dropped."),
+            "nothing of it is dropped from then on. Of rows of maps, beats that come until BUSY falls are dropped."),
     )),
     Register("STATUS", 0x14, "W1C", "State of the array. A flag that is set while it is cleared stays set.", (
         Field("BUSY", 0, 1, "A run is under way, or accumulators are being cleared after reset."),

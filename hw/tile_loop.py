@@ -12,7 +12,15 @@ from hw.layouts import Op, descriptor, loop
 from hw.params import SEGMENTS, Params
 from hw.streams import LINE_BITS, VECTOR_ADDRESS_BITS
 
-__all__ = ["TileLoop"]
+__all__ = ["TileLoop", "origin"]
+
+
+def origin(params: Params) -> data.StructLayout:
+    """The place of a segment's window that is kept from tile to tile."""
+    return data.StructLayout({
+        "row": VECTOR_ADDRESS_BITS, "address": VECTOR_ADDRESS_BITS, "y": signed(17), "x": signed(17),
+        **({"place": 16} if params.streams else {}),
+    })  # fmt: skip
 
 
 class TileLoop(wiring.Component):
@@ -48,10 +56,7 @@ class TileLoop(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.origin = data.StructLayout({
-            "row": VECTOR_ADDRESS_BITS, "address": VECTOR_ADDRESS_BITS, "y": signed(17), "x": signed(17),
-            **({"place": 16} if params.streams else {}),
-        })  # fmt: skip
+        self.origin = origin(params)
         ring = {
             "skip": In(16), "skip_size": In(VECTOR_ADDRESS_BITS), "place": Out(16), "edge": Out(16),
             "wrap_pitch": Out(VECTOR_ADDRESS_BITS),

@@ -178,7 +178,7 @@ def _histogram(step: Step, mask: NDArray[np.uint8]) -> tuple[Int, int]:
     together = max(1, _AT_ONCE // max(1, step.pointer_blocks * len(mask)))
     for first in range(0, len(pixel), together):
         tile, position = np.nonzero(inside[first : first + together])
-        block = position[:, np.newaxis] * step.vectors + np.arange(step.vectors)
+        block = (0 if step.uniform else position[:, np.newaxis] * step.vectors) + np.arange(step.vectors)
         found = pixels[:, pixel[first : first + together][tile, position]]
         if step.dense:
             found = np.full_like(found, _MASKS - 1)

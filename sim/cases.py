@@ -34,7 +34,7 @@ class Case:
 def random_params(rng: np.random.Generator, max_pes: int = 16) -> Params:
     """A small array. Queue depths near the minimum come often: only a full queue shows the credit rule."""
     pes = 1 << int(rng.integers(0, max_pes.bit_length()))
-    return Params(
+    params = Params(
         pes=pes,
         index_bits=int(rng.integers(4, 9)),
         code_bits=int(rng.integers(2, 9)),
@@ -49,6 +49,8 @@ def random_params(rng: np.random.Generator, max_pes: int = 16) -> Params:
         acc_bits=int(rng.choice([33, 40, 48])),
         refill=bool(rng.integers(0, 2)),
     )
+    hops = int(rng.choice([0, 0, 1, 2]))
+    return params.replace(hops=hops, queue_depth=params.queue_depth + 2 * hops)
 
 
 def random_options(rng: np.random.Generator) -> Options:

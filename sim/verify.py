@@ -54,8 +54,8 @@ _ARRAYS = (
     _SMALL.replace(pes=2, queue_depth=7, index_bits=8, code_bits=8, acc_bits=33, rows=16, weight_words=40),
     _SMALL.replace(pes=4, queue_depth=64, index_bits=5, code_bits=3, acc_bits=48),
     _SMALL.replace(pes=8, queue_depth=6, weight_words=16, pointer_blocks=10),
-    _SMALL.replace(pes=16, index_bits=4, refill=False),
-    _SMALL.replace(pes=32, queue_depth=6),
+    _SMALL.replace(pes=16, index_bits=4, refill=False, hops=1),
+    _SMALL.replace(pes=32, queue_depth=10, hops=2),
     _SMALL.replace(pes=64, queue_depth=6, rows=16, weight_words=24, pointer_blocks=24),
 )
 
@@ -135,7 +135,8 @@ class Report:
     a vector waited for credit, a PE for an entry, the scan for a tile of weights. windows, maxima, tiled, chained :
     layers that scan more than one position, that take maxima, of several tiles, with the layer before as input.
     segments, streamed : descriptors of layers with several, and those whose weights are streamed in. rings : layers
-    whose maps stream in or out.
+    whose maps stream in or out. shared : segments whose positions share their weights. operations : elementwise ones.
+    lookups : tables of which the array looks up rows.
     """
 
     suite: str
@@ -152,6 +153,9 @@ class Report:
     segments: int = 0
     streamed: int = 0
     rings: int = 0
+    shared: int = 0
+    operations: int = 0
+    lookups: int = 0
     refill_waits: int = 0
     chained: int = 0
     saturated: int = 0
@@ -202,12 +206,14 @@ def _features(image: Image) -> dict[str, int]:
     layers = image.steps
     return {
         "windows": sum(any(step.positions > 1 for step in steps) for steps in layers),
-        "maxima": sum(bool(steps[0].maximum) for steps in layers),
-        "tiled": sum(steps[0].tiles > 1 for steps in layers),
+        "maxima": sum(bool(step.maximum) for steps in layers for step in steps[:1]),
+        "tiled": sum(step.tiles > 1 for steps in layers for step in steps[:1]),
         "chained": sum(any(step.chained for step in steps) for steps in layers),
         "segments": sum(len(steps) for steps in layers if len(steps) > 1),
         "streamed": sum(step.refill for steps in layers for step in steps),
         "rings": len(off_chip(image)),
+        "shared": sum(step.uniform for steps in layers for step in steps),
+        "operations": len(image.operations),
     }
 
 
@@ -219,6 +225,7 @@ def run_graph_case(case: GraphCase, engine: str) -> tuple[str | None, dict[str, 
     except EieError as error:
         return str(error), {}
     counted = _compared(result, [vector for ran in result.runs for vector in ran.records])
+    counted["lookups"] = sum(node.op == "Indices" for node in case.network.graph)
     for image in case.network.images:
         for name, count in _features(image).items():
             counted[name] = counted.get(name, 0) + count

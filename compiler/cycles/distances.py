@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hw.params import ROUND_TRIP
+from hw.params import ROUND_TRIP, Params
 
-__all__ = ["DISTANCES", "Distances"]
+__all__ = ["DISTANCES", "Distances", "distances_of"]
 
 
 class Distances(NamedTuple):
@@ -23,7 +23,7 @@ class Distances(NamedTuple):
     take_to_select: int = 4  # X → S
     columns_ahead: int = 1  # last word of a column requested → the third column after it enters the expander's buffer
     round_trip: int = ROUND_TRIP + 1  # vectors on their way when a queue shows credit
-    credit: int = 2  # R → a broadcast may count on the vector's place
+    credit: int = 2  # W or R → the credit that a broadcast sees counts it
     select_to_done: int = 4  # last entry of a tile selected → it is finished
     drop_to_done: int = 5  # fire of a vector that is empty in all PEs → its tile is finished
     scanned_to_finished: int = 2  # last vector left the scan → its tile is finished
@@ -59,3 +59,12 @@ class Distances(NamedTuple):
 
 
 DISTANCES = Distances()
+
+
+def distances_of(params: Params, known: Distances = DISTANCES) -> Distances:
+    """Distances in an array with these parameters; `known` are those without ``params.hops``."""
+    hops = params.hops
+    return known._replace(
+        fire_to_queue=known.fire_to_queue + hops, drop_to_done=known.drop_to_done + hops, credit=known.credit + hops,
+        round_trip=known.round_trip + 2 * hops,
+    )  # fmt: skip

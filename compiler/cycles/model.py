@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.cycles.distances import DISTANCES, Distances
+from compiler.cycles.distances import DISTANCES, Distances, distances_of
 from compiler.cycles.operations import NO_CLAIMS, operate
 from compiler.cycles.scan import Pes, Window, pack_columns
 from compiler.cycles.streams import Streams, bring
@@ -126,7 +126,7 @@ def run_to_end(
     masks : uint8 (batch, height, width, vectors), bit n of a vector of its map: the activation of lane n is not zero.
         One for each segment in the order in which they run: segments of a loop have one in each round. What no window
         reads does not matter.
-    distances : of the hardware; others are for tests.
+    distances : of the hardware without hops; others are for tests.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def run_to_end(
         A window needs more rows of a map that streams in than its ring holds.
     """
     steps = [work.step for work in works if isinstance(work, Work)]
-    state = _Run(params, len(masks[0]), any(step.stream_in for step in steps), distances)
+    state = _Run(params, len(masks[0]), any(step.stream_in for step in steps), distances_of(params, distances))
     left = list(masks[::-1])
     number, rounds = 0, 1
     offset = 0

@@ -18,7 +18,7 @@ from compiler.cycles.operations import claimed
 from compiler.cycles.streams import SENT, sends
 from compiler.image.steps import Step
 from compiler.jit import njit
-from hw.params import LANES, ROUND_TRIP, Params
+from hw.params import LANES, Params
 
 __all__ = ["Pes", "Window", "pack_columns", "scan"]
 
@@ -36,6 +36,7 @@ class Window:
     NAMES: ClassVar = (
         "source", "vectors", "wy", "wx", "dy", "dx", "height", "width", "y0", "x0", "step_y", "step_x", "dense",
         "chained", "buffer", "barrier", "position_pitch", "window_pitch", "ring", "reach",
+        "uniform",
     )  # fmt: skip
     DTYPE: ClassVar = np.dtype([(name, np.int64) for name in (*NAMES, "block", "mask", "packets", "first_packet")])
 
@@ -78,7 +79,7 @@ class Pes:
         return cls(
             np.full((pes, 7), -1, np.int64), np.zeros(pes, np.int64), np.zeros(pes, np.int64),
             np.full((ring, pes), _NEVER, np.int64), np.zeros((ring, pes), np.int64),
-            np.full(ROUND_TRIP + 1, _NEVER, np.int64), np.zeros((ROUND_TRIP + 1, pes), np.bool_),
+            np.full(params.round_trip + 1, _NEVER, np.int64), np.zeros((params.round_trip + 1, pes), np.bool_),
         )  # fmt: skip
 
     @property
@@ -104,10 +105,10 @@ def _shows(
     nonempty: NDArray[np.bool_],
     distances: Distances,
 ) -> bool:
-    """Whether the queue of a PE shows credit: vectors written by time - 2 less those read by then are few enough."""
+    """Whether credit of a PE is seen: vectors written by time - credit less those read by then are few enough."""
     level = pushed[pe] - threshold
     for n in range(len(recent)):
-        level -= recent[n] > time - 2 - distances.fire_to_queue and nonempty[n, pe]
+        level -= recent[n] > time - distances.credit - distances.fire_to_queue and nonempty[n, pe]
     return bool(level <= 0 or pops[(level - 1) & (pops.shape[0] - 1), pe] + distances.credit <= time)
 
 
@@ -130,7 +131,7 @@ def _credit(
     worst : the PE of which credit is the latest. While vectors fired before are still on their way to the queues, each
     cycle is looked at, since credit can come and go; after that it only comes.
     """
-    while time < last_fire + distances.fire_to_queue + 2 and time < credit[worst]:
+    while time < last_fire + distances.fire_to_queue + distances.credit and time < credit[worst]:
         shows = _shows(time, worst, threshold, pushed, pops, recent, nonempty, distances)
         for pe in fullest if shows else fullest[:0]:
             if credit[pe] > time and not _shows(time, pe, threshold, pushed, pops, recent, nonempty, distances):
@@ -256,6 +257,8 @@ def scan(
         y = window["y0"] + ty * window["step_y"] + i * window["dy"]
         for j in range(window["wx"]):
             x = window["x0"] + tx * window["step_x"] + j * window["dx"]
+            if window["uniform"]:
+                block = window["block"]
             if not (0 <= y < height and 0 <= x < width):
                 read = request
                 moved = max(read + distances.read_to_register, used)

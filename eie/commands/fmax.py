@@ -1,22 +1,24 @@
-"""How fast one PE is on an FPGA, how large, and what limits it: ``make fmax``."""
+"""How fast one PE or an array is on an FPGA, how large, and what limits it: ``make fmax``, ``make fmax-array``."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from eie.failure import ReportingCommand
-from eie.options import example, json_option, make_params
+from eie.options import Command, example, json_option, make_params
 from eie.output import Output, check_writable_folder
 
-__all__ = ["fmax"]
+__all__ = ["fmax", "seeds_option"]
 
 SEEDS = "1,2,3"
-TARGET = 150.0
-"""MHz that place and route aims for: above what it reaches, so that it never stops trying."""
+TARGETS = {False: 150.0, True: 100.0}
+"""MHz that place and route aims for, of a PE and of an array: above what it reaches, so that it never stops trying."""
+PRESETS = {False: "ECP5_PE", True: "ECP5_32"}
 
 
 def _seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
@@ -30,37 +32,50 @@ def _seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     return seeds
 
 
+def seeds_option(default: str) -> Callable[[Command], Command]:
+    """``--seeds``: of place and route, a run each."""
+    return click.option(
+        "--seeds", callback=_seeds, default=default, show_default=True, metavar="N,…",
+        help="Seeds of place and route, a run each.",
+    )  # fmt: skip
+
+
 @click.command(
     cls=ReportingCommand,
     epilog=example(
         "python -m eie.commands.fmax --seeds 1,2,3,4,5",
         "python -m eie.commands.fmax --preset BALANCED_16 --set rows=64",
+        "python -m eie.commands.fmax --array --set pes=8 --seeds 1",
     ),
 )
-@click.option("--preset", metavar="P", default="ECP5_PE", show_default=True, help="Parameter set whose PE it is.")
+@click.option("--array", is_flag=True, help="Measure the whole array behind a serial line; takes an hour with 32 PEs.")
+@click.option("--preset", metavar="P", help="Parameter set.  [default: ECP5_PE, of an array ECP5_32]")
 @click.option("--set", "settings", metavar="K=V", multiple=True, help="Change one parameter; may be repeated.")
-@click.option("--seeds", callback=_seeds, default=SEEDS, show_default=True, metavar="N,…",
-              help="Seeds of place and route, a run each.")  # fmt: skip
-@click.option("--target", type=click.FloatRange(1, 1000), default=TARGET, show_default=True, metavar="MHZ",
-              help="Clock that place and route aims for.")  # fmt: skip
+@seeds_option(SEEDS)
+@click.option("--target", type=click.FloatRange(1, 1000), metavar="MHZ",
+              help="Clock that place and route aims for.  [default: 150, of an array 100]")  # fmt: skip
 @click.option("--require", type=click.FloatRange(min=0), default=None, metavar="MHZ",
               help="End with exit code 1 if a seed is slower.")  # fmt: skip
 @click.option("-o", "--output", "folder", metavar="DIR", type=click.Path(path_type=Path), default=Path("build/fmax"),
               show_default=True, help="Folder for Verilog, netlists, nextpnr's reports and logs.")  # fmt: skip
 @json_option
 def fmax(
-    preset: str, settings: tuple[str, ...], seeds: tuple[int, ...], target: float, require: float | None, folder: Path,
-    json_to: str | None,
+    array: bool, preset: str | None, settings: tuple[str, ...], seeds: tuple[int, ...], target: float | None,
+    require: float | None, folder: Path, json_to: str | None,
 ) -> None:  # fmt: skip
-    """Place and route one PE, between registers, on an ECP5-85 of speed grade 8, with yosys and nextpnr."""
+    """Place and route on an ECP5-85 of speed grade 8, with yosys and nextpnr.
+
+    What is measured is one PE between registers; with --array a whole array with its host port behind a serial line.
+    """
     output = Output(json_to)
+    preset = preset or PRESETS[array]
     params, _ = make_params(preset, settings)
     check_writable_folder(folder, "--output")
 
-    from sim.fpga.flow import measure
+    from sim.fpga.flow import measure, measure_array
 
     began = time.monotonic()
-    found = measure(params, seeds, target, folder, output.note)
+    found = (measure_array if array else measure)(params, seeds, target or TARGETS[array], folder, output.note)
     found["require_mhz"] = require
     _show(output, preset, found, time.monotonic() - began)
     output.result(found)
@@ -73,6 +88,9 @@ def fmax(
 
 def _show(output: Output, preset: str, found: dict[str, Any], seconds: float) -> None:
     used = list(found["runs"][0]["resources"])
+    parts = {"cells": "PE alone", "writeback_cells": "write-back", "shell_cells": "shell"}
+    whole = "shell_cells" in found
+    what = f"array of {preset} behind a serial line" if whole else f"one PE of {preset} between registers"
     output.table(
         ("seed", "MHz", *(name.upper() for name in used), "slowest path, from", "to"),
         [
@@ -80,16 +98,18 @@ def _show(output: Output, preset: str, found: dict[str, Any], seconds: float) ->
              run["critical_path"]["end"])
             for run in found["runs"]
         ],
-        f"one PE of {preset} between registers, ECP5-85 speed grade 8, as nextpnr counts",
+        f"{what}, ECP5-85 speed grade 8, as nextpnr counts",
     )  # fmt: skip
     path = found["critical_path"]
-    cells = ", ".join(f"{count} {name.upper()}" for name, count in found["cells"].items() if count)
     output.text(f"clock      {found['min_mhz']} MHz the slowest seed, {found['median_mhz']} MHz the median")
     output.text(
         f"limit      {path['start']} → {path['end']}: {path['total']} ns = clock to output {path['clock_to_q']} "
         f"+ logic {path['logic']} ({path['levels']} levels) + routing {path['routing']}"
     )
-    output.text(f"PE alone   {cells} (yosys)")
+    for part, name in parts.items():
+        if part in found:
+            cells = ", ".join(f"{count} {kind.upper()}" for kind, count in found[part].items() if count)
+            output.text(f"{name:10s} {cells} (yosys)")
     output.text(f"time       {seconds:.0f} s")
 
 

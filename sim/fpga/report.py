@@ -11,7 +11,10 @@ from typing import Any
 
 from compiler.errors import InputError
 
-__all__ = ["Path", "cell_counts", "critical_path", "megahertz", "resources", "source_names", "summary"]
+__all__ = [
+    "Path", "cell_counts", "critical_path", "megahertz", "public_names", "resources", "slowest_clock", "source_names",
+    "summary",
+]  # fmt: skip
 
 # How nextpnr and yosys call what the ECP5 consists of, and how its users do.
 RESOURCES = {
@@ -57,6 +60,27 @@ def megahertz(report: Mapping[str, Any]) -> float:
     return float(clock["achieved"])
 
 
+def slowest_clock(report: Mapping[str, Any]) -> tuple[str, float]:
+    """Name and MHz of the slowest clock with a path between two of its registers.
+
+    A board has others beside the design's: that of the pin in front of a PLL.
+
+    Raises
+    ------
+    InputError
+        nextpnr found no such path.
+    """
+    inside = {
+        path["from"].removeprefix("posedge "): sum(float(step["delay"]) for step in path["path"])
+        for path in report["critical_paths"]
+        if path["from"] == path["to"] and path["from"].startswith("posedge")
+    }
+    if not inside:
+        raise InputError("nextpnr reports no path between two registers; expected a design with a clock")
+    clock = max(inside, key=lambda name: inside[name])
+    return clock, float(report["fmax"][clock]["achieved"])
+
+
 def resources(report: Mapping[str, Any]) -> dict[str, int]:
     """What nextpnr used of the device, by our names; zero where it used none."""
     used = report["utilization"]
@@ -73,12 +97,13 @@ def _aliases(netlist: Mapping[str, Any], module: str) -> dict[int, list[tuple[in
     return names
 
 
-def source_names(design: Mapping[str, Any], module: str) -> dict[str, str]:
+def source_names(design: Mapping[str, Any], module: str, inside: str = "dut.") -> dict[str, str]:
     """For every name of a net, the one that a reader of the hardware knows it by.
 
     Optimization keeps one name of each net, often one that the Verilog's writer made up. `design` is the netlist before
     it, flattened, in which all names are left: of these one without a made-up part, in the block whose
-    register drives the net, of the narrowest signal (a field rather than the whole payload), and the shortest.
+    register drives the net, of the narrowest signal (a field rather than the whole payload), and the shortest. Names
+    begin with `inside`, which is left out.
     """
     blocks: dict[int, str] = {}
     for name, cell in design["modules"][module]["cells"].items():
@@ -86,19 +111,39 @@ def source_names(design: Mapping[str, Any], module: str) -> dict[str, str]:
             blocks |= dict.fromkeys(cell["connections"]["Q"], inside[1].replace("\\", ""))
     best: dict[str, str] = {}
     for bit, names in _aliases(design, module).items():
-        ours = [(width, name) for width, name in names if "$" not in name and name.startswith("dut.")] or names
+        ours = [(width, name) for width, name in names if "$" not in name and name.startswith(inside)] or names
         block = blocks.get(bit, "")
         _, chosen = min(ours, key=lambda item: (not item[1].startswith(block), item[0], len(item[1]), item[1]))
-        best |= dict.fromkeys((name for _, name in names), chosen.removeprefix("dut."))
+        best |= dict.fromkeys((name for _, name in names), chosen.removeprefix(inside))
     return best
 
 
-def critical_path(report: Mapping[str, Any], netlist: Mapping[str, Any], module: str, known: Mapping[str, str]) -> Path:
-    """The slowest register-to-register path of nextpnr's report; `known` is what `source_names` gives."""
+def public_names(netlist: Mapping[str, Any], module: str) -> dict[str, str]:
+    """For every name of a net of a finished netlist, the shortest of that net without a made-up part.
+
+    Where optimization has left none, there is no entry.
+    """
+    best: dict[str, str] = {}
+    for names in _aliases(netlist, module).values():
+        if ours := [name for _, name in names if "$" not in name]:
+            best |= dict.fromkeys((name for _, name in names), min(ours, key=len))
+    return best
+
+
+def critical_path(
+    report: Mapping[str, Any], netlist: Mapping[str, Any], module: str, known: Mapping[str, str],
+    clock: str | None = None, inside: str = "dut.",
+) -> Path:  # fmt: skip
+    """The slowest register-to-register path of nextpnr's report; `known` is what `source_names` gives.
+
+    Of the clock of that name, which may be left out where there is one only.
+    """
     (steps,) = [
         path["path"]
         for path in report["critical_paths"]
-        if path["from"].startswith("posedge") and path["from"] == path["to"]
+        if path["from"].startswith("posedge")
+        and path["from"] == path["to"]
+        and clock in (None, path["from"].removeprefix("posedge "))
     ]
     cells = netlist["modules"][module]["cells"]
     names = _aliases(netlist, module)
@@ -107,7 +152,7 @@ def critical_path(report: Mapping[str, Any], netlist: Mapping[str, Any], module:
         """Name of the signal that the cell at one end of the path drives; the cell's own where it drives none."""
         bits = cells.get(end["cell"], {}).get("connections", {}).get(port, [])
         found = [known[name] for bit in bits for _, name in names.get(bit, []) if name in known]
-        return min(found, key=len, default=end["cell"].removeprefix("dut."))
+        return min(found, key=len, default=end["cell"].removeprefix(inside))
 
     def delay(*kinds: str) -> float:
         return round(sum(float(step["delay"]) for step in steps if step["type"] in kinds), 2)

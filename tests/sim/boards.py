@@ -6,22 +6,19 @@ import contextlib
 import os
 import select
 import threading
-import time
 import tty
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
-from compiler.errors import EieError
 from hw.frames import BEATS, GIVE, READ, TAKE
 from hw.params import Params
 from hw.registers import mask, offset
 from sim.driver.frames import Answer, Receiver, Request, done
 from sim.driver.port import DriverError, Port
 from sim.driver.simulated import SimulatedPort
-from sim.rtl.engine import simulate
-from tests.sim.serial_top import build_serial
+from sim.driver.terminal import serial_terminal
+from tests.sim.serial_top import DIVIDER, build_serial
 
 __all__ = ["SMALL", "python_board", "verilog_board"]
 
@@ -88,24 +85,7 @@ def python_board(params: Params, depth: int | None = 1) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def verilog_board(params: Params, folder: Path) -> Iterator[str]:
+def verilog_board(params: Params) -> Iterator[str]:
     """The Verilog of accelerator, bridge and UART, its pins tied to a terminal; gives the name of the terminal."""
-    built, failures = build_serial(params), []
-
-    def serve() -> None:
-        try:
-            simulate(built, "tests.sim.serial_bench", folder)
-        except EieError as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        while not (folder / "tty").exists() and thread.is_alive():
-            time.sleep(0.05)
-        assert thread.is_alive(), failures
-        yield (folder / "tty").read_text()
-    finally:
-        (folder / "stop").touch()
-        thread.join()
-    assert not failures, failures
+    with serial_terminal(build_serial(params), DIVIDER) as name:
+        yield name

@@ -17,7 +17,7 @@ from hw.core import Core
 from hw.layouts import fields, output_word
 from hw.params import LANES, Params
 from sim import accesses
-from sim.accesses import ACCESSES, Counts, count
+from sim.accesses import ACCESSES, Counts, count, scanned
 from sim.amaranth_engine import run_amaranth
 from sim.cases import random_case
 from sim.decode import decode

@@ -1,0 +1,164 @@
+"""What an array takes of an FPGA, before synthesis: memories counted, lookup tables by measured figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from compiler.errors import InputError
+from hw.frames import MOST_WORDS
+from hw.layouts import record
+from hw.params import PRESETS, SEGMENTS, Params
+from hw.tile_loop import origin
+from hw.weight_decode import LOOKUP_WORDS
+from sim.energy_table import memories
+from sim.fpga.boards import BOARDS, Board
+from sim.fpga.families import Family
+
+__all__ = ["Estimate", "Held", "check_fits", "estimate", "held_memories", "largest_preset"]
+
+FULL = {"lut": 0.95, "ff": 0.95, "ram": 1.0, "mult": 1.0}
+"""Part of a resource beyond which place and route does not end."""
+
+LUT_CELL = {"ecp5": 6, "ice40": 0, "gowin": 4}
+"""Lookup tables that nextpnr counts for a cell of 16 words of 4 bits."""
+
+
+@dataclass(frozen=True)
+class Logic:
+    """Lookup tables or flip-flops without memories: of an array, of each PE, of each write-back group."""
+
+    array: int
+    pe: int
+    group: int
+
+    def of(self, params: Params) -> int:
+        """Sum for an array."""
+        return self.array + self.pe * params.pes + self.group * params.groups
+
+
+# Measured: docs/fpga.md has the arrays and the commands. Without elementwise operations, function tables and streams.
+_LOGIC = {
+    "ecp5": {"lut": Logic(9000, 1400, 900), "ff": Logic(5900, 1100, 500)},
+    "ice40": {"lut": Logic(9700, 1100, 760), "ff": Logic(7800, 1100, 500)},
+    "gowin": {"lut": Logic(6900, 1300, 850), "ff": Logic(6700, 1100, 500)},
+}
+
+
+@dataclass(frozen=True)
+class Held:
+    """One kind of memory: how many, bits of a word, words, and whether it may lie in block RAM."""
+
+    name: str
+    number: int
+    bits: int
+    words: int
+    style: str = "auto"
+
+
+def held_memories(params: Params) -> list[Held]:
+    """Every memory of an array with its serial line that is not made of flip-flops anyway."""
+    shapes = memories(params)
+    codebook = "distributed" if shapes["codebook"][1] <= LOOKUP_WORDS else "auto"
+    numbers = {
+        "weights": params.pes, "pointers": params.pes, "queue": params.pes, "codebook": params.pes,
+        "accumulators": 2 * params.pes, "activations": params.groups, "outputs": params.groups, "descriptors": 1,
+        "tables": params.groups if params.tables else 0, "operands": 2 * params.groups if params.elementwise else 0,
+    }  # fmt: skip
+    styles = {"codebook": codebook, "operands": "distributed"}
+    return [
+        *(Held(name, number, *shapes[name], styles.get(name, "auto")) for name, number in numbers.items() if number),
+        Held("records", 1, record(params).size, params.descriptors),
+        Held("places of segments", 1, origin(params).size, SEGMENTS, "distributed"),
+        Held("request", 1, 32, MOST_WORDS, "distributed"),
+    ]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an array takes of a board. needs : by our names of resources. blocks : block RAMs by memory."""
+
+    board: Board
+    params: Params
+    needs: dict[str, int]
+    blocks: dict[str, int]
+    bound: bool
+
+    @property
+    def excess(self) -> dict[str, int]:
+        """By how much each resource that is too small is exceeded."""
+        return {
+            name: need - self.board.holds[name]
+            for name, need in self.needs.items()
+            if need > FULL[name] * self.board.holds[name]
+        }
+
+    @property
+    def fits(self) -> bool:
+        """Whether the board holds it, as far as can be said."""
+        return not self.excess
+
+    def __str__(self) -> str:
+        return ", ".join(f"{need:,} {TITLES[name]} of {self.board.holds[name]:,}" for name, need in self.needs.items())
+
+
+TITLES = {"lut": "lookup tables", "ff": "flip-flops", "ram": "block RAMs", "mult": "multipliers"}
+
+
+def estimate(board: Board, params: Params) -> Estimate:
+    """What an array with its serial line takes of a board.
+
+    Block RAMs and multipliers are what synthesis makes of them. Lookup tables and flip-flops are measured figures for
+    arrays without elementwise operations, function tables and streams; with these, `bound` says that they are at least
+    that many.
+    """
+    family = board.family
+    blocks: dict[str, int] = {}
+    cells = 0
+    for held in held_memories(params):
+        if _in_blocks(family, held):
+            blocks[held.name] = held.number * family.blocks(held.bits, held.words)
+        elif family.distributed:
+            cells += held.number * family.cells(held.bits, held.words)
+    logic = _LOGIC[family.name]
+    more = params.elementwise + bool(params.tables)
+    needs = {
+        "lut": logic["lut"].of(params) + LUT_CELL[family.name] * cells, "ff": logic["ff"].of(params),
+        "ram": sum(blocks.values()), "mult": params.pes + params.groups * more,
+    }  # fmt: skip
+    return Estimate(board, params, needs, blocks, bool(more or params.refill))
+
+
+def _in_blocks(family: Family, held: Held) -> bool:
+    if not family.distributed:  # a memory that is read within a cycle becomes flip-flops there
+        return held.name != "places of segments"
+    return family.in_blocks(held.bits, held.words, held.style)
+
+
+def largest_preset(board: Board, presets: Iterable[str] = PRESETS) -> str | None:
+    """The preset with the most PEs, and of these the most weights, that a board holds; None if it holds none."""
+    fitting = [name for name in presets if not PRESETS[name].streams and estimate(board, PRESETS[name]).fits]
+    return max(fitting, key=lambda name: (PRESETS[name].pes, PRESETS[name].weight_words), default=None)
+
+
+def check_fits(found: Estimate) -> None:
+    """Refuse what a board cannot hold.
+
+    Raises
+    ------
+    InputError
+        It does not; the message says by how much, and which preset does.
+    """
+    if found.fits:
+        return
+    short = ", ".join(f"{found.needs[name]:,} {TITLES[name]} of {found.board.holds[name]:,}" for name in found.excess)
+    best = largest_preset(found.board)
+    other = (
+        f"the largest preset that fits is {best}"
+        if best
+        else "no preset fits; boards for which one does: "
+        + ", ".join(name for name, board in BOARDS.items() if largest_preset(board))
+    )
+    raise InputError(
+        f"{found.board.text} does not hold this array: {'at least ' if found.bound else 'about '}{short}; {other}"
+    )

