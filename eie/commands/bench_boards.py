@@ -22,40 +22,45 @@ _ASSUMED = 50.0
     epilog=example(
         "eie bench boards --preset ECP5_32 --clock 60",
         "eie bench boards --placed build/fpga/ulx3s-85f/report.json -o docs/results/inferences",
-        "eie bench boards --networks ds-cnn --preset BOARD_MIN --set weight_words=4096 --density ds-cnn=0.25",
+        "eie bench boards --networks resnet-8 --preset ECP5_32 --preset ECP5_32,streams=true --board ulx3s-85f",
     ),
     short_help="Inferences a second beside published figures of small boards.",
 )
 @click.option("--networks", metavar="A,B", default="", help="Which ones; all if not given.")
-@click.option("--preset", "presets", metavar="P", multiple=True, help="Array; may be repeated. [default: ECP5_32]")
-@click.option("--set", "settings", metavar="K=V", multiple=True, help="Change a parameter of each; may be repeated.")
+@click.option("--preset", "presets", metavar="[NAME:]P[,K=V…]", multiple=True,
+              help="Array, with parameters changed, under a name; may be repeated. [default: ECP5_32]")  # fmt: skip
+@click.option("--board", "boards", metavar="BOARD", multiple=True,
+              help="Say of each array whether this board of `eie fpga` holds it; may be repeated.")  # fmt: skip
 @click.option("--clock", type=click.FloatRange(min=0, min_open=True), metavar="MHZ",
               help=f"Clock of the arrays. [default: {_ASSUMED:g}, an assumption]")  # fmt: skip
 @click.option("--placed", type=click.Path(path_type=Path), metavar="F.json",
               help="Clock and array from a report.json of `eie fpga`, instead of --preset and --clock.")  # fmt: skip
 @click.option("--baud", type=click.IntRange(min=300), default=1_000_000, show_default=True, help="Of the serial line.")
-@click.option("--density", "densities", metavar="NET=X", multiple=True, help="Share of a network's weights that is left.")
+@click.option(
+    "--density", "densities", metavar="NET=X", multiple=True, help="Share of a network's weights that is left."
+)
 @click.option("--samples", type=click.IntRange(1), default=4, show_default=True, help="Of the batch.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of weights and inputs.")
 @click.option("-o", "--output", "target", metavar="PREFIX", type=click.Path(path_type=Path),
               help="Write PREFIX.md and PREFIX.json.")  # fmt: skip
 @json_option
 def bench_boards(
-    networks: str, presets: tuple[str, ...], settings: tuple[str, ...], clock: float | None, placed: Path | None,
-    baud: int, densities: tuple[str, ...], samples: int, seed: int, target: Path | None, json_to: str | None,
+    networks: str, presets: tuple[str, ...], boards: tuple[str, ...], clock: float | None, placed: Path | None, baud: int,
+     densities: tuple[str, ...], samples: int, seed: int, target: Path | None, json_to: str | None,
 ) -> None:  # fmt: skip
-    """Compile LeNet-300-100 and the networks of MLPerf Tiny with random pruned weights, and time them by the exact model.
+    """Time LeNet-300-100 and networks of MLPerf Tiny with random pruned weights by the exact model.
 
-    The table says inferences a second at the clock, and apart from them what it takes to get inputs in and outputs out,
-    by stream and by serial line. Published figures stand beside them; their networks were trained, and are others in
-    part. Ends with 1 if a value of the array is not that of the integer graph.
+    The table says inferences a second at the clock, and apart from them what it takes to get inputs in and outputs
+    out, by stream and by serial line. Published figures stand beside them; their networks were trained, and are
+    others in part. Ends with 1 if a value of the array is not that of the integer graph.
     """
     output = Output(json_to)
     for path in (target.with_suffix(suffix) for suffix in (".md", ".json")) if target else ():
         check_writable(path, "--output")
-    if placed is not None and (presets or clock is not None or settings):
-        raise click.UsageError("--placed has array and clock; expected no --preset, --set or --clock beside it")
-    arrays, mhz, source = _arrays(placed, presets or ("ECP5_32",), settings, clock)
+    if placed is not None and (presets or clock is not None):
+        raise click.UsageError("--placed has array and clock; expected no --preset or --clock beside it")
+    arrays, mhz, source = _arrays(placed, presets or ("ECP5_32",), clock)
+    held = {f"{name} on {board}": text for board in boards for name, text in _held(board, arrays).items()}
     chosen = [name.strip() for name in networks.split(",") if name.strip()]
 
     from sim.benchmarks.boards import PUBLISHED, measure_boards
@@ -69,10 +74,12 @@ def bench_boards(
     names = list(dict.fromkeys(row["network"] for row in rows))
     document = {
         "clock_mhz": mhz, "clock_source": source, "baud": baud, "samples": samples, "seed": seed,
-        "arrays": {name: params.asdict() for name, params in arrays.items()}, "rows": rows,
+        "presets": presets, "arrays": {name: params.asdict() for name, params in arrays.items()}, "board": held, "rows": rows,
         "published": {name: PUBLISHED[name] for name in names},
     }  # fmt: skip
     _show(output, rows, mhz, source, baud)
+    for name, text in held.items():
+        output.text(f"{name}: {text}")
     output.table(
         ("network", "published", "figure"),
         [(name, who, figure) for name in names for who, figure in PUBLISHED[name]],
@@ -89,7 +96,7 @@ def bench_boards(
 
 
 def _arrays(
-    placed: Path | None, presets: tuple[str, ...], settings: tuple[str, ...], clock: float | None
+    placed: Path | None, presets: tuple[str, ...], clock: float | None
 ) -> tuple[dict[str, Params], float, str]:  # fmt: skip
     """Arrays by name, the clock, and where it is from."""
     from compiler.errors import InputError
@@ -97,7 +104,11 @@ def _arrays(
     from hw.params import Params
 
     if placed is None:
-        arrays = {name: make_params(name, settings)[0] for name in presets}
+        arrays = {}
+        for text in presets:
+            name, colon, array = _named(text)
+            preset, *settings = array.split(",")
+            arrays[name if colon else array] = make_params(preset, tuple(settings))[0]
         given = "given by --clock" if clock is not None else "an assumption, not a measurement"
         return arrays, clock or _ASSUMED, given
     try:
@@ -107,6 +118,23 @@ def _arrays(
         raise InputError(f"{placed} is no report of place and route ({error!r}); expected that of `eie fpga`") from None
     what = f"place and route by nextpnr, {report.get('part', name)}, seed {report.get('seed', '?')}"
     return {name: params}, mhz, what
+
+
+def _held(board: str, arrays: dict[str, Params]) -> dict[str, str]:
+    """Of each array what it takes of a board by the estimate, and whether that is there."""
+    from compiler.errors import EieError
+    from sim.fpga.boards import board as named
+    from sim.fpga.estimate import check_fits, estimate
+
+    found = {}
+    for name, params in arrays.items():
+        needs = estimate(named(board), params)
+        try:
+            check_fits(needs)
+            found[name] = f"fits by the estimate: {needs}"
+        except EieError:
+            found[name] = f"does not fit by the estimate: {needs}"
+    return found
 
 
 def _densities(given: tuple[str, ...]) -> dict[str, float]:
@@ -135,7 +163,9 @@ def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _show(output: Output, rows: list[dict[str, Any]], mhz: float, source: str, baud: int) -> None:
-    title = f"{mhz:g} MHz ({source}); serial line of {baud:,} baud; neither stream nor line is in the inferences a second"
+    title = (
+        f"{mhz:g} MHz ({source}); serial line of {baud:,} baud; neither stream nor line is in the inferences a second"
+    )
     output.table(_HEADS, [_cells(row) for row in rows], title=title)
     for row in rows:
         if not row["fits"]:
@@ -144,15 +174,22 @@ def _show(output: Output, rows: list[dict[str, Any]], mhz: float, source: str, b
             output.text(f"{row['network']} on {row['array']}: on the host {', '.join(row['host'])}")
 
 
+_ABOUT = """\
+Written by `eie bench boards`. Clock: {clock_mhz:g} MHz, {clock_source}. Weights are random, at random places; cycles
+are those of the exact model for a batch of {samples}, back to back. Getting inputs in and outputs out stands apart:
+beats of the activation streams, a cycle each, or milliseconds of a serial line of {baud:,} baud."""
+
+
+def _named(text: str) -> tuple[str, str, str]:
+    return text.rpartition(":")
+
+
 def _markdown(document: dict[str, Any]) -> str:
     """The result as a page."""
     lines = [
         "# Inferences a second beside published figures of small boards", "",
-        f"Written by `eie bench boards`. Clock: {document['clock_mhz']:g} MHz, {document['clock_source']}. Weights are "
-        "random, at random places; cycles are those of the exact model for a batch of "
-        f"{document['samples']}, back to back. Getting inputs in and outputs out stands apart: beats of the activation "
-        "streams, a cycle each and at the same time as the run of other samples, or milliseconds of a serial line of "
-        f"{document['baud']:,} baud.", "",
+        _ABOUT.format(**document), "",
+        *(f"- {name}: `{array}`" for name, colon, array in map(_named, document["presets"]) if colon), "",
         f"| {' | '.join(_HEADS)} |", f"|{'---|' * len(_HEADS)}",
     ]  # fmt: skip
     for row in document["rows"]:
@@ -161,6 +198,7 @@ def _markdown(document: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
     lines += [f"- {row['network']} on {row['array']}: {row['why']}" for row in document["rows"] if not row["fits"]]
+    lines += [f"- {name}: {text}" for name, text in document["board"].items()]
     lines += ["", "Published in rounds of MLPerf Tiny; networks were trained, and are the submitters' own in part:", "",
               "| network | by | figure |", "|---|---|---|"]  # fmt: skip
     lines += [f"| {name} | {who} | {what} |" for name, each in document["published"].items() for who, what in each]
