@@ -87,12 +87,16 @@ class TileLoop(wiring.Component):
         tx = Signal(16)
         sample_lines = Signal(LINE_BITS)  # of the samples before
         row = Signal(LINE_BITS)  # first line of the row of tiles
-        last_sample, last_row, last_column = Signal(), Signal(), Signal()
+        last_sample = Signal()
+        last_row = Signal()
+        last_column = Signal()
         fresh = Signal()  # the first tile of a sample
         at = Signal(self.origin)
         next_line = Signal(LINE_BITS)
-        round_, repeats = Signal(16), Signal()
-        is_segment, is_loop = Signal(), Signal()  # what the descriptor is
+        round_ = Signal(16)
+        repeats = Signal()
+        is_segment = Signal()  # what the descriptor is
+        is_loop = Signal()
         onward = Signal(16)  # the next descriptor, if the layer is through
 
         m.d.comb += [
