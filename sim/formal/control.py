@@ -115,7 +115,6 @@ def illegal(s: Sheet, kind: Any) -> None:
     s.must(dut.busy | ~dut.done, "a run ends once")
     s.reach(ended & dut.done & (dut.error == Error.RESERVED), "a run ends with RESERVED")
     s.reach(dut.done & (dut.error == Error.NONE), "a run ends without an error")
-    _ = number
 
 
 def ends(s: Sheet, kind: Any) -> None:
@@ -138,7 +137,7 @@ def ends(s: Sheet, kind: Any) -> None:
     at = [walk.floor, rounds, head, sample, ty, tx, walk.index - head]
     rank = Signal(16 * len(at))
     m.d.comb += rank.eq(Cat(*(Value.cast(each)[:16] for each in reversed(at))))
-    moved, again = s.past(walk.accept), s.past(walk.start)
+    moved = s.past(walk.accept)
     s.must(~moved | (rank > s.past(rank)), "each step leads on in an order that has an end")
     # Nothing else holds a run up but what was accepted before: the scan, write-back, and the queue of what it writes.
     free = dut.scan_ready & ~dut.scan_busy & ~dut.banks.pending.any() & ~dut.full & ~dut.waiting
@@ -152,6 +151,8 @@ def ends(s: Sheet, kind: Any) -> None:
     s.must(checks == walk.prepare, "inside: state Check")
     s.must(~walk.accept | stands, "inside: state Accept")
     s.must(state <= 5, "inside: states")
+    longest = Mux(state == 5, Mux(s.inner("unfinished"), 3, 4), Mux(state == 4, 2, Mux(state == 3, 1, 0)))
+    s.must(waits <= longest, "inside: how long each state takes")
     index, floor = walk.index, walk.floor
     steps = [data.View(descriptor(params), each) for each in program]
     endings = [data.View(loop(params), each) for each in program]
@@ -173,14 +174,14 @@ def ends(s: Sheet, kind: Any) -> None:
         "inside: what is known of it",
     )
     walking = (state >= 2) & (state <= 4)
-    s.must(~walking | (walk.opens == (index == head)), "inside: a layer begins")
+    s.must(~walking | (walk.segment == index - head), "inside: segment of the layer")
     s.must(~walking | ((floor <= head) & (head <= index)), "inside: floor, layer, descriptor")
-    s.must(~walking | ~walk.opens | (tx == 0) | (head < params.descriptors), "inside: the layer is there")
-    s.must(~walking | walk.opens | (index <= params.descriptors), "inside: it has gone on")
+    closing: list[Value] = []
     for n, (step, end) in enumerate(zip(steps, endings, strict=True)):
         kind_of = [Value.cast(each.op) for each in steps]
         before = [(k < head) | ((kind_of[k] == Op.SEGMENT.value) & ~steps[k].last) for k in range(n)]
         closes = (head <= n) & Cat(*before, Const(1, 1)).all() & (kind_of[n] == Op.SEGMENT.value) & step.last
+        closing.append(closes)
         s.must(~(walking & closes) | ((tx == 0) | (tx < step.tiles_x)), f"inside: tile of a layer that ends at {n}")
         s.must(~(walking & closes) | ((ty == 0) | (ty < step.tiles_y)), f"inside: row of a layer that ends at {n}")
         s.must(~(walking & closes) | (index <= n), f"inside: place in a layer that ends at {n}")
@@ -191,7 +192,8 @@ def ends(s: Sheet, kind: Any) -> None:
         passed = (head <= n) & (n < index)  # of the layer
         s.must(~(walking & passed) | ((kind_of[n] == Op.SEGMENT.value) & ~step.last), f"inside: segment {n} of a layer")
     s.must(~walking | ((sample == 0) | (sample < dut.samples)), "inside: sample")
-    _ = again
+    under_way = (tx != 0) | (ty != 0) | (sample != 0)
+    s.must(~(walking & under_way) | Cat(closing).any(), "inside: a layer that is under way has an end")
     s.reach(s.past(moved & (rounds == 1), 2) & moved & (floor == 2), "a loop of two rounds ends")
     s.reach(moved & (sample == 1) & (head == 0), "a second sample")
 
