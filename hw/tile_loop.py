@@ -50,8 +50,8 @@ class TileLoop(wiring.Component):
     destination : first line that its tile writes.
     opens : it is the first of its tile. row_begins, row_ends : this tile is the first, the last of its row of tiles.
     sample_ends : it is the last of its sample. begins, ends : it is the first, the last of its layer.
-    floor : the first descriptor that a loop may go back to: the first one of the run, or the one behind the loop before.
-        So a body holds no other loop.
+    floor : the first descriptor that a loop may go back to: the first one of the run, or the one behind the loop
+        before. So a body holds no other loop.
     offset : lines by which addresses move in this round of the loop. again : it is not the first round.
     skip, skip_size : see `Ring`. place, edge, wrap_pitch : see `scan_request` (all only with ``params.streams``).
     """

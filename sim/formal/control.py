@@ -188,7 +188,9 @@ def ends(s: Sheet, kind: Any) -> None:
         none = [(k < floor) | (kind_of[k] != Op.LOOP.value) for k in range(n)]
         loops = (floor <= n) & Cat(*none, Const(1, 1)).all() & (kind_of[n] == Op.LOOP.value)
         s.must(~(walking & loops) | (index <= n), f"inside: place before the loop that ends at {n}")
-        s.must(~(walking & loops) | ((rounds == 0) | (rounds < end.count)), f"inside: round of the loop that ends at {n}")
+        s.must(
+            ~(walking & loops) | ((rounds == 0) | (rounds < end.count)), f"inside: round of the loop that ends at {n}"
+        )
         passed = (head <= n) & (n < index)  # of the layer
         s.must(~(walking & passed) | ((kind_of[n] == Op.SEGMENT.value) & ~step.last), f"inside: segment {n} of a layer")
     s.must(~walking | ((sample == 0) | (sample < dut.samples)), "inside: sample")
