@@ -109,7 +109,8 @@ class Control(wiring.Component):
         m.submodules.check = check = self.check
         bank = Signal()  # of the segment to accept
         accept, closing = Signal(), Signal()
-        unfinished, within = Signal(), Signal()  # a tile, a layer is accepted, but not its last segment
+        unfinished = Signal()  # a tile is accepted, but not its last segment
+        within = Signal()  # the same of a layer
         chained = Signal()
         found = Signal(Error)
         current = Signal(16)  # number of the descriptor accepted last
