@@ -21,8 +21,8 @@ class Ring(wiring.Component):
     behind y may come then.
 
     Timing: ``there`` and ``limit`` are those of the descriptor prepared last from `SETTLES` cycles after ``prepare``
-    on, which ``settled`` says, and so is ``never``; ``there`` then follows ``received`` by 1 cycle. `skip` and `skip_size` follow
-    ``sample_ends`` and ``layer_ends`` by 1 cycle.
+    on, which ``settled`` says, and so is ``never``; ``there`` then follows ``received`` by 1 cycle. `skip` and
+    `skip_size` follow ``sample_ends`` and ``layer_ends`` by 1 cycle.
 
     Members
     -------
