@@ -31,9 +31,7 @@ MOST = 1500
 
 @dataclass(frozen=True)
 class GraphCase:
-    """A network, raw inputs or indices (batch, *shape), and every value as the golden model computes it from the whole
-    graph.
-    """
+    """A network, raw inputs or indices (batch, *shape), and every value as golden computes it from the whole graph."""
 
     seed: int
     network: Network
@@ -145,8 +143,9 @@ class _Grower:
 
 
 def random_float_graph(rng: np.random.Generator) -> Graph:
-    """One to six operators on a vector, a sequence, a map, or the rows of a table; edges come often: one pixel, one
-    channel.
+    """One to six operators on a vector, a sequence, a map or rows of a table.
+
+    Edges come often: one pixel, one channel.
     """
     if rng.random() < 0.12:
         return _ended(_embedded(rng))
