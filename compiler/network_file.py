@@ -68,7 +68,7 @@ def to_file(network: Network) -> bytes:
         "format": FORMAT_VERSION,
         "identity": network.identity,
         "params": network.params.asdict(),
-        "options": network.options.asdict(),
+        "options": network.options.stored(),
         "graph": graph,
         "images": [_write_image(image) for image in network.images],
         "crc32": {name: _crc(tensor) for name, tensor in tensors.items()},

@@ -14,6 +14,9 @@ from hw.params import LANES, preset
 
 __all__ = ["DEFAULT", "Options", "preset_options"]
 
+_LATER = {"stream_io": False}
+"""Options that files may lack, which were written before there was such an option: what they were compiled with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -26,6 +29,8 @@ class Options:
         costs the cycle that it costs the published array.
     fragments : PEs of a write-back group that a row may be split over, 1 … 8; 1 splits none.
     judged : of the tiles that seem best, the exact cycle model decides; otherwise the estimate that found them.
+    stream_io : what the host gives and takes comes and goes by the activation streams, a sample behind the other, for
+        any number of samples of a batch; otherwise it lies in activation memory as long as there is room.
 
     Raises
     ------
@@ -37,9 +42,10 @@ class Options:
     skip_empty: bool = True
     fragments: int = LANES
     judged: bool = True
+    stream_io: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("balanced", "skip_empty", "judged"):
+        for name in ("balanced", "skip_empty", "judged", "stream_io"):
             if not isinstance(getattr(self, name), bool):
                 raise OptionsError(f"{name} is {getattr(self, name)!r}; expected true or false")
         if type(self.fragments) is not int or not 1 <= self.fragments <= LANES:
@@ -48,6 +54,10 @@ class Options:
     def asdict(self) -> dict[str, bool | int]:
         """Field → value, for JSON."""
         return dataclasses.asdict(self)
+
+    def stored(self) -> dict[str, bool | int]:
+        """The same for a file: without what says no more than a file that lacks it."""
+        return {name: value for name, value in self.asdict().items() if _LATER.get(name) is not value}
 
     def replace(self, **changes: Any) -> Options:
         """A copy with fields changed; an unknown field is an `OptionsError`."""
@@ -59,10 +69,10 @@ class Options:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Options:
-        """Options from a plain dict (a file's metadata); unknown and missing fields are errors."""
-        if missing := cls().asdict().keys() - values.keys():
+        """Options from a plain dict (a file's metadata, see `stored`); unknown and missing fields are errors."""
+        if missing := cls().asdict().keys() - values.keys() - _LATER.keys():
             raise OptionsError(f"missing compiler option {', '.join(sorted(missing))}")
-        return cls().replace(**values)
+        return cls().replace(**{**_LATER, **values})
 
 
 DEFAULT = Options()

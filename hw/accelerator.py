@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import ClockDomain, ClockSignal, Module, ResetSignal
+from amaranth import ClockDomain, ClockSignal, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -68,9 +68,15 @@ class Accelerator(wiring.Component):
                 host.in_tile.eq(weights.inside),
             ]  # fmt: skip
         if self.params.streams:
+            dropping = Signal()  # what stands at the port when its source begins anew
+            with m.If(host.restart & host.new_stream):
+                m.d.sync += dropping.eq(1)
+            with m.Elif(~core.busy):
+                m.d.sync += dropping.eq(0)
             m.d.comb += [
-                core.acts_in.valid.eq(self.s_axis_acts.tvalid), core.acts_in.payload.eq(self.s_axis_acts.tdata),
-                self.s_axis_acts.tready.eq(core.acts_in.ready),
+                core.acts_in.valid.eq(self.s_axis_acts.tvalid & ~dropping),
+                core.acts_in.payload.eq(self.s_axis_acts.tdata),
+                self.s_axis_acts.tready.eq(core.acts_in.ready | dropping),
                 self.m_axis_acts.tvalid.eq(core.acts_out.valid), self.m_axis_acts.tdata.eq(core.acts_out.p.data),
                 self.m_axis_acts.tlast.eq(core.acts_out.p.last), core.acts_out.ready.eq(self.m_axis_acts.tready),
             ]  # fmt: skip

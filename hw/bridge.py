@@ -1,4 +1,4 @@
-"""Bridge from a byte stream to AXI4-Lite and the refill stream: the hardware's end of a serial port."""
+"""Bridge from a byte stream to AXI4-Lite and the streams: the hardware's end of a serial port."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from hw.frames import (
     CRC_POLYNOMIAL,
     DAMAGED,
     DONE,
+    GIVE,
     MOST_WORDS,
     READ,
     REQUEST,
     SHORT,
+    TAKE,
     WRITE,
     head,
 )
 from hw.host import axi_lite
-from hw.layouts import REFILL_BITS
+from hw.layouts import ACT_BITS, REFILL_BITS
+from hw.params import LANES
 from hw.sram import Sram
 from hw.stream_input import axi_stream
 from hw.uart import UartReceiver, UartTransmitter
@@ -52,21 +55,27 @@ class Bridge(wiring.Component):
     silence : cycles without a byte within a request after which it is given up.
     patience : cycles for which a beat waits for the stream to take the one before it; then the answer says how many
         were taken. A beat that is taken may still wait at `weights` when the answer is sent.
-    refill : there is a refill stream.
+    refill, streams : there is a refill stream; there are streams of maps.
 
     Members
     -------
     i, o : bytes of requests, bytes of answers.
     bus : AXI4-Lite, as the manager.
-    weights : AXI4-Stream (only with `refill`).
+    weights : AXI4-Stream (only with `refill`). given, taken : maps to and from the array (only with `streams`).
     """
 
-    def __init__(self, silence: int, patience: int = 1024, refill: bool = True) -> None:
-        self.silence, self.patience, self.refill = silence, patience, refill
-        weights = {"weights": Out(axi_stream(REFILL_BITS))} if refill else {}
+    def __init__(self, silence: int, patience: int = 1024, refill: bool = True, streams: bool = False) -> None:
+        self.silence, self.patience, self.refill, self.streams = silence, patience, refill, streams
         super().__init__({
-            "i": In(stream.Signature(8)), "o": Out(stream.Signature(8)), "bus": Out(axi_lite()), **weights,
+            "i": In(stream.Signature(8)), "o": Out(stream.Signature(8)), "bus": Out(axi_lite()),
+            **_beat_ports(refill, streams),
         })  # fmt: skip
+        self.sinks = {}
+        """The streams that beats are offered to, by operation."""
+        if refill:
+            self.sinks[BEATS] = self.weights
+        if streams:
+            self.sinks[GIVE] = self.given
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -80,16 +89,19 @@ class Bridge(wiring.Component):
         byte = Signal(3)
         silent = Signal(range(self.silence + 1))
         taken, sent = Signal(), Signal()
-        beats = asked.command.operation == BEATS
+        self._offers, self._takes, self._reads = Signal(), Signal(), Signal()  # what is asked for
         bad = Signal()
-        operations = (READ, WRITE, BEATS) if self.refill else (READ, WRITE)
-        known = Cat(asked.command.operation == n for n in operations).any()
+        known = Cat(asked.command.operation == n for n in (READ, WRITE, *self.sinks)).any() | self._takes
         m.d.comb += [
             taken.eq(self.i.valid & self.i.ready), sent.eq(self.o.valid & self.o.ready), self.o.payload.eq(shift[:8]),
+            self._offers.eq(Cat(asked.command.operation == n for n in self.sinks).any()),
+            self._takes.eq((asked.command.operation == TAKE) & self.streams),
+            self._reads.eq((asked.command.operation == READ) | self._takes),
             words.w_addr.eq(word), words.w_data.eq(Cat(shift[8:], self.i.payload)), words.r_addr.eq(word),
             bad.eq(
                 ~known | (asked.command.reserved != 0) | (asked.reserved != 0) | (asked.count == 0)
-                | (asked.count > MOST_WORDS) | (beats & ((asked.count[:2] != 0) | (asked.offset != 0)))
+                | (asked.count > MOST_WORDS)
+                | ((self._offers | self._takes) & ((asked.count[:2] != 0) | (asked.offset != 0)))
             ),
         ]  # fmt: skip
         with m.If(taken | sent):
@@ -109,9 +121,9 @@ class Bridge(wiring.Component):
             with m.If(~taken & (silent == self.silence)):
                 refuse(SHORT)
 
-        if self.refill:
-            with m.If(self.weights.tready):
-                m.d.sync += self.weights.tvalid.eq(0)
+        for sink in self.sinks.values():
+            with m.If(sink.tready):
+                m.d.sync += sink.tvalid.eq(0)
         with m.FSM():
             with m.State("Hunt"):
                 m.d.comb += self.i.ready.eq(1)
@@ -135,7 +147,7 @@ class Bridge(wiring.Component):
                 m.next = "Checksum"
                 with m.If(bad):
                     refuse(BAD)
-                with m.Elif(asked.command.operation != READ):
+                with m.Elif(~self._reads):
                     m.next = "Words"
             with m.State("Words"):
                 receiving()
@@ -153,7 +165,7 @@ class Bridge(wiring.Component):
                 m.next = "Fetch"
                 with m.If(crc != 0):
                     refuse(DAMAGED)
-                with m.Elif(asked.command.operation == READ):
+                with m.Elif(self._reads):
                     m.next = "Answer"
             self._carry_out(m, words)
             self._answer(m, byte, sent)
@@ -163,15 +175,15 @@ class Bridge(wiring.Component):
         """Writes and beats, before the answer."""
         asked, word, bus = self._asked, self._word, self.bus
         address, data = Signal(2), Signal()  # the bus has taken them
-        given = Signal(REFILL_BITS)
+        beat = Signal(REFILL_BITS)
         m.d.comb += [
             bus.awaddr.eq(asked.offset), bus.araddr.eq(asked.offset), bus.wdata.eq(words.r_data), bus.wstrb.eq(0xF),
         ]  # fmt: skip
         with m.State("Fetch"):
             m.d.comb += words.r_en.eq(1)
             m.next = "Write"
-            if self.refill:
-                with m.If(asked.command.operation == BEATS):
+            if self.sinks:
+                with m.If(self._offers):
                     m.next = "Collect"
         with m.State("Write"):
             m.d.comb += [bus.awvalid.eq(~address[0]), bus.wvalid.eq(~data), bus.bready.eq(1)]
@@ -190,22 +202,25 @@ class Bridge(wiring.Component):
                     m.d.sync += self._done.eq(self._done + 1)
                     with m.If(word == asked.count - 1):
                         m.next = "Answer"
-        if not self.refill:
+        if not self.sinks:
             return
         waited = Signal(range(self.patience + 1))
-        weights = self.weights
+        free = Cat((asked.command.operation == n) & (~s.tvalid | s.tready) for n, s in self.sinks.items()).any()
         with m.State("Collect"):
-            m.d.sync += [given.eq(Cat(given[32:], words.r_data)), word.eq(word + 1), waited.eq(0)]
+            m.d.sync += [beat.eq(Cat(beat[32:], words.r_data)), word.eq(word + 1), waited.eq(0)]
             m.next = "Fetch"
             with m.If(word[:2] == 3):
                 m.next = "Offer"
         with m.State("Offer"):
             m.d.sync += waited.eq(waited + 1)
-            with m.If(~weights.tvalid | weights.tready):
-                m.d.sync += [
-                    weights.tvalid.eq(1), weights.tdata.eq(given),
-                    weights.tlast.eq(asked.command.last & (word == asked.count)), self._done.eq(self._done + 1),
-                ]  # fmt: skip
+            with m.If(free):
+                m.d.sync += self._done.eq(self._done + 1)
+                for operation, sink in self.sinks.items():
+                    with m.If(asked.command.operation == operation):
+                        m.d.sync += [
+                            sink.tvalid.eq(1), sink.tdata.eq(beat),
+                            sink.tlast.eq(asked.command.last & (word == asked.count)),
+                        ]  # fmt: skip
                 m.next = "Fetch"
                 with m.If(word == asked.count):
                     m.next = "Answer"
@@ -215,8 +230,9 @@ class Bridge(wiring.Component):
     def _answer(self, m: Module, byte: Signal, sent: Signal) -> None:
         """The answer, and reads in the middle of it."""
         asked, word, bus, shift = self._asked, self._word, self.bus, self._shift
-        reads = (self._kind == DONE) & (asked.command.operation == READ)
+        reads = (self._kind == DONE) & self._reads
         asking = Signal()
+        beat = Signal(ACT_BITS * LANES)  # what is left of one that is taken
         with m.State("Answer"):
             kind = Cat(self._kind, Const(0, 6))
             m.d.sync += [
@@ -232,10 +248,24 @@ class Bridge(wiring.Component):
                 with m.If(reads):
                     m.next = "Read"
         with m.State("Read"):
-            m.d.comb += [bus.arvalid.eq(~asking & ~self._failed), bus.rready.eq(1)]
+            m.d.comb += [bus.arvalid.eq(~asking & ~self._failed & ~self._takes), bus.rready.eq(1)]
             with m.If(bus.arvalid & bus.arready):
                 m.d.sync += asking.eq(1)
-            with m.If(self._failed | bus.rvalid):
+            if self.streams:
+                with m.If(self._takes):
+                    m.d.sync += [shift.eq(beat), beat.eq(beat >> 32), byte.eq(0), word.eq(word + 1)]
+                    m.next = "Answer word"
+                    with m.If(word[:2] == 0):
+                        m.d.comb += self.taken.tready.eq(~self._failed)
+                        m.d.sync += [shift.eq(0), beat.eq(0)]
+                        with m.If(self.taken.tready & self.taken.tvalid):
+                            m.d.sync += [
+                                shift.eq(self.taken.tdata), beat.eq(self.taken.tdata >> 32),
+                                self._done.eq(self._done + 1),
+                            ]  # fmt: skip
+                        with m.Else():
+                            m.d.sync += self._failed.eq(1)
+            with m.If(~self._takes & (self._failed | bus.rvalid)):
                 m.d.sync += [asking.eq(0), shift.eq(0), byte.eq(0), word.eq(word + 1)]
                 with m.If(asked.command.increment):
                     m.d.sync += asked.offset.eq(asked.offset + 4)
@@ -266,6 +296,13 @@ class Bridge(wiring.Component):
                 m.next = "Hunt"
 
 
+def _beat_ports(refill: bool, streams: bool) -> dict[str, wiring.Member]:
+    """The ports of the streams that there are."""
+    weights = {"weights": Out(axi_stream(REFILL_BITS))} if refill else {}
+    maps = axi_stream(ACT_BITS * LANES)
+    return {**weights, **({"given": Out(maps), "taken": In(maps)} if streams else {})}
+
+
 class SerialHost(wiring.Component):
     """A serial line as the host of an accelerator: what a board's top puts beside it.
 
@@ -273,28 +310,30 @@ class SerialHost(wiring.Component):
     ----------
     divider : cycles of a bit of the line.
     silence : bytes' time that the line may be silent within a request.
-    refill : there is a refill stream.
+    refill, streams : see `Bridge`.
 
     Members
     -------
     rx, tx : the line, as this end receives and sends it.
-    bus, weights : see `Bridge`.
+    bus, weights, given, taken : see `Bridge`.
     """
 
-    def __init__(self, divider: int, silence: int = 1024, refill: bool = True) -> None:
-        self.divider, self.silence, self.refill = divider, silence, refill
-        weights = {"weights": Out(axi_stream(REFILL_BITS))} if refill else {}
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "bus": Out(axi_lite()), **weights})
+    def __init__(self, divider: int, silence: int = 1024, refill: bool = True, streams: bool = False) -> None:
+        self.divider, self.silence, self.refill, self.streams = divider, silence, refill, streams
+        beats = _beat_ports(refill, streams)
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "bus": Out(axi_lite()), **beats})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.receiver = receiver = UartReceiver(self.divider)
         m.submodules.transmitter = transmitter = UartTransmitter(self.divider)
-        m.submodules.bridge = bridge = Bridge(10 * self.divider * self.silence, refill=self.refill)
+        m.submodules.bridge = bridge = Bridge(
+            10 * self.divider * self.silence, refill=self.refill, streams=self.streams
+        )  # fmt: skip
         m.d.comb += [receiver.pin.eq(self.rx), self.tx.eq(transmitter.pin)]
         connect(m, receiver.o, bridge.i)
         connect(m, bridge.o, transmitter.i)
         connect(m, bridge.bus, flipped(self.bus))
-        if self.refill:
-            connect(m, bridge.weights, flipped(self.weights))
+        for name in _beat_ports(self.refill, self.streams):
+            connect(m, getattr(bridge, name), flipped(getattr(self, name)))
         return m

@@ -129,7 +129,7 @@ class Control(wiring.Component):
             self.writing.eq(Mux(written_layer, *reversed(self.number))),
             self.writing_again.eq(Mux(written_layer, *reversed(self.again))),
             check.layer.eq(layer), check.index.eq(loop.index), check.batch.eq(self.samples),
-            check.begins.eq(loop.opens), check.segment.eq(loop.segment),
+            check.floor.eq(loop.floor), check.begins.eq(loop.opens), check.segment.eq(loop.segment),
             banks.open.eq(accept & loop.opens), banks.bank.eq(bank), banks.maximum.eq(layer.maximum),
             banks.tile.destination.eq(loop.destination),
             banks.scanned.eq(self.scanned | closing), banks.scanned_bank.eq(Mux(closing, bank, self.scanned_bank)),
@@ -242,7 +242,7 @@ class Control(wiring.Component):
         """What scan and drain are told of the segment to accept."""
         layer, loop = self.r_data, self.loop
         for name in ("vectors", "dy", "dx", "wy", "wx", "height", "width", "position_pitch", "window_pitch", "pointers",
-                     "dense"):  # fmt: skip
+                     "dense", "uniform"):  # fmt: skip
             m.d.comb += self.scan[name].eq(layer[name])
         tile = self.banks.tile
         for name in ("row_lines", "row_pitch", "outputs", "words", "low", "high", "functions"):

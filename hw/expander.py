@@ -70,7 +70,9 @@ class Expander(wiring.Component):
             "start": params.entry_address_bits, "count": params.count_bits, "act": vector.acts[0].shape(), "last": 1,
             "tag": vector.tag.shape(),
         })  # fmt: skip
-        now, second, first = Signal(found), Signal(found, reset_less=True), Signal(found, reset_less=True)
+        now = Signal(found)
+        first = Signal(found, reset_less=True)
+        second = Signal(found, reset_less=True)
         second_valid = Signal()
         pushed, popped = Signal(), Signal()
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 from amaranth.lib import data
 
 __all__ = [
-    "ANSWER", "BAD", "BEATS", "CRC_INIT", "CRC_POLYNOMIAL", "DAMAGED", "DONE", "INCREMENT", "LAST", "MOST_WORDS",
-    "READ", "REQUEST", "SHORT", "WRITE", "command", "head",
+    "ANSWER", "BAD", "BEATS", "CRC_INIT", "CRC_POLYNOMIAL", "DAMAGED", "DONE", "GIVE", "INCREMENT", "LAST",
+    "MOST_WORDS", "READ", "REQUEST", "SHORT", "TAKE", "WRITE", "command", "head",
 ]  # fmt: skip
 
 REQUEST, ANSWER = 0xE1, 0x1E
 """First byte of a request and of an answer."""
 
-READ, WRITE, BEATS = 1, 2, 3
-"""Operations: read registers, write registers, offer beats to the refill stream."""
+READ, WRITE, BEATS, GIVE, TAKE = 1, 2, 3, 4, 5
+"""Operations: read registers, write registers, offer beats to the refill stream, offer rows of maps to the array, take
+those that it sends."""
 INCREMENT, LAST = 0x10, 0x20
 """Flags of a command: the offset grows by 4 from word to word; the last beat of the request carries TLAST."""
 

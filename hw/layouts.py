@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type che
 else:
     from amaranth.lib.enum import Enum
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 ACT_BITS = 16
 REFILL_BITS = 128
 """Width of the refill stream: any weight word and any pointer block fits one beat."""
@@ -128,7 +128,8 @@ def descriptor(params: Params) -> data.StructLayout:
     ``step_y`` and ``step_x`` pixels further. ``source`` and the pitches say the same in activation vectors: the first
     of pixel (``y0``, ``x0``) (modulo 2**24, that pixel may lie in front of the map), and those from position to
     position, from window row to window row, from tile to tile.
-    ``pointers`` is the first pointer block. ``chained``: the map is what the layer before writes. ``dense``: zeros are
+    ``pointers`` is the first pointer block; each vector has its own, in the order of the scan, or with ``uniform`` each
+    vector of a position, which is the same at all positions: there all have the same weights. ``chained``: the map is what the layer before writes. ``dense``: zeros are
     sent as well. ``maximum``: accumulators take the maximum instead of the sum. ``refill``: the weights come through
     the stream port, into ``buffer``. ``first`` and ``last`` segment of the layer. ``barrier``: it is accepted when all
     elementwise operations before it are written. ``moves_source``: `source` moves with the loop (see `loop`).
@@ -157,7 +158,7 @@ def descriptor(params: Params) -> data.StructLayout:
     return data.StructLayout({
         "op": Op, "first": 1, "last": 1, "chained": 1, "dense": 1, "maximum": 1, "refill": 1, "buffer": 1,
         "barrier": 1, "moves_source": 1, "moves_result": 1, "functions": 1, "ring": 1,
-        "codebook": 8, "reserved1": 8,
+        "codebook": 8, "uniform": 1, "reserved1": 7,
         "source": 24, "reserved2": 8,
         "vectors": 16, "dy": 8, "dx": 8,
         "wy": 16, "wx": 16,

@@ -14,11 +14,11 @@ __all__ = ["SerialTop"]
 
 
 class SerialTop(wiring.Component):
-    """An accelerator, and the bridge from a serial line to its host port and refill stream.
+    """An accelerator, and the bridge from a serial line to its host port and streams.
 
     Parameters
     ----------
-    params : the array. Ports of streamed maps stay unconnected: the serial protocol has no beats for them.
+    params : the array.
     divider : cycles of a bit of the line.
 
     Members
@@ -36,7 +36,7 @@ class SerialTop(wiring.Component):
         m.domains.sync = ClockDomain()
         array = Accelerator(self.params)  # has a clock domain of its own, of the same clock
         m.submodules.array = DomainRenamer({"sync": "array"})(array)
-        m.submodules.host = host = SerialHost(self.divider, refill=self.params.refill)
+        m.submodules.host = host = SerialHost(self.divider, refill=self.params.refill, streams=self.params.streams)
         m.d.comb += [
             ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn),
             array.aclk.eq(self.aclk), array.aresetn.eq(self.aresetn),
@@ -45,4 +45,7 @@ class SerialTop(wiring.Component):
         connect(m, host.bus, array.s_axi)
         if self.params.refill:
             connect(m, host.weights, array.s_axis_weights)
+        if self.params.streams:
+            connect(m, host.given, array.s_axis_acts)
+            connect(m, array.m_axis_acts, host.taken)
         return m

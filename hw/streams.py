@@ -62,7 +62,7 @@ def scan_request(params: Params) -> data.StructLayout:
     are less than ``dy`` rows before its end: a step from there leads to the beginning, `wrap_pitch` vectors further.
     """
     of = descriptor(params)
-    names = ("vectors", "dy", "dx", "wy", "wx", "height", "width", "position_pitch", "window_pitch")
+    names = ("vectors", "dy", "dx", "wy", "wx", "height", "width", "position_pitch", "window_pitch", "uniform")
     ring = {"ring": 1, "place": 16, "edge": 16, "wrap_pitch": VECTOR_ADDRESS_BITS} if params.streams else {}
     return data.StructLayout({
         "address": VECTOR_ADDRESS_BITS, "y": signed(17), "x": signed(17), **{name: of[name].shape for name in names},

@@ -51,6 +51,8 @@ class TileLoop(wiring.Component):
     opens : it is the first of its tile. row_begins, row_ends : this tile is the first, the last of its row of tiles.
     starts : with ``prepare``, it is the first of its layer.
     sample_ends : it is the last of its sample. begins, ends : it is the first, the last of its layer.
+    floor : the first descriptor that a loop may go back to: the first one of the run, or the one behind the loop before.
+        So a body holds no other loop.
     offset : lines by which addresses move in this round of the loop. again : it is not the first round.
     skip, skip_size : see `Ring`. place, edge, wrap_pitch : see `scan_request` (all only with ``params.streams``).
     """
@@ -69,7 +71,7 @@ class TileLoop(wiring.Component):
             "address": Out(VECTOR_ADDRESS_BITS), "y": Out(signed(17)), "x": Out(signed(17)),
             "destination": Out(LINE_BITS), "opens": Out(1, init=1), "starts": Out(1), "begins": Out(1), "ends": Out(1),
             "row_begins": Out(1), "row_ends": Out(1), "sample_ends": Out(1),
-            "offset": Out(signed(LINE_BITS)), "again": Out(1), **ring,
+            "floor": Out(16), "offset": Out(signed(LINE_BITS)), "again": Out(1), **ring,
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -81,7 +83,9 @@ class TileLoop(wiring.Component):
         m.submodules.memory = origins = memory.Memory(shape=self.origin, depth=SEGMENTS, init=[])
         kept, moved = origins.read_port(domain="comb"), origins.write_port()
         head = Signal(16)  # the first descriptor of the layer
-        sample, ty, tx = Signal(16), Signal(16), Signal(16)
+        sample = Signal(16)
+        ty = Signal(16)
+        tx = Signal(16)
         sample_lines = Signal(LINE_BITS)  # of the samples before
         row = Signal(LINE_BITS)  # first line of the row of tiles
         last_sample, last_row, last_column = Signal(), Signal(), Signal()
@@ -147,7 +151,7 @@ class TileLoop(wiring.Component):
             with m.If(is_loop):
                 m.d.sync += [round_.eq(round_ + 1), self.offset.eq(self.offset + ending.pitch)]
                 with m.If(~repeats):
-                    m.d.sync += [round_.eq(0), self.offset.eq(0)]
+                    m.d.sync += [round_.eq(0), self.offset.eq(0), self.floor.eq(self.following)]
         with m.Elif(self.accept):
             m.d.sync += [
                 self.index.eq(self.following), self.segment.eq(self.segment + (self.segment != SEGMENTS)),
@@ -163,7 +167,8 @@ class TileLoop(wiring.Component):
                             m.d.sync += [sample.eq(0), sample_lines.eq(0), head.eq(self.index + 1)]
         with m.If(self.start):
             m.d.sync += [
-                self.index.eq(self.first), head.eq(self.first), self.segment.eq(0), self.opens.eq(1),
+                self.index.eq(self.first), head.eq(self.first), self.floor.eq(self.first), self.segment.eq(0),
+                self.opens.eq(1),
                 sample.eq(0), ty.eq(0), tx.eq(0), sample_lines.eq(0), round_.eq(0), self.offset.eq(0),
             ]  # fmt: skip
         return m

@@ -19,7 +19,8 @@ class Window(wiring.Component):
     """Rows of positions of activation vectors, in this order, and what each of them is.
 
     A position outside the map is one step, whatever number of activation vectors it would have; it has no address, and
-    its pointer blocks are passed over. In a ring of rows, the row after the last one is the first.
+    its pointer blocks are passed over. In a ring of rows, the row after the last one is the first. In a `uniform` window
+    all positions have the pointer blocks of the first one.
 
     Timing: the first activation vector shows 1 cycle after ``start``, the next one 1 cycle after each ``go``. The
     request ends with the ``go`` of its last one; another may start 1 cycle after it.
@@ -44,9 +45,12 @@ class Window(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         held = Signal(scan_request(self.params))  # address: of the first position of the row
-        y, x = Signal(signed(17)), Signal(signed(17))
+        y = Signal(signed(17))
+        x = Signal(signed(17))
         position = Signal(VECTOR_ADDRESS_BITS)  # address of the first vector of the position
-        vector, column, row = Signal(16), Signal(16), Signal(16)
+        vector = Signal(16)
+        column = Signal(16)
+        row = Signal(16)
         position_ends, row_ends, window_ends = Signal(), Signal(), Signal()
         next_position, next_row = Signal(VECTOR_ADDRESS_BITS), Signal(VECTOR_ADDRESS_BITS)
 
@@ -69,7 +73,10 @@ class Window(wiring.Component):
                 m.d.sync += held.place.eq(Mux(wraps, held.place - held.edge, held.place + held.dy))
         with m.If(self.go):
             m.d.sync += [
-                self.pointers.eq(self.pointers + Mux(self.inside, 1, held.vectors)), self.valid.eq(~self.last),
+                self.pointers.eq(
+                    Mux(position_ends & held.uniform, held.pointers, self.pointers + Mux(self.inside, 1, held.vectors))
+                ),
+                self.valid.eq(~self.last),
             ]  # fmt: skip
             with m.If(~position_ends):
                 m.d.sync += [vector.eq(vector + 1), self.address.eq(self.address + 1)]

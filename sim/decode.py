@@ -214,8 +214,13 @@ def _weight(stored: _Columns, step: Step, term_of: Int, image: Image, name: str,
         wrong = int(np.argmax(term < 0))
         raise ImageError(f"{name}: an entry stands in row {int(row[wrong])} of PE {int(pe[wrong])}; no output reads it")
     book = np.arange(1 << params.code_bits) if codes else image.codebooks[step.codebook].astype(np.int64)
-    shape = (int(term_of.max(initial=-1)) + 1, stored.counts.shape[1])
-    return scipy.sparse.coo_array((book[stored.codes[real]], (term, column)), shape=shape).tocsr()
+    values, width = book[stored.codes[real]], stored.counts.shape[1]
+    if step.uniform:  # all positions have the weights of the first one
+        positions = np.arange(step.positions)[:, np.newaxis]
+        column = (positions * width + column).reshape(-1)
+        values, term, width = np.tile(values, step.positions), np.tile(term, step.positions), step.positions * width
+    shape = (int(term_of.max(initial=-1)) + 1, width)
+    return scipy.sparse.coo_array((values, (term, column)), shape=shape).tocsr()
 
 
 def _outputs(image: Image, step: Step, maximum: bool, name: str) -> tuple[Outputs, Int]:

@@ -66,7 +66,6 @@ def report(network: Network, run: LoadedRun, picked: Samples, results: Results) 
     values, times = compare_networks(hardware, results.golden), compare_networks(hardware, results.model)
     on_array = sum(raw.size for ran in hardware.runs for raw in ran.values.values())
     entries = sum(layer.counters.get("entries", 0) for layer in hardware.layers)
-    useful = entries - sum(layer.counters.get("padding", 0) for layer in hardware.layers)
     cycles, batch, size = hardware.cycles or 0, len(picked.chosen), run.report["size"]
     stored = sum(bits for part, bits in facts["bits"].items() if part != "descriptor") / 8
     accuracy = _accuracies(run, picked, results)
@@ -95,7 +94,7 @@ def report(network: Network, run: LoadedRun, picked: Samples, results: Results) 
             "per_inference": cycles / batch,
             "microseconds_at_800_mhz": cycles / batch / EIE_MHZ,
             "entries": entries,
-            "utilization": useful / (network.params.pes * cycles) if cycles else 0.0,
+            "utilization": hardware.utilization,
         },
         "layers": _layers(network, facts, hardware),
         "host": [f"{node.name} ({node.op})" for node in network.host],

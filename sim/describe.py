@@ -218,7 +218,11 @@ def _busy(image: Image, stored: Sequence[StepColumns], rounds: Mapping[int, int]
     for number, steps in enumerate(image.steps):
         own = np.zeros(image.params.pes, np.int64)
         for step in steps:
-            own += stored[at].counts.sum(axis=(0, 1), dtype=np.int64) * step.tiles
+            own += (
+                stored[at].counts.sum(axis=(0, 1), dtype=np.int64)
+                * step.tiles
+                * (step.positions if step.uniform else 1)
+            )
             at += 1
         totals.append(int(own.max(initial=0)) * rounds[number])
     return totals

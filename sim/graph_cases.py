@@ -31,20 +31,22 @@ MOST = 1500
 
 @dataclass(frozen=True)
 class GraphCase:
-    """A network, raw inputs (batch, *shape), and every value as the golden model computes it from the whole graph."""
+    """A network, raw inputs or indices (batch, *shape), and every value as the golden model computes it from the whole
+    graph.
+    """
 
     seed: int
     network: Network
-    x: NDArray[np.int16]
+    x: NDArray[np.int16] | NDArray[np.int64]
     right: Mapping[str, NDArray[Any]]
 
 
 class _Grower:
     """A float graph, node by node; `last` is the value that the next node reads."""
 
-    def __init__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+    def __init__(self, rng: np.random.Generator, shape: tuple[int, ...], kind: str = "real") -> None:
         self.rng = rng
-        self.nodes: list[Node] = [make("Input", "x", shape=shape)]
+        self.nodes: list[Node] = [make("Input", "x", shape=shape, kind=kind)]
         self.shapes: dict[str, tuple[int, ...]] = {"x": shape}
         self.last = "x"
 
@@ -104,6 +106,32 @@ class _Grower:
     def sum(self) -> None:
         self.add("Add", self.last, self.other(), activation=self.activation())
 
+    def product(self) -> None:
+        self.add("Multiply", self.last, self.other())
+
+    def function(self) -> None:
+        self.add("Activation", self.last, function=str(self.rng.choice(["sigmoid", "tanh", "gelu"])))
+
+    def gate(self) -> None:
+        """Half of the channels times a function of the other half."""
+        value, channels = self.last, self.shapes[self.last][0]
+        if channels % 2:
+            return
+        parts = []
+        for begin in (0, channels // 2):
+            self.add("Slice", value, begin=begin, end=begin + channels // 2)
+            parts.append(self.last)
+        self.function()
+        self.add("Multiply", parts[0], self.last)
+
+    def embedding(self) -> None:
+        """Rows of a table; every other one has few different numbers."""
+        shape = int(self.rng.integers(1, 40)), int(self.rng.integers(1, 20))
+        table = self.rng.normal(size=shape) * (self.rng.random(shape) < self.rng.uniform(0.3, 1))
+        if self.rng.random() < 0.5:
+            table = np.sign(table)
+        self.add("Gather", self.last, tensors={"table": table.astype(np.float32)})
+
     def concat(self) -> None:
         self.add("Concat", self.last, self.other(), axis=0)
 
@@ -117,7 +145,11 @@ class _Grower:
 
 
 def random_float_graph(rng: np.random.Generator) -> Graph:
-    """One to six operators on a vector, a sequence or a map; edges come often: one pixel, one channel."""
+    """One to six operators on a vector, a sequence, a map, or the rows of a table; edges come often: one pixel, one
+    channel.
+    """
+    if rng.random() < 0.12:
+        return _ended(_embedded(rng))
     channels = int(rng.choice([1, 2, 3, 8, 9, 257], p=[0.2, 0.2, 0.2, 0.15, 0.2, 0.05]))
     most = 2 if channels > 9 else 9
     sizes = tuple(
@@ -129,12 +161,28 @@ def random_float_graph(rng: np.random.Generator) -> Graph:
         shape = grower.shapes[grower.last]
         if math.prod(shape) > MOST:
             break
-        ways = ["linear", "sum", "clamp"] if len(shape) == 1 else ["conv"] * 4 + ["pool"] * 2 + ["sum", "clamp", "pad"]
-        getattr(grower, str(rng.choice([*ways, "concat"])))()
+        ways = ["sum", "clamp", "product", "function", "gate", "concat"]
+        ways += ["linear"] * 2 if len(shape) == 1 else ["conv"] * 6 + ["pool"] * 3 + ["pad"]
+        getattr(grower, str(rng.choice(ways)))()
     # Only a part with trained weights is computed by the array.
     (grower.linear if len(grower.shapes[grower.last]) == 1 else grower.conv)()
     if len(grower.shapes[grower.last]) > 1 and rng.random() < 0.3:
         grower.flat()
+    return _ended(grower)
+
+
+def _embedded(rng: np.random.Generator) -> _Grower:
+    """Rows of a table, of each index of an input or of the only one, and what a network makes of them."""
+    grower = _Grower(rng, [(), (1,), (4,), (2, 3)][int(rng.integers(4))], "index")
+    grower.embedding()
+    for _ in range(int(rng.integers(0, 3))):
+        getattr(grower, str(rng.choice(["linear", "linear", "sum", "clamp", "product", "function"])))()
+    grower.linear()
+    return grower
+
+
+def _ended(grower: _Grower) -> Graph:
+    """The graph of all that nobody reads."""
     read = {name for node in grower.nodes for name in node.inputs}
     ends = [name for name in grower.shapes if name not in read]
     return Graph((*grower.nodes, *(make("Output", f"y{n}", name) for n, name in enumerate(ends))))
@@ -147,14 +195,18 @@ def random_graph_case(seed: int, params: Params) -> GraphCase:
     for _ in range(100):
         graph = random_float_graph(rng)
         shape = graph.inputs[0]["shape"]
-        data = rng.normal(size=(4, *shape)) * (rng.random((4, *shape)) < 0.7)
-        data[-1].flat[0] = 1.0  # calibration says something about ranges
+        tables = [len(node.tensors["table"]) for node in graph if node.op == "Gather"]
+        if tables:
+            data = rng.integers(0, min(tables), (12, *shape))
+        else:
+            data = rng.normal(size=(4, *shape)) * (rng.random((4, *shape)) < 0.7)
+            data[-1].flat[0] = 1.0  # calibration says something about ranges
         lowered = lower_case(graph, data, params, options)
         if lowered is None or not lowered[1].images:
             continue
         made, network = lowered
         batch = int(rng.integers(1, 4))
-        x = golden.quantize_input(data[:batch], made.inputs[0]["exponent"])[0]
+        x = data[:batch] if tables else golden.quantize_input(data[:batch], made.inputs[0]["exponent"])[0]
         if rng.random() < 0.15:
             x[rng.integers(0, batch)] = 0
         return graph_case(seed, made, network, x)
@@ -162,7 +214,7 @@ def random_graph_case(seed: int, params: Params) -> GraphCase:
 
 
 def lower_case(
-    graph: Graph, data: NDArray[np.floating], params: Params, options: Options
+    graph: Graph, data: NDArray[Any], params: Params, options: Options
 ) -> tuple[Graph, Network] | None:  # fmt: skip
     """The integer graph of a float graph, and its network; None if it does not fit the array."""
     made = quantize_graph(run_passes(graph), params, [data]).graph
@@ -174,7 +226,7 @@ def lower_case(
     return made, Network(params, parts.graph, images)
 
 
-def graph_case(seed: int, made: Graph, network: Network, x: NDArray[np.int16]) -> GraphCase:
+def graph_case(seed: int, made: Graph, network: Network, x: NDArray[np.int16] | NDArray[np.int64]) -> GraphCase:
     """A network of the integer graph `made` with inputs, and what is right for them."""
     right = {name: value.raw for name, value in golden.run_graph(made, [x], network.params.acc_bits).items()}
     return GraphCase(seed, network, x, right)

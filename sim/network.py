@@ -90,6 +90,16 @@ class NetworkResult:
         """Those of them in which write-back is exposed."""
         return _sum([ran.drain_cycles for ran in self.runs])
 
+    @property
+    def products(self) -> int:
+        """Products of a nonzero weight and a nonzero activation that the array counted; 0 where nothing counts."""
+        return sum(layer.counters.get("entries", 0) - layer.counters.get("padding", 0) for layer in self.layers)
+
+    @property
+    def utilization(self) -> float:
+        """Share of PEs times cycles in which a multiplier had such a product; 0.0 without cycles."""
+        return self.products / (self.pes * self.cycles) if self.cycles else 0.0
+
     def asdict(self) -> dict[str, Any]:
         """The documented JSON form."""
         return {

@@ -14,14 +14,14 @@ from compiler.image.image import Image, MapInfo
 from hw.layouts import ACT_BITS
 from hw.params import LANES
 from sim.golden_array import Layer, Operation, Program
-from sim.streams import transfers
+from sim.streams import map_words, transfers
 from sim.tiles import tile_ends
 from sim.whole import whole_lines, whole_maps
 
 __all__ = [
     "Chunk", "SimulationError", "WriteLog", "chunks", "cycle_limit", "flat", "frames", "joined", "layer_records",
-    "layer_values", "layer_words", "map_values", "map_vectors", "output_lines", "record_numbers", "refill_stream",
-    "streamed_lines", "words",
+    "layer_values", "layer_words", "map_values", "map_vectors", "output_lines", "outputs_of", "record_numbers",
+    "refill_stream", "streamed_lines", "words",
 ]  # fmt: skip
 
 Int = NDArray[np.int64]
@@ -129,6 +129,27 @@ def output_lines(image: Image, count: int) -> list[int]:
     maps = [image.maps[n] for n in image.outputs if not image.maps[n].off_chip]
     own = {line for info in maps for line in range(info.base, info.base + info.lines)}
     return [sample * image.frame + line for sample in range(count) for line in sorted(own)]
+
+
+def outputs_of(
+    image: Image, count: int, read: NDArray[np.int16], taken: Mapping[int, NDArray[np.uint8]]
+) -> dict[str, NDArray[np.int16]]:  # fmt: skip
+    """The outputs of a run, (count, H, W, C) by the names of their maps.
+
+    Parameters
+    ----------
+    read : int16 (lines, groups, 8), what was read of `output_lines`. taken : beats of each map that came out.
+    """
+    memory = np.zeros((image.rings + count * image.frame, image.params.groups, LANES), np.int16)
+    memory[output_lines(image, count)] = read
+    samples = np.zeros((count, whole_lines(image), *memory.shape[1:]), np.int16)
+    samples[:, image.rings : image.rings + image.frame] = memory[image.rings :].reshape(
+        count, image.frame, *memory.shape[1:]
+    )
+    for number in set(image.outputs) & taken.keys():
+        base = whole_maps(image)[number].base
+        samples[:, base : base + image.maps[number].lines] = map_words(image, number, taken[number], count)
+    return {image.maps[number].name: map_values(image, number, samples) for number in image.outputs}
 
 
 def record_numbers(image: Image) -> list[int]:

@@ -214,7 +214,7 @@ def _whole(step: Step, info: LayerInfo, number: int) -> bool:
 def _columns(image: Image, info: LayerInfo, number: int, step: Step) -> tuple[Int, Int, Int]:
     """Row and column of each column of a descriptor, from where the window begins, and its channel (or -1)."""
     source, groups = image.maps[info.sources[number]], image.params.groups
-    vector, lane = np.divmod(np.arange(step.pointer_blocks * LANES), LANES)
+    vector, lane = np.divmod(np.arange(step.positions * step.vectors * LANES), LANES)
     if step.refill:
         vector += (step.source - source.base * groups) % WRAP
         plane, vector = np.divmod(vector, source.plane_lines * groups)

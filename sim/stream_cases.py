@@ -1,4 +1,7 @@
-"""Random small networks whose maps do not fit the activation memory of an array; every case replays from its seed."""
+"""Random small networks whose maps stream: those that do not fit an array, or all inputs and outputs.
+
+Every case replays from its seed.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from hw.params import Params
 from sim import golden
 from sim.benchmarks.whole import Builder
 from sim.cases import random_options
-from sim.graph_cases import GraphCase, graph_case, lower_case
+from sim.graph_cases import GraphCase, graph_case, lower_case, random_float_graph
 
-__all__ = ["random_stream_case", "random_stream_graph"]
+__all__ = ["random_ends_case", "random_stream_case", "random_stream_graph"]
 
 _TRIES = 400
 
@@ -66,3 +69,21 @@ def random_stream_case(seed: int, params: Params) -> GraphCase:
         x = golden.quantize_input(data[: int(rng.integers(1, 4))], made.inputs[0]["exponent"] or 0)[0]
         return graph_case(seed, made, network, x)
     raise ImageError(f"seed {seed}: none of {_TRIES} random networks streams on {params}")
+
+
+def random_ends_case(seed: int, params: Params) -> GraphCase:
+    """A network of any operators whose inputs and outputs stream; what does not fit is drawn again."""
+    rng = np.random.default_rng([seed, 13])
+    options = random_options(rng).replace(stream_io=True)
+    for _ in range(_TRIES):
+        graph = random_float_graph(rng)
+        shape = graph.inputs[0]["shape"]
+        data = (rng.normal(size=(6, *shape)) * (rng.random((6, *shape)) < 0.7)).astype(np.float32)
+        data[-1].flat[0] = 1.0  # calibration says something about ranges
+        lowered = lower_case(graph, data, params, options)
+        if lowered is None or not lowered[1].images:
+            continue
+        made, network = lowered
+        x = golden.quantize_input(data[: int(rng.integers(1, 6))], made.inputs[0]["exponent"] or 0)[0]
+        return graph_case(seed, made, network, x)
+    raise ImageError(f"seed {seed}: none of {_TRIES} random networks has inputs and outputs that stream on {params}")

@@ -6,7 +6,8 @@ that comes out of the array can be sent again in the next cycle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -93,16 +94,25 @@ class Outside:
 
     def offer(self) -> bytes | None:
         """The next beat for the array; None if there is none, or if it has not come out of the array yet."""
-        if self._at == len(self._order):
-            if not self._sends:
-                return None
-            self._order, self._at = self._beats(self._sends.pop(0)), 0
-        number, beat = self._order[self._at]
-        return self.maps[number][beat].tobytes() if beat < self._there[number] else None
+        return next(self._ahead(), None)
 
-    def sent(self) -> None:
-        """The array has taken what was offered."""
-        self._at += 1
+    def offers(self, most: int) -> Beats:
+        """The next beats for the array (beats, 16): at most so many, up to the first that has not come out of it."""
+        return np.frombuffer(b"".join(itertools.islice(self._ahead(), most)), np.uint8).reshape(-1, BEAT)
+
+    def _ahead(self) -> Iterator[bytes]:
+        """Beats of the present transfer that are there."""
+        if self._at == len(self._order) and self._sends:
+            self._order, self._at = self._beats(self._sends.pop(0)), 0
+        for n in range(self._at, len(self._order)):
+            number, beat = self._order[n]
+            if beat >= self._there[number]:
+                return
+            yield self.maps[number][beat].tobytes()
+
+    def sent(self, count: int = 1) -> None:
+        """The array has taken so many of what was offered."""
+        self._at += count
 
     def take(self, beat: bytes) -> None:
         """A beat of the array. Raises `ValueError` if it sends more than its layers make."""

@@ -19,7 +19,7 @@ from sim.cases import Case, random_case, random_params
 from sim.compare import compare, compare_networks
 from sim.graph_cases import GraphCase, random_graph_case
 from sim.network import NetworkResult, run_network
-from sim.stream_cases import random_stream_case
+from sim.stream_cases import random_ends_case, random_stream_case
 
 __all__ = ["SUITES", "Mismatch", "Report", "suites", "verify"]
 
@@ -30,6 +30,8 @@ class Suite:
 
     together : trials in turn on one array; a run with few trials then needs few arrays, others for each seed.
     graphs : what makes networks from the graph on; if there is none, layers are made by `sim.cases`.
+    stages : of a board's design, on each of which all trials run through its pins (`sim.fpga.regression`), in one
+        process. proof : one PE is proven equal to its netlist as well.
     """
 
     text: str
@@ -40,6 +42,8 @@ class Suite:
     bus: bool = False
     together: int = 1
     graphs: Callable[[int, Params], GraphCase] | None = None
+    stages: tuple[str, ...] = ()
+    proof: bool = False
 
 
 _SMALL = Params(
@@ -112,6 +116,14 @@ SUITES: dict[str, Suite] = {
         "random networks whose maps stream in and out by rows, Verilog in Verilator", "rtl", 200, 4, _STREAM_ARRAYS,
         together=50, graphs=random_stream_case,
     ),
+    "ends": Suite(
+        "random networks whose inputs and outputs stream, Verilog in Verilator", "rtl", 200, 4, _STREAM_ARRAYS,
+        together=50, graphs=random_ends_case,
+    ),
+    "port": Suite("random layers through the serial pins of a board's design, over a terminal", "board", 12, 0,
+                  stages=("rtl",)),
+    "netlist": Suite("the same on its synthesized and its placed netlist; one PE proven equal to its netlist", "board",
+                     4, 0, stages=("synthesized", "placed"), proof=True),
 }  # fmt: skip
 
 
@@ -131,7 +143,8 @@ class Report:
     a vector waited for credit, a PE for an entry, the scan for a tile of weights. windows, maxima, tiled, chained :
     layers that scan more than one position, that take maxima, of several tiles, with the layer before as input.
     segments, streamed : descriptors of layers with several, and those whose weights are streamed in. rings : layers
-    whose maps stream in or out.
+    whose maps stream in or out. shared : segments whose positions share their weights. operations : elementwise ones.
+    lookups : tables of which the array looks up rows.
     """
 
     suite: str
@@ -148,6 +161,9 @@ class Report:
     segments: int = 0
     streamed: int = 0
     rings: int = 0
+    shared: int = 0
+    operations: int = 0
+    lookups: int = 0
     refill_waits: int = 0
     chained: int = 0
     saturated: int = 0
@@ -198,12 +214,14 @@ def _features(image: Image) -> dict[str, int]:
     layers = image.steps
     return {
         "windows": sum(any(step.positions > 1 for step in steps) for steps in layers),
-        "maxima": sum(bool(steps[0].maximum) for steps in layers),
-        "tiled": sum(steps[0].tiles > 1 for steps in layers),
+        "maxima": sum(bool(step.maximum) for steps in layers for step in steps[:1]),
+        "tiled": sum(step.tiles > 1 for steps in layers for step in steps[:1]),
         "chained": sum(any(step.chained for step in steps) for steps in layers),
         "segments": sum(len(steps) for steps in layers if len(steps) > 1),
         "streamed": sum(step.refill for steps in layers for step in steps),
         "rings": len(off_chip(image)),
+        "shared": sum(step.uniform for steps in layers for step in steps),
+        "operations": len(image.operations),
     }
 
 
@@ -215,6 +233,7 @@ def run_graph_case(case: GraphCase, engine: str) -> tuple[str | None, dict[str, 
     except EieError as error:
         return str(error), {}
     counted = _compared(result, [vector for ran in result.runs for vector in ran.records])
+    counted["lookups"] = sum(node.op == "Indices" for node in case.network.graph)
     for image in case.network.images:
         for name, count in _features(image).items():
             counted[name] = counted.get(name, 0) + count
@@ -244,12 +263,28 @@ def _trial(seed: int, params: Params | None, suite: str) -> tuple[int, str | Non
     return seed, what, counted
 
 
+def _on_board(
+    plan: Suite, seeds: Sequence[int], note: Callable[[tuple[int, str | None, dict[str, int]]], None],
+    told: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Every trial on every stage of a board's design, and the proof."""
+    from sim.fpga.regression import pe_proof, stage_cases
+
+    for stage in plan.stages:
+        for seed, what, result, image in stage_cases(stage, seeds, told):
+            counted = {**_compared(result, result.records), **_features(image)} if result else {}
+            note((seed, what, counted))
+    if plan.proof:
+        note((0, pe_proof(told), {}))
+
+
 def verify(
     suite: str,
     seed: int = 1,
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
     trials: int | None = None,
+    told: Callable[[str], None] | None = None,
 ) -> Report:
     """Run a regression.
 
@@ -260,6 +295,7 @@ def verify(
     jobs : processes.
     progress : called with (cases done, cases).
     trials : instead of the suite's own number.
+    told : is told what takes long, in suites with `stages`.
 
     Raises
     ------
@@ -288,9 +324,11 @@ def verify(
         if what is not None:
             report.failures.append(Mismatch(case_seed, what))
         if progress:
-            progress(report.trials, len(work))
+            progress(report.trials, len(work) * max(1, len(plan.stages)) + plan.proof)
 
-    if jobs == 1:
+    if plan.stages:
+        _on_board(plan, [case_seed for case_seed, _ in work], note, told or (lambda text: None))
+    elif jobs == 1:
         for case_seed, params in work:
             note(_trial(case_seed, params, suite))
     else:

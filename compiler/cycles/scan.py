@@ -36,6 +36,7 @@ class Window:
     NAMES: ClassVar = (
         "source", "vectors", "wy", "wx", "dy", "dx", "height", "width", "y0", "x0", "step_y", "step_x", "dense",
         "chained", "buffer", "barrier", "position_pitch", "window_pitch", "ring", "reach",
+        "uniform",
     )  # fmt: skip
     DTYPE: ClassVar = np.dtype([(name, np.int64) for name in (*NAMES, "block", "mask", "packets", "first_packet")])
 
@@ -256,6 +257,8 @@ def scan(
         y = window["y0"] + ty * window["step_y"] + i * window["dy"]
         for j in range(window["wx"]):
             x = window["x0"] + tx * window["step_x"] + j * window["dx"]
+            if window["uniform"]:
+                block = window["block"]
             if not (0 <= y < height and 0 <= x < width):
                 read = request
                 moved = max(read + distances.read_to_register, used)

@@ -66,8 +66,8 @@ def _check_map(each: MapInfo, image: Image) -> None:
     room = each.plane_lines * groups
     _require(each.row * each.height <= room, f"{name}: {each.plane_lines} lines; its rows take more")
     if each.off_chip:
-        good = each.base == -1 and each.height > 1 and each.planes == 1 and each.row % groups == 0
-        _require(good, f"{name}: base {each.base} for {each.height} rows; expected -1 and several rows of whole lines "
+        good = each.base == -1 and each.planes == 1 and each.row % groups == 0
+        _require(good, f"{name}: base {each.base} for rows of {each.row} vectors; expected -1 and rows of whole lines "
                        "in one plane, or a line")  # fmt: skip
     else:
         low, high = image.rings, image.rings + image.frame

@@ -33,7 +33,7 @@ _OF_LAYER = (
 )  # fmt: skip
 """Fields that all segments of a layer have alike."""
 
-_OF_SEGMENT = ("codebook", "moves_source", "wx", "dy", "dx", "x0", "step_y", "step_x")
+_OF_SEGMENT = ("codebook", "moves_source", "wx", "dy", "dx", "x0", "step_y", "step_x", "uniform")
 """Fields that all strips of a segment have alike, beside what its map decides."""
 
 
@@ -97,7 +97,7 @@ def _check_segments(
         source = image.maps[layer.sources[part]]
         if step.refill:
             _check_range(step, at, source, params)
-            _exact(step, at, {"buffer": streamed % 2, "moves_source": 0})
+            _exact(step, at, {"buffer": streamed % 2, "moves_source": 0, "uniform": 0})
             streamed += 1
         else:
             _check_window(step, at, source, params.groups, offsets.get(layer.sources[part]))
@@ -198,6 +198,8 @@ def _check_strips(image: Image, place_of: int, steps: Sequence[Step], first: int
         for number, step in mine:
             _exact(step, number, {name: getattr(like, name) for name in _OF_SEGMENT})
             spans.setdefault(_plane(step, image.maps[source], groups, offsets.get(source)), []).append((number, step))
+        if like.uniform:
+            _check_uniform(layer, segment, mine, len(spans))
         for plane in sorted(spans):
             y0, vectors = like.y0, spans[plane][0][1].vectors
             for number, step in spans[plane]:
@@ -205,6 +207,18 @@ def _check_strips(image: Image, place_of: int, steps: Sequence[Step], first: int
                 pointers += step.pointer_blocks
                 y0 += step.wy * step.dy
     return pointers
+
+
+def _check_uniform(layer: LayerInfo, segment: int, mine: Sequence[tuple[int, Step]], spans: int) -> None:
+    """A segment with one weight for all positions is whole, and read by one pixel: its window is the kernel."""
+    kernel = layer.windows[8 * segment : 8 * segment + 2]
+    good = len(mine) == spans and layer.tile_y == layer.tile_x == 1 and layer.pool[:2] == (1, 1)
+    for number, step in mine:
+        _require(
+            good and (step.wy, step.wx) == kernel and step.positions > 1,
+            f"descriptor {number}: uniform, with {step.wy} x {step.wx} positions of a window of {layer.tile_y} x "
+            f"{layer.tile_x} pixels and a kernel of {' x '.join(map(str, kernel))}; expected the kernel of one pixel",
+        )
 
 
 def _offset(step: Step, source: MapInfo, groups: int, ring: int | None) -> int:

@@ -70,6 +70,7 @@ class Step:
     table_2: int
     left_2: int
     right_2: int
+    uniform: int = 0
     # A layer that streams nothing leaves these out.
     ring: int = 0
     reach: int = 0
@@ -95,8 +96,8 @@ class Step:
 
     @property
     def pointer_blocks(self) -> int:
-        """Words of pointer memory that describe the columns: one for each vector of the window."""
-        return self.positions * self.vectors
+        """Words of pointer memory that describe the columns: one for each vector of the window, or of a position."""
+        return self.vectors * (1 if self.uniform else self.positions)
 
 
 @dataclass(frozen=True)

@@ -215,6 +215,7 @@ def _strip_fields(
         "ring": int(ring), "reach": ((strip.rows - 1) * seen.dy + 1) * ring,
         "source": first + span.first + x0 * source.pitch,
         "vectors": span.vectors, "moves_source": int(segment.moves),
+        "uniform": int(layer.segments[strip.segment].uniform),
         "wy": strip.rows, "wx": seen.wx, "dy": seen.dy, "dx": seen.dx,
         "height": source.form.height, "width": source.form.width,
         "y0": y0, "x0": x0, "step_y": seen.step_y, "step_x": seen.step_x,

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from compiler.lower.layout import Placement, Tiling, Window, window
+from compiler.lower.layout import Placement, Tiling, Window, shared, window
 from compiler.lower.outputs import OutputWords, output_words
 from compiler.lower.program import Pair, Program, ProgramLayer, Segment
 from compiler.lower.rows import Assignment, assign_rows
@@ -48,6 +48,7 @@ class EncodedSegment:
     ----------
     window, spans : what is scanned: positions, and the vectors of each.
     counts : int64 (pes, columns), entries of each column, padding entries included; eight columns a vector.
+    uniform : the columns are those of one position, which all positions share.
     codes, indices : uint8 (entries,), all PEs one after the other, each column-major.
     """
 
@@ -56,6 +57,7 @@ class EncodedSegment:
     counts: Int
     codes: NDArray[np.uint8]
     indices: NDArray[np.uint8]
+    uniform: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +130,8 @@ def encode_layer(
         The rows do not fit the accumulators.
     """
     rows = tile_rows(layer, cut, block, placements[layer.result].order, params)
-    work = layer.work[rows.channel]
+    stored = [segment.narrow if shared(segment, layer, cut) else segment for segment in layer.segments]
+    work = np.sum([segment.counts for segment in stored], axis=0)[rows.channel]
     most = min(params.rows, 1 << params.index_bits) if layer.maximum else params.rows
     output = rows.vector * LANES + rows.lane
     single = layer.maximum or options.fragments == 1
@@ -140,10 +143,11 @@ def encode_layer(
     outputs = output_words(layer, rows, assignment, tile_lines(cut, block, params), params)
     segments, first = [], np.zeros(len(layer.bias), np.int64)
     fill = not options.skip_empty and not layer.maximum
-    for segment in layer.segments:
+    for segment, own in zip(layer.segments, stored, strict=True):
         placement = placements[segment.source]
-        segments.append(_encode(segment, layer, cut, rows, assignment, first, placement, fill, params))
-        first = first + segment.counts
+        seen = window(segment, layer, cut, placement.form)
+        segments.append(_encode(own, seen, own is not segment, cut, rows, assignment, first, placement, fill, params))
+        first = first + own.counts
     entries = sum(len(segment.codes) for segment in segments)
     padding = sum(len(segment.codes) - int(np.count_nonzero(segment.codes)) for segment in segments)
     nonzeros = int(layer.work[np.unique(rows.channel)].sum())
@@ -164,7 +168,8 @@ def _spans(segment: Segment, cut: Tiling, rows: Rows, placement: Placement) -> t
 
 def _encode(
     segment: Segment,
-    layer: ProgramLayer,
+    scanned: Window,
+    uniform: bool,
     cut: Tiling,
     rows: Rows,
     assignment: Assignment,
@@ -173,8 +178,11 @@ def _encode(
     fill: bool,
     params: Params,
 ) -> EncodedSegment:
-    """Compress one segment. `first`: nonzeros of each output channel in the segments before."""
-    seen = window(segment, layer, cut, placement.form)
+    """Compress one segment. `first`: nonzeros of each output channel in the segments before.
+
+    scanned : its window. uniform : all positions share the columns of one, and the segment has the weights of that.
+    """
+    seen = Window(1, 1, 1, 1, 1, 1) if uniform else scanned
     spans = _spans(segment, cut, rows, placement)
     widths = np.array([span.vectors for span in spans]) * LANES
     columns = seen.positions * int(widths.sum())
@@ -231,7 +239,7 @@ def _encode(
             np.tile(order[plane, first : first + count].reshape(-1), seen.positions) for plane, first, count in spans
         ])  # fmt: skip
         found, virtual, starts = _fill_columns(found, virtual, starts, used)
-    return EncodedSegment(seen, spans, *_insert_padding(found, virtual, starts, params))
+    return EncodedSegment(scanned, spans, *_insert_padding(found, virtual, starts, params), uniform)
 
 
 def _lanes(spans: Sequence[Span], widths: Int, positions: int, placement: Placement) -> tuple[Int, Int]:

@@ -24,7 +24,7 @@ from hw.params import LANES, Params
 
 __all__ = [
     "Placement", "Tiling", "Window", "fixed_placement", "input_placement", "plane_tiling", "result_placement",
-    "shared_orders", "spread", "tiling", "window",
+    "shared", "shared_orders", "spread", "tiling", "window",
 ]  # fmt: skip
 
 Int = NDArray[np.int64]
@@ -298,6 +298,14 @@ def window(segment: Segment, layer: ProgramLayer, cut: Tiling, source: MapForm) 
     top, rows = _inside(wy, dy, segment.origin[0], source.height) if cut.tiles_y == 1 else (0, wy)
     left, columns = _inside(wx, dx, segment.origin[1], source.width) if cut.tiles_x == 1 else (0, wx)
     return Window(rows, columns, dy, dx, steps[0], steps[1], top, left, (rows, columns) != (wy, wx))
+
+
+def shared(segment: Segment, layer: ProgramLayer, cut: Tiling) -> bool:
+    """Whether all positions of the window have the same weights, so that these are stored once.
+
+    In a tile of several pixels, a position adds to some of them only.
+    """
+    return cut.fy == cut.fx == 1 and layer.pool == (1, 1) and segment.uniform
 
 
 def _inside(count: int, distance: int, origin: int, size: int) -> Pair:

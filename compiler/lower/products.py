@@ -116,8 +116,10 @@ def _made(
     for n, (part, each, book) in enumerate(zip(parts, shared, found.weights, strict=True)):
         if part is not None:
             suffix = str(n) if node.op == "Accumulate" else ""
-            zeros = np.where(book == 0, 0, np.arange(len(book))).astype(np.uint8)  # zeros need no entry
-            tensors[f"codes{suffix}"] = zeros[each.codes].reshape(part.tensors["weight"].shape)
+            codes = each.codes
+            if not book[1:][each.histogram[:, 1:].any(axis=0)].all():  # zeros need no entry
+                codes = np.where(book == 0, 0, np.arange(len(book))).astype(np.uint8)[codes]
+            tensors[f"codes{suffix}"] = codes.reshape(part.tensors["weight"].shape)
             tensors[f"codebook{suffix}"] = book.astype(np.int16)
     if node.op == "Linear":
         attributes["shift"] = found.shift  # one for all outputs

@@ -7,6 +7,7 @@ operation multiplies and adds maps number by number. Loops repeat some of them f
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -121,6 +122,27 @@ class Segment:
     def channels_read(self) -> int:
         """How many channels of the source have a nonzero."""
         return int(np.count_nonzero(np.bincount(self.channel)))
+
+    @cached_property
+    def uniform(self) -> bool:
+        """Whether the kernel has several places and the same weights at all of them, as an average has."""
+        taps = math.prod(self.kernel)
+        if taps == 1 or not len(self.code) or (self.counts % taps).any():
+            return False
+        each = np.repeat(self.counts // taps, self.counts)  # nonzeros of a place
+        within = np.arange(len(self.code)) - np.repeat(self.starts[:-1], self.counts)
+        first = np.repeat(self.starts[:-1], self.counts) + within % each
+        same = (self.tap == within // each) & (self.channel == self.channel[first]) & (self.code == self.code[first])
+        return bool(same.all())
+
+    @cached_property
+    def narrow(self) -> Segment:
+        """Of a `uniform` segment the first place alone."""
+        here = self.tap == 0
+        return replace(
+            self, kernel=(1, 1), starts=self.starts // math.prod(self.kernel), tap=self.tap[here],
+            channel=self.channel[here], code=self.code[here],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -350,9 +372,7 @@ def segment_of(
 ) -> Segment:
     """A segment from codes (outputs, kernel rows, kernel columns, channels of the source)."""
     outputs, rows, columns, channels = codes.shape
-    kept = np.zeros(1 << 8, np.bool_)  # zeros of the codebook need no entry
-    kept[: len(codebook)] = codebook != 0
-    flat = np.flatnonzero(kept[codes])
+    flat = np.flatnonzero(_kept(codes, codebook))
     size = rows * columns * channels
     starts = np.searchsorted(flat, np.arange(outputs + 1) * size)
     within = flat % size
@@ -361,6 +381,16 @@ def segment_of(
         source, (rows, columns), stride, dilation, origin, starts, tap, channel,
         np.ascontiguousarray(codes).reshape(-1)[flat], codebook,
     )  # fmt: skip
+
+
+def _kept(codes: NDArray[np.uint8], codebook: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Where a code has a weight: zeros of the codebook need no entry."""
+    most = int(codes.max(initial=0))
+    if most < len(codebook) and not codebook[0] and codebook[1 : most + 1].all():
+        return np.not_equal(codes, 0)  # of a hundred million codes a table takes six times as long
+    kept = np.zeros(1 << 8, np.bool_)
+    kept[: len(codebook)] = codebook != 0
+    return kept[codes]
 
 
 def chain_program(chain: Chain, name: str = "input", height: int = 1, width: int = 1) -> Program:

@@ -15,8 +15,10 @@ squared error within 0.1 % of the least."""
 _BINS_A_CODE = 512
 
 
-def share(weight: NDArray[np.float32], code_bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Codes and centroids of a layer.
+def share(
+    weight: NDArray[np.float32], code_bits: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]]:
+    """Codes and centroids of a layer, and where its weights are.
 
     If the nonzero weights have at most ``2**code_bits - 1`` distinct values, these are the centroids.
     Otherwise one-dimensional k-means, weighted by how often a value occurs, finds the centroids with the least
@@ -31,13 +33,14 @@ def share(weight: NDArray[np.float32], code_bits: int) -> tuple[NDArray[np.uint8
     -------
     codes : uint8 (out, in); 0 where the weight is zero and nowhere else.
     centroids : float64 (2**code_bits,), centroids[0] == 0, the used ones ascending from 1, the rest 0.
+    places : int64, where codes are not zero, in row-major order.
 
     Notes
     -----
     Source: Deep Compression (Han et al., ICLR 2016), section 3, with the optimal clustering of
     Wang and Song (Ckmeans.1d.dp, The R Journal 2011) in place of Lloyd's iteration.
     """
-    flat = np.flatnonzero(weight)
+    flat = np.flatnonzero(weight != 0)  # of booleans numpy finds them three times as fast
     nonzero = weight.reshape(-1)[flat]
     clusters = (1 << code_bits) - 1
     found, counts = np.unique(nonzero, return_counts=True)
@@ -53,7 +56,7 @@ def share(weight: NDArray[np.float32], code_bits: int) -> tuple[NDArray[np.uint8
         centers = np.sort(np.asarray(ckwrap.ckmeans(pooled, clusters, weights=weights).centers, np.float64))
         centroids[1 : len(centers) + 1] = centers
         codes[flat] = np.searchsorted((centers[1:] + centers[:-1]) / 2, nonzero) + 1
-    return codes.reshape(weight.shape), centroids
+    return codes.reshape(weight.shape), centroids, flat
 
 
 def _pool(

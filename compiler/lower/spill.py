@@ -1,7 +1,8 @@
 """Which maps go off chip, and the rings through which their rows pass.
 
-The largest maps go first, until what is left fits beside the rings. A map that an elementwise operation or a loop
-touches stays, and so does one of a layer whose weights are streamed or that is computed in several blocks.
+With the option `stream_io`, inputs and outputs go. Of the others the largest go first, until what is left fits beside
+the rings. A map that an elementwise operation or a loop touches stays, and so does one of a layer whose weights are
+streamed or that is computed in several blocks.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def spilled_plan(
     """Tiles, and what goes off chip: nothing, if all maps fit.
 
     If they do not fit although the inputs give their lines free, maps stream if the array has streams; if it has none,
-    all stay, and the packer says what is too small.
+    all stay, and the packer says what is too small. With `Options.stream_io`, inputs and outputs stream in any case.
 
     Parameters
     ----------
@@ -102,22 +103,26 @@ def spilled_plan(
     Raises
     ------
     ImageError
-        They do not fit although all that can be is off chip; the message has the lines that are needed.
+        They do not fit although all that can be is off chip; the message has the lines that are needed. Or an input or
+        an output cannot stream, and the options want it to; the message has the reason.
     """
     plan = plan_tiles(program, params, options, scale, judge)
     placements = placed(plan)
+    ends = frozenset((*program.inputs, *program.outputs)) if options.stream_io else frozenset[int]()
     for keep in (True, False):
-        if frame_lines(program, placements, frozenset(), keep) <= params.act_lines:
+        if not ends and frame_lines(program, placements, frozenset(), keep) <= params.act_lines:
             return plan, Spill(keep_inputs=keep)
-    if not params.streams:
+    if ends:
+        _check_ends(_Work(program, plan, placements, params, options, ends))
+    elif not params.streams:
         return plan, RESIDENT
     room = params.act_lines
-    maps: frozenset[int] = frozenset()
-    compact = _Work(program, plan, placements, params, options).refine(maps, room)
-    plan = plan_tiles(program, params, options, scale, judge, compact)
+    maps = ends
+    refine = _Work(program, plan, placements, params, options, ends).refine(maps, room, compact=not ends)
+    plan = plan_tiles(program, params, options, scale, judge, refine)
     placements = placed(plan)
     for _ in range(_TRIES):
-        work = _Work(program, plan, placements, params, options)
+        work = _Work(program, plan, placements, params, options, ends)
         if maps:
             rings = work.rings(maps)
             lines = max(ring.lines for ring in rings.values())
@@ -142,15 +147,35 @@ def frame_lines(program: Program, placements: Sequence[Placement], maps: Collect
     return max(1, allocate(blocks.sizes, blocks.lives)[1])
 
 
+def _check_ends(work: _Work) -> None:
+    """Refuse inputs and outputs that cannot stream."""
+    program = work.program
+    wrong = [] if work.params.streams else ["the array has no streams for maps (--set streams=true)"]
+    held = work.held()
+    wrong += [f"{program.maps[n].name}: {held[n]}" for n in sorted(work.ends & held.keys())]
+    if not work.together(work.ends):
+        wrong.append("inputs that one layer reads have different heights or strides")
+    for n, layer in enumerate(program.layers):
+        reads = work.ends.intersection(segment.source for segment in layer.segments)
+        if (reads or layer.result in work.ends) and not work.legal(n, work.ends):
+            wrong.append(f"{layer.name}: no tiles of it leave in one block, or with rings that the array can hold")
+    if wrong:
+        raise ImageError(f"with stream_io, inputs and outputs must stream, but {'; '.join(wrong)}")
+
+
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """A plan, and what maps off chip would mean for it."""
+    """A plan, and what maps off chip would mean for it.
+
+    ends : maps that go off chip in any case.
+    """
 
     program: Program
     plan: Plan
     placements: tuple[Placement, ...]
     params: Params
     options: Options
+    ends: frozenset[int] = frozenset()
 
     @cached_property
     def _cuts(self) -> dict[int, list[Tiling]]:
@@ -212,14 +237,14 @@ class _Work:
         legal = legal and (not ring.out_rows or len(cut.blocks) == 1)
         return legal and ring.lines <= room and ring.tile_lines < 1 << 16
 
-    def refine(self, maps: frozenset[int], room: int) -> Callable[[int, Choice], Choice | None]:
-        """For `plan_tiles`: compact choices whose rings take no more lines than there is room."""
-        return lambda n, choice: self._refined(n, choice, maps, room)
+    def refine(self, maps: frozenset[int], room: int, compact: bool = True) -> Callable[[int, Choice], Choice | None]:
+        """For `plan_tiles`: choices whose rings take no more lines than there is room, if wanted only compact ones."""
+        return lambda n, choice: self._refined(n, choice, maps, room, compact)
 
-    def _refined(self, n: int, choice: Choice, maps: frozenset[int], room: int) -> Choice | None:
+    def _refined(self, n: int, choice: Choice, maps: frozenset[int], room: int, compact: bool) -> Choice | None:
         """A choice with the cycles that its streams take at least; None if its rings or its result are too large."""
         layer = self.program.layers[n]
-        if not layer.moves and self._result_lines(choice.cut) > self._compact(n):
+        if compact and not layer.moves and self._result_lines(choice.cut) > self._compact(n):
             return None
         reads = {segment.source for segment in layer.segments} & maps
         if not reads and layer.result not in maps:
@@ -242,13 +267,16 @@ class _Work:
         for n, layer in enumerate(self.program.layers):
             if layer.result not in maps and not any(segment.source in maps for segment in layer.segments):
                 continue
-            cuts = [cut for cut in self.cuts(n) if self.fits(n, cut, maps, 1 << 16)]
-            rings = [self.ring(n, cut, maps) for cut in cuts]
-            whole = sum(self.placements[source].lines for source in {each.source for each in layer.segments} & maps)
-            if not rings or min(ring.in_lines for ring in rings) > whole:
+            rings, reads = self.legal(n, maps), {each.source for each in layer.segments} & maps
+            whole = sum(self.placements[source].lines for source in reads)
+            if not rings or (min(ring.in_lines for ring in rings) > whole and not reads & self.ends):
                 return None
             most = max(most, min(ring.lines for ring in rings))
         return most
+
+    def legal(self, n: int, maps: Collection[int]) -> list[Ring]:
+        """The rings of a layer with all tiles that the array can compute."""
+        return [self.ring(n, cut, maps) for cut in self.cuts(n) if self.fits(n, cut, maps, 1 << 16)]
 
     def more(self, maps: frozenset[int]) -> frozenset[int]:
         """These maps and the largest others, until the rest fits beside the smallest rings; at least one."""
@@ -273,23 +301,34 @@ class _Work:
                 )
             maps, left = maps | {found}, left - {found}
 
-    def candidates(self) -> frozenset[int]:
-        """Maps that may go off chip."""
-        program, stay = self.program, set()
+    def held(self) -> dict[int, str]:
+        """Maps that must stay on chip, whatever the tiles, and why."""
+        program = self.program
+        found: dict[int, str] = {}
         for operation in program.operations:
             reads, made = touched(operation)
-            stay |= {each.map for each in (*reads, made)}
+            found |= {each.map: f"the elementwise operation {operation.name} touches it" for each in (*reads, made)}
         for n, layer in enumerate(program.layers):
-            sources = {segment.source for segment in layer.segments}
-            if n in program.looped or n in self.plan.streamed:
-                stay |= sources | {layer.result}
-            elif len(self.plan.choices[n].cut.blocks) > 1:
+            both = {layer.result, *(segment.source for segment in layer.segments)}
+            if n in program.looped:
+                found |= dict.fromkeys(both, f"{layer.name} is in a loop")
+            elif n in self.plan.streamed:
+                found |= dict.fromkeys(both, f"the weights of {layer.name} are streamed")
+        for n, form in enumerate(program.maps):
+            if form.layout >= 0 or form.block >= 0 or form.pitch > 0:
+                found.setdefault(n, "it lies as the maps of an operation or a loop do")
+        return found
+
+    def candidates(self) -> frozenset[int]:
+        """Maps that may go off chip because they are large."""
+        stay = set(self.held())
+        for n, layer in enumerate(self.program.layers):
+            if len(self.plan.choices[n].cut.blocks) > 1:
                 stay.add(layer.result)
-        for n, (form, placement) in enumerate(zip(program.maps, self.placements, strict=True)):
-            shared = form.layout >= 0 or form.block >= 0 or form.pitch > 0
-            if form.height == 1 or shared or placement.planes > 1 or placement.row % self.params.groups:
+        for n, (form, placement) in enumerate(zip(self.program.maps, self.placements, strict=True)):
+            if form.height == 1 or placement.planes > 1 or placement.row % self.params.groups:
                 stay.add(n)
-        return frozenset(range(len(program.maps))) - stay
+        return frozenset(range(len(self.program.maps))) - stay
 
     def together(self, maps: frozenset[int]) -> bool:
         """Whether what each layer reads off chip can be rows of one ring: of one height, read with one stride."""

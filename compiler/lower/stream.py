@@ -81,12 +81,12 @@ def cut_ranges(
             if not (0 <= y < placement.form.height and 0 <= x < placement.form.width):
                 continue  # zeros add nothing
             at = plane * placement.plane_lines * params.groups + y * placement.row + x * placement.pitch + first_of
-            first = begin + position * vectors
+            first = begin + (0 if form.uniform else position * vectors)
             if runs and runs[-1][0] + runs[-1][2] == at and runs[-1][1] + runs[-1][2] == first:
                 runs[-1][2] += vectors
             else:
                 runs.append([at, first, vectors])
-        begin += seen.positions * vectors
+        begin += vectors * (1 if form.uniform else seen.positions)
     if not runs:
         none = np.zeros((params.pes, LANES), np.int64)
         empty = replace(form, counts=none, codes=form.codes[:0], indices=form.indices[:0])

@@ -48,30 +48,38 @@ def strips(layer: EncodedLayer, density: Sequence[float], late: Collection[int] 
     loads = [mean[n] for n, _ in of]
     rows = [layer.segments[n].window.wy for n, _ in of]
     vectors = [layer.segments[n].spans[span].vectors * layer.segments[n].window.wx for n, span in of]
-    before = [sum(rows[k] * vectors[k] for k in range(n) if of[k][0] == of[n][0]) for n in range(len(of))]
+    whole = {n for n, (segment, _) in enumerate(of) if layer.segments[segment].uniform}
+    blocks = [
+        layer.segments[segment].spans[span].vectors if n in whole else rows[n] * vectors[n]
+        for n, (segment, span) in enumerate(of)
+    ]  # fmt: skip
+    before = [sum(blocks[k] for k in range(n) if of[k][0] == of[n][0]) for n in range(len(of))]
     free = [n for n in range(len(rows)) if of[n][0] not in late]
     behind = [(n, 0, rows[n]) for n in range(len(rows)) if of[n][0] in late]
     light, heavy = (any(sign * (loads[n] - 1) > 0 for n in free) for sign in (-1, 1))
     pieces = max(rows) if light and heavy else 1
-    order = _interleaved(free, rows, loads, pieces)
+    order = _interleaved(free, rows, loads, pieces, whole)
     while pieces > 1 and len(order) + len(behind) > SEGMENTS:
         pieces -= 1
-        order = _interleaved(free, rows, loads, pieces)
+        order = _interleaved(free, rows, loads, pieces, whole)
     return [
         Strip(of[n][0], first, count, before[n] + first * vectors[n], of[n][1]) for n, first, count in order + behind
     ]
 
 
 def _interleaved(
-    segments: Sequence[int], rows: Sequence[int], loads: Sequence[float], pieces: int
+    segments: Sequence[int], rows: Sequence[int], loads: Sequence[float], pieces: int, whole: Collection[int]
 ) -> list[tuple[int, int, int]]:
-    """(segment, first row, rows): these windows in at most `pieces` even strips, in the order of their middles."""
+    """(segment, first row, rows): these windows in at most `pieces` even strips, in the order of their middles.
+
+    whole : those that are not cut.
+    """
     if pieces == 1:
         return [(n, 0, rows[n]) for n in segments]
     cut = []
     for n in segments:
         count = rows[n]
-        mine = min(pieces, count)
+        mine = 1 if n in whole else min(pieces, count)
         ends = [count * k // mine for k in range(mine + 1)]
         cut += [((begin + end) / count, -loads[n], n, begin, end) for begin, end in pairwise(ends)]
     merged: list[tuple[int, int, int]] = []

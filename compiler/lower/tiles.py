@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from compiler.errors import ImageError
-from compiler.lower.layout import Tiling, Window, plane_tiling, tiling, window
+from compiler.lower.layout import Tiling, Window, plane_tiling, shared, tiling, window
 from compiler.lower.program import MapForm, Operation, Program, ProgramLayer, Segment, touched
 from compiler.options import Options
 from hw.params import LANES, SEGMENTS, Params, ParamsError
@@ -73,8 +73,8 @@ def densities(program: Program) -> list[float]:
 def most_planes(program: Program) -> list[int]:
     """For each layer, the planes that its result may lie in.
 
-    Only a depthwise layer reads the channels of a plane alone. Each plane takes a descriptor of those that read it;
-    operations and loops know nothing of planes.
+    Only a depthwise layer reads the channels of a plane alone, and only where it makes several pixels do they gain by
+    it. Each plane takes a descriptor of those that read it; operations and loops know nothing of planes.
     """
     operated = {each.map for operation in program.operations for each in (*operation.reads.values(), operation.result)}
     made = {*program.inputs, *(layer.result for layer in program.layers)} - operated
@@ -87,6 +87,7 @@ def most_planes(program: Program) -> list[int]:
             layer.channelwise and not layer.maximum and layer.result in made and layer.segments[0].source in made
             and n not in program.looped and not any(k in program.looped for k, _ in readers)
             and form.layout < 0 and form.block < 0 and not form.pitch and not form.vectors
+            and form.height * form.width > 1
         )  # fmt: skip
         most.append(min((SEGMENTS // len(each.segments) for _, each in readers), default=SEGMENTS) if good else 1)
     return most
@@ -158,7 +159,8 @@ def estimate(
         share = 1.0 if layer.maximum else density[segment.source]
         own = (_products(segment, layer, cut, source) / params.pes * busy + padding * cut.tiles) * share
         entries += own
-        stored += len(segment.code) * area * cut.fy * cut.fx / params.pes * busy + padding
+        alike = seen.positions if shared(segment, layer, cut) else 1  # positions that have the same weights
+        stored += (len(segment.code) * area * cut.fy * cut.fx / params.pes * busy + padding) / alike
         vectors = params.act_vectors(source.channels) / cut.planes
         if seen.dy > 255 or seen.dx > 255 or max(seen.wy, seen.wx, seen.step_y, seen.step_x) >= 1 << 16:
             return None
@@ -170,7 +172,7 @@ def estimate(
         scanned = inside * vectors + (seen.positions * cut.tiles - inside)
         scan += scanned * blocks
         loads.append(_Load(scanned * blocks, own, seen.wy))
-        pointers += seen.positions * vectors * blocks
+        pointers += seen.positions * vectors * blocks / alike
     entries += UNEVEN * scan / (params.queue_depth - params.round_trip) + _dry(loads, cut.tiles * blocks, params)
     tiles = cut.tiles * (blocks if cut.planes > 1 else 1)
     cycles = max(scan, entries) + OVERHEAD * (1 if cut.planes > 1 else blocks)

@@ -73,8 +73,7 @@ def share_weights(weight: NDArray[np.float32], code_bits: int, lift: Int | None 
     """Weights (rows, columns) as codes of a few centroids."""
     if lift is not None:
         weight = np.ldexp(weight, lift[:, None]).astype(np.float32)
-    codes, centroids = share(weight, code_bits)
-    flat = np.flatnonzero(codes)
+    codes, centroids, flat = share(weight, code_bits)
     used = codes.reshape(-1)[flat]
     # Only the clustering can have changed a weight by more than the rounding of its centroid.
     exact = bool(np.array_equal(centroids[used], weight.reshape(-1)[flat]))

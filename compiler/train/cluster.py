@@ -103,7 +103,7 @@ def grid(values: NDArray[np.float32], bits: int) -> tuple[float, NDArray[np.floa
 
 
 def _exact(values: NDArray[np.float32], bits: int) -> NDArray[np.float64]:
-    _, table = share(values.reshape(1, -1), max(bits, 2))
+    _, table, _ = share(values.reshape(1, -1), max(bits, 2))
     if bits > 1:
         return np.asarray(table[1:][table[1:] != 0], np.float64)
     return np.array([float(values.astype(np.float64).mean())])  # one cluster: its mean

@@ -76,7 +76,8 @@ def bench_trained(
         output.text(
             f"{name}: Verilog and models, {ran['samples']} samples, {ran['cycles']:,} cycles: "
             f"{ran['values_different']} of {ran['values']:,} values and {ran['records_different']} of "
-            f"{ran['records']:,} times and counters differ"
+            f"{ran['records']:,} times and counters differ; {ran['cycles'] / ran['samples']:,.1f} cycles a sample, "
+            f"{100 * ran['utilization']:.1f} % of the multipliers' time for products of two nonzeros"
         )
     output.result({"params": params.asdict(), "options": options.asdict(), "rows": rows})
     if not all(ran["equal"] for ran in rtl.values()):

@@ -119,7 +119,7 @@ def _timed(values: Floats, bits: int, repeats: int = _REPEATS) -> tuple[float, f
     times = []
     for _ in range(repeats):
         begin = time.process_time()
-        codes, centroids = share(values[np.newaxis], bits)
+        codes, centroids, _ = share(values[np.newaxis], bits)
         times.append(time.process_time() - begin)
     wide = values.astype(np.float64)
     return max(min(times), 1e-9), float(((centroids[codes[0]] - wide) ** 2).sum())

@@ -114,12 +114,17 @@ def golden_outputs(
 
 
 def _in_verilog(network: Network, inputs: NDArray[Any]) -> dict[str, Any]:
-    """What of these samples is equal in Verilog and in the models: values, and times and counters of all layers."""
+    """What of these samples is equal in Verilog and in the models: values, and times and counters of all layers.
+
+    "products" are those of two nonzeros, "utilization" is their share of PEs times cycles.
+    """
     ran = run_network(network, inputs, engine="rtl")
     compared = compare_networks(ran, run_network(network, inputs, engine="cycles"))
     return {
         "samples": len(inputs),
         "cycles": ran.cycles,
+        "products": ran.products,
+        "utilization": ran.utilization,
         "values": compared.values,
         "values_different": compared.values_different,
         "records": compared.records,

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.image import Image
-from compiler.image.rings import must_be_resident
 from compiler.image.words import memory_words
 from hw.host import READABLE
 from hw.layouts import ACT_BITS, Error, Memory, fields, identity, memory_shape, record
 from hw.params import LANES, Params
 from hw.registers import ID, REGISTERS, mask, offset
+from sim.driver.feed import Feed
 from sim.driver.port import DriverError, Port
-from sim.program import chunks, joined, layer_records, map_values, output_lines, record_numbers, refill_stream, words
-from sim.tiles import tile_ends
+from sim.program import Chunk, chunks, joined, layer_records, output_lines, outputs_of, record_numbers, words
+from sim.streams import given_maps
 
 __all__ = ["Driver", "Run", "Status"]
-
-OFFERED = 64
-"""Beats that are offered to the refill stream between two looks at the run."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ class Driver:
             )
 
     def reset(self) -> None:
-        """Abandon what runs, and what is left of a refill stream."""
+        """Abandon what runs, and what is left of its streams."""
         # A beat that stands at the pins is taken after the first restart, and forgotten by the second.
         for names in (("RESTART",), ("RESTART", "NEW_STREAM")):
             self.port.forget()
@@ -153,12 +150,9 @@ class Driver:
 
         Raises
         ------
-        ImageError
-            Maps of the image stream in or out, which this driver does not do.
         DriverError
             The accelerator is another one, or a word reads back wrong.
         """
-        must_be_resident(image, "this driver")
         self.check(image.params)
         self.image = None
         self.reset()
@@ -200,63 +194,50 @@ class Driver:
             raise DriverError("nothing is loaded; expected load(image) before run(inputs)")
         values, records, cycles = [], [], []
         for chunk in chunks(image, inputs):
-            for unit, lines in enumerate(words(chunk.inputs)):
+            resident = any(not image.maps[number].off_chip for number in image.inputs)
+            for unit, lines in enumerate(words(chunk.inputs) if resident else []):
                 given = [int.from_bytes(line.tobytes(), "little") for line in lines]
                 self.load_words(image.params, Memory.ACTIVATIONS, unit, 0, given)
                 if verify:
                     self._compare(image.params, Memory.ACTIVATIONS, unit, given)
-            self._start(image, chunk.count)
-            values.append(self._outputs(image, chunk.count))
+            taken = self._start(image, chunk)
+            values.append(self._outputs(image, chunk.count, taken))
             records += self._records(image)
             cycles.append(self.read("CYCLES"))
             if progress:
                 progress(chunk.first + chunk.count, len(inputs[0]))
         return Run(joined(values), layer_records(image, records), cycles)
 
-    def _start(self, image: Image, count: int) -> None:
-        """One run of the array, its refill stream included."""
-        beats = refill_stream(image, count)
-        ends = tile_ends(image.params, beats)
+    def _start(self, image: Image, chunk: Chunk) -> dict[int, NDArray[np.uint8]]:
+        """One run of the array with all its streams; what came out of the maps off chip."""
+        feed = Feed(self.port, image, chunk.count, given_maps(image, chunk.memory))
         self.write("FIRST", 0)
-        self.write("BATCH", count)
+        self.write("BATCH", chunk.count)
         self.write("STATUS", mask("STATUS", "DONE", "REFUSED"))
-        at, ahead = 0, -1
-        while ahead < at:  # as many as are taken before the run
-            ahead, at = at, self._send(beats, ends, at)
+        feed.ahead()
         self.write("CONTROL", mask("CONTROL", "START"))
         try:
-            while at < len(beats):
-                at, status = self._until_progress(beats, ends, at)
-                if status.done:
-                    break
-            status = self._until("the run ends", lambda status: bool(status.done))
-            if status.error or at < len(beats):
+            while not (status := self._until_progress(feed)).done:
+                pass
+            if not status.error:
+                # The run ends when the last vector has left the array; it may still be on its way here.
+                self._until(feed.missing, lambda status: not feed.collect())
+            if status.error or feed.missing:
                 how = f"with error {status.reason} at descriptor {status.index}" if status.error else "too early"
-                sent = f", when {at} of {len(beats)} beats of its refill stream were sent" if len(beats) else ""
-                raise DriverError(f"the run ended {how}{sent}")
+                rest = f"; missing: {feed.missing}" if not status.error else ""
+                raise DriverError(f"the run ended {how}{feed.sent}{rest}")
         except DriverError:
             self.image = None
             raise
+        return {} if feed.outside is None else feed.outside.maps
 
-    def _send(self, beats: NDArray[np.uint8], ends: NDArray[np.bool_], at: int) -> int:
-        """Offer the next beats; returns where the stream stands then."""
-        if at == len(beats):
-            return at
-        return at + self.port.send(beats[at : at + OFFERED], ends[at : at + OFFERED])
-
-    def _until_progress(self, beats: NDArray[np.uint8], ends: NDArray[np.bool_], at: int) -> tuple[int, Status]:
-        """Offer beats until some are taken, or the run has ended."""
-        sent = at
+    def _until_progress(self, feed: Feed) -> Status:
+        """Feed the run until something moves, or it has ended."""
 
         def moved(status: Status) -> bool:
-            nonlocal sent
-            if status.done:
-                return True
-            sent = self._send(beats, ends, sent)
-            return sent > at
+            return feed.step() or bool(status.done)
 
-        status = self._until(f"beat {at} of {len(beats)} of the refill stream is taken", moved)
-        return sent, status
+        return self._until(feed.missing or "the run ends", moved)
 
     def _until(self, what: str, reached: Callable[[Status], bool]) -> Status:
         """Look at STATUS until `reached` says that it is so."""
@@ -269,18 +250,20 @@ class Driver:
             self.port.pause()
         return status
 
-    def _outputs(self, image: Image, count: int) -> dict[str, NDArray[np.int16]]:
-        """Outputs from activation memory."""
+    def _outputs(
+        self, image: Image, count: int, taken: Mapping[int, NDArray[np.uint8]]
+    ) -> dict[str, NDArray[np.int16]]:  # fmt: skip
+        """Outputs from activation memory, and from what came by stream."""
         groups = image.params.groups
-        memory = np.zeros((count * image.frame, groups, LANES), np.int16)
-        lines = np.array(output_lines(image, count))
-        for part in np.split(lines, np.flatnonzero(np.diff(lines) != 1) + 1):
+        lines = np.array(output_lines(image, count), np.int64)
+        memory = np.zeros((len(lines), groups, LANES), np.int16)
+        places = np.arange(len(lines))
+        for part in np.split(places, np.flatnonzero(np.diff(lines) != 1) + 1) if len(lines) else []:
             for unit in range(groups):
-                found = self.fetch_words(image.params, Memory.ACTIVATIONS, unit, int(part[0]), len(part))
+                found = self.fetch_words(image.params, Memory.ACTIVATIONS, unit, int(lines[part[0]]), len(part))
                 raw = b"".join(word.to_bytes(LANES * ACT_BITS // 8, "little") for word in found)
                 memory[part, unit] = np.frombuffer(raw, "<i2").reshape(-1, LANES)
-        frames = memory.reshape(count, image.frame, groups, LANES)
-        return {image.maps[number].name: map_values(image, number, frames) for number in image.outputs}
+        return outputs_of(image, count, memory, taken)
 
     def _records(self, image: Image) -> list[dict[str, int]]:
         """The record of each layer."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.frames import ANSWER, BAD, BEATS, CRC_INIT, DAMAGED, DONE, MOST_WORDS, READ, SHORT, WRITE
+from hw.frames import ANSWER, BAD, BEATS, CRC_INIT, DAMAGED, DONE, GIVE, MOST_WORDS, READ, SHORT, TAKE, WRITE
 from sim.driver.frames import Answer, Request
 from sim.driver.port import DriverError, Port, refused
 
@@ -95,6 +95,18 @@ class FramedPort(Port):
         words = tuple(np.ascontiguousarray(beats[:size]).view("<u4").ravel().tolist())
         return self._ask(BEATS, 0, len(words), words, last=bool(len(last))).done
 
+    def give(self, beats: NDArray[np.uint8]) -> int:
+        """Offer rows of maps, as many as a request holds."""
+        part = np.ascontiguousarray(beats[: MOST_WORDS // _BEAT_WORDS]).view("<u4").ravel().tolist()
+        return self._ask(GIVE, 0, len(part), tuple(part)).done if part else 0
+
+    def take(self, most: int) -> NDArray[np.uint8]:
+        """Rows of maps that stand at the array's output, as many as an answer holds."""
+        count = min(most, MOST_WORDS // _BEAT_WORDS)
+        answer = self._ask(TAKE, 0, _BEAT_WORDS * count) if count else Answer(0, DONE)
+        found = np.array(answer.words[: _BEAT_WORDS * answer.done], "<u4")
+        return found.view(np.uint8).reshape(-1, 4 * _BEAT_WORDS)
+
     def close(self) -> None:
         """Close the stream."""
         self.stream.close()
@@ -105,9 +117,14 @@ class FramedPort(Port):
         for attempt in range(TRIES):
             self._tag = (self._tag + 1) % 256
             self.stream.write(Request(self._tag, operation, offset, count, words, last=last).pack())
-            answer = self._answer(count if operation == READ else 0)
+            answer = self._answer(count if operation in (READ, TAKE) else 0)
             if (kind := answer.kind) == DONE:
                 return answer
+            if kind == BAD and operation in (GIVE, TAKE):
+                raise DriverError(
+                    "the other end of the line knows no streams of maps: build its bridge with streams "
+                    "(`hw.bridge.SerialHost`), or compile the network so that its maps stay on chip"
+                )
             self._drain()
             self.repeated += attempt + 1 < TRIES
         raise DriverError(f"a request was not carried out in {TRIES} attempts: {_REASONS.get(kind, kind)}")

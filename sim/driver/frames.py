@@ -13,12 +13,14 @@ from hw.frames import (
     CRC_INIT,
     DAMAGED,
     DONE,
+    GIVE,
     INCREMENT,
     LAST,
     MOST_WORDS,
     READ,
     REQUEST,
     SHORT,
+    TAKE,
     WRITE,
 )
 
@@ -36,7 +38,7 @@ def checked(content: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Request:
-    """One request. words : of a write, or four for each beat; count : words that are read, written or offered."""
+    """One request. words : of a write, or four for each beat offered; count : words read, written, offered or taken."""
 
     tag: int
     operation: int
@@ -55,7 +57,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. done : accesses without an error, or beats taken; words : of a read, 0 from the first error on."""
+    """One answer. done : accesses without an error, or beats taken; words : of a read or of beats, 0 behind those."""
 
     tag: int
     kind: int
@@ -73,11 +75,11 @@ class Receiver:
 
     Parameters
     ----------
-    beats : the refill stream is there.
+    beats : the refill stream is there. streams : those of maps are.
     """
 
-    def __init__(self, beats: bool = True) -> None:
-        self._operations = (READ, WRITE, BEATS) if beats else (READ, WRITE)
+    def __init__(self, beats: bool = True, streams: bool = False) -> None:
+        self._operations = (READ, WRITE, *((BEATS,) if beats else ()), *((GIVE, TAKE) if streams else ()))
         self._held = b""
 
     def feed(self, received: bytes) -> Iterator[Request | Answer]:
@@ -91,7 +93,7 @@ class Receiver:
                 return
             tag, command, count = held[1:4]
             offset, operation = int.from_bytes(held[4:6], "little"), command & _OPERATION
-            beats = operation == BEATS
+            beats = operation in (BEATS, GIVE, TAKE)
             if (
                 operation not in self._operations or command & _RESERVED or not 0 < count <= MOST_WORDS
                 or offset >> 12 or (beats and (count % 4 or offset))
@@ -99,7 +101,7 @@ class Receiver:
                 self._held = held[HEAD_BYTES:]
                 yield Answer(tag, BAD)
                 continue
-            size = HEAD_BYTES + (4 * count if operation != READ else 0) + 2
+            size = HEAD_BYTES + (0 if operation in (READ, TAKE) else 4 * count) + 2
             if len(held) < size:
                 return
             self._held = held[size:]
@@ -118,5 +120,5 @@ class Receiver:
 
 def done(request: Request, count: int, words: Sequence[int] = ()) -> Answer:
     """The answer to a request of which `count` accesses were carried out without an error."""
-    filled = (*words, *[0] * (request.count - len(words))) if request.operation == READ else ()
+    filled = (*words, *[0] * (request.count - len(words))) if request.operation in (READ, TAKE) else ()
     return Answer(request.tag, DONE, count, filled)

@@ -18,6 +18,14 @@ PAGE = 4096
 """Bytes that the registers take."""
 
 Send = Callable[[NDArray[np.uint8], NDArray[np.bool_]], int]
+Give = Callable[[NDArray[np.uint8]], int]
+Take = Callable[[int], NDArray[np.uint8]]
+
+
+_NO_MAPS = (
+    "this network streams maps, and a mapped port has no way to the streams: give MappedPort functions give(beats) and "
+    "take(most) that pass them to your DMA engine"
+)
 
 
 class MappedPort(Port):
@@ -30,6 +38,7 @@ class MappedPort(Port):
     path : device or file. base : where in it the registers begin, a multiple of the page size.
     stream : gives beats to the refill stream as `Port.send` says, over a DMA engine or a FIFO of the system. There is
         no address to write them to, so without it networks with streamed layers cannot run. forget : see `Port.forget`.
+    give, take : the same for streamed maps, as `Port.give` and `Port.take` say.
 
     Raises
     ------
@@ -38,9 +47,10 @@ class MappedPort(Port):
     """
 
     def __init__(
-        self, path: str, base: int = 0, stream: Send | None = None, forget: Callable[[], None] | None = None
-    ) -> None:
-        self._stream, self._forget = stream, forget
+        self, path: str, base: int = 0, stream: Send | None = None, forget: Callable[[], None] | None = None,
+        give: Give | None = None, take: Take | None = None,
+    ) -> None:  # fmt: skip
+        self._stream, self._forget, self._give, self._take = stream, forget, give, take
         try:
             number = os.open(path, os.O_RDWR | getattr(os, "O_SYNC", 0))
         except OSError as error:
@@ -75,6 +85,18 @@ class MappedPort(Port):
                 "stream(beats, ends) that hands them to your DMA engine"
             )
         return self._stream(beats, ends)
+
+    def give(self, beats: NDArray[np.uint8]) -> int:
+        """Offer rows of maps by the function that was given for them."""
+        if self._give is None:
+            raise DriverError(_NO_MAPS)
+        return self._give(beats)
+
+    def take(self, most: int) -> NDArray[np.uint8]:
+        """Take rows of maps by the function that was given for them."""
+        if self._take is None:
+            raise DriverError(_NO_MAPS)
+        return self._take(most)
 
     def forget(self) -> None:
         """Drop beats by the function that was given for it."""

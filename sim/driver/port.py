@@ -27,7 +27,7 @@ class DriverError(EieError):
 
 
 class Port(ABC):
-    """A way to the registers of an accelerator and to its refill stream.
+    """A way to the registers of an accelerator and to its streams.
 
     Every access is carried out before the call returns. Offsets are bytes, as in docs/registers.md; words have 32 bits.
     """
@@ -66,8 +66,28 @@ class Port(ABC):
             offered again.
         """
 
+    def give(self, beats: NDArray[np.uint8]) -> int:
+        """Offer rows of maps, (beats, 16) activation vectors, to ``s_axis_acts``. Returns what `send` returns.
+
+        Raises
+        ------
+        DriverError
+            This port has no way to that stream.
+        """
+        raise DriverError(_no_streams(type(self).__name__))
+
+    def take(self, most: int) -> NDArray[np.uint8]:
+        """Rows of maps that came from ``m_axis_acts``, (beats, 16), at most so many, possibly none.
+
+        Raises
+        ------
+        DriverError
+            This port has no way to that stream.
+        """
+        raise DriverError(_no_streams(type(self).__name__))
+
     def forget(self) -> None:  # noqa: B027
-        """Drop beats that `send` took and the accelerator has not; called while it drops what it is given."""
+        """Drop beats on their way to the accelerator or from it; called while it drops what it is given."""
 
     def pause(self) -> None:
         """Let a little time pass before the next look at a run."""
@@ -87,6 +107,13 @@ class Port(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _no_streams(kind: str) -> str:
+    return (
+        f"maps of this network stream through the activation ports, to which {kind} has no way; use another port, or "
+        "compile the network so that its maps stay on chip"
+    )
 
 
 def refused(way: str, offset: int) -> DriverError:

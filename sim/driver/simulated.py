@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hw.accelerator import Accelerator
 from hw.params import Params
 from sim.driver.port import DriverError, Port, refused
+from sim.streams import BEAT
 
 __all__ = ["SimulatedPort", "clock_and_reset"]
 
@@ -48,7 +49,7 @@ class SimulatedPort(Port):
     Parameters
     ----------
     params : the array.
-    depth : beats that wait in front of the stream's pins; None for any number.
+    depth : beats that wait at the pins of each stream; None for any number.
     """
 
     def __init__(self, params: Params, *, depth: int | None = None) -> None:
@@ -56,6 +57,8 @@ class SimulatedPort(Port):
         self.depth = depth
         self.cycles = 0
         self._beats: deque[tuple[int, int]] = deque()
+        self._given: deque[int] = deque()
+        self._taken: deque[int] = deque()
         self._work: Callable[[Any], Coroutine[Any, Any, Any]] | None = self._wake
         self._found: Any = None
         self._failure: DriverError | None = None
@@ -66,6 +69,9 @@ class SimulatedPort(Port):
         self._simulator.add_testbench(self._bench)
         if params.refill:
             self._simulator.add_testbench(self._stream, background=True)
+        if params.streams:
+            self._simulator.add_testbench(self._give, background=True)
+            self._simulator.add_testbench(self._take, background=True)
         self._advance()
 
     async def _bench(self, ctx: Any) -> None:
@@ -94,6 +100,27 @@ class SimulatedPort(Port):
             await ctx.posedge(self.dut.aclk)
             if offered and ready and self._beats:
                 self._beats.popleft()
+
+    async def _give(self, ctx: Any) -> None:
+        pins = self.dut.s_axis_acts
+        while True:
+            if self._given:
+                ctx.set(pins.tdata, self._given[0])
+            ctx.set(pins.tvalid, bool(self._given))
+            offered, ready = bool(self._given), ctx.get(pins.tready)
+            await ctx.posedge(self.dut.aclk)
+            if offered and ready and self._given:
+                self._given.popleft()
+
+    async def _take(self, ctx: Any) -> None:
+        pins = self.dut.m_axis_acts
+        while True:
+            ready = self.depth is None or len(self._taken) < self.depth
+            ctx.set(pins.tready, ready)
+            comes, beat = ctx.get(pins.tvalid), ctx.get(pins.tdata)
+            await ctx.posedge(self.dut.aclk)
+            if ready and comes:
+                self._taken.append(beat)
 
     def _advance(self) -> Any:
         while self._work is not None:
@@ -170,9 +197,21 @@ class SimulatedPort(Port):
             self._beats.append((int.from_bytes(beat.tobytes(), "little"), int(end)))
         return free
 
+    def give(self, beats: NDArray[np.uint8]) -> int:
+        """Rows of maps to wait in front of the pins."""
+        free = len(beats) if self.depth is None else min(len(beats), self.depth - len(self._given))
+        self._given.extend(int.from_bytes(beat.tobytes(), "little") for beat in beats[:free])
+        return free
+
+    def take(self, most: int) -> NDArray[np.uint8]:
+        """Rows of maps that came to the pins."""
+        found = [self._taken.popleft().to_bytes(BEAT, "little") for _ in range(min(most, len(self._taken)))]
+        return np.frombuffer(b"".join(found), np.uint8).reshape(-1, BEAT)
+
     def forget(self) -> None:
         """Drop beats that wait."""
-        self._beats.clear()
+        for waiting in (self._beats, self._given, self._taken):
+            waiting.clear()
 
     def pause(self) -> None:
         """Let `PAUSE_CYCLES` cycles pass."""

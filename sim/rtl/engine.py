@@ -32,8 +32,8 @@ from sim.program import (
     layer_records,
     layer_values,
     layer_words,
-    map_values,
     output_lines,
+    outputs_of,
     record_numbers,
     refill_stream,
     streamed_lines,
@@ -42,8 +42,7 @@ from sim.rtl.build import Build, build, tool_environment
 from sim.rtl.fst import FstWaves
 from sim.rtl.vcd import VcdWaves
 from sim.rtl.waves import WAVES_LIMIT, waves_format
-from sim.streams import given_maps, map_words, transfers
-from sim.whole import whole_maps
+from sim.streams import given_maps, transfers
 
 __all__ = ["RtlError", "RtlRun", "run_rtl", "simulate"]
 
@@ -307,17 +306,7 @@ def _values(
 ) -> dict[str, NDArray[np.int16]]:  # fmt: skip
     """Maps from what was written; outputs from the lines that the host read (lines, groups, 8), or from their beats."""
     values = layer_values(image, program, layer_words(image, program, chunk.count, log))
-    memory = np.zeros((image.rings + chunk.count * image.frame, image.params.groups, LANES), np.int16)
-    memory[output_lines(image, chunk.count)] = read
-    samples = np.zeros_like(chunk.memory)
-    own = memory[image.rings :].reshape(chunk.count, image.frame, *memory.shape[1:])
-    samples[:, image.rings : image.rings + image.frame] = own
-    for number, beats in taken.items():
-        base = whole_maps(image)[number].base
-        samples[:, base : base + image.maps[number].lines] = map_words(image, number, beats, chunk.count)
-    for number in image.outputs:
-        values[image.maps[number].name] = map_values(image, number, samples)
-    return values
+    return values | outputs_of(image, chunk.count, read, taken)
 
 
 def unpack_record(image: Image, word: int) -> dict[str, int]:

@@ -12,7 +12,7 @@ import os
 import random
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cocotb
 import numpy as np
@@ -30,6 +30,19 @@ from sim.tiles import tile_ends
 ACT_BYTES = 16  # bytes of an activation word: eight int16
 
 CLOCK_NS = 2
+
+
+class Host(Protocol):
+    """What sends and takes rows of maps: the next beat or None, it was taken, a beat that came."""
+
+    def offer(self) -> bytes | None:
+        """The next beat."""
+
+    def sent(self) -> None:
+        """It was taken."""
+
+    def take(self, beat: bytes) -> None:
+        """A beat of the array."""
 
 
 def packets(params: Params, tiles: bytes) -> list[bytes]:
@@ -66,7 +79,7 @@ class Bench:
         if self.params.streams:
             self.dut.s_axis_acts_tvalid.value = self.dut.m_axis_acts_tready.value = 0
 
-    async def outside(self, host: Outside, pauses: float, seed: int) -> None:
+    async def outside(self, host: Host, pauses: float, seed: int) -> None:
         """Send and take the rows of maps off chip, in a share of cycles (`pauses`) nothing; until cancelled."""
         dut, chosen = self.dut, random.Random(seed)
         beat: bytes | None = None

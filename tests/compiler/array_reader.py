@@ -198,6 +198,8 @@ class Reader:
         )
         for i in range(step["wy"]):
             for j in range(step["wx"]):
+                if step["uniform"]:
+                    pointer = step["pointers"]
                 y = step["y0"] + ty * step["step_y"] + i * step["dy"]
                 x = step["x0"] + tx * step["step_x"] + j * step["dx"]
                 if not (0 <= y < step["height"] and 0 <= x < step["width"]):

@@ -17,7 +17,8 @@ from sim.benchmarks.sharing import optimum
 
 @given(arrays(np.float32, (5, 7), elements=st.sampled_from([0, -0.0, 1, -1, 0.5, 3e-30, -2e30])), st.integers(3, 8))
 def test_few_values_are_kept_exactly(weight: np.ndarray, code_bits: int) -> None:
-    codes, centroids = share(weight, code_bits)
+    codes, centroids, places = share(weight, code_bits)
+    np.testing.assert_array_equal(places, np.flatnonzero(weight))
     assert codes.dtype == np.uint8
     assert centroids.shape == (1 << code_bits,)
     assert centroids[0] == 0
@@ -28,7 +29,7 @@ def test_few_values_are_kept_exactly(weight: np.ndarray, code_bits: int) -> None
 @pytest.mark.parametrize("code_bits", range(2, 9))
 def test_many_values_go_to_their_nearest_centroid(code_bits: int, rng: np.random.Generator) -> None:
     weight = (rng.normal(size=(40, 50)) * (rng.random((40, 50)) < 0.5)).astype(np.float32)
-    codes, centroids = share(weight, code_bits)
+    codes, centroids, _ = share(weight, code_bits)
     assert int(codes.max()) < 1 << code_bits
     np.testing.assert_array_equal(codes == 0, weight == 0)
     used = centroids[1:]
@@ -41,7 +42,7 @@ def test_many_values_go_to_their_nearest_centroid(code_bits: int, rng: np.random
 
 
 def squared_error(weight: np.ndarray, code_bits: int) -> float:
-    codes, centroids = share(weight, code_bits)
+    codes, centroids, _ = share(weight, code_bits)
     return float(((centroids[codes] - weight) ** 2).sum())
 
 
@@ -85,6 +86,6 @@ def test_planted_fault_bins_of_equal_width_are_caught(
 
 
 def test_an_empty_matrix_has_no_centroids() -> None:
-    codes, centroids = share(np.zeros((3, 4), np.float32), 4)
+    codes, centroids, _ = share(np.zeros((3, 4), np.float32), 4)
     assert not codes.any()
     assert not centroids.any()

@@ -6,7 +6,7 @@ import pytest
 
 import hw.bridge
 from hw.bridge import Bridge
-from hw.frames import BAD, BEATS, DAMAGED, DONE, MOST_WORDS, READ, SHORT, WRITE
+from hw.frames import BAD, BEATS, DAMAGED, DONE, GIVE, MOST_WORDS, READ, SHORT, TAKE, WRITE
 from sim.driver.frames import Answer, Receiver, Request, done
 
 SILENCE, PATIENCE = 60, 40
@@ -30,11 +30,13 @@ class Registers:
         return 2 if offset == BROKEN else 0
 
 
-def play(simulate, rng, dut, pieces, *, waits=0.3, taking=lambda cycle: True, limit=30_000):
+def play(simulate, rng, dut, pieces, *, waits=0.3, taking=lambda cycle: True, limit=30_000, comes=(), given=None):
     """Send pieces of bytes (or numbers of idle cycles), each when the answer before is there.
 
-    Returns answers as bytes, the accesses, and the beats (data, last).
+    Returns answers as bytes, the accesses, and the beats (data, last). comes : rows of maps that the array sends.
+    given : a list for those that it takes.
     """
+    given = [] if given is None else given
     registers, answers, beats = Registers(), bytearray(), []
     bus, state = dut.bus, SimpleNamespace(stop=False, quiet=0)
 
@@ -137,7 +139,26 @@ def play(simulate, rng, dut, pieces, *, waits=0.3, taking=lambda cycle: True, li
             await ctx.tick()
             cycle += 1
 
-    benches = [sender, receiver, writes, reads, *([stream] if dut.refill else [])]
+    async def give(ctx):
+        while not state.stop:
+            ready = rng.random() >= waits
+            ctx.set(dut.given.tready, ready)
+            if ready and ctx.get(dut.given.tvalid):
+                given.append(ctx.get(dut.given.tdata))
+            await ctx.tick()
+
+    async def take(ctx):
+        for beat in comes:
+            ctx.set(dut.taken.tdata, beat)
+            ctx.set(dut.taken.tvalid, 1)
+            while not ctx.get(dut.taken.tready):
+                await ctx.tick()
+                if state.stop:
+                    return
+            await ctx.tick()
+            ctx.set(dut.taken.tvalid, 0)
+
+    benches = [sender, receiver, writes, reads, *([stream] if dut.refill else []), *([give, take] * dut.streams)]
     simulate(dut, *benches, watchdog=limit)
     return bytes(answers), registers.log, beats
 
@@ -255,11 +276,13 @@ def test_bytes_between_requests_are_dropped(simulate, rng):
 
 @pytest.mark.parametrize("refill", [False, True])
 def test_commands_that_do_not_exist_are_refused(simulate, rng, refill):
+    """Neither of streams that are not there, nor of a part of a beat."""
     beats = (1, 2, 3, 4)
     wrong = [
         Request(1, 0, 0, 1), Request(2, 4, 0, 1), Request(3, 15, 0, 1), Request(4, READ, 0, 0),
         Request(5, READ, 0, MOST_WORDS + 1), Request(6, READ, 0x1000, 1), Request(7, BEATS, 0, 3, beats[:3]),
         Request(8, BEATS, 4, 4, beats), *([] if refill else [Request(9, BEATS, 0, 4, beats)]),
+        Request(12, TAKE, 0, 4), Request(13, GIVE, 0, 4, beats),
         Request(10, READ | 0x40, 0, 1), Request(11, READ | 0x80, 0, 1),
     ]  # fmt: skip
     pieces = [request.pack() for request in wrong]
@@ -268,6 +291,64 @@ def test_commands_that_do_not_exist_are_refused(simulate, rng, refill):
     assert not sent
     for request in wrong:
         assert Answer(request.tag, BAD).pack() in answers
+
+
+@pytest.mark.parametrize("waits", [0.0, 0.4])
+def test_rows_of_maps_pass_both_ways(simulate, rng, waits):
+    """An answer has so many beats as stand there, and zeros behind them."""
+    words = tuple(int(word) for word in rng.integers(0, 1 << 32, MOST_WORDS))
+    comes = [int.from_bytes(rng.bytes(16), "little") for _ in range(5)]
+    requests = [
+        Request(1, GIVE, 0, MOST_WORDS, words), Request(2, TAKE, 0, 4), Request(3, READ, 0x10, 2),
+        Request(4, TAKE, 0, 12), Request(5, GIVE, 0, 4, words[:4]), Request(6, TAKE, 0, 8), Request(7, TAKE, 0, 4),
+        Request(8, WRITE, 0x14, 1, (9,)),
+    ]  # fmt: skip
+    given = []
+    dut = Bridge(SILENCE, PATIENCE, streams=True)
+    found, accesses, beats = play(
+        simulate, rng, dut, [each.pack() for each in requests], waits=waits, comes=comes, given=given
+    )
+    parts = [[beat >> 32 * n & 0xFFFFFFFF for n in range(4)] for beat in comes]
+    registers, told = Registers(), []
+    left = list(parts)
+    for request in requests:
+        if request.operation == GIVE:
+            told.append(done(request, request.count // 4))
+        elif request.operation == TAKE:
+            here = 0
+            while here < request.count // 4 and left[here : here + 1]:
+                here += 1
+            # With waits of its own the other side may be late with a beat: the answer says how many there were.
+            at = sum(len(each.pack()) for each in told)
+            here = found[at + 4 + 4 * request.count] if waits else here
+            told.append(done(request, here, [word for beat in left[:here] for word in beat]))
+            left = left[here:]
+        else:
+            told.append(carried_out(request, registers, []))
+    assert found == b"".join(each.pack() for each in told)
+    assert accesses == registers.log
+    assert not beats
+    assert given == [sum(word << 32 * k for k, word in enumerate(words[n : n + 4]))
+                     for n in (*range(0, MOST_WORDS, 4), 0)]  # fmt: skip
+    assert len(left) < len(parts)
+    assert waits or not left
+
+
+def test_planted_fault_the_words_of_a_beat_in_another_order_are_caught(simulate, rng, monkeypatch):
+    class Turned(Bridge):
+        """The fault: what is taken shows its upper half first."""
+
+        def elaborate(self, platform):
+            taken, self.taken = self.taken, SimpleNamespace(
+                tready=self.taken.tready, tvalid=self.taken.tvalid, tdata=self.taken.tdata.rotate_right(64)
+            )  # fmt: skip
+            m = super().elaborate(platform)
+            self.taken = taken
+            return m
+
+    monkeypatch.setattr(__name__ + ".Bridge", Turned)
+    with pytest.raises(AssertionError):
+        test_rows_of_maps_pass_both_ways(simulate, rng, 0.0)
 
 
 def test_a_stream_that_takes_nothing_is_told(simulate, rng):

@@ -23,7 +23,7 @@ def random_request(rng, params, **changes):
         "address": (origin + y * row + x * pitch) % (1 << 24), "y": y, "x": x, "vectors": vectors, "dy": dy, "dx": dx,
         "wy": int(rng.integers(1, 5)), "wx": int(rng.integers(1, 5)), "height": height, "width": width,
         "position_pitch": dx * pitch, "window_pitch": dy * row, "pointers": int(rng.integers(0, 1000)),
-        "dense": int(rng.random() < 0.2), "closes": int(rng.random() < 0.5),
+        "uniform": int(rng.random() < 0.3), "dense": int(rng.random() < 0.2), "closes": int(rng.random() < 0.5),
         "tag": {"bank": int(rng.integers(2)), "codebook": int(rng.integers(4)), "tile": 0}, **changes,
     }  # fmt: skip
 
@@ -57,7 +57,7 @@ def walk(request):
                 steps += [[(at + v) % (1 << 24), pointer + v, False] for v in range(request["vectors"])]
             else:
                 steps.append([None, pointer, False])
-            pointer += request["vectors"]
+            pointer += 0 if request.get("uniform") else request["vectors"]
     steps[-1][2] = True
     return steps
 
@@ -222,12 +222,23 @@ def test_fault_a_ring_of_another_size_is_caught(rng, by):
     assert {t: each["read"] for t, each in enumerate(log) if each["read"] is not None} != reads
 
 
+@pytest.mark.parametrize("of", [0, 1])
+def test_fault_positions_that_do_not_share_their_weights_are_caught(rng, of):
+    """The planted fault: windows whose positions have weights of their own share those of the first, or turned round."""
+    params = Params(pes=8, **SMALL)
+    requests = [random_request(rng, params, uniform=of, wy=2, wx=3) for _ in range(20)]
+    vectors = map_of(rng, requests, [0.5, 1])
+    log, starts, _ = play(Scan(params), [{**request, "uniform": 1 - of} for request in requests], vectors, rng)
+    _, sent, *_ = expected(requests, vectors, params, log, starts, 0)
+    assert {t: each["sent"] for t, each in enumerate(log) if each["sent"]} != sent
+
+
 def test_the_walk_has_no_position_of_a_neighbouring_row(rng):
     """Every position on the border of a map, with maps next to each other in memory: all read zero, none is read."""
     params = Params(pes=8, **SMALL)
     request = random_request(
         rng, params, height=2, width=3, y=-1, x=-1, dy=1, dx=1, wy=4, wx=5, vectors=1, position_pitch=1,
-        window_pitch=3, address=(10 - 3 - 1), pointers=0, dense=0,
+        window_pitch=3, address=(10 - 3 - 1), pointers=0, dense=0, uniform=0,
     )  # fmt: skip
     assert [address for address, *_ in walk(request) if address is not None] == list(range(10, 16))
     vectors = {address: [address] * 8 for address in range(64)}

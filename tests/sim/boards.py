@@ -6,28 +6,23 @@ import contextlib
 import os
 import select
 import threading
-import time
 import tty
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
-from compiler.errors import EieError
-from hw.frames import BEATS, READ
+from hw.frames import BEATS, GIVE, READ, TAKE
 from hw.params import Params
 from hw.registers import mask, offset
 from sim.driver.frames import Answer, Receiver, Request, done
 from sim.driver.port import DriverError, Port
 from sim.driver.simulated import SimulatedPort
-from sim.rtl.engine import simulate
-from tests.sim.serial_top import build_serial
 
-__all__ = ["SMALL", "python_board", "verilog_board"]
+__all__ = ["SMALL", "python_board"]
 
 SMALL = Params(
     pes=1, index_bits=4, code_bits=2, rows=16, queue_depth=6, weight_words=32, pointer_blocks=16, act_lines=16,
-    output_words=32, codebooks=2, descriptors=16, acc_bits=33, tables=0, elementwise=False,
+    output_words=32, codebooks=2, descriptors=16, acc_bits=33, tables=0, elementwise=False, streams=False,
 )  # fmt: skip
 
 
@@ -38,6 +33,11 @@ def carry_out(port: Port, request: Request) -> Answer:
         ends = np.zeros(len(beats), np.bool_)
         ends[-1] = request.last
         return done(request, port.send(beats, ends))
+    if request.operation == GIVE:
+        return done(request, port.give(np.array(request.words, "<u4").view(np.uint8).reshape(-1, 16)))
+    if request.operation == TAKE:
+        beats = port.take(request.count // 4)
+        return done(request, len(beats), beats.reshape(-1).view("<u4").tolist())
     words: list[int] = []
     for n in range(request.count):
         at = request.offset + 4 * n * request.increment
@@ -51,7 +51,7 @@ def carry_out(port: Port, request: Request) -> Answer:
 @contextlib.contextmanager
 def python_board(params: Params, depth: int | None = 1) -> Iterator[str]:
     """The accelerator in Amaranth's simulator behind a receiver in Python; gives the name of the terminal."""
-    port, receiver = SimulatedPort(params, depth=depth), Receiver(params.refill)
+    port, receiver = SimulatedPort(params, depth=depth), Receiver(params.refill, params.streams)
     master, slave = os.openpty()
     tty.setraw(slave)
     stop = threading.Event()
@@ -80,27 +80,3 @@ def python_board(params: Params, depth: int | None = 1) -> Iterator[str]:
         thread.join()
         os.close(master)
         os.close(slave)
-
-
-@contextlib.contextmanager
-def verilog_board(params: Params, folder: Path) -> Iterator[str]:
-    """The Verilog of accelerator, bridge and UART, its pins tied to a terminal; gives the name of the terminal."""
-    built, failures = build_serial(params), []
-
-    def serve() -> None:
-        try:
-            simulate(built, "tests.sim.serial_bench", folder)
-        except EieError as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        while not (folder / "tty").exists() and thread.is_alive():
-            time.sleep(0.05)
-        assert thread.is_alive(), failures
-        yield (folder / "tty").read_text()
-    finally:
-        (folder / "stop").touch()
-        thread.join()
-    assert not failures, failures

@@ -9,23 +9,26 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from compiler.errors import ImageError
 from compiler.lower.build import build
 from compiler.lower.program import MapForm, Program, ProgramLayer, segment_of
+from compiler.options import DEFAULT, Options
 from hw.layouts import descriptor, fields, identity
 from hw.registers import offset
 from sim import run as engines
 from sim.driver.driver import Driver
 from sim.driver.framed import ByteStream, FramedPort
+from sim.driver.mapped import MappedPort
 from sim.driver.port import DriverError, Port
 from sim.driver.simulated import SimulatedPort
 from sim.driver.streams import open_serial
 from sim.driver.verilated import VerilatedPort
+from sim.fpga.boards import BOARDS
+from sim.fpga.netlist import netlist_plan, pins_port
 from sim.program import chunks
-from tests.sim.boards import SMALL, python_board, verilog_board
+from tests.sim.boards import SMALL, python_board
 
-TIMED = ("accepted", "finished", "written", "starved", "blocked", "refill")
-"""Fields of a record that depend on the pace of a refill stream."""
+TIMED = ("accepted", "finished", "written", "starved", "blocked", "refill", "stream")
+"""Fields of a record that depend on the pace of a stream."""
 PORTS = [
     "amaranth",
     "serial",
@@ -48,12 +51,11 @@ def way(request, tmp_path_factory):
             with VerilatedPort(SMALL) as port:
                 yield SimpleNamespace(port=port, patience=3.0, paced=False)
         case "pins":
-            folder = tmp_path_factory.mktemp("board")
-            with verilog_board(SMALL, folder) as name, FramedPort(open_serial(name, 115200), timeout=60) as port:
+            with pins_port(netlist_plan(BOARDS["colorlight-5a75b"], SMALL), "rtl", print) as port:
                 yield SimpleNamespace(port=port, patience=3.0, paced=True)
 
 
-def made(rng, widths, density, batch):
+def made(rng, widths, density, batch, options=DEFAULT):
     """A chain of layers of these widths, inputs first, with random weights, and samples for it."""
     book = np.array([0, -70, 31, 5], np.int16)
     maps = [MapForm(f"map{n}", width, 1, 1, 0) for n, width in enumerate(widths)]
@@ -63,7 +65,7 @@ def made(rng, widths, density, batch):
         codes = (rng.integers(1, 4, shape) * (rng.random(shape) < density)).astype(np.uint8)
         bias, shift = rng.integers(-5000, 5000, outputs), np.full(outputs, 5)
         layers.append(ProgramLayer(f"layer{n}", n + 1, (segment_of(n, codes, book),), bias, shift))
-    image = build(Program(tuple(maps), tuple(layers), (0,), (len(layers),)), SMALL)
+    image = build(Program(tuple(maps), tuple(layers), (0,), (len(layers),)), SMALL, options)
     x = rng.integers(-300, 300, (batch, widths[0])) * (rng.random((batch, widths[0])) < 0.6)
     return SimpleNamespace(image=image, x=x.astype(np.int16))
 
@@ -141,6 +143,12 @@ class Proxy(Port):
 
     def send(self, beats, ends):
         return self.port.send(beats, ends)
+
+    def give(self, beats):
+        return self.port.give(beats)
+
+    def take(self, most):
+        return self.port.take(most)
 
     def pause(self):
         self.port.pause()
@@ -220,10 +228,83 @@ def test_an_access_that_the_accelerator_refuses_names_the_register(way):
     assert way.port.read_block(offset("PES"), 70) == [1] * 70
 
 
-def test_maps_that_stream_are_refused(resident):
-    maps = (dataclasses.replace(resident.image.maps[0], base=-1), *resident.image.maps[1:])
-    with pytest.raises(ImageError, match=f"{maps[0].name} streams through the activation ports"):
-        Driver(None).load(dataclasses.replace(resident.image, maps=maps))
+@pytest.fixture(scope="module")
+def ends(request):
+    """A chain whose inputs and outputs stream, with more samples than the map between its layers leaves room for."""
+    case = made(np.random.default_rng(request.config.getoption("seed")), [11, 16, 7], 0.4, 9, Options(stream_io=True))
+    assert [each.off_chip for each in case.image.maps] == [True, False, True]
+    return case
+
+
+def test_inputs_and_outputs_are_streamed_while_the_array_runs(way, ends):
+    found = check(Driver(way.port), ends, timed=not way.paced)
+    assert len(found.cycles) == len(list(chunks(ends.image, engines.check_input(ends.image, ends.x)[0]))) > 1
+
+
+class NoMaps(Proxy):
+    """The stream of maps takes three vectors, and then nothing any more."""
+
+    def __init__(self, port):
+        super().__init__(port)
+        self.given = 0
+
+    def give(self, beats):
+        taken = self.port.give(beats[: 3 - self.given]) if self.given < 3 else 0
+        self.given += taken
+        return taken
+
+    def forget(self):
+        self.port.forget()
+
+
+def test_maps_that_do_not_come_are_a_timeout_and_the_next_run_is_right(way, ends):
+    raw, _ = engines.check_input(ends.image, ends.x)
+    driver = Driver(NoMaps(way.port), timeout=way.patience)
+    driver.load(ends.image)
+    with pytest.raises(DriverError, match=r"before \d+ more activation vectors are taken and \d+ more of its"):
+        driver.run(raw)
+    check(Driver(way.port), ends, timed=not way.paced)
+
+
+class Doubles(Proxy):
+    """The fault: the first vector of a map goes twice."""
+
+    def give(self, beats):
+        self.port.give(beats[:1])
+        return self.port.give(beats)
+
+
+def test_planted_fault_a_vector_that_goes_twice_is_seen(ends):
+    with SimulatedPort(SMALL) as port:
+        driver, raw = Driver(Doubles(port), timeout=0.002), engines.check_input(ends.image, ends.x)[0]
+        driver.load(ends.image)
+        model = engines.run(ends.image, ends.x, engine="golden")
+        found = driver.run(raw).values
+        assert any(not np.array_equal(found[name].reshape(model.values[name].shape), model.values[name])
+                   for name in found)  # fmt: skip
+
+
+def test_a_port_without_streams_of_maps_says_so(ends, tmp_path):
+    with pytest.raises(DriverError, match="Refusing has no way"):
+        Refusing().give(np.zeros((1, 16), np.uint8))
+    (tmp_path / "registers").write_bytes(bytes(4096))
+    with MappedPort(str(tmp_path / "registers")) as port:
+        for way in (lambda: port.give(np.zeros((1, 16), np.uint8)), lambda: port.take(1)):
+            with pytest.raises(DriverError, match=r"give MappedPort functions give\(beats\)"):
+                way()
+
+
+class Refusing(Port):
+    """Registers that say nothing, and no streams."""
+
+    def read32(self, offset):
+        return 0
+
+    def write32(self, offset, value):
+        pass
+
+    def send(self, beats, ends):
+        return 0
 
 
 # What only a line has: bits that flip, bytes that are lost.

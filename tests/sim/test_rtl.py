@@ -273,9 +273,12 @@ def differs(case, damaged):
 
 
 @pytest.mark.rtl
-@pytest.mark.parametrize("name", ["BALANCED_1", "BALANCED_4", "BALANCED_64", "EIE_64", "ECP5_PE"])
-def test_verilog_is_lint_clean_and_emits_one_pe(tmp_path, name):
-    params = preset(name)
+@pytest.mark.parametrize(
+    "params",
+    [preset("BALANCED_1"), preset("BALANCED_64"), preset("EIE_64").replace(pes=4), preset("ECP5_PE")],
+    ids=["BALANCED_1", "BALANCED_64", "four PEs of EIE_64", "ECP5_PE"],
+)
+def test_verilog_is_lint_clean_and_emits_one_pe(tmp_path, params):
     write_files(tmp_path, verilog_files(params))
     text = (tmp_path / "accelerator.v").read_text()
     assert text.count("module eie_pe(") == 1

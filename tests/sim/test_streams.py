@@ -186,8 +186,8 @@ def test_squeezenet_of_227_pixels_equals_its_graph(name: str, lines: int) -> Non
 @pytest.mark.slow
 def test_squeezenet_in_verilog_equals_the_models() -> None:
     """A reduced image on an array with so little activation memory that the same maps stream."""
-    graph = whole_network("squeezenet-1.1", size=35, classes=12)
-    made = compile_whole(graph, Params(pes=64, act_lines=190), count=2)
+    graph = whole_network("squeezenet-1.1", size=27, classes=12)
+    made = compile_whole(graph, Params(pes=16, act_lines=600), count=2)
     image = made.network.only
     assert len(off_chip(image)) > 3
     model = run_network(made.network, made.x, engine="cycles")

@@ -1,4 +1,4 @@
-"""Cocotb bench that ties the serial pins of an accelerator to a pseudo-terminal."""
+"""Cocotb bench that ties the serial pins of a design to a pseudo-terminal; ``EIE_DIVIDER`` is the cycles of a bit."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, Timer
 
 from sim.testbench.job import CLOCK_NS
-from tests.sim.serial_top import DIVIDER
+
+RESET = 64
+"""Cycles after which every board is out of reset."""
 
 
 @cocotb.test()
 async def serve(dut: Any) -> None:
     """Every bit in and out, until the file ``stop`` is there; the name of the terminal is in the file ``tty``."""
-    folder = Path(os.environ["EIE_JOB"])
+    folder, divider = Path(os.environ["EIE_JOB"]), int(os.environ["EIE_DIVIDER"])
     Clock(dut.aclk, CLOCK_NS, unit="ns").start()
     dut.rx.value = 1
     dut.aresetn.value = 0
@@ -33,6 +35,7 @@ async def serve(dut: Any) -> None:
     to_send: deque[int] = deque()
     received: list[int] = []
     turn = 0
+    await ClockCycles(dut.aclk, RESET)
     while turn % 1000 or not (folder / "stop").exists():
         turn += 1
         if not to_send:
@@ -43,7 +46,7 @@ async def serve(dut: Any) -> None:
             for byte in content:
                 to_send.extend([0, *(byte >> n & 1 for n in range(8)), 1])
         dut.rx.value = to_send.popleft() if to_send else 1
-        await Timer(DIVIDER * CLOCK_NS, unit="ns")
+        await Timer(divider * CLOCK_NS, unit="ns")
         level = int(dut.tx.value)  # once in each bit: both ends have one clock
         if received or not level:
             received.append(level)

