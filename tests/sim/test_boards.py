@@ -47,8 +47,8 @@ def test_block_rams_are_those_that_synthesis_makes(name, preset, blocks) -> None
 )
 def test_lookup_tables_are_close_to_what_nextpnr_counts(name, lut, ff) -> None:
     needs = estimate(BOARDS[name], MIN).needs
-    assert needs["lut"] == pytest.approx(lut, rel=0.06)
-    assert needs["ff"] == pytest.approx(ff, rel=0.06)
+    assert needs["lut"] == pytest.approx(lut, rel=0.02)
+    assert needs["ff"] == pytest.approx(ff, rel=0.02)
     assert needs["cells"] == 428
 
 
