@@ -39,9 +39,9 @@ class Logic:
 
 # Measured: docs/fpga.md has the arrays and the commands. Without elementwise operations, function tables and streams.
 _LOGIC = {
-    "ecp5": {"lut": Logic(7640, 950, 850), "ff": Logic(6260, 1550, 515)},
-    "ice40": {"lut": Logic(9300, 1120, 865), "ff": Logic(8130, 1115, 500)},
-    "gowin": {"lut": Logic(8250, 950, 850), "ff": Logic(6250, 1550, 515)},
+    "ecp5": {"lut": Logic(7302, 1217, 850), "ff": Logic(6769, 1044, 515)},
+    "ice40": {"lut": Logic(9205, 1217, 865), "ff": Logic(8130, 1115, 500)},
+    "gowin": {"lut": Logic(7915, 1217, 850), "ff": Logic(6756, 1044, 515)},
 }
 
 
