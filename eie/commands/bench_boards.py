@@ -45,8 +45,8 @@ _ASSUMED = 50.0
               help="Write PREFIX.md and PREFIX.json.")  # fmt: skip
 @json_option
 def bench_boards(
-    networks: str, presets: tuple[str, ...], boards: tuple[str, ...], clock: float | None, placed: Path | None, baud: int,
-     densities: tuple[str, ...], samples: int, seed: int, target: Path | None, json_to: str | None,
+    networks: str, presets: tuple[str, ...], boards: tuple[str, ...], clock: float | None, placed: Path | None,
+    baud: int, densities: tuple[str, ...], samples: int, seed: int, target: Path | None, json_to: str | None,
 ) -> None:  # fmt: skip
     """Time LeNet-300-100 and networks of MLPerf Tiny with random pruned weights by the exact model.
 
@@ -74,7 +74,8 @@ def bench_boards(
     names = list(dict.fromkeys(row["network"] for row in rows))
     document = {
         "clock_mhz": mhz, "clock_source": source, "baud": baud, "samples": samples, "seed": seed,
-        "presets": presets, "arrays": {name: params.asdict() for name, params in arrays.items()}, "board": held, "rows": rows,
+        "presets": presets, "arrays": {name: params.asdict() for name, params in arrays.items()},
+        "board": held, "rows": rows,
         "published": {name: PUBLISHED[name] for name in names},
     }  # fmt: skip
     _show(output, rows, mhz, source, baud)
