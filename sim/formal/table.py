@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from compiler.errors import InputError
-from sim.formal import host, pe, queue, streams, window, writeback
+from sim.formal import control, host, pe, queue, refill, scan, streams, window, writeback
 from sim.formal.claim import Claim
 
 __all__ = ["CLAIMS", "chosen"]
 
-CLAIMS: tuple[Claim, ...] = (*streams.CLAIMS, *host.CLAIMS, *queue.CLAIMS, *pe.CLAIMS, *window.CLAIMS, *writeback.CLAIMS)
+CLAIMS: tuple[Claim, ...] = (
+    *streams.CLAIMS,
+    *host.CLAIMS,
+    *queue.CLAIMS,
+    *pe.CLAIMS,
+    *scan.CLAIMS,
+    *window.CLAIMS,
+    *refill.CLAIMS,
+    *writeback.CLAIMS,
+    *control.CLAIMS,
+)
 
 
 def chosen(names: tuple[str, ...] = ()) -> tuple[Claim, ...]:

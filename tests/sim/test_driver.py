@@ -22,8 +22,10 @@ from sim.driver.port import DriverError, Port
 from sim.driver.simulated import SimulatedPort
 from sim.driver.streams import open_serial
 from sim.driver.verilated import VerilatedPort
+from sim.fpga.boards import BOARDS
+from sim.fpga.netlist import netlist_plan, pins_port
 from sim.program import chunks
-from tests.sim.boards import SMALL, python_board, verilog_board
+from tests.sim.boards import SMALL, python_board
 
 TIMED = ("accepted", "finished", "written", "starved", "blocked", "refill", "stream")
 """Fields of a record that depend on the pace of a stream."""
@@ -49,8 +51,7 @@ def way(request, tmp_path_factory):
             with VerilatedPort(SMALL) as port:
                 yield SimpleNamespace(port=port, patience=3.0, paced=False)
         case "pins":
-            folder = tmp_path_factory.mktemp("board")
-            with verilog_board(SMALL, folder) as name, FramedPort(open_serial(name, 115200), timeout=60) as port:
+            with pins_port(netlist_plan(BOARDS["colorlight-5a75b"], SMALL), "rtl", print) as port:
                 yield SimpleNamespace(port=port, patience=3.0, paced=True)
 
 
