@@ -34,7 +34,7 @@ _ASSUMED = 50.0
 @click.option("--clock", type=click.FloatRange(min=0, min_open=True), metavar="MHZ",
               help=f"Clock of the arrays. [default: {_ASSUMED:g}, an assumption]")  # fmt: skip
 @click.option("--placed", type=click.Path(path_type=Path), metavar="F.json",
-              help="Clock and array from a report.json of `eie fpga`, instead of --preset and --clock.")  # fmt: skip
+              help="Clock and array from a report of `eie fpga` or `make fmax-array`, instead of both.")  # fmt: skip
 @click.option("--baud", type=click.IntRange(min=300), default=1_000_000, show_default=True, help="Of the serial line.")
 @click.option(
     "--density", "densities", metavar="NET=X", multiple=True, help="Share of a network's weights that is left."
@@ -114,10 +114,13 @@ def _arrays(
         return arrays, clock or _ASSUMED, given
     try:
         report = json.loads(placed.read_text(encoding="utf-8"))
-        params, mhz, name = Params.from_dict(report["params"]), float(report["mhz"]), str(report.get("board", "array"))
+        params, name = Params.from_dict(report["params"]), str(report.get("board", "array"))
+        of_array = "mhz" not in report  # `make fmax-array`: several seeds, of which the slowest counts
+        mhz = float(report["min_mhz"] if of_array else report["mhz"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{placed} is no report of place and route ({error!r}); expected that of `eie fpga`") from None
-    what = f"place and route by nextpnr, {report.get('part', name)}, seed {report.get('seed', '?')}"
+    part, seed = report.get("part", report.get("device", name)), report.get("seed", "?")
+    what = f"place and route by nextpnr, {part}, {'the slowest of all seeds' if of_array else f'seed {seed}'}"
     return {name: params}, mhz, what
 
 

@@ -74,7 +74,7 @@ void stream_all(uint32_t *const *maps)
     run(["verilator", "-cc", "--exe", "--prefix", "Vsoc", "--top-module", "soc", "-Mdir", "obj", "-Wno-fatal",
          "-Wno-lint", "-CFLAGS", f"-I{tmp_path}", "lint.vlt", "soc.v", "accelerator.v", "eie_ram.v", "main.cpp",
          "../host.o"], tmp_path)  # fmt: skip
-    run(["make", "-C", "obj", "-f", "Vsoc.mk", *_MAKE_VARIABLES[:-1], "OPT_FAST=-O1"], tmp_path)
+    run(["make", "-C", "obj", "-f", "Vsoc.mk", *_MAKE_VARIABLES[:-1], "OPT_FAST=-O0"], tmp_path)
     printed = {name: words for name, *words in map(str.split, run(["obj/Vsoc"], tmp_path).splitlines())}
     name = image.maps[image.outputs[0]].name
     right = engines.run(image, case.x[: part.count], engine="golden").values[name]
