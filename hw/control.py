@@ -109,11 +109,13 @@ class Control(wiring.Component):
         m.submodules.check = check = self.check
         bank = Signal()  # of the segment to accept
         accept, closing = Signal(), Signal()
-        unfinished, within = Signal(), Signal()  # a tile, a layer is accepted, but not its last segment
+        unfinished = Signal()  # a tile is accepted, but not its last segment
+        within = Signal()  # the same of a layer
         chained = Signal()
         found = Signal(Error)
         current = Signal(16)  # number of the descriptor accepted last
         faulty, fault_index = Signal(), Signal(16)
+        scan_faulted = Signal()  # what the scan finds takes most of a cycle: acted upon in the next one
         at_end = Signal()
         ended = self.computed | self.finished
         written_layer = Mux(self.written_bank, *reversed(self.layer_of))
@@ -128,7 +130,7 @@ class Control(wiring.Component):
             self.writing.eq(Mux(written_layer, *reversed(self.number))),
             self.writing_again.eq(Mux(written_layer, *reversed(self.again))),
             check.layer.eq(layer), check.index.eq(loop.index), check.batch.eq(self.samples),
-            check.begins.eq(loop.opens), check.segment.eq(loop.segment),
+            check.floor.eq(loop.floor), check.begins.eq(loop.opens), check.segment.eq(loop.segment),
             banks.open.eq(accept & loop.opens), banks.bank.eq(bank), banks.maximum.eq(layer.maximum),
             banks.tile.destination.eq(loop.destination),
             banks.scanned.eq(self.scanned | closing), banks.scanned_bank.eq(Mux(closing, bank, self.scanned_bank)),
@@ -152,9 +154,17 @@ class Control(wiring.Component):
         stands, ready = Signal(), Signal()  # a descriptor; a segment, and all else that it waits for is there
         stream_fault = Signal()
         if self.params.streams:
-            self._streams(m, accept, stands, ready, holds, streams)
-            m.d.comb += stream_fault.eq(self.stream_fault)
+            self._streams(m, accept, stands, ready, holds, streams, stream_fault)
 
+        stopped = Signal()  # a fault was found: nothing more is accepted
+        plain, looping, operating = (
+            Signal(),
+            Signal(),
+            Signal(),
+        )  # only in Accept: the descriptor is right, and of this kind
+        m.d.comb += stopped.eq(faulty | scan_faulted)
+        with m.If(stopped | accept | step):
+            m.d.sync += [plain.eq(0), looping.eq(0), operating.eq(0)]
         with m.FSM():
             with m.State("Clear"):
                 m.d.comb += [self.busy.eq(1), self.clear.eq(1)]
@@ -170,28 +180,23 @@ class Control(wiring.Component):
                 m.next = "Check"
             with m.State("Check"):
                 m.d.comb += [self.busy.eq(1), loop.prepare.eq(1)]
-                m.d.sync += found.eq(check.error)
+                right = check.error == Error.NONE
+                m.d.sync += [
+                    found.eq(check.error), plain.eq(right & (op == Op.SEGMENT.value)),
+                    looping.eq(right & (op == Op.LOOP.value)), operating.eq(right & (op == Op.ELEMENTWISE.value)),
+                ]  # fmt: skip
                 m.next = "Accept"
             with m.State("Accept"):
                 m.d.comb += self.busy.eq(1)
-                with m.If(faulty):
+                with m.If(stopped):
                     m.next = "End"
                 with m.Elif(found != Error.NONE):
                     m.d.sync += self.error.eq(found)
                     m.next = "End"
                 with m.Elif(op == Op.END.value):
                     m.next = "End"
-                with m.Else():
-                    free = ~loop.opens | ~(self.pending.bit_select(bank, 1) | full)
-                    m.d.comb += [
-                        stands.eq(1),
-                        ready.eq((op == Op.SEGMENT.value) & self.scan_ready & free & ~(layer.barrier & waiting)),
-                        accept.eq(ready & ~holds),
-                        step.eq((op == Op.LOOP.value) | ((op == Op.ELEMENTWISE.value) & ~(full | holds))),
-                        self.r_en.eq(accept | step), self.r_addr.eq(loop.following),
-                    ]  # fmt: skip
-                    with m.If(accept | step):
-                        m.next = "Check"
+                with m.Elif(accept | step):
+                    m.next = "Check"
             with m.State("End"):
                 m.d.comb += [self.busy.eq(1), at_end.eq(1)]
                 with m.If(unfinished):
@@ -203,6 +208,15 @@ class Control(wiring.Component):
                     m.d.comb += self.done.eq(1)
                     m.next = "Idle"
 
+        # Few terms, since these lead to all of control and scan.
+        free = ~loop.opens | ~(self.pending.bit_select(bank, 1) | full)
+        m.d.comb += [
+            stands.eq(~stopped & (plain | looping | operating)),
+            ready.eq(~stopped & plain & self.scan_ready & free & ~(layer.barrier & waiting)),
+            accept.eq(ready & ~holds), step.eq(~stopped & (looping | (operating & ~(full | holds)))),
+        ]  # fmt: skip
+        with m.If(accept | step):
+            m.d.comb += [self.r_en.eq(1), self.r_addr.eq(loop.following)]
         with m.If(accept):
             m.d.sync += [
                 current.eq(loop.index), unfinished.eq(~layer.last), bank.eq(bank ^ layer.last), self.front.eq(bank),
@@ -218,9 +232,10 @@ class Control(wiring.Component):
             for n in range(2):
                 with m.If(self.front_layer != n):
                     m.d.sync += [self.number[n].eq(loop.index), self.again[n].eq(loop.again)]
-        with m.If((self.scan_fault | self.write_fault | stream_fault) & ~faulty & self.busy):
+        m.d.sync += scan_faulted.eq(self.scan_fault)
+        with m.If((scan_faulted | self.write_fault | stream_fault) & ~faulty & self.busy):
             m.d.sync += [faulty.eq(1), self.error.eq(Error.RANGE)]
-            m.d.sync += fault_index.eq(Mux(self.scan_fault, current, Mux(stream_fault, loop.index, self.writing)))
+            m.d.sync += fault_index.eq(Mux(scan_faulted, current, Mux(stream_fault, loop.index, self.writing)))
         return m
 
     def _request(self, m: Module, bank: Value) -> None:
@@ -243,7 +258,9 @@ class Control(wiring.Component):
         if self.params.refill:
             m.d.comb += self.scan.tag.tile.eq(Cat(layer.refill & ~layer.buffer, layer.refill & layer.buffer))
 
-    def _streams(self, m: Module, accept: Value, stands: Value, ready: Value, holds: Signal, streams: Signal) -> None:
+    def _streams(
+        self, m: Module, accept: Value, stands: Value, ready: Value, holds: Signal, streams: Signal, fault: Signal
+    ) -> None:  # fmt: skip
         """What waits for streams, and when these begin, go on and end."""
         layer, loop = self.r_data, self.loop
         m.submodules.ring = ring = self.ring
@@ -261,6 +278,9 @@ class Control(wiring.Component):
             ring.sample_ends.eq(accept & layer.last & loop.sample_ends),
             ring.layer_ends.eq((accept & layer.last & loop.ends) | loop.start),
             ring.enable.eq(begun), ring.received.eq(self.received), self.in_limit.eq(ring.limit),
+            ring.move.eq(self.in_move),
+            # The first segment of a row of tiles lets rows go; what another one needs beyond these would never come.
+            fault.eq(self.stream_fault | (stands & segment & layer.ring & ring.settled & ring.never & ~lets_go)),
             first.eq(loop.opens & loop.begins & (layer.stream_in | layer.stream_out)),
             lets_go.eq(layer.stream_in & loop.opens & loop.row_begins),
             passed.eq(settled & self.scan_ready), quiet.eq(~self.in_active & ~self.out_active),
@@ -290,7 +310,7 @@ class Control(wiring.Component):
         ]  # fmt: skip
         with m.If(self.in_start):
             m.d.sync += begun.eq(1)
-        with m.If(loop.prepare & loop.opens & loop.begins):
+        with m.If(loop.prepare & loop.opens & loop.starts):
             m.d.sync += begun.eq(0)
         with m.If(self.in_finish):
             m.d.sync += over.eq(0)

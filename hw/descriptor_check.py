@@ -23,6 +23,7 @@ class DescriptorCheck(wiring.Component):
     -------
     layer, index : the descriptor and its number. batch : samples of the run.
     begins : it comes where the segments of a layer begin; all other descriptors must.
+    floor : the first descriptor that a loop may go back to.
     segment : its number in the layer (any number of SEGMENTS or more is SEGMENTS).
     error : OPCODE, not supported; RESERVED, a reserved field is not zero; RANGE, all else that cannot be right.
     """
@@ -30,7 +31,7 @@ class DescriptorCheck(wiring.Component):
     def __init__(self, params: Params) -> None:
         self.params = params
         super().__init__({
-            "layer": In(descriptor(params)), "index": In(16), "batch": In(16),
+            "layer": In(descriptor(params)), "index": In(16), "batch": In(16), "floor": In(16),
             "begins": In(1), "segment": In(range(SEGMENTS + 1)), "error": Out(Error),
         })  # fmt: skip
 
@@ -69,7 +70,7 @@ class DescriptorCheck(wiring.Component):
             ~self.begins,
         ]
         ending = data.View(loop(params), layer.as_value())
-        unfit_loop = [ending.count == 0, ending.first >= self.index, ~self.begins]
+        unfit_loop = [ending.count == 0, ending.first >= self.index, ending.first < self.floor, ~self.begins]
         kinds = [(Op.SEGMENT, layer, unfit), (Op.LOOP, ending, unfit_loop), (Op.END, layer, [~self.begins])]
         if params.elementwise:
             kinds.append((Op.ELEMENTWISE, operation, unfit_operation))

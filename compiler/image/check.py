@@ -93,7 +93,15 @@ def _check_shapes(image: Image) -> None:
         found = getattr(image, name).shape
         same = len(found) == len(shape) and all(b is None or a == b for a, b in zip(found, shape, strict=True))
         _require(same, f"{name} has shape {found}; expected {shape}".replace("None", "any"))
-    ends = sum(isinstance(step, LoopStep) for step in image.program)
+    ends = floor = 0
+    for number, step in enumerate(image.program):
+        if isinstance(step, LoopStep):
+            _require(
+                floor <= step.first < number,
+                f"descriptor {number} ends a loop that begins at descriptor {step.first}; expected {floor} to "
+                f"{number - 1}: the body of a loop holds no other loop",
+            )
+            ends, floor = ends + 1, number + 1
     expected_count = sum(layer.descriptors for layer in image.layers) + ends + 1
     _require(
         len(image.descriptors) == expected_count,

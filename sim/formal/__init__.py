@@ -1,1 +1,1 @@
-"""Properties of the hardware, proved for all inputs: what is claimed, and the engines that prove it (docs/formal.md)."""
+"""Properties of the hardware, proved for all inputs: claims, and the engines that prove them (see docs/formal.md)."""

@@ -22,6 +22,7 @@ def free_block(kind: Any) -> Any:
 
     class Free(kind):  # type: ignore[misc]
         def elaborate(self, platform: object) -> Module:
+            """What is free at each output."""
             for value in vars(self).values():  # blocks that it would have been made of
                 if isinstance(value, wiring.Component):
                     Fragment.get(value, platform)
@@ -40,6 +41,7 @@ class RigidSram(Sram):
     """A memory of any content, the same in all cycles: `words`. Nothing is written."""
 
     def elaborate(self, platform: object) -> Module:
+        """Words that never change, and the register behind them."""
         m = Module()
         self.words = [Signal(self.width, name=f"word_{n}") for n in range(self.depth)]
         for word in self.words:

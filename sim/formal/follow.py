@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from amaranth import Signal, Value
 
 from sim.formal.sheet import Sheet
 
-__all__ = ["follow"]
+__all__ = ["Followed", "follow"]
+
+
+@dataclass(frozen=True)
+class Followed:
+    """The chosen item: it has left, it goes out in this cycle, and its payload."""
+
+    gone: Signal
+    shown: Signal
+    kept: Signal
 
 
 def follow(
     s: Sheet, taken: Any, given: Any, payload: Any, result: Any, most: int, forget: Any = 0, name: str = "stream"
-) -> Signal:
+) -> Followed:
     """Claim that the items that go out are those that come in, each once, in their order and unchanged.
 
     A free signal chooses one item as it comes in. From then on it is known how many are before it; when it is its turn,
-    what goes out must be it. Since any item can be the chosen one, this holds for all. Returns the signal that the
-    chosen one has left.
+    what goes out must be it. Since any item can be the chosen one, this holds for all.
 
     Parameters
     ----------
-    taken, payload : an item comes in. given, result : an item goes out.
+    taken, payload : an item comes in. given, result : an item goes out, and shows as many of the payload's low bits
+        as it has.
     most : items that are in the block at most.
     forget : the items in the block are dropped with this cycle.
     """
@@ -43,8 +53,8 @@ def follow(
         m.d.sync += [inside.eq(0), chosen.eq(0)]
     s.must(~Value.cast(given) | (inside != 0), f"{name}: nothing goes out that did not come in")
     s.must(inside <= most, f"{name}: at most {most} are inside")
-    s.must(
-        ~(chosen & (before == 0) & given) | (result == kept), f"{name}: each goes out once, in its turn and unchanged"
-    )
-    s.reach(gone & (kept == kept), f"{name}: the chosen one has left")
-    return gone
+    shown = Signal(name=f"{name}_shown")
+    m.d.comb += shown.eq(chosen & (before == 0) & given)
+    s.must(~shown | (result == kept[: len(result)]), f"{name}: each goes out once, in its turn and unchanged")
+    s.reach(gone, f"{name}: the chosen one has left")
+    return Followed(gone, shown, kept)

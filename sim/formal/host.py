@@ -163,26 +163,44 @@ def effects(s: Sheet, kind: Any) -> None:
 
 CLAIMS = (
     Claim(
-        "axi-lite-protocol", "Host", "AXI4-Lite: a response only after its request, one for each, unchanged until it is "
-        f"taken, within {WAIT} cycles; silent in reset.", protocol, Host, {
-            "a response is given before its data": lambda: planted(Host, "idle & aw & w & ~", "idle & aw & ~", "_channels"),
-            "a response is changed while it waits": lambda: planted(Host, "aw & w & ~bus.bvalid", "aw & w", "_channels"),
+        "axi-lite-protocol",
+        "Host",
+        "AXI4-Lite: a response only after its request, one for each, unchanged until it is "
+        f"taken, within {WAIT} cycles; silent in reset.",
+        protocol,
+        Host,
+        {
+            "a response is given before its data": lambda: planted(
+                Host, "idle & aw & w & ~", "idle & aw & ~", "_channels"
+            ),
+            "a response is changed while it waits": lambda: planted(
+                Host, "aw & w & ~bus.bvalid", "aw & w", "_channels"
+            ),
             "a response is not held": lambda: planted(
-                Host, "m.If(valid & ready):\n            m.d.sync += valid", "m.If(valid):\n            m.d.sync += valid",
+                Host,
+                "m.If(valid & ready):\n            m.d.sync += valid",
+                "m.If(valid):\n            m.d.sync += valid",
                 "_channels",
             ),
             "requests are taken in reset": lambda: planted(Host, "awake & ~full", "~full", "_channels"),
-            "a read is never answered": lambda: planted(
-                Host, "[idle.eq(1), bus.rvalid.eq(1)]", "[idle.eq(1)]"
-            ),
-        }, cover_depth=14,
+            "a read is never answered": lambda: planted(Host, "[idle.eq(1), bus.rvalid.eq(1)]", "[idle.eq(1)]"),
+        },
+        cover_depth=14,
     ),
     Claim(
-        "axi-lite-effects", "Host", "Registers hold what was written to them; what the register map forbids answers "
-        "SLVERR and does nothing; nothing is begun while busy.", effects, Host, {
+        "axi-lite-effects",
+        "Host",
+        "Registers hold what was written to them; what the register map forbids answers "
+        "SLVERR and does nothing; nothing is begun while busy.",
+        effects,
+        Host,
+        {
             "parts of words are written": lambda: planted(Host, "m.If(self._whole), ", "", "_writes"),
             "reserved bits are taken": lambda: planted(
-                Host, "m.Case(register.offset >> 2), m.If((data & ~Const(legal, 32)) == 0)", "m.Case(register.offset >> 2)", "_writes"
+                Host,
+                "m.Case(register.offset >> 2), m.If((data & ~Const(legal, 32)) == 0)",
+                "m.Case(register.offset >> 2)",
+                "_writes",
             ),
             "BATCH goes to FIRST": lambda: planted(Host, "self.batch.eq(data)", "self.first.eq(data)", "_writes"),
             "a run is started while busy": lambda: planted(
@@ -192,8 +210,13 @@ CLAIMS = (
         },
     ),
     Claim(
-        "axi-lite-path", "Host", "No output of the bus depends on an input of the bus within a cycle.", path, Host, {
+        "axi-lite-path",
+        "Host",
+        "No output of the bus depends on an input of the bus within a cycle.",
+        path,
+        Host,
+        {
             "awready follows awvalid": lambda: planted(Host, "awake & ~full", "awake & ~full & valid", "_channels"),
         },
     ),
-)  # fmt: skip
+)

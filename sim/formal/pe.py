@@ -121,7 +121,10 @@ def expander(s: Sheet, kind: Any) -> None:
     rest, of_it = _ones(waiting), _ones(left)
     s.must(inside == buffered + rest, "inside: buffer and vector")
     s.must(o.valid | ~second_valid, "inside: the buffer fills from its front")
-    s.must(~valid | ((lanes != 0) & (lanes == (waiting & -waiting)[:LANES]) & ((lanes & after) == 0)), "inside: lowest lane")
+    s.must(
+        ~valid | ((lanes != 0) & (lanes == (waiting & -waiting)[:LANES]) & ((lanes & after) == 0)),
+        "inside: lowest lane",
+    )
     for n in range(LANES):
         sum_before = Signal(params.entry_address_bits, name=f"sum_{n}")
         m.d.comb += sum_before.eq(sum((vector.lengths[k] for k in range(n)), vector.base))
@@ -134,14 +137,18 @@ def expander(s: Sheet, kind: Any) -> None:
     m.d.comb += (without := Signal(LANES)).eq(Mux(handed == 0, less[0], Mux(handed == 1, less[1], less[2])))
     s.must(~chosen | (left != 0), "inside: columns are left")
     s.must(~chosen | (before + of_it <= inside), "inside: they are there")
-    s.must(~stands | (valid & (vector == kept) & (waiting == without) & (before + of_it == inside)), "inside: the vector")
+    s.must(
+        ~stands | (valid & (vector == kept) & (waiting == without) & (before + of_it == inside)), "inside: the vector"
+    )
     found = _column(s, kept, left)
     further = _column(s, kept, left & (left - 1))
     here = data.View(found.shape(), s.inner("first")).as_value()
     behind = data.View(found.shape(), second).as_value()
     s.must(~shown | (here == found.as_value()), "inside: first in the buffer")
     s.must(~(turn & second_valid & (of_it > 1)) | (behind == further.as_value()), "inside: second in the buffer")
-    s.must(~(chosen & (before == 1) & second_valid) | (behind == found.as_value()), "inside: first as second in the buffer")
+    s.must(
+        ~(chosen & (before == 1) & second_valid) | (behind == found.as_value()), "inside: first as second in the buffer"
+    )
     s.reach(gone & (kept.mask == 0b10100100) & (kept.base == 3), "a vector of three columns is through")
     s.reach(given & s.past(given) & s.past(given & o.p.last) & s.past(given, 2), "one column a cycle, over two vectors")
 
@@ -211,15 +218,20 @@ def weight_read(s: Sheet, kind: Any) -> None:
     ahead, of_it = Signal(range(64)), Signal(range(params.rows + 1))
     m.d.comb += [later.eq(Mux(next_valid, take + rest, 0)), ahead.eq(o.valid + buffer), of_it.eq(kept.count - done)]
     s.must(inside == ahead + later, "inside: output, row buffer and next word")
+    s.must(~next_valid | (take + rest <= params.rows), "inside: entries of a column")
     s.must(buffer <= LANES, "inside: eight entries in the row buffer")
     room = LANES - s.inner("next_lane")
-    s.must(~next_valid | ((take != 0) & (take == Mux(take + rest > room, room, take + rest))), "inside: entries of a word")
+    s.must(
+        ~next_valid | ((take != 0) & (take == Mux(take + rest > room, room, take + rest))), "inside: entries of a word"
+    )
     s.must(~more | next_valid | (buffer == 0), "inside: a column that goes on has a next word")
     s.must(~chosen | ((kept.count <= params.rows) & (done < kept.count)), "inside: entries are left")
     s.must(~chosen | (before + of_it <= inside), "inside: they are there")
     s.must(~chosen | (done == 0) | (before == 0), "inside: entries come out in turn")
     s.must(~chosen | (before <= o.valid) | (before >= ahead), "inside: the row buffer has entries of one column")
-    s.must(~chosen | (before + of_it <= o.valid) | (before + of_it >= ahead) | (before >= ahead), "inside: all of a word's")
+    s.must(
+        ~chosen | (before + of_it <= o.valid) | (before + of_it >= ahead) | (before >= ahead), "inside: all of a word's"
+    )
     begins = Cat(kept.lane, kept.word)
     s.must(~chosen | (begins + kept.count <= LANES * params.weight_words), "inside: they are in memory")
     stands = chosen & (before + of_it > ahead)  # it is the column of `next`
@@ -250,39 +262,77 @@ def weight_read(s: Sheet, kind: Any) -> None:
 
 CLAIMS = (
     Claim(
-        "pointer-lookup", "PointerRead", "A vector gets base and lengths of its pointer block, and leaves as a job exactly "
-        "if a column of it has an activation and entries.", pointers_found, PointerRead, {
+        "pointer-lookup",
+        "PointerRead",
+        "A vector gets base and lengths of its pointer block, and leaves as a job exactly "
+        "if a column of it has an activation and entries.",
+        pointers_found,
+        PointerRead,
+        {
             "columns without entries stay": lambda: planted(
                 PointerRead, "passing[1].mask & Cat(block.lengths[n] != 0 for n in range(LANES))", "passing[1].mask"
             ),
             "the mask is not looked at": lambda: planted(PointerRead, "mask.eq(passing[1].mask & ", "mask.eq("),
             "a dropped vector leaves as well": lambda: planted(PointerRead, "valid[2] & work", "valid[2]"),
-        }, narrow={"ACT_BITS": 1},
+        },
+        narrow={"ACT_BITS": 1},
     ),
     Claim(
-        "pointer-beside", "PointerRead", "Activations and tag stay with their vector, with all 16 bits.", pointers_passed,
-        PointerRead, {
-            "the tag is one cycle early": lambda: planted(PointerRead, "o.p.tag.eq(passing[1].tag)", "o.p.tag.eq(passing[0].tag)"),
-        }, engine=INDUCTION, depth=6,
+        "pointer-beside",
+        "PointerRead",
+        "Activations and tag stay with their vector, with all 16 bits.",
+        pointers_passed,
+        PointerRead,
+        {
+            "the tag is one cycle early": lambda: planted(
+                PointerRead, "o.p.tag.eq(passing[1].tag)", "o.p.tag.eq(passing[0].tag)"
+            ),
+        },
+        engine=INDUCTION,
+        depth=6,
     ),
     Claim(
-        "expander-columns", "Expander", "Each column with work comes out once, lowest lane first, with the sum of all "
-        "lengths before it as its start, its own count and activation.", expander, Expander, {
+        "expander-columns",
+        "Expander",
+        "Each column with work comes out once, lowest lane first, with the sum of all "
+        "lengths before it as its start, its own count and activation.",
+        expander,
+        Expander,
+        {
             "a length is left out of a sum": lambda: planted(
                 Expander, "(self.i.p.base, lengths)", "(self.i.p.base, [*lengths[:6], lengths[5], lengths[7]])"
             ),
-            "the highest lane first": lambda: planted(Expander, "next_lanes(self.i.p.mask)", "next_lanes(self.i.p.mask[::-1])"),
+            "the highest lane first": lambda: planted(
+                Expander, "next_lanes(self.i.p.mask)", "next_lanes(self.i.p.mask[::-1])"
+            ),
             "a column in the buffer is overwritten": lambda: planted(Expander, "valid & ~second_valid", "valid"),
-            "`last` with the last but one": lambda: planted(Expander, "now.last.eq(after == 0)", "now.last.eq((after & (after - 1)) == 0)"),
-        }, engine=INDUCTION, depth=3, cover_depth=14,
+            "`last` with the last but one": lambda: planted(
+                Expander, "now.last.eq(after == 0)", "now.last.eq((after & (after - 1)) == 0)"
+            ),
+        },
+        engine=INDUCTION,
+        depth=3,
+        cover_depth=14,
     ),
     Claim(
-        "weight-entries", "WeightRead", "Each entry of a column comes out once, in order, as it lies in memory, over up to "
-        "three words.", weight_read, WeightRead, {
+        "weight-entries",
+        "WeightRead",
+        "Each entry of a column comes out once, in order, as it lies in memory, over up to three words.",
+        weight_read,
+        WeightRead,
+        {
             "a column goes on one word too far": lambda: planted(WeightRead, "next_word + 1", "next_word + 2"),
-            "the other half of the word": lambda: planted(WeightRead, "Mux(upper, halves[1], halves[0])", "Mux(lane[2], halves[1], halves[0])"),
+            "the other half of the word": lambda: planted(
+                WeightRead, "Mux(upper, halves[1], halves[0])", "Mux(lane[2], halves[1], halves[0])"
+            ),
             "an entry is skipped where a word ends": lambda: planted(WeightRead, "(left <= 1)", "(left <= 2)"),
-            "`last` in each word": lambda: planted(WeightRead, "(left == 1) & ~more & now.last", "(left == 1) & now.last"),
-        }, engine=INDUCTION, depth=3, cover_depth=26, bug_depth=24,
+            "`last` in each word": lambda: planted(
+                WeightRead, "(left == 1) & ~more & now.last", "(left == 1) & now.last"
+            ),
+        },
+        engine=INDUCTION,
+        depth=3,
+        cover_depth=26,
+        bug_depth=24,
     ),
-)  # fmt: skip
+)

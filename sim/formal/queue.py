@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from amaranth import Module, Signal
@@ -11,7 +12,9 @@ import hw.core
 import hw.pe
 from hw.activation_queue import ActivationQueue
 from hw.core import Core
+from hw.expander import Expander
 from hw.params import ROUND_TRIP, Params
+from hw.scan import Scan
 from sim.formal.claim import Claim
 from sim.formal.cut import free_block, replaced
 from sim.formal.follow import follow
@@ -63,10 +66,11 @@ def credit(s: Sheet, kind: Any) -> None:
     s.reach(full & dut.credit, "credit comes back")
 
 
-def core(s: Sheet, kind: Any) -> None:
+def core(s: Sheet, kind: Any, hops: int = 0) -> None:
     """The real core, in which the scan may send anything at any time and the expander take it at any time."""
-    with replaced(hw.core, "Scan", free_block(hw.core.Scan)), replaced(hw.pe, "Expander", free_block(hw.pe.Expander)):
-        dut = s.add(kind(PARAMS.replace(pes=2)), built=True)
+    params = PARAMS.replace(pes=2, hops=hops, queue_depth=PARAMS.queue_depth + 2 * hops)
+    with replaced(hw.core, "Scan", free_block(Scan)), replaced(hw.pe, "Expander", free_block(Expander)):
+        dut = s.add(kind(params), built=True)
     queues = [pe.queue for pe in dut.pes]
     for n, queue in enumerate(queues):
         s.must(~(queue.i.valid & (queue.level == queue.depth)), f"no vector meets a full queue in PE {n}")
@@ -82,8 +86,13 @@ def _late(m: Module, value: Signal) -> Signal:
 
 CLAIMS = (
     Claim(
-        "queue-order", "ActivationQueue", "Vectors leave in their order, each once, unchanged, and stand still until "
-        "they are taken; `level` counts them.", order, ActivationQueue, {
+        "queue-order",
+        "ActivationQueue",
+        "Vectors leave in their order, each once, unchanged, and stand still until "
+        "they are taken; `level` counts them.",
+        order,
+        ActivationQueue,
+        {
             "the end of the memory is one place early for writes": lambda: planted(
                 ActivationQueue, "address == self.depth - 1", "address == self.depth - 1 - (address is tail)"
             ),
@@ -93,25 +102,56 @@ CLAIMS = (
             "a vector at the output is overwritten": lambda: planted(
                 ActivationQueue, "(~self.o.valid | self.o.ready)", "1"
             ),
-        }, narrow={"hw.activation_queue.job": _narrow_job}, bug_depth=16, cover_depth=16,
+        },
+        narrow={"hw.activation_queue.job": _narrow_job},
+        bug_depth=16,
+        cover_depth=16,
     ),
     Claim(
-        "queue-credit", "ActivationQueue", f"With {ROUND_TRIP - 1} cycles from a broadcast to its queue, no vector ever meets "
-        "a full queue.", credit, ActivationQueue, {
+        "queue-credit",
+        "ActivationQueue",
+        f"With {ROUND_TRIP - 1} cycles from a broadcast to its queue, no vector ever meets a full queue.",
+        credit,
+        ActivationQueue,
+        {
             "credit counts one vector less": lambda: planted(
-                ActivationQueue, "(ROUND_TRIP + 1) <= self.depth", "ROUND_TRIP <= self.depth"
+                ActivationQueue, "(self.round_trip + 1) <= self.depth", "self.round_trip <= self.depth"
             ),
-        }, narrow={"hw.activation_queue.job": _narrow_job}, bug_depth=20, cover_depth=32, sample=True,
+        },
+        narrow={"hw.activation_queue.job": _narrow_job},
+        bug_depth=20,
+        cover_depth=32,
+        sample=True,
     ),
     Claim(
-        "core-credit", "Core", "In the core as it is built, whatever the scan sends and the PEs take, no vector ever meets "
-        "a full queue.", core, Core, {
+        "core-credit",
+        "Core",
+        "In the core as it is built, whatever the scan sends and the PEs take, no vector ever meets a full queue.",
+        core,
+        Core,
+        {
             "the broadcast is one register longer than the rule says": lambda: planted(
                 Core, "pe.i.valid.eq(valid)", "pe.i.valid.eq(_late(m, valid))", "_broadcast", _late=_late
             ),
             "a vector fires when the first PE has credit": lambda: planted(
-                Core, "Cat(pe.credit for pe in self.pes).all()", "self.pes[0].credit", "_broadcast"
+                Core, "self.scan.o.ready.eq(Cat(flags).all())", "self.scan.o.ready.eq(flags[0])", "_broadcast"
             ),
-        }, bug_depth=24, cover_depth=24,
+        },
+        bug_depth=24,
+        cover_depth=24,
     ),
-)  # fmt: skip
+    Claim(
+        "core-credit-hops",
+        "Core",
+        "The same in a core with two registers more between scan and PEs each way.",
+        partial(core, hops=2),
+        Core,
+        {
+            "credit is seen one register later than the rule says": lambda: planted(
+                Core, "eq(Cat(flags).all())", "eq(_late(m, Cat(flags).all()))", "_broadcast", _late=_late
+            ),
+        },
+        bug_depth=32,
+        cover_depth=32,
+    ),
+)

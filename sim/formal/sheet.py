@@ -71,7 +71,9 @@ class Sheet:
 
         look(self._built)
         if len(found) != 1:
-            raise InputError(f"{len(found)} signals of the block are named {name!r}; expected one: the block has changed")
+            raise InputError(
+                f"{len(found)} signals of the block are named {name!r}; expected one: the block has changed"
+            )
         return next(iter(found.values()))
 
     def free(self, shape: ShapeLike = 1, name: str = "free") -> Any:
@@ -107,11 +109,11 @@ class Sheet:
         self.m.d.comb += Assume(condition)
 
     def must(self, condition: Any, text: str) -> None:
-        """This holds in every cycle."""
+        """It holds in every cycle."""
         self.m.d.comb += Assert(condition, text)
 
     def reach(self, condition: Any, text: str) -> None:
-        """This happens in some run: what is given leaves room for it."""
+        """It happens in some run: what is given leaves room for it."""
         self.m.d.comb += Cover(condition, text)
 
     def steady(self, valid: Any, ready: Any, payload: Any, name: str, given: bool = False) -> None:

@@ -80,17 +80,26 @@ def input_path(s: Sheet, kind: Any) -> None:
 
 CLAIMS = (
     Claim(
-        "skid-order", "Skid", "Words leave in their order, each once, unchanged, and stand still until they are taken.",
-        skid_order, Skid, {
+        "skid-order",
+        "Skid",
+        "Words leave in their order, each once, unchanged, and stand still until they are taken.",
+        skid_order,
+        Skid,
+        {
             "a word is taken without a place for it": lambda: planted(Skid, "self.enable & ~filled", "self.enable"),
             "the second place is forgotten": lambda: planted(Skid, "filled | taken", "taken"),
             "words overtake": lambda: planted(Skid, "front.eq(spare)", "front.eq(self.i.payload)"),
             "words are taken while not enabled": lambda: planted(Skid, "self.enable & ~filled", "~filled"),
-        }, sample=True,
+        },
+        sample=True,
     ),
     Claim(
-        "stream-input-order", "StreamInput", "AXI4-Stream: every beat that is taken comes out once, in order, unchanged; "
-        "the output keeps what it offers.", input_order, StreamInput, {
+        "stream-input-order",
+        "StreamInput",
+        "AXI4-Stream: every beat that is taken comes out once, in order, unchanged; the output keeps what it offers.",
+        input_order,
+        StreamInput,
+        {
             "TLAST is lost": lambda: planted(StreamInput, "Cat(pins.tdata, pins.tlast)", "pins.tdata"),
             "beats are taken in reset": lambda: planted(StreamInput, "skid.enable.eq(awake)", "skid.enable.eq(1)"),
             "a beat is dropped without a restart": lambda: planted(
@@ -99,8 +108,12 @@ CLAIMS = (
         },
     ),
     Claim(
-        "stream-input-packets", "StreamInput", "AXI4-Stream: whatever restarts come, the array sees whole packets only.",
-        input_packets, StreamInput, {
+        "stream-input-packets",
+        "StreamInput",
+        "AXI4-Stream: whatever restarts come, the array sees whole packets only.",
+        input_packets,
+        StreamInput,
+        {
             "the rest of a packet is not dropped": lambda: planted(
                 StreamInput, "[dropping.eq(goes_on & ~self.fresh)", "[dropping.eq(0)"
             ),
@@ -113,9 +126,15 @@ CLAIMS = (
         },
     ),
     Claim(
-        "stream-input-path", "StreamInput", "No output of the port depends on an input within a cycle.",
-        input_path, StreamInput, {
-            "ready follows valid": lambda: planted(StreamInput, "tready.eq(skid.i.ready)", "tready.eq(skid.i.ready & pins.tvalid)"),
+        "stream-input-path",
+        "StreamInput",
+        "No output of the port depends on an input within a cycle.",
+        input_path,
+        StreamInput,
+        {
+            "ready follows valid": lambda: planted(
+                StreamInput, "tready.eq(skid.i.ready)", "tready.eq(skid.i.ready & pins.tvalid)"
+            ),
         },
     ),
-)  # fmt: skip
+)

@@ -90,7 +90,7 @@ def run(
         (folder / "top.il").write_text(design.rtlil, encoding="utf-8")
         (folder / "task.sby").write_text(
             f"[options]\nmode {mode}\ndepth {depth}\n[engines]\n{engine}\n"
-            "[script]\nread_rtlil top.il\nprep -top top\n[files]\ntop.il\n",
+            "[script]\nread_rtlil top.il\nprep -flatten -top top\n[files]\ntop.il\n",
             encoding="utf-8",
         )
         command = [

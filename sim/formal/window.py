@@ -31,7 +31,9 @@ def walk(s: Sheet, kind: Any) -> None:
     m, ask = s.m, dut.request
     s.given(~(dut.start & dut.valid) & ~(dut.go & ~dut.valid))
     s.given(~dut.start | ((ask.vectors != 0) & (ask.wx != 0) & (ask.wy != 0)))
-    s.given(~dut.start | ~ask.ring | (ask.place < ask.edge + ask.dy))  # the ring has so many rows
+    s.given(
+        ~dut.start | ~ask.ring | ((ask.place < ask.edge + ask.dy) & (ask.edge + ask.dy < 1 << 16))
+    )  # rows of the ring
     asked = Signal(scan_request(PARAMS))
     row, column, vector = Signal(16), Signal(16), Signal(16)
     down, across = Signal(VECTOR_ADDRESS_BITS), Signal(VECTOR_ADDRESS_BITS)
@@ -66,7 +68,10 @@ def walk(s: Sheet, kind: Any) -> None:
     s.must(~v | (dut.inside == inside), "positions outside the map are known")
     s.must(~v | (dut.last == ends), "the last vector is known")
     address, pointers = Signal(VECTOR_ADDRESS_BITS), Signal(POINTER_WALK_BITS)
-    m.d.comb += [address.eq(asked.address + down + across + vector), pointers.eq(asked.pointers + blocks + vector)]
+    m.d.comb += [
+        address.eq(asked.address + down + across + vector),
+        pointers.eq(asked.pointers + Mux(asked.uniform, 0, blocks) + vector),
+    ]
     s.must(~(v & inside) | (dut.address == address), "address: row, column and vector times their pitches")
     s.must(~v | (dut.pointers == pointers), "pointer block: the vector's place in the window")
     s.must(~v | ((dut.dense == asked.dense) & (dut.closes == asked.closes) & (dut.tag == asked.tag)), "of its request")
@@ -77,25 +82,36 @@ def walk(s: Sheet, kind: Any) -> None:
     s.must(~v | ((held.address == start) & (s.inner("position") == position)), "inside: beginnings of row and position")
     s.must(~v | ((s.inner("row") == row) & (s.inner("column") == column)), "inside: place in the window")
     s.must(~v | ((s.inner("vector") == vector) & (vector < asked.vectors)), "inside: place in the position")
+    s.must(~v | inside | (vector == 0), "inside: a position outside the map is one step")
     reached = Signal(VECTOR_ADDRESS_BITS)
     m.d.comb += reached.eq(position + vector)
     s.must(~v | (dut.address == reached), "inside: address, also outside the map")
     s.must(~v | ((s.inner("y") == y) & (s.inner("x") == x)), "inside: pixel")
-    s.must(~(v & asked.ring) | ((held.place == place) & (place < rows)), "inside: place in the ring")
+    s.must(~(v & asked.ring) | ((held.place == place) & (place < rows) & (rows < 1 << 16)), "inside: place in the ring")
     s.must(~v | ((asked.vectors != 0) & (asked.wx != 0) & (asked.wy != 0)), "inside: a window is not empty")
     for name in ("vectors", "dy", "dx", "wy", "wx", "height", "width", "position_pitch", "window_pitch", "x", "dense",
-                 "closes", "tag", "ring", "edge", "wrap_pitch"):  # fmt: skip
+                 "closes", "tag", "ring", "edge", "wrap_pitch", "uniform", "pointers"):  # fmt: skip
         mine, theirs = (each[name] for each in (held, asked))
         s.must(~v | (Value.cast(mine) == Value.cast(theirs)), f"inside: {name}")
-    s.reach(v & dut.last & inside & (row == 1) & (column == 1) & (vector == 1) & (asked.dx == 2), "2 x 2 positions of 2 vectors")
+    s.reach(
+        v & dut.last & inside & (row == 1) & (column == 1) & (vector == 1) & (asked.dx == 2),
+        "2 x 2 positions of 2 vectors",
+    )
     s.reach(v & ~inside & (row == 1) & (asked.height == 1), "a position below the map")
-    s.reach(v & asked.ring & (row == 2) & (place == 0) & (asked.dy == 1), "a window goes on in the first row of the ring")
+    s.reach(
+        v & asked.ring & (row == 2) & (place == 0) & (asked.dy == 1), "a window goes on in the first row of the ring"
+    )
 
 
 CLAIMS = (
     Claim(
-        "window-addresses", "Window", "Each vector's address, pixel, pointer block and place are the window's by row, column "
-        "and number, for all sizes and pitches, also in a ring.", walk, Window, {
+        "window-addresses",
+        "Window",
+        "Each vector's address, pixel, pointer block and place are the window's by row, column "
+        "and number, for all sizes and pitches, also in a ring.",
+        walk,
+        Window,
+        {
             "a row begins where the last one ended": lambda: planted(
                 Window, "next_row.eq(held.address + held.window_pitch)", "next_row.eq(position + held.window_pitch)"
             ),
@@ -104,7 +120,13 @@ CLAIMS = (
             ),
             "the border is one pixel off": lambda: planted(Window, "< held.width", "<= held.width"),
             "the ring is one row larger": lambda: planted(Window, "held.place >= held.edge", "held.place > held.edge"),
-            "a window is one row shorter": lambda: planted(Window, "window_ends.eq(row + 1 == held.wy)", "window_ends.eq(row + 2 == held.wy)"),
-        }, engine=INDUCTION, depth=2, bug_depth=12, cover_depth=12,
+            "a window is one row shorter": lambda: planted(
+                Window, "window_ends.eq(row + 1 == held.wy)", "window_ends.eq(row + 2 == held.wy)"
+            ),
+        },
+        engine=INDUCTION,
+        depth=2,
+        bug_depth=12,
+        cover_depth=12,
     ),
-)  # fmt: skip
+)

@@ -83,7 +83,8 @@ def arithmetic(s: Sheet, kind: Any) -> None:
     s.must(~result | (out == high) | ~at_least(out + 1), "a result below the upper limit is not less than the floor")
     too_much, too_little = at_least(Value.cast(1 << (ACT_BITS - 1))), ~at_least(Value.cast(-(1 << (ACT_BITS - 1))))
     s.must(
-        s.past(dut.saturated) == (result & (too_much | (too_little & (low < 0)))), "what did not fit int16 is counted, once"
+        s.past(dut.saturated) == (result & (too_much | (too_little & (low < 0)))),
+        "what did not fit int16 is counted, once",
     )
 
     # Cycle t + 9: lanes of the vector.
@@ -96,13 +97,19 @@ def arithmetic(s: Sheet, kind: Any) -> None:
     m.d.sync += acts.eq(Mux(s.past(word.flush & read, 3), 0, whole.as_value()))
     s.must(Mux(flush, 0, Value.cast(s.inner("acts"))) == acts.as_value(), "inside: the vector so far")
     s.must(dut.o.valid == flush, "a vector is handed out 9 cycles after its word, and only then")
-    s.must(~dut.o.valid | (dut.o.payload.as_value() == s.past(whole.as_value())), "lanes hold their results, others zero")
+    s.must(
+        ~dut.o.valid | (dut.o.payload.as_value() == s.past(whole.as_value())), "lanes hold their results, others zero"
+    )
 
     # Each accumulator that is read is cleared, in its own PE.
     early = data.View(layout, s.past(dut.memory.r_data, 2))
-    s.must(dut.clear == Mux(s.past(dut.read, 3), 1 << early.pe, 0), "the accumulator that was read is cleared, no other")
+    s.must(
+        dut.clear == Mux(s.past(dut.read, 3), 1 << early.pe, 0), "the accumulator that was read is cleared, no other"
+    )
     s.must(~s.past(dut.read, 3) | (dut.clear_slot == early.slot), "its slot is that of the word")
-    s.must(~s.past(dut.read, 2) | (dut.slot == data.View(layout, s.past(dut.memory.r_data)).slot), "a word's slot is read")
+    s.must(
+        ~s.past(dut.read, 2) | (dut.slot == data.View(layout, s.past(dut.memory.r_data)).slot), "a word's slot is read"
+    )
     s.reach(result & (shift == 3) & (out == -5) & (exact == -37), "a negative number is rounded")
     s.reach(result & (out == high) & (high == 9) & too_much, "one is saturated")
     s.reach(dut.o.valid & (dut.o.payload[2] == 7) & (dut.o.payload[5] == 8), "a vector of two lanes")
@@ -111,17 +118,32 @@ def arithmetic(s: Sheet, kind: Any) -> None:
 
 CLAIMS = (
     Claim(
-        "writeback-arithmetic", "Writeback", "Sums wrap, join, are rounded and limited as docs/numerics.md says, for all "
+        "writeback-arithmetic",
+        "Writeback",
+        "Sums wrap, join, are rounded and limited as docs/numerics.md says, for all "
         "sums, biases, shifts and limits; each lane has its result; each accumulator that is read is cleared.",
-        arithmetic, Writeback, {
-            "halves are rounded down": lambda: planted(Writeback, "(1 << words[5].shift) >> 1", "((1 << words[5].shift) >> 1) - 1"),
-            "the half is the next word's": lambda: planted(Writeback, "(1 << words[5].shift) >> 1", "(1 << words[4].shift) >> 1"),
+        arithmetic,
+        Writeback,
+        {
+            "halves are rounded down": lambda: planted(
+                Writeback, "(1 << words[5].shift) >> 1", "((1 << words[5].shift) >> 1) - 1"
+            ),
+            "the half is the next word's": lambda: planted(
+                Writeback, "(1 << words[5].shift) >> 1", "(1 << words[4].shift) >> 1"
+            ),
             "rounding wraps": lambda: planted(
-                Writeback, "Signal(signed(params.acc_bits + 1)), Signal(signed(params.acc_bits + 1))",
+                Writeback,
+                "Signal(signed(params.acc_bits + 1)), Signal(signed(params.acc_bits + 1))",
                 "Signal(signed(params.acc_bits)), Signal(signed(params.acc_bits + 1))",
             ),
-            "the bias is added to a part": lambda: planted(Writeback, "Mux(adds, 0, words[4].bias.as_signed())", "words[4].bias.as_signed()"),
+            "the bias is added to a part": lambda: planted(
+                Writeback, "Mux(adds, 0, words[4].bias.as_signed())", "words[4].bias.as_signed()"
+            ),
             "a lane keeps the last vector's result": lambda: planted(Writeback, "m.d.sync += acts[lane].eq(0)", "pass"),
-        }, engine=INDUCTION, depth=12, bug_depth=14, cover_depth=16,
+        },
+        engine=INDUCTION,
+        depth=12,
+        bug_depth=14,
+        cover_depth=16,
     ),
-)  # fmt: skip
+)

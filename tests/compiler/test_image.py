@@ -24,7 +24,7 @@ from compiler.lower.build import build
 from compiler.lower.chain import Chain
 from compiler.lower.program import chain_program
 from compiler.network import network_of
-from hw.layouts import Memory, descriptor, fields, identity, memory_shape, output_word
+from hw.layouts import Memory, Op, descriptor, fields, identity, loop, memory_shape, output_word
 from hw.params import Params
 from tests.compiler.networks import SMALL, network
 
@@ -474,3 +474,21 @@ def test_readmemh_text_holds_the_memory_words(image: Image, tmp_path: Path) -> N
 def test_orders_are_split_by_map(image: Image) -> None:
     assert [len(order) for order in image.map_orders] == [16, 16, 8]  # whole vectors
     assert [int((order >= 0).sum()) for order in image.map_orders] == [9, 10, 6]
+
+
+def test_a_loop_in_the_body_of_another_one_is_refused(image: Image) -> None:
+    """Rounds are counted for one loop: the array ends such a run with an error, which once went on for ever."""
+
+    def ending(first: int, count: int) -> Any:
+        word = loop(image.params).const({"op": Op.LOOP.value, "first": first, "count": count}).as_value().value
+        return np.frombuffer(word.to_bytes(image.descriptors.shape[1], "little"), np.uint8)
+
+    def with_loops(*endings: Any) -> Image:
+        program = np.stack([image.descriptors[0], *endings, *image.descriptors[1:]])
+        return dataclasses.replace(image, descriptors=program)
+
+    assert len(with_loops(ending(0, 2), ending(0, 3)).program) == len(image.program) + 2
+    with pytest.raises(ImageError, match=r"descriptor 2 ends a loop that begins at descriptor 0; expected 2 to 1"):
+        check(with_loops(ending(0, 2), ending(0, 3)))
+    with pytest.raises(ImageError, match="descriptor 1 ends a loop that begins at descriptor 1"):
+        check(with_loops(ending(1, 2)))

@@ -366,6 +366,8 @@ SEQUENCES = [
     ([segment(last=0), segment(first=0, last=0), segment(first=0, codebook=4)], 2),
     ([segment(last=0), operation()], 1), ([segment(last=0), ending()], 1), ([segment(), ending(first=1)], 1),
     ([segment(), operation(), ending(count=0)], 2),
+    # A loop in the body of another one would never end: rounds are counted for one loop.
+    ([segment(), ending(), ending(count=3)], 2), ([segment(), ending(), segment(), ending(first=1)], 3),
     ([segment(tiles_x=2, first=int(n == 0), last=int(n == SEGMENTS)) for n in range(SEGMENTS + 1)], SEGMENTS),
     ([segment(tiles_y=2, first=int(n == 0), last=0) for n in range(SEGMENTS + 2)], SEGMENTS),
 ]  # fmt: skip

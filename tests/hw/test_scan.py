@@ -82,7 +82,8 @@ def play(dut, requests, vectors, rng, limit=None, credit=1.0, chained=0.0, pause
                     ctx.set(dut.r_data[group], sum(a << 16 * lane for lane, a in enumerate(word)))
             lines += bool(chained and rng.random() < chained)
             ctx.set(dut.open, not chained)
-            ctx.set(dut.limit, lines)
+            ctx.set(dut.limits[2], lines)
+            ctx.set(dut.limit, 0b100)
             ready = rng.random() < credit
             ctx.set(dut.o.ready, ready)
             claimed = bool(claims and rng.random() < claims)
@@ -223,7 +224,7 @@ def test_fault_a_ring_of_another_size_is_caught(rng, by):
 
 @pytest.mark.parametrize("of", [0, 1])
 def test_fault_positions_that_do_not_share_their_weights_are_caught(rng, of):
-    """The planted fault: windows whose positions have weights of their own share those of the first, or turned round."""
+    """The planted fault: windows whose positions have weights of their own share those of the first, or do not."""
     params = Params(pes=8, **SMALL)
     requests = [random_request(rng, params, uniform=of, wy=2, wx=3) for _ in range(20)]
     vectors = map_of(rng, requests, [0.5, 1])
