@@ -109,7 +109,8 @@ class Control(wiring.Component):
         m.submodules.check = check = self.check
         bank = Signal()  # of the segment to accept
         accept, closing = Signal(), Signal()
-        unfinished, within = Signal(), Signal()  # a tile, a layer is accepted, but not its last segment
+        unfinished = Signal()  # a tile is accepted, but not its last segment
+        within = Signal()  # the same of a layer
         chained = Signal()
         found = Signal(Error)
         current = Signal(16)  # number of the descriptor accepted last
@@ -156,9 +157,15 @@ class Control(wiring.Component):
             self._streams(m, accept, stands, ready, holds, streams, stream_fault)
 
         stopped = Signal()  # a fault was found: nothing more is accepted
-        plain, looping, operating = Signal(), Signal(), Signal()  # the descriptor is right, and of this kind
+        plain, looping, operating = (
+            Signal(),
+            Signal(),
+            Signal(),
+        )  # only in Accept: the descriptor is right, and of this kind
         m.d.comb += stopped.eq(faulty | scan_faulted)
-        with m.FSM() as fsm:
+        with m.If(stopped | accept | step):
+            m.d.sync += [plain.eq(0), looping.eq(0), operating.eq(0)]
+        with m.FSM():
             with m.State("Clear"):
                 m.d.comb += [self.busy.eq(1), self.clear.eq(1)]
                 m.d.sync += self.clear_slot.eq(self.clear_slot + 1)
@@ -204,9 +211,9 @@ class Control(wiring.Component):
         # Few terms, since these lead to all of control and scan.
         free = ~loop.opens | ~(self.pending.bit_select(bank, 1) | full)
         m.d.comb += [
-            stands.eq(fsm.ongoing("Accept") & ~stopped & (plain | looping | operating)),
-            ready.eq(stands & plain & self.scan_ready & free & ~(layer.barrier & waiting)),
-            accept.eq(ready & ~holds), step.eq(stands & (looping | (operating & ~(full | holds)))),
+            stands.eq(~stopped & (plain | looping | operating)),
+            ready.eq(~stopped & plain & self.scan_ready & free & ~(layer.barrier & waiting)),
+            accept.eq(ready & ~holds), step.eq(~stopped & (looping | (operating & ~(full | holds)))),
         ]  # fmt: skip
         with m.If(accept | step):
             m.d.comb += [self.r_en.eq(1), self.r_addr.eq(loop.following)]

@@ -221,7 +221,7 @@ def loop(params: Params) -> data.StructLayout:
 
     The body, from descriptor ``first`` to the one before this, runs ``count`` times. The loop offset is 0 in the first
     round and grows by ``pitch`` lines from round to round; it is added to the addresses that move with the loop. A body
-    holds no other loop.
+    holds no other loop: `first` lies behind the end of the loop before.
     """
     return _padded(params, {
         "op": Op, "reserved0": 12, "first": 16,
