@@ -195,6 +195,7 @@ def random_graph_case(seed: int, params: Params) -> GraphCase:
         graph = random_float_graph(rng)
         shape = graph.inputs[0]["shape"]
         tables = [len(node.tensors["table"]) for node in graph if node.op == "Gather"]
+        data: NDArray[Any]
         if tables:
             data: np.ndarray = rng.integers(0, min(tables), (12, *shape))
         else:

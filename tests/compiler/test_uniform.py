@@ -170,7 +170,7 @@ def test_shared_weights_in_a_tile_of_several_pixels_are_seen(seed: int, monkeypa
     """The planted fault: the compiler lets positions share their weights although they differ."""
 
     def wrong(segment: Any, *_: Any) -> bool:
-        return segment.kernel == (2, 2)
+        return bool(segment.kernel == (2, 2))
 
     monkeypatch.setattr(encode, "shared", wrong)
     monkeypatch.setattr(tiles, "shared", wrong)
