@@ -4,6 +4,7 @@
 PYTHON ?= python3
 JOBS ?= 2
 PRESET ?= BALANCED_16
+BOARDS ?= ulx3s-85f orangecrab-25f colorlight-5a75b tang-nano-20k
 # Options for the one pip command that installs torch, for instance to name an index of CPU builds.
 TORCH_PIP_FLAGS ?=
 
@@ -22,7 +23,7 @@ DOCTOR_OPTIONS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(DATA),--data $(DATA))
 	$(if $(MNIST_DIR),--mnist-dir '$(MNIST_DIR)') $(if $(wildcard $(READY)),--quiet)
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor setup sim test regression formal lint types format verilog bench fmax fmax-array docs ci constraints clean distclean
+.PHONY: help doctor setup sim test regression formal lint types format verilog bench fmax fmax-array fpga docs ci constraints clean distclean
 
 help:
 	@echo 'make sim         train, compress, compile, simulate the Verilog, compare everything, print one summary'
@@ -38,6 +39,7 @@ help:
 	@echo 'make bench       how fast the kit itself is on this machine'
 	@echo 'make fmax        clock, size and slowest path of one PE on an ECP5-85 (three seeds), in build/fmax.json'
 	@echo 'make fmax-array  the same of a whole array of 32 PEs behind a serial line (an hour), in build/fmax-array.json'
+	@echo 'make fpga        a bitstream for each board that holds an array, and their netlists verified (BOARDS="ulx3s-85f")'
 	@echo 'make docs        write the generated parts of docs/ again'
 	@echo 'make ci          what the continuous integration runs'
 	@echo 'make constraints pin every package again, in constraints.txt'
@@ -102,6 +104,11 @@ fmax: $(READY)
 fmax-array: $(READY)
 	@mkdir -p build
 	@$(RUN) -m eie.commands.fmax --array --seeds 1 --require 80 -o build/fmax-array --json build/fmax-array.json $(ARGS)
+
+fpga: $(READY)
+	@for board in $(BOARDS); do $(RUN) -m eie fpga $$board -o build/fpga/$$board $(ARGS) || exit; done
+	@$(RUN) -m eie verify port
+	@$(RUN) -m eie verify netlist
 
 docs: $(READY)
 	@$(RUN) -m eie verilog --preset $(PRESET) -o build/docs > /dev/null

@@ -11,6 +11,7 @@ from eie.commands.decompress import decompress
 from eie.commands.diff import diff
 from eie.commands.doctor import doctor
 from eie.commands.experiment import experiment
+from eie.commands.export import export
 from eie.commands.fpga import fpga
 from eie.commands.info import info
 from eie.commands.init import init
@@ -75,6 +76,7 @@ for command in (
     run,
     diff,
     presets,
+    export,
     verilog,
     fpga,
     verify,

@@ -24,10 +24,10 @@ class ActivationQueue(wiring.Component):
     The queue is a RAM with a registered output: the vector at its head stands in the memory's output register, and the
     next one is read in the cycle in which it is taken.
 
-    Credit rule: ``credit <= (level + round_trip + 1 <= depth)``. A broadcast reaches the queue ``4 + hops`` cycles after
-    it fires and the flag is ``1 + hops`` cycles old when it is seen, so at most ``round_trip`` vectors are on their way
-    that ``level`` does not count, plus the one that fires now: the queue cannot overflow, whatever is sent. The vector in the
-    output register is one more than ``depth``.
+    Credit rule: ``credit <= (level + round_trip + 1 <= depth)``. A broadcast reaches the queue ``4 + hops`` cycles
+    after it fires and the flag is ``1 + hops`` cycles old when it is seen, so at most ``round_trip`` vectors are on
+    their way that ``level`` does not count, plus the one that fires now: the queue cannot overflow, whatever is sent.
+    The vector in the output register is one more than ``depth``.
 
     Timing: ``o`` is valid `LATENCY` cycles after ``i`` at the earliest; one vector in and one out a cycle. ``level``
     counts a vector from the cycle after it is written to the cycle in which it is read out of the memory. Vector j,

@@ -115,6 +115,7 @@ class Control(wiring.Component):
         found = Signal(Error)
         current = Signal(16)  # number of the descriptor accepted last
         faulty, fault_index = Signal(), Signal(16)
+        scan_faulted = Signal()  # what the scan finds takes most of a cycle: acted upon in the next one
         at_end = Signal()
         ended = self.computed | self.finished
         written_layer = Mux(self.written_bank, *reversed(self.layer_of))
@@ -156,7 +157,10 @@ class Control(wiring.Component):
             self._streams(m, accept, stands, ready, holds, streams)
             m.d.comb += stream_fault.eq(self.stream_fault)
 
-        with m.FSM():
+        stopped = Signal()  # a fault was found: nothing more is accepted
+        plain, looping, operating = Signal(), Signal(), Signal()  # the descriptor is right, and of this kind
+        m.d.comb += stopped.eq(faulty | scan_faulted)
+        with m.FSM() as fsm:
             with m.State("Clear"):
                 m.d.comb += [self.busy.eq(1), self.clear.eq(1)]
                 m.d.sync += self.clear_slot.eq(self.clear_slot + 1)
@@ -171,28 +175,23 @@ class Control(wiring.Component):
                 m.next = "Check"
             with m.State("Check"):
                 m.d.comb += [self.busy.eq(1), loop.prepare.eq(1)]
-                m.d.sync += found.eq(check.error)
+                right = check.error == Error.NONE
+                m.d.sync += [
+                    found.eq(check.error), plain.eq(right & (op == Op.SEGMENT.value)),
+                    looping.eq(right & (op == Op.LOOP.value)), operating.eq(right & (op == Op.ELEMENTWISE.value)),
+                ]  # fmt: skip
                 m.next = "Accept"
             with m.State("Accept"):
                 m.d.comb += self.busy.eq(1)
-                with m.If(faulty):
+                with m.If(stopped):
                     m.next = "End"
                 with m.Elif(found != Error.NONE):
                     m.d.sync += self.error.eq(found)
                     m.next = "End"
                 with m.Elif(op == Op.END.value):
                     m.next = "End"
-                with m.Else():
-                    free = ~loop.opens | ~(self.pending.bit_select(bank, 1) | full)
-                    m.d.comb += [
-                        stands.eq(1),
-                        ready.eq((op == Op.SEGMENT.value) & self.scan_ready & free & ~(layer.barrier & waiting)),
-                        accept.eq(ready & ~holds),
-                        step.eq((op == Op.LOOP.value) | ((op == Op.ELEMENTWISE.value) & ~(full | holds))),
-                        self.r_en.eq(accept | step), self.r_addr.eq(loop.following),
-                    ]  # fmt: skip
-                    with m.If(accept | step):
-                        m.next = "Check"
+                with m.Elif(accept | step):
+                    m.next = "Check"
             with m.State("End"):
                 m.d.comb += [self.busy.eq(1), at_end.eq(1)]
                 with m.If(unfinished):
@@ -204,6 +203,15 @@ class Control(wiring.Component):
                     m.d.comb += self.done.eq(1)
                     m.next = "Idle"
 
+        # Few terms, since these lead to all of control and scan.
+        free = ~loop.opens | ~(self.pending.bit_select(bank, 1) | full)
+        m.d.comb += [
+            stands.eq(fsm.ongoing("Accept") & ~stopped & (plain | looping | operating)),
+            ready.eq(stands & plain & self.scan_ready & free & ~(layer.barrier & waiting)),
+            accept.eq(ready & ~holds), step.eq(stands & (looping | (operating & ~(full | holds)))),
+        ]  # fmt: skip
+        with m.If(accept | step):
+            m.d.comb += [self.r_en.eq(1), self.r_addr.eq(loop.following)]
         with m.If(accept):
             m.d.sync += [
                 current.eq(loop.index), unfinished.eq(~layer.last), bank.eq(bank ^ layer.last), self.front.eq(bank),
@@ -219,9 +227,10 @@ class Control(wiring.Component):
             for n in range(2):
                 with m.If(self.front_layer != n):
                     m.d.sync += [self.number[n].eq(loop.index), self.again[n].eq(loop.again)]
-        with m.If((self.scan_fault | self.write_fault | stream_fault) & ~faulty & self.busy):
+        m.d.sync += scan_faulted.eq(self.scan_fault)
+        with m.If((scan_faulted | self.write_fault | stream_fault) & ~faulty & self.busy):
             m.d.sync += [faulty.eq(1), self.error.eq(Error.RANGE)]
-            m.d.sync += fault_index.eq(Mux(self.scan_fault, current, Mux(stream_fault, loop.index, self.writing)))
+            m.d.sync += fault_index.eq(Mux(scan_faulted, current, Mux(stream_fault, loop.index, self.writing)))
         return m
 
     def _request(self, m: Module, bank: Value) -> None:
@@ -291,7 +300,7 @@ class Control(wiring.Component):
         ]  # fmt: skip
         with m.If(self.in_start):
             m.d.sync += begun.eq(1)
-        with m.If(loop.prepare & loop.opens & loop.begins):
+        with m.If(loop.prepare & loop.opens & loop.starts):
             m.d.sync += begun.eq(0)
         with m.If(self.in_finish):
             m.d.sync += over.eq(0)

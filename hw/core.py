@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Elaboratable, Module, Mux, ResetInserter, ResetSignal, Signal
+from amaranth import Array, Cat, Elaboratable, Module, Mux, ResetInserter, ResetSignal, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -10,7 +10,7 @@ from hw.control import Control
 from hw.counters import Counters
 from hw.drain import Drain
 from hw.elementwise import Elementwise
-from hw.layouts import ACT_BITS, REFILL_BITS, Error, Memory, descriptor, memory_shape, record
+from hw.layouts import ACT_BITS, REFILL_BITS, Error, Memory, descriptor, record
 from hw.params import LANES, Params
 from hw.pe import ProcessingElement
 from hw.platform import placed
@@ -19,15 +19,18 @@ from hw.scan import Scan
 from hw.sram import Sram
 from hw.stream_in import StreamIn
 from hw.stream_out import StreamOut
-from hw.streams import beat, broadcast, host_write, memory_access, memory_write, out_beat
+from hw.streams import beat, broadcast, host_write, memory_read, memory_write, out_beat
 from hw.write_queue import WriteQueue
 from hw.writeback import Writeback
 
-__all__ = ["PE_MODULE", "READ_LATENCY", "WRITEBACK_MODULE", "Core"]
+__all__ = ["PE_MODULE", "READABLE", "READ_LATENCY", "WRITEBACK_MODULE", "Core"]
 
 PE_MODULE = "eie_pe"
 WRITEBACK_MODULE = "eie_writeback"
-READ_LATENCY = 2
+READABLE = (Memory.ACTIVATIONS, Memory.DESCRIPTORS, Memory.RECORDS)
+"""Memories that the host reads. The others would each need the host in front of the address of their read port, which
+is where the clock of a PE is decided, and a tree of multiplexers over all PEs."""
+READ_LATENCY = 3
 """Cycles from a host read request to its data."""
 
 
@@ -44,25 +47,25 @@ class Core(wiring.Component):
     restart : synchronous reset of everything but the memories; the accumulators are then cleared.
     start, first, batch, busy, done, error, index : see `Control`.
     running : a run is under way. now : cycles since start, counting while the run lasts.
-    write : a memory word, one a cycle, while not busy.
+    write : a memory word, one a cycle, while not busy; from registers (it leads to every memory).
     tiles : the refill stream, taken while busy (only with ``params.refill``).
     astray : it is wrong (see `Refill`). The run is abandoned as by a restart, and ends with an error when the
         accumulators are clear.
     acts_in, acts_out : maps that stream in, taken while busy, and maps that stream out (only with ``params.streams``).
-    read, read_data : request and, `READ_LATENCY` cycles later, the word (activations, descriptors and records only).
+    read, read_data : request and, `READ_LATENCY` cycles later, this part of the word (activations, descriptors and
+        records only).
     """
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        widest = max(memory_shape(params, m)[2] for m in (Memory.ACTIVATIONS, Memory.DESCRIPTORS, Memory.RECORDS))
         super().__init__({
             "restart": In(1),
             "start": In(1), "first": In(16), "batch": In(16),
             "busy": Out(1), "done": Out(1), "error": Out(Error), "index": Out(16),
             "running": Out(1), "now": Out(32),
             "write": In(stream.Signature(memory_write(params), always_ready=True)),
-            "read": In(stream.Signature(memory_access(params), always_ready=True)),
-            "read_data": Out(widest),
+            "read": In(stream.Signature(memory_read(params), always_ready=True)),
+            "read_data": Out(32),
             **({"tiles": In(stream.Signature(beat(REFILL_BITS))), "astray": Out(1)} if params.refill else {}),
             **({
                 "acts_in": In(stream.Signature(ACT_BITS * LANES)), "acts_out": Out(stream.Signature(out_beat(params))),
@@ -103,6 +106,7 @@ class Core(wiring.Component):
         """Control, scan, drain and counters among one another."""
         control, scan, drain, counters = self.control, self.scan, self.drain, self.counters
         record_number = Signal(16)  # what is written back has its record written 1 cycle later
+        drained = Signal()  # the tile before is written back now
         m.d.comb += [
             control.start.eq(self.start), control.first.eq(self.first), control.batch.eq(self.batch),
             self.busy.eq(control.busy), self.done.eq(control.done), self.error.eq(control.error),
@@ -113,10 +117,9 @@ class Core(wiring.Component):
             control.scanned.eq(scan.finished & scan.closes), control.scanned_bank.eq(scan.o.p.tag.bank),
             scan.open.eq(control.open),
             # What write-back of the tile before has done so far: nothing until it has begun.
-            scan.limit.eq(Mux(
-                drain.draining & (drain.bank != control.front), drain.line,
-                Mux(control.front, control.tiles[0].destination, control.tiles[1].destination),
-            )),
+            scan.limits[0].eq(control.tiles[0].destination), scan.limits[1].eq(control.tiles[1].destination),
+            scan.limits[2].eq(drain.line), drained.eq(drain.draining & (drain.bank != control.front)),
+            scan.limit.eq(Mux(drained, 0b100, Mux(control.front, 0b001, 0b010))),
             drain.computed.eq(control.computed),
             control.written.eq(drain.written), control.written_bank.eq(drain.bank),
             counters.start.eq(self.start & ~self.busy), self.now.eq(counters.now),
@@ -262,10 +265,7 @@ class Core(wiring.Component):
 
     def _host(self, m: Module) -> None:
         """The host's words to their memories, and what it may read back."""
-        # Registered once: no path leads from the pins of the chip to every memory of the array.
-        written, held = Signal(), Signal(memory_write(self.params), reset_less=True)
-        m.d.sync += [written.eq(self.write.valid), held.eq(self.write.payload)]
-        to, word = held.to, held.data
+        written, to, word = self.write.valid, self.write.p.to, self.write.p.data
 
         def writes(memory: Memory, unit: int) -> object:
             return written & (to.memory == memory.value) & (to.unit == unit)
@@ -293,11 +293,10 @@ class Core(wiring.Component):
         for n, pe in enumerate(self.pes):
             m.d.comb += [pe.host.valid.eq(valid & (everywhere | (unit == n))), pe.host.payload.eq(sent)]
 
-        request = self.read.p
-        memory = Signal(4)
-        group = Signal(8)
+        request = self.read.p.word
+        memory, group, part = Signal(4), Signal(8), Signal(5)
         with m.If(self.read.valid):
-            m.d.sync += [memory.eq(request.memory), group.eq(request.unit)]
+            m.d.sync += [memory.eq(request.memory), group.eq(request.unit), part.eq(self.read.p.part)]
         for n, (writeback, acts) in enumerate(zip(self.writebacks, self.acts, strict=True)):
             m.d.comb += [
                 writeback.w_en.eq(writes(Memory.OUTPUTS, n)), writeback.w_addr.eq(to.address),
@@ -337,13 +336,18 @@ class Core(wiring.Component):
                 self.descriptors.r_en.eq(self.read.valid), self.descriptors.r_addr.eq(request.address),
                 self.records.r_en.eq(self.read.valid), self.records.r_addr.eq(request.address),
             ]  # fmt: skip
-        with m.Switch(memory):
-            with m.Case(Memory.ACTIVATIONS.value):
-                with m.Switch(group):
-                    for n, acts in enumerate(self.acts):
-                        with m.Case(n):
-                            m.d.sync += self.read_data.eq(acts.r_data)
-            with m.Case(Memory.DESCRIPTORS.value):
-                m.d.sync += self.read_data.eq(self.descriptors.r_data)
-            with m.Default():
-                m.d.sync += self.read_data.eq(self.records.r_data)
+
+        def one_part(word: Value) -> Value:
+            """The part that is read; which one it is where the word has fewer is not specified."""
+            parts = [word[n : n + 32] for n in range(0, len(word), 32)]
+            return Array(parts)[part[: (len(parts) - 1).bit_length()]]
+
+        found = {n: Signal(32, name=f"found_{n.name.lower()}") for n in READABLE}
+        m.d.sync += [
+            found[Memory.ACTIVATIONS].eq(one_part(Array(acts.r_data for acts in self.acts)[group])),
+            found[Memory.DESCRIPTORS].eq(one_part(self.descriptors.r_data)),
+            found[Memory.RECORDS].eq(one_part(self.records.r_data)),
+        ]  # fmt: skip
+        for n, words in found.items():
+            with m.If(memory == n.value):
+                m.d.sync += self.read_data.eq(words)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.core import READ_LATENCY
+from hw.core import READ_LATENCY, READABLE
 from hw.layouts import Error, Memory, identity, memory_shape
 from hw.params import Params
 from hw.registers import ID, REGISTERS, mask, offset
-from hw.streams import memory_access, memory_write
+from hw.streams import memory_access, memory_read, memory_write
 
 __all__ = ["READABLE", "WRITABLE", "Host", "axi_lite"]
 
-READABLE = (Memory.ACTIVATIONS, Memory.DESCRIPTORS, Memory.RECORDS)
-"""Memories that the host reads. The others would each need the host in front of the address of their read port, which
-is where the clock of a PE is decided, and a tree of multiplexers over all PEs."""
 WRITABLE = tuple(memory for memory in Memory if memory is not Memory.RECORDS)
 
 OKAY, SLVERR = 0b00, 0b10
@@ -40,8 +37,9 @@ class Host(wiring.Component):
     none waits for another but a response for its request. Accesses are carried out one at a time, each as a whole
     before the next begins; if a write and a read can begin in the same cycle, the write does.
 
-    Timing: an access that finds the port idle is carried out in the cycle after its address (and data) is taken; the
-    response shows 1 cycle after that, for a read of DATA `READ_LATENCY` more.
+    Timing: an access that finds the port idle is carried out 2 cycles after its address (and data) is taken; the
+    response shows 1 cycle after that, for a read of DATA `READ_LATENCY` + 1 more. The array sees a START, a RESTART and
+    a word to write 1 cycle after they are carried out.
 
     What answers SLVERR changes nothing: unknown offsets, writes of other than whole words, ones written to bits that
     mean nothing, words that are beyond a memory or cannot be accessed. The two low address bits are not looked at.
@@ -56,15 +54,14 @@ class Host(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        widest = max(memory_shape(params, m)[2] for m in READABLE)
         super().__init__({
             "bus": In(axi_lite()), "irq": Out(1),
             "restart": Out(1), "start": Out(1), "first": Out(16), "batch": Out(16, init=1),
             "busy": In(1), "running": In(1), "done": In(1), "error": In(Error), "index": In(16), "now": In(32),
             "new_stream": Out(1), "in_tile": In(1),
             "write": Out(stream.Signature(memory_write(params), always_ready=True)),
-            "read": Out(stream.Signature(memory_access(params), always_ready=True)),
-            "read_data": In(widest),
+            "read": Out(stream.Signature(memory_read(params), always_ready=True)),
+            "read_data": In(32),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -76,6 +73,7 @@ class Host(wiring.Component):
         self._whole = Signal(name="whole")
         self._bad = Signal(name="bad")  # it is refused
         self._answer = Signal(32, name="answer")  # what a read of a register gives
+        self._reads = Signal(name="reads")  # it is a read of DATA
         self._status(m)
         self._window(m)
         idle = self._channels(m)
@@ -83,23 +81,23 @@ class Host(wiring.Component):
         self._writes(m)
 
         # A read of DATA keeps everything else waiting, so nothing changes what it reads from, nor does START or RESTART
-        # come between. No other access takes more than its cycle.
-        waiting = Signal(range(READ_LATENCY))
+        # come between. After these, the array is busy one cycle later, and the next access waits as long.
+        waiting = Signal(range(READ_LATENCY + 1))
         bus = self.bus
-        with m.If(self.read.valid):
-            m.d.sync += [idle.eq(0), waiting.eq(READ_LATENCY - 1)]
+        m.d.sync += self.read.valid.eq(self._reads)
+        with m.If(self._reads):
+            m.d.sync += [
+                idle.eq(0), waiting.eq(READ_LATENCY),
+                self.read.p.word.eq(self._select), self.read.p.part.eq(self._part),
+            ]  # fmt: skip
         with m.If(~idle):
             m.d.sync += waiting.eq(waiting - 1)
             with m.If(waiting == 0):
-                m.d.sync += [idle.eq(1), bus.rvalid.eq(1)]
-                with m.Switch(self._read_part):
-                    for n in range(-(-len(self.read_data) // 32)):
-                        with m.Case(n):
-                            m.d.sync += bus.rdata.eq(self.read_data[32 * n : 32 * n + 32])
+                m.d.sync += [idle.eq(1), bus.rvalid.eq(1), bus.rdata.eq(self.read_data)]
         with m.If(begin["read"]):
             m.d.sync += [
-                bus.rvalid.eq(~self.read.valid), bus.rdata.eq(self._answer),
-                bus.rresp.eq(self._bad << 1), self._read_part.eq(self._part),
+                bus.rvalid.eq(~self._reads), bus.rdata.eq(self._answer),
+                bus.rresp.eq(self._bad << 1),
             ]  # fmt: skip
         with m.If(begin["write"]):
             m.d.sync += [bus.bvalid.eq(1), bus.bresp.eq(self._bad << 1)]
@@ -124,15 +122,19 @@ class Host(wiring.Component):
             with m.If(valid & ready):
                 m.d.sync += valid.eq(0)
         (aw, to), (w, data), (ar, source) = (held[name] for name in ("aw", "w", "ar"))
+        ready, writes, reads = Signal(), Signal(), Signal()
         m.d.comb += [
-            self._begin["write"].eq(idle & aw & w & ~bus.bvalid),
-            self._begin["read"].eq(idle & ar & ~bus.rvalid & ~self._begin["write"]),
-            self._address.eq(source), self._data.eq(data), self._whole.eq(data[32]),
+            ready.eq(idle & ~(self._begin["write"] | self._begin["read"] | self.start | self.restart)),
+            writes.eq(ready & aw & w & ~bus.bvalid), reads.eq(ready & ar & ~bus.rvalid & ~writes),
+            # What is written stands until the access begins; another word is there behind that at the earliest.
+            self._data.eq(data), self._whole.eq(data[32]),
         ]  # fmt: skip
-        with m.If(self._begin["write"]):
-            m.d.comb += self._address.eq(to)
+        m.d.sync += [
+            self._begin["write"].eq(writes), self._begin["read"].eq(reads), self._address.eq(Mux(writes, to, source)),
+        ]  # fmt: skip
+        with m.If(writes):
             m.d.sync += [aw.eq(0), w.eq(0)]
-        with m.If(self._begin["read"]):
+        with m.If(reads):
             m.d.sync += ar.eq(0)
         return idle
 
@@ -154,7 +156,6 @@ class Host(wiring.Component):
         # One bit wider than in the array, so that it does not begin anew behind the last word of the largest memory.
         self._at = Signal(21, name="at")
         self._part = Signal(range(most), name="part")
-        self._read_part = Signal(range(most), name="read_part")
         self._last_part = Signal(name="last_part")
         self._readable = Signal(name="readable")
         self._writable = Signal(name="writable")
@@ -170,7 +171,7 @@ class Host(wiring.Component):
                         self._readable.eq(there if memory in READABLE else 0),
                         self._writable.eq(there if memory in WRITABLE else 0),
                     ]  # fmt: skip
-        m.d.comb += [select.address.eq(self._at), self.write.p.to.eq(select), self.read.p.eq(select)]
+        m.d.comb += select.address.eq(self._at)
 
     def _advance(self, m: Module) -> None:
         m.d.sync += self._part.eq(self._part + 1)
@@ -207,7 +208,7 @@ class Host(wiring.Component):
                 with m.Elif(self.busy):
                     m.d.sync += self._refused.eq(1)
                 with m.Else():
-                    m.d.comb += self.read.valid.eq(1)
+                    m.d.comb += self._reads.eq(1)
                     self._advance(m)
             with m.Default():
                 m.d.comb += self._bad.eq(1)
@@ -215,8 +216,12 @@ class Host(wiring.Component):
     def _writes(self, m: Module) -> None:
         """What a write does."""
         select, data = self._select, self._data
+        # The word is written from the register in which its parts come together: no copy of the widest word elsewhere,
+        # and no path from the pins of the chip to every memory of the array.
         held = Signal(len(self.write.p.data), reset_less=True)
-        restart = Signal()
+        m.d.comb += self.write.p.data.eq(held)
+        m.d.sync += self.write.valid.eq(0)
+        restart, start, fresh = Signal(), Signal(), Signal()
         with m.If(self._begin["write"]):
             m.d.comb += self._bad.eq(1)
             with m.If(self._whole), m.Switch(self._address):
@@ -232,10 +237,10 @@ class Host(wiring.Component):
                                     (data & mask("CONTROL", name)).any() for name in ("RESTART", "START", "NEW_STREAM")
                                 )
                                 m.d.comb += [
-                                    restart.eq(restart_bit), self.new_stream.eq(restart_bit & new_bit),
-                                    self.start.eq(start_bit & ~restart_bit & ~self.busy),
+                                    restart.eq(restart_bit), fresh.eq(restart_bit & new_bit),
+                                    start.eq(start_bit & ~restart_bit & ~self.busy),
                                 ]  # fmt: skip
-                                with m.If(self.start):
+                                with m.If(start):
                                     m.d.sync += self._done.eq(0)
                                 with m.If(start_bit & ~restart_bit & self.busy):
                                     m.d.sync += self._refused.eq(1)
@@ -257,17 +262,18 @@ class Host(wiring.Component):
                                 m.d.sync += [self._at.eq(data), self._part.eq(0)]
                             case "DATA":
                                 self._store(m, held)
+        # START and RESTART lead to the whole array, so from registers.
+        m.d.sync += [self.restart.eq(restart), self.start.eq(start), self.new_stream.eq(fresh)]
         # Set beats clear, but RESTART both.
         with m.If(self.done):
             m.d.sync += self._done.eq(1)
         m.d.comb += [
-            self.restart.eq(restart),
             self.irq.eq(
                 (self._done & (self._enabled & mask("STATUS", "DONE")).any())
                 | (self._refused & (self._enabled & mask("STATUS", "REFUSED")).any())
             ),
         ]  # fmt: skip
-        with m.If(restart):
+        with m.If(restart | self.restart):
             m.d.sync += [self._done.eq(0), self._refused.eq(0)]
 
     def _store(self, m: Module, held: Signal) -> None:
@@ -277,11 +283,9 @@ class Host(wiring.Component):
         with m.Elif(self.busy):
             m.d.sync += self._refused.eq(1)
         with m.Else():
-            m.d.comb += self.write.p.data.eq(held)
             with m.Switch(self._part):
                 for n in range(-(-len(held) // 32)):
                     with m.Case(n):
                         m.d.sync += held[32 * n : 32 * n + 32].eq(self._data)
-                        m.d.comb += self.write.p.data.eq(Cat(held[: 32 * n], self._data))
-            m.d.comb += self.write.valid.eq(self._last_part)
+            m.d.sync += [self.write.valid.eq(self._last_part), self.write.p.to.eq(self._select)]
             self._advance(m)

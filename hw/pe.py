@@ -23,8 +23,9 @@ class ProcessingElement(wiring.Component):
     """One PE with all its memories.
 
     Timing: a vector that arrives at ``i`` in cycle t is written into the queue, or dropped, in t + `TO_QUEUE` (with
-    ``params.hops`` as many cycles later, and all that follows). With an idle PE its entries are selected one a cycle from t + `TO_SELECT` on, and the first sum is written in
-    t + `TO_SELECT` + `SELECT_TO_WRITE`. One entry a cycle, without a bubble between columns or vectors.
+    ``params.hops`` as many cycles later, and all that follows). With an idle PE its entries are selected one a cycle
+    from t + `TO_SELECT` on, and the first sum is written in t + `TO_SELECT` + `SELECT_TO_WRITE`. One entry a cycle,
+    without a bubble between columns or vectors.
 
     Members
     -------

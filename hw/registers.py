@@ -74,8 +74,8 @@ REGISTERS: tuple[Register, ...] = (
             "contents. If the refill stream is inside a tile, its beats up to the one with TLAST are dropped. "
             "With START: only RESTART."),
         Field("NEW_STREAM", 3, 1,
-            "With RESTART: the sources of the streams begin anew. The next beat of the refill stream is a header; nothing "
-            "of it is dropped from then on. Of the rows of maps, beats that come until BUSY falls are dropped."),
+            "With RESTART: the sources of the streams begin anew. The next beat of the refill stream is a header; "
+            "nothing of it is dropped from then on. Of rows of maps, beats that come until BUSY falls are dropped."),
     )),
     Register("STATUS", 0x14, "W1C", "State of the array. A flag that is set while it is cleared stays set.", (
         Field("BUSY", 0, 1, "A run is under way, or accumulators are being cleared after reset."),

@@ -18,7 +18,7 @@ class Scan(wiring.Component):
     """Read activation vectors in the order of their window, and send each that has a nonzero activation.
 
     Vector address `a` lies in bank ``a % groups`` at line ``a // groups``. It is read only when its line is there:
-    `open` says that all are, otherwise the lines before `limit`. A tile of weights is scanned only when it is loaded.
+    `open` says that all are, otherwise the lines before the limit. A tile of weights is scanned only when it is loaded.
     A position outside the map reads nothing and is not sent.
 
     Timing: a vector passes three stages. It is requested (or passed over, outside the map) in cycle A; it stands at the
@@ -39,7 +39,8 @@ class Scan(wiring.Component):
     Members
     -------
     start, request, ready : begin a window (only while `ready`).
-    open, limit : which lines of the activation memory may be read.
+    open, limits, limit : which lines of the activation memory may be read: all, or those before one of the limits, the
+        n-th for bit n of `limit`.
     loaded : for each tile buffer, its weights are there. waiting : the tile to scan is not.
     r_en, r_addr, r_data : read port of all activation banks. claimed : it is somebody else's in this cycle.
     o : vectors to send. Its tag is that of the vector in the register also while it is skipped.
@@ -59,7 +60,7 @@ class Scan(wiring.Component):
         tiles = {"loaded": In(2), "waiting": Out(1), "taken_tile": Out(2)} if params.refill else {}
         super().__init__({
             "start": In(1), "request": In(scan_request(params)), "ready": Out(1),
-            "open": In(1), "limit": In(LINE_BITS), **tiles,
+            "open": In(1), "limits": In(LINE_BITS).array(3), "limit": In(3), **tiles,
             "r_en": Out(1), "r_addr": Out(range(params.act_lines)), "claimed": In(1),
             "r_data": In(ACT_BITS * LANES).array(params.groups),
             "o": Out(stream.Signature(broadcast(params))),
@@ -77,6 +78,8 @@ class Scan(wiring.Component):
         free = Signal()  # the stage at the output of the memory can take a vector
         go = Signal()
         lost = Signal()  # the word of the vector that stands there
+        # All limits are compared at once: which one counts is known late.
+        before = self.limit & Cat(line < limit for limit in self.limits)
         lost_line = Signal(len(self.r_addr))
         m.d.comb += [
             window.start.eq(self.start), window.request.eq(self.request), window.go.eq(go),
@@ -84,7 +87,7 @@ class Scan(wiring.Component):
             line.eq(window.address >> group_bits), self.r_addr.eq(Mux(lost, lost_line, line)),
             go.eq(
                 window.valid & ~waiting & free
-                & (~window.inside | (~self.claimed & (self.open | (line < self.limit))))
+                & (~window.inside | (~self.claimed & (self.open | before.any())))
             ),
             self.r_en.eq((go & window.inside) | (lost & ~self.claimed)), self.taken.eq(go & window.last),
             self.fault.eq(

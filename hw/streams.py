@@ -23,6 +23,7 @@ __all__ = [
     "job",
     "lane_step",
     "memory_access",
+    "memory_read",
     "memory_write",
     "operand",
     "out_beat",
@@ -194,6 +195,11 @@ def beat(bits: int) -> data.StructLayout:
 def memory_access(params: Params) -> data.StructLayout:
     """A word of a memory: `hw.layouts.Memory` number, unit (PE or group), word address."""
     return data.StructLayout({"memory": 4, "unit": 8, "address": 20})
+
+
+def memory_read(params: Params) -> data.StructLayout:
+    """32 bits of a word to read: `part` n holds its bits from 32·n on."""
+    return data.StructLayout({"word": memory_access(params), "part": 5})
 
 
 def memory_write(params: Params) -> data.StructLayout:

@@ -49,6 +49,7 @@ class TileLoop(wiring.Component):
     address, y, x : where its window begins: activation vector and pixel of the map.
     destination : first line that its tile writes.
     opens : it is the first of its tile. row_begins, row_ends : this tile is the first, the last of its row of tiles.
+    starts : with ``prepare``, it is the first of its layer.
     sample_ends : it is the last of its sample. begins, ends : it is the first, the last of its layer.
     floor : the first descriptor that a loop may go back to: the first one of the run, or the one behind the loop
         before. So a body holds no other loop.
@@ -68,7 +69,7 @@ class TileLoop(wiring.Component):
             "layer": In(descriptor(params)), "prepare": In(1), "accept": In(1),
             "index": Out(16), "following": Out(16), "segment": Out(range(SEGMENTS + 1)),
             "address": Out(VECTOR_ADDRESS_BITS), "y": Out(signed(17)), "x": Out(signed(17)),
-            "destination": Out(LINE_BITS), "opens": Out(1), "begins": Out(1), "ends": Out(1),
+            "destination": Out(LINE_BITS), "opens": Out(1, init=1), "starts": Out(1), "begins": Out(1), "ends": Out(1),
             "row_begins": Out(1), "row_ends": Out(1), "sample_ends": Out(1),
             "floor": Out(16), "offset": Out(signed(LINE_BITS)), "again": Out(1), **ring,
         })  # fmt: skip
@@ -93,23 +94,26 @@ class TileLoop(wiring.Component):
         fresh = Signal()  # the first tile of a sample
         at = Signal(self.origin)
         next_line = Signal(LINE_BITS)
-        round_ = Signal(16)
-        repeats = Signal()
-        is_segment = Signal()  # what the descriptor is
-        is_loop = Signal()
-        onward = Signal(16)  # the next descriptor, if the layer is through
+        round_, repeats = Signal(16), Signal()
+        is_segment, is_loop = Signal(), Signal()  # what the descriptor is
+        next_column, next_row, next_sample = Signal(), Signal(), Signal()  # are the last of their kind
+        repeated = Signal()  # the layer goes on: its first descriptor comes next
 
         m.d.comb += [
             self.row_begins.eq(tx == 0), self.row_ends.eq(last_column), self.sample_ends.eq(last_column & last_row),
-            fresh.eq((ty == 0) & (tx == 0)), self.opens.eq(self.segment == 0), self.begins.eq(fresh & (sample == 0)),
+            fresh.eq((ty == 0) & (tx == 0)), self.starts.eq(fresh & (sample == 0)),
             self.ends.eq(last_column & last_row & last_sample),
-            self.following.eq(Mux(is_segment & layer.last & ~self.ends, head, onward)),
             repeats.eq((op == Op.LOOP.value) & (round_ + 1 != ending.count)), self.again.eq(round_ != 0),
             self.address.eq(at.address), self.y.eq(at.y), self.x.eq(at.x),
             kept.addr.eq(self.segment), moved.addr.eq(self.segment),
         ]  # fmt: skip
 
-        # A descriptor has arrived: where are its window and its tile?
+        # A descriptor has arrived: where are its window and its tile, and what comes behind it?
+        m.d.comb += [
+            next_column.eq(tx + 1 == layer.tiles_x), next_row.eq(ty + 1 == layer.tiles_y),
+            next_sample.eq(sample + 1 == self.batch),
+            repeated.eq((op == Op.SEGMENT.value) & layer.last & ~(next_column & next_row & next_sample)),
+        ]  # fmt: skip
         with m.If(fresh):
             m.d.comb += next_line.eq(layer.destination + sample_lines + Mux(layer.moves_result, self.offset, 0))
         with m.Elif(tx == 0):
@@ -120,9 +124,9 @@ class TileLoop(wiring.Component):
             self._place_of_row(m, tx == 0, last_column, row, next_line)
         with m.If(self.prepare):
             m.d.sync += [
-                at.eq(kept.data), last_column.eq(tx + 1 == layer.tiles_x), last_row.eq(ty + 1 == layer.tiles_y),
-                last_sample.eq(sample + 1 == self.batch), onward.eq(Mux(repeats, ending.first, self.index + 1)),
-                is_segment.eq(op == Op.SEGMENT.value), is_loop.eq(op == Op.LOOP.value),
+                at.eq(kept.data), last_column.eq(next_column), last_row.eq(next_row), last_sample.eq(next_sample),
+                self.following.eq(Mux(repeated, head, Mux(repeats, ending.first, self.index + 1))),
+                self.begins.eq(self.starts), is_segment.eq(op == Op.SEGMENT.value), is_loop.eq(op == Op.LOOP.value),
             ]  # fmt: skip
             with m.If(fresh):
                 lines = Mux(layer.moves_source, sample_lines + self.offset, sample_lines)
@@ -151,7 +155,10 @@ class TileLoop(wiring.Component):
                 with m.If(~repeats):
                     m.d.sync += [round_.eq(0), self.offset.eq(0), self.floor.eq(self.following)]
         with m.Elif(self.accept):
-            m.d.sync += [self.index.eq(self.following), self.segment.eq(self.segment + (self.segment != SEGMENTS))]
+            m.d.sync += [
+                self.index.eq(self.following), self.segment.eq(self.segment + (self.segment != SEGMENTS)),
+                self.opens.eq(layer.last),
+            ]  # fmt: skip
             with m.If(layer.last):
                 m.d.sync += [self.segment.eq(0), tx.eq(tx + 1)]
                 with m.If(last_column):
@@ -163,6 +170,7 @@ class TileLoop(wiring.Component):
         with m.If(self.start):
             m.d.sync += [
                 self.index.eq(self.first), head.eq(self.first), self.floor.eq(self.first), self.segment.eq(0),
+                self.opens.eq(1),
                 sample.eq(0), ty.eq(0), tx.eq(0), sample_lines.eq(0), round_.eq(0), self.offset.eq(0),
             ]  # fmt: skip
         return m

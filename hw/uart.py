@@ -102,8 +102,12 @@ class UartTransmitter(wiring.Component):
         wait = Signal(range(self.divider))
         left = Signal(range(11))
         bits = Signal(9, init=0x1FF)  # behind the bit on the line
-        ends = Signal()
-        m.d.comb += [ends.eq((left == 0) | ((left == 1) & (wait == 0))), self.i.ready.eq(ends)]
+        ends = Signal(init=1)  # no bit is on the line, or the last cycle of the last one
+        m.d.comb += self.i.ready.eq(ends)
+        with m.If(self.i.valid):
+            m.d.sync += ends.eq(0)
+        with m.If((left == 1) & (wait == 1)):
+            m.d.sync += ends.eq(1)
         with m.If(left != 0):
             m.d.sync += wait.eq(wait - 1)
             with m.If(wait == 0):

@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from compiler.cycles import model as cycles
 from compiler.cycles.model import Work
-from compiler.errors import InputError
 from compiler.image.image import Image
 from compiler.image.steps import ElementwiseStep, LoopStep, Step
 from hw.params import LANES, Params
@@ -24,6 +23,7 @@ from sim.decode import decode
 from sim.golden_array import Layer, Operation, run_layers, window_addresses
 from sim.program import chunks
 from sim.run import check_input, summarize
+from sim.streams import Transfer, transfers
 from sim.timing import works
 
 __all__ = ["ACCESSES", "Counts", "Scanned", "count", "scanned"]
@@ -42,13 +42,15 @@ ACCESSES: dict[str, str] = {
     "additions": "sums: one for each entry, for each word of the output table, for each elementwise product",
     "accumulator_reads": "one for each entry, one for each word of the output table",
     "accumulator_writes": "one for each entry, and one that clears for each word of the output table",
-    "activation_reads": "vectors of eight read from the banks: scan and operations read one from every bank at once",
-    "activation_writes": "vectors of eight written back",
+    "activation_reads": "vectors of eight read from the banks: scan, operations and the stream of results read one "
+    "from every bank at once",
+    "activation_writes": "vectors of eight written back, or that come by stream",
     "output_reads": "words read from the output tables",
     "table_reads": "pieces read from the function tables",
     "operand_writes": "vectors of eight put into the operand buffers of elementwise operations",
     "operand_reads": "vectors of eight read from them, two for each product",
-    "stream_beats": "beats of 128 bits that come from outside, headers included",
+    "stream_beats": "beats of 128 bits of weights that come from outside, headers included",
+    "map_beats": "vectors of maps that come from outside or go there, a beat of 128 bits each",
     "descriptor_reads": "descriptors read",
     "working_cycles": "cycles in which a PE takes an entry",
     "pe_cycles": "cycles of all PEs, working or not",
@@ -100,20 +102,17 @@ def count(image: Image, x: ArrayLike | Mapping[str, ArrayLike]) -> Counts:
     Raises
     ------
     InputError
-        The input does not fit the image, or the image streams maps, whose accesses are not counted yet.
+        The input does not fit the image.
     ImageError
         The image contradicts itself.
     """
     params, groups = image.params, image.params.groups
-    if any(isinstance(step, Step) and (step.stream_in or step.stream_out) for step in image.program):
-        raise InputError("the image streams maps of activations from outside; their accesses are not counted yet")
     raw, _ = check_input(image, x)
     program, every = decode(image), works(image)
     totals = [dict.fromkeys(ACCESSES, 0) for _ in image.layers]
     records: list[list[dict[str, int]]] = []
     for chunk in chunks(image, raw):
-        memory = chunk.inputs.reshape(chunk.count, image.frame, groups, LANES).copy()
-        runs = list(run_layers(program, memory, params.acc_bits, masks=True))
+        runs = list(run_layers(program, chunk.memory.copy(), params.acc_bits, masks=True))
         times = cycles.run(params, every, [mask for ran in runs for mask in ran.masks])
         records.append([{**asdict(each), "saturated": 0} for each in times])
         for (number, _), ran in zip(program.rounds, runs, strict=True):
@@ -126,6 +125,8 @@ def count(image: Image, x: ArrayLike | Mapping[str, ArrayLike]) -> Counts:
                 assert isinstance(work, Work)
                 _add(total, _segment(params, work, scanned(work, mask), layer.maximum, chunk.count))
             _add(total, _write_back(params, layer, every[first], chunk.count))
+        for each in transfers(image):
+            _add(totals[each.layer], _transfer(each, chunk.count))
         # The first fetch of a run, and the ends of loops.
         ends = sum(step.count for step in image.program if isinstance(step, LoopStep))
         totals[0]["descriptor_reads"] += 1 + ends
@@ -237,6 +238,12 @@ def _write_back(params: Params, layer: Layer, work: Any, samples: int) -> dict[s
         "multiplications": functions,
         "activation_writes": len(work.flushes) * params.groups * tiles,
     }
+
+
+def _transfer(each: Transfer, samples: int) -> dict[str, int]:
+    """What the streams of a layer take: a vector that comes is written, one that goes is read, with its whole line."""
+    comes, goes = each.row * each.height * samples, each.beats * samples
+    return {"activation_writes": comes, "activation_reads": goes, "map_beats": comes + goes}
 
 
 def _operation(step: ElementwiseStep, groups: int, samples: int) -> dict[str, int]:

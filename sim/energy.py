@@ -99,8 +99,9 @@ def report(network: Network, x: Any, table: Table, mhz: float) -> dict[str, Any]
             if isinstance(decoded, Layer) and not decoded.maximum:
                 products = info.products
                 weights = dense_weights(image, info, decoded, rounds[number]) * rounds[number]
-            # Activations and write-back are those of the sparse run.
+            # Activations, write-back and beats of maps are those of the sparse run.
             sram = products * dense_product + sum(pj[part] for part in ("activations", "write-back"))
+            sram += found["map_beats"] * price["map_beats"].pj / samples
             layers.append({
                 "name": info.name,
                 "cycles": found["pe_cycles"] / params.pes / samples,

@@ -164,6 +164,8 @@ def costs(params: Params, table: Table) -> dict[str, Cost]:
     found["stream_beats"] = Cost(
         table.linear("dram", REFILL_BITS), "off chip", f"dram: {REFILL_BITS} bits", table.sources["dram"]
     )
+    beat = ACT_BITS * LANES
+    found["map_beats"] = Cost(table.linear("dram", beat), "off chip", f"dram: {beat} bits", table.sources["dram"])
     found["working_cycles"] = Cost(
         table.pj("register") + table.pj("logic"), "registers, logic", "register + logic",
         f"{table.sources['register']}; {table.sources['logic']}",

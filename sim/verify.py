@@ -30,6 +30,8 @@ class Suite:
 
     together : trials in turn on one array; a run with few trials then needs few arrays, others for each seed.
     graphs : what makes networks from the graph on; if there is none, layers are made by `sim.cases`.
+    stages : of a board's design, on each of which all trials run through its pins (`sim.fpga.regression`), in one
+        process. proof : one PE is proven equal to its netlist as well.
     """
 
     text: str
@@ -40,6 +42,8 @@ class Suite:
     bus: bool = False
     together: int = 1
     graphs: Callable[[int, Params], GraphCase] | None = None
+    stages: tuple[str, ...] = ()
+    proof: bool = False
 
 
 _SMALL = Params(
@@ -116,6 +120,10 @@ SUITES: dict[str, Suite] = {
         "random networks whose inputs and outputs stream, Verilog in Verilator", "rtl", 200, 4, _STREAM_ARRAYS,
         together=50, graphs=random_ends_case,
     ),
+    "port": Suite("random layers through the serial pins of a board's design, over a terminal", "board", 12, 0,
+                  stages=("rtl",)),
+    "netlist": Suite("the same on its synthesized and its placed netlist; one PE proven equal to its netlist", "board",
+                     4, 0, stages=("synthesized", "placed"), proof=True),
 }  # fmt: skip
 
 
@@ -255,12 +263,28 @@ def _trial(seed: int, params: Params | None, suite: str) -> tuple[int, str | Non
     return seed, what, counted
 
 
+def _on_board(
+    plan: Suite, seeds: Sequence[int], note: Callable[[tuple[int, str | None, dict[str, int]]], None],
+    told: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Every trial on every stage of a board's design, and the proof."""
+    from sim.fpga.regression import pe_proof, stage_cases
+
+    for stage in plan.stages:
+        for seed, what, result, image in stage_cases(stage, seeds, told):
+            counted = {**_compared(result, result.records), **_features(image)} if result else {}
+            note((seed, what, counted))
+    if plan.proof:
+        note((0, pe_proof(told), {}))
+
+
 def verify(
     suite: str,
     seed: int = 1,
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
     trials: int | None = None,
+    told: Callable[[str], None] | None = None,
 ) -> Report:
     """Run a regression.
 
@@ -271,6 +295,7 @@ def verify(
     jobs : processes.
     progress : called with (cases done, cases).
     trials : instead of the suite's own number.
+    told : is told what takes long, in suites with `stages`.
 
     Raises
     ------
@@ -299,9 +324,11 @@ def verify(
         if what is not None:
             report.failures.append(Mismatch(case_seed, what))
         if progress:
-            progress(report.trials, len(work))
+            progress(report.trials, len(work) * max(1, len(plan.stages)) + plan.proof)
 
-    if jobs == 1:
+    if plan.stages:
+        _on_board(plan, [case_seed for case_seed, _ in work], note, told or (lambda text: None))
+    elif jobs == 1:
         for case_seed, params in work:
             note(_trial(case_seed, params, suite))
     else:

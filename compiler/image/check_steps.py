@@ -212,7 +212,7 @@ def _check_strips(image: Image, place_of: int, steps: Sequence[Step], first: int
 def _check_uniform(layer: LayerInfo, segment: int, mine: Sequence[tuple[int, Step]], spans: int) -> None:
     """A segment with one weight for all positions is whole, and read by one pixel: its window is the kernel."""
     kernel = layer.windows[8 * segment : 8 * segment + 2]
-    good = len(mine) == spans and layer.tile_y == layer.tile_x == 1 and layer.pool == (1, 1, 1, 1)
+    good = len(mine) == spans and layer.tile_y == layer.tile_x == 1 and layer.pool[:2] == (1, 1)
     for number, step in mine:
         _require(
             good and (step.wy, step.wx) == kernel and step.positions > 1,

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compiler.errors import ImageError
 from compiler.image.image import Image
 
-__all__ = ["Streamed", "must_be_resident", "off_chip", "ring_offsets", "rows_needed"]
+__all__ = ["Streamed", "off_chip", "ring_offsets", "rows_needed"]
 
 
 @dataclass(frozen=True)
@@ -29,22 +28,6 @@ class Streamed:
     layer: int
     reads: tuple[int, ...]
     writes: int
-
-
-def must_be_resident(image: Image, who: str) -> None:
-    """Refuse an image for a host that does not serve the activation streams; `who` it is.
-
-    Raises
-    ------
-    ImageError
-        A map lies off chip; the message names it.
-    """
-    for info in image.maps:
-        if info.off_chip:
-            raise ImageError(
-                f"map {info.name} streams through the activation ports, which {who} does not serve; "
-                "compile the network so that its maps stay on chip"
-            )
 
 
 def off_chip(image: Image) -> list[Streamed]:

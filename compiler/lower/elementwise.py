@@ -121,6 +121,9 @@ def ref_of(views: Views, name: str, axes: str) -> Ref | None:
         return None
     (part,) = view.parts
     begin, size = int(part.channels[0]), len(part.channels)
+    sizes = dict(zip(part.axes, views.shape(part.value), strict=True))
+    if (view.height, view.width) != (sizes.get("H", 1), sizes.get("W", 1)):  # with a border, or a pixel of several
+        return None
     if part.offset != (0, 0) or not np.array_equal(part.channels, np.arange(begin, begin + size)):
         return None
     return Ref((part.value, part.axes), begin, size)

@@ -73,7 +73,8 @@ class Operations:
 
     def _function(self, node: Node) -> list[Draft | Elementwise]:
         """A function of a copy."""
-        copy = self._copy(node.inputs[0], self.types[node.inputs[0]])
+        (name,) = node.inputs
+        copy = self._copy(name, self.types[name], unique(f"{node.output}.copy", self.types))  # one for each function
         made = None if copy is None else folded(copy, node, self.types, self.params)
         return [] if made is None else [made]
 

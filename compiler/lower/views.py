@@ -145,6 +145,8 @@ def _pixel(views: Views, node: Node) -> View | None:
 
 
 def _pad(views: Views, node: Node, axes: str) -> View | None:
+    if len(node["before"]) != len(axes):  # read together with a value of other axes
+        return None
     before, after = (dict(zip(axes, node[name], strict=True)) for name in ("before", "after"))
     found = views.view(node.inputs[0], axes) if before.get("C", 0) == after.get("C", 0) == 0 else None
     if found is None or found.flat:

@@ -6,6 +6,7 @@ import click
 
 from eie.commands.bench_ablation import ablation
 from eie.commands.bench_array import array
+from eie.commands.bench_boards import bench_boards
 from eie.commands.bench_compress import compress
 from eie.commands.bench_eie import eie
 from eie.commands.bench_networks import bench_networks
@@ -26,5 +27,5 @@ def bench() -> None:
     """Benchmarks, each with what its figures are measured against."""
 
 
-for command in (eie, ablation, speed, studies, compress, train, array, bench_networks, bench_trained):
+for command in (eie, ablation, speed, studies, compress, train, array, bench_networks, bench_trained, bench_boards):
     bench.add_command(command)

@@ -86,7 +86,7 @@ def verify(
     if names:
         raise click.UsageError(f"{' '.join(names)}: names are for the suite {FORMAL} only")
     with output.progress(suite) as progress:
-        report = run_suite(suite, seed=seed, jobs=jobs, progress=progress, trials=cases)
+        report = run_suite(suite, seed=seed, jobs=jobs, progress=progress, trials=cases, told=output.note)
     for failure in report.failures:
         output.text(f"case {failure.seed}: {failure.what}")
     output.text(

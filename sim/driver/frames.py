@@ -38,7 +38,7 @@ def checked(content: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Request:
-    """One request. words : of a write, or four for each beat; count : words that are read, written, offered or taken."""
+    """One request. words : of a write, or four for each beat offered; count : words read, written, offered or taken."""
 
     tag: int
     operation: int

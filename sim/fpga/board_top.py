@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from typing import Any
 
 from amaranth import ClockDomain, ClockSignal, Elaboratable, Instance, Module, Signal
@@ -43,7 +45,7 @@ def line_divider(mhz: float, baud: int = BAUD) -> int:
     return divider
 
 
-class BoardTop(Elaboratable):
+class BoardTop(Elaboratable):  # type: ignore[misc]
     """Clock, reset and serial line of a board around the Verilog of a `SerialTop`.
 
     The reset is held for some cycles after configuration, or after the PLL has locked.
@@ -60,8 +62,10 @@ class BoardTop(Elaboratable):
         """The module, with what it requests of the platform."""
         m = Module()
         m.domains.sync = ClockDomain(reset_less=True)
-        pin = platform.request(platform.default_clk, 0)
-        line = platform.request("uart", 0)
+        with warnings.catch_warnings():  # pins with their buffers, as the boards' definitions have them
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pin = platform.request(platform.default_clk, 0)
+            line = platform.request("uart", 0)
         locked = Signal()
         if self.pll is None:
             m.d.comb += [ClockSignal().eq(pin.i), locked.eq(1)]
@@ -112,6 +116,8 @@ def board_files(board: Board, params: Params, mhz: float, baud: int = BAUD) -> d
     )  # fmt: skip
     kept = (".v", ".il", ".ys", ".lpf", ".cst", ".pcf")
     texts = {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}
+    # Places in the sources, with this machine's paths: no part of the design.
+    texts[f"{TOP}.il"] = re.sub(r"^ *attribute \\src .*\n", "", texts[f"{TOP}.il"], flags=re.MULTILINE)
     return {name: text for name, text in texts.items() if name.endswith(kept) and text.strip()} | {
         "commands.txt": "".join(
             line.replace('"', "").replace("$", "") + "\n"

@@ -28,7 +28,8 @@ class Board:
     family : of the part.
     platform : ``module:class`` of Amaranth's definition.
     holds : what the part has, by our names: ``lut`` lookup tables of four inputs, ``ff`` flip-flops, ``ram`` block
-        RAMs, ``mult`` multipliers of 18 by 18 bits (iCE40: 16 by 16).
+        RAMs, ``mult`` multipliers of 18 by 18 bits (iCE40: 16 by 16), ``cells`` places for memory made of
+        lookup tables.
     mhz : clock on the board.
     preset : the array that is built if none is named.
     program : command that programs it; ``{file}`` is the bitstream.
@@ -70,11 +71,12 @@ class Board:
         return platform
 
 
-_25F = {"lut": 24_288, "ff": 24_288, "ram": 56, "mult": 28}
+_25F = {"lut": 24_288, "ff": 24_288, "ram": 56, "mult": 28, "cells": 3_036}
 _ALL = (
     Board(
         "ulx3s-85f", "ULX3S with LFE5U-85F", ECP5, "amaranth_boards.ulx3s:ULX3S_85F_Platform",
-        {"lut": 83_640, "ff": 83_640, "ram": 208, "mult": 156}, 25, "BOARD_4", "openFPGALoader -b ulx3s {file}",
+        {"lut": 83_640, "ff": 83_640, "ram": 208, "mult": 156, "cells": 10_455}, 25, "BOARD_4",
+        "openFPGALoader -b ulx3s {file}",
     ),
     Board(
         "orangecrab-25f", "OrangeCrab r0.2 with LFE5U-25F", ECP5,
@@ -92,12 +94,14 @@ _ALL = (
     ),
     Board(
         "tang-nano-9k", "Tang Nano 9K with GW1NR-9C", GOWIN, "amaranth_boards.tang_nano_9k:TangNano9kPlatform",
-        {"lut": 8_640, "ff": 6_480, "ram": 26, "mult": 20}, 27, "BOARD_MIN", "openFPGALoader -b tangnano9k {file}",
+        {"lut": 8_640, "ff": 6_480, "ram": 26, "mult": 20, "cells": 270}, 27, "BOARD_MIN",
+        "openFPGALoader -b tangnano9k {file}",
         target={"family": "GW1N-9C"},
     ),
     Board(
         "tang-nano-20k", "Tang Nano 20K with GW2AR-18C", GOWIN, "sim.fpga.tang_nano_20k:TangNano20kPlatform",
-        {"lut": 20_736, "ff": 15_552, "ram": 46, "mult": 48}, 27, "BOARD_4", "openFPGALoader -b tangnano20k {file}",
+        {"lut": 20_736, "ff": 15_552, "ram": 46, "mult": 48, "cells": 648}, 27, "BOARD_MIN",
+        "openFPGALoader -b tangnano20k {file}",
         target={"family": "GW2A-18C"},
     ),
 )  # fmt: skip

@@ -13,15 +13,15 @@ from hw.tile_loop import origin
 from hw.weight_decode import LOOKUP_WORDS
 from sim.energy_table import memories
 from sim.fpga.boards import BOARDS, Board
-from sim.fpga.families import Family
+from sim.fpga.families import GOWIN, Family
 
 __all__ = ["Estimate", "Held", "check_fits", "estimate", "held_memories", "largest_preset"]
 
-FULL = {"lut": 0.95, "ff": 0.95, "ram": 1.0, "mult": 1.0}
+FULL = {"lut": 0.95, "ff": 0.95, "ram": 1.0, "mult": 1.0, "cells": 1.0}
 """Part of a resource beyond which place and route does not end."""
 
-LUT_CELL = {"ecp5": 6, "ice40": 0, "gowin": 4}
-"""Lookup tables that nextpnr counts for a cell of 16 words of 4 bits."""
+LUT_CELL = 6
+"""Lookup tables whose places a cell of 16 words of 4 bits takes; on Gowin parts, flip-flops as well."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Logic:
 
 # Measured: docs/fpga.md has the arrays and the commands. Without elementwise operations, function tables and streams.
 _LOGIC = {
-    "ecp5": {"lut": Logic(9000, 1400, 900), "ff": Logic(5900, 1100, 500)},
-    "ice40": {"lut": Logic(9700, 1100, 760), "ff": Logic(7800, 1100, 500)},
-    "gowin": {"lut": Logic(6900, 1300, 850), "ff": Logic(6700, 1100, 500)},
+    "ecp5": {"lut": Logic(7400, 1900, 900), "ff": Logic(6700, 1550, 500)},
+    "ice40": {"lut": Logic(9000, 1900, 900), "ff": Logic(8100, 1550, 500)},
+    "gowin": {"lut": Logic(8000, 1900, 900), "ff": Logic(6700, 1550, 500)},
 }
 
 
@@ -102,7 +102,10 @@ class Estimate:
         return ", ".join(f"{need:,} {TITLES[name]} of {self.board.holds[name]:,}" for name, need in self.needs.items())
 
 
-TITLES = {"lut": "lookup tables", "ff": "flip-flops", "ram": "block RAMs", "mult": "multipliers"}
+TITLES = {
+    "lut": "lookup tables", "ff": "flip-flops", "ram": "block RAMs", "mult": "multipliers",
+    "cells": "memory cells of 16 x 4 bits",
+}  # fmt: skip
 
 
 def estimate(board: Board, params: Params) -> Estimate:
@@ -122,11 +125,14 @@ def estimate(board: Board, params: Params) -> Estimate:
             cells += held.number * family.cells(held.bits, held.words)
     logic = _LOGIC[family.name]
     more = params.elementwise + bool(params.tables)
+    blocked = LUT_CELL * cells
     needs = {
-        "lut": logic["lut"].of(params) + LUT_CELL[family.name] * cells, "ff": logic["ff"].of(params),
+        "lut": logic["lut"].of(params) + blocked,
+        "ff": logic["ff"].of(params) + (blocked if family is GOWIN else 0),
         "ram": sum(blocks.values()), "mult": params.pes + params.groups * more,
+        **({"cells": cells} if family.distributed else {}),
     }  # fmt: skip
-    return Estimate(board, params, needs, blocks, bool(more or params.refill))
+    return Estimate(board, params, needs, blocks, bool(more or params.refill or params.streams))
 
 
 def _in_blocks(family: Family, held: Held) -> bool:
@@ -137,7 +143,7 @@ def _in_blocks(family: Family, held: Held) -> bool:
 
 def largest_preset(board: Board, presets: Iterable[str] = PRESETS) -> str | None:
     """The preset with the most PEs, and of these the most weights, that a board holds; None if it holds none."""
-    fitting = [name for name in presets if not PRESETS[name].streams and estimate(board, PRESETS[name]).fits]
+    fitting = [name for name in presets if estimate(board, PRESETS[name]).fits]
     return max(fitting, key=lambda name: (PRESETS[name].pes, PRESETS[name].weight_words), default=None)
 
 

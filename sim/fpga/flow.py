@@ -151,8 +151,8 @@ def measure_array(
     Returns
     -------
     dict
-        As of `measure`; ``cells`` are those of a PE, ``writeback_cells`` those of a write-back group, ``shell_cells`` all
-        others: scan, control, write-back's control, counters, host port and serial line, with activation memory,
+        As of `measure`; ``cells`` are those of a PE, ``writeback_cells`` those of a write-back group, ``shell_cells``
+        all others: scan, control, write-back's control, counters, host port and serial line, with activation memory,
         descriptors and records.
     """
     if params.streams:

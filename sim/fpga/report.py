@@ -107,8 +107,8 @@ def source_names(design: Mapping[str, Any], module: str, inside: str = "dut.") -
     """
     blocks: dict[int, str] = {}
     for name, cell in design["modules"][module]["cells"].items():
-        if "dff" in cell["type"] and (inside := re.match(r"\$flatten\\(.*?\.)\$", name)):
-            blocks |= dict.fromkeys(cell["connections"]["Q"], inside[1].replace("\\", ""))
+        if "dff" in cell["type"] and (found := re.match(r"\$flatten\\(.*?\.)\$", name)):
+            blocks |= dict.fromkeys(cell["connections"]["Q"], found[1].replace("\\", ""))
     best: dict[str, str] = {}
     for bit, names in _aliases(design, module).items():
         ours = [(width, name) for width, name in names if "$" not in name and name.startswith(inside)] or names

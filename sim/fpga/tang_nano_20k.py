@@ -5,6 +5,8 @@ Pins are those of Sipeed's schematic: 27 MHz from the on-board generator, and th
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.build import Attrs, Clock, Pins, Resource
 from amaranth.vendor import GowinPlatform
 from amaranth_boards.resources import UARTResource
@@ -12,7 +14,7 @@ from amaranth_boards.resources import UARTResource
 __all__ = ["TangNano20kPlatform"]
 
 
-class TangNano20kPlatform(GowinPlatform):
+class TangNano20kPlatform(GowinPlatform):  # type: ignore[misc]
     """A GW2AR-18 (version C)."""
 
     part = "GW2AR-LV18QN88C8/I7"
@@ -22,4 +24,4 @@ class TangNano20kPlatform(GowinPlatform):
         Resource("clk27", 0, Pins("4", dir="i"), Clock(27e6), Attrs(IO_TYPE="LVCMOS33")),
         UARTResource(0, rx="70", tx="69", attrs=Attrs(PULL_MODE="UP", IO_TYPE="LVCMOS33")),
     ]
-    connectors = []  # noqa: RUF012
+    connectors: list[Any] = []  # noqa: RUF012

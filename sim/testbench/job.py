@@ -35,9 +35,14 @@ CLOCK_NS = 2
 class Host(Protocol):
     """What sends and takes rows of maps: the next beat or None, it was taken, a beat that came."""
 
-    def offer(self) -> bytes | None: ...
-    def sent(self) -> None: ...
-    def take(self, beat: bytes) -> None: ...
+    def offer(self) -> bytes | None:
+        """The next beat."""
+
+    def sent(self) -> None:
+        """It was taken."""
+
+    def take(self, beat: bytes) -> None:
+        """A beat of the array."""
 
 
 def packets(params: Params, tiles: bytes) -> list[bytes]:

@@ -21,7 +21,7 @@ from compiler.lower.build import encode
 from compiler.lower.chain import Chain
 from compiler.lower.encode import Encoded
 from compiler.lower.pack import pack
-from compiler.lower.program import chain_program
+from compiler.lower.program import chain_program, segment_of
 from compiler.lower.rows import Assignment, assign_rows
 from compiler.lower.words import pack_words
 from compiler.options import DEFAULT, Options
@@ -509,3 +509,16 @@ def test_a_lost_padding_entry_is_seen(rng: np.random.Generator) -> None:
     faulty = with_segment(encoded, codes=segment.codes[keep], indices=segment.indices[keep], counts=counts)
     assert matrix_of(packed(graph, encoded)) == {(1, 1): 3, (50, 1): 4}
     assert matrix_of(packed(graph, faulty)) != {(1, 1): 3, (50, 1): 4}
+
+
+@pytest.mark.parametrize("zeros", [[0], [0, 3], [0, 15], [3]])
+def test_weights_that_are_zero_are_no_entries(zeros: list[int], rng: np.random.Generator) -> None:
+    codes = rng.integers(0, 16, (5, 2, 3, 7)).astype(np.uint8)
+    book = rng.integers(1, 99, 16).astype(np.int16)
+    book[zeros] = 0
+    segment = segment_of(0, codes, book)
+    found = np.zeros((5, 6, 7), np.int16)
+    output = np.repeat(np.arange(5), segment.counts)
+    found[output, segment.tap, segment.channel] = book[segment.code]
+    np.testing.assert_array_equal(found, book[codes].reshape(found.shape))
+    assert len(segment.code) == np.count_nonzero(book[codes])

@@ -17,7 +17,8 @@ from sim.benchmarks.sharing import optimum
 
 @given(arrays(np.float32, (5, 7), elements=st.sampled_from([0, -0.0, 1, -1, 0.5, 3e-30, -2e30])), st.integers(3, 8))
 def test_few_values_are_kept_exactly(weight: np.ndarray, code_bits: int) -> None:
-    codes, centroids, _ = share(weight, code_bits)
+    codes, centroids, places = share(weight, code_bits)
+    np.testing.assert_array_equal(places, np.flatnonzero(weight))
     assert codes.dtype == np.uint8
     assert centroids.shape == (1 << code_bits,)
     assert centroids[0] == 0

@@ -122,6 +122,8 @@ def test_samples_in_verilog_and_planted_fault_a_wrong_bit(
     assert rtl["records_different"] == 0
     assert all(rtl[counted] > 0 for counted in ("values", "records", "cycles"))
     assert rtl["equal"] is not bool(wrong)
+    assert rtl["utilization"] == pytest.approx(rtl["products"] / (4 * rtl["cycles"]))
+    assert 0.2 < rtl["utilization"] < 1
 
 
 def test_an_interval_is_that_of_a_count() -> None:

@@ -58,8 +58,9 @@ class Draw:
         hops = 0 if "queue_depth" in changes else int(np.random.default_rng([seed, 78]).integers(3))
         self.params = Params(
             pes=1 << int(rng.integers(5)), index_bits=self.pick(4, 8), code_bits=self.pick(2, 5),
-            rows=self.pick(8, 64), queue_depth=self.pick(6, 16) + 2 * hops, acc_bits=self.pick(40, 48), codebooks=self.pick(1, 5),
-            refill=refill, weight_words=2, pointer_blocks=2, act_lines=2, output_words=2, descriptors=2,
+            rows=self.pick(8, 64), queue_depth=self.pick(6, 16) + 2 * hops, acc_bits=self.pick(40, 48),
+            codebooks=self.pick(1, 5), refill=refill, weight_words=2, pointer_blocks=2, act_lines=2, output_words=2,
+            descriptors=2,
             tables=self.pick(0, 4) if operators else 0, elementwise=operators, streams=streams, hops=hops,
         ).replace(**changes)  # fmt: skip
         self.batch = self.pick(1, 3) if batch is None else batch

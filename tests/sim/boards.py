@@ -17,14 +17,12 @@ from hw.registers import mask, offset
 from sim.driver.frames import Answer, Receiver, Request, done
 from sim.driver.port import DriverError, Port
 from sim.driver.simulated import SimulatedPort
-from sim.driver.terminal import serial_terminal
-from tests.sim.serial_top import DIVIDER, build_serial
 
-__all__ = ["SMALL", "python_board", "verilog_board"]
+__all__ = ["SMALL", "python_board"]
 
 SMALL = Params(
     pes=1, index_bits=4, code_bits=2, rows=16, queue_depth=6, weight_words=32, pointer_blocks=16, act_lines=16,
-    output_words=32, codebooks=2, descriptors=16, acc_bits=33, tables=0, elementwise=False,
+    output_words=32, codebooks=2, descriptors=16, acc_bits=33, tables=0, elementwise=False, streams=False,
 )  # fmt: skip
 
 
@@ -82,10 +80,3 @@ def python_board(params: Params, depth: int | None = 1) -> Iterator[str]:
         thread.join()
         os.close(master)
         os.close(slave)
-
-
-@contextlib.contextmanager
-def verilog_board(params: Params) -> Iterator[str]:
-    """The Verilog of accelerator, bridge and UART, its pins tied to a terminal; gives the name of the terminal."""
-    with serial_terminal(build_serial(params), DIVIDER) as name:
-        yield name

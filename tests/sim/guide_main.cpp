@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <utility>
 #include <vector>
 
 #include "Vtop.h"
@@ -17,7 +18,10 @@ uint32_t eie_read32(uint32_t offset);
 void eie_write32(uint32_t offset, uint32_t value);
 void eie_send_packet(const void* beats, size_t bytes);
 void eie_stop_stream(void);
-int network_run(const uint32_t* frames, uint32_t samples, uint32_t* results);
+void eie_send_map(const void* beats, size_t bytes);
+void eie_receive_map(void* beats, size_t bytes);
+void eie_wait_received(void);
+int network_run(const uint32_t* frames, uint32_t* const* maps, uint32_t samples, uint32_t* results);
 void eie_load_lines(uint32_t first, size_t count, const uint32_t* lines);
 void eie_fetch_lines(uint32_t first, size_t count, uint32_t* lines);
 void eie_start(uint32_t first, uint32_t samples);
@@ -27,6 +31,7 @@ void eie_interrupt_handler(void);
 void eie_recover(void);
 uint32_t eie_record(uint32_t descriptor, unsigned part);
 void send_all(void);
+void stream_all(uint32_t* const* maps);
 }
 
 static Vtop* top;
@@ -34,6 +39,15 @@ static long cycles;
 static std::deque<std::vector<uint32_t>> packets;
 static size_t beat;
 static bool damage;  // the next header
+static std::deque<uint32_t> given;  // words for s_axis_acts
+static std::deque<std::pair<uint32_t*, size_t>> wanted;  // buffers for m_axis_acts, words that are left
+static unsigned chance = 1;  // both streams wait at random
+static bool offered;
+
+static bool now() {
+  chance = chance * 1103515245u + 12345u;
+  return chance >> 16 & 1;
+}
 
 double sc_time_stamp() { return cycles; }
 
@@ -50,8 +64,20 @@ static void tick() {
     for (int n = 0; n < 4; n++) top->s_axis_weights_tdata[n] = packets.front()[4 * beat + n];
     top->s_axis_weights_tlast = 4 * (beat + 1) == packets.front().size();
   }
+  offered = given.size() >= 4 && (offered || now());  // what is offered stays
+  top->s_axis_acts_tvalid = offered;
+  for (int n = 0; n < 4 && offered; n++) top->s_axis_acts_tdata[n] = given[n];
+  top->m_axis_acts_tready = !wanted.empty() && now();
   top->aclk = 0;
   top->eval();
+  if (top->s_axis_acts_tvalid && top->s_axis_acts_tready) {
+    given.erase(given.begin(), given.begin() + 4);
+    offered = false;
+  }
+  if (top->m_axis_acts_tvalid && top->m_axis_acts_tready) {
+    for (int n = 0; n < 4; n++) *wanted.front().first++ = top->m_axis_acts_tdata[n];
+    if (!(wanted.front().second -= 4)) wanted.pop_front();
+  }
   bool taken = top->s_axis_weights_tvalid && top->s_axis_weights_tready;
   top->aclk = 1;
   top->eval();
@@ -98,8 +124,22 @@ void eie_send_packet(const void* beats, size_t bytes) {
   packets.push_back(words);
 }
 
+void eie_send_map(const void* beats, size_t bytes) {
+  const uint32_t* words = static_cast<const uint32_t*>(beats);
+  given.insert(given.end(), words, words + bytes / 4);
+}
+
+void eie_receive_map(void* beats, size_t bytes) { wanted.push_back({static_cast<uint32_t*>(beats), bytes / 4}); }
+
+void eie_wait_received(void) {
+  while (!wanted.empty()) tick();
+}
+
 void eie_stop_stream(void) {
   packets.clear();
+  given.clear();
+  wanted.clear();
+  offered = false;
   beat = 0;
 }
 
@@ -118,13 +158,33 @@ int main(int argc, char** argv) {
   tick();
 
   std::vector<uint32_t> results(SAMPLES * LINES * LINE);
-  if (int error = network_run(frames, SAMPLES, results.data())) {
+  std::vector<std::vector<uint32_t>> buffers;
+  std::vector<uint32_t*> maps;
+  for (uint32_t n = 0; n < MAPS; n++) {
+    buffers.emplace_back(map_sizes[n]);
+    if (n == INPUT_MAP) buffers.back().assign(input_map, input_map + map_sizes[n]);
+    maps.push_back(buffers.back().data());
+  }
+  if (int error = network_run(frames, maps.data(), SAMPLES, results.data())) {
     printf("error %d\n", error);
     return 1;
   }
-  print("guide", results);
+  print("guide", MAPS ? buffers[OUTPUT_MAP] : results);
   printf("cycles %u\n", eie_read32(EIE_REG_CYCLES));
   printf("written %u\n", eie_record(LAST, EIE_RECORD_WRITTEN));
+  if (MAPS) {  // given up in the middle of the streams, and run again
+    eie_start(0, SAMPLES);
+    eie_send_map(maps[INPUT_MAP], 64);
+    for (int n = 0; n < 40; n++) tick();
+    eie_recover();
+    for (auto& word : buffers[OUTPUT_MAP]) word = 0;
+    eie_start(0, SAMPLES);
+    stream_all(maps.data());
+    printf("wrong %u\n", eie_wait());
+    print("recovered", buffers[OUTPUT_MAP]);
+    top->final();
+    return 0;
+  }
 
   for (auto& word : results) word = 0;
   eie_enable_interrupt();
@@ -145,7 +205,7 @@ int main(int argc, char** argv) {
   eie_start(0, SAMPLES);
   printf("wrong %u\n", eie_wait());
   eie_recover();
-  if (int error = network_run(frames, SAMPLES, results.data())) {
+  if (int error = network_run(frames, maps.data(), SAMPLES, results.data())) {
     printf("error %d\n", error);
     return 1;
   }

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
-from compiler.errors import InputError
 from compiler.image.image import Image
 from compiler.image.steps import ElementwiseStep, Step, executions
 from hw.core import Core
@@ -25,12 +25,16 @@ from sim.golden_array import Layer, run_layers
 from sim.network import run_network
 from sim.program import chunks, frames, refill_stream
 from sim.run import check_input
+from sim.stream_cases import random_ends_case
+from sim.streams import Outside, given_maps, transfers
 from sim.timing import works
 from tests.sim.recurrent import KINDS
 from tests.sim.test_recurrent import compiled
+from tests.sim.test_streams import small
 
 # Of these the hardware has no enable of its own; the test of each is another one, or its definition.
-NOT_WATCHED = {"multiplications", "additions", "accumulator_reads", "table_reads", "pe_cycles", "stream_beats"}
+NOT_WATCHED = {"multiplications", "additions", "accumulator_reads", "table_reads", "pe_cycles", "stream_beats",
+               "map_beats"}  # fmt: skip
 ONE_GROUP = Params(
     pes=4, rows=64, weight_words=1024, pointer_blocks=1024, act_lines=1024, output_words=1024, codebooks=4,
     descriptors=64, queue_depth=6, index_bits=4,
@@ -67,6 +71,8 @@ def watched(image: Image, x: Any) -> Counter[str]:
             if image.params.elementwise:
                 seen["operand_writes"] += get(core.elementwise.put.valid)
                 seen["operand_reads"] += 2 * get(core.elementwise.step.valid)
+        if image.params.streams:
+            seen["lines_out"] += get(core.stream_out.r_en) * image.params.groups
         seen["descriptor_reads"] += get(core.descriptors.r_en)
 
     raw, _ = check_input(image, x)
@@ -185,13 +191,44 @@ def test_counts_are_those_of_plain_loops(number: int, seed: int) -> None:
     assert {name: found[name] for name in right} == dict(right)
 
 
-def test_streamed_maps_are_refused(seed: int) -> None:
-    case = random_case(1000 * seed, ONE_GROUP, max_batch=1)
-    first, *others = case.image.program
-    assert isinstance(first, Step)
-    case.image.__dict__["program"] = [replace(first, stream_in=1), *others]
-    with pytest.raises(InputError, match="streams maps"):
-        count(case.image, case.x)
+@cache
+def streaming(name: str) -> tuple[Image, Any, Counter[str]]:
+    """An image whose maps stream, its inputs, and the enables that the hardware sets."""
+    case = small() if name == "rings" else random_ends_case(2, ONE_GROUP)
+    given: list[tuple[Image, Any]] = []
+    run_network(case.network, case.x, watch=lambda image, maps: given.append((image, maps)))
+    image, maps = given[0]
+    return image, maps, watched(image, maps)
+
+
+def compared(name: str) -> list[str]:
+    """What differs between counts and enables; reads that are made again are allowed for."""
+    image, maps, seen = streaming(name)
+    found = summed(count(image, maps))
+    again = seen["activation_reads"] - found["activation_reads"]
+    samples = len(next(iter(maps.values())))
+    good = sum(accesses._transfer(each, samples)["activation_reads"] for each in transfers(image)) == seen["lines_out"]
+    good = good and 0 <= again <= seen["lines_out"]
+    return [each for each in differing(found, seen) if each != "activation_reads" or not good]
+
+
+@pytest.mark.parametrize("name", [pytest.param("rings", marks=pytest.mark.slow), "ends"])
+def test_rows_that_stream_are_counted(name: str) -> None:
+    """Each vector that comes is written, each line that goes is read; beats are what the host sends and takes."""
+    image, maps, _ = streaming(name)
+    assert compared(name) == []
+    (chunk,) = chunks(image, check_input(image, maps)[0])
+    plan = transfers(image)
+    host = Outside(plan, chunk.count, given_maps(image, chunk.memory))
+    sends, takes = host.left
+    assert summed(count(image, maps))["map_beats"] == sends + takes > 0
+
+
+@pytest.mark.parametrize("lost", ["activation_reads", "activation_writes"])
+def test_fault_of_what_streams_is_seen(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = accesses._transfer
+    monkeypatch.setattr(accesses, "_transfer", lambda *of: {**counted(*of), lost: 0})
+    assert lost in compared("ends")
 
 
 @pytest.mark.parametrize("name", ["words", "jobs", "read", "entries"])

@@ -22,11 +22,13 @@ from sim.driver.port import DriverError, Port
 from sim.driver.simulated import SimulatedPort
 from sim.driver.streams import open_serial
 from sim.driver.verilated import VerilatedPort
+from sim.fpga.boards import BOARDS
+from sim.fpga.netlist import netlist_plan, pins_port
 from sim.program import chunks
-from tests.sim.boards import SMALL, python_board, verilog_board
+from tests.sim.boards import SMALL, python_board
 
-TIMED = ("accepted", "finished", "written", "starved", "blocked", "refill")
-"""Fields of a record that depend on the pace of a refill stream."""
+TIMED = ("accepted", "finished", "written", "starved", "blocked", "refill", "stream")
+"""Fields of a record that depend on the pace of a stream."""
 PORTS = [
     "amaranth",
     "serial",
@@ -36,7 +38,7 @@ PORTS = [
 
 
 @pytest.fixture(scope="module", params=PORTS)
-def way(request):
+def way(request, tmp_path_factory):
     """A port, seconds after which a run of it hangs, and whether its stream is never late."""
     match request.param:
         case "amaranth":
@@ -49,7 +51,7 @@ def way(request):
             with VerilatedPort(SMALL) as port:
                 yield SimpleNamespace(port=port, patience=3.0, paced=False)
         case "pins":
-            with verilog_board(SMALL) as name, FramedPort(open_serial(name, 115200), timeout=60) as port:
+            with pins_port(netlist_plan(BOARDS["colorlight-5a75b"], SMALL), "rtl", print) as port:
                 yield SimpleNamespace(port=port, patience=3.0, paced=True)
 
 
@@ -259,9 +261,7 @@ def test_maps_that_do_not_come_are_a_timeout_and_the_next_run_is_right(way, ends
     raw, _ = engines.check_input(ends.image, ends.x)
     driver = Driver(NoMaps(way.port), timeout=way.patience)
     driver.load(ends.image)
-    with pytest.raises(
-        DriverError, match=r"before \d+ more activation vectors are taken and \d+ more of its activation"
-    ):
+    with pytest.raises(DriverError, match=r"before \d+ more activation vectors are taken and \d+ more of its"):
         driver.run(raw)
     check(Driver(way.port), ends, timed=not way.paced)
 

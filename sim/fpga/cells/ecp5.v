@@ -3,13 +3,22 @@
 // route. Written after Lattice's documents: FPGA-TN-02204 (memory), FPGA-TN-02205 (multipliers), FPGA-DS-02012 (the rest),
 // and Project Trellis's description of slices. What a netlist does not use of a cell ends the simulation.
 
-// A buffer of a pin, after synthesis (IB, OB) and after place and route. B is the pin.
+// A buffer of a pin, before synthesis (IB, OBZ) and after place and route. B is the pin.
 module IB (input I, output O);
   assign O = I;
 endmodule
 
-module OB (input I, output O);
+module OBZ (input I, T, output O);
   assign O = I;
+  always @* if (T) $fatal(1, "OBZ that lets go of its pin is not modelled");
+endmodule
+
+module TRELLIS_IO #(parameter DIR = "INPUT") (inout B, input I, T, output O);
+  generate
+    if (DIR == "INPUT") assign O = B;
+    else if (DIR == "OUTPUT") assign B = I;
+    else initial $fatal(1, "TRELLIS_IO in direction %s is not modelled", DIR);
+  endgenerate
 endmodule
 
 module LUT4 #(parameter [15:0] INIT = 0) (input A, B, C, D, output Z);
@@ -56,8 +65,11 @@ module TRELLIS_FF #(
     if (LSRMODE != "LSR" || SRMODE == "CE_OVER_LSR") $fatal(1, "TRELLIS_FF %s %s is not modelled", LSRMODE, SRMODE);
   end
   generate
-    if (SRMODE == "ASYNC") always @(posedge clock or posedge set) if (set) Q <= ONE; else if (enable) Q <= data;
-    else always @(posedge clock) if (set) Q <= ONE; else if (enable) Q <= data;
+    if (SRMODE == "ASYNC") begin
+      always @(posedge clock or posedge set) if (set) Q <= ONE; else if (enable) Q <= data;
+    end else begin
+      always @(posedge clock) if (set) Q <= ONE; else if (enable) Q <= data;
+    end
   endgenerate
 endmodule
 

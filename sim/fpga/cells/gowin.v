@@ -19,6 +19,11 @@ module OBUF (output O, input I);
   assign O = I;
 endmodule
 
+module TBUF (output O, input I, OEN);
+  assign O = I;
+  always @* if (OEN) $fatal(1, "TBUF that lets go of its pin is not modelled");
+endmodule
+
 module LUT1 #(parameter [1:0] INIT = 0) (output F, input I0);
   assign F = INIT[I0];
 endmodule
@@ -118,6 +123,22 @@ endmodule
 // Block RAM with a write port A and a read port B, 9 to 36 bits wide. Addresses count bits in steps of eight: a word of 36
 // bits has four byte enables in place of its lowest address bits, one of 18 has two.
 module SDPX9B #(
+    parameter [287:0] INIT_RAM_00 = 0, INIT_RAM_01 = 0, INIT_RAM_02 = 0, INIT_RAM_03 = 0, INIT_RAM_04 = 0,
+    INIT_RAM_05 = 0, INIT_RAM_06 = 0, INIT_RAM_07 = 0,
+    parameter [287:0] INIT_RAM_08 = 0, INIT_RAM_09 = 0, INIT_RAM_0A = 0, INIT_RAM_0B = 0, INIT_RAM_0C = 0,
+    INIT_RAM_0D = 0, INIT_RAM_0E = 0, INIT_RAM_0F = 0,
+    parameter [287:0] INIT_RAM_10 = 0, INIT_RAM_11 = 0, INIT_RAM_12 = 0, INIT_RAM_13 = 0, INIT_RAM_14 = 0,
+    INIT_RAM_15 = 0, INIT_RAM_16 = 0, INIT_RAM_17 = 0,
+    parameter [287:0] INIT_RAM_18 = 0, INIT_RAM_19 = 0, INIT_RAM_1A = 0, INIT_RAM_1B = 0, INIT_RAM_1C = 0,
+    INIT_RAM_1D = 0, INIT_RAM_1E = 0, INIT_RAM_1F = 0,
+    parameter [287:0] INIT_RAM_20 = 0, INIT_RAM_21 = 0, INIT_RAM_22 = 0, INIT_RAM_23 = 0, INIT_RAM_24 = 0,
+    INIT_RAM_25 = 0, INIT_RAM_26 = 0, INIT_RAM_27 = 0,
+    parameter [287:0] INIT_RAM_28 = 0, INIT_RAM_29 = 0, INIT_RAM_2A = 0, INIT_RAM_2B = 0, INIT_RAM_2C = 0,
+    INIT_RAM_2D = 0, INIT_RAM_2E = 0, INIT_RAM_2F = 0,
+    parameter [287:0] INIT_RAM_30 = 0, INIT_RAM_31 = 0, INIT_RAM_32 = 0, INIT_RAM_33 = 0, INIT_RAM_34 = 0,
+    INIT_RAM_35 = 0, INIT_RAM_36 = 0, INIT_RAM_37 = 0,
+    parameter [287:0] INIT_RAM_38 = 0, INIT_RAM_39 = 0, INIT_RAM_3A = 0, INIT_RAM_3B = 0, INIT_RAM_3C = 0,
+    INIT_RAM_3D = 0, INIT_RAM_3E = 0, INIT_RAM_3F = 0,
     parameter READ_MODE = 1'b0, BIT_WIDTH_0 = 36, BIT_WIDTH_1 = 36, RESET_MODE = "SYNC",
     parameter [2:0] BLK_SEL_0 = 0, BLK_SEL_1 = 0
 ) (

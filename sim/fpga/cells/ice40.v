@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Block RAM and multiplier of Lattice's iCE40 for simulation, as far as synthesis makes use of them. Written after
+// Lookup table, block RAM and multiplier of Lattice's iCE40 for simulation, as far as synthesis makes use of them. Written after
 // FPGA-TN-02002 (block RAM) and FPGA-TN-02007 (DSP). SPRAM has one port and the array's memories have two, so it is not used.
 // What is not modelled ends the simulation.
+
+module SB_LUT4 #(parameter [15:0] LUT_INIT = 0) (output O, input I0, I1, I2, I3);
+  assign O = LUT_INIT[{I3, I2, I1, I0}];
+endmodule
 
 // Block RAM of 256 words of 16 bits, or 512, 1024, 2048 of 8, 4, 2: the data pins in use then lie 2, 4, 8 apart. A bit of MASK that
 // is 1 keeps a bit of a word of 16.

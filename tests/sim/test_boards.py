@@ -1,0 +1,194 @@
+"""Boards: what they hold, what is said before synthesis, what would be run, and how a result is kept."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from compiler.errors import InputError
+from eie.commands.fpga import fpga
+from hw.params import PRESETS
+from sim.fpga import estimate as estimates
+from sim.fpga.board_top import line_divider
+from sim.fpga.boards import BOARDS, board
+from sim.fpga.estimate import check_fits, estimate, largest_preset
+from sim.fpga.pll import Pll
+
+MIN = PRESETS["BOARD_MIN"]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(fpga, [str(each) for each in arguments])
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "blocks"),
+    [
+        ("tang-nano-20k", "BOARD_MIN", {"weights": 2, "pointers": 2, "activations": 4, "outputs": 2}),
+        ("colorlight-5a75b", "BOARD_MIN", {"weights": 2, "pointers": 2, "activations": 4, "outputs": 2}),
+        ("ulx3s-85f", "BOARD_4", {"weights": 16, "pointers": 8, "accumulators": 8, "activations": 4, "outputs": 2}),
+    ],
+)
+def test_block_rams_are_those_that_synthesis_makes(name, preset, blocks) -> None:
+    """The figures are those of yosys's netlists (docs/fpga.md)."""
+    found = estimate(BOARDS[name], PRESETS[preset])
+    assert found.blocks == blocks
+    assert found.needs["ram"] == sum(blocks.values())
+    assert found.needs["mult"] == PRESETS[preset].pes
+
+
+@pytest.mark.parametrize(
+    ("name", "lut", "ff"), [("tang-nano-20k", 12_744, 10_883), ("colorlight-5a75b", 12_131, 8_328)]
+)
+def test_lookup_tables_are_close_to_what_nextpnr_counts(name, lut, ff) -> None:
+    needs = estimate(BOARDS[name], MIN).needs
+    assert needs["lut"] == pytest.approx(lut, rel=0.06)
+    assert needs["ff"] == pytest.approx(ff, rel=0.06)
+    assert needs["cells"] == 428
+
+
+@pytest.mark.parametrize("name", ["icebreaker", "tang-nano-9k"])
+def test_a_board_that_holds_nothing_says_by_how_much_and_which_do(name) -> None:
+    result = run(name)
+    assert result.exit_code == 1 or isinstance(result.exception, InputError)
+    with pytest.raises(InputError, match=r"lookup tables of .*no preset fits.*ulx3s-85f"):
+        check_fits(estimate(BOARDS[name], MIN))
+
+
+def test_an_array_that_is_too_large_is_refused_with_the_largest_that_fits() -> None:
+    found = estimate(BOARDS["colorlight-5a75b"], PRESETS["BOARD_16"])
+    best = largest_preset(BOARDS["colorlight-5a75b"])
+    assert best is not None
+    assert estimate(BOARDS["colorlight-5a75b"], PRESETS[best]).fits
+    with pytest.raises(InputError, match=f"block RAMs of 56; the largest preset that fits is {best}"):
+        check_fits(found)
+
+
+def test_fault_an_estimate_without_memories_of_lookup_tables_lets_through_what_does_not_fit(monkeypatch) -> None:
+    tight = PRESETS["BOARD_4"]
+    assert not estimate(BOARDS["tang-nano-20k"], tight).fits
+    monkeypatch.setattr(estimates, "LUT_CELL", 0)
+    monkeypatch.setitem(estimates.FULL, "cells", 9.0)
+    assert estimate(BOARDS["tang-nano-20k"], tight).fits
+
+
+def test_every_board_is_of_amaranth_and_its_preset_fits_or_none_does() -> None:
+    for each in BOARDS.values():
+        platform = each.make_platform()
+        assert platform.default_clk_frequency == each.mhz * 1e6
+        assert ("uart", 0) in platform.resources
+        assert estimate(each, PRESETS[each.preset]).fits == (largest_preset(each) is not None)
+    with pytest.raises(InputError, match="unknown board 'de10'; expected one of ulx3s-85f"):
+        board("de10")
+
+
+@pytest.mark.parametrize("name", [name for name in BOARDS if largest_preset(BOARDS[name])])
+def test_dry_run_names_every_command_and_runs_none(name, monkeypatch, tmp_path) -> None:
+    for variable in ("YOSYS", "NEXTPNR_ECP5", "NEXTPNR_GOWIN"):
+        monkeypatch.setenv(variable, "/nowhere/tool")
+    monkeypatch.setenv("EIE_CACHE", str(tmp_path / "cache"))
+    result = run(name, "--dry-run", "--seeds", "1,2", "--json", "-", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    tools = [shlex.split(command)[0] for command in found["commands"]]
+    assert tools == ["yosys", "nextpnr", "nextpnr", "pack"]
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_clock_of_a_pll_and_the_serial_line_come_near_or_are_refused() -> None:
+    pll = Pll.find(25, 40)
+    assert 25 * pll.feedback / pll.input == pll.mhz == 40
+    assert 400 <= pll.mhz * pll.output <= 800
+    assert line_divider(48) == 48
+    for wrong in (lambda: Pll.find(25, 3000), lambda: line_divider(27, 8_000_000), lambda: line_divider(12, 7_000_000)):
+        with pytest.raises(InputError):
+            wrong()
+
+
+def test_another_clock_where_no_pll_is_made_is_refused() -> None:
+    result = run("tang-nano-20k", "--clock", 54, "--dry-run")
+    assert isinstance(result.exception, InputError)
+    assert "ECP5 only" in str(result.exception)
+
+
+TOOLS = """
+import json, pathlib, sys
+kind, given = sys.argv[1], sys.argv[2:]
+here = pathlib.Path(sys.argv[0]).parent
+with (here / "ran").open("a") as ran:
+    ran.write(kind + "\\n")
+if (here / "error").exists() and kind == "nextpnr":
+    sys.exit("ERROR: no BELs remaining")
+cells = {"r": {"type": "TRELLIS_FF", "connections": {"Q": [1]}}, "s": {"type": "TRELLIS_FF", "connections": {"Q": [2]}}}
+names = {"eie.array.core.scan.y": {"bits": [1]}, "eie.host.bridge.word": {"bits": [2]}}
+netlist = {"modules": {"top": {"cells": cells, "netnames": names}}}
+if kind == "yosys":
+    for name in ("top.json", "top.netlist.json", "top.flat.json"):
+        pathlib.Path(name).write_text(json.dumps(netlist))
+elif kind == "nextpnr":
+    seed = int(given[given.index("--seed") + 1])
+    step = lambda kind, delay: {"type": kind, "delay": delay, "from": {"cell": "r", "port": "Q"},
+                                "to": {"cell": "s", "port": "DI"}}
+    path = [step("clk-to-q", 0.5), step("routing", 9.0), step("logic", 0.25), step("setup", 0.25)]
+    clock = "posedge clk"
+    report = {"fmax": {"clk": {"achieved": 20.0 + seed}, "pin": {"achieved": 500.0}},
+              "utilization": {"TRELLIS_COMB": {"used": 12131, "available": 24288}},
+              "critical_paths": [{"from": clock, "to": clock, "path": path}]}
+    pathlib.Path(given[given.index("--report") + 1]).write_text(json.dumps(report))
+    for option in ("--textcfg", "--write"):
+        pathlib.Path(given[given.index(option) + 1]).write_text(f"{option} {seed}")
+else:
+    pathlib.Path("top.bit").write_text(pathlib.Path("top.config").read_text())
+"""
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand-ins for yosys, nextpnr and ecppack that note that they ran."""
+    (tmp_path / "tool.py").write_text(TOOLS)
+    for variable, kind in (("YOSYS", "yosys"), ("NEXTPNR_ECP5", "nextpnr"), ("ECPPACK", "pack")):
+        monkeypatch.setenv(variable, f"{sys.executable} {tmp_path / 'tool.py'} {kind}")
+    monkeypatch.setenv("EIE_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_the_fastest_seed_makes_the_bitstream_and_the_same_is_made_once(tools) -> None:
+    arguments = ("colorlight-5a75b", "--preset", "BOARD_MIN", "--seeds", "1,7,3", "-o", tools / "out")
+    first = run(*arguments, "--json", tools / "report.json")
+    assert first.exit_code == 0, first.output
+    report = json.loads((tools / "report.json").read_text())
+    assert (report["seed"], report["mhz"], report["meets"]) == (7, 27.0, True)
+    assert (tools / "out" / "colorlight-5a75b.bit").read_text() == "--textcfg 7"
+    assert report["critical_path"]["start"] == "array.core.scan.y"
+    assert report["critical_path"]["end"] == "host.bridge.word"
+    assert report["used"]["lut"] == {"used": 12131, "available": 24288}
+    assert "openFPGALoader -c ft232 -m colorlight-5a75b.bit" in first.stdout
+    again = run(*arguments)
+    assert again.exit_code == 0
+    assert "kept from an earlier run" in again.stdout
+    assert (tools / "ran").read_text().split() == ["yosys", "nextpnr", "nextpnr", "nextpnr", "pack"]
+    run(*arguments[:4], "3,2", *arguments[5:])  # another seed takes the same netlist
+    assert (tools / "ran").read_text().split().count("yosys") == 1
+
+
+def test_a_clock_that_is_not_met_ends_with_1_and_the_report(tools) -> None:
+    result = run("colorlight-5a75b", "--preset", "BOARD_MIN", "--clock", 40, "-o", tools / "out")
+    assert result.exit_code == 1
+    assert "not met: 21.0 MHz at seed 1" in result.stderr
+    assert (tools / "out" / "report.json").exists()
+
+
+def test_a_tool_that_fails_leaves_its_logs_and_nothing_else(tools) -> None:
+    (tools / "error").touch()
+    result = run("colorlight-5a75b", "--preset", "BOARD_MIN", "-o", tools / "out")
+    assert isinstance(result.exception, InputError) or result.exit_code == 2
+    assert "no BELs remaining" in str(result.exception) + result.output
+    assert not (tools / "out").exists()
+    assert [path.name for path in (tools / "cache" / "fpga").glob("*-failed")]
+    assert not list((tools / "cache" / "fpga").glob("building-*"))

@@ -1,0 +1,78 @@
+"""The netlist of a board's design and of one PE against the models: what takes yosys minutes runs with EIE_FPGA=1."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from compiler.errors import EieError
+from hw.params import PRESETS
+from sim.fpga import equivalence, netlist, regression
+from sim.fpga.equivalence import prove_pe
+
+real = pytest.mark.skipif(not os.environ.get("EIE_FPGA"), reason="runs yosys for minutes: EIE_FPGA=1")
+
+
+@real
+@pytest.mark.slow
+@pytest.mark.rtl
+def test_the_synthesized_netlist_equals_the_models(seed) -> None:
+    for case, what, result, _ in regression.stage_cases("synthesized", [seed, seed + 1], print):
+        assert what is None, (case, what)
+        assert result is not None
+        assert sum(values.size for values in result.values.values())
+
+
+def one_cell_wrong(text: str) -> str:
+    """The netlist with the last lookup table in front of a carry, of an accumulator's sum, inverted."""
+    at = [found for found in re.finditer(r"\.INIT\d?\(16'h([0-9a-f]{4})\)", text) if "mac" in text[found.end() :][:300]]
+    table = at[-1]
+    return f"{text[: table.start(1)]}{int(table[1], 16) ^ 0xFFFF:04x}{text[table.end(1) :]}"
+
+
+@real
+@pytest.mark.slow
+@pytest.mark.rtl
+def test_fault_in_a_cell_is_seen_through_the_pins(seed) -> None:
+    found = [
+        what for _, what, _, _ in regression.stage_cases("synthesized", range(seed, seed + 4), print, one_cell_wrong)
+    ]
+    assert any(found)
+
+
+@real
+@pytest.mark.slow
+def test_one_pe_equals_its_netlist(tmp_path) -> None:
+    proof = prove_pe(PRESETS["BOARD_MIN"], tmp_path, print)
+    assert proof.holds, proof
+    assert proof.proven > 1500
+
+
+@real
+@pytest.mark.slow
+def test_fault_in_the_netlist_of_a_pe_is_not_proven(tmp_path) -> None:
+    def wrong(text: str) -> str:
+        tables = list(re.finditer(r"cell \\LUT4 .*?\n    parameter \\INIT 16'([01]{16})\n", text, re.DOTALL))
+        table = tables[len(tables) // 2]
+        flipped = "".join("10"[int(bit)] for bit in table[1])
+        return text[: table.start(1)] + flipped + text[table.end(1) :]
+
+    assert not prove_pe(PRESETS["BOARD_MIN"], tmp_path, print, wrong).holds
+
+
+def test_the_result_of_a_proof_is_read_and_its_absence_is_an_error() -> None:
+    log = "Of those cells 3 are proven and 1 are unproven.\n"
+    log += "  Unproven $equiv $a$1: \\mac.sum_gold [2] \\mac.sum_gate [2]\n"
+    proof = equivalence._read_proof("Of those cells 1 are proven and 3 are unproven.\n" + log)
+    assert (proof.proven, proof.unproven, proof.first, proof.holds) == (3, 1, ("mac.sum",), False)
+    assert equivalence._read_proof("Of those cells 4 are proven and 0 are unproven.\n").holds
+    assert not equivalence._read_proof("Of those cells 0 are proven and 0 are unproven.\n").holds
+    with pytest.raises(EieError, match="no result"):
+        equivalence._read_proof("nothing")
+
+
+def test_an_unknown_stage_is_refused() -> None:
+    with pytest.raises(EieError, match="expected one of rtl, synthesized, placed"):
+        netlist.stage_verilog(None, "routed", print)  # type: ignore[arg-type]
