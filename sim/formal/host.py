@@ -24,7 +24,7 @@ PARAMS = Params(
 )  # fmt: skip
 CHANNELS = (("aw", ("awaddr",)), ("w", ("wdata", "wstrb")), ("ar", ("araddr",)))
 OKAY, SLVERR = 0, 2
-WAIT = READ_LATENCY + 7
+WAIT = READ_LATENCY + 8
 """Cycles until a request that is taken, and whose response has room, is answered: another access may be before it."""
 
 
