@@ -197,7 +197,7 @@ def random_graph_case(seed: int, params: Params) -> GraphCase:
         tables = [len(node.tensors["table"]) for node in graph if node.op == "Gather"]
         data: NDArray[Any]
         if tables:
-            data: np.ndarray = rng.integers(0, min(tables), (12, *shape))
+            data = rng.integers(0, min(tables), (12, *shape))
         else:
             data = rng.normal(size=(4, *shape)) * (rng.random((4, *shape)) < 0.7)
             data[-1].flat[0] = 1.0  # calibration says something about ranges
