@@ -115,6 +115,7 @@ docs: $(READY)
 	@cp build/docs/registers.md build/docs/eie.h docs/
 	@echo 'docs/registers.md and docs/eie.h written for $(PRESET)'
 	@$(RUN) -m sim.waveform docs
+	@$(RUN) -m sim.formal.table
 
 ci:
 	@bash .ci/run

@@ -51,8 +51,8 @@ class TileLoop(wiring.Component):
     opens : it is the first of its tile. row_begins, row_ends : this tile is the first, the last of its row of tiles.
     starts : with ``prepare``, it is the first of its layer.
     sample_ends : it is the last of its sample. begins, ends : it is the first, the last of its layer.
-    floor : the first descriptor that a loop may go back to: the first one of the run, or the one behind the loop before.
-        So a body holds no other loop.
+    floor : the first descriptor that a loop may go back to: the first one of the run, or the one behind the loop
+        before. So a body holds no other loop.
     offset : lines by which addresses move in this round of the loop. again : it is not the first round.
     skip, skip_size : see `Ring`. place, edge, wrap_pitch : see `scan_request` (all only with ``params.streams``).
     """
@@ -88,7 +88,9 @@ class TileLoop(wiring.Component):
         tx = Signal(16)
         sample_lines = Signal(LINE_BITS)  # of the samples before
         row = Signal(LINE_BITS)  # first line of the row of tiles
-        last_sample, last_row, last_column = Signal(), Signal(), Signal()
+        last_sample = Signal()
+        last_row = Signal()
+        last_column = Signal()
         fresh = Signal()  # the first tile of a sample
         at = Signal(self.origin)
         next_line = Signal(LINE_BITS)

@@ -166,12 +166,13 @@ def decompress_any(data: bytes) -> Content | FixedContent:
 
 
 def _same(values: dict[str, Any]) -> dict[str, Any]:
-    return values
+    """Parameters of this version; files that were written before there were registers on the broadcast have none."""
+    return {"hops": 0, **values}
 
 
 def _renewed(values: dict[str, Any]) -> dict[str, Any]:
     """Parameters of version 4, whose arrays have no streams for maps."""
-    return {"streams": False, "judged": True, **values}
+    return {"streams": False, "hops": 0, "judged": True, **values}
 
 
 def _begin(coder: Coder, flags: int) -> Writer:

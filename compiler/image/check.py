@@ -98,8 +98,8 @@ def _check_shapes(image: Image) -> None:
         if isinstance(step, LoopStep):
             _require(
                 floor <= step.first < number,
-                f"descriptor {number} ends a loop that begins at descriptor {step.first}; expected {floor} to {number - 1}: "
-                "the body of a loop holds no other loop",
+                f"descriptor {number} ends a loop that begins at descriptor {step.first}; expected {floor} to "
+                f"{number - 1}: the body of a loop holds no other loop",
             )
             ends, floor = ends + 1, number + 1
     expected_count = sum(layer.descriptors for layer in image.layers) + ends + 1

@@ -11,7 +11,7 @@ from typing import Any
 
 from sim.formal.claim import INDUCTION, Claim
 from sim.formal.sheet import Design
-from sim.formal.tools import FormalError, Outcome, run, tools
+from sim.formal.tools import FormalError, Outcome, run, stop, tools
 
 __all__ = ["Report", "Result", "check"]
 
@@ -151,8 +151,11 @@ def check(
                 progress(number, len(tasks))
             if done and not left[id(result)]:
                 done(result)
-    finally:  # after an error or Ctrl-C nothing more begins
-        pool.shutdown(cancel_futures=True)
+    except BaseException:  # an error, or Ctrl-C: nothing more begins, and what runs is stopped
+        pool.shutdown(wait=False, cancel_futures=True)
+        stop()
+        raise
+    pool.shutdown()
     return Report(results)
 
 

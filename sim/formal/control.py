@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from amaranth import Const, Mux, Signal, Value
@@ -74,6 +75,12 @@ def legal(s: Sheet, kind: Any) -> None:
     s.reach((error == 0) & (op == Op.SEGMENT.value) & d.ring & (d.y0 < 0), "a legal segment in a ring")
 
 
+def _memory(s: Sheet, dut: Any) -> None:
+    """The descriptor memory keeps its last word until another one is read."""
+    word = Value.cast(dut.r_data)
+    s.given(s.past(dut.r_en) | (word == s.past(word)))
+
+
 def illegal(s: Sheet, kind: Any) -> None:
     """Any descriptors, any walk over tiles, any scan, PEs, write-back and streams."""
     free = {name: free_block(getattr(hw.control, name)) for name in ("TileLoop", "Banks", "Ring", "DescriptorCheck")}
@@ -81,6 +88,7 @@ def illegal(s: Sheet, kind: Any) -> None:
         hw.control, "Ring", free["Ring"]
     ), replaced(hw.control, "DescriptorCheck", free["DescriptorCheck"]):  # fmt: skip
         dut = s.add(kind(PARAMS), built=True)
+    _memory(s, dut)
     m = s.m
     checked = Signal(Error)  # of the descriptor that was checked last, and its number
     number = Signal(16)
@@ -90,7 +98,7 @@ def illegal(s: Sheet, kind: Any) -> None:
     wrong = Value.cast(checked) != Error.NONE.value
     fresh = s.past(checking)  # the descriptor stands at control from now on
     taken = dut.scan_start | (dut.push & dut.push_operation) | s.inner("step")
-    fault = dut.scan_fault | dut.write_fault | dut.stream_fault
+    fault = s.past(dut.scan_fault) | dut.write_fault | dut.stream_fault
     stands, at = Signal(), Signal(16)  # a wrong descriptor stands at control
     m.d.comb += stands.eq(wrong & fresh)
     ended, faulty = Signal(), Signal()
@@ -111,7 +119,23 @@ def illegal(s: Sheet, kind: Any) -> None:
     s.must(dut.busy | ~dut.done, "a run ends once")
     s.reach(ended & dut.done & (dut.error == Error.RESERVED), "a run ends with RESERVED")
     s.reach(dut.done & (dut.error == Error.NONE), "a run ends without an error")
-    _ = number
+
+
+def waits(s: Sheet, kind: Any) -> None:
+    """Any descriptors, any walk over tiles; scan, write-back and its queue now and then idle."""
+    blocks = {name: getattr(hw.control, name) for name in ("TileLoop", "Banks")}
+    with contextlib.ExitStack() as stack:
+        for name, block in blocks.items():
+            stack.enter_context(replaced(hw.control, name, free_block(block)))
+        dut = s.add(kind(PARAMS.replace(streams=False)), built=True)
+    _memory(s, dut)
+    free = dut.scan_ready & ~dut.scan_busy & ~dut.banks.pending.any() & ~dut.full & ~dut.waiting
+    waits = Signal(3)
+    s.m.d.sync += waits.eq(Mux(dut.busy & ~dut.clear & free & ~dut.loop.accept & ~dut.done, waits + 1, 0))
+    s.must(waits <= 4, "a step, or the end of the run, within 5 cycles in which nothing else is under way")
+    s.must(~dut.loop.accept | (dut.busy & ~dut.clear), "steps are made during a run only")
+    s.reach(s.past(dut.loop.accept, 2) & dut.loop.accept, "a step every second cycle")
+    s.reach(dut.done & (waits == 2), "a run ends at once")
 
 
 def queue(s: Sheet, kind: Any) -> None:
@@ -174,7 +198,7 @@ CLAIMS = (
         Control,
         {
             "an illegal descriptor is accepted": lambda: planted(
-                Control, "with m.Elif(found != Error.NONE):", "with m.Elif(found == Error.STREAM):"
+                Control, "right = check.error == Error.NONE", "right = self.busy"
             ),
             "the run goes on after it": lambda: planted(
                 Control,
@@ -182,11 +206,27 @@ CLAIMS = (
                 'm.d.sync += self.error.eq(found)\n                m.next = "Fetch"',
             ),
             "the error is another one": lambda: planted(Control, "self.error.eq(found)", "self.error.eq(Error.RANGE)"),
-            "a beyond of a memory is forgotten": lambda: planted(
-                Control, "self.scan_fault | self.write_fault", "self.write_fault"
+            "an address beyond a memory is forgotten": lambda: planted(
+                Control, "scan_faulted | self.write_fault", "self.write_fault"
             ),
         },
         bug_depth=14,
+        cover_depth=14,
+    ),
+    Claim(
+        "control-waits",
+        "Control",
+        "A run waits for nothing but what it accepted: while no scan and no write-back is under way, a step or the end "
+        "comes within 5 cycles (no streams).",
+        waits,
+        Control,
+        {
+            "the end of a loop waits": lambda: planted(Control, "(looping | (operating", "((operating"),
+            "a tile that is given up is waited for": lambda: planted(
+                Control, "closing.eq(~self.scan_busy)", "closing.eq(0)"
+            ),
+        },
+        bug_depth=16,
         cover_depth=14,
     ),
     Claim(

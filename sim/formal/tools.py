@@ -18,7 +18,10 @@ from pathlib import Path
 from compiler.errors import ToolError
 from sim.formal.sheet import Design
 
-__all__ = ["FormalError", "Outcome", "run", "tools"]
+__all__ = ["FormalError", "Outcome", "run", "stop", "tools"]
+
+_RUNNING: set[int] = set()
+"""Process groups of the engines that run."""
 
 
 class FormalError(ToolError):
@@ -130,6 +133,7 @@ def _run(command: list[str], folder: Path, timeout: float, what: str) -> tuple[s
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
+        _RUNNING.add(process.pid)
         try:
             while True:
                 pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -140,12 +144,20 @@ def _run(command: list[str], folder: Path, timeout: float, what: str) -> tuple[s
                     raise FormalError(f"no answer within {timeout:g} s ({what})")
                 time.sleep(0.05)
         finally:
+            _RUNNING.discard(process.pid)
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         output.seek(0)
         return output.read(), usage.ru_utime + usage.ru_stime
+
+
+def stop() -> None:
+    """Stop all engines that run, with what they started."""
+    for group in list(_RUNNING):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 def _failed(log: str, design: Design) -> tuple[str, ...]:

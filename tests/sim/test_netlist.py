@@ -26,9 +26,8 @@ def test_the_synthesized_netlist_equals_the_models(seed) -> None:
 
 
 def one_cell_wrong(text: str) -> str:
-    """The netlist with the last lookup table in front of a carry, of an accumulator's sum, inverted."""
-    at = [found for found in re.finditer(r"\.INIT\d?\(16'h([0-9a-f]{4})\)", text) if "mac" in text[found.end() :][:300]]
-    table = at[-1]
+    """The netlist with a lookup table of the PE's multiply-accumulate inverted."""
+    table = list(re.finditer(r"\.INIT\(16'h([0-9a-f]{4})\)\s*\) \\\S*pe_0\.mac\S* ", text))[-1]
     return f"{text[: table.start(1)]}{int(table[1], 16) ^ 0xFFFF:04x}{text[table.end(1) :]}"
 
 

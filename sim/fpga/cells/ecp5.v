@@ -90,7 +90,7 @@ endmodule
 // the multiplexer behind it.
 module TRELLIS_COMB #(
     parameter MODE = "LOGIC", parameter [15:0] INITVAL = 0, parameter CCU2_INJECT1 = "NO", WREMUX = "WRE",
-    parameter IS_Z1 = 0
+    parameter WCKMUX = "WCK", IS_Z1 = 0
 ) (
     input A, B, C, D, M, FCI, F1, FXA, FXB, WD, WAD0, WAD1, WAD2, WAD3, WRE, WCK,
     output F, FCO, OFX
@@ -106,6 +106,9 @@ module TRELLIS_COMB #(
       wire write = WREMUX == "INV" ? ~WRE : WRE;
       always @(posedge WCK) if (write) words[{WAD3, WAD2, WAD1, WAD0}] <= WD;
       assign F = words[{A, C, B, D}];  // that is how the read address is wired
+      assign FCO = 1'b0;
+    end else if (MODE == "RAMW_BLOCK") begin  // its place is taken by the write port beside it
+      assign F = 1'b0;
       assign FCO = 1'b0;
     end else initial $fatal(1, "TRELLIS_COMB in mode %s is not modelled", MODE);
     if (IS_Z1) assign OFX = M ? FXB : FXA;
