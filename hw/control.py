@@ -154,13 +154,18 @@ class Control(wiring.Component):
         stands, ready = Signal(), Signal()  # a descriptor; a segment, and all else that it waits for is there
         stream_fault = Signal()
         if self.params.streams:
-            self._streams(m, accept, stands, ready, holds, streams)
-            m.d.comb += stream_fault.eq(self.stream_fault)
+            self._streams(m, accept, stands, ready, holds, streams, stream_fault)
 
         stopped = Signal()  # a fault was found: nothing more is accepted
-        plain, looping, operating = Signal(), Signal(), Signal()  # the descriptor is right, and of this kind
+        plain, looping, operating = (
+            Signal(),
+            Signal(),
+            Signal(),
+        )  # only in Accept: the descriptor is right, and of this kind
         m.d.comb += stopped.eq(faulty | scan_faulted)
-        with m.FSM() as fsm:
+        with m.If(stopped | accept | step):
+            m.d.sync += [plain.eq(0), looping.eq(0), operating.eq(0)]
+        with m.FSM():
             with m.State("Clear"):
                 m.d.comb += [self.busy.eq(1), self.clear.eq(1)]
                 m.d.sync += self.clear_slot.eq(self.clear_slot + 1)
@@ -206,9 +211,9 @@ class Control(wiring.Component):
         # Few terms, since these lead to all of control and scan.
         free = ~loop.opens | ~(self.pending.bit_select(bank, 1) | full)
         m.d.comb += [
-            stands.eq(fsm.ongoing("Accept") & ~stopped & (plain | looping | operating)),
-            ready.eq(stands & plain & self.scan_ready & free & ~(layer.barrier & waiting)),
-            accept.eq(ready & ~holds), step.eq(stands & (looping | (operating & ~(full | holds)))),
+            stands.eq(~stopped & (plain | looping | operating)),
+            ready.eq(~stopped & plain & self.scan_ready & free & ~(layer.barrier & waiting)),
+            accept.eq(ready & ~holds), step.eq(~stopped & (looping | (operating & ~(full | holds)))),
         ]  # fmt: skip
         with m.If(accept | step):
             m.d.comb += [self.r_en.eq(1), self.r_addr.eq(loop.following)]
@@ -253,7 +258,9 @@ class Control(wiring.Component):
         if self.params.refill:
             m.d.comb += self.scan.tag.tile.eq(Cat(layer.refill & ~layer.buffer, layer.refill & layer.buffer))
 
-    def _streams(self, m: Module, accept: Value, stands: Value, ready: Value, holds: Signal, streams: Signal) -> None:
+    def _streams(
+        self, m: Module, accept: Value, stands: Value, ready: Value, holds: Signal, streams: Signal, fault: Signal
+    ) -> None:  # fmt: skip
         """What waits for streams, and when these begin, go on and end."""
         layer, loop = self.r_data, self.loop
         m.submodules.ring = ring = self.ring
@@ -271,6 +278,9 @@ class Control(wiring.Component):
             ring.sample_ends.eq(accept & layer.last & loop.sample_ends),
             ring.layer_ends.eq((accept & layer.last & loop.ends) | loop.start),
             ring.enable.eq(begun), ring.received.eq(self.received), self.in_limit.eq(ring.limit),
+            ring.move.eq(self.in_move),
+            # The first segment of a row of tiles lets rows go; what another one needs beyond these would never come.
+            fault.eq(self.stream_fault | (stands & segment & layer.ring & ring.settled & ring.never & ~lets_go)),
             first.eq(loop.opens & loop.begins & (layer.stream_in | layer.stream_out)),
             lets_go.eq(layer.stream_in & loop.opens & loop.row_begins),
             passed.eq(settled & self.scan_ready), quiet.eq(~self.in_active & ~self.out_active),

@@ -348,6 +348,6 @@ class Core(wiring.Component):
             found[Memory.DESCRIPTORS].eq(one_part(self.descriptors.r_data)),
             found[Memory.RECORDS].eq(one_part(self.records.r_data)),
         ]  # fmt: skip
-        for n, words in found.items():
-            with m.If(memory == n.value):
+        for which, words in found.items():
+            with m.If(memory == which.value):
                 m.d.sync += self.read_data.eq(words)

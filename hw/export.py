@@ -62,8 +62,43 @@ def memory_map(params: Params) -> dict[str, object]:
     return {"license": SPDX.split()[-1], "hash": identity(params), "params": params.asdict(), "memories": memories}
 
 
+def _core(params: Params) -> str:
+    """The description of the core for FuseSoC (CAPI 2)."""
+    return f"""\
+CAPI=2:
+# {SPDX}
+# Written by `eie verilog`; parameter hash {identity(params)}.
+name: ::eie_accelerator:0
+description: EIE array of {params.pes} PEs with AXI4-Lite and AXI4-Stream ports
+
+filesets:
+  rtl:
+    files: [accelerator.v, eie_ram.v]
+    file_type: verilogSource-2005
+  lint:
+    files: [lint.vlt]
+    file_type: vlt
+
+targets:
+  default:
+    filesets: [rtl]
+    toplevel: {TOP_MODULE}
+  lint:
+    filesets: [lint, rtl]
+    toplevel: {TOP_MODULE}
+    default_tool: verilator
+    tools:
+      verilator:
+        mode: lint-only
+        verilator_options: [-Wall]
+"""
+
+
 def verilog_files(params: Params) -> dict[str, str]:
-    """Texts of accelerator.v, eie_ram.v, lint.vlt, registers.md, memories.json and eie.h, by these names."""
+    """Texts of accelerator.v, eie_ram.v, lint.vlt, registers.md, memories.json and eie.h, by these names.
+
+    For systems-on-chip also eie.core (FuseSoC) and eie_litex.py (LiteX).
+    """
     shipped = resources.files("hw") / "rtl"
     return {
         "accelerator.v": verilog_text(params),
@@ -72,4 +107,6 @@ def verilog_files(params: Params) -> dict[str, str]:
         "registers.md": markdown(params),
         "memories.json": json.dumps(memory_map(params), indent=1) + "\n",
         "eie.h": c_header(params),
+        "eie.core": _core(params),
+        "eie_litex.py": (shipped / "eie_litex.py").read_text(),
     }

@@ -159,6 +159,9 @@ class Host(wiring.Component):
         self._last_part = Signal(name="last_part")
         self._readable = Signal(name="readable")
         self._writable = Signal(name="writable")
+        # They change with an access, and are needed by the next one, 2 cycles later.
+        last_part, readable, writable = Signal(), Signal(), Signal()
+        m.d.sync += [self._last_part.eq(last_part), self._readable.eq(readable), self._writable.eq(writable)]
         with m.Switch(select.memory):
             for memory in Memory:
                 units, words, _ = memory_shape(params, memory)
@@ -167,9 +170,9 @@ class Host(wiring.Component):
                 there = (select.unit < units) & (self._at < words)
                 with m.Case(memory.value):
                     m.d.comb += [
-                        self._last_part.eq(self._part == parts[memory] - 1),
-                        self._readable.eq(there if memory in READABLE else 0),
-                        self._writable.eq(there if memory in WRITABLE else 0),
+                        last_part.eq(self._part == parts[memory] - 1),
+                        readable.eq(there if memory in READABLE else 0),
+                        writable.eq(there if memory in WRITABLE else 0),
                     ]  # fmt: skip
         m.d.comb += select.address.eq(self._at)
 

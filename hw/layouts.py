@@ -129,15 +129,15 @@ def descriptor(params: Params) -> data.StructLayout:
     of pixel (``y0``, ``x0``) (modulo 2**24, that pixel may lie in front of the map), and those from position to
     position, from window row to window row, from tile to tile.
     ``pointers`` is the first pointer block; each vector has its own, in the order of the scan, or with ``uniform`` each
-    vector of a position, which is the same at all positions: there all have the same weights. ``chained``: the map is what the layer before writes. ``dense``: zeros are
-    sent as well. ``maximum``: accumulators take the maximum instead of the sum. ``refill``: the weights come through
-    the stream port, into ``buffer``. ``first`` and ``last`` segment of the layer. ``barrier``: it is accepted when all
-    elementwise operations before it are written. ``moves_source``: `source` moves with the loop (see `loop`).
-    ``ring``: the map lies off chip, and the layer's ring of rows holds a part of it. `source` and the pitches lead
-    through the ring then: `source` is that of pixel (``y0`` modulo ``ring_rows``, ``x0``), and a walk that leaves the
-    last row of the ring goes on in the first one. ``reach`` rows of the map, one behind the other, are as high as the
-    window, ``(wy - 1) * dy + 1``; 0 without ``ring``. ``dy``, ``step_y``, ``reach`` and ``y0`` (without its sign) are
-    not larger than ``ring_rows``.
+    vector of a position, which is the same at all positions: there all have the same weights. ``chained``: the map is
+    what the layer before writes. ``dense``: zeros are sent as well. ``maximum``: accumulators take the maximum instead
+    of the sum. ``refill``: the weights come through the stream port, into ``buffer``. ``first`` and ``last`` segment of
+    the layer. ``barrier``: it is accepted when all elementwise operations before it are written. ``moves_source``:
+    `source` moves with the loop (see `loop`). ``ring``: the map lies off chip, and the layer's ring of rows holds a
+    part of it. `source` and the pitches lead through the ring then: `source` is that of pixel (``y0`` modulo
+    ``ring_rows``, ``x0``), and a walk that leaves the last row of the ring goes on in the first one. ``reach`` rows of
+    the map, one behind the other, are as high as the window, ``(wy - 1) * dy + 1``; 0 without ``ring``. ``dy``,
+    ``step_y``, ``reach`` and ``y0`` (without its sign) are not larger than ``ring_rows``.
 
     Layer: ``tiles_y`` rows of ``tiles_x`` tiles. The first one is written from line ``destination`` on, in rows of
     ``row_lines`` lines that begin ``row_pitch`` lines apart; the next tile of the row begins ``column_lines`` lines

@@ -21,8 +21,8 @@ class Ring(wiring.Component):
     behind y may come then.
 
     Timing: ``there`` and ``limit`` are those of the descriptor prepared last from `SETTLES` cycles after ``prepare``
-    on, which ``settled`` says; ``there`` then follows ``received`` by 1 cycle. `skip` and `skip_size` follow
-    ``sample_ends`` and ``layer_ends`` by 1 cycle.
+    on, which ``settled`` says, and so is ``never``; ``there`` then follows ``received`` by 1 cycle. `skip` and
+    `skip_size` follow ``sample_ends`` and ``layer_ends`` by 1 cycle.
 
     Members
     -------
@@ -30,6 +30,7 @@ class Ring(wiring.Component):
     sample_ends, layer_ends : the last segment of a sample, and of these the last one of the layer, is accepted.
     enable, received : rows that the in-stream has brought, if it has begun.
     settled, there, limit : all rows of the window are there; the first row for which there is no place.
+    move, never : `limit` holds from now on; the window ends behind the one that held last, so its rows cannot all come.
     skip, skip_size : place of row 0 of the sample in the ring, in rows and in activation vectors.
     """
 
@@ -39,8 +40,8 @@ class Ring(wiring.Component):
         self.params = params
         super().__init__({
             "layer": In(descriptor(params)), "y": In(signed(17)), "prepare": In(1),
-            "sample_ends": In(1), "layer_ends": In(1), "enable": In(1), "received": In(ROW_BITS),
-            "settled": Out(1), "there": Out(1), "limit": Out(ROW_BITS),
+            "sample_ends": In(1), "layer_ends": In(1), "enable": In(1), "received": In(ROW_BITS), "move": In(1),
+            "settled": Out(1), "there": Out(1), "limit": Out(ROW_BITS), "never": Out(1),
             "skip": Out(16), "skip_size": Out(VECTOR_ADDRESS_BITS),
         })  # fmt: skip
 
@@ -52,7 +53,7 @@ class Ring(wiring.Component):
         next_above, next_skip, next_size = Signal(ROW_BITS), Signal(16), Signal(VECTOR_ADDRESS_BITS)
         end = Signal(signed(18))  # row behind the window
         begin = Signal(16)  # rows of the map before the window
-        need, keep = Signal(ROW_BITS), Signal(ROW_BITS)
+        need, keep, held = Signal(ROW_BITS), Signal(ROW_BITS), Signal(ROW_BITS)
         # From place `edge` on the next sample's row 0 lies behind the end of the ring, `back` vectors from here.
         edge, back, wraps = Signal(16), Signal(VECTOR_ADDRESS_BITS), Signal()
         m.d.comb += [self.settled.eq(age == self.SETTLES - 1), wraps.eq(self.skip >= edge)]
@@ -65,7 +66,10 @@ class Ring(wiring.Component):
             end.eq(self.y + layer.reach), begin.eq(Mux(self.y < 0, 0, Mux(self.y > height, height, self.y))),
             need.eq(Mux(end < 0, above, Mux(end > height, next_above, above + end))), keep.eq(above + begin),
             self.there.eq(self.enable & (self.received >= need)), self.limit.eq(keep + layer.ring_rows),
+            self.never.eq(need > held),
         ]  # fmt: skip
+        with m.If(self.move):
+            m.d.sync += held.eq(self.limit)
         with m.If(self.prepare):
             m.d.sync += age.eq(0)
             with m.If(layer.ring):

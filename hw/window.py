@@ -19,8 +19,8 @@ class Window(wiring.Component):
     """Rows of positions of activation vectors, in this order, and what each of them is.
 
     A position outside the map is one step, whatever number of activation vectors it would have; it has no address, and
-    its pointer blocks are passed over. In a ring of rows, the row after the last one is the first. In a `uniform` window
-    all positions have the pointer blocks of the first one.
+    its pointer blocks are passed over. In a ring of rows, the row after the last one is the first. In a `uniform`
+    window all positions have the pointer blocks of the first one.
 
     Timing: the first activation vector shows 1 cycle after ``start``, the next one 1 cycle after each ``go``. The
     request ends with the ``go`` of its last one; another may start 1 cycle after it.

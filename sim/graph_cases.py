@@ -31,9 +31,7 @@ MOST = 1500
 
 @dataclass(frozen=True)
 class GraphCase:
-    """A network, raw inputs or indices (batch, *shape), and every value as the golden model computes it from the whole
-    graph.
-    """
+    """A network, raw inputs or indices (batch, *shape), and every value as golden computes it from the whole graph."""
 
     seed: int
     network: Network
@@ -145,8 +143,9 @@ class _Grower:
 
 
 def random_float_graph(rng: np.random.Generator) -> Graph:
-    """One to six operators on a vector, a sequence, a map, or the rows of a table; edges come often: one pixel, one
-    channel.
+    """One to six operators on a vector, a sequence, a map or rows of a table.
+
+    Edges come often: one pixel, one channel.
     """
     if rng.random() < 0.12:
         return _ended(_embedded(rng))
@@ -197,7 +196,7 @@ def random_graph_case(seed: int, params: Params) -> GraphCase:
         shape = graph.inputs[0]["shape"]
         tables = [len(node.tensors["table"]) for node in graph if node.op == "Gather"]
         if tables:
-            data = rng.integers(0, min(tables), (12, *shape))
+            data: np.ndarray = rng.integers(0, min(tables), (12, *shape))
         else:
             data = rng.normal(size=(4, *shape)) * (rng.random((4, *shape)) < 0.7)
             data[-1].flat[0] = 1.0  # calibration says something about ranges

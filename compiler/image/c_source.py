@@ -95,7 +95,8 @@ def _streams(image: Image, name: str) -> tuple[list[str], list[tuple[str, int]]]
     """What streams as C, and the numbers about it."""
     outside = [number for number, each in enumerate(image.maps) if each.off_chip]
     at = {number: n for n, number in enumerate(outside)}
-    transfers, rows = [], []
+    transfers: list[str] = []
+    rows: list[str] = []
     for each in off_chip(image):
         height = image.maps[each.reads[0]].height if each.reads else 0
         writes = f"{at[each.writes]}u" if each.writes >= 0 else "EIE_NO_MAP"

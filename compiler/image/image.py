@@ -14,7 +14,7 @@ from compiler.short import few
 from hw.layouts import identity
 from hw.params import LANES, Params
 
-__all__ = ["TENSORS", "Image", "LayerInfo", "MapInfo"]
+__all__ = ["TENSORS", "Image", "LayerInfo", "MapInfo", "Planar"]
 
 TENSORS: dict[str, tuple[str, int]] = {  # dtype in safetensors' spelling, dimensions
     "entries": ("U8", 3),
@@ -29,8 +29,26 @@ TENSORS: dict[str, tuple[str, int]] = {  # dtype in safetensors' spelling, dimen
 """The tensors of an image in a file."""
 
 
+class Planar:
+    """What follows of a map from its planes; `vectors`, `lines` and `planes` are those of the map."""
+
+    vectors: int
+    lines: int
+    planes: int
+
+    @property
+    def plane(self) -> int:
+        """Activation vectors of a pixel in a plane."""
+        return self.vectors // self.planes
+
+    @property
+    def plane_lines(self) -> int:
+        """Lines from plane to plane."""
+        return self.lines // self.planes
+
+
 @dataclass(frozen=True)
-class MapInfo:
+class MapInfo(Planar):
     """A value: height x width pixels of channels, in the frame of each sample in activation memory, or off chip.
 
     A vector of n numbers is a map of one pixel with n channels; a sequence is a map of one row.
@@ -69,16 +87,6 @@ class MapInfo:
     block: int
     at: int
     walked: int
-
-    @property
-    def plane(self) -> int:
-        """Activation vectors of a pixel in a plane."""
-        return self.vectors // self.planes
-
-    @property
-    def plane_lines(self) -> int:
-        """Lines from plane to plane."""
-        return self.lines // self.planes
 
     def addresses(self, groups: int) -> NDArray[np.int64]:
         """(height, width, vectors) of the frame's activation vectors in which it lies."""

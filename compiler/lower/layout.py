@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.image.image import Planar
 from compiler.lower.program import MapForm, Pair, Program, ProgramLayer, Segment
 from compiler.options import Options
 from hw.params import LANES, Params
@@ -31,7 +32,7 @@ Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Placement:
+class Placement(Planar):
     """How a map lies in activation memory, wherever it begins.
 
     Attributes
@@ -50,16 +51,6 @@ class Placement:
     lines: int
     order: NDArray[np.int32]
     planes: int = 1
-
-    @property
-    def plane(self) -> int:
-        """Vectors of a pixel in a plane."""
-        return self.vectors // self.planes
-
-    @property
-    def plane_lines(self) -> int:
-        """Lines from plane to plane."""
-        return self.lines // self.planes
 
     @property
     def place(self) -> Int:

@@ -34,7 +34,7 @@ _ASSUMED = 50.0
 @click.option("--clock", type=click.FloatRange(min=0, min_open=True), metavar="MHZ",
               help=f"Clock of the arrays. [default: {_ASSUMED:g}, an assumption]")  # fmt: skip
 @click.option("--placed", type=click.Path(path_type=Path), metavar="F.json",
-              help="Clock and array from a report.json of `eie fpga`, instead of --preset and --clock.")  # fmt: skip
+              help="Clock and array from a report of `eie fpga` or `make fmax-array`, instead of both.")  # fmt: skip
 @click.option("--baud", type=click.IntRange(min=300), default=1_000_000, show_default=True, help="Of the serial line.")
 @click.option(
     "--density", "densities", metavar="NET=X", multiple=True, help="Share of a network's weights that is left."
@@ -45,8 +45,8 @@ _ASSUMED = 50.0
               help="Write PREFIX.md and PREFIX.json.")  # fmt: skip
 @json_option
 def bench_boards(
-    networks: str, presets: tuple[str, ...], boards: tuple[str, ...], clock: float | None, placed: Path | None, baud: int,
-     densities: tuple[str, ...], samples: int, seed: int, target: Path | None, json_to: str | None,
+    networks: str, presets: tuple[str, ...], boards: tuple[str, ...], clock: float | None, placed: Path | None,
+    baud: int, densities: tuple[str, ...], samples: int, seed: int, target: Path | None, json_to: str | None,
 ) -> None:  # fmt: skip
     """Time LeNet-300-100 and networks of MLPerf Tiny with random pruned weights by the exact model.
 
@@ -74,7 +74,8 @@ def bench_boards(
     names = list(dict.fromkeys(row["network"] for row in rows))
     document = {
         "clock_mhz": mhz, "clock_source": source, "baud": baud, "samples": samples, "seed": seed,
-        "presets": presets, "arrays": {name: params.asdict() for name, params in arrays.items()}, "board": held, "rows": rows,
+        "presets": presets, "arrays": {name: params.asdict() for name, params in arrays.items()},
+        "board": held, "rows": rows,
         "published": {name: PUBLISHED[name] for name in names},
     }  # fmt: skip
     _show(output, rows, mhz, source, baud)
@@ -113,10 +114,13 @@ def _arrays(
         return arrays, clock or _ASSUMED, given
     try:
         report = json.loads(placed.read_text(encoding="utf-8"))
-        params, mhz, name = Params.from_dict(report["params"]), float(report["mhz"]), str(report.get("board", "array"))
+        params, name = Params.from_dict(report["params"]), str(report.get("board", "array"))
+        of_array = "mhz" not in report  # `make fmax-array`: several seeds, of which the slowest counts
+        mhz = float(report["min_mhz"] if of_array else report["mhz"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{placed} is no report of place and route ({error!r}); expected that of `eie fpga`") from None
-    what = f"place and route by nextpnr, {report.get('part', name)}, seed {report.get('seed', '?')}"
+    part, seed = report.get("part", report.get("device", name)), report.get("seed", "?")
+    what = f"place and route by nextpnr, {part}, {'the slowest of all seeds' if of_array else f'seed {seed}'}"
     return {name: params}, mhz, what
 
 

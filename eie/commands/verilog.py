@@ -15,7 +15,10 @@ from eie.output import Output, check_writable_folder
 @click.option("-o", "--output", "folder", metavar="DIR", required=True, type=click.Path(path_type=Path))
 @json_option
 def verilog(preset: str, settings: tuple[str, ...], folder: Path, json_to: str | None) -> None:
-    """Write the Verilog of an array. Networks are data: one array runs every image that has its hash."""
+    """Write the Verilog of an array. Networks are data: one array runs every image that has its hash.
+
+    Beside it lie register and memory map, a C header, and the core for FuseSoC and LiteX (docs/soc.md).
+    """
     output = Output(json_to)
     params, _ = make_params(preset, settings)
     check_writable_folder(folder, "--output")

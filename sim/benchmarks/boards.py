@@ -61,7 +61,7 @@ class _Maker(Builder):
         inputs = self.shapes[read][0]
         kept = self.rng.random((outputs, inputs)) < self.density
         weight = np.where(kept, self.rng.normal(size=kept.shape) / math.sqrt(inputs * self.density / 2), 0)
-        tensors = {"weight": weight.astype(np.float32), "bias": (self.rng.normal(size=outputs) * 0.1)}
+        tensors = {"weight": weight.astype(np.float32), "bias": self._bias(outputs)}
         return self.add("Linear", name, read, tensors=tensors, activation=activation)
 
     def window(
@@ -73,11 +73,14 @@ class _Maker(Builder):
         kept = self.rng.random(shape) < (1.0 if depthwise else self.density)
         scale = math.sqrt(2 / (math.prod(shape[1:]) * (1.0 if depthwise else self.density)))
         weight = np.where(kept, self.rng.normal(size=shape) * scale, 0).astype(np.float32)
-        tensors = {"weight": weight, "bias": self.rng.normal(size=channels) * 0.1}
+        tensors = {"weight": weight, "bias": self._bias(channels)}
         return self.add(
             "Conv", name, read, tensors=tensors, stride=(stride, stride), padding=padding, activation="relu",
             groups=channels if depthwise else 1,
         )  # fmt: skip
+
+    def _bias(self, channels: int) -> NDArray[np.float32]:
+        return (self.rng.normal(size=channels) * 0.1).astype(np.float32)
 
     def graph(self, read: str) -> Graph:
         """The graph that ends with a value."""

@@ -41,7 +41,7 @@ _WEIGHTS = np.array([-27, -22, -18, -15, -12, -9, -5, 4, 8, 11, 14, 17, 21, 24, 
 class Builder:
     """A float graph, node by node; `shapes` of its values follow. `density` : of the weights."""
 
-    def __init__(self, shape: tuple[int, int, int], density: float, rng: np.random.Generator) -> None:
+    def __init__(self, shape: tuple[int, ...], density: float, rng: np.random.Generator) -> None:
         self.density, self.rng = density, rng
         self.nodes: list[Node] = [make("Input", "image", shape=shape)]
         self.shapes: dict[str, tuple[int, ...]] = {"image": shape}

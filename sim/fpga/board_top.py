@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from functools import cache
 from typing import Any
 
 from amaranth import ClockDomain, ClockSignal, Elaboratable, Instance, Module, Signal
@@ -88,6 +89,12 @@ class BoardTop(Elaboratable):  # type: ignore[misc]
         return m
 
 
+@cache
+def _verilog(params: Params, divider: int) -> str:
+    """The Verilog of an array with its serial line: seconds, and the same for many boards."""
+    return verilog_text(params, SerialTop(params, divider))
+
+
 def board_files(board: Board, params: Params, mhz: float, baud: int = BAUD) -> dict[str, str]:
     """Every file of the design of a board, by name: Verilog, Amaranth's top and constraints, and yosys's script.
 
@@ -105,7 +112,7 @@ def board_files(board: Board, params: Params, mhz: float, baud: int = BAUD) -> d
         pll = Pll.find(board.mhz, mhz)
     divider = line_divider(pll.mhz if pll else mhz, baud)
     platform = board.make_platform()
-    platform.add_file("accelerator.v", verilog_text(params, SerialTop(params, divider)))
+    platform.add_file("accelerator.v", _verilog(params, divider))
     platform.add_file("eie_ram.v", primitive())
     # iCE40 has no memory made of lookup tables, and its synthesis refuses what asks for it.
     without = "" if board.family.distributed else "setattr -unset ram_style */m:*\n"

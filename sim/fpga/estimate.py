@@ -39,9 +39,9 @@ class Logic:
 
 # Measured: docs/fpga.md has the arrays and the commands. Without elementwise operations, function tables and streams.
 _LOGIC = {
-    "ecp5": {"lut": Logic(7400, 1900, 900), "ff": Logic(6700, 1550, 500)},
-    "ice40": {"lut": Logic(9000, 1900, 900), "ff": Logic(8100, 1550, 500)},
-    "gowin": {"lut": Logic(8000, 1900, 900), "ff": Logic(6700, 1550, 500)},
+    "ecp5": {"lut": Logic(7302, 1217, 850), "ff": Logic(6769, 1044, 515)},
+    "ice40": {"lut": Logic(9205, 1217, 865), "ff": Logic(8130, 1115, 500)},
+    "gowin": {"lut": Logic(7915, 1217, 850), "ff": Logic(6756, 1044, 515)},
 }
 
 
@@ -117,17 +117,18 @@ def estimate(board: Board, params: Params) -> Estimate:
     """
     family = board.family
     blocks: dict[str, int] = {}
-    cells = 0
+    cells = muxes = 0  # a bit of a memory of lookup tables of more than 16 words is chosen from several cells
     for held in held_memories(params):
         if _in_blocks(family, held):
             blocks[held.name] = held.number * family.blocks(held.bits, held.words)
         elif family.distributed:
             cells += held.number * family.cells(held.bits, held.words)
+            muxes += held.number * held.bits * (-(-held.words // 16) - 1)
     logic = _LOGIC[family.name]
     more = params.elementwise + bool(params.tables)
     blocked = LUT_CELL * cells
     needs = {
-        "lut": logic["lut"].of(params) + blocked,
+        "lut": logic["lut"].of(params) + blocked + muxes,
         "ff": logic["ff"].of(params) + (blocked if family is GOWIN else 0),
         "ram": sum(blocks.values()), "mult": params.pes + params.groups * more,
         **({"cells": cells} if family.distributed else {}),

@@ -14,7 +14,9 @@ from compiler.caches import cache_folder
 
 __all__ = ["keep", "lend"]
 
-_OBJECTS = "verilat*.o"
+_OBJECTS = "verilated*.o"
+"""Not verilator.o, cocotb's main: it makes the model, so its code holds the size of the array's class, which other
+ports change. With that of another array the simulator writes beyond its memory, and may wait for ever."""
 
 
 def lend(objects: Path, flags: Sequence[str]) -> None:

@@ -162,7 +162,7 @@ def test_a_window_that_is_not_the_kernel_is_refused(seed: int, monkeypatch: pyte
 def test_a_tile_of_several_pixels_is_refused(seed: int) -> None:
     (image,) = average(seed).run(PARAMS).images
     layers = (image.layers[0], dataclasses.replace(image.layers[1], tile_x=2))
-    with pytest.raises(ImageError, match="of 1 x 2 pixels|column_lines"):
+    with pytest.raises(ImageError, match=r"of 1 x 2 pixels|column_lines"):
         check(dataclasses.replace(image, layers=layers))
 
 

@@ -29,8 +29,8 @@ def run_python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subproc
 
 def test_commands_are_those_of_the_manual() -> None:
     assert COMMANDS == [
-        "bench", "compile", "compress", "decompress", "diff", "doctor", "experiment", "export", "info", "init",
-        "presets", "report", "run", "train", "verify", "verilog",
+        "bench", "compile", "compress", "decompress", "diff", "doctor", "experiment", "export", "fpga", "info",
+        "init", "presets", "report", "run", "train", "verify", "verilog",
     ]  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def test_a_vector_comes_out_two_cycles_later(simulate):
     assert ActivationQueue.LATENCY == 2
 
 
-def check_levels(depth, written, taken, levels, credits):
+def check_levels(depth, written, taken, levels, credits, round_trip):
     """Level and credit of every cycle against the docstring's recurrence, from when vectors came and went."""
     read = []
     for j, cycle in enumerate(written):
@@ -35,14 +35,15 @@ def check_levels(depth, written, taken, levels, credits):
         read.append(max(cycle + 1, after))
     for t in range(1, len(levels)):
         assert levels[t] == sum(w < t for w in written) - sum(r < t for r in read)
-        assert credits[t] == (levels[t - 1] + ROUND_TRIP + 1 <= depth)
+        assert credits[t] == (levels[t - 1] + round_trip + 1 <= depth)
     for r, x in zip(read, taken, strict=True):
         assert x > r
 
 
-def drive_by_credit_rule(simulate, rng, depth, *, lag, vectors=400):
+def drive_by_credit_rule(simulate, rng, depth, *, lag, vectors=400, hops=0):
     """Send vectors by the credit flag through a pipe of `lag` cycles; returns the highest level seen."""
-    dut = ActivationQueue(Params(pes=1, queue_depth=depth))
+    params = Params(pes=1, queue_depth=depth, hops=hops)
+    dut = ActivationQueue(params)
     expected, written, taken, levels, credits = deque(), [], [], [], []
 
     async def bench(ctx):
@@ -72,7 +73,7 @@ def drive_by_credit_rule(simulate, rng, depth, *, lag, vectors=400):
             cycle += 1
 
     simulate(dut, bench)
-    check_levels(depth, written, taken, levels, credits)
+    check_levels(depth, written, taken, levels, credits, params.round_trip)
     return max(levels)
 
 
@@ -80,6 +81,14 @@ def drive_by_credit_rule(simulate, rng, depth, *, lag, vectors=400):
 def test_credit_rule_never_overflows_and_is_tight(simulate, rng, depth):
     highest = drive_by_credit_rule(simulate, rng, depth, lag=ROUND_TRIP - 1)
     assert highest == depth  # the bound is reached, so the rule gives nothing away
+
+
+@pytest.mark.parametrize(("depth", "hops"), [(8, 1), (16, 2)])
+def test_credit_rule_with_hops_is_tight_and_a_hop_too_many_overflows(simulate, rng, depth, hops):
+    lag = ROUND_TRIP - 1 + 2 * hops
+    assert drive_by_credit_rule(simulate, rng, depth, lag=lag, hops=hops) == depth
+    with pytest.raises(AssertionError, match="overflow"):
+        drive_by_credit_rule(simulate, rng, depth, lag=lag + 1, hops=hops)
 
 
 def test_fault_broadcast_one_cycle_longer_overflows(simulate, rng):

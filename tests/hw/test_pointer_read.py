@@ -77,11 +77,18 @@ def test_fault_columns_without_entries_stay(simulate, rng, monkeypatch):
     assert got != expected
 
 
+def test_a_queue_too_short_for_the_hops_is_refused():
+    assert Params(queue_depth=8, hops=1).round_trip == 7
+    with pytest.raises(ParamsError, match="queue_depth is 7; expected at least 8 with hops=1"):
+        Params(queue_depth=7, hops=1)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "legal"),
     [
         ("pes", 3, "power of two"), ("pes", 512, "256"), ("index_bits", 3, "4 to 8"), ("code_bits", 9, "2 to 8"),
         ("queue_depth", 5, "6 to"), ("acc_bits", 50, "33 to 48"), ("rows", True, "integer"), ("refill", 1, "true or"),
+        ("hops", 3, "0 to 2"),
     ],
 )  # fmt: skip
 def test_params_name_field_value_and_range(field, value, legal):

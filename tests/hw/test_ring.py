@@ -46,6 +46,17 @@ def play(simulate, rng, dut, number=12):
                     wrong.append(ctx.get(dut.there) != (need == 0))
                     await ctx.tick()
                     wrong.append(not ctx.get(dut.there))
+                    ctx.set(dut.move, 1)  # what another window of this tile needs
+                    await ctx.tick()
+                    ctx.set(dut.move, 0)
+                    below = int(rng.integers(0, 9))
+                    ctx.set(dut.prepare, 1)
+                    await ctx.tick()
+                    ctx.set(dut.prepare, 0)
+                    ctx.set(dut.y, y + below)
+                    await ctx.tick().repeat(Ring.SETTLES)
+                    lowest = b * height + min(height, max(0, y + below + layer["reach"]))
+                    wrong.append(ctx.get(dut.never) != (lowest > keep + rows))
                     ends = ty == tiles_y - 1
                     ctx.set(dut.sample_ends, ends)
                     ctx.set(dut.layer_ends, ends and b == batch - 1)
@@ -76,6 +87,7 @@ def test_rows_count_on_over_the_samples(simulate, rng):
 FAULTS = {
     "a row is not waited for": lambda inner, outside: inner.layer.reach.eq(outside.layer.reach - 1),
     "released early": lambda inner, outside: inner.layer.ring_rows.eq(outside.layer.ring_rows + 1),
+    "another row would come": lambda inner, outside: inner.y.eq(outside.y - 1),
     "samples in the same rows": lambda inner, outside: inner.layer.ring_skip.eq(0),
 }  # fmt: skip
 

@@ -224,7 +224,7 @@ def test_fault_a_ring_of_another_size_is_caught(rng, by):
 
 @pytest.mark.parametrize("of", [0, 1])
 def test_fault_positions_that_do_not_share_their_weights_are_caught(rng, of):
-    """The planted fault: windows whose positions have weights of their own share those of the first, or turned round."""
+    """The planted fault: windows whose positions have weights of their own share those of the first, or do not."""
     params = Params(pes=8, **SMALL)
     requests = [random_request(rng, params, uniform=of, wy=2, wx=3) for _ in range(20)]
     vectors = map_of(rng, requests, [0.5, 1])

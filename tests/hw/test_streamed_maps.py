@@ -219,15 +219,36 @@ def test_a_restart_leaves_nothing_in_the_streams(seed, cycle):
     assert seen.cycles == play(program).cycles
 
 
+def test_segments_that_need_more_than_their_ring_end_the_run(seed):
+    """The second segment begins so far below the first one that its rows never come: an error, and the next run."""
+
+    def fits(each):
+        of = [segment.step for segment in each.layers[0]]
+        rings = len(of) > 1 and of[0].get("ring") and of[1].get("ring")
+        return rings and of[0]["y0"] <= 0 and of[1]["height"] > of[1]["ring_rows"]
+
+    program = found(seed, fits)
+    seen = failing(program, {1: {"y0": program.layers[0][1].step["ring_rows"]}})
+    assert seen == [(Error.RANGE, 1)]
+
+
 @pytest.mark.parametrize(("field", "fits"), [
     ("ring_base", lambda program: steps(program)[0]["stream_in"]),
     ("destination", lambda program: steps(program)[0]["stream_out"] and steps(program)[0]["stream_in"]),
 ])  # fmt: skip
 def test_an_address_beyond_the_memory_ends_the_run(seed, field, fits):
-    """The array can be used again after a restart."""
     program = found(seed, fits)
+    ((error, index),) = failing(program, {n: {field: 0xFFF0} for n in range(len(program.layers[0]))})
+    assert error is Error.RANGE
+    assert index < len(program.layers[0])
+
+
+def failing(program, changes):
+    """Error and descriptor of a run with changes of the first layer; the array can be used again after a restart."""
     words = program.memories[Memory.DESCRIPTORS][0]
-    wrong = [packed(descriptor(program.params), **each.step | {field: 0xFFF0}) for each in program.layers[0]]
+    wrong = [
+        packed(descriptor(program.params), **each.step | changes.get(n, {})) for n, each in enumerate(program.layers[0])
+    ]
     seen = []
 
     async def fails(core, ctx):
@@ -238,7 +259,7 @@ def test_an_address_beyond_the_memory_ends_the_run(seed, field, fits):
         await ctx.tick()
         ctx.set(core.start, 0)
         await ctx.tick().until(core.done)
-        seen.append((Error(ctx.get(core.error)), ctx.get(core.index) < len(wrong)))
+        seen.append((Error(ctx.get(core.error)), ctx.get(core.index)))
         ctx.set(core.restart, 1)
         await ctx.tick()
         ctx.set(core.restart, 0)
@@ -250,6 +271,6 @@ def test_an_address_beyond_the_memory_ends_the_run(seed, field, fits):
         reload(program, core, ctx)
 
     outcome = play(program, before=fails)
-    assert seen == [(Error.RANGE, True)]
     assert np.array_equal(outcome.acts, program.final)
     assert outcome.sent[len(outcome.sent) - len(program.sent) :] == program.sent
+    return seen

@@ -22,7 +22,7 @@ __all__ = ["SMALL", "python_board"]
 
 SMALL = Params(
     pes=1, index_bits=4, code_bits=2, rows=16, queue_depth=6, weight_words=32, pointer_blocks=16, act_lines=16,
-    output_words=32, codebooks=2, descriptors=16, acc_bits=33, tables=0, elementwise=False, streams=False,
+    output_words=32, codebooks=2, descriptors=16, acc_bits=33, tables=0, elementwise=False,
 )  # fmt: skip
 
 

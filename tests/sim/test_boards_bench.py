@@ -96,8 +96,14 @@ def boards_memory() -> object:
     return Memory.ACTIVATIONS
 
 
-def test_the_command_writes_its_result_with_the_source_of_its_clock(tmp_path: Path) -> None:
-    report = {"params": Params(pes=16).asdict(), "mhz": 61.5, "board": "ours", "part": "a part", "seed": 3}
+@pytest.mark.parametrize(("given", "source"), [
+    ({"mhz": 61.5, "board": "ours", "part": "a part", "seed": 3}, "a part, seed 3"),
+    ({"min_mhz": 61.5, "median_mhz": 70, "device": "a part"}, "a part, the slowest of all seeds"),
+])  # fmt: skip
+def test_the_command_writes_its_result_with_the_source_of_its_clock(
+    tmp_path: Path, given: dict[str, object], source: str
+) -> None:  # fmt: skip
+    report = {"params": Params(pes=16).asdict(), **given}
     (tmp_path / "report.json").write_text(json.dumps(report))
     done = CliRunner().invoke(cli, [
         "bench", "boards", "--networks", "lenet-300-100", "--placed", str(tmp_path / "report.json"), "--samples", "1",
@@ -106,7 +112,7 @@ def test_the_command_writes_its_result_with_the_source_of_its_clock(tmp_path: Pa
     assert done.exit_code == 0, done.output
     document = json.loads((tmp_path / "inferences.json").read_text())
     assert document["clock_mhz"] == 61.5
-    assert document["clock_source"] == "place and route by nextpnr, a part, seed 3"
+    assert document["clock_source"] == f"place and route by nextpnr, {source}"
     page = (tmp_path / "inferences.md").read_text()
     assert f"| {document['rows'][0]['per_second']:,.0f} |" in page
 

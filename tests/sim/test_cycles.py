@@ -125,6 +125,26 @@ def test_a_distance_that_is_wrong_by_a_cycle_is_seen(
     assert any(modelled(program, **changed) != records for program, records in watched)
 
 
+@pytest.fixture(scope="module")
+def far() -> list[tuple[Program, tuple[Records, int]]]:
+    """Programs whose vectors and credit make two hops more, with the shortest queues that hold them."""
+    programs = [random_program(seed, pes=2, queue_depth=10, hops=2, kind="full", layers=5) for seed in (2, 12)]
+    return [(program, compare(program)[0]) for program in programs]
+
+
+def test_fault_hops_that_the_model_does_not_know_are_seen(far, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(modelled(program) == records for program, records in far)
+    monkeypatch.setattr(model, "distances_of", lambda params, known: known)
+    assert any(modelled(program) != records for program, records in far)
+
+
+@pytest.mark.parametrize("name", ["fire_to_queue", "credit", "round_trip"])
+def test_fault_a_hop_more_or_less_is_seen(far, name: str) -> None:
+    for by in (-1, 1):
+        changed = {name: getattr(DISTANCES, name) + by}
+        assert any(modelled(program, **changed) != records for program, records in far), by
+
+
 def test_a_record_holds_32_bits_a_field():
     """Counters stop, as in the hardware; times wrap."""
     least = model.LayerTimes(*range(1, 11))

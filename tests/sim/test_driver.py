@@ -13,7 +13,7 @@ from compiler.lower.build import build
 from compiler.lower.program import MapForm, Program, ProgramLayer, segment_of
 from compiler.options import DEFAULT, Options
 from hw.layouts import descriptor, fields, identity
-from hw.registers import offset
+from hw.registers import mask, offset
 from sim import run as engines
 from sim.driver.driver import Driver
 from sim.driver.framed import ByteStream, FramedPort
@@ -264,6 +264,24 @@ def test_maps_that_do_not_come_are_a_timeout_and_the_next_run_is_right(way, ends
     with pytest.raises(DriverError, match=r"before \d+ more activation vectors are taken and \d+ more of its"):
         driver.run(raw)
     check(Driver(way.port), ends, timed=not way.paced)
+
+
+def test_a_vector_at_the_port_is_dropped_when_its_source_begins_anew():
+    """Until BUSY falls, and not by a restart alone."""
+    with SimulatedPort(SMALL) as port:
+        driver, one = Driver(port), np.zeros((1, 16), np.uint8)
+
+        def restart(*names):
+            driver.write("CONTROL", mask("CONTROL", *names))
+            driver._until("the accumulators are clear", lambda status: not status.busy)
+            return len(port._given)
+
+        port.give(one)
+        assert restart("RESTART") == 1
+        assert restart("RESTART", "NEW_STREAM") == 0
+        port.give(one)
+        port.pause()
+        assert len(port._given) == 1
 
 
 class Doubles(Proxy):

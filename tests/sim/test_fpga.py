@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 
 from compiler.errors import InputError
 from eie.commands.fmax import fmax
-from hw.core import PE_MODULE
+from hw.accelerator import TOP_MODULE
+from hw.core import PE_MODULE, WRITEBACK_MODULE
 from hw.params import preset
 from sim.fpga import flow
 from sim.fpga.report import as_run, cell_counts, critical_path, megahertz, resources, source_names, summary
@@ -129,7 +130,13 @@ def test_the_summary_takes_slowest_and_median_and_the_path_of_the_slowest() -> N
 def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Tools that write the sample instead; `nextpnr` fails with what the file `error` in the folder says."""
     alone = {"modules": {PE_MODULE: NETLIST["modules"][flow.TOP]}}
-    files = {f"{PE_MODULE}.json": alone, f"{flow.TOP}.json": NETLIST, f"{flow.TOP}.flat.json": FLAT}
+    array = {"modules": dict.fromkeys((TOP_MODULE, PE_MODULE, WRITEBACK_MODULE), NETLIST["modules"][flow.TOP])}
+    files = {
+        "array.json": array,
+        f"{PE_MODULE}.json": alone,
+        f"{flow.TOP}.json": NETLIST,
+        f"{flow.TOP}.flat.json": FLAT,
+    }
     (tmp_path / "files.json").write_text(json.dumps({"netlists": files, "report": REPORT}))
     (tmp_path / "tool.py").write_text(
         f"""
@@ -166,6 +173,24 @@ def test_the_command_prints_a_table_and_writes_json(stand_ins) -> None:
     slower = {**REPORT, "fmax": {"c": {"achieved": 139.2131}}}
     assert report["runs"][0] == as_run(1, slower, NETLIST, flow.TOP, source_names(FLAT, flow.TOP))
     assert report["params"]["queue_depth"] == preset("ECP5_PE").queue_depth
+
+
+def test_an_array_is_measured_with_its_shell_beside_its_pe(stand_ins) -> None:
+    result = run(stand_ins, "--array", "--set", "pes=2", "--seeds", "1", "--json", str(stand_ins / "array.json"))
+    assert result.exit_code == 0, result.output
+    assert "array of ECP5_32 behind a serial line" in result.stdout
+    assert "shell" in result.stdout
+    report = json.loads((stand_ins / "array.json").read_text())
+    assert (report["params"]["pes"], report["params"]["hops"]) == (2, 1)
+    assert (report["shell_cells"]["lut4"], report["cells"]["ff"], report["target_mhz"]) == (1, 1, 100)
+    assert report["critical_path"]["total"] == 7.11
+
+
+def test_an_array_whose_maps_stream_is_refused_before_anything_is_made(stand_ins) -> None:
+    result = run(stand_ins, "--array", "--set", "streams=true")
+    assert result.exit_code == 2
+    assert "streams=false" in result.stderr
+    assert not list((stand_ins / "out").glob("*.v"))
 
 
 def test_a_seed_that_is_too_slow_ends_with_1_and_still_reports(stand_ins) -> None:
