@@ -94,8 +94,10 @@ class TileLoop(wiring.Component):
         fresh = Signal()  # the first tile of a sample
         at = Signal(self.origin)
         next_line = Signal(LINE_BITS)
-        round_, repeats = Signal(16), Signal()
-        is_segment, is_loop = Signal(), Signal()  # what the descriptor is
+        round_ = Signal(16)
+        repeats = Signal()
+        is_segment = Signal()  # what the descriptor is
+        is_loop = Signal()
         next_column, next_row, next_sample = Signal(), Signal(), Signal()  # are the last of their kind
         repeated = Signal()  # the layer goes on: its first descriptor comes next
 
