@@ -206,7 +206,7 @@ def random_graph_case(seed: int, params: Params) -> GraphCase:
             continue
         made, network = lowered
         batch = int(rng.integers(1, 4))
-        x = data[:batch] if tables else golden.quantize_input(data[:batch], made.inputs[0]["exponent"])[0]
+        x: NDArray[Any] = data[:batch] if tables else golden.quantize_input(data[:batch], made.inputs[0]["exponent"])[0]
         if rng.random() < 0.15:
             x[rng.integers(0, batch)] = 0
         return graph_case(seed, made, network, x)
