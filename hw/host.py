@@ -122,10 +122,10 @@ class Host(wiring.Component):
             with m.If(valid & ready):
                 m.d.sync += valid.eq(0)
         (aw, to), (w, data), (ar, source) = (held[name] for name in ("aw", "w", "ar"))
-        ready, writes, reads = Signal(), Signal(), Signal()
+        free, writes, reads = Signal(name="free"), Signal(name="takes_write"), Signal(name="takes_read")
         m.d.comb += [
-            ready.eq(idle & ~(self._begin["write"] | self._begin["read"] | self.start | self.restart)),
-            writes.eq(ready & aw & w & ~bus.bvalid), reads.eq(ready & ar & ~bus.rvalid & ~writes),
+            free.eq(idle & ~(self._begin["write"] | self._begin["read"] | self.start | self.restart)),
+            writes.eq(free & aw & w & ~bus.bvalid), reads.eq(free & ar & ~bus.rvalid & ~writes),
             # What is written stands until the access begins; another word is there behind that at the earliest.
             self._data.eq(data), self._whole.eq(data[32]),
         ]  # fmt: skip

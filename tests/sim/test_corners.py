@@ -31,8 +31,8 @@ PARAMS = Params(
 
 FAULTS = {
     # name → (module, assignment, what it becomes while the fault is on, what is said of it)
-    "answer": ("eie_accelerator_host", r"assign begin_read = (.*?);", "(idle & ar_full & ~ begin_write)", "protocol: "),
-    "order": ("eie_accelerator_host", r"assign begin_read = (.*?);", "(idle & ar_full & ~ bus__rvalid)", ""),
+    "answer": ("eie_accelerator_host", r"assign takes_read = (.*?);", "(free & ar_full & ~ takes_write)", "protocol: "),
+    "order": ("eie_accelerator_host", r"assign takes_read = (.*?);", "(free & ar_full & ~ bus__rvalid)", ""),
     "strobes": ("eie_accelerator_host", r"= (& bus__wstrb);", "1'h1", "registers: "),
     "taken": ("eie_accelerator_host", r"assign bus__awready = (.*?);", "awake", ""),
     "position": ("eie_accelerator_host", r"= (at \+ 1'h1);", "at", "window: "),
