@@ -110,5 +110,6 @@ def test_rtl_runs_with_all_of_it_at_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
     for _ in range(2):  # built, then taken from the cache
         rtl, golden = (run_network(network, x, engine=engine).raw for engine in ("rtl", "golden"))
         np.testing.assert_array_equal(rtl, golden)
-    (built,) = (tmp_path / "a cache" / "verilator").iterdir()
+    kept = (tmp_path / "a cache" / "verilator").iterdir()
+    (built,) = (each for each in kept if not each.name.startswith("library-"))
     assert (built / "eie_accelerator").is_file()
