@@ -153,6 +153,8 @@ int main(int argc, char** argv) {
   Verilated::commandArgs(argc, argv);
   top = new Vtop;
   top->aresetn = 0;
+  top->s_axi_awvalid = top->s_axi_wvalid = top->s_axi_arvalid = 0;  // pins begin at random
+  top->s_axi_bready = top->s_axi_rready = 0;
   for (int n = 0; n < 4; n++) tick();
   top->aresetn = 1;
   tick();
