@@ -36,6 +36,7 @@ __all__ = [
     "selected_entry",
     "tag",
     "vector",
+    "window_origin",
 ]  # fmt: skip
 
 LINE_BITS = 20
@@ -221,3 +222,11 @@ def host_write(params: Params) -> data.StructLayout:
 
 
 assert LANES == 8  # the 3-bit lanes above
+
+
+def window_origin(params: Params) -> data.StructLayout:
+    """The place of a segment's window that is kept from tile to tile."""
+    return data.StructLayout({
+        "row": VECTOR_ADDRESS_BITS, "address": VECTOR_ADDRESS_BITS, "y": signed(17), "x": signed(17),
+        **({"place": 16} if params.streams else {}),
+    })  # fmt: skip

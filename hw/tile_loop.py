@@ -10,17 +10,9 @@ from amaranth.lib.wiring import In, Out
 
 from hw.layouts import Op, descriptor, loop
 from hw.params import SEGMENTS, Params
-from hw.streams import LINE_BITS, VECTOR_ADDRESS_BITS
+from hw.streams import LINE_BITS, VECTOR_ADDRESS_BITS, window_origin
 
-__all__ = ["TileLoop", "origin"]
-
-
-def origin(params: Params) -> data.StructLayout:
-    """The place of a segment's window that is kept from tile to tile."""
-    return data.StructLayout({
-        "row": VECTOR_ADDRESS_BITS, "address": VECTOR_ADDRESS_BITS, "y": signed(17), "x": signed(17),
-        **({"place": 16} if params.streams else {}),
-    })  # fmt: skip
+__all__ = ["TileLoop"]
 
 
 class TileLoop(wiring.Component):
@@ -59,7 +51,7 @@ class TileLoop(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.origin = origin(params)
+        self.origin = window_origin(params)
         ring = {
             "skip": In(16), "skip_size": In(VECTOR_ADDRESS_BITS), "place": Out(16), "edge": Out(16),
             "wrap_pitch": Out(VECTOR_ADDRESS_BITS),

@@ -9,7 +9,7 @@ from compiler.errors import InputError
 from hw.frames import MOST_WORDS
 from hw.layouts import record
 from hw.params import PRESETS, SEGMENTS, Params
-from hw.tile_loop import origin
+from hw.streams import window_origin
 from hw.weight_decode import LOOKUP_WORDS
 from sim.energy_table import memories
 from sim.fpga.boards import BOARDS, Board
@@ -69,7 +69,7 @@ def held_memories(params: Params) -> list[Held]:
     return [
         *(Held(name, number, *shapes[name], styles.get(name, "auto")) for name, number in numbers.items() if number),
         Held("records", 1, record(params).size, params.descriptors),
-        Held("places of segments", 1, origin(params).size, SEGMENTS, "distributed"),
+        Held("places of segments", 1, window_origin(params).size, SEGMENTS, "distributed"),
         Held("request", 1, 32, MOST_WORDS, "distributed"),
     ]
 

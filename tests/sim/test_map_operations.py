@@ -128,7 +128,7 @@ def test_nothing_is_left_to_the_host(seed: int) -> None:
     assert len(network.images) == 1
     assert len(network.images[0].operations) == 3
     layers = [layer.name for layer in network.images[0].layers]
-    assert layers == ["both", "b.copy", "a.copy", "glu", "square", "f", "last"]
+    assert layers == ["both", "gate.copy", "a.copy", "glu", "square", "f", "last"]
 
 
 def test_products_and_functions_of_maps(seed: int) -> None:
