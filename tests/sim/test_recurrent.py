@@ -134,7 +134,7 @@ def test_a_barrier_that_a_file_leaves_out_is_refused(seed: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "field", "value", "message"),
     [
-        ("loop", "first", 60, "a loop of"),
+        ("loop", "first", 60, "ends a loop that begins at descriptor 60; expected 0 to"),
         ("loop", "count", 0, "a loop of"),
         ("loop", "count", 60000, "lines|barrier"),
         ("loop", "pitch", 999, "lines|barrier"),
