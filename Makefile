@@ -38,7 +38,7 @@ help:
 	@echo 'make verilog     the array as Verilog, with register map and C header, in build/verilog (PRESET=BALANCED_16)'
 	@echo 'make bench       how fast the kit itself is on this machine'
 	@echo 'make fmax        clock, size and slowest path of one PE on an ECP5-85 (three seeds), in build/fmax.json'
-	@echo 'make fmax-array  the same of a whole array of 32 PEs behind a serial line (an hour), in build/fmax-array.json'
+	@echo 'make fmax-array  the same of a whole array of 32 PEs behind a serial line (hours), in build/fmax-array.json'
 	@echo 'make fpga        a bitstream for each board that holds an array, and their netlists verified (BOARDS="ulx3s-85f")'
 	@echo 'make docs        write the generated parts of docs/ again'
 	@echo 'make ci          what the continuous integration runs'

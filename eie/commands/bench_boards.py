@@ -133,11 +133,12 @@ def _held(board: str, arrays: dict[str, Params]) -> dict[str, str]:
     found = {}
     for name, params in arrays.items():
         needs = estimate(named(board), params)
+        least = "at least " if needs.bound else ""
         try:
             check_fits(needs)
-            found[name] = f"fits by the estimate: {needs}"
+            found[name] = f"fits by the estimate: {least}{needs}"
         except EieError:
-            found[name] = f"does not fit by the estimate: {needs}"
+            found[name] = f"does not fit by the estimate: {least}{needs}"
     return found
 
 

@@ -57,8 +57,8 @@ def compile_command(
     torch.export; or one layer as .npz with weight (out, in) or the fields of scipy.sparse.save_npz, and optional bias
     and activation ("none" or "relu").
 
-    Chains of fully connected layers (pointwise convolutions among them) run on the array; operators that it cannot run
-    yet are listed, and the host computes them, bit for bit as docs/numerics.md says.
+    Fully connected layers, convolutions, pooling, sums, concatenation, loops over time and small embeddings run on the
+    array; other operators are listed, and the host computes them, bit for bit as docs/numerics.md says.
     """
     output = Output(json_to)
     check_writable(target, "--output")

@@ -48,7 +48,7 @@ def seeds_option(default: str) -> Callable[[Command], Command]:
         "python -m eie.commands.fmax --array --set pes=8 --seeds 1",
     ),
 )
-@click.option("--array", is_flag=True, help="Measure the whole array behind a serial line; takes an hour with 32 PEs.")
+@click.option("--array", is_flag=True, help="Measure the whole array behind a serial line; takes hours with 32 PEs.")
 @click.option("--preset", metavar="P", help="Parameter set.  [default: ECP5_PE, of an array ECP5_32]")
 @click.option("--set", "settings", metavar="K=V", multiple=True, help="Change one parameter; may be repeated.")
 @seeds_option(SEEDS)

@@ -58,7 +58,7 @@ def fpga(
     """
     output = Output(json_to)
 
-    from sim.fpga.boards import BAUD
+    from sim.driver.opening import BAUD
     from sim.fpga.boards import board as named
     from sim.fpga.estimate import check_fits, estimate
 

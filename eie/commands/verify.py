@@ -113,7 +113,7 @@ def _formal(
         how = f"first {claim.bound} cycles" if claim.bound else "all cycles"
         word = "proved" if result.passed else "FAILED"
         output.text(
-            f"{word}  {claim.name:{width}}  {how:15}  {result.found} of {len(claim.bugs)} bugs found  "
+            f"{word}  {claim.name:{width}}  {how:15}  {result.found} of {len(claim.bugs)} planted faults found  "
             f"{result.seconds:6.1f} s  {claim.block}"
         )
         for text in result.problems:
@@ -126,7 +126,7 @@ def _formal(
     found = sum(result.found for result in report.results)
     output.text(
         f"{'passed' if report.passed else 'FAILED'}: {proved} of {len(claims)} properties proved, all covers of these "
-        f"reached; bugs found: {found} of {bugs}"
+        f"reached; planted faults found: {found} of {bugs}"
     )
     output.result(report.asdict())
     ctx.exit(0 if report.passed else 1)

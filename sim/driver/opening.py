@@ -7,7 +7,10 @@ from sim.driver.port import Port, PortError
 
 __all__ = ["BAUD", "FORMS", "open_port"]
 
-BAUD = 115_200
+BAUD = 1_000_000
+"""Bits a second of a serial line whose name says none, and of boards' designs: what a USB bridge does, and a
+whole number of cycles of all their clocks."""
+
 FORMS = "serial:DEVICE[:BAUD], mmap:DEVICE[:OFFSET], sim, verilator"
 
 

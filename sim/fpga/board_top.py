@@ -16,7 +16,8 @@ from hw.export import verilog_text
 from hw.params import Params
 from hw.serial_top import SerialTop
 from hw.uart import LEAST_DIVIDER
-from sim.fpga.boards import BAUD, Board
+from sim.driver.opening import BAUD
+from sim.fpga.boards import Board
 from sim.fpga.families import ECP5
 from sim.fpga.flow import primitive
 from sim.fpga.pll import Pll, ecp5_pll

@@ -10,10 +10,7 @@ from typing import Any
 from compiler.errors import InputError, ToolError
 from sim.fpga.families import ECP5, GOWIN, ICE40, Family
 
-__all__ = ["BAUD", "BOARDS", "PACKAGES", "Board", "board"]
-
-BAUD = 1_000_000
-"""Bits a second of the serial line: what a board's USB bridge does, and a whole number of cycles of all clocks here."""
+__all__ = ["BOARDS", "PACKAGES", "Board", "board"]
 
 PACKAGES = "pip install 'eie-kit[fpga]'"
 

@@ -19,8 +19,9 @@ from compiler.caches import cache_folder, settle
 from compiler.errors import InputError
 from hw.layouts import identity
 from hw.params import Params
+from sim.driver.opening import BAUD
 from sim.fpga.board_top import INSIDE, TOP, board_files
-from sim.fpga.boards import BAUD, Board
+from sim.fpga.boards import Board
 from sim.fpga.flow import run_tool, tool
 from sim.fpga.report import critical_path, slowest_clock, source_names
 

@@ -133,7 +133,7 @@ def test_command(tmp_path):
     answer = tmp_path / "answer.json"
     ran = CliRunner().invoke(cli, ["verify", "formal", "skid-order", "--json", str(answer), "--jobs", "2"])
     assert ran.exit_code == 0, ran.output
-    assert "passed: 1 of 1 properties proved, all covers of these reached; bugs found: 4 of 4" in ran.output
+    assert "passed: 1 of 1 properties proved, all covers of these reached; planted faults found: 4 of 4" in ran.output
     (claim,) = json.loads(answer.read_text())["claims"]
     assert claim["proved"]
     assert claim["bound"] is None
