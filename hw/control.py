@@ -157,11 +157,9 @@ class Control(wiring.Component):
             self._streams(m, accept, stands, ready, holds, streams, stream_fault)
 
         stopped = Signal()  # a fault was found: nothing more is accepted
-        plain, looping, operating = (
-            Signal(),
-            Signal(),
-            Signal(),
-        )  # only in Accept: the descriptor is right, and of this kind
+        plain = Signal()  # these three only in Accept: the descriptor is right, and of this kind
+        looping = Signal()
+        operating = Signal()
         m.d.comb += stopped.eq(faulty | scan_faulted)
         with m.If(stopped | accept | step):
             m.d.sync += [plain.eq(0), looping.eq(0), operating.eq(0)]

@@ -214,14 +214,14 @@ class Driver:
         self.write("FIRST", 0)
         self.write("BATCH", chunk.count)
         self.write("STATUS", mask("STATUS", "DONE", "REFUSED"))
-        feed.ahead()
-        self.write("CONTROL", mask("CONTROL", "START"))
         try:
+            feed.ahead()
+            self.write("CONTROL", mask("CONTROL", "START"))
             while not (status := self._until_progress(feed)).done:
                 pass
             if not status.error:
                 # The run ends when the last vector has left the array; it may still be on its way here.
-                self._until(feed.missing, lambda status: not feed.collect())
+                self._until(feed.missing, lambda status: feed.collected())
             if status.error or feed.missing:
                 how = f"with error {status.reason} at descriptor {status.index}" if status.error else "too early"
                 rest = f"; missing: {feed.missing}" if not status.error else ""

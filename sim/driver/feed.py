@@ -48,10 +48,15 @@ class Feed:
         """Take rows of maps that have come; whether there were any."""
         if self.outside is None or not self.outside.left[1]:
             return False
-        found = self.port.take(OFFERED)
+        found = self.port.take(min(OFFERED, self.outside.left[1]))
         for beat in found:
             self.outside.take(beat.tobytes())
         return bool(len(found))
+
+    def collected(self) -> bool:
+        """Take rows of maps that have come; whether all have."""
+        self.collect()
+        return self.outside is None or not self.outside.left[1]
 
     @property
     def missing(self) -> str:

