@@ -181,7 +181,7 @@ CLAIMS = (
         Host,
         {
             "a response is given before its data": lambda: planted(
-                Host, "ready & aw & w & ~", "ready & aw & ~", "_channels"
+                Host, "free & aw & w & ~", "free & aw & ~", "_channels"
             ),
             "a response is changed while it waits": lambda: planted(
                 Host, "aw & w & ~bus.bvalid", "aw & w", "_channels"
