@@ -121,7 +121,7 @@ def _sizes(
 def _renewed(values: dict[str, Any]) -> dict[str, Any]:
     """Parameters of an array without tables, elementwise unit and streams for maps, under today's names."""
     values.pop("fold", None)
-    values = {"tables": 0, "elementwise": False, "streams": False, "hops": 0, "judged": True, **values}
+    values = {"tables": 0, "elementwise": False, "streams": False, "judged": True, **values}
     if "bias_words" in values:
         values["output_words"] = max(values.pop("bias_words"), _OUTPUT_WORDS)
     return values

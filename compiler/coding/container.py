@@ -166,13 +166,12 @@ def decompress_any(data: bytes) -> Content | FixedContent:
 
 
 def _same(values: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of this version; files that were written before there were registers on the broadcast have none."""
-    return {"hops": 0, **values}
+    return values
 
 
 def _renewed(values: dict[str, Any]) -> dict[str, Any]:
     """Parameters of version 4, whose arrays have no streams for maps."""
-    return {"streams": False, "hops": 0, "judged": True, **values}
+    return {"streams": False, "judged": True, **values}
 
 
 def _begin(coder: Coder, flags: int) -> Writer:

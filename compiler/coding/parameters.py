@@ -17,6 +17,10 @@ MAX_PARAMS = 4096
 """Bytes of the text."""
 
 
+_LATER = {"hops": 0}
+"""Parameters that files of every version may lack, which were written before there were any."""
+
+
 def read_params(
     reader: Reader, dictionary: bytes, renewed: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> tuple[Params, Options]:
@@ -34,6 +38,7 @@ def read_params(
         pairs = dict(pair.split("=", 1) for pair in text.decode().split(";"))
         switches = {"true": True, "false": False}
         values = renewed({name: switches[v] if v in switches else int(v) for name, v in pairs.items()})
+        values = {**_LATER, **values}
         chosen = {name: values.pop(name) for name in Options().asdict() if name in values}
         return Params.from_dict(values), Options.from_dict(chosen)
     except (ValueError, TypeError, ParamsError, OptionsError) as error:

@@ -19,15 +19,11 @@ from compiler.graph.ir import Graph
 from compiler.graph.operators import make, verify
 from compiler.graph.passes import run_passes
 from compiler.image.image import Image
-from compiler.lower.build import build
-from compiler.lower.partition import partition
-from compiler.lower.quantize import quantize_graph
-from compiler.network import Network
 from compiler.options import DEFAULT, Options
 from hw.frames import MOST_WORDS
 from hw.params import Params
 from sim import golden
-from sim.benchmarks.whole import Builder
+from sim.benchmarks.whole import Builder, compile_for
 from sim.network import run_network
 from sim.streams import BEAT
 
@@ -195,10 +191,8 @@ def measure_boards(
 def _row(
     graph: Graph, data: NDArray[np.float32], params: Params, options: Options, mhz: float, baud: int
 ) -> dict[str, Any]:  # fmt: skip
-    made = quantize_graph(graph, params, [data])
-    parts = partition(made.graph, params, made.densities)
-    network = Network(params, parts.graph, tuple(build(program, params, options) for program in parts.programs))
-    x = golden.quantize_input(data, made.graph.inputs[0]["exponent"] or 0)[0]
+    made = compile_for(graph, data, params, options)
+    network, x = made.network, made.x
     right = golden.run_graph(made.graph, [x], params.acc_bits)
     found = run_network(network, x, engine="cycles")
     equal = all(np.array_equal(raw, right[name].raw) for name, raw in found.values.items() if name in right)

@@ -32,7 +32,16 @@ from sim.network import run_network, to_map
 from sim.run import LayerStats, model_cycles
 from sim.streams import BEAT
 
-__all__ = ["WHOLE", "Builder", "Compiled", "compile_whole", "image_batch", "measure_whole", "whole_network"]
+__all__ = [
+    "WHOLE",
+    "Builder",
+    "Compiled",
+    "compile_for",
+    "compile_whole",
+    "image_batch",
+    "measure_whole",
+    "whole_network",
+]
 
 # Fifteen weights around zero, their root mean square about one.
 _WEIGHTS = np.array([-27, -22, -18, -15, -12, -9, -5, 4, 8, 11, 14, 17, 21, 24, 29], np.float32) / 16
@@ -158,11 +167,21 @@ def compile_whole(
     ImageError
         It does not fit the array.
     """
-    images = image_batch(graph, count, seed)
-    made = quantize_graph(run_passes(graph), params, [images])
+    return compile_for(run_passes(graph), image_batch(graph, count, seed), params, options)
+
+
+def compile_for(graph: Graph, data: NDArray[np.float32], params: Params, options: Options) -> Compiled:
+    """A network after its passes in fixed point, with ranges chosen on the inputs that it is run on.
+
+    Raises
+    ------
+    ImageError
+        It does not fit the array.
+    """
+    made = quantize_graph(graph, params, [data])
     parts = partition(made.graph, params, made.densities)
     built = tuple(build(program, params, options) for program in parts.programs)
-    x = golden.quantize_input(images, made.graph.inputs[0]["exponent"] or 0)[0]
+    x = golden.quantize_input(data, made.graph.inputs[0]["exponent"] or 0)[0]
     return Compiled(Network(params, parts.graph, built), made.graph, x)
 
 

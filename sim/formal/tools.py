@@ -33,8 +33,8 @@ class Outcome:
     """What an engine found.
 
     passed : every assertion holds, every cover is reached. failed : the assertion that does not hold, by its text, or
-    the covers that were not reached. seconds, cpu : of the wall and
-    of the processors. folder : where log and trace lie, if it was kept.
+    the covers that were not reached. seconds, cpu : of the wall and of the processors.
+    folder : where log and trace lie, if it was kept.
     """
 
     passed: bool
@@ -110,7 +110,7 @@ def run(
         if not status or status[1] not in ("PASS", "FAIL"):
             raise FormalError(
                 f"{mode} by {engine} gave no answer ({status[1] if status else 'stopped'}): "
-                + " | ".join((log).strip().splitlines()[-6:])
+                + " | ".join(log.strip().splitlines()[-6:])
             )
         kept = None
         if status[1] == "FAIL" and keep is not None:

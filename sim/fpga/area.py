@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from hw.params import Params
 from hw.pe import ProcessingElement
 from hw.platform import convert
 from sim.energy_table import memories
-from sim.fpga.flow import primitive, run_tool, tool
+from sim.fpga.flow import primitive, read_json, run_yosys, tool
 
 __all__ = ["DEBIAN_LIBRARY", "EIE_LOGIC_UM2", "PE_MEMORIES", "measure_area"]
 
@@ -79,12 +78,11 @@ def measure_area(params: Params, liberty: Path, folder: Path, note: Callable[[st
     (folder / "cells.lib").write_bytes(cells)
     (folder / "pe.v").write_text(without_memory_init(convert(ProcessingElement(params), PE_MODULE)), encoding="utf-8")
     (folder / "eie_ram.v").write_text(primitive(), encoding="utf-8")
-    (folder / "area.ys").write_text(_SCRIPT, encoding="utf-8")
     note("synthesis (the tool's first run on a machine takes a minute more) …")
-    run_tool([*yosys, "-q", "area.ys"], folder, "area.log")
+    run_yosys(yosys, _SCRIPT, folder, "area")
     return {
         "params": params.asdict(), "hash": identity(params), "library": liberty.name,
-        **read_area(json.loads((folder / "area.json").read_text(encoding="utf-8"))), **_memories(params),
+        **read_area(read_json(folder / "area.json")), **_memories(params),
     }  # fmt: skip
 
 

