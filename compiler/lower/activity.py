@@ -38,8 +38,9 @@ def density_of(samples: NDArray[np.generic]) -> Density:
     n = len(samples)
     if n < 2 or samples[0].size < 2:
         return float(np.count_nonzero(samples) / samples.size)
-    share = np.count_nonzero(samples, axis=0) / n
-    mean, found = float(share.mean()), float(share.var(ddof=1))
+    counts = np.count_nonzero(samples, axis=0)
+    share, mean = counts / n, float(counts.sum() / samples.size)
+    found = float(share.var(ddof=1))
     chance = float((share * (1 - share)).mean()) / (n - 1)
     if found <= chance * (1 + SURE * np.sqrt(2 / share.size)):
         return mean
