@@ -41,7 +41,7 @@ class Assignment:
     ----------
     pe, slot : (rows,), PE within its group and accumulator of each row; of a split row those of its first part.
     parts : split rows.
-    busiest : entries of the busiest PE.
+    busiest : entries of the busiest PE, or what is expected of it.
     """
 
     pe: Int
@@ -51,7 +51,6 @@ class Assignment:
 
 
 def assign_rows(
-    work: Int,
     entries: Int,
     group: Int,
     pixel: Int,
@@ -62,6 +61,7 @@ def assign_rows(
     hidden: bool,
     most: int,
     channelwise: bool = False,
+    expected: Int | None = None,
 ) -> Assignment:
     """Assign the rows of a tile to PEs and accumulators of their groups.
 
@@ -75,9 +75,7 @@ def assign_rows(
 
     Parameters
     ----------
-    work : (rows,) what each row is expected to take: its entries (the same array), or those that meet a nonzero
-        activation, times `RATES`.
-    entries : (rows,) of each row.
+    entries : (rows,) entries of each row.
     group : (rows,) its write-back group.
     pixel : (rows,) number of its pixel, before pooling, rising.
     output : (rows,) number of the result that it is a part of: of the rows of one result only one is split.
@@ -85,13 +83,16 @@ def assign_rows(
     most : accumulators of a PE that may be used.
     channelwise : a column has rows of one lane only. The rows of a lane are then all given to one PE: a column has few
         entries, and would need padding entries for each of them in as many PEs.
+    expected : (rows,) how many of the entries meet an activation that is not zero, times `RATES`; PEs then have equally
+        many of these. None: the same share in each row.
     """
-    pe, slot = np.zeros(len(work), np.int64), np.zeros(len(work), np.int64)
+    work = entries if expected is None else expected
+    pe, slot = np.zeros((2, len(work)), np.int64)
     parts: dict[int, Parts] = {}
     busiest = 0
     mean = -(-int(work.sum()) // params.pes)
     # Half of the activations are zero in a typical layer.
-    cycles = 0.5 if work is entries else 1 / RATES
+    cycles = 0.5 if expected is None else 1 / RATES
     by_group = np.argsort(group, kind="stable")
     ends = np.searchsorted(group[by_group], np.arange(params.groups + 1))
     for number in range(params.groups):
