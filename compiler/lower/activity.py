@@ -44,7 +44,8 @@ def density_of(samples: NDArray[np.generic]) -> Density:
     chance = float((share * (1 - share)).mean()) / (n - 1)
     if found <= chance * (1 + SURE * np.sqrt(2 / share.size)):
         return mean
-    return (mean + (1 - chance / found) * (share - mean)).astype(np.float32)
+    moved: Activity = (mean + (1 - chance / found) * (share - mean)).astype(np.float32)
+    return moved
 
 
 def parts_of(density: Density | None, axes: str) -> tuple[float | None, Activity | None]:
