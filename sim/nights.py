@@ -18,11 +18,10 @@ from sim.suites import SUITES
 from sim.trials import kit
 from sim.verify import Report, verify
 
-__all__ = ["GOAL", "LEDGER", "Entry", "append", "check_new", "entry_of", "night", "read", "totals"]
+__all__ = ["GOAL", "Entry", "append", "check_new", "entry_of", "night", "read", "totals"]
 
 GOAL = 10**9
 """Values to be compared, over all suites and nights."""
-LEDGER = Path("docs/results/regressions.jsonl")
 
 
 @dataclass(frozen=True)

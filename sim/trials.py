@@ -29,7 +29,7 @@ from sim.suites import SUITES, Suite
 
 __all__ = ["Key", "Line", "Shard", "kit", "run_case", "run_graph_case", "run_shard", "shards"]
 
-SHARD = 4
+SHARD = 2
 """Cases of a shard: few, as a shard whose worker dies is run again as a whole."""
 PROOF = "proof"
 

@@ -65,7 +65,9 @@ def protocol(s: Sheet, kind: Any) -> None:
         waits = Signal(range(WAIT + 2), name=f"{name}_waits")
         s.m.d.sync += waits.eq(Mux(pending & ~valid, waits + 1, 0))
         s.must(waits <= WAIT, f"a {name} is answered within {WAIT} cycles of its turn")
-    s.reach(dut.start & s.past(dut.start, 4) & ((owed["ar"] != 0) | bus.rvalid), "a START every fourth cycle, and a read")
+    s.reach(
+        dut.start & s.past(dut.start, 4) & ((owed["ar"] != 0) | bus.rvalid), "a START every fourth cycle, and a read"
+    )
     s.reach(_taken(bus, "b") & (bus.bresp == OKAY) & s.past(_taken(bus, "r")), "both channels answer")
     s.reach(bus.bvalid & (owed["aw"] == 2) & (owed["w"] == 2), "two writes are taken ahead")
     s.reach(bus.bvalid & bus.rvalid & (bus.bresp == SLVERR) & (bus.rresp == SLVERR), "both are refused")

@@ -1,4 +1,4 @@
-"""One regression by three ways: in this process, in processes, on a Ray cluster; workers die, runs are taken up again."""
+"""One regression in this process, in processes and on a Ray cluster; workers die, runs are taken up again."""
 
 from __future__ import annotations
 
@@ -71,6 +71,7 @@ def kill_one(running: subprocess.Popen[str], title: str) -> int:
     raise AssertionError(f"two workers never had shards at once; the run ended with {running.poll()}")
 
 
+@pytest.mark.verifies("regression-three-executors")
 def test_lines_say_what_was_compared(plain):
     assert Counter(line.seed for line in lines(plain)) == Counter(SEED * 1_000_003 + n for n in range(TRIALS))
     for line in lines(plain):
@@ -83,6 +84,7 @@ def test_lines_say_what_was_compared(plain):
     assert json.loads((plain / SUMMARY).read_text())["values"] == sum(line.counts["values"] for line in lines(plain))
 
 
+@pytest.mark.verifies("regression-three-executors")
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers in /proc")
 def test_a_cluster_gives_the_same_though_a_worker_dies(plain, tmp_path):
     pytest.importorskip("ray")
@@ -100,6 +102,7 @@ def test_a_cluster_gives_the_same_though_a_worker_dies(plain, tmp_path):
     assert summary(folder) == summary(plain)
 
 
+@pytest.mark.verifies("regression-resume")
 def test_what_has_a_line_is_not_run_again(plain, tmp_path, monkeypatch):
     there = (plain / CASES).read_text().splitlines(keepends=True)
     (tmp_path / CASES).write_text("".join(there[:-1]) + there[-1][:40])  # killed while it wrote the last one
@@ -111,6 +114,7 @@ def test_what_has_a_line_is_not_run_again(plain, tmp_path, monkeypatch):
     assert summary(tmp_path) == summary(plain)
 
 
+@pytest.mark.verifies("regression-resume")
 def test_a_line_that_is_there_twice_counts_once(plain, tmp_path):
     text = (plain / CASES).read_text()
     (tmp_path / CASES).write_text(text + text.splitlines(keepends=True)[0])
@@ -118,6 +122,7 @@ def test_a_line_that_is_there_twice_counts_once(plain, tmp_path):
     assert summary(tmp_path) == summary(plain)
 
 
+@pytest.mark.verifies("regression-resume")
 def test_a_folder_that_does_not_fit_is_refused(plain, tmp_path):
     def begin(folder: Path, suite: str = SUITE, resume: bool = True) -> None:
         with case_file(folder, suite, resume):
@@ -154,12 +159,16 @@ class Dying:
             if self.deadly in shard.seeds and self.begun[self.deadly] <= self.deaths:
                 yield shard, None
             else:
-                yield shard, [
-                    Line(shard.suite, "", shard.number, seed, "", kit(), "passed", "", 1.0, 1.0, "", {"values": 5})
-                    for seed in shard.seeds
-                ]
+                yield (
+                    shard,
+                    [
+                        Line(shard.suite, "", shard.number, seed, "", kit(), "passed", "", 1.0, 1.0, "", {"values": 5})
+                        for seed in shard.seeds
+                    ],
+                )
 
 
+@pytest.mark.verifies("regression-deadly-case")
 @pytest.mark.parametrize("deaths", [0, 1, TURNS - 1, TURNS])
 def test_a_case_that_kills_its_worker_each_time_is_named_and_takes_no_other_along(deaths, monkeypatch):
     told = []
@@ -183,6 +192,7 @@ def _dies(shard: Shard) -> list[Line]:
     return []
 
 
+@pytest.mark.verifies("regression-three-executors")
 def test_processes_go_on_when_one_dies(monkeypatch):
     monkeypatch.setattr(executors, "_lines", _dies)
     work = [Shard(SUITE, "", 0, (seed,)) for seed in (1, 2)]
@@ -204,6 +214,7 @@ def test_shards_hold_each_case_once(suite):
     assert {key for shard in shards(suite, 3, trials, done) for key in shard.keys()} == set(keys) - set(done)
 
 
+@pytest.mark.verifies("regression-three-executors")
 def test_reports_do_not_depend_on_the_order(plain):
     one, other = Report(SUITE, SEED), Report(SUITE, SEED)
     for report, each in ((one, lines(plain)), (other, lines(plain)[::-1])):
