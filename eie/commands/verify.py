@@ -32,6 +32,8 @@ def _list(suite: str | None) -> None:
         "eie verify --list",
         "eie verify rtl --seed 7 --jobs 2",
         "eie verify networks --seed 3 --cases 50",
+        "eie verify port --cases 3",
+        "eie verify netlist",
         "eie verify formal --list",
         "eie verify formal axi-lite-protocol Expander --jobs 2",
     )
