@@ -30,6 +30,8 @@ OF_SUITES = {"jobs", "cluster", "folder", "ledger", "seed", "cases", "resume"}
         "eie verify networks --seed 4 --cluster 192.0.2.7:6379 -o build/networks-4",
         "eie verify nightly --jobs 2 -o build/nightly",
         "eie verify ledger",
+        "eie verify port --cases 3",
+        "eie verify netlist",
         "eie verify formal --list",
         "eie verify formal axi-lite-protocol Expander --jobs 2",
     )
