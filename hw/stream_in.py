@@ -57,7 +57,8 @@ class StreamIn(wiring.Component):
         column = Signal(VECTOR_ADDRESS_BITS)  # vector of the row
         place = Signal(16)  # row of the ring
         row, sample = Signal(16), Signal(16)
-        limit, unlimited = Signal(ROW_BITS), Signal()
+        limit = Signal(ROW_BITS)
+        unlimited = Signal()
         go, beyond = Signal(), Signal()
         m.d.comb += [
             skid.enable.eq(self.enable), self.w_data.eq(skid.o.payload), line.eq(address >> group_bits),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth import Mux, Signal, signed
+from amaranth.lib import data
 
 from hw.params import Params
 from hw.ring import Ring
 from hw.stream_in import StreamIn
 from hw.stream_out import StreamOut
+from hw.streams import ring_job
 from sim.formal.claim import INDUCTION, Claim
 from sim.formal.follow import follow
 from sim.formal.planted import planted
@@ -22,80 +24,100 @@ PARAMS = Params(
 )  # fmt: skip
 
 
-def stream_in(s: Sheet, kind: Any) -> None:
+def _stream_in(s: Sheet, kind: Any) -> Any:
     """Layers one behind the other, also given up; the port has beats at any time."""
     dut = s.add(kind(PARAMS), built=True)
-    m, port = s.m, dut.i
-    s.steady(port.valid, port.ready, port.payload, "port", given=True)
+    s.steady(dut.i.valid, dut.i.ready, dut.i.payload, "port", given=True)
     s.given(~(dut.start & dut.active))
-    wrote = dut.w_en | dut.fault
+    return dut
+
+
+def in_order(s: Sheet, kind: Any) -> None:
+    """What is taken is written."""
+    dut = _stream_in(s, kind)
+    port, wrote = dut.i, dut.w_en | dut.fault
     follow(s, port.valid & port.ready, wrote, port.payload, dut.w_data, most=2)
     s.must(~(wrote & ~dut.active), "nothing is written between layers")
     s.must(~(wrote & dut.blocked), "nothing is written while somebody else writes")
-    # Rows, counted by the vectors that were written.
-    job, inside = dut.job, Signal(16)
-    length = Signal.like(job.row)
-    rows = Signal.like(dut.received)
-    last = Signal()
+    s.must(~s.past(dut.stop) | ~dut.active, "a layer that is given up is given up at once")
+    s.reach(port.valid & ~port.ready & dut.active, "beats wait")
+
+
+def in_rows(s: Sheet, kind: Any) -> None:
+    """Rows, counted by the vectors that are written."""
+    dut = _stream_in(s, kind)
+    m, job, inside, wrote = s.m, dut.job, Signal(24), dut.w_en | dut.fault
+    length, count, last = Signal(24), Signal(32), Signal()
     m.d.comb += last.eq(inside + 1 == length)
     with m.If(wrote):
         m.d.sync += inside.eq(Mux(last, 0, inside + 1))
         with m.If(last):
-            m.d.sync += rows.eq(rows + 1)
+            m.d.sync += count.eq(count + 1)
     with m.If(dut.start):
-        m.d.sync += [length.eq(job.row), inside.eq(0), rows.eq(0)]
-    s.given(~dut.start | (job.row <= 3))
-    s.must(~(dut.active | s.past(dut.active)) | (dut.received == rows), "a row counts when its last vector is written")
+        m.d.sync += [length.eq(job.row), inside.eq(0), count.eq(0)]
+    s.must(~dut.active | (dut.received == count), "a row counts when its last vector is written")
     s.must(~dut.active | (s.inner("column") == inside), "inside: vectors of the row")
-    # The limit rises, and no row of it or behind it is written.
-    limit, unlimited = Signal.like(dut.limit), Signal()
+    held = data.View(ring_job(PARAMS), s.inner("job"))
+    s.must(~dut.active | (held.row == length), "inside: vectors of a row")
+    limit, unlimited = Signal(32), Signal()
     with m.If(dut.move):
         m.d.sync += limit.eq(dut.limit)
     with m.If(dut.finish):
         m.d.sync += unlimited.eq(1)
     with m.If(dut.start):
         m.d.sync += unlimited.eq(0)
-    s.given(~dut.move | ((dut.limit >= limit) & ((dut.limit >= rows) | unlimited)) | dut.start)
-    s.must(~(wrote & ~unlimited) | (rows != limit), "no vector of the row at the limit is written until it moves")
-    s.must(~s.past(dut.stop) | ~dut.active, "a layer that is given up is given up at once")
-    s.reach(wrote & (rows == 2) & (length == 2), "a third row is written")
-    s.reach(dut.active & port.valid & ~port.ready & (rows == limit) & ~unlimited, "beats wait for a row")
+    s.must(s.inner("limit") == limit, "inside: the limit")
+    s.must(s.inner("unlimited") == unlimited, "inside: no limit any more")
+    s.must(~(wrote & ~unlimited) | (count != limit), "no vector of the row at the limit is written until it moves")
+    s.reach(wrote & (count == 2) & (length == 2), "a third row is written")
+    s.reach(dut.active & dut.i.valid & ~dut.i.ready & (count == limit) & ~unlimited, "beats wait for a row")
 
 
-def stream_out(s: Sheet, kind: Any) -> None:
+def _stream_out(s: Sheet, kind: Any) -> Any:
     """Rows of tiles of any number of lines; the other side takes a beat when it likes."""
     dut = s.add(kind(PARAMS), built=True)
-    m, port, groups = s.m, dut.o, PARAMS.groups
-    s.given(~(dut.start & (dut.active | dut.busy | s.past(dut.busy))))
+    s.given(~(dut.start & (dut.active | dut.busy)))
     s.given(~(dut.stop & (dut.busy | dut.row_ends)))
+    return dut
+
+
+def out_order(s: Sheet, kind: Any) -> None:
+    """The vectors of a line, of a bank that is chosen freely."""
+    dut = _stream_out(s, kind)
+    m, port, groups = s.m, dut.o, PARAMS.groups
     s.steady(port.valid, port.ready, port.p.data, "beats")
-    bank = s.constant(range(groups), "bank")
-    beat = Signal(range(groups))
+    bank, beat = s.constant(range(groups), "bank"), Signal(range(groups), name="number")
     sent = port.valid & port.ready
     with m.If(sent):
         m.d.sync += beat.eq(Mux(beat == groups - 1, 0, beat + 1))
-    loaded = s.past(dut.r_en)
-    data = Signal(len(dut.r_data[0]))
-    m.d.comb += data.eq(dut.r_data[0])
+    loaded, found = s.past(dut.r_en), Signal(len(dut.r_data[0]))
+    m.d.comb += found.eq(dut.r_data[0])
     for n in range(1, groups):
         with m.If(bank == n):
-            m.d.comb += data.eq(dut.r_data[n])
-    follow(s, loaded, sent & (beat == bank), data, port.p.data, most=1)
-    s.must(~loaded | ~port.valid, "inside: a line is read when the one before is sent")
-    # Rows: one is read only when it is written, and write-back has room for as many as the ring has.
-    held, complete = Signal(16), Signal(16)
-    m.d.sync += [
-        complete.eq(complete + dut.row_ends - s.inner("sent")),
-        held.eq(Mux(dut.stop, 0, held + dut.row_begins - s.inner("sent"))),
+            m.d.comb += found.eq(dut.r_data[n])
+    follow(s, loaded, sent & (beat == bank), found, port.p.data, most=1)
+    s.must(~(loaded & port.valid), "a line is read when the one before is sent")
+    s.must(~loaded | (beat == 0), "and its first bank is the first that is sent")
+    s.reach(sent & (beat == groups - 1) & s.past(sent), "a line is sent without a pause")
+
+
+def out_rows(s: Sheet, kind: Any) -> None:
+    """One is read when it is written, and counts in the ring until it is sent."""
+    dut = _stream_out(s, kind)
+    held, complete, sent = Signal(16), Signal(16), s.inner("sent")
+    s.m.d.sync += [
+        complete.eq(complete + dut.row_ends - sent), held.eq(Mux(dut.stop, 0, held + dut.row_begins - sent)),
     ]  # fmt: skip
-    s.must(dut.busy == (complete != 0), "`busy` while a row is written and not sent")
-    s.must(~dut.r_en | dut.busy, "only rows that are written are read")
-    s.must(~port.valid | dut.busy, "only rows that are written are sent")
-    s.given(complete + dut.row_ends < 9)
+    s.given(complete < 1000)
     s.must(s.inner("held") == held, "inside: rows that are begun and not sent")
     s.must(s.inner("written") == complete, "inside: rows that are written")
-    s.reach(sent & (beat == groups - 1) & s.past(sent), "a line is sent without a pause")
-    s.reach(sent & port.p.last, "the last beat of a layer")
+    s.must(dut.busy == (complete != 0), "`busy` while a row is written and not sent")
+    s.must(~dut.r_en | dut.busy, "only rows that are written are read")
+    s.must(~dut.o.valid | dut.busy, "only rows that are written are sent")
+    s.must(~s.past(dut.r_en) | dut.busy, "inside: and so in between")
+    s.must(~sent | (dut.o.valid & dut.o.ready), "a row is sent with a beat that is taken")
+    s.reach(sent & (complete == 2), "a row is sent and another one is there")
+    s.reach(dut.o.valid & dut.o.ready & dut.o.p.last, "the last beat of a layer")
 
 
 def rows(s: Sheet, kind: Any) -> None:
@@ -129,7 +151,7 @@ def rows(s: Sheet, kind: Any) -> None:
     m.d.comb += behind.eq(dut.y + layer.reach)
     m.d.comb += first.eq(Mux(dut.y < 0, 0, Mux(dut.y > height, height, dut.y)))
     m.d.comb += need.eq(above + Mux(behind < 0, 0, Mux(behind > height, height, behind)))
-    ready = dut.settled & fresh & layer.ring
+    ready = dut.settled & fresh & layer.ring & ~dut.prepare
     s.must(
         ~ready | (dut.there == (s.past(dut.enable) & (s.past(dut.received) >= need))),
         "a window is there when all its rows of the map have come, and not before",
@@ -152,26 +174,38 @@ CLAIMS = (
     Claim(
         "stream-in-order",
         "StreamIn",
-        "Each vector that the port takes is written once, in order, unchanged; no row at or behind the limit; a row "
-        "counts as received when its last vector is written.",
-        stream_in,
+        "Each vector that the port takes is written once, in order, unchanged, while nobody else writes.",
+        in_order,
         StreamIn,
         {
-            "a vector is written again while it waits": lambda: planted(
+            "a vector is written again": lambda: planted(
                 StreamIn, "skid.o.ready.eq(go)", "skid.o.ready.eq(go & (column != 1))"
             ),
-            "a beyond vector is dropped late": lambda: planted(
-                StreamIn, "skid.o.ready.eq(go)", "skid.o.ready.eq(go | (skid.o.valid & self.blocked))"
-            ),
-            "the limit is not looked at": lambda: planted(StreamIn, "(unlimited | (self.received != limit))", "1"),
-            "a row counts with its first vector": lambda: planted(
-                StreamIn, "m.If(column + 1 == job.row)", "m.If((column + 1 == job.row) | (job.row == 3))"
+            "a vector is lost while others write": lambda: planted(
+                StreamIn, "skid.o.ready.eq(go)", "skid.o.ready.eq(go | (self.active & self.blocked))"
             ),
             "written over write-back": lambda: planted(StreamIn, " & ~self.blocked", ""),
         },
         narrow={"ACT_BITS": 1},
+        bug_depth=14,
+        cover_depth=10,
+    ),
+    Claim(
+        "stream-in-rows",
+        "StreamIn",
+        "A row counts as received when its last vector is written; no vector of the row at the limit is written.",
+        in_rows,
+        StreamIn,
+        {
+            "the limit is not looked at": lambda: planted(StreamIn, "(unlimited | (self.received != limit))", "1"),
+            "a row counts with its second vector": lambda: planted(
+                StreamIn, "m.If(column + 1 == job.row)", "m.If((column + 1 == job.row) | (column == 1))"
+            ),
+            "the limit of the layer before": lambda: planted(StreamIn, "unlimited.eq(0), job", "job"),
+        },
+        narrow={"ACT_BITS": 1},
         engine=INDUCTION,
-        depth=4,
+        depth=3,
         bug_depth=14,
         cover_depth=14,
     ),
@@ -179,8 +213,8 @@ CLAIMS = (
         "stream-out-order",
         "StreamOut",
         "Each vector of each line that is read is sent once, in the order of the banks, unchanged, and stands until it "
-        "is taken; only rows that are written are read.",
-        stream_out,
+        "is taken.",
+        out_order,
         StreamOut,
         {
             "a beat is changed while it waits": lambda: planted(
@@ -189,17 +223,34 @@ CLAIMS = (
             "the last bank is left out": lambda: planted(
                 StreamOut, "with m.If(beat == groups - 1):", "with m.If(beat == groups - 2):"
             ),
-            "a row is sent before it is written": lambda: planted(
-                StreamOut, "with m.If(self.busy):", "with m.If(held != 0):"
-            ),
             "a line is taken a cycle early": lambda: planted(
                 StreamOut,
                 'm.d.sync += line.eq(line + 1)\n            m.next = "Load"',
                 'm.d.sync += [line.eq(line + 1), beats.eq(Cat(self.r_data)), beat.eq(0)]\n            m.next = "Send"',
             ),
-            "a row that is sent stays": lambda: planted(StreamOut, "self.row_ends - sent", "self.row_ends"),
         },
         narrow={"ACT_BITS": 1},
+        bug_depth=16,
+        cover_depth=16,
+    ),
+    Claim(
+        "stream-out-rows",
+        "StreamOut",
+        "A row of tiles is read and sent only when it is written, and counts in the ring until its last beat is taken.",
+        out_rows,
+        StreamOut,
+        {
+            "a row is sent before it is written": lambda: planted(
+                StreamOut, "with m.If(self.busy):", "with m.If(held != 0):"
+            ),
+            "a row that is sent stays": lambda: planted(StreamOut, "self.row_ends - sent", "self.row_ends"),
+            "a row counts as sent while its last beat waits": lambda: planted(
+                StreamOut, "with m.If(self.o.ready):", "with m.If(1):"
+            ),
+        },
+        narrow={"ACT_BITS": 1},
+        engine=INDUCTION,
+        depth=3,
         bug_depth=16,
         cover_depth=20,
     ),

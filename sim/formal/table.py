@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compiler.errors import InputError
-from sim.formal import control, drain, host, mac, pe, queue, refill, rings, scan, streams, window, writeback
+from sim.formal import control, drain, host, mac, pe, queue, refill, rings, scan, steps, streams, window, writeback
 from sim.formal.claim import PDR, Claim
 
 __all__ = ["CLAIMS", "chosen"]
@@ -23,6 +23,7 @@ CLAIMS: tuple[Claim, ...] = (
     *drain.CLAIMS,
     *rings.CLAIMS,
     *control.CLAIMS,
+    *steps.CLAIMS,
 )
 
 
