@@ -230,7 +230,7 @@ CLAIMS = (
         "control-waits",
         "Control",
         "A run waits for nothing but what it accepted: while no scan and no write-back is under way, a step or the end "
-        "comes within 5 cycles (no streams).",
+        "comes within 5 cycles (no streams). A step is of a descriptor that was read and prepared, and reads the next.",
         waits,
         Control,
         {
