@@ -23,6 +23,7 @@ __all__ = ["LOCAL", "Cluster", "Executor", "Here", "Processes"]
 LOCAL = "local"
 """The address of a cluster of this machine alone, which lives as long as the run."""
 _SECONDS = 1.0  # between looks at the cluster
+_STARTS = 3  # of a local cluster: Ray gives itself 30 seconds
 _STORE = 100 << 20  # bytes for objects of a local cluster; shards and lines are small
 
 Ran = tuple[Shard, Sequence[Line] | None]
@@ -111,7 +112,7 @@ class Cluster:
         InputError
             There is no cluster at the address, or its machines have another kit.
         WorkerError
-            The cluster is gone.
+            The cluster is gone, or does not start.
         """
         ray = _ray()
         try:
@@ -123,17 +124,24 @@ class Cluster:
 
     def _connect(self, ray: Any) -> None:
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-        try:
-            if self.local:
-                ray.init(num_cpus=self.jobs, include_dashboard=False, object_store_memory=_STORE, **quiet)
-            else:
-                ray.init(address=self.address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
-            reason = str(error).strip().splitlines()[:1]
-            raise InputError(
-                f"no Ray cluster at {self.address} ({''.join(reason)}); expected the address that `ray start --head` "
-                f"printed, or {LOCAL}"
-            ) from None
+        for left in reversed(range(_STARTS if self.local else 1)):
+            try:
+                if self.local:
+                    ray.init(num_cpus=self.jobs, include_dashboard=False, object_store_memory=_STORE, **quiet)
+                else:
+                    ray.init(address=self.address, **quiet)
+                return
+            except Exception as error:  # Ray raises plain ones, also when a busy machine starts it too slowly
+                ray.shutdown()
+                reason = "".join(str(error).strip().splitlines()[:1])
+                if left:
+                    continue
+                if self.local:
+                    raise WorkerError(f"Ray did not start on this machine: {reason}; use --jobs") from None
+                raise InputError(
+                    f"no Ray cluster at {self.address} ({reason}); expected the address that `ray start --head` "
+                    f"printed, or {LOCAL}"
+                ) from None
 
     def _run(self, ray: Any, shards: Sequence[Shard]) -> Iterator[Ran]:
         # Ray's own retries would not say that a worker died, nor that a case kills each one.
