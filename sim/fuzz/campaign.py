@@ -21,6 +21,7 @@ from sim.fuzz.packed import Nets, Packed
 from sim.fuzz.recipes import Recipes
 from sim.fuzz.target import Target, random_of
 from sim.fuzz.tensors import Runs, Tensors
+from sim.fuzz.traffic import Traffic
 from sim.fuzz.worker import MEMORY, SECONDS, Chunk, Failure, Runner, serve
 
 __all__ = ["Report", "Totals", "campaign", "replay", "shares", "targets"]
@@ -36,6 +37,7 @@ def targets(recipes: Path) -> dict[str, Target]:
     """All targets by name; `recipes` is the folder of the kit's recipes."""
     made: tuple[Target, ...] = (
         Networks(), Packed(), Nets(), Layers(), Batches(), Tensors(), Models(), Recipes(recipes), Runs(),
+        Traffic(),
     )  # fmt: skip
     return {target.name: target for target in made}
 
