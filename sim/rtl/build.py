@@ -44,11 +44,14 @@ _MAKE_VARIABLES = (
     "OPT_FAST=-O2",
 )
 _MAIN_FST = "main_fst.cpp"
+_PINS = "pins.cpp"
 _OPTIONS = (
     "-cc", "--exe", "--vpi", "-Mdir", "obj", "--prefix", "Vtop", "--top-module", TOP_MODULE, "-o", TOP_MODULE,
     "-O3", "--assert", "--x-initial", "unique", "--timescale", "1ns/1ps", "-Wno-fatal", "--output-split", "20000",
     "+define+EIE_SIMULATION", "+define+EIE_ASSERT",
 )  # fmt: skip
+
+_SHARED = ("-fPIC", "-DVL_USER_STOP", "-DVL_USER_FATAL", "-DVL_USER_FINISH")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def build(
     *,
     waves: str | None = None,
     mutate: Callable[[str], str] | None = None,
+    library: bool = False,
 ) -> Build:
     """Compile the array, or take it from the cache.
 
@@ -103,6 +107,8 @@ def build(
     params : the array.
     waves : format of the waveform that it is to write, "vcd" or "fst"; None for none.
     mutate : applied to the Verilog text; plants a fault that a test must see caught.
+    library : a shared library with the functions of ``pins.cpp`` (see `sim.driver.library`) instead of a simulator for
+        cocotb.
 
     Raises
     ------
@@ -120,7 +126,8 @@ def build(
     lint = (resources.files("hw") / "rtl" / "lint.vlt").read_text()
     public = (resources.files("sim") / "rtl" / "public.vlt").read_text()
     main = (resources.files("sim") / "rtl" / _MAIN_FST).read_text() if waves == "fst" else ""
-    key = json.dumps([text, ram, lint, public, main, _versions(), sys.version, waves, _OPTIONS, _MAKE_VARIABLES[1:]])
+    pins = (resources.files("sim") / "rtl" / _PINS).read_text() if library else ""
+    key = json.dumps([*([pins, params.refill, params.streams] if library else []), text, ram, lint, public, main, _versions(), sys.version, waves, _OPTIONS, _MAKE_VARIABLES[1:]])
     folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (folder / TOP_MODULE).exists():
         return Build(folder, waves, True)
@@ -134,9 +141,11 @@ def build(
         files = {"accelerator.v": text, "eie_ram.v": ram, "lint.vlt": lint, "public.vlt": public}
         if main:
             files[_MAIN_FST] = main
+        if library:
+            files[_PINS] = "#define TILES\n" * params.refill + "#define MAPS\n" * params.streams + pins
         for name, content in files.items():
             (work / name).write_text(content)
-        _compile(work, environment, waves)
+        _compile(work, environment, waves, library)
         shutil.rmtree(work / "obj", ignore_errors=True)
         if work.parent != folder.parent:
             work = Path(shutil.move(work, folder.parent))
@@ -177,7 +186,7 @@ def _verilog(params: Params) -> str:
     return verilog_text(params)
 
 
-def _compile(work: Path, environment: dict[str, str], waves: str | None) -> None:
+def _compile(work: Path, environment: dict[str, str], waves: str | None, library: bool) -> None:
     import cocotb_tools.config
 
     # No -rpath: the cache outlives the environment that filled it, so a run names the libraries (see engine).
@@ -187,13 +196,23 @@ def _compile(work: Path, environment: dict[str, str], waves: str | None) -> None
         "vcd": ["--trace-vcd", str(main)],
         "fst": ["--trace-fst", "-CFLAGS", f"-I{main.parent}", _MAIN_FST],
     }[waves]
+    if library:
+        shared = ["-CFLAGS", " ".join(_SHARED), "-LDFLAGS", "-shared", _PINS, "lint.vlt", "accelerator.v", "eie_ram.v"]
+        options = [option for option in _OPTIONS if option != "--vpi"]
+        _make(work, environment, ["verilator", *options, *shared], _SHARED)
+        return
     command = [
         "verilator", *_OPTIONS,
         "-LDFLAGS", f"-L{cocotb_tools.config.libs_dir} -lcocotbvpi_verilator",
         *tracing, "lint.vlt", "public.vlt", "accelerator.v", "eie_ram.v",
     ]  # fmt: skip
+    _make(work, environment, command, (waves or "",))
+
+
+def _make(work: Path, environment: dict[str, str], command: Sequence[str], more: Sequence[str]) -> None:
+    """Verilator and the compiler; `more` of what decides how the library's objects are compiled."""
     make = ["make", "-j2", "-C", "obj", "-f", "Vtop.mk", *_MAKE_VARIABLES]
-    flags = (*_versions(), waves or "", *_OPTIONS, *_MAKE_VARIABLES[1:])
+    flags = (*_versions(), *more, *_OPTIONS, *_MAKE_VARIABLES[1:])
     _step(command, work, environment)
     runtime.lend(work / "obj", flags)
     _step(make, work, environment)

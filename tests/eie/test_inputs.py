@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from compiler.arrays import read_arrays, read_batch
 from compiler.errors import InputError
-from eie.batch import read_arrays, read_batch
 from eie.inputs import read_inputs
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,9 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
 @pytest.mark.verifies("inputs-pipes-standard-input-byte")
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
 def test_standard_input_is_read(name: str) -> None:
-    code = f"from pathlib import Path; from eie.batch import read_batch; print(read_batch(Path({name!r})).tolist())"
+    code = (
+        f"from pathlib import Path; from compiler.arrays import read_batch; print(read_batch(Path({name!r})).tolist())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], input=saved(np.arange(3)), capture_output=True, check=False, cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
