@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
@@ -17,8 +18,11 @@ from hw.params import Params
 from sim import run as engines
 from sim.cases import Case, random_case, random_params
 from sim.compare import compare, compare_networks
+from sim.coverage.bins import traits_of
 from sim.graph_cases import GraphCase, random_graph_case
 from sim.network import NetworkResult, run_network
+from sim.recurrent_cases import random_recurrent_case
+from sim.rtl import collect
 from sim.stream_cases import random_ends_case, random_stream_case
 
 __all__ = ["SUITES", "Mismatch", "Report", "suites", "verify"]
@@ -99,6 +103,12 @@ _STREAM_ARRAYS = tuple(
     for pes, lines, depth in ((4, 200, 8), (1, 400, 6), (8, 150, 32), (16, 100, 7))
 )  # fmt: skip
 
+# An array for networks of a few units.
+_LOOPS = Params(
+    pes=4, rows=128, queue_depth=8, weight_words=1024, pointer_blocks=512, act_lines=1024, output_words=1024,
+    descriptors=64, codebooks=16,
+)  # fmt: skip
+
 SUITES: dict[str, Suite] = {
     "amaranth": Suite("random arrays and networks in Amaranth's simulator", "amaranth", 400, 12),
     "rtl": Suite("random networks on seven arrays of 1 to 64 PEs, Verilog in Verilator", "rtl", 700, 14, _ARRAYS),
@@ -119,6 +129,10 @@ SUITES: dict[str, Suite] = {
     "ends": Suite(
         "random networks whose inputs and outputs stream, Verilog in Verilator", "rtl", 200, 4, _STREAM_ARRAYS,
         together=50, graphs=random_ends_case,
+    ),
+    "recurrent": Suite(
+        "random recurrent networks, Verilog in Verilator", "rtl", 200, 0, (_LOOPS, _LOOPS.replace(pes=16, hops=1)),
+        together=50, graphs=random_recurrent_case,
     ),
     "port": Suite("random layers through the serial pins of a board's design, over a terminal", "board", 12, 0,
                   stages=("rtl",)),
@@ -186,6 +200,7 @@ def suites() -> dict[str, str]:
 
 def run_case(case: Case, engine: str, bus: bool = False) -> tuple[str | None, dict[str, int]]:
     """Run one case on hardware and models; returns the first difference and what was compared."""
+    _note_coverage(case.seed, (case.image,))
     model = engines.run(case.image, case.x, engine="cycles")  # with golden's outputs
     try:
         result = engines.run(case.image, case.x, engine=engine, seed=case.seed, bus=bus)
@@ -193,6 +208,13 @@ def run_case(case: Case, engine: str, bus: bool = False) -> tuple[str | None, di
         return str(error), {}
     counted = {**_compared(result, result.records), **_features(case.image)}
     return next(iter(compare(result, model).explain()), None), counted
+
+
+def _note_coverage(seed: int, images: Sequence[Image]) -> None:
+    """Write down which functional bins the programs of a case are in, while coverage is collected."""
+    if collect.covered():
+        total = sum((Counter(traits_of(image)) for image in images), Counter())
+        collect.note_case({"seed": seed, "params": images[0].params.asdict() if images else {}, "bins": dict(total)})
 
 
 def _compared(result: engines.Result | NetworkResult, records: Sequence[Sequence[dict[str, int]]]) -> dict[str, int]:
@@ -227,6 +249,7 @@ def _features(image: Image) -> dict[str, int]:
 
 def run_graph_case(case: GraphCase, engine: str) -> tuple[str | None, dict[str, int]]:
     """Run a network on hardware and models, and compare both with its graph; as `run_case`."""
+    _note_coverage(case.seed, case.network.images)
     try:
         model = run_network(case.network, case.x, engine="cycles")
         result = run_network(case.network, case.x, engine=engine, seed=case.seed)
@@ -332,7 +355,7 @@ def verify(
         for case_seed, params in work:
             note(_trial(case_seed, params, suite))
     else:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(jobs, get_context("spawn"), collect.collect_into, (collect.place(),)) as pool:
             futures = [pool.submit(_trial, case_seed, params, suite) for case_seed, params in work]
             for future in as_completed(futures):
                 note(future.result())

@@ -1,7 +1,7 @@
 """From Verilator's points, of lines of generated Verilog, to points of the Amaranth source.
 
-One source line makes many lines of Verilog: an ``m.If`` is a branch of the process of each signal assigned in it, a PE is
-there many times, arrays of other parameters have other widths. All that are of one place in the source are one point.
+One source line makes many lines of Verilog: an ``m.If`` is a branch of the process of each signal assigned in it, a PE
+is there many times, arrays of other parameters have other widths. All of one place in the source are one point.
 
 ==========  ==========================================================================================================
 kind        what is counted
@@ -18,12 +18,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["KINDS", "Point", "Sources", "merge"]
 
@@ -72,6 +73,7 @@ _ASSIGN = re.compile(r"^  assign (\S+) +?= (.*);$")
 _NET = re.compile(r"(?<![\w$])\\?\$(?:signal\$)?\d+(?![\w$])")
 _SLICE = re.compile(r"([A-Za-z_][\w.]*)((?:\$\d+)*) ?\[(\d+)(?::(\d+))?\]")
 _SUFFIX = re.compile(r"\$\d+(?=\W|$)")
+_BIN = re.compile(r"// bin (\S+)$")
 _DEPTH = 6
 _LONGEST = 110
 
@@ -94,6 +96,7 @@ class Sources:
         self._arms: dict[tuple[int, str], tuple[str, str, list[str]]] = {}  # line, way → source, what, statements
         self._sources: dict[int, str] = {}  # of operators
         self._ways: dict[int, str] = {}  # condition of the multiplexer of a line
+        self._bins: dict[int, str] = {}
         self._read(text.splitlines())
 
     def _read(self, lines: list[str]) -> None:
@@ -105,6 +108,9 @@ class Sources:
             if line.startswith("module "):
                 module, known, stack = _Module(), {}, []
             self._modules[number] = module
+            if found := _BIN.search(line):
+                self._bins[number] = found[1]
+                continue
             if found := _ATTRIBUTE.match(line):
                 pending[found[1]] = found[2]
                 continue
@@ -178,6 +184,8 @@ class Sources:
         if keys["f"] != "accelerator.v" or line not in self._modules:
             return []
         module = self._modules[line]
+        if kind == "user":
+            return [Point("", 0, "bin", self._bins[line])] if line in self._bins else []
         if kind == "toggle":
             return self._toggle(module, line, what)
         if kind == "expr":
@@ -247,7 +255,7 @@ class Sources:
         return f"{full[:_LONGEST]}… #{hashlib.sha256(full.encode()).hexdigest()[:6]}"
 
 
-def merge(builds: Iterable[tuple[str, list[str], np.ndarray]]) -> dict[Point, int]:
+def merge(builds: Iterable[tuple[str, list[str], NDArray[np.uint64]]]) -> dict[Point, int]:
     """Points of all builds with their counts added up.
 
     Parameters
@@ -261,11 +269,3 @@ def merge(builds: Iterable[tuple[str, list[str], np.ndarray]]) -> dict[Point, in
             for point in sources.points(name):
                 total[point] = total.get(point, 0) + count
     return dict(sorted(total.items()))
-
-
-def by_file(points: Mapping[Point, int]) -> dict[str, dict[Point, int]]:
-    """The points of each file."""
-    files: dict[str, dict[Point, int]] = {}
-    for point, count in points.items():
-        files.setdefault(point.file, {})[point] = count
-    return files

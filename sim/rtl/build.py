@@ -22,6 +22,7 @@ from compiler.errors import ToolError
 from hw.accelerator import TOP_MODULE
 from hw.export import verilog_text
 from hw.params import Params
+from sim.coverage.bins import watched
 from sim.rtl import collect, covered, runtime
 from sim.rtl.fst import check_fst
 
@@ -127,6 +128,8 @@ def build(
     lint = (resources.files("hw") / "rtl" / "lint.vlt").read_text()
     public = (resources.files("sim") / "rtl" / "public.vlt").read_text()
     main = (resources.files("sim") / "rtl" / _MAIN_FST).read_text() if waves == "fst" else ""
+    if coverage:
+        text = covered.with_bins(text, watched(params))
     quiet = covered.left_out(text, TOP_MODULE, "accelerator.v") if coverage else ""
     parts = [text, ram, lint, public, main, _versions(), sys.version, waves, _OPTIONS, _MAKE_VARIABLES[1:]]
     key = json.dumps([*parts, quiet, *_extra(coverage)] if coverage else parts)

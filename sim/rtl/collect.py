@@ -1,24 +1,30 @@
 """Counts of coverage, added up over runs: while something collects, every build is covered and every run is counted.
 
 A folder holds for each build the names of its points, once, and for each process the counts:
-``BUILD/points.txt.gz``, ``BUILD/accelerator.v``, ``BUILD/counts-PROCESS.npy``.
+``BUILD/points.txt.gz``, ``BUILD/accelerator.v``, ``BUILD/counts-PROCESS.npy``. What the benches say of each case is a
+line of JSON in ``cases-PROCESS.jsonl``.
 """
 
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.errors import ToolError
 
-__all__ = ["collect_into", "collecting", "covered", "keep", "read_counts", "read_dat"]
+__all__ = [
+    "collect_into", "collecting", "covered", "keep", "note_case", "place", "read_cases", "read_counts", "read_dat",
+]  # fmt: skip
 
 _POINT = re.compile(r"^C '(.*)' (\d+)$", re.MULTILINE)
 _VERILOG = "accelerator.v"
@@ -43,12 +49,17 @@ def collecting(folder: Path) -> Iterator[None]:
         collect_into(before)
 
 
+def place() -> Path | None:
+    """Where is collected now."""
+    return _folder
+
+
 def covered() -> bool:
     """Whether builds are to be covered now."""
     return _folder is not None
 
 
-def read_dat(file: Path) -> tuple[list[str], np.ndarray]:
+def read_dat(file: Path) -> tuple[list[str], NDArray[np.uint64]]:
     """Names of the points of Verilator's ``coverage.dat``, and how often each was counted, uint64.
 
     Raises
@@ -90,7 +101,20 @@ def keep(run: Path, build: Path) -> None:
     os.replace(place / f"new-{os.getpid()}.npy", file)
 
 
-def read_counts(folder: Path) -> Iterator[tuple[str, list[str], np.ndarray]]:
+def note_case(line: dict[str, Any]) -> None:
+    """Write down what a case was, a line of JSON, while something collects."""
+    if _folder is not None:
+        with (_folder / f"cases-{os.getpid()}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def read_cases(folder: Path) -> list[dict[str, Any]]:
+    """All that was written down of cases."""
+    files = sorted(folder.glob("cases-*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def read_counts(folder: Path) -> Iterator[tuple[str, list[str], NDArray[np.uint64]]]:
     """For each build of which something was collected: its Verilog, names of its points, their counts."""
     for place in sorted(folder.iterdir()):
         files = sorted(place.glob("counts-*.npy"))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-__all__ = ["OPTIONS", "left_out"]
+from compiler.errors import ToolError
+from sim.coverage.bins import Watch, property_text
 
-OPTIONS = ("--coverage-line", "--coverage-toggle", "--coverage-expr", "--coverage-max-width", "64")
+__all__ = ["OPTIONS", "left_out", "with_bins"]
+
+OPTIONS = (
+    "--coverage-line", "--coverage-toggle", "--coverage-expr", "--coverage-user", "--coverage-max-width", "64",
+)  # fmt: skip
 """Signals wider than these 64 bits are whole words, whose fields are signals of their own."""
 
 _DECLARED = re.compile(r"  (input|output|inout|wire|reg)\b(?: \[[^]]*\])? (\S+?)(?: =.*|;| ;)*$")
@@ -53,3 +58,35 @@ def left_out(text: str, top: str, file: str) -> str:
             ranges.append([line, line])
     rules = "".join(f'coverage_off -file "{file}" -lines {first}-{last}\n' for first, last in ranges)
     return "`verilator_config\n" + rules
+
+
+def with_bins(text: str, watches: Sequence[Watch]) -> str:
+    """Annotated Verilog with a ``cover property`` for each watch whose module is in it.
+
+    Raises
+    ------
+    ToolError
+        A module has no signal of the name that a watch uses.
+    """
+    parts = re.split(r"(?m)^(?=module )", text)
+    for n, part in enumerate(parts):
+        if not part.startswith("module "):
+            continue
+        module = re.sub(r"\$\d+", "", part.split()[1].lstrip("\\").split("(")[0])
+        mine = [watch for watch in watches if module == watch.module or module.endswith("." + watch.module)]
+        if not mine:
+            continue
+        declared = [found[2] for line in part.splitlines() if (found := _DECLARED.match(line))]
+        names = {re.sub(r"\$\d+", "", name.lstrip("\\")): name for name in reversed(declared)}
+        names |= {name.lstrip("\\"): name for name in declared}
+        made = []
+        for watch in mine:
+            try:
+                made.append(property_text(watch, names))
+            except KeyError as error:
+                raise ToolError(
+                    f"bin {watch.name}: {module} has no signal {error}; it has {', '.join(sorted(names)[:200])}"
+                ) from None
+        body, end, rest = part.rpartition("endmodule")
+        parts[n] = body + "\n".join(made) + "\n" + end + rest
+    return "".join(parts)
