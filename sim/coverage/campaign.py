@@ -29,7 +29,7 @@ from sim.rtl.build import build
 from sim.rtl.collect import collect_into, collecting
 from sim.rtl.engine import simulate
 from sim.stream_cases import random_ends_case, random_stream_case
-from sim.verify import run_case, run_graph_case
+from sim.trials import run_case, run_graph_case
 
 __all__ = ["ARRAYS", "PLAN", "Campaign", "run_campaign"]
 

@@ -68,7 +68,7 @@ class _Switch:
 
 _ATTRIBUTE = re.compile(r"^\s*\(\* (\w+) = \"([^\"]*)\" \*\)$")
 _INNER = re.compile(r"\(\* src = \"([^\"]*)\" \*\) ?")
-_DECLARED = re.compile(r"^  (?:input|output|inout|wire|reg)\b(?: \[[^]]*\])? (\S+?)(?: =.*|;| ;)*$")
+_DECLARED = re.compile(r"^  (?:input|output|inout|wire|reg)\b(?: \[[^]]*\])? (\S+?)(?: *=.*| *;)*$")
 _ASSIGN = re.compile(r"^  assign (\S+) +?= (.*);$")
 _NET = re.compile(r"(?<![\w$])\\?\$(?:signal\$)?\d+(?![\w$])")
 _SLICE = re.compile(r"([A-Za-z_][\w.]*)((?:\$\d+)*) ?\[(\d+)(?::(\d+))?\]")
@@ -194,9 +194,8 @@ class Sources:
             condition = self._expression(module, self._ways[line])
             way = f"Mux({condition}): {'first' if what == 'cond_then' else 'second'}"
             return [self._place(module, self._sources.get(line, ""), "branch", way)]
-        if (line, what) not in self._arms:
-            return []
-        return self._taken(module, *self._arms[line, what])
+        way = "if" if what == "elsif" else what  # what Verilator calls all but the last of a chain
+        return self._taken(module, *self._arms[line, way]) if (line, way) in self._arms else []
 
     def _taken(self, module: _Module, source: str, what: str, covers: list[str]) -> list[Point]:
         if not source.startswith("hw/"):  # a reset of Amaranth's: ResetInserter
