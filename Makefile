@@ -121,6 +121,7 @@ docs: $(READY)
 	@echo 'docs/registers.md and docs/eie.h written for $(PRESET)'
 	@$(RUN) -m sim.waveform docs
 	@$(RUN) -m sim.formal.table
+	@$(RUN) -m sim.coverage.document
 	@$(RUN) -m tests.features
 
 ci:
