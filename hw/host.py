@@ -38,7 +38,8 @@ class Host(wiring.Component):
     before the next begins; if a write and a read can begin in the same cycle, the write does.
 
     Timing: an access that finds the port idle is carried out 2 cycles after its address (and data) is taken; the
-    response shows 1 cycle after that, for a read of DATA `READ_LATENCY` + 1 more. The array sees a START, a RESTART and
+    response shows 1 cycle after that, for a read of DATA `READ_LATENCY` + 1 more; behind the end of a run such a read
+    waits while the last record is written. The array sees a START, a RESTART and
     a word to write 1 cycle after they are carried out.
 
     What answers SLVERR changes nothing: unknown offsets, writes of other than whole words, ones written to bits that
@@ -61,7 +62,7 @@ class Host(wiring.Component):
             "new_stream": Out(1), "in_tile": In(1),
             "write": Out(stream.Signature(memory_write(params), always_ready=True)),
             "read": Out(stream.Signature(memory_read(params), always_ready=True)),
-            "read_data": In(32),
+            "read_data": In(32), "settling": In(1),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -84,13 +85,15 @@ class Host(wiring.Component):
         # come between. After these, the array is busy one cycle later, and the next access waits as long.
         waiting = Signal(range(READ_LATENCY + 1))
         bus = self.bus
-        m.d.sync += self.read.valid.eq(self._reads)
+        asks, asked = Signal(), Signal()  # the core does not take the read yet
+        m.d.comb += asks.eq(self._reads | asked)
+        m.d.sync += [self.read.valid.eq(asks & ~self.settling), asked.eq(asks & self.settling)]
         with m.If(self._reads):
             m.d.sync += [
                 idle.eq(0), waiting.eq(READ_LATENCY),
                 self.read.p.word.eq(self._select), self.read.p.part.eq(self._part),
             ]  # fmt: skip
-        with m.If(~idle):
+        with m.If(~idle & ~asked):
             m.d.sync += waiting.eq(waiting - 1)
             with m.If(waiting == 0):
                 m.d.sync += [idle.eq(1), bus.rvalid.eq(1), bus.rdata.eq(self.read_data)]

@@ -64,7 +64,7 @@ def pointers_found(s: Sheet, kind: Any) -> None:
 def pointers_passed(s: Sheet, kind: Any) -> None:
     """What travels beside the pointer word."""
     dut = s.add(kind(PARAMS.replace(refill=True, codebooks=4)))
-    acts, tag = s.past(dut.i.p.acts, kind.LATENCY), s.past(dut.i.p.tag, kind.LATENCY)
+    acts, tag = s.past(dut.i.p.acts, kind.LATENCY - kind.ACTS_LATE), s.past(dut.i.p.tag, kind.LATENCY)
     s.must(~dut.o.valid | (dut.o.p.acts.as_value() == acts), "activations stay with their vector")
     s.must(~dut.o.valid | (dut.o.p.tag.as_value() == tag), "the tag stays with its vector")
     s.must(~dut.dropped | (dut.dropped_tag.as_value() == tag), "the tag of a dropped vector is its own")
