@@ -93,7 +93,8 @@ class Counters(wiring.Component):
             "blocked": In(1), "skipped": In(1), "scan_bank": In(1), "refill": In(1), "saturated": In(params.groups),
             "activity": In(event(params)).array(params.pes),
             "writing": In(16), "writing_again": In(1),
-            "write": Out(1), "layer": Out(1), "record": Out(record(params)), "number": Out(16), "again": Out(1), **dict.fromkeys(names, In(1)),
+            "write": Out(1), "layer": Out(1), "record": Out(record(params)), "number": Out(16), "again": Out(1),
+            **dict.fromkeys(names, In(1)),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -116,9 +117,15 @@ class Counters(wiring.Component):
             counting.append(Signal(name=f"counting_{n}"))
             m.d.sync += [front[n + 1].eq(front[n]), counting[n + 1].eq(counting[n])]
         m.d.sync += idle.eq(ones(~self.activity[pe].entry for pe in range(pes)))
-        waited, accepted = Signal(32), Signal()
+        # A layer begins to count a cycle after it is accepted: that leads to all counters, and comes late.
+        begins, refill = Signal(), Signal()
+        m.d.sync += [begins.eq(self.accept_layer), refill.eq(self.refill)]
+        waited, accepted, waits = Signal(32), Signal(), Signal(32)
         if self.params.streams:
-            m.d.sync += [accepted.eq(self.accept), waited.eq(Mux(accepted | self.start, 0, _sum(waited, self.stream)))]
+            m.d.sync += [
+                accepted.eq(self.accept), waited.eq(Mux(accepted | self.start, 0, _sum(waited, self.stream))),
+                waits.eq(Mux(accepted, waited, 0)),
+            ]  # fmt: skip
         for n, count in enumerate(counts):
             here = [self.layer_of[bank] == n for bank in range(2)]
             scanned = Mux(self.scan_bank, here[1], here[0])
@@ -132,15 +139,15 @@ class Counters(wiring.Component):
             ]  # fmt: skip
             with m.If((front[2] == n) & counting[2]):
                 m.d.sync += count["starved"].add(idle)
-            with m.If(self.front_layer == n):
-                m.d.sync += count["refill"].add(self.refill)
+            with m.If(front[1] == n):
+                m.d.sync += count["refill"].add(refill)
                 if self.params.streams:
-                    m.d.sync += count["stream"].add(Mux(accepted, waited, 0))
+                    m.d.sync += count["stream"].add(waits)
             with m.If((self.finished[0] & here[0]) | (self.finished[1] & here[1])):
                 m.d.sync += finished_at[n].eq(self.now - 1)
-            with m.If(self.accept_layer & (self.front_layer != n)):
+            with m.If(begins & (self.front_layer == n)):
                 m.d.sync += [each.clear() for each in count.values()]
-                m.d.sync += [accepted_at[n].eq(self.now), finished_at[n].eq(0)]
+                m.d.sync += [accepted_at[n].eq(self.now - 1), finished_at[n].eq(0)]
 
         # One tile or operation at a time is written back, in order, so saturations need no bank.
         saturated = _Counter("saturated")

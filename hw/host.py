@@ -39,8 +39,8 @@ class Host(wiring.Component):
 
     Timing: an access that finds the port idle is carried out 2 cycles after its address (and data) is taken; the
     response shows 1 cycle after that, for a read of DATA `READ_LATENCY` + 1 more; behind the end of a run such a read
-    waits while the last record is written. The array sees a START, a RESTART and
-    a word to write 1 cycle after they are carried out.
+    waits while the last record is written. The array sees
+    a START, a RESTART and a word to write 1 cycle after they are carried out.
 
     What answers SLVERR changes nothing: unknown offsets, writes of other than whole words, ones written to bits that
     mean nothing, words that are beyond a memory or cannot be accessed. The two low address bits are not looked at.
@@ -55,6 +55,7 @@ class Host(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
+        self._asked = Signal(name="asked")  # the array does not take the read yet
         super().__init__({
             "bus": In(axi_lite()), "irq": Out(1),
             "restart": Out(1), "start": Out(1), "first": Out(16), "batch": Out(16, init=1),
@@ -70,6 +71,7 @@ class Host(wiring.Component):
         self._begin = begin = {"write": Signal(name="begin_write"), "read": Signal(name="begin_read")}
         # Of the access that begins: its address, what is written, in a whole word or not.
         self._address = Signal(10, name="address")
+        self._to_data = Signal(name="to_data")  # a write goes to DATA
         self._data = Signal(32, name="data")
         self._whole = Signal(name="whole")
         self._bad = Signal(name="bad")  # it is refused
@@ -85,9 +87,10 @@ class Host(wiring.Component):
         # come between. After these, the array is busy one cycle later, and the next access waits as long.
         waiting = Signal(range(READ_LATENCY + 1))
         bus = self.bus
-        asks, asked = Signal(), Signal()  # the core does not take the read yet
+        # A read may have to wait, so long that what a refill stream brings too much makes the array busy meanwhile.
+        asks, asked, holds = Signal(), self._asked, self.settling | self.busy
         m.d.comb += asks.eq(self._reads | asked)
-        m.d.sync += [self.read.valid.eq(asks & ~self.settling), asked.eq(asks & self.settling)]
+        m.d.sync += [self.read.valid.eq(asks & ~holds), asked.eq(asks & holds)]
         with m.If(self._reads):
             m.d.sync += [
                 idle.eq(0), waiting.eq(READ_LATENCY),
@@ -134,6 +137,7 @@ class Host(wiring.Component):
         ]  # fmt: skip
         m.d.sync += [
             self._begin["write"].eq(writes), self._begin["read"].eq(reads), self._address.eq(Mux(writes, to, source)),
+            self._to_data.eq(to == offset("DATA") >> 2),
         ]  # fmt: skip
         with m.If(writes):
             m.d.sync += [aw.eq(0), w.eq(0)]
@@ -266,8 +270,9 @@ class Host(wiring.Component):
                                 ]  # fmt: skip
                             case "ADDRESS":
                                 m.d.sync += [self._at.eq(data), self._part.eq(0)]
-                            case "DATA":
-                                self._store(m, held)
+        # To the parts of the widest word leads a decoded address.
+        with m.If(self._begin["write"] & self._whole & self._to_data):
+            self._store(m, held)
         # START and RESTART lead to the whole array, so from registers.
         m.d.sync += [self.restart.eq(restart), self.start.eq(start), self.new_stream.eq(fresh)]
         # Set beats clear, but RESTART both.

@@ -90,9 +90,12 @@ class Window(wiring.Component):
                     vector.eq(0), column.eq(0), row.eq(row + 1), x.eq(held.x), y.eq(y + held.dy),
                     held.address.eq(next_row), position.eq(next_row), self.address.eq(next_row),
                 ]  # fmt: skip
+        # A request is taken in every cycle in which it could begin, so that `start` leads to one register.
         with m.If(self.start):
+            m.d.sync += self.valid.eq(1)
+        with m.If(~self.valid):
             m.d.sync += [
-                self.valid.eq(1), held.eq(self.request), y.eq(self.request.y), x.eq(self.request.x),
+                held.eq(self.request), y.eq(self.request.y), x.eq(self.request.x),
                 vector.eq(0), column.eq(0), row.eq(0), position.eq(self.request.address),
                 self.address.eq(self.request.address), self.pointers.eq(self.request.pointers),
             ]  # fmt: skip

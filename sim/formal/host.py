@@ -69,7 +69,7 @@ def protocol(s: Sheet, kind: Any) -> None:
         ("write", (owed["aw"] != 0) & (owed["w"] != 0), bus.bvalid), ("read", owed["ar"] != 0, bus.rvalid)
     ):  # fmt: skip
         waits = Signal(range(WAIT + 2), name=f"{name}_waits")
-        s.m.d.sync += waits.eq(Mux(pending & ~valid, waits + ~dut.settling, 0))
+        s.m.d.sync += waits.eq(Mux(pending & ~valid, waits + ~(dut.settling | (dut._asked & dut.busy)), 0))
         s.must(waits <= WAIT, f"a {name} is answered within {WAIT} cycles of its turn")
     s.reach(_taken(bus, "b") & (bus.bresp == OKAY) & s.past(_taken(bus, "r")), "both channels answer")
     s.reach(bus.bvalid & (owed["aw"] == 2) & (owed["w"] == 2), "two writes are taken ahead")
@@ -155,7 +155,7 @@ def effects(s: Sheet, kind: Any) -> None:
         ~(s.past(dut.busy) & (dut.start | dut.write.valid | dut.read.valid)),
         "nothing is begun, stored or read while busy",
     )
-    s.must(~(dut.read.valid & s.past(dut.settling)), "nothing is read while the array settles")
+    s.must(~(dut.read.valid & s.past(dut.settling)), "nothing is read while a record is being written")
     for name, access, to, which in (
         ("stored", dut.write, dut.write.p.to, WRITABLE),
         ("read", dut.read, dut.read.p.word, READABLE),

@@ -35,7 +35,10 @@ class Seen:
 
 
 def run(simulate, rng, weights, tiles, *, pace=1.0, sent_mask=lambda mask: mask, watchdog=20_000, early=0):
-    """Tiles through a PE as in the array: one bank is drained while the other is used; `sent_mask` and `early` plant faults."""
+    """Tiles through a PE as in the array: one bank is drained while the other is used.
+
+    sent_mask, early : to plant faults: what is sent of a mask, and how many cycles too early activations come.
+    """
     params = weights.params
     acts_late = ProcessingElement.acts_late(params) - early
     dut = ProcessingElement(params)
