@@ -9,8 +9,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.layouts import COUNTER_MOST, COUNTERS, record
-from hw.params import Params
-from hw.population import ones
+from hw.params import LANES, Params
+from hw.population import added, ones
 from hw.streams import event
 
 __all__ = ["Counters"]
@@ -131,9 +131,17 @@ class Counters(wiring.Component):
             scanned = Mux(self.scan_bank, here[1], here[0])
             entries, padding = Signal(range(pes + 1), name=f"more_{n}"), Signal(range(pes + 1), name=f"zeros_{n}")
             mine = [(each, Mux(each.bank, here[1], here[0])) for each in (self.activity[pe] for pe in range(pes))]
+            # Group by group first: the last entry of a tile is counted long before its record.
+            near = [mine[first : first + LANES] for first in range(0, pes, LANES)]
+            selected = [Signal(range(LANES + 1), name=f"more_{n}_{group}") for group in range(len(near))]
+            stuffed = [Signal(range(LANES + 1), name=f"zeros_{n}_{group}") for group in range(len(near))]
+            for group, count_of, zeros_of in zip(near, selected, stuffed, strict=True):
+                m.d.sync += [
+                    count_of.eq(ones(activity.entry & own for activity, own in group)),
+                    zeros_of.eq(ones(activity.padding & own for activity, own in group)),
+                ]
             m.d.sync += [
-                entries.eq(ones(activity.entry & own for activity, own in mine)),
-                padding.eq(ones(activity.padding & own for activity, own in mine)),
+                entries.eq(added(selected)), padding.eq(added(stuffed)),
                 *count["entries"].add(entries), *count["padding"].add(padding),
                 *count["blocked"].add(self.blocked & scanned), *count["skipped"].add(self.skipped & scanned),
             ]  # fmt: skip

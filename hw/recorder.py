@@ -101,6 +101,6 @@ class Recorder(wiring.Component):
             memory.w_en.eq(taken[-1]), memory.w_addr.eq(places[-1]), memory.w_data.eq(result),
             self.r_data.eq(memory.r_data), self.settling.eq(takes | Cat(taken).any()),
         ]  # fmt: skip
-        with m.If(ResetSignal()):
+        with m.If(ResetSignal(allow_reset_less=True)):
             m.d.sync += [part.eq(0), *(each.eq(0) for each in taken)]
         return m
