@@ -62,6 +62,7 @@ def play(simulate, rng, kind=Recorder, rounds=40, pause=PARTS):
     return found
 
 
+@pytest.mark.verifies("recorder-records-and-sums")
 def test_records_and_sums_are_in_memory(simulate, rng):
     found = play(simulate, rng)
     assert found[True] > 20
@@ -69,11 +70,13 @@ def test_records_and_sums_are_in_memory(simulate, rng):
     assert found["late"] <= Recorder.LATENCY
 
 
+@pytest.mark.verifies("recorder-no-record-too-soon")
 def test_no_tile_is_written_sooner_than_a_record():
     """Idle, one word of the output table, and what it takes to write the last vector."""
     assert 1 + 1 + Writeback.LATENCY >= PARTS == len(NAMES)
 
 
+@pytest.mark.verifies("planted-faults-recorder")
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -88,5 +91,6 @@ def test_faults_are_caught(simulate, rng, old, new):
     assert play(simulate, rng, planted(Recorder, old, new))[False]
 
 
+@pytest.mark.verifies("planted-faults-recorder")
 def test_a_record_too_soon_spoils_the_one_before(simulate, rng):
     assert play(simulate, rng, pause=PARTS - 3)[False]

@@ -172,12 +172,14 @@ def records_of(outcome, image):
     return layer_records(image, [unpack_record(image, word) for word in words])[0]
 
 
+@pytest.mark.verifies("networks-after-build")
 def test_two_networks_one_after_the_other_on_one_build(observed):
     results, *rest = observed
     assert sum(check_run(outcome, *rest[:2]) for outcome in results["plain"]) > 100
     assert [outcome["network"] for outcome in results["plain"]] == [0, 1, 0]
 
 
+@pytest.mark.verifies("start-memory-access-while-busy")
 def test_start_and_memory_access_while_busy_are_refused_and_change_nothing(observed):
     results, *rest = observed
     check_run(results["refused"], *rest[:2])
@@ -186,6 +188,7 @@ def test_start_and_memory_access_while_busy_are_refused_and_change_nothing(obser
     assert results["refused"]["flags"] == [[1, 0], [0, 0]]  # one by one
 
 
+@pytest.mark.verifies("reset-restart-mid-layer")
 def test_reset_and_restart_in_mid_layer_leave_nothing_behind(observed):
     results, *rest = observed
     assert len(results["restarted"]) == 8
@@ -205,6 +208,7 @@ def packets_of(tiles):
     return packets
 
 
+@pytest.mark.verifies("reset-restart-mid-tile-stream")
 def test_reset_and_restart_in_mid_tile_leave_nothing_behind(observed):
     """The stream is offered anew each time; what the abandoned run had taken of it does not matter, nor does the rest
     of a tile that its source still sends."""
@@ -225,6 +229,7 @@ def test_reset_and_restart_in_mid_tile_leave_nothing_behind(observed):
     assert results["tiles"]["whole"][0]["taken"] == len(stream)
 
 
+@pytest.mark.verifies("stream-stops-restart-recovers")
 def test_a_stream_that_stops_starves_the_array_until_it_is_restarted(observed):
     """No tile, or half of one: the run waits, computes nothing wrong, and a restart recovers it."""
     results, *rest = observed
@@ -237,6 +242,7 @@ def test_a_stream_that_stops_starves_the_array_until_it_is_restarted(observed):
         check_run(outcome, *rest[:2])
 
 
+@pytest.mark.verifies("gaps-stream-cost-time-change")
 def test_gaps_in_the_stream_cost_time_and_change_no_value(observed):
     results, *rest = observed
     whole, paused = results["tiles"]["whole"][0], results["tiles"]["paused"][0]
@@ -252,6 +258,7 @@ def test_gaps_in_the_stream_cost_time_and_change_no_value(observed):
         ]
 
 
+@pytest.mark.verifies("wrong-streams-pe-tlast-too")
 def test_a_wrong_stream_ends_the_run_and_the_next_one_is_right(observed):
     results, *rest = observed
     assert [outcome["name"] for outcome in results["tiles"]["wrong"]] == ["unit", "early", "late", "twice"]
@@ -261,14 +268,17 @@ def test_a_wrong_stream_ends_the_run_and_the_next_one_is_right(observed):
         check_run(outcome, *rest[:2])
 
 
+@pytest.mark.verifies("cycles-before-first-run")
 def test_cycles_are_zero_before_the_first_run(observed):
     assert observed[0]["cycles"] == 0
 
 
+@pytest.mark.verifies("interrupt")
 def test_interrupt_follows_done_and_enable(observed):
     assert observed[0]["interrupt"] == {"silent": 0, "raised": 1, "cleared": 0}
 
 
+@pytest.mark.verifies("illegal-descriptors-end-stated-error")
 def test_illegal_descriptors_end_in_a_stated_error(observed):
     results, *_, expected = observed
     got = [(Error(outcome["status"]["error"]), outcome["status"]["index"]) for outcome in results["illegal"]]
@@ -276,11 +286,13 @@ def test_illegal_descriptors_end_in_a_stated_error(observed):
     assert all(outcome["status"]["done"] and not outcome["status"]["busy"] for outcome in results["illegal"])
 
 
+@pytest.mark.verifies("memories-registers-random-initial-contents")
 def test_the_array_runs_well_after_errors(observed):
     results, *rest = observed
     check_run(results["after"], *rest[:2])
 
 
+@pytest.mark.verifies("bus-errors-identity")
 def test_bus_answers_errors_and_identity(observed):
     bus = observed[0]["bus"]
     assert all(bus["refused"].values())
@@ -297,6 +309,7 @@ def overlap(built, folder, seed, *plusargs, rounds=8):
     return json.loads((folder / "results.json").read_text())
 
 
+@pytest.mark.verifies("axi4-lite-three-hosts-once")
 def test_accesses_may_overlap_in_any_way(built, tmp_path, seed):
     found = overlap(built, tmp_path, seed)
     assert found["wrong"] is None
@@ -308,6 +321,7 @@ def test_accesses_may_overlap_in_any_way(built, tmp_path, seed):
     assert seen["refused"] > 20
 
 
+@pytest.mark.verifies("planted-faults-response-overwritten-order")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_fault_of_the_host_port_is_caught(built, tmp_path, seed, fault):
     found = overlap(built, tmp_path, seed, f"+fault_{fault}")
