@@ -48,6 +48,7 @@ class Window(wiring.Component):
         y = Signal(signed(17))
         x = Signal(signed(17))
         position = Signal(VECTOR_ADDRESS_BITS)  # address of the first vector of the position
+        # Counted from 1, so that nothing is added before the comparison.
         vector = Signal(16)
         column = Signal(16)
         row = Signal(16)
@@ -57,8 +58,8 @@ class Window(wiring.Component):
         m.d.comb += [
             # A negative coordinate is a large one without its sign.
             self.inside.eq((y.as_unsigned() < held.height) & (x.as_unsigned() < held.width)),
-            position_ends.eq(~self.inside | (vector + 1 == held.vectors)),
-            row_ends.eq(column + 1 == held.wx), window_ends.eq(row + 1 == held.wy),
+            position_ends.eq(~self.inside | (vector == held.vectors)),
+            row_ends.eq(column == held.wx), window_ends.eq(row == held.wy),
             next_position.eq(position + held.position_pitch), next_row.eq(held.address + held.window_pitch),
             self.last.eq(position_ends & row_ends & window_ends),
             self.dense.eq(held.dense), self.closes.eq(held.closes), self.tag.eq(held.tag),
@@ -82,18 +83,21 @@ class Window(wiring.Component):
                 m.d.sync += [vector.eq(vector + 1), self.address.eq(self.address + 1)]
             with m.Elif(~row_ends):
                 m.d.sync += [
-                    vector.eq(0), column.eq(column + 1), x.eq(x + held.dx),
+                    vector.eq(1), column.eq(column + 1), x.eq(x + held.dx),
                     position.eq(next_position), self.address.eq(next_position),
                 ]  # fmt: skip
             with m.Else():
                 m.d.sync += [
-                    vector.eq(0), column.eq(0), row.eq(row + 1), x.eq(held.x), y.eq(y + held.dy),
+                    vector.eq(1), column.eq(1), row.eq(row + 1), x.eq(held.x), y.eq(y + held.dy),
                     held.address.eq(next_row), position.eq(next_row), self.address.eq(next_row),
                 ]  # fmt: skip
+        # A request is taken in every cycle in which it could begin, so that `start` leads to one register.
         with m.If(self.start):
+            m.d.sync += self.valid.eq(1)
+        with m.If(~self.valid):
             m.d.sync += [
-                self.valid.eq(1), held.eq(self.request), y.eq(self.request.y), x.eq(self.request.x),
-                vector.eq(0), column.eq(0), row.eq(0), position.eq(self.request.address),
+                held.eq(self.request), y.eq(self.request.y), x.eq(self.request.x),
+                vector.eq(1), column.eq(1), row.eq(1), position.eq(self.request.address),
                 self.address.eq(self.request.address), self.pointers.eq(self.request.pointers),
             ]  # fmt: skip
         return m

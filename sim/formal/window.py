@@ -80,8 +80,11 @@ def walk(s: Sheet, kind: Any) -> None:
     start, position = Signal(VECTOR_ADDRESS_BITS), Signal(VECTOR_ADDRESS_BITS)
     m.d.comb += [start.eq(asked.address + down), position.eq(start + across)]
     s.must(~v | ((held.address == start) & (s.inner("position") == position)), "inside: beginnings of row and position")
-    s.must(~v | ((s.inner("row") == row) & (s.inner("column") == column)), "inside: place in the window")
-    s.must(~v | ((s.inner("vector") == vector) & (vector < asked.vectors)), "inside: place in the position")
+    s.must(
+        ~v | ((s.inner("row") == (row + 1)[:16]) & (s.inner("column") == (column + 1)[:16])),
+        "inside: place in the window",
+    )
+    s.must(~v | ((s.inner("vector") == vector + 1) & (vector < asked.vectors)), "inside: place in the position")
     s.must(~v | inside | (vector == 0), "inside: a position outside the map is one step")
     reached = Signal(VECTOR_ADDRESS_BITS)
     m.d.comb += reached.eq(position + vector)
@@ -121,7 +124,7 @@ CLAIMS = (
             "the border is one pixel off": lambda: planted(Window, "< held.width", "<= held.width"),
             "the ring is one row larger": lambda: planted(Window, "held.place >= held.edge", "held.place > held.edge"),
             "a window is one row shorter": lambda: planted(
-                Window, "window_ends.eq(row + 1 == held.wy)", "window_ends.eq(row + 2 == held.wy)"
+                Window, "window_ends.eq(row == held.wy)", "window_ends.eq(row + 1 == held.wy)"
             ),
         },
         engine=INDUCTION,

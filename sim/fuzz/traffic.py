@@ -77,7 +77,8 @@ def small_images(params: Params, count: int = 6) -> tuple[tuple[Image, tuple[NDA
         if wanted[len(found) % len(wanted)](image):
             maps = [image.maps[number] for number in image.inputs]
             x = tuple(random_input(rng, (each.height, each.width, each.channels), 1) for each in maps)
-            found.append((image, x)); print("seed", seed)
+            found.append((image, x))
+            print("seed", seed)
     return tuple(found)
 
 
@@ -85,7 +86,9 @@ class Traffic(Target):
     """The array at its ports. Whatever it was given: it answers, RESTART brings it back, and the next run is right."""
 
     name = "rtl"
-    text = "descriptors, memory words, register accesses, refill packets and rows of maps on the Verilog of a small array"
+    text = (
+        "descriptors, memory words, register accesses, refill packets and rows of maps on the Verilog of a small array"
+    )
     suffix = ".json"
     share = 2
 
