@@ -44,6 +44,7 @@ _MAKE_VARIABLES = (
     "OPT_FAST=-O2",
 )
 _MAIN_FST = "main_fst.cpp"
+_MAIN = "main_own.cpp"  # what it is called in a build
 _OPTIONS = (
     "-cc", "--exe", "--vpi", "-Mdir", "obj", "--prefix", "Vtop", "--top-module", TOP_MODULE, "-o", TOP_MODULE,
     "-O3", "--assert", "--x-initial", "unique", "--timescale", "1ns/1ps", "-Wno-fatal", "--output-split", "20000",
@@ -95,6 +96,7 @@ def build(
     *,
     waves: str | None = None,
     mutate: Callable[[str], str] | None = None,
+    program: str | None = None,
 ) -> Build:
     """Compile the array, or take it from the cache.
 
@@ -103,6 +105,8 @@ def build(
     params : the array.
     waves : format of the waveform that it is to write, "vcd" or "fst"; None for none.
     mutate : applied to the Verilog text; plants a fault that a test must see caught.
+    program : C++ of a main program in the place of cocotb's, which it may include as ``verilator.cpp``; not with
+        `waves`.
 
     Raises
     ------
@@ -119,7 +123,9 @@ def build(
     ram = (resources.files("hw") / "rtl" / "eie_ram.v").read_text()
     lint = (resources.files("hw") / "rtl" / "lint.vlt").read_text()
     public = (resources.files("sim") / "rtl" / "public.vlt").read_text()
-    main = (resources.files("sim") / "rtl" / _MAIN_FST).read_text() if waves == "fst" else ""
+    main = program or ""
+    if waves == "fst":
+        main = (resources.files("sim") / "rtl" / _MAIN_FST).read_text()
     key = json.dumps([text, ram, lint, public, main, _versions(), sys.version, waves, _OPTIONS, _MAKE_VARIABLES[1:]])
     folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (folder / TOP_MODULE).exists():
@@ -133,10 +139,10 @@ def build(
     try:
         files = {"accelerator.v": text, "eie_ram.v": ram, "lint.vlt": lint, "public.vlt": public}
         if main:
-            files[_MAIN_FST] = main
+            files[_MAIN] = main
         for name, content in files.items():
             (work / name).write_text(content)
-        _compile(work, environment, waves)
+        _compile(work, environment, waves, bool(main))
         shutil.rmtree(work / "obj", ignore_errors=True)
         if work.parent != folder.parent:
             work = Path(shutil.move(work, folder.parent))
@@ -177,16 +183,13 @@ def _verilog(params: Params) -> str:
     return verilog_text(params)
 
 
-def _compile(work: Path, environment: dict[str, str], waves: str | None) -> None:
+def _compile(work: Path, environment: dict[str, str], waves: str | None, own: bool) -> None:
     import cocotb_tools.config
 
     # No -rpath: the cache outlives the environment that filled it, so a run names the libraries (see engine).
     main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
-    tracing = {
-        None: [str(main)],
-        "vcd": ["--trace-vcd", str(main)],
-        "fst": ["--trace-fst", "-CFLAGS", f"-I{main.parent}", _MAIN_FST],
-    }[waves]
+    tracing = [] if waves is None else [f"--trace-{waves}"]
+    tracing += ["-CFLAGS", f"-I{main.parent}", _MAIN] if own else [str(main)]
     command = [
         "verilator", *_OPTIONS,
         "-LDFLAGS", f"-L{cocotb_tools.config.libs_dir} -lcocotbvpi_verilator",
