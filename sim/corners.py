@@ -98,8 +98,11 @@ def refused_programs(image: Image) -> list[tuple[list[int], int, Error, int]]:
 
 @dataclass(frozen=True)
 class CornerJob:
-    """What the bench reads as ``job.json``, the networks in it with their inputs, and (error, descriptor) of each
-    program that must be refused."""
+    """A job and what is right for it.
+
+    job : what the bench reads as ``job.json``. images, inputs : the networks in it. refused : error and descriptor of
+    each program that must be refused.
+    """
 
     job: dict[str, Any]
     images: list[Image]

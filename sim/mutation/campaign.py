@@ -1,4 +1,4 @@
-"""A campaign: mutants of all blocks, what kills each, and what is left to explain; it goes on where it was broken off."""
+"""A campaign: mutants of all blocks, what kills each, and what is left; it goes on where it was broken off."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from compiler.errors import InputError
 from hw.params import Params
-from sim.mutation.netlist import Mutant, netlist
-from sim.mutation.replay import Replayer, replayer, simulator
+from sim.mutation.equivalence import equivalent
+from sim.mutation.netlist import Mutant, Netlist, netlist
+from sim.mutation.reasons import Reason, fitting, read, stale
+from sim.mutation.replay import replayer, simulator
 from sim.mutation.stimuli import Stimulus
 
 __all__ = ["FULL", "PARAMS", "SAMPLE", "SAMPLE_PARAMS", "Campaign", "Fate", "Results", "begin"]
@@ -26,14 +28,24 @@ PARAMS = Params(
 
 SAMPLE_PARAMS = PARAMS.replace(pes=1, tables=1)
 
+PART = 650
+"""Mutants in one simulator: compiling takes longer for each, and so does a cycle."""
+
 SAMPLE = (Stimulus("overlap", 1), Stimulus("rtl", 1))
-FULL = (
-    *(Stimulus(suite, 1) for suite in ("rtl", "networks", "overlap", "ends")),
-    *(Stimulus(suite, seed) for seed in (2, 3, 4) for suite in ("rtl", "networks", "ends")),
-    *(Stimulus(suite, seed) for seed in (5, 6, 7, 8) for suite in ("rtl", "networks")),
-    Stimulus("streams", 1), Stimulus("streams", 3), Stimulus("corners", 1),
-)  # fmt: skip
+FULL = tuple(
+    Stimulus(suite, int(seed))
+    for suite, seed in (
+        each.split("-")
+        for each in (
+            "rtl-1 ends-1 networks-1 rtl-6 networks-7 networks-2 ends-3 rtl-7 rtl-3 networks-3 ends-2 rtl-5 overlap-1 "
+            "rtl-8 networks-8 rtl-2 streams-1"
+        ).split()
+    )
+)
 """In the order in which they are replayed: those that kill most for their time come first."""
+
+
+WAYS = ("simulation", "formal", "equivalent", "listed")
 
 
 @dataclass(frozen=True)
@@ -93,26 +105,84 @@ class Results:
 
 @dataclass(frozen=True)
 class Campaign:
-    """Mutants, the simulator with all of them, and results so far."""
+    """Mutants, what they are run against, and results so far."""
 
-    params: Params
+    netlist: Netlist
     mutants: Sequence[Mutant]
-    replayer: Replayer
+    stimuli: Sequence[Stimulus]
     results: Results
+    reasons: Sequence[Reason]
+    told: Callable[[str], None] = lambda text: None
+
+    def fate(self, mutant: Mutant) -> Fate | None:
+        """What became of a mutant, if it is known; a reason is looked up anew each time."""
+        fate = self.results.fates.get(mutant.change)
+        if fate is None or fate.by:
+            return fate
+        reason = fitting(self.reasons, mutant)
+        return replace(fate, by="listed", what=reason.why) if reason else fate
 
     def simulate(self, jobs: int = 1, progress: Callable[[int, int], None] | None = None) -> None:
-        """Replay everything for each mutant that has no fate yet."""
+        """Replay everything for each mutant that has no fate yet, part by part: a simulator of all would be slow."""
         fates = self.results.fates
-        left = {each.number: each for each in self.mutants if each.change not in fates}
-        for found in self.replayer.run(left, jobs):
-            mutant = left[found["mutant"]]
-            by = "simulation" if found["by"] else None
-            self.results.note(
-                Fate(mutant.change, mutant.block, mutant.lines, by, found["by"] or "", found.get("how", ""),
-                     found.get("cycle", 0))
-            )  # fmt: skip
-            if progress:
-                progress(sum(each.change in fates for each in self.mutants), len(self.mutants))
+        for begin in range(0, len(self.mutants), PART):
+            part = self.mutants[begin : begin + PART]
+            left = {each.number - begin: each for each in part if each.change not in fates}
+            if not left:
+                continue
+            self.told(f"simulator with mutants {begin + 1:,} to {begin + len(part):,} of {len(self.mutants):,}")
+            built = simulator(self.netlist, [replace(each, number=each.number - begin) for each in part])
+            replay = replayer(built, self.netlist, self.stimuli, self.told)
+            for found in replay.run(left, jobs):
+                mutant = left[found["mutant"]]
+                by = "simulation" if found["by"] else None
+                self.results.note(
+                    Fate(mutant.change, mutant.block, mutant.lines, by, found["by"] or "", found.get("how", ""),
+                         found.get("cycle", 0))
+                )  # fmt: skip
+                if progress:
+                    progress(len(fates), len(self.mutants))
+
+    def prove(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Look for a proof that a survivor is equivalent, where that was not tried yet."""
+        left = [each for each in self.mutants if (fate := self.results.fates.get(each.change)) and not fate.by]
+        left = [each for each in left if not self.results.fates[each.change].what]
+        for change, state in equivalent(self.netlist, left, progress):
+            fate = self.results.fates[change]
+            self.results.note(replace(fate, by="equivalent" if state == "equivalent" else None, what=state))
+
+    @property
+    def stale(self) -> list[Reason]:
+        """Reasons that are about no survivor of this campaign."""
+        fates = self.results.fates
+        left = [each for each in self.mutants if (fate := fates.get(each.change)) and not fate.by]
+        return stale(self.reasons, left)
+
+    def asdict(self) -> dict[str, Any]:
+        """Counts by block, the killers, and every mutant that is not explained."""
+        blocks: dict[str, dict[str, int]] = {}
+        suites: dict[str, int] = {}
+        reasons: dict[str, int] = {}
+        left = []
+        for mutant in self.mutants:
+            fate = self.fate(mutant)
+            row = blocks.setdefault(mutant.block, dict.fromkeys(("mutants", *WAYS, "unexplained"), 0))
+            row["mutants"] += 1
+            row[fate.by if fate and fate.by else "unexplained"] += 1
+            if fate and fate.by == "simulation":
+                suite = fate.what.rsplit("-", 1)[0]
+                suites[suite] = suites.get(suite, 0) + 1
+            if fate and fate.by == "listed":
+                reasons[fate.what] = reasons.get(fate.what, 0) + 1
+            if not fate or not fate.by:
+                left.append({"block": mutant.block, "change": mutant.change, "lines": list(mutant.lines),
+                             "found": fate.what if fate else "not run"})  # fmt: skip
+        total = {name: sum(row[name] for row in blocks.values()) for name in ("mutants", *WAYS, "unexplained")}
+        return {
+            "passed": bool(self.mutants) and not left and not self.stale, "total": total, "blocks": blocks,
+            "suites": suites, "reasons": reasons, "stale": [reason.why for reason in self.stale],
+            "unexplained": left,
+        }  # fmt: skip
 
 
 def begin(
@@ -124,7 +194,7 @@ def begin(
     stimuli: Sequence[Stimulus] = FULL,
     told: Callable[[str], None] = lambda text: None,
 ) -> Campaign:
-    """Make mutants, simulator and recordings, or take them from the cache.
+    """Make the mutants, and read what is known of them.
 
     Parameters
     ----------
@@ -145,6 +215,4 @@ def begin(
         json.dumps([whole.prepared, [each.change for each in mutants]]).encode()
     ).hexdigest()[:24]  # fmt: skip
     results = Results(folder / "mutants.jsonl", key)
-    told(f"simulator with {len(mutants):,} mutants")
-    built = simulator(whole, mutants)
-    return Campaign(params, mutants, replayer(built, whole, stimuli, told), results)
+    return Campaign(whole, mutants, stimuli, results, read(), told)

@@ -1,8 +1,8 @@
-"""Proof that a mutant changes nothing that its block's surroundings can see: block against block, from reset, for all inputs.
+"""Proof that a mutant changes nothing that one sees at its block: block against block, from reset, for all inputs.
 
 The block is taken alone. Blocks and memories in it are taken out on both sides: what goes to them is compared, what
-comes from them may be anything, the same on both sides. Compared are all outputs in all cycles, but a payload only while
-its ``valid`` is there, and address and data of a memory only while it is enabled: that is what both mean.
+comes from them may be anything, the same on both sides. Compared are all outputs in all cycles, but a payload only
+while its ``valid`` is there, and address and data of a memory only while it is enabled: that is what both mean.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -58,8 +58,8 @@ write_aiger -zinit miter.aig
 
 
 def equivalent(
-    netlist: Netlist, mutants: Sequence[Mutant], progress: Callable[[int, int], None] | None = None, batch: int = 32
-) -> dict[str, str]:
+    netlist: Netlist, mutants: Sequence[Mutant], progress: Callable[[int, int], None] | None = None, batch: int = 24
+) -> Iterator[tuple[str, str]]:
     """What became of each mutant, by its change: "equivalent", "differs" at the ports of its block, or "open".
 
     Raises
@@ -68,17 +68,17 @@ def equivalent(
         A tool is missing.
     """
     tools()
-    found: dict[str, str] = {}
+    done = 0
     by_module: dict[str, list[Mutant]] = {}
     for mutant in mutants:
         by_module.setdefault(mutant.option("module"), []).append(mutant)
     for module, those in by_module.items():
         for begin in range(0, len(those), batch):
             part = those[begin : begin + batch]
-            found |= _batch(netlist, module, part)
+            yield from _batch(netlist, module, part).items()
+            done += len(part)
             if progress:
-                progress(len(found), len(mutants))
-    return found
+                progress(done, len(mutants))
 
 
 def _batch(netlist: Netlist, module: str, mutants: Sequence[Mutant]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import re
 import subprocess
 import sys
@@ -59,8 +61,8 @@ _HERE = Path(__file__).parents[2]
 class Mutant:
     """One change of one bit at a port of a cell.
 
-    number : that chooses it. block : file of `hw` without its ending. change : the arguments of yosys's ``mutate``, which
-    name it once and for all for the same netlist. lines : of the source, as ``hw/mac.py:71``.
+    number : that chooses it. block : file of `hw` without its ending. change : the arguments of yosys's ``mutate``,
+    which name it once and for all for the same netlist. lines : of the source, as ``hw/mac.py:71``.
     """
 
     number: int
@@ -109,14 +111,15 @@ class Netlist:
             yosys(script, folder)
             found = {module: (folder / f"{n}.txt").read_text().splitlines() for n, module in enumerate(shares)}
         block_of = {module: block for block, modules in chosen.items() for module in modules}
-        made: list[Mutant] = []
+        made: list[tuple[str, str, tuple[str, ...]]] = []
         for module, lines in found.items():
             for line in dict.fromkeys(lines):
                 change, places = _split(line)
                 if re.search(r"-port (CLK|clk) |-mode none", change) or "$check" in change:
                     continue
-                made.append(Mutant(len(made) + 1, block_of[module], change, places))
-        return made
+                made.append((block_of[module], change, places))
+        random.Random(seed).shuffle(made)  # so that any part of them is a sample of all blocks
+        return [Mutant(number, *each) for number, each in enumerate(made, 1)]
 
     def verilog(self, mutants: list[Mutant]) -> str:
         """The array with all these mutants in it; the top module has the register `SELECT`.
@@ -194,12 +197,8 @@ def yosys(script: str, folder: Path) -> None:
     """
     (folder / "script.ys").write_text(script, encoding="utf-8")
     command = [sys.executable, "-m", "sim.formal.yosys", "-ql", "yosys.log", "script.ys"]
-    environment = {"PYTHONPATH": str(_HERE)}
-    import os
-
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
+    environment = {**os.environ, "PYTHONPATH": str(_HERE)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr or (folder / "yosys.log").read_text()).strip().splitlines()[-5:]
         raise ToolError("yosys failed; it needs pip install 'eie-kit[formal]':\n" + "\n".join(said))

@@ -34,7 +34,7 @@ _BUSY = 1
 
 
 def with_recorder(text: str) -> str:
-    """The Verilog of an array that writes its pins to the file of ``+eie_record=``, and takes its mutant from a plusarg."""
+    """The Verilog of an array that writes its pins to the file of ``+eie_record=``; a plusarg chooses the mutant."""
     begin = text.index(f"module {TOP_MODULE}(")
     end = text.index("endmodule", begin)
     top = text[begin:end]
@@ -57,7 +57,7 @@ def with_recorder(text: str) -> str:
 
 
 def parse(lines: str) -> NDArray[np.uint8]:
-    """A recording, uint8 (cycles, BYTES), of what the recorder wrote: from the first reset on, before which pins float."""
+    """A recording, uint8 (cycles, BYTES), of what the recorder wrote, from the first reset on."""
     raw = np.frombuffer(bytes.fromhex(lines), np.uint8).reshape(-1, BYTES - 1)
     raw = raw[np.argmax(raw[:, 0] == 0) :]
     made = np.concatenate([raw, np.zeros((len(raw), 1), np.uint8)], 1)
