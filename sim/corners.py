@@ -22,6 +22,7 @@ from sim.program import chunks, refill_stream
 __all__ = ["MOMENTS", "CornerJob", "corner_job"]
 
 MOMENTS = 9  # at which a run in tiles is abandoned
+ENTRIES = (1500, 500, 2000)
 WILD = 2  # programs, the last, that add up what nothing reads
 
 
@@ -110,14 +111,21 @@ class CornerJob:
     refused: list[tuple[Error, int]]
 
 
-def corner_job(params: Params, seed: int, moments: int = MOMENTS, wild: bool = True) -> CornerJob:
+def corner_job(
+    params: Params, seed: int, moments: int = MOMENTS, wild: bool = True, entries: tuple[int, int, int] = ENTRIES
+) -> CornerJob:
     """Networks of an array that fits a few thousand entries: one that is long, one with three samples, one in tiles.
 
     wild : with programs that compute with what memories happen to hold, so that their time is not defined.
+    entries : that the networks have at least.
     """
     rng = np.random.default_rng(seed)
     batches = (1, 3, 2)
-    images = [network(rng, params, 1500, 1), network(rng, params, 500, 3), network(rng, params, 2000, 2, tiles=4)]
+    images = [
+        network(rng, params, entries[0], 1),
+        network(rng, params, entries[1], 3),
+        network(rng, params, entries[2], 2, tiles=4),
+    ]
     inputs: list[dict[str, NDArray[np.int16]]] = []
     for n, (image, batch) in enumerate(zip(images, batches, strict=True)):
         maps = [image.maps[number] for number in image.inputs]

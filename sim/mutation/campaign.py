@@ -28,6 +28,9 @@ PARAMS = Params(
 
 SAMPLE_PARAMS = PARAMS.replace(pes=1, tables=1)
 
+COUNT = 5300
+"""Mutants that are asked for; some are drawn twice or cannot be made, so that there are fewer."""
+
 PART = 650
 """Mutants in one simulator: compiling takes longer for each, and so does a cycle."""
 
@@ -38,7 +41,7 @@ FULL = tuple(
         each.split("-")
         for each in (
             "rtl-1 ends-1 networks-1 rtl-6 networks-7 networks-2 ends-3 rtl-7 rtl-3 networks-3 ends-2 rtl-5 overlap-1 "
-            "rtl-8 networks-8 rtl-2 streams-1"
+            "rtl-8 networks-8 rtl-2 streams-1 corners-1"
         ).split()
     )
 )
@@ -105,7 +108,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Campaign:
-    """Mutants, what they are run against, and results so far."""
+    """Mutants, what they are run against, and results so far. whole : every reason must fit one of its survivors."""
 
     netlist: Netlist
     mutants: Sequence[Mutant]
@@ -113,6 +116,7 @@ class Campaign:
     results: Results
     reasons: Sequence[Reason]
     told: Callable[[str], None] = lambda text: None
+    whole: bool = False
 
     def fate(self, mutant: Mutant) -> Fate | None:
         """What became of a mutant, if it is known; a reason is looked up anew each time."""
@@ -153,33 +157,36 @@ class Campaign:
 
     @property
     def stale(self) -> list[Reason]:
-        """Reasons that are about no survivor of this campaign."""
+        """Reasons that are about no survivor, in a campaign of all blocks."""
         fates = self.results.fates
         left = [each for each in self.mutants if (fate := fates.get(each.change)) and not fate.by]
-        return stale(self.reasons, left)
+        return stale(self.reasons, left) if self.whole else []
 
     def asdict(self) -> dict[str, Any]:
-        """Counts by block, the killers, and every mutant that is not explained."""
+        """Counts by block of the mutants that were run, what killed them, and every one that is not explained."""
         blocks: dict[str, dict[str, int]] = {}
         suites: dict[str, int] = {}
         reasons: dict[str, int] = {}
         left = []
         for mutant in self.mutants:
             fate = self.fate(mutant)
+            if fate is None:
+                continue
             row = blocks.setdefault(mutant.block, dict.fromkeys(("mutants", *WAYS, "unexplained"), 0))
             row["mutants"] += 1
-            row[fate.by if fate and fate.by else "unexplained"] += 1
-            if fate and fate.by == "simulation":
+            row[fate.by or "unexplained"] += 1
+            if fate.by == "simulation":
                 suite = fate.what.rsplit("-", 1)[0]
                 suites[suite] = suites.get(suite, 0) + 1
-            if fate and fate.by == "listed":
+            if fate.by == "listed":
                 reasons[fate.what] = reasons.get(fate.what, 0) + 1
-            if not fate or not fate.by:
+            if not fate.by:
                 left.append({"block": mutant.block, "change": mutant.change, "lines": list(mutant.lines),
-                             "found": fate.what if fate else "not run"})  # fmt: skip
+                             "found": fate.what})  # fmt: skip
         total = {name: sum(row[name] for row in blocks.values()) for name in ("mutants", *WAYS, "unexplained")}
         return {
-            "passed": bool(self.mutants) and not left and not self.stale, "total": total, "blocks": blocks,
+            "passed": 0 < total["mutants"] == len(self.mutants) and not left and not self.stale,
+            "drawn": len(self.mutants), "total": total, "blocks": blocks,
             "suites": suites, "reasons": reasons, "stale": [reason.why for reason in self.stale],
             "unexplained": left,
         }  # fmt: skip
@@ -187,7 +194,7 @@ class Campaign:
 
 def begin(
     folder: Path,
-    count: int = 5300,
+    count: int = COUNT,
     seed: int = 1,
     blocks: tuple[str, ...] = (),
     params: Params = PARAMS,
@@ -215,4 +222,4 @@ def begin(
         json.dumps([whole.prepared, [each.change for each in mutants]]).encode()
     ).hexdigest()[:24]  # fmt: skip
     results = Results(folder / "mutants.jsonl", key)
-    return Campaign(whole, mutants, stimuli, results, read(), told)
+    return Campaign(whole, mutants, stimuli, results, read(), told, not blocks and count >= COUNT)
