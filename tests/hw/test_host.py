@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from amaranth import Signal
 from amaranth.sim import Simulator
@@ -97,6 +99,33 @@ def test_registers_answer_in_the_stated_cycles_with_random_waits(simulate, rng):
 
     simulate(dut, bench)
     assert checked == 200
+
+
+@pytest.mark.verifies("host-port-neither-way-waits-for-ever")
+@pytest.mark.parametrize("command", ["START", "RESTART"])
+def test_a_read_does_not_wait_for_commands_without_a_pause(simulate, command):
+    """Both channels are never idle: CONTROL is written and ID read again and again."""
+    dut = Host(PARAMS)
+    answered = []
+
+    async def bench(ctx):
+        bus = dut.bus
+        ctx.set(bus.awaddr, offset("CONTROL"))
+        ctx.set(bus.wdata, mask("CONTROL", command))
+        ctx.set(bus.wstrb, 15)
+        ctx.set(bus.araddr, offset("ID"))
+        for port in (bus.awvalid, bus.wvalid, bus.bready, bus.arvalid, bus.rready):
+            ctx.set(port, 1)
+        for _ in range(300):
+            await ctx.tick()
+            answered.append((ctx.get(bus.rvalid), ctx.get(bus.bvalid)))
+            assert not answered[-1][0] or ctx.get(bus.rdata) == ID
+
+    simulate(dut, bench)
+    for way in range(2):
+        cycles = [cycle for cycle, now in enumerate(answered) if now[way]]
+        assert len(cycles) > 30
+        assert max(later - sooner for sooner, later in itertools.pairwise(cycles)) <= 8
 
 
 class Backing:

@@ -131,7 +131,7 @@ def test_reasons_fit_the_hardware_as_it_is():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["mutation", "scan"], "names are for the suite formal"),
+        (["mutation", "scan"], "names are for the suites formal"),
         (["mutation", "--cases", "3"], "means nothing"),
         (["rtl", "--mutants", "3"], "means nothing"),
         (["mutation", "--blocks", "scam"], "unknown block"),

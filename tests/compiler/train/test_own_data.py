@@ -259,7 +259,7 @@ def test_patterns_that_do_not_fit(extra: dict[str, Any], message: str) -> None:
 
 HOLD = """
 import sys, time
-from compiler.train.claim import claimed
+from compiler.claim import claimed
 from pathlib import Path
 with claimed(Path(sys.argv[1])):
     print("held", flush=True)
@@ -273,7 +273,7 @@ def test_two_trainings_in_one_folder_do_not_both_go_on(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=f"another process is training in {folder}"):
+        with pytest.raises(InputError, match=f"another process is at work in {folder}"):
             train_recipe(parsed(), folder)
         assert list(folder.iterdir()) == []
         other.kill()
