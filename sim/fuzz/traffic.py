@@ -50,9 +50,9 @@ RIGHT = 0.4
 @cache
 def small_images(params: Params, count: int = 6) -> tuple[tuple[Image, tuple[NDArray[np.int16], ...]], ...]:
     """Images that fit such an array and use its units in turn, with inputs."""
+    from compiler.lower.build import build
     from compiler.options import Options
     from sim.cases import random_input, random_network
-    from compiler.lower.build import build
 
     found: list[tuple[Image, tuple[NDArray[np.int16], ...]]] = []
     wanted = [
