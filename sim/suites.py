@@ -19,7 +19,8 @@ __all__ = ["SUITES", "Suite", "suites"]
 class Suite:
     """A regression: what it shows, its engine, and its trials in the full and the sample size.
 
-    batch : samples of a case at most. together : trials in turn on one array; a run with few trials then needs few arrays, others for each seed.
+    batch : samples of a case at most.
+    together : trials in turn on one array; a run with few trials then needs few arrays, others for each seed.
     graphs : what makes networks from the graph on; if there is none, layers are made by `sim.cases`.
     stages : of a board's design, on each of which all trials run through its pins (`sim.fpga.regression`), in one
         process. proof : one PE is proven equal to its netlist as well.
