@@ -171,6 +171,8 @@ def campaign(
     def finished(answer: dict[str, Any]) -> None:
         if "tool" in answer:
             raise ToolError(answer["tool"])
+        if "broken" in answer:
+            raise RuntimeError(answer["broken"])
         for found in answer["failures"]:
             failure = Failure(**found)
             name = f"{failure.target}-{failure.seed}-{failure.case}{known[failure.target].suffix}"
@@ -193,15 +195,17 @@ def campaign(
             for number, each in enumerate(processes):
                 if each.work is None and waiting:
                     each.give(waiting.pop(), seed)
-                if each.work and (each.late() or not each.process.is_alive()) and not each.connection.poll():
+                if each.work and each.late():
                     processes[number] = _lost(each, known, seed, waiting, finished)
             ready = wait([each.connection for each in processes if each.work], timeout=0.5)
-            for each in processes:
-                if each.connection in ready:
+            for number, each in enumerate(processes):
+                if each.work and each.connection in ready:
                     try:
                         answer = json.loads(each.connection.recv_bytes())
-                    except (EOFError, OSError):
-                        continue  # it has ended, as the next look at it says
+                    except (EOFError, OSError):  # it has ended
+                        each.process.join(10)
+                        processes[number] = _lost(each, known, seed, waiting, finished)
+                        continue
                     each.work = None
                     finished(answer)
     finally:

@@ -127,7 +127,21 @@ def build(
     public = (resources.files("sim") / "rtl" / "public.vlt").read_text()
     main = (resources.files("sim") / "rtl" / _MAIN_FST).read_text() if waves == "fst" else ""
     pins = (resources.files("sim") / "rtl" / _PINS).read_text() if library else ""
-    key = json.dumps([*([pins, params.refill, params.streams] if library else []), text, ram, lint, public, main, _versions(), sys.version, waves, _OPTIONS, _MAKE_VARIABLES[1:]])
+    key = json.dumps(
+        [
+            *([pins, params.refill, params.streams] if library else []),
+            text,
+            ram,
+            lint,
+            public,
+            main,
+            _versions(),
+            sys.version,
+            waves,
+            _OPTIONS,
+            _MAKE_VARIABLES[1:],
+        ]
+    )
     folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (folder / TOP_MODULE).exists():
         return Build(folder, waves, True)
