@@ -101,8 +101,9 @@ def _matrix(layout: str, data: NDArray[Any], places: list[NDArray[Any]], shape: 
 
 
 def _check_places(indices: NDArray[Any], indptr: NDArray[Any], count: int, lines: int, most: int) -> None:
-    """Raise `ValueError` unless the places are sound; scipy does not look if the last one says that there are none,
-    and then reads and writes beyond its arrays.
+    """Raise `ValueError` unless the places are sound.
+
+    scipy does not look if the last one says that there are none, and then reads and writes beyond its arrays.
     """
     if len(indptr) != lines + 1 or indptr[0] != 0 or (np.diff(indptr) < 0).any() or indptr[-1] > len(indices):
         raise ValueError(

@@ -124,7 +124,7 @@ class _Process:
     def late(self) -> bool:
         """Whether a case has not ended in its time."""
         since = self.at[1]
-        return self.at[0] >= 0 and since > 0 and time.monotonic() - since > PATIENCE
+        return bool(self.at[0] >= 0 and since > 0 and time.monotonic() - since > PATIENCE)
 
     def end(self) -> None:
         """End it, whatever it does."""
@@ -176,8 +176,7 @@ def campaign(
         for found in answer["failures"]:
             failure = Failure(**found)
             name = f"{failure.target}-{failure.seed}-{failure.case}{known[failure.target].suffix}"
-            write_file(folder / name, known[failure.target].make(random_of(failure.target, seed, failure.case))
-                       if failure.target in keeper._ready else keeper.content(failure.target, seed, failure.case))  # fmt: skip
+            write_file(folder / name, keeper.content(failure.target, seed, failure.case))
             _append(folder / "failures.jsonl", {**found, "file": name})
             if told:
                 told(failure)
