@@ -62,6 +62,6 @@ class ToolError(EieError):
 
 
 class WorkerError(EieError):
-    """Another process of a distributed training is gone or does not answer."""
+    """Another process, of a distributed training or of a cluster, is gone or does not answer."""
 
     exit_code = 4

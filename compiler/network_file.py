@@ -292,7 +292,8 @@ def _options(header: dict[str, Any]) -> Options:
 
 
 _NOT_INTEGER: dict[str, type] = {
-    "name": str, "axes": str, "exact": bool, **dict.fromkeys(("sources", "parts", "other", "windows", "pool"), list)
+    "name": str, "axes": str, "exact": bool,
+    **dict.fromkeys(("sources", "parts", "other", "windows", "pool", "rates"), list),
 }  # fmt: skip
 """Fields of layers and maps that are no integers."""
 
@@ -301,10 +302,18 @@ _IMAGE = {"layers", "maps", "inputs", "outputs", "frame"}
 
 def _write_image(image: Image) -> dict[str, Any]:
     return {
-        "layers": [dataclasses.asdict(layer) for layer in image.layers],
+        "layers": [_without_nothing(dataclasses.asdict(layer)) for layer in image.layers],
         "maps": [dataclasses.asdict(each) for each in image.maps],
         "inputs": image.inputs, "outputs": image.outputs, "frame": image.frame,
     }  # fmt: skip
+
+
+_LATER: dict[str, tuple[int, ...]] = {"rates": ()}
+"""Fields that files lack where they hold no more than this: they were written before there was such a field."""
+
+
+def _without_nothing(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name not in _LATER or value != _LATER[name]}
 
 
 def _read_image(entry: Any) -> dict[str, Any]:
@@ -336,8 +345,10 @@ def _numbers(value: Any, what: str) -> tuple[int, ...]:
 
 def _described(kind: type[Any], entry: Any, what: str) -> Any:
     names = [field.name for field in dataclasses.fields(kind)]
-    if not isinstance(entry, dict) or set(entry) != set(names):
+    later: dict[str, Any] = {name: list(value) for name, value in _LATER.items() if name in names}
+    if not isinstance(entry, dict) or {*entry, *later} != set(names):
         raise ImageError(f"a {what} is described by {entry!r:.200}; expected {', '.join(names)}")
+    entry = {**later, **entry}
     for name in names:
         if type(entry[name]) is not _NOT_INTEGER.get(name, int):
             raise ImageError(f"{name} of a {what} is {entry[name]!r:.80}")

@@ -144,6 +144,7 @@ def _layer(image: Image, result: int, blocks: Sequence[Layer]) -> ProgramLayer:
         products=sum(image.layers[layer.number].products for layer in blocks), functions=functions,
         which=which if functions else None, moves=bool(first.moves_result),
         pixel=at // image.maps[result].pitch if first.moves_result else 0,
+        rates=np.array(info.rates, np.int64) if info.rates else None,
     )  # fmt: skip
 
 

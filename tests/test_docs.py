@@ -28,6 +28,7 @@ def broken(text: str, folder: Path) -> list[str]:
     return [link for link in links if not (folder / link).exists()]
 
 
+@pytest.mark.verifies("documents-link-files-exist-docs")
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(DOCS.parent).as_posix())
 def test_links_lead_to_something(path: Path) -> None:
     assert broken(path.read_text(encoding="utf-8"), path.parent) == []
@@ -38,6 +39,7 @@ def test_a_broken_link_is_found() -> None:
     assert broken(text, DOCS) == ["none.md", "none.svg"]
 
 
+@pytest.mark.verifies("documents-link-files-exist-docs")
 def test_results_are_summaries() -> None:
     """Markdown, short JSON and one format of pictures; the rest is written again by its command."""
     files = [path for path in (DOCS / "results").rglob("*") if path.is_file()]

@@ -87,6 +87,7 @@ def sources() -> list[tuple[str, Path]]:
     return found
 
 
+@pytest.mark.verifies("import-rules-golden-model-decoder")
 @pytest.mark.parametrize(("module", "path"), [pytest.param(*item, id=item[0]) for item in sources()])
 def test_import_rules_hold(module: str, path: Path) -> None:
     assert violations(module, path.read_text(encoding="utf-8")) == []
@@ -156,10 +157,12 @@ def cycle(texts: Mapping[str, str]) -> list[str]:
     return []
 
 
+@pytest.mark.verifies("modules-import-depth")
 def test_no_modules_import_each_other() -> None:
     assert cycle({module: path.read_text(encoding="utf-8") for module, path in sources()}) == []
 
 
+@pytest.mark.verifies("modules-import-depth")
 @pytest.mark.parametrize(
     ("texts", "members"),
     [

@@ -48,6 +48,7 @@ def relative(found: NDArray[Any], wanted: NDArray[Any]) -> float:
     return float(np.sqrt(np.mean(np.square(found - wanted)))) / (size or 1.0)
 
 
+@pytest.mark.verifies("suite-modules-level-torch-float")
 @pytest.mark.parametrize("case", ZOO, ids=str)
 def test_integers_are_close_to_floats(case: Case, seed: int, tmp_path: Path) -> None:
     source, inputs = read(case, seed)
@@ -68,6 +69,7 @@ def test_sums_are_one_operator(case: Case, seed: int) -> None:
     assert products.count("Accumulate") == len(products) or case.name == "recurrent highway"
 
 
+@pytest.mark.verifies("suite-modules-level-torch-float")
 @pytest.mark.rtl
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [*NETWORKS, *PATTERNS], ids=str)
@@ -84,6 +86,7 @@ def test_verilog_equals_the_models(case: Case, seed: int) -> None:
     assert compared.records > 0
 
 
+@pytest.mark.verifies("planted-fault-bit-operator-found")
 @pytest.mark.parametrize(("name", "layer"), [("lenet-5", "pool1"), ("resnet-8", "block1.add")])
 def test_a_fault_in_one_operator_is_found_and_placed(
     name: str, layer: str, seed: int, monkeypatch: pytest.MonkeyPatch

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.verifies("readme-s-python-example-runs")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_python_example_runs(tmp_path):
@@ -24,6 +25,7 @@ def test_python_example_runs(tmp_path):
     assert (tmp_path / "net.eie").exists()
 
 
+@pytest.mark.verifies("eie-init-recipes-presets-readme")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_commands_of_your_own_network_run_as_they_stand(tmp_path):

@@ -41,11 +41,13 @@ def sources() -> list[Path]:
     return [path for path in paths if path.is_file() and path.name != Path(__file__).name]
 
 
+@pytest.mark.verifies("words-were-riddles-do-come")
 def test_nothing_that_is_read_holds_a_riddle() -> None:
     wrong = {str(path.relative_to(ROOT)): found(path.read_text(encoding="utf-8")) for path in sources()}
     assert {name: words for name, words in wrong.items() if words} == {}
 
 
+@pytest.mark.verifies("words-were-riddles-do-come")
 @pytest.mark.parametrize("text", ["The octet is read.", "At equal error it is smaller.", "the Room rule"])
 def test_a_planted_riddle_is_found(text: str) -> None:
     assert len(found(text)) == 1

@@ -6,7 +6,8 @@ Layout, every integer of variable length (`wire.py`)::
 
 The checksum finds damage; the readers check every size before they allocate by it, because a file may also lie.
 Nothing in a file is executed. Fixed-point networks of versions 2 and 3 are read by `chain_form.py`; those of
-version 4 have no loops, functions and operations, and their array no streams for maps.
+version 4 have no loops, functions and operations, and their array no streams for maps; those of version 5 have no
+rates of rows.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ __all__ = [
 Coder = Literal["huffman", "context"]
 CODERS: tuple[Coder, ...] = ("huffman", "context")
 
-_FLOAT_VERSION, _FIXED_VERSION = 2, 5  # each kind counts its own changes, from a common 2 on
+_FLOAT_VERSION, _FIXED_VERSION = 2, 6  # each kind counts its own changes, from a common 2 on
+_LOOPS = 5  # from this version on programs may have loops, functions and operations
 _PROGRAMS = 4  # from this version on a fixed-point network is programs; before, it was a chain
 _CRC_BYTES = 4
 _CODER, _FIXED, _DESCRIBED = 1, 2, 4  # bits of the byte behind the magic; the version stands above them
@@ -148,7 +150,7 @@ def decompress_any(data: bytes) -> Content | FixedContent:
     if fixed:
         image_crc: int | None = None
         if version >= _PROGRAMS:
-            before = version < _FIXED_VERSION
+            before = version < _LOOPS
             renewed = _renewed if before else _same
             parts, params, options, tensors, image_crc = fixed_form.read(reader, coder, renewed, before)
             image_crc = None if before else image_crc

@@ -23,7 +23,7 @@ from compiler.coding.wire import Reader, Writer
 from compiler.errors import CodingError, ModelError
 from compiler.graph.integer import TABLE_SIZE
 from compiler.lower.chain import MAX_SHIFT
-from compiler.lower.program import HIGH, Function, MapForm, Program, ProgramLayer, Segment
+from compiler.lower.program import HIGH, RATES, Function, MapForm, Program, ProgramLayer, Segment
 from hw.params import Params
 
 __all__ = ["read_body", "read_codebook", "write_body", "write_codebook"]
@@ -32,7 +32,8 @@ _MAX_BIAS = 1 << 47
 
 
 def write_body(plain: Writer, matrices: MatrixWriter, program: Program) -> None:
-    """Append tables, codes, codebooks, biases, unequal shifts, and which functions channels have."""
+    """Append tables, codes, codebooks, biases, unequal shifts, which functions channels have, and rates."""
+    rated = any(layer.rates is not None for layer in program.layers)
     for table in program.tables:
         write_integers(plain, np.array(table, np.int64))
     for layer in program.layers:
@@ -46,6 +47,10 @@ def write_body(plain: Writer, matrices: MatrixWriter, program: Program) -> None:
             write_integers(plain, layer.shift)
         if layer.which is not None:
             write_integers(plain, layer.which)
+        if rated:
+            plain.byte(layer.rates is not None)
+            if layer.rates is not None:
+                write_integers(plain, layer.rates)
 
 
 def write_codebook(plain: Writer, codebook: NDArray[np.int16]) -> None:
@@ -103,7 +108,7 @@ def read_body(reader: Reader, matrices: MatrixReader, head: Head, params: Params
         bits = 8.0 * (reader.at - begin)
         sizes.append(TensorSize(f"table{number}", table.shape, int(np.count_nonzero(table)), values=bits))
     for each in head.layers:
-        layer, own = _read_layer(reader, matrices, each, head.maps, tables, params)
+        layer, own = _read_layer(reader, matrices, each, head, tables, params)
         layers.append(layer)
         sizes += own
     steps = head.steps
@@ -120,9 +125,10 @@ def read_body(reader: Reader, matrices: MatrixReader, head: Head, params: Params
 
 
 def _read_layer(
-    reader: Reader, matrices: MatrixReader, head: LayerHead, maps: Sequence[MapForm],
+    reader: Reader, matrices: MatrixReader, head: LayerHead, of: Head,
     tables: Sequence[tuple[int, ...]], params: Params,
 ) -> tuple[ProgramLayer, list[TensorSize]]:  # fmt: skip
+    maps = of.maps
     name, channels = head.name, maps[head.result].channels
     segments = []
     sizes: list[TensorSize] = []
@@ -154,9 +160,14 @@ def _read_layer(
         shift = read_integers(reader, channels, f"{name}: shift", limit=MAX_SHIFT)
     functions = tuple(Function(tables[n], left, right) for n, left, right in head.steps.functions)
     which = read_integers(reader, channels, f"{name}: functions", limit=len(functions)) if functions else None
+    rates = None
+    if of.rated and reader.byte(f"{name}: whether it has rates", 1):
+        rates = read_integers(reader, channels, f"{name}: rates", limit=RATES)
+        if int(rates.min()) < 1:
+            raise CodingError(f"{name}: rate {int(rates.min())}; expected 1 to {RATES}")
     bits = 8.0 * (reader.at - begin)
     sizes.append(TensorSize(f"{name}.bias", (channels,), int(np.count_nonzero(bias)), values=bits))
     return ProgramLayer(
         name, head.result, tuple(segments), bias, shift, head.low, head.high, head.pool, head.pool_stride,
-        head.maximum, head.exact, head.products, functions, which, head.steps.moves, head.steps.pixel,
+        head.maximum, head.exact, head.products, functions, which, head.steps.moves, head.steps.pixel, rates,
     ), sizes  # fmt: skip

@@ -38,6 +38,7 @@ _MAX_EXPONENT = 1 << 20
 _MAX_PRODUCTS = 1 << 60
 
 _PIXEL, _DENSE, _AXES = 1, 2, 4
+_STEPS, _RATES = 1, 2
 # What a layer has that the plainest one has not.
 _NAMED, _RESULT, _SEGMENTS, _POOL, _MAXIMUM, _LIMITS, _VARIED, _PRODUCTS = (1 << n for n in range(8))
 _ONE: Pair = (1, 1)
@@ -92,13 +93,14 @@ class LayerHead:
 
 @dataclass(frozen=True)
 class Head:
-    """A program without its numbers."""
+    """A program without its numbers. `rated`: layers have rates."""
 
     maps: tuple[MapForm, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     layers: tuple[LayerHead, ...]
     steps: Steps
+    rated: bool = False
 
 
 def matrix_shape(window: Window, maps: Sequence[MapForm], result: int) -> tuple[int, int]:
@@ -155,7 +157,7 @@ def write_head(writer: Writer, program: Program) -> None:
             writer.varint(ARRAY_AXES.index(each.axes))
         name, exponent = each.name, each.exponent
     more = special(program)
-    writer.byte(more)
+    writer.byte(_STEPS * more | _RATES * any(layer.rates is not None for layer in program.layers))
     if more:
         write_steps(writer, program)
     taken = {*program.inputs, *(each.result.map for each in program.operations)}
@@ -237,7 +239,8 @@ def read_head(reader: Reader, room: Room, plain: bool = False) -> Head:
             raise CodingError(f"{name}: exponent {exponent} is out of range")
         axes = ARRAY_AXES[reader.varint(f"{name}: axes", len(ARRAY_AXES) - 1)] if step & _AXES else ""
         maps.append(MapForm(name, channels, sizes[0], sizes[1], exponent, density, axes))
-    steps, more = Steps(), not plain and bool(reader.byte("whether there are loops", 1))
+    steps, flags = Steps(), 0 if plain else reader.byte("whether there are loops, and rates", _STEPS | _RATES)
+    more = bool(flags & _STEPS)
     if more:
         steps = read_steps(reader, maps, inputs)
         maps = list(steps.maps)
@@ -255,7 +258,7 @@ def read_head(reader: Reader, room: Room, plain: bool = False) -> Head:
         layers.append(layer)
     if not layers:
         raise CodingError("a part of the array has no layers")
-    return Head(tuple(maps), inputs, outputs, tuple(layers), steps)
+    return Head(tuple(maps), inputs, outputs, tuple(layers), steps, bool(flags & _RATES))
 
 
 def _read_numbers(reader: Reader, what: str, maps: int) -> tuple[int, ...]:

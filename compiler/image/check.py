@@ -16,6 +16,7 @@ from compiler.image.check_steps import check_steps
 from compiler.image.check_streams import check_streams
 from compiler.image.image import Image, LayerInfo
 from compiler.image.steps import LoopStep
+from compiler.lower.program import RATES
 from hw.layouts import REFILL_BITS, Memory, descriptor, memory_shape, output_word, pointer_block
 from hw.params import PIECES
 
@@ -48,6 +49,9 @@ def _check_layers(image: Image) -> None:
     _require(len({layer.name for layer in image.layers}) == len(image.layers), "a layer name is used twice")
     for number, layer in enumerate(image.layers):
         _check_layer(layer, len(image.maps), image.params.descriptors)
+        good = not layer.rates or len(layer.rates) == image.maps[layer.result].channels
+        good = good and all(0 < rate <= RATES for rate in layer.rates)
+        _require(good, f"{layer.name}: {len(layer.rates)} rates; expected one a channel, 1 to {RATES}, or none")
         _check_windows(layer, number in image.operations)
 
 

@@ -129,6 +129,8 @@ class LayerInfo:
     windows : for each segment eight numbers, rows before columns: kernel, stride, dilation, and the pixel of its map
         at which the window of the first pixel begins.
     pool : four numbers: pixels of which a result is the largest, and from those of one result to those of the next.
+    rates : as of `compiler.lower.program.ProgramLayer`, of all blocks in the first; empty if there are none. They say
+        of what the image was made.
     """
 
     name: str
@@ -146,6 +148,7 @@ class LayerInfo:
     other: tuple[int, ...]
     windows: tuple[int, ...]
     pool: tuple[int, ...]
+    rates: tuple[int, ...] = ()
 
     @property
     def descriptors(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from compiler.graph.ir import Type, unique
+from compiler.lower.activity import Activity, Density, parts_of, rates_of
 from compiler.lower.draft import Draft
 from compiler.lower.draft_segments import Key
 from compiler.lower.elementwise import Elementwise
@@ -23,11 +24,11 @@ AnyDraft = Draft | Elementwise | Looped
 
 def assemble(
     region: Sequence[AnyDraft], types: Mapping[str, Type], needed: set[str], params: Params,
-    densities: Mapping[str, float],
+    densities: Mapping[str, Density],
 ) -> tuple[Program, list[Key], list[Key]]:  # fmt: skip
     """The program of a region, what it reads from outside, and those of its results that leave it.
 
-    densities : the share of numbers that are not zero, for values of which it is known.
+    densities : how often numbers are not zero, for values of which it is known.
     """
     build = _Assembly(region, types, params, densities)
     for each in region:
@@ -43,12 +44,13 @@ class _Assembly:
     """A program under construction."""
 
     def __init__(
-        self, region: Sequence[AnyDraft], types: Mapping[str, Type], params: Params, densities: Mapping[str, float]
+        self, region: Sequence[AnyDraft], types: Mapping[str, Type], params: Params, densities: Mapping[str, Density]
     ) -> None:
         self.types, self.params, self.densities = dict(types), params, densities
         self.own = {key for each in region for key in each.made}
         self.maps: list[MapForm] = []
         self.numbers: dict[Key, int] = {}
+        self.activities: dict[int, Activity] = {}
         self.inputs: dict[int, Key] = {}  # map → what is read from outside
         self.layers: list[ProgramLayer] = []
         self.operations: list[Operation] = []
@@ -73,7 +75,10 @@ class _Assembly:
         """Another map, at the exponent of a value."""
         free = unique(name, {each.name for each in self.maps})
         exponent = self.types[value].exponent or 0
-        self.maps.append(MapForm(free, channels, height, width, exponent, self.densities.get(name), axes))
+        density, activity = parts_of(self.densities.get(name), axes)
+        self.maps.append(MapForm(free, channels, height, width, exponent, density, axes))
+        if activity is not None:
+            self.activities[len(self.maps) - 1] = activity
         self.alike.append(len(self.maps) - 1)
         return len(self.maps) - 1
 
@@ -182,8 +187,9 @@ class _Assembly:
         pitch = max(lines, default=0)
         for number in self.rows:
             self.maps[number] = dataclasses.replace(self.maps[number], pitch=pitch * groups)
+        layers = [dataclasses.replace(each, rates=rates_of(each, self.maps, self.activities)) for each in self.layers]
         return Program(
-            tuple(self.maps), tuple(self.layers), tuple(self.inputs), tuple(self.numbers[key] for key in leaving),
+            tuple(self.maps), tuple(layers), tuple(self.inputs), tuple(self.numbers[key] for key in leaving),
             tuple(self.operations), tuple(self.order), tuple(self.loops), pitch,
         )  # fmt: skip
 

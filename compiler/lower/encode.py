@@ -131,14 +131,15 @@ def encode_layer(
     """
     rows = tile_rows(layer, cut, block, placements[layer.result].order, params)
     stored = [segment.narrow if shared(segment, layer, cut) else segment for segment in layer.segments]
-    work = np.sum([segment.counts for segment in stored], axis=0)[rows.channel]
+    entries = np.sum([segment.counts for segment in stored], axis=0)[rows.channel]
     most = min(params.rows, 1 << params.index_bits) if layer.maximum else params.rows
     output = rows.vector * LANES + rows.lane
     single = layer.maximum or options.fragments == 1
     assignment = assign_rows(
-        work, rows.group, rows.y * (1 << 16) + rows.x, output, params,
+        entries, rows.group, rows.y * (1 << 16) + rows.x, output, params,
         options.replace(fragments=1) if single else options,
         hidden=cut.tiles > 1, most=most, channelwise=layer.channelwise,
+        expected=None if layer.rates is None else entries * layer.rates[rows.channel],
     )  # fmt: skip
     outputs = output_words(layer, rows, assignment, tile_lines(cut, block, params), params)
     segments, first = [], np.zeros(len(layer.bias), np.int64)
@@ -148,10 +149,10 @@ def encode_layer(
         seen = window(segment, layer, cut, placement.form)
         segments.append(_encode(own, seen, own is not segment, cut, rows, assignment, first, placement, fill, params))
         first = first + own.counts
-    entries = sum(len(segment.codes) for segment in segments)
+    total = sum(len(segment.codes) for segment in segments)
     padding = sum(len(segment.codes) - int(np.count_nonzero(segment.codes)) for segment in segments)
     nonzeros = int(layer.work[np.unique(rows.channel)].sum())
-    return EncodedLayer(number, block, cut, tuple(segments), outputs, nonzeros, entries, padding)
+    return EncodedLayer(number, block, cut, tuple(segments), outputs, nonzeros, total, padding)
 
 
 def _spans(segment: Segment, cut: Tiling, rows: Rows, placement: Placement) -> tuple[Span, ...]:

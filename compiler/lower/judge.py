@@ -104,8 +104,9 @@ class Judge:
         result = result_placement(forms[layer.result], layer, cut, None, first, params, options)
         order = {n: k for k, n in enumerate([*sources, layer.result])}
         placements: list[Placement] = [*made.values(), result]
+        # Random activations have no rates, and rows are assigned to suit what runs.
         alone = replace(
-            layer, result=order[layer.result],
+            layer, rates=None, result=order[layer.result],
             segments=tuple(replace(each, source=order[each.source]) for each in layer.segments),
         )  # fmt: skip
         program = Program(

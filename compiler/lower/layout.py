@@ -123,7 +123,7 @@ def shared_orders(program: Program, params: Params, options: Options) -> dict[in
     for layer in program.layers:
         form = program.maps[layer.result]
         if form.layout >= 0:
-            work[form.layout] += layer.work.reshape(form.parts, -1).sum(axis=0)
+            work[form.layout] += layer.load.reshape(form.parts, -1).sum(axis=0)
     return {
         number: _even(units, forms[number].vectors // forms[number].parts, params.groups)
         if options.balanced and units.any() else _in_order(len(units), forms[number].vectors // forms[number].parts)
@@ -228,7 +228,7 @@ def result_placement(
     if units is not None:
         order = _shared(form, units)
     elif options.balanced:
-        order = _even(layer.work, cut.vectors, math.gcd(cut.pitch, params.groups))
+        order = _even(layer.load, cut.vectors, math.gcd(cut.pitch, params.groups))
     return Placement(form, cut.vectors, cut.pitch, row_lines * params.groups, row_lines * cut.tiles_y * cut.fy, order)
 
 
@@ -256,9 +256,10 @@ def _even(work: Int, vectors: int, classes: int) -> NDArray[np.int32]:
     """
     order = np.full((vectors, LANES), -1, np.int32)
     members = [list(range(first, vectors, classes)) for first in range(min(classes, vectors))]
-    by_class = _least_first(work, np.arange(len(work)), [LANES * len(each) for each in members])
+    full = -(-len(work) // vectors)  # write-back takes as long as the fullest vector of a line
+    by_class = _least_first(work, np.arange(len(work)), [full * len(each) for each in members])
     for mine, channels in zip(members, by_class, strict=True):
-        for vector, found in zip(mine, _least_first(work, channels, [LANES] * len(mine)), strict=True):
+        for vector, found in zip(mine, _least_first(work, channels, [full] * len(mine)), strict=True):
             order[vector, : len(found)] = np.sort(found)
     return order.reshape(-1)
 

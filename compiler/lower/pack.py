@@ -159,6 +159,7 @@ def _info(layer: EncodedLayer, ranges: Sequence[Range], parts: tuple[int, ...], 
             for number in (*segment.kernel, *segment.stride, *segment.dilation, *segment.origin)
         ),
         pool=(*of.pool, *of.pool_stride),
+        rates=() if of.rates is None or block else tuple(of.rates.tolist()),
     )
 
 

@@ -16,6 +16,7 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from compiler.graph.integer import integer_types
 from compiler.graph.ir import Graph, Node, Type
+from compiler.lower.activity import Density
 from compiler.lower.assemble import AnyDraft, assemble
 from compiler.lower.draft import Draft, draft, folded
 from compiler.lower.draft_segments import Key
@@ -48,14 +49,14 @@ class Partition:
 
 
 def partition(
-    graph: Graph, params: Params, densities: Mapping[str, float] | None = None, *, tables: bool = True
+    graph: Graph, params: Params, densities: Mapping[str, Density] | None = None, *, tables: bool = True
 ) -> Partition:
     """Cut what the array computes out of a verified integer graph.
 
     Nodes that are connected are one part unless a node of the host stands between them. Operators that only move
     numbers are absorbed by who reads them, and stay in the graph only where the host needs their result.
 
-    densities : the share of numbers that are not zero, for values of which it is known.
+    densities : how often numbers are not zero, for values of which it is known.
     tables : the array may look up rows of tables, where it computes with them.
     """
     chosen = lookups(graph, params) if tables else []
@@ -220,7 +221,7 @@ def _fitting(region: Sequence[AnyDraft], params: Params) -> list[list[AnyDraft]]
 
 def _rebuilt(
     graph: Graph, types: Mapping[str, Type], regions: Sequence[Sequence[AnyDraft]], params: Params,
-    densities: Mapping[str, float],
+    densities: Mapping[str, Density],
 ) -> Partition:  # fmt: skip
     taken = {id(node) for region in regions for each in region for node in each.nodes}
     owner = {value: number for number, region in enumerate(regions) for each in region for value, _ in each.made}

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from compiler.errors import ImageError
 from compiler.graph.ir import Graph
+from compiler.lower.activity import Density
 from compiler.lower.build import build
 from compiler.lower.calibrate import quantize_calibrated
 from compiler.lower.partition import partition
@@ -25,7 +26,7 @@ Calibration = NDArray[Any] | Sequence[NDArray[Any]] | None
 
 def compile_graph(
     graph: Graph, params: Params, calibration: Calibration = None, options: Options = DEFAULT,
-    densities: Mapping[str, float] | None = None,
+    densities: Mapping[str, Density] | None = None,
 ) -> Network:  # fmt: skip
     """A network for an array; see `lower`, which also reports what became of each node."""
     return lower(graph, params, calibration, options, densities)[0]
@@ -33,7 +34,7 @@ def compile_graph(
 
 def lower(
     graph: Graph, params: Params, calibration: Calibration = None, options: Options = DEFAULT,
-    densities: Mapping[str, float] | None = None,
+    densities: Mapping[str, Density] | None = None,
 ) -> tuple[Network, tuple[NodeReport, ...]]:  # fmt: skip
     """Quantize, cut out what the array computes, encode and pack it.
 

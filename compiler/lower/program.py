@@ -19,8 +19,8 @@ from compiler.lower.chain import MAX_SHIFT, Chain, QuantizedLayer
 from hw.params import FUNCTIONS, Params
 
 __all__ = [
-    "HIGH", "LOW", "Function", "Loop", "MapForm", "Operand", "Operation", "Pair", "Program", "ProgramLayer", "Segment",
-    "chain_program", "segment_of", "touched", "usual_axes",
+    "HIGH", "LOW", "RATES", "Function", "Loop", "MapForm", "Operand", "Operation", "Pair", "Program", "ProgramLayer",
+    "Segment", "chain_program", "segment_of", "touched", "usual_axes",
 ]  # fmt: skip
 
 Int = NDArray[np.int64]
@@ -28,6 +28,9 @@ Pair = tuple[int, int]
 """A number for each axis of a map: rows first."""
 
 LOW, HIGH = -(1 << 15), (1 << 15) - 1
+
+RATES = 64
+"""Rates of rows are whole numbers of these parts."""
 
 
 def usual_axes(height: int, width: int) -> str:
@@ -164,6 +167,8 @@ class ProgramLayer:
     products : multiplications of a dense layer, for one sample.
     functions : at most two. which : (channels,) number of each channel's function, 1 or 2, 0 for none; None: all 0.
     moves : it makes one pixel of its result, the next one in each round of the loop. pixel : the first.
+    rates : int64 (channels,), of how many of its nonzeros the activation is not zero on average, in parts of `RATES`;
+        None if nothing tells the channels apart.
     """
 
     name: str
@@ -182,12 +187,18 @@ class ProgramLayer:
     which: Int | None = None
     moves: bool = False
     pixel: int = 0
+    rates: Int | None = None
 
     @property
     def work(self) -> Int:
         """Nonzeros of each output channel."""
         found: Int = np.sum([segment.counts for segment in self.segments], axis=0)
         return found
+
+    @property
+    def load(self) -> Int:
+        """Nonzeros of each output channel times its rate, or `RATES`."""
+        return self.work * (RATES if self.rates is None else self.rates)
 
     @cached_property
     def channelwise(self) -> bool:

@@ -18,6 +18,7 @@ from compiler.errors import ModelError
 from compiler.graph.integer import HIGH, LOW, verify_integer
 from compiler.graph.ir import Graph, Node, unique
 from compiler.graph.operators import verify
+from compiler.lower.activity import Density, density_of
 from compiler.lower.agree import agreed, keeps
 from compiler.lower.formats import exponent_of, input_exponent, peak_of, to_raw
 from compiler.lower.rules import RULES, clamp_exponent, rescale
@@ -63,13 +64,14 @@ class Quantized:
     report : what was done, node by node.
     results : for each Output, what it reads for the calibration data, as quantities (batch, *shape); none without. In a
         Scan, each step begins with the float network's states.
-    densities : the share of numbers that are not zero for the calibration data, of values that have some.
+    densities : of values that have calibration data, how often their numbers are not zero: each, or all together
+        (`compiler.lower.activity`).
     """
 
     graph: Graph
     report: tuple[NodeReport, ...]
     results: tuple[NDArray[np.float64], ...]
-    densities: Mapping[str, float] = field(default_factory=dict)
+    densities: Mapping[str, Density] = field(default_factory=dict)
 
 
 def quantize_graph(
@@ -175,7 +177,7 @@ class _Run:
         self.targets = targets
         self.chosen: dict[str, int | None] = {}
         self.report: list[NodeReport] = []
-        self.densities: dict[str, float] = {}
+        self.densities: dict[str, Density] = {}
 
     def graph(self, graph: Graph, prefix: str, given: Given) -> tuple[Graph, list[Value]]:
         """The integer graph, and what its Outputs read."""
@@ -203,7 +205,7 @@ class _Scope:
         self.run, self.context, self.prefix = run, run.context, prefix
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
-        self.densities: dict[str, float] = {}
+        self.densities: dict[str, Density] = {}
         self.names: dict[str, str] = {}  # value of the float graph → value of the integer graph
         self.taken = {name for node in graph for name in (node.name, *node.outputs)}
         self.fixed = _fixed(graph)
@@ -228,7 +230,7 @@ class _Scope:
     def _keep(self, value: str, made: Value) -> None:
         self.values[value] = made
         if made.samples is not None and made.samples.size:
-            self.densities[value] = np.count_nonzero(made.samples) / made.samples.size
+            self.densities[value] = density_of(made.samples)
         self.run.chosen[self.prefix + value] = None if made.zero else made.exponent
 
     def _at(self, read: str, value: Value, exponent: int | None) -> tuple[str, Value]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.lower.program import RATES
 from compiler.options import Options
 from hw.params import LANES, Params
 
@@ -40,7 +41,7 @@ class Assignment:
     ----------
     pe, slot : (rows,), PE within its group and accumulator of each row; of a split row those of its first part.
     parts : split rows.
-    busiest : entries of the busiest PE.
+    busiest : entries of the busiest PE, or what is expected of it.
     """
 
     pe: Int
@@ -50,7 +51,7 @@ class Assignment:
 
 
 def assign_rows(
-    work: Int,
+    entries: Int,
     group: Int,
     pixel: Int,
     output: Int,
@@ -60,6 +61,7 @@ def assign_rows(
     hidden: bool,
     most: int,
     channelwise: bool = False,
+    expected: Int | None = None,
 ) -> Assignment:
     """Assign the rows of a tile to PEs and accumulators of their groups.
 
@@ -73,7 +75,7 @@ def assign_rows(
 
     Parameters
     ----------
-    work : (rows,) entries of each row.
+    entries : (rows,) entries of each row.
     group : (rows,) its write-back group.
     pixel : (rows,) number of its pixel, before pooling, rising.
     output : (rows,) number of the result that it is a part of: of the rows of one result only one is split.
@@ -81,11 +83,16 @@ def assign_rows(
     most : accumulators of a PE that may be used.
     channelwise : a column has rows of one lane only. The rows of a lane are then all given to one PE: a column has few
         entries, and would need padding entries for each of them in as many PEs.
+    expected : (rows,) how many of the entries meet an activation that is not zero, times `RATES`; PEs then have equally
+        many of these. None: the same share in each row.
     """
-    pe, slot = np.zeros(len(work), np.int64), np.zeros(len(work), np.int64)
+    work = entries if expected is None else expected
+    pe, slot = np.zeros((2, len(work)), np.int64)
     parts: dict[int, Parts] = {}
     busiest = 0
     mean = -(-int(work.sum()) // params.pes)
+    # Half of the activations are zero in a typical layer.
+    cycles = 0.5 if expected is None else 1 / RATES
     by_group = np.argsort(group, kind="stable")
     ends = np.searchsorted(group[by_group], np.arange(params.groups + 1))
     for number in range(params.groups):
@@ -105,14 +112,14 @@ def assign_rows(
             slot[rows], _ = _number(len(rows), pe[rows], {}, params.group)
             busiest = max(busiest, int(np.bincount(pe[rows], weights=work[rows]).max()))
             continue
-        best = _balance(work, rows, output, 0, params.group, options, most)
+        best = _balance(work, entries, rows, output, 0, params.group, options, most)
         assert best is not None
         # Only what makes a group slower than all PEs would be on average is worth another word of write-back.
         if best.busiest > mean and options.fragments > 1:
             left = len(rows) % params.group
             for poured in (left, left + params.group, 2 * params.group):
-                tried = _balance(work, rows, output, poured, params.group, options, most) if poured else None
-                if tried is not None and tried.cost(hidden) < best.cost(hidden):
+                tried = _balance(work, entries, rows, output, poured, params.group, options, most) if poured else None
+                if tried is not None and tried.cost(hidden, cycles) < best.cost(hidden, cycles):
                     best = tried
         pe[rows], slot[rows] = best.pe, best.slot
         parts.update({int(rows[n]): found for n, found in best.parts.items()})
@@ -146,13 +153,15 @@ def _spread(work: Int, pixel: Int, pes: int, even: bool = False) -> Int:
 class _Balanced(Assignment):
     words: int
 
-    def cost(self, hidden: bool) -> int:
-        # Half of the activations are zero in a typical layer; write-back takes a cycle a word.
-        scan = self.busiest // 2
+    def cost(self, hidden: bool, cycles: float) -> int:
+        # Write-back takes a cycle a word.
+        scan = int(self.busiest * cycles)
         return max(scan, self.words) * 8 + min(scan, self.words) if hidden else (scan + self.words) * 8
 
 
-def _balance(work: Int, rows: Int, output: Int, poured: int, pes: int, options: Options, most: int) -> _Balanced | None:
+def _balance(
+    work: Int, entries: Int, rows: Int, output: Int, poured: int, pes: int, options: Options, most: int
+) -> _Balanced | None:  # fmt: skip
     """The rows of one group, `poured` of them poured; None if that is not possible."""
     mine = work[rows]
     falling = np.argsort(-mine, kind="stable")
@@ -160,7 +169,7 @@ def _balance(work: Int, rows: Int, output: Int, poured: int, pes: int, options: 
     if poured:
         taken: set[int] = set()
         for n in falling.tolist():
-            if int(output[rows[n]]) not in taken and mine[n] > 1:
+            if int(output[rows[n]]) not in taken and entries[rows[n]] > 1:
                 taken.add(int(output[rows[n]]))
                 heavy.append(n)
             if len(heavy) == poured:
@@ -173,6 +182,7 @@ def _balance(work: Int, rows: Int, output: Int, poured: int, pes: int, options: 
     if heavy:
         _pour([(n, int(mine[n])) for n in heavy], loads, pieces, options.fragments)
         for n in heavy:
+            pieces[n] = _in_entries(pieces[n], int(entries[rows[n]]))
             of[n] = pieces[n][0][0]
             for pe, _ in pieces[n]:
                 counts[pe] += 1
@@ -219,6 +229,19 @@ def _pour(
             amount -= take
             if not room[queue[at]] and at < len(queue) - 1:
                 at += 1
+
+
+def _in_entries(pieces: list[tuple[int, int]], entries: int) -> list[tuple[int, int]]:
+    """Parts of a row's work as parts of its entries; those that come to none are left out."""
+    total, done, given = sum(amount for _, amount in pieces), 0, 0
+    found = []
+    for pe, amount in pieces:
+        done += amount
+        upto = (2 * done * entries + total) // (2 * total)
+        if upto > given:
+            found.append((pe, upto - given))
+        given = upto
+    return found
 
 
 def _level(ascending: list[int], total: int) -> tuple[int, int]:

@@ -99,6 +99,11 @@ def cut_ranges(
         while done < count:
             begin = first + done
             most = min(count - done, buffers.buffer_blocks, _MOST_VECTORS)
+            if not most:
+                raise ImageError(
+                    "the network does not fit, even streamed: the pointer memory has no block left for a buffer: "
+                    "raise pointer_blocks"
+                )
             sums = (ends[:, begin + 1 : begin + most + 1] - ends[:, begin : begin + 1]).max(axis=0)
             fits = int(np.searchsorted(sums, buffers.buffer_words * LANES, side="right"))
             if not fits:

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from compiler.claim import claimed
 from compiler.errors import InputError, RecipeError
 from compiler.train import progress as checkpoints
 from compiler.train.augment import Copies
-from compiler.train.claim import claimed
 from compiler.train.data import Dataset
 from compiler.train.data import load as load_data
 from compiler.train.distill import Teacher

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("given", metavar="INPUT")
-@click.option("-o", "--output", "target", metavar="NET.eie", required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", metavar="NET.eie", required=True, type=click.Path(path_type=Path),
+              help="File of the compiled network.")  # fmt: skip
 @array_options
 @click.option(
     "--calibrate",

@@ -1,4 +1,4 @@
-"""``eie verify``: a regression, sharded over processes, replayable from its seed; and the proofs."""
+"""``eie verify``: a regression, sharded over workers, replayable from its seed; the proofs; the ledger of nights."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from eie.covering import collected, covered, whole
 from eie.options import example, json_option
-from eie.output import Output
+from eie.output import Output, check_writable_folder
+from eie.verifying import formal, ledger_table, list_suites, nightly, report_line
 
-FORMAL = "formal"
-
-
-def _list(suite: str | None) -> None:
-    if suite == FORMAL:
-        from sim.formal.table import CLAIMS
-
-        for claim in CLAIMS:
-            bound = f" (first {claim.bound} cycles)" if claim.bound else ""
-            click.echo(f"{claim.name:22}  {claim.block}: {claim.text}{bound}")
-        return
-    from sim.verify import suites
-
-    for name, description in {**suites(), FORMAL: "properties of the hardware, proved for all inputs"}.items():
-        click.echo(f"{name:12}  {description}")
+FORMAL, NIGHTLY, LEDGER, ALL = "formal", "nightly", "ledger", "all"
+LEDGER_FILE = Path("docs/results/regressions.jsonl")
+TAKES = {
+    FORMAL: {"jobs", "timeout", "keep"},
+    NIGHTLY: {"jobs", "cluster", "folder", "ledger", "share"},
+    LEDGER: {"ledger"},
+    ALL: {"jobs", "seed", "coverage"},
+}
+"""Options of what is no suite; a suite takes those of `OF_SUITES`."""
+OF_SUITES = {"jobs", "cluster", "folder", "ledger", "seed", "cases", "resume", "coverage"}
 
 
 @click.command(
     epilog=example(
         "eie verify --list",
         "eie verify rtl --seed 7 --jobs 2",
-        "eie verify networks --seed 3 --cases 50",
+        "eie verify networks --seed 3 --cases 50 -o build/networks-3 --resume",
+        "eie verify networks --seed 4 --cluster 192.0.2.7:6379 -o build/networks-4",
+        "eie verify nightly --jobs 2 -o build/nightly",
+        "eie verify ledger",
+        "eie verify port --cases 3",
+        "eie verify netlist",
+        "eie verify all --coverage build/coverage --jobs 2",
         "eie verify formal --list",
         "eie verify formal axi-lite-protocol Expander --jobs 2",
     )
@@ -40,7 +43,23 @@ def _list(suite: str | None) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of everything that is random.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes to share the work.")
+@click.option(
+    "--cluster", metavar="ADDRESS", help="Run the cases on a Ray cluster; local starts one of --jobs workers here."
+)
 @click.option("--cases", type=click.IntRange(min=1), help="How many; by default all of the suite.")
+@click.option(
+    "-o", "--output", "folder", metavar="DIR/", type=click.Path(path_type=Path),
+    help="Folder for a line of JSON for each case, and the summary.",
+)  # fmt: skip
+@click.option("--resume", is_flag=True, help="Cases that have a line in DIR are not run again.")
+@click.option(
+    "--ledger", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help=f"Add the run to this ledger; nightly and ledger have {LEDGER_FILE}.",
+)  # fmt: skip
+@click.option(
+    "--share", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
+    help="Of the cases of a night (nightly).",
+)  # fmt: skip
 @click.option("--list", "names_only", is_flag=True, help="Name the suites; with formal, the properties.")
 @click.option(
     "--timeout", type=click.FloatRange(min=1), default=600, show_default=True, help="Seconds for one proof (formal)."
@@ -49,84 +68,95 @@ def _list(suite: str | None) -> None:
     "--keep", type=click.Path(file_okay=False, path_type=Path), default=Path("build/formal"), show_default=True,
     help="Folder for log and waveform of what fails (formal).",
 )  # fmt: skip
+@click.option(
+    "--coverage", type=click.Path(path_type=Path), metavar="DIR/",
+    help="Count coverage of the hardware's source, and write pages into this folder (suites in Verilator).",
+)  # fmt: skip
 @json_option
 @click.pass_context
 def verify(
-    ctx: click.Context, suite: str | None, names: tuple[str, ...], seed: int, jobs: int, cases: int | None,
-    names_only: bool, timeout: float, keep: Path, json_to: str | None,
+    ctx: click.Context, suite: str | None, names: tuple[str, ...], seed: int, jobs: int, cluster: str | None,
+    cases: int | None, folder: Path | None, resume: bool, ledger: Path | None, share: float, names_only: bool,
+    timeout: float, keep: Path, coverage: Path | None, json_to: str | None,
 ) -> None:  # fmt: skip
     """Run the regression SUITE. Ends with 1 if a check fails; the same seed gives the same run again.
 
     The suite "formal" proves properties of the blocks of the hardware for all inputs, each with planted faults that
     must be found and covers that must be reached. NAME is a property or a block; by default all are proved.
+
+    "nightly" runs the suites of a night (those of NAME, or all that take part), each with the seed behind the last one
+    in the ledger, and adds what was compared to the ledger. "ledger" prints the ledger's sums.
+
+    With --coverage, lines, branches, expressions and toggles of hw/*.py are counted, and functional bins
+    (docs/coverage.md). The suite "all" also ends with 1 if one is neither reached nor waived.
     """
     if names_only:
-        _list(suite)
+        list_suites(suite == FORMAL)
         return
+    if suite is None and ledger:
+        suite = LEDGER
     if suite is None:
         raise click.UsageError("name a suite; eie verify --list names them all")
     given = {
-        name for name in ("seed", "cases", "timeout", "keep")
+        name for name in ("seed", "jobs", "cluster", "cases", "folder", "resume", "ledger", "share", "timeout", "keep", "coverage")
         if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
     }  # fmt: skip
-    wrong = given & ({"seed", "cases"} if suite == FORMAL else {"timeout", "keep"})
-    if wrong:
-        raise click.UsageError(f"--{min(wrong)} means nothing to the suite {suite}")
-    if suite == FORMAL:
-        _formal(ctx, names, jobs, timeout, keep, json_to)
-        return
+    if wrong := given - TAKES.get(suite, OF_SUITES):
+        name = min(wrong)
+        raise click.UsageError(f"--{'output' if name == 'folder' else name} means nothing to the suite {suite}")
+    if folder is not None:
+        check_writable_folder(folder, "--output")
+    if coverage is not None:
+        check_writable_folder(coverage, "--coverage")
     output = Output(json_to)
+    if suite == FORMAL:
+        passed = formal(output, names, jobs, timeout, keep)
+    elif suite == NIGHTLY:
+        passed = nightly(output, names, jobs, cluster, folder or Path("build/nightly"), ledger or LEDGER_FILE, share)
+    elif names:
+        raise click.UsageError(f"{' '.join(names)}: names are for the suites {FORMAL} and {NIGHTLY} only")
+    elif suite == ALL:
+        if coverage is None:
+            raise click.UsageError("the suite all runs covered arrays: name a folder with --coverage")
+        passed = whole(output, coverage, seed, jobs)
+    elif suite == LEDGER:
+        passed = ledger_table(output, ledger or LEDGER_FILE)
+    else:
+        passed = _suite(output, suite, seed, jobs, cluster, cases, folder, resume, ledger, coverage)
+    ctx.exit(0 if passed else 1)
 
-    from sim.verify import suites
+
+def _suite(
+    output: Output, suite: str, seed: int, jobs: int, cluster: str | None, cases: int | None, folder: Path | None,
+    resume: bool, ledger: Path | None, coverage: Path | None,
+) -> bool:  # fmt: skip
+    from sim import nights
+    from sim.verify import SUITES, suites
     from sim.verify import verify as run_suite
 
     known = suites()
     if suite not in known:
-        raise click.UsageError(f"unknown suite {suite!r}; expected one of {', '.join([*known, FORMAL])}")
-    if names:
-        raise click.UsageError(f"{' '.join(names)}: names are for the suite {FORMAL} only")
-    with output.progress(suite) as progress:
-        report = run_suite(suite, seed=seed, jobs=jobs, progress=progress, trials=cases, told=output.note)
-    for failure in report.failures:
-        output.text(f"case {failure.seed}: {failure.what}")
-    output.text(
-        f"{'passed' if report.passed else 'FAILED'}: {suite}, seed {seed}: {report.trials:,} cases, {report.values:,} "
-        f"values, {report.records:,} layer records over {report.cycles:,} cycles; {len(report.failures):,} cases differ"
-    )
-    output.result(report.asdict())
-    ctx.exit(0 if report.passed else 1)
-
-
-def _formal(
-    ctx: click.Context, names: tuple[str, ...], jobs: int, timeout: float, keep: Path, json_to: str | None
-) -> None:
-    output = Output(json_to)
-
-    from sim.formal.check import Result, check
-    from sim.formal.table import chosen
-
-    claims = chosen(names)
-    width = max(len(claim.name) for claim in claims)
-
-    def line(result: Result) -> None:
-        claim = result.claim
-        how = f"first {claim.bound} cycles" if claim.bound else "all cycles"
-        word = "proved" if result.passed else "FAILED"
-        output.text(
-            f"{word}  {claim.name:{width}}  {how:15}  {result.found} of {len(claim.bugs)} planted faults found  "
-            f"{result.seconds:6.1f} s  {claim.block}"
+        raise click.UsageError(
+            f"unknown suite {suite!r}; expected one of {', '.join([*known, ALL, FORMAL, NIGHTLY, LEDGER])}"
         )
-        for text in result.problems:
-            output.text(f"        {text}")
-
-    with output.progress(FORMAL) as progress:
-        report = check(claims, jobs, timeout, keep, progress, line)
-    proved = sum(result.passed for result in report.results)
-    bugs = sum(len(claim.bugs) for claim in claims)
-    found = sum(result.found for result in report.results)
-    output.text(
-        f"{'passed' if report.passed else 'FAILED'}: {proved} of {len(claims)} properties proved, all covers of these "
-        f"reached; planted faults found: {found} of {bugs}"
-    )
-    output.result(report.asdict())
-    ctx.exit(0 if report.passed else 1)
+    if resume and folder is None:
+        raise click.UsageError("--resume goes on in the folder of a regression; name it with -o DIR")
+    if coverage is not None and SUITES[suite].engine != "rtl":
+        raise click.UsageError(f"--coverage means nothing to the suite {suite}: it does not run in Verilator")
+    if coverage is not None and cluster:
+        raise click.UsageError("--coverage adds up what runs on this machine; leave out --cluster")
+    if ledger:
+        nights.check_new(ledger, suite, seed)
+    with collected(coverage), output.progress(suite) as progress:
+        report = run_suite(
+            suite, seed=seed, jobs=jobs, progress=progress, trials=cases, told=output.note, cluster=cluster, out=folder,
+            resume=resume,
+        )  # fmt: skip
+    if ledger:
+        nights.append(ledger, nights.entry_of(report))
+    report_line(output, report)
+    result = report.asdict()
+    if coverage is not None:
+        result["coverage"] = covered(output, coverage, f"{suite}, seed {seed}: {report.trials:,} cases")
+    output.result(result)
+    return report.passed

@@ -136,6 +136,17 @@ def waits(s: Sheet, kind: Any) -> None:
     s.m.d.sync += waits.eq(Mux(dut.busy & ~dut.clear & free & ~dut.loop.accept & ~dut.done, waits + 1, 0))
     s.must(waits <= 4, "a step, or the end of the run, within 5 cycles in which nothing else is under way")
     s.must(~dut.loop.accept | (dut.busy & ~dut.clear), "steps are made during a run only")
+    # What `steps-rise` takes for given of control.
+    loop_of, prepared = dut.loop, Signal()
+    s.m.d.sync += prepared.eq((prepared | loop_of.prepare) & ~loop_of.accept & ~loop_of.start)
+    s.must(~loop_of.prepare | (s.past(dut.r_en) & ~prepared), "a descriptor is prepared once, when it has been read")
+    s.must(~loop_of.accept | prepared, "no step without a descriptor that is prepared")
+    s.must(~(loop_of.accept & (loop_of.prepare | loop_of.start)), "a step is no beginning")
+    s.must(
+        ~dut.r_en | (dut.r_addr == Mux(loop_of.accept, loop_of.following, loop_of.index)),
+        "what is read is the descriptor that is next",
+    )
+    s.must(~loop_of.accept | dut.r_en, "a step reads the next descriptor")
     s.reach(s.past(dut.loop.accept, 2) & dut.loop.accept, "a step every second cycle")
     s.reach(dut.done & (waits == 2), "a run ends at once")
 
@@ -219,10 +230,13 @@ CLAIMS = (
         "control-waits",
         "Control",
         "A run waits for nothing but what it accepted: while no scan and no write-back is under way, a step or the end "
-        "comes within 5 cycles (no streams).",
+        "comes within 5 cycles (no streams). A step is of a descriptor that was read and prepared, and reads the next.",
         waits,
         Control,
         {
+            "another descriptor is read": lambda: planted(
+                Control, "self.r_addr.eq(loop.following)", "self.r_addr.eq(loop.index)"
+            ),
             "the end of a loop waits": lambda: planted(Control, "(looping | (operating", "((operating"),
             "a tile that is given up is waited for": lambda: planted(
                 Control, "closing.eq(~self.scan_busy)", "closing.eq(0)"

@@ -143,8 +143,12 @@ def _in_blocks(family: Family, held: Held) -> bool:
 
 
 def largest_preset(board: Board, presets: Iterable[str] = PRESETS) -> str | None:
-    """The preset with the most PEs, and of these the most weights, that a board holds; None if it holds none."""
-    fitting = [name for name in presets if estimate(board, PRESETS[name]).fits]
+    """The preset with the most PEs, and of these the most weights, that a board holds; None if it holds none.
+
+    One of which the estimate is only a bound does not count: it may be larger.
+    """
+    found = {name: estimate(board, PRESETS[name]) for name in presets}
+    fitting = [name for name, each in found.items() if each.fits and not each.bound]
     return max(fitting, key=lambda name: (PRESETS[name].pes, PRESETS[name].weight_words), default=None)
 
 

@@ -164,6 +164,6 @@ def pins_port(
     """
     text = mutate(stage_verilog(plan, stage, note))
     note(f"{plan.board.name}: simulator of the design, {stage} …")
-    built = build(plan.params, mutate=lambda _: text)
+    built = build(plan.params, mutate=lambda _: text, coverage=False)
     with serial_terminal(built, LEAST_DIVIDER) as name, FramedPort(open_serial(name, 115_200), timeout=TIMEOUT) as port:
         yield port

@@ -141,7 +141,7 @@ class _Steps:
         """One tool."""
         self.note(f"{self.board}: {name} …")
         began = time.monotonic()
-        run_tool(command, self.folder, log)
+        run_tool(command, self.folder, log, "Choose a smaller array: --preset or --set")
         self.seconds[name] = round(time.monotonic() - began, 1)
         self.note(f"{self.board}: {name}, {self.seconds[name]:.0f} s")
 

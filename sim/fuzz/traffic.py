@@ -84,9 +84,7 @@ class Traffic(Target):
     """The array at its ports. Whatever it was given: it answers, RESTART brings it back, and the next run is right."""
 
     name = "rtl"
-    text = (
-        "descriptors, memory words, register accesses, refill packets and rows of maps on the Verilog of a small array"
-    )
+    text = "words, register accesses, refill packets and rows of maps, on the Verilog of a small array"
     suffix = ".json"
     share = 2
 

@@ -109,7 +109,7 @@ class Runner:
         if not self._limited:
             yield
             return
-        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
         try:
             yield

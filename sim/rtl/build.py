@@ -22,7 +22,8 @@ from compiler.errors import ToolError
 from hw.accelerator import TOP_MODULE
 from hw.export import verilog_text
 from hw.params import Params
-from sim.rtl import runtime
+from sim.coverage.bins import watched
+from sim.rtl import collect, covered, runtime
 from sim.rtl.fst import check_fst
 
 __all__ = ["Build", "build", "tool_environment"]
@@ -45,6 +46,7 @@ _MAKE_VARIABLES = (
 )
 _MAIN_FST = "main_fst.cpp"
 _PINS = "pins.cpp"
+_QUIET = "coverage.vlt"
 _OPTIONS = (
     "-cc", "--exe", "--vpi", "-Mdir", "obj", "--prefix", "Vtop", "--top-module", TOP_MODULE, "-o", TOP_MODULE,
     "-O3", "--assert", "--x-initial", "unique", "--timescale", "1ns/1ps", "-Wno-fatal", "--output-split", "20000",
@@ -59,11 +61,13 @@ class Build:
     """A compiled simulator: folder with the executable `eie_accelerator`, and whether it was in the cache.
 
     waves : format of the waveform that it writes, "vcd" or "fst"; None if it writes none.
+    coverage : a run leaves ``coverage.dat``, whose points are of the file ``accelerator.v`` in `folder`.
     """
 
     folder: Path
     waves: str | None
     cached: bool
+    coverage: bool = False
 
 
 def tool_environment() -> dict[str, str]:
@@ -99,6 +103,7 @@ def build(
     waves: str | None = None,
     mutate: Callable[[str], str] | None = None,
     library: bool = False,
+    coverage: bool | None = None,
 ) -> Build:
     """Compile the array, or take it from the cache.
 
@@ -109,6 +114,8 @@ def build(
     mutate : applied to the Verilog text; plants a fault that a test must see caught.
     library : a shared library with the functions of ``pins.cpp`` (see `sim.driver.library`) instead of a simulator for
         cocotb.
+    coverage : count lines, branches, toggles and expressions, in Verilog that names its Amaranth source; by default
+        while something collects (`sim.rtl.collect`).
 
     Raises
     ------
@@ -116,7 +123,8 @@ def build(
         A tool, or for FST a header, is missing, or the compilation failed; the message ends with what the tool printed.
     """
     settle()
-    text = _verilog(params)
+    coverage = (collect.covered() if coverage is None else coverage) and not library
+    text = _verilog(params, coverage)
     if mutate is not None:
         mutated = mutate(text)
         if mutated == text:
@@ -127,24 +135,16 @@ def build(
     public = (resources.files("sim") / "rtl" / "public.vlt").read_text()
     main = (resources.files("sim") / "rtl" / _MAIN_FST).read_text() if waves == "fst" else ""
     pins = (resources.files("sim") / "rtl" / _PINS).read_text() if library else ""
-    key = json.dumps(
-        [
-            *([pins, params.refill, params.streams] if library else []),
-            text,
-            ram,
-            lint,
-            public,
-            main,
-            _versions(),
-            sys.version,
-            waves,
-            _OPTIONS,
-            _MAKE_VARIABLES[1:],
-        ]
-    )
+    if coverage:
+        text = covered.with_bins(text, watched(params))
+    quiet = covered.left_out(text, TOP_MODULE, "accelerator.v") if coverage else ""
+    parts = [text, ram, lint, public, main, _versions(), sys.version, waves, _OPTIONS, _MAKE_VARIABLES[1:]]
+    if library:
+        parts = [pins, params.refill, params.streams, *parts]
+    key = json.dumps([*parts, quiet, *_extra(coverage)] if coverage else parts)
     folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (folder / TOP_MODULE).exists():
-        return Build(folder, waves, True)
+        return Build(folder, waves, True, coverage)
 
     environment = tool_environment()
     if waves == "fst":
@@ -157,9 +157,11 @@ def build(
             files[_MAIN_FST] = main
         if library:
             files[_PINS] = "#define TILES\n" * params.refill + "#define MAPS\n" * params.streams + pins
+        if quiet:
+            files[_QUIET] = quiet
         for name, content in files.items():
             (work / name).write_text(content)
-        _compile(work, environment, waves, library)
+        _compile(work, environment, waves, library, coverage)
         shutil.rmtree(work / "obj", ignore_errors=True)
         if work.parent != folder.parent:
             work = Path(shutil.move(work, folder.parent))
@@ -170,7 +172,12 @@ def build(
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
-    return Build(folder, waves, False)
+    return Build(folder, waves, False, coverage)
+
+
+def _extra(coverage: bool) -> tuple[str, ...]:
+    """Options of Verilator and make for coverage: compiled as fast as may be, since a build runs for seconds."""
+    return (*covered.OPTIONS, "OPT_FAST=-O1") if coverage else ()
 
 
 def _versions() -> list[str]:
@@ -195,12 +202,12 @@ def _place(cached: Path) -> Path:
 
 
 @cache
-def _verilog(params: Params) -> str:
+def _verilog(params: Params, annotated: bool) -> str:
     """The Verilog of an array; a regression asks for the same few hundreds of times, and each takes seconds."""
-    return verilog_text(params)
+    return verilog_text(params, annotated=annotated)
 
 
-def _compile(work: Path, environment: dict[str, str], waves: str | None, library: bool) -> None:
+def _compile(work: Path, environment: dict[str, str], waves: str | None, library: bool, coverage: bool) -> None:
     import cocotb_tools.config
 
     # No -rpath: the cache outlives the environment that filled it, so a run names the libraries (see engine).
@@ -216,17 +223,19 @@ def _compile(work: Path, environment: dict[str, str], waves: str | None, library
         _make(work, environment, ["verilator", *options, *shared], _SHARED)
         return
     command = [
-        "verilator", *_OPTIONS,
+        "verilator", *_OPTIONS, *(covered.OPTIONS if coverage else ()),
         "-LDFLAGS", f"-L{cocotb_tools.config.libs_dir} -lcocotbvpi_verilator",
-        *tracing, "lint.vlt", "public.vlt", "accelerator.v", "eie_ram.v",
+        *tracing, *([_QUIET] if coverage else []), "lint.vlt", "public.vlt", "accelerator.v", "eie_ram.v",
     ]  # fmt: skip
-    _make(work, environment, command, (waves or "",))
+    _make(work, environment, command, (waves or "",), coverage)
 
 
-def _make(work: Path, environment: dict[str, str], command: Sequence[str], more: Sequence[str]) -> None:
+def _make(
+    work: Path, environment: dict[str, str], command: Sequence[str], more: Sequence[str], coverage: bool = False
+) -> None:
     """Verilator and the compiler; `more` of what decides how the library's objects are compiled."""
-    make = ["make", "-j2", "-C", "obj", "-f", "Vtop.mk", *_MAKE_VARIABLES]
-    flags = (*_versions(), *more, *_OPTIONS, *_MAKE_VARIABLES[1:])
+    make = ["make", "-j2", "-C", "obj", "-f", "Vtop.mk", *_MAKE_VARIABLES, *_extra(coverage)[-1:]]
+    flags = (*_versions(), *more, *_OPTIONS, *_MAKE_VARIABLES[1:], *_extra(coverage))
     _step(command, work, environment)
     runtime.lend(work / "obj", flags)
     _step(make, work, environment)

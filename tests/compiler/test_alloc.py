@@ -21,6 +21,7 @@ from tests.compiler.networks import network
 PARAMS = Params(pes=8, act_lines=2048)
 
 
+@pytest.mark.verifies("lines-activation-memory-lives-meet")
 def test_a_chain_needs_the_lines_of_its_largest_neighbours(rng: np.random.Generator) -> None:
     widths = [16, 200, 400, 160, 320, 560, 240, 80, 160, 400, 8]
     image = build(chain_program(network(rng, PARAMS, widths, 0.05)), PARAMS)
@@ -33,6 +34,7 @@ def test_a_chain_needs_the_lines_of_its_largest_neighbours(rng: np.random.Genera
     assert image.frame < sum(lines) / 2
 
 
+@pytest.mark.verifies("lines-activation-memory-lives-meet")
 def test_lives_that_meet_share_no_line(rng: np.random.Generator) -> None:
     for _ in range(50):
         count = int(rng.integers(1, 20))
@@ -47,11 +49,13 @@ def test_lives_that_meet_share_no_line(rng: np.random.Generator) -> None:
         assert frame >= max(sizes)
 
 
+@pytest.mark.verifies("lines-activation-memory-lives-meet")
 def test_a_layer_writes_where_the_one_before_has_read(rng: np.random.Generator) -> None:
     program = chain_program(network(rng, PARAMS, [16, 24, 32, 24], 0.5))
     assert program_blocks(program, [1, 1, 1, 1]).lives == (Life(0, 3), Life(0, 1), Life(1, 2), Life(2, 3))
 
 
+@pytest.mark.verifies("lines-activation-memory-lives-meet")
 @pytest.mark.parametrize("early", [1, 2])
 def test_lines_that_are_used_again_too_early_are_refused(
     early: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch

@@ -32,6 +32,7 @@ def options_of(rng: np.random.Generator) -> tuple[Params, Options]:
     return params, options
 
 
+@pytest.mark.verifies("convolutions-pooling-residual-sums-concatenation")
 def test_random_graphs(request: pytest.FixtureRequest) -> None:
     first = 1000 * request.config.getoption("seed")
     layers, joins, host = 0, 0, Counter[str]()
@@ -83,6 +84,7 @@ def names(ran: Ran) -> list[list[str]]:
     return [[image.maps[layer.result].name for layer in image.layers] for image in ran.images]
 
 
+@pytest.mark.verifies("convolutions-pooling-residual-sums-concatenation")
 @pytest.mark.parametrize("pes", [1, 8, 32])
 @pytest.mark.parametrize(
     "rest",
@@ -104,6 +106,7 @@ def test_convolutions(pes: int, rest: dict[str, Any]) -> None:
     assert not ran.host
 
 
+@pytest.mark.verifies("convolutions-pooling-residual-sums-concatenation")
 def test_pooling_of_whole_windows_is_part_of_the_convolution() -> None:
     net = Net(2, 3, 13, 14)
     fused = net.pool(net.conv("x", (10, 3, 3, 3)), "MaxPool", 2, 2)
@@ -115,6 +118,7 @@ def test_pooling_of_whole_windows_is_part_of_the_convolution() -> None:
     assert not any(step.maximum for steps in image.steps for step in steps)
 
 
+@pytest.mark.verifies("convolutions-pooling-residual-sums-concatenation")
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 2, 1), (3, 1, 0), (2, 2, 1)])
 def test_other_pooling_is_a_layer_of_maxima(kernel: int, stride: int, padding: int) -> None:
     net = Net(3, 3, 11, 9)
@@ -137,6 +141,7 @@ def test_a_convolution_that_others_read_is_not_pooled_away() -> None:
     assert sorted(names(ran)[0]) == sorted([made, pooled, "n3"])
 
 
+@pytest.mark.verifies("convolutions-pooling-residual-sums-concatenation")
 def test_residual_concat_slice_and_pad_take_no_layers() -> None:
     net = Net(5, 8, 6, 6)
     left = net.conv("x", (8, 8, 1, 1))
@@ -156,6 +161,7 @@ def test_residual_concat_slice_and_pad_take_no_layers() -> None:
     assert sources[right] == sources[added] == 2
 
 
+@pytest.mark.verifies("convolutions-pooling-residual-sums-concatenation")
 @pytest.mark.parametrize("channels", [3, 16])
 def test_a_map_is_flattened_in_the_window_of_the_next_layer(channels: int) -> None:
     net = Net(6, 2, 6, 5)
@@ -169,6 +175,7 @@ def test_a_map_is_flattened_in_the_window_of_the_next_layer(channels: int) -> No
     assert (step.wy, step.wx) == (4, 3)
 
 
+@pytest.mark.verifies("convolutions-pooling-residual-sums-concatenation")
 def test_sequences_have_channels_first_or_last() -> None:
     net = Net(7, 9, 6)
     made = net.linear("x", 10, 6)  # nine places of six features
@@ -181,6 +188,7 @@ def test_sequences_have_channels_first_or_last() -> None:
     assert (array["reads"], array["makes"]) == (("WC",), ("CW",))
 
 
+@pytest.mark.verifies("images-host-turn-several-outputs")
 @pytest.mark.parametrize("there", [True, False])
 def test_the_host_stands_between_two_images(there: bool) -> None:
     """Without tables and the elementwise unit; with them all is one image."""
@@ -196,6 +204,7 @@ def test_the_host_stands_between_two_images(there: bool) -> None:
     assert names(ran) == ([[first, gate, product, second]] if there else [[first], [second]])
 
 
+@pytest.mark.verifies("images-host-turn-several-outputs")
 def test_several_outputs_leave_an_image() -> None:
     net = Net(9, 4, 5, 5)
     made = net.conv("x", (6, 4, 3, 3))
@@ -208,6 +217,7 @@ def test_several_outputs_leave_an_image() -> None:
     assert array["shape"] == (3, 2, 2, 5, 2, 2)
 
 
+@pytest.mark.verifies("images-host-turn-several-outputs")
 def test_rows_beyond_the_accumulators_are_blocks() -> None:
     net = Net(10, 5, 4, 4)
     net.conv(net.conv("x", (70, 5, 2, 2)), (6, 70, 1, 1))
@@ -219,6 +229,7 @@ def test_rows_beyond_the_accumulators_are_blocks() -> None:
     assert [steps[0].chained for steps in image.steps] == [0, 0, 0, 1]
 
 
+@pytest.mark.verifies("images-host-turn-several-outputs")
 @pytest.mark.parametrize("pes", [4, 16])
 def test_layers_larger_than_the_memories_are_streamed(pes: int) -> None:
     net = Net(11, 3, 5, 5)
@@ -241,6 +252,7 @@ def _changed(function: Any, name: str, change: Any) -> Any:
     return run
 
 
+@pytest.mark.verifies("planted-faults-window-order-part")
 @pytest.mark.parametrize("fault", ["origin", "stride", "order"])
 def test_a_wrong_window_or_order_is_seen(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net = Net(12, 8, 6, 7)
@@ -255,6 +267,7 @@ def test_a_wrong_window_or_order_is_seen(fault: str, monkeypatch: pytest.MonkeyP
     assert net.run().wrong
 
 
+@pytest.mark.verifies("planted-faults-window-order-part")
 def test_a_part_of_a_row_that_is_not_read_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     net = Net(13, 400)
     net.linear("x", 10, 400)

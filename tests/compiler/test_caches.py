@@ -61,6 +61,7 @@ def test_somebody_elses_temporary_folder_is_not_used(monkeypatch: pytest.MonkeyP
     assert settle() not in (link, tmp_path / "elsewhere")
 
 
+@pytest.mark.verifies("home-blanks-cache-s-path")
 def test_verilog_and_cycles_without_a_home(tmp_path: Path) -> None:
     code = (
         "from hw.params import preset; from hw.export import verilog_text\n"
@@ -92,6 +93,7 @@ def test_variables_of_others_do_not_reach_the_tools(name: str, monkeypatch: pyte
     assert found["HOME"] == os.environ["HOME"]
 
 
+@pytest.mark.verifies("home-blanks-cache-s-path")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_rtl_runs_with_all_of_it_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ FILE = (
 )  # fmt: skip
 
 
+@pytest.mark.verifies("net-files-written-hand-byte")
 def test_a_file_written_by_hand_is_read_as_written() -> None:
     model = read_net(FILE, FORMS)
     conv, fc = np.zeros(24, np.float32), np.zeros(40, np.float32)
@@ -70,6 +71,7 @@ def replaced(at: int, *values: int) -> bytes:
     return FILE[:at] + bytes(values) + FILE[at + len(values) :]
 
 
+@pytest.mark.verifies("net-files-lie")
 @pytest.mark.parametrize(
     ("data", "forms", "words"),
     [

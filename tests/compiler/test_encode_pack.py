@@ -70,6 +70,7 @@ def cases(draw: st.DrawFn) -> tuple[Params, Options, list[int], float, int]:
     return params, options, widths, draw(st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0])), draw(st.integers(0, 1 << 32))
 
 
+@pytest.mark.verifies("packed-decoded-run-chain-computes")
 @given(cases())
 @example((Params(pes=64, rows=1024), DEFAULT, [1, 1, 1], 1.0, 0))
 @example((Params(pes=1, index_bits=4, rows=1024), DEFAULT, [3, 1000], 0.004, 0))
@@ -115,6 +116,7 @@ def corner_cases() -> dict[str, NDArray[np.uint8]]:
     }
 
 
+@pytest.mark.verifies("corner-cases-empty-matrix-rows")
 @pytest.mark.parametrize("pes", [1, 4, 64])
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize(
@@ -130,6 +132,7 @@ def test_corner_cases(name: str, codes: NDArray[np.uint8], balanced: bool, pes: 
         assert image.layers[0].padding == 12 + 9
 
 
+@pytest.mark.verifies("worked-example-publication")
 def test_column_of_the_publication() -> None:
     # EIE, section III: 0,0,1,2, eighteen zeros, 3 is stored as v = [1,2,0,3], z = [2,0,15,2].
     codes = np.zeros((23, 1), np.uint8)
@@ -147,6 +150,7 @@ def encoded_of(graph: Chain, options: Options = DEFAULT) -> Encoded:
     return encode(chain_program(graph), graph.params, options)
 
 
+@pytest.mark.verifies("rows-dealt-evenly-split-rows")
 def test_interleaved_rows_are_those_of_the_published_array(rng: np.random.Generator) -> None:
     params = SMALL.replace(pes=16, rows=32)
     graph = network(rng, params, [30, 70], 0.3)
@@ -194,6 +198,7 @@ def loads_of(found: Assignment, work: NDArray[np.int64], group: NDArray[np.int64
     return loads.tolist()
 
 
+@pytest.mark.verifies("rows-dealt-evenly-split-rows")
 @pytest.mark.parametrize("pes", [1, 2, 4, 8, 16, 64])
 @pytest.mark.parametrize("fragments", [1, 2, 8])
 def test_rows_are_dealt_evenly(pes: int, fragments: int, rng: np.random.Generator) -> None:
@@ -224,6 +229,7 @@ def test_rows_are_dealt_evenly(pes: int, fragments: int, rng: np.random.Generato
     assert found.busiest <= whole.busiest
 
 
+@pytest.mark.verifies("rows-dealt-evenly-split-rows")
 def test_the_entries_of_a_split_row_are_shared_evenly_along_it(rng: np.random.Generator) -> None:
     params = Params(pes=8)
     work = rng.integers(4000, 6000, 12)
@@ -236,6 +242,7 @@ def test_the_entries_of_a_split_row_are_shared_evenly_along_it(rng: np.random.Ge
         assert (abs(np.array(parts.share) - 2 * half) <= 2).all()
 
 
+@pytest.mark.verifies("rows-dealt-evenly-split-rows")
 def test_only_one_row_of_a_result_is_split(rng: np.random.Generator) -> None:
     params = Params(pes=8)
     work = rng.integers(4000, 6000, 12)
@@ -245,6 +252,7 @@ def test_only_one_row_of_a_result_is_split(rng: np.random.Generator) -> None:
     assert len({int(output[row]) for row in found.parts}) == len(found.parts) > 0
 
 
+@pytest.mark.verifies("rows-dealt-evenly-split-rows")
 @pytest.mark.parametrize("channels", [3, 8, 20, 32])
 def test_the_rows_of_each_pixel_are_spread_over_all_pes(channels: int, rng: np.random.Generator) -> None:
     params = Params(pes=8)
@@ -283,6 +291,7 @@ def _inner(shape: Any, values: dict[str, int], name: str) -> Any:
     return values[name]
 
 
+@pytest.mark.verifies("words-equal-amaranth-s-own")
 @pytest.mark.parametrize(("index_bits", "code_bits"), [(4, 2), (4, 4), (5, 4), (6, 4), (7, 8), (8, 8)])
 @pytest.mark.parametrize("make", [weight_word, pointer_block, output_word, descriptor])
 def test_words_equal_amaranths_constants(make: Any, index_bits: int, code_bits: int, rng: np.random.Generator) -> None:
@@ -404,6 +413,7 @@ def test_layers_larger_than_the_memories_are_streamed(rng: np.random.Generator) 
     assert differing(graph, image, rng) == []
 
 
+@pytest.mark.verifies("planted-faults-lost-padding-entry")
 def test_a_range_that_begins_too_late_is_seen(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault: the stream brings the columns of a range from one vector further on."""
     from compiler.lower import pack as packing
@@ -425,6 +435,22 @@ def test_a_vector_that_no_buffer_holds_says_so(rng: np.random.Generator) -> None
     graph = network(rng, SMALL.replace(weight_words=2), [33, 30, 10], 0.5)
     with pytest.raises(ImageError, match=r"even streamed: a vector needs \d+ words of a buffer, there are \d+"):
         build(graph)
+
+
+def test_a_pointer_memory_without_a_block_for_a_buffer_says_so(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compiler.lower import pack as packing
+
+    cut = packing.cut_ranges
+
+    def without(*args: Any) -> Any:
+        *rest, buffers, params = args
+        return cut(*rest, dataclasses.replace(buffers, buffer_blocks=0), params)
+
+    monkeypatch.setattr(packing, "cut_ranges", without)
+    with pytest.raises(ImageError, match="no block left for a buffer: raise pointer_blocks"):
+        build(network(rng, SMALL.replace(pes=4, rows=64, weight_words=64, pointer_blocks=24), [100, 150], 0.3))
 
 
 def test_a_network_beyond_the_largest_array_says_so(rng: np.random.Generator) -> None:
@@ -457,6 +483,7 @@ def packed(graph: Chain, encoded: Encoded) -> Image:
     return image
 
 
+@pytest.mark.verifies("planted-fault-swapped-nibble-decode")
 @pytest.mark.parametrize(("code", "refused"), [(3, False), (15, False), (15, True)])
 def test_a_swapped_nibble_is_seen(code: int, refused: bool, rng: np.random.Generator) -> None:
     graph = one_column(rng, {1: code, 58: 4} if refused else {1: code, 20: 4})
@@ -498,6 +525,7 @@ def matrix_of(image: Image) -> dict[tuple[int, int], int]:
     return found
 
 
+@pytest.mark.verifies("planted-faults-lost-padding-entry")
 def test_a_lost_padding_entry_is_seen(rng: np.random.Generator) -> None:
     graph = one_column(rng, {1: 3, 50: 4})
     encoded = encoded_of(graph, Options(balanced=False))
@@ -511,6 +539,7 @@ def test_a_lost_padding_entry_is_seen(rng: np.random.Generator) -> None:
     assert matrix_of(packed(graph, faulty)) != {(1, 1): 3, (50, 1): 4}
 
 
+@pytest.mark.verifies("weights-codebook-makes-zero-entries")
 @pytest.mark.parametrize("zeros", [[0], [0, 3], [0, 15], [3]])
 def test_weights_that_are_zero_are_no_entries(zeros: list[int], rng: np.random.Generator) -> None:
     codes = rng.integers(0, 16, (5, 2, 3, 7)).astype(np.uint8)

@@ -48,6 +48,7 @@ def test_a_reader_of_the_old_file_keeps_it(tmp_path: Path) -> None:
         assert old.read() == b"old"
 
 
+@pytest.mark.verifies("written-files-permissions-umask")
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077, 0o002])
 def test_permissions_are_those_of_a_new_file(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
@@ -60,6 +61,7 @@ def test_permissions_are_those_of_a_new_file(tmp_path: Path, umask: int) -> None
     assert mode(tmp_path / "a.bin") == 0o666 & ~umask == mode(tmp_path / "b.bin")
 
 
+@pytest.mark.verifies("nothing-half-written")
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_failure_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     path = tmp_path / "a.bin"
@@ -76,6 +78,7 @@ def test_a_failure_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.Mo
     assert others(tmp_path) == ["a.bin"]
 
 
+@pytest.mark.verifies("nothing-half-written")
 def test_an_interrupt_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.bin"
     write_file(path, b"old")
@@ -99,6 +102,7 @@ def test_no_folder_and_a_folder_in_the_way_are_errors(tmp_path: Path) -> None:
     assert others(tmp_path) == ["folder"]
 
 
+@pytest.mark.verifies("written-files-links-devices-fifos")
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     target, link, second = tmp_path / "there" / "a.bin", tmp_path / "link", tmp_path / "second"
@@ -127,6 +131,7 @@ def test_a_link_to_nothing_makes_what_it_points_to(tmp_path: Path) -> None:
     assert link.is_symlink()
 
 
+@pytest.mark.verifies("written-files-links-devices-fifos")
 @pytest.mark.parametrize("size", [3, 1 << 18])  # more than a pipe holds
 def test_a_fifo_is_written_into(tmp_path: Path, size: int) -> None:
     fifo = tmp_path / "fifo"
@@ -141,6 +146,7 @@ def test_a_fifo_is_written_into(tmp_path: Path, size: int) -> None:
     assert others(tmp_path) == ["fifo"]
 
 
+@pytest.mark.verifies("written-files-links-devices-fifos")
 def test_a_device_stays_a_device(tmp_path: Path) -> None:
     """A terminal of our own: its folder takes no files, so that a fault does no harm. /dev/null is only asked about."""
     assert is_stream("/dev/null")
@@ -169,6 +175,7 @@ print("after")
 """
 
 
+@pytest.mark.verifies("written-files-links-devices-fifos")
 @pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 @pytest.mark.parametrize("to", ["pipe", "file"])
 def test_standard_output_keeps_what_is_written_to_it(tmp_path: Path, path: str, to: str) -> None:

@@ -59,6 +59,7 @@ def integer_layers(draw: st.DrawFn) -> tuple[NDArray[np.int64], NDArray[np.int64
     return weight, bias, draw(st.sampled_from(["none", "relu"])), x.astype(np.int16)
 
 
+@pytest.mark.verifies("integer-layers-exact")
 @given(integer_layers(), st.sampled_from([33, 40, 48]), st.booleans())
 def test_integer_layers_are_exact_for_anyone_who_checks(case: Any, acc_bits: int, calibrated: bool) -> None:
     weight, bias, activation, x = case
@@ -102,6 +103,7 @@ def heaviest(inputs: int, bias: int, acc_bits: int = 40) -> QuantizedLayer:
     return one(np.full((1, inputs), 32767), [bias], params=PARAMS.replace(acc_bits=acc_bits))
 
 
+@pytest.mark.verifies("overflow-proof-bound")
 def test_the_overflow_proof_at_its_bound() -> None:
     # 512 weights of 32767: sum|w| * 2**15 = 512 * 32767 * 32768 = 2**39 - 2**24; the shift is 24, half is 2**23.
     room = (1 << 39) - 512 * 32767 * 32768 - (1 << 23)
@@ -167,6 +169,7 @@ def test_shifts_of_later_layers_follow_from_the_ranges_before() -> None:
     assert [layer.shift + layer.weight_exponent for layer in graph.layers] == [-1, 0]
 
 
+@pytest.mark.verifies("calibration-decides-ranges")
 def test_float_calibration_decides_all_ranges(rng: np.random.Generator) -> None:
     graph = ((
         linear(rng.normal(size=(30, 20)), rng.normal(size=30), "relu", "a"),

@@ -59,6 +59,7 @@ def state() -> dict[str, Any]:
     return dict(module.state_dict())
 
 
+@pytest.mark.verifies("pickles-files-instead-modules-prefixes")
 @pytest.mark.parametrize("old", [False, True])
 def test_a_pickle_is_told_how_to_convert_it_and_never_read(made: str, old: bool, tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
@@ -68,6 +69,7 @@ def test_a_pickle_is_told_how_to_convert_it_and_never_read(made: str, old: bool,
             act()
 
 
+@pytest.mark.verifies("pickles-files-instead-modules-prefixes")
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
 def test_prefixes_of_wrappers_are_dropped(made: str, prefix: str, tmp_path: Path) -> None:
     wanted = state()

@@ -97,6 +97,7 @@ def test_a_loaded_image_is_for_the_array_it_was_made_for(path: Path) -> None:
     assert identity(other) in str(caught.value)
 
 
+@pytest.mark.verifies("bad-images-truncated")
 def test_a_file_cut_at_any_place_is_refused(path: Path, tmp_path: Path) -> None:
     content = path.read_bytes()
     cut = tmp_path / "cut.eie"
@@ -109,6 +110,7 @@ def test_a_file_cut_at_any_place_is_refused(path: Path, tmp_path: Path) -> None:
         read(cut)
 
 
+@pytest.mark.verifies("bad-images-flipped-bit-memory")
 @pytest.mark.parametrize("name", TENSORS)
 def test_a_flipped_bit_in_each_tensor_is_named(
     name: str, image: Image, path: Path, tmp_path: Path, rng: np.random.Generator
@@ -127,6 +129,7 @@ def test_a_flipped_bit_in_each_tensor_is_named(
             read(tmp_path / "bad.eie")
 
 
+@pytest.mark.verifies("bad-images-field-descriptors-output")
 def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(
     image: Image, path: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -151,6 +154,7 @@ def raw_container(header: Any, data: bytes, length: int | None = None) -> bytes:
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
+@pytest.mark.verifies("bad-images-image")
 @pytest.mark.parametrize(
     "content",
     [
@@ -268,6 +272,7 @@ def test_a_header_that_lies_is_refused(
         read(tmp_path / "bad.eie")
 
 
+@pytest.mark.verifies("bad-images-sizes-lie")
 @pytest.mark.parametrize("huge", [1 << 20, 1 << 40, 1 << 62, 10**30])
 @pytest.mark.parametrize(
     ("what", "name"),
@@ -333,6 +338,7 @@ LIES: dict[str, tuple[Callable[[Image], dict[str, Any]], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.verifies("bad-images-field-descriptors-output")
 @pytest.mark.parametrize("lie", LIES)
 def test_contents_that_lie_are_refused(lie: str, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change, message = LIES[lie]
@@ -347,6 +353,7 @@ def test_contents_that_lie_are_refused(lie: str, image: Image, tmp_path: Path, m
 FIELDS = [name for name, _, _ in fields(descriptor(SMALL)) if not name.startswith("reserved")]
 
 
+@pytest.mark.verifies("bad-images-field-descriptors-output")
 @pytest.mark.parametrize("name", [name for name in FIELDS if name not in ("codebook", "low", "high", "dy", "dx")])
 def test_every_field_of_a_descriptor_is_checked(name: str, image: Image) -> None:
     """Flipping its lowest bit is noticed, but for limits, and the distance of positions where there is only one."""
@@ -367,6 +374,7 @@ WORDS = {
 }
 
 
+@pytest.mark.verifies("bad-images-field-descriptors-output")
 @pytest.mark.parametrize("field", WORDS)
 def test_every_field_of_the_output_table_is_checked(field: str, image: Image) -> None:
     word, message = WORDS[field]
@@ -392,6 +400,7 @@ def header_bit(first: int, tiles: Any) -> Any:
     return altered(tiles, (0, first // 8), tiles[0, first // 8] ^ 1 << first % 8)
 
 
+@pytest.mark.verifies("bad-images-field-descriptors-output")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -426,6 +435,7 @@ def test_an_image_with_tiles_survives_its_file(tiled: Image, tmp_path: Path) -> 
     assert back.steps == tiled.steps
 
 
+@pytest.mark.verifies("bad-images-another-array")
 def test_an_image_for_another_array_is_refused(image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for params in (SMALL.replace(pes=8), SMALL.replace(index_bits=5), SMALL.replace(rows=128), Params()):
         save_unchecked(dataclasses.replace(image, params=params), tmp_path / "bad.eie", monkeypatch)
@@ -433,6 +443,7 @@ def test_an_image_for_another_array_is_refused(image: Image, tmp_path: Path, mon
             read(tmp_path / "bad.eie")
 
 
+@pytest.mark.verifies("nothing-half-written")
 def test_a_failed_save_leaves_the_old_file(image: Image, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = path.read_bytes()
 
@@ -476,6 +487,7 @@ def test_orders_are_split_by_map(image: Image) -> None:
     assert [int((order >= 0).sum()) for order in image.map_orders] == [9, 10, 6]
 
 
+@pytest.mark.verifies("images-loop-body-another-refused")
 def test_a_loop_in_the_body_of_another_one_is_refused(image: Image) -> None:
     """Rounds are counted for one loop: the array ends such a run with an error, which once went on for ever."""
 

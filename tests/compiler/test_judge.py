@@ -43,6 +43,7 @@ def activations(program: Program) -> list[np.ndarray[Any, Any]]:
     return [found[program.maps[n].name] for n in program.inputs]
 
 
+@pytest.mark.verifies("judge-tiles-says-layer-layer")
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_judge_is_right_to_the_cycle(name: str, seed: int) -> None:
     network, program = compiled(SHAPES[name], seed)
@@ -51,6 +52,7 @@ def test_the_judge_is_right_to_the_cycle(name: str, seed: int) -> None:
     assert network.only.layers[0].expected == ran.cycles
 
 
+@pytest.mark.verifies("planted-faults-activations-slowest-preferred")
 def test_a_judge_that_sees_other_activations_is_wrong(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = judge._seen
     monkeypatch.setattr(judge, "_seen", lambda mask, *rest: seen(mask & 0x7F, *rest))
@@ -65,6 +67,7 @@ def test_the_next_best_tiles_are_not_faster(seed: int) -> None:
         assert info.other[2] >= info.expected
 
 
+@pytest.mark.verifies("planted-faults-activations-slowest-preferred")
 def test_a_judge_that_prefers_the_slowest_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     taken, cycles = [], judge.Judge.cycles
     for fault in (False, True):
@@ -75,6 +78,7 @@ def test_a_judge_that_prefers_the_slowest_is_seen(seed: int, monkeypatch: pytest
     assert taken[0] < taken[1]
 
 
+@pytest.mark.verifies("judge-tiles-says-layer-layer")
 def test_of_a_large_layer_some_rows_of_tiles_are_timed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = SHAPES["3x3"]
     whole, _ = compiled(shape, seed)
@@ -92,6 +96,7 @@ def test_layers_too_large_to_be_encoded_again_are_estimated(seed: int, monkeypat
     assert judged.only.layers[0].expected == plain.only.layers[0].expected
 
 
+@pytest.mark.verifies("judge-tiles-says-layer-layer")
 def test_plans_ask_once(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan for less memory takes what is known of the layer already."""
     _, program = compiled(SHAPES["3x3"], seed)

@@ -82,6 +82,7 @@ def path(split: Network, tmp_path: Path) -> Path:
     return tmp_path / "net.eie"
 
 
+@pytest.mark.verifies("network-parts-array-cut-out")
 def test_a_chain_is_one_image(layers: tuple[QuantizedLayer, ...]) -> None:
     first, second = layers
     made = assemble(
@@ -93,6 +94,7 @@ def test_a_chain_is_one_image(layers: tuple[QuantizedLayer, ...]) -> None:
     assert made.only is made.images[0]
 
 
+@pytest.mark.verifies("network-parts-array-cut-out")
 def test_a_value_with_two_readers_leaves_its_image(layers: tuple[QuantizedLayer, ...]) -> None:
     first, second = layers
     graph = (source((12,), first.input_exponent), linear(first, "x", "a"), linear(second, "a", "b"), output("b"),
@@ -101,6 +103,7 @@ def test_a_value_with_two_readers_leaves_its_image(layers: tuple[QuantizedLayer,
     assert [image.maps[number].name for number in image.outputs] == ["a", "b"]
 
 
+@pytest.mark.verifies("network-parts-array-cut-out")
 def test_an_image_has_no_more_codebooks_than_there_are(rng: np.random.Generator) -> None:
     params = SMALL.replace(codebooks=3)
     chain = network(rng, params, [6] * 8, 0.5).layers
@@ -111,6 +114,7 @@ def test_an_image_has_no_more_codebooks_than_there_are(rng: np.random.Generator)
     assert [len(program.layers) for program in parts.programs] == [3, 3, 1]
 
 
+@pytest.mark.verifies("network-parts-array-cut-out")
 def test_a_sum_is_a_layer_of_the_array(rng: np.random.Generator) -> None:
     def matrix(name: str, value: str, relu: bool = False) -> Node:
         tensors = {"weight": rng.normal(size=(5, 5)).astype(np.float32)}
@@ -130,6 +134,7 @@ def test_a_sum_is_a_layer_of_the_array(rng: np.random.Generator) -> None:
     assert np.sqrt(np.mean((result.value - wanted) ** 2)) < 0.1 * np.sqrt(np.mean(wanted**2))
 
 
+@pytest.mark.verifies("network-array-cannot-run-host")
 def test_the_host_computes_what_the_array_does_not(
     split: Network, layers: tuple[QuantizedLayer, ...], rng: np.random.Generator
 ) -> None:
@@ -147,6 +152,7 @@ def test_the_host_computes_what_the_array_does_not(
     assert np.array_equal(result.raw, run_network(split, x).raw)
 
 
+@pytest.mark.verifies("network-file-saved-comes-back")
 def test_what_is_saved_comes_back(split: Network, path: Path, tmp_path: Path, rng: np.random.Generator) -> None:
     back = network_file.load(path)
     network_file.save(back, tmp_path / "again.eie")
@@ -180,6 +186,7 @@ def deep(depth: int) -> Any:
     return entry
 
 
+@pytest.mark.verifies("network-file-saved-comes-back")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -235,6 +242,7 @@ def test_a_graph_that_lies_is_refused(
         network_file.load(tmp_path / "bad.eie")
 
 
+@pytest.mark.verifies("network-file-headers-nested-deeply")
 def test_a_header_that_is_nested_deeply_is_refused(path: Path, tmp_path: Path) -> None:
     content = path.read_bytes()
     for depth in range(400, 1000, 20):  # somewhere below, what reads it is deeper in the stack than what parsed it
@@ -252,6 +260,7 @@ def test_a_header_that_is_nested_deeply_is_refused(path: Path, tmp_path: Path) -
             network_file.load(tmp_path / "bad.eie")
 
 
+@pytest.mark.verifies("network-file-saved-comes-back")
 @pytest.mark.parametrize("tensor", [np.zeros(3, np.float32), np.zeros(3, np.bool_)])
 def test_a_tensor_of_a_foreign_type_is_refused(tensor: NDArray[Any], path: Path, tmp_path: Path) -> None:
     content = path.read_bytes()

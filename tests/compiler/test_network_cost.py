@@ -61,6 +61,7 @@ def network(*nodes: Node) -> Network:
     return Network(SMALL, Graph(nodes), ())
 
 
+@pytest.mark.verifies("network-file-headers-nested-deeply")
 @pytest.mark.parametrize(
     ("nodes", "what"),
     [
@@ -85,6 +86,7 @@ def test_what_no_host_can_run_is_refused(nodes: list[Node], what: str) -> None:
         check_network(network(*nodes))
 
 
+@pytest.mark.verifies("network-file-headers-nested-deeply")
 @pytest.mark.parametrize(
     "nodes",
     [
@@ -97,6 +99,7 @@ def test_what_a_host_can_run_is_not(nodes: list[Node]) -> None:
     check_network(network(*nodes))
 
 
+@pytest.mark.verifies("network-file-headers-nested-deeply")
 def test_a_loop_does_not_hold_a_part_for_the_array() -> None:
     attributes: dict[str, Any] = {
         "image": 0, "reads": ("C",), "makes": ("C",), "shape": (4,), "layouts": ("C",), "exponents": (0,),
@@ -107,12 +110,14 @@ def test_a_loop_does_not_hold_a_part_for_the_array() -> None:
         check_network(network(source(3, 4), node, output("loop")))
 
 
+@pytest.mark.verifies("network-file-headers-nested-deeply")
 def test_a_value_does_not_have_the_name_of_one_in_a_loop() -> None:
     limits = Node("loop/s", "Clamp", ("x",), {"low": -5, "high": 5})
     with pytest.raises(ImageError, match="'loop/s' is a value of the graph and one of a loop"):
         check_network(network(source(4, 4), limits, loop("x", 2, 4), output("loop")))
 
 
+@pytest.mark.verifies("network-file-headers-nested-deeply")
 def test_many_nodes_take_time_in_proportion() -> None:
     count = 20000
     limits = {"low": -5, "high": 5}

@@ -135,6 +135,7 @@ def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
         load_layer(tmp_path)
 
 
+@pytest.mark.verifies("nothing-unpickled")
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> Any:

@@ -36,6 +36,7 @@ def test_a_dense_layer_of_any_type_and_byte_order(dtype: str, weight: np.ndarray
     np.testing.assert_array_equal(read(tmp_path / "l.npz"), weight.astype(dtype).astype(np.float32))
 
 
+@pytest.mark.verifies("layers-npz-type-byte-order")
 @pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr"])
 @pytest.mark.parametrize("dtype", TYPES)
 def test_a_sparse_layer_of_any_type_byte_order_and_format(
@@ -72,6 +73,7 @@ def test_coo_fields_that_contradict_one_another(fields: dict[str, Any], tmp_path
         load_layer(tmp_path / "l.npz")
 
 
+@pytest.mark.verifies("layers-npz-type-byte-order")
 @pytest.mark.parametrize("second", ["weight.npy", "weight"])
 def test_a_name_that_stands_twice(second: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "l.npz", "w") as archive, warnings.catch_warnings():

@@ -81,6 +81,7 @@ def received(height: int, windows: list[tuple[int, int, int]], step: int, tiles:
     return max(there, min(2 * height, kept + rows)) == 2 * height
 
 
+@pytest.mark.verifies("rings-large-windows-need-row")
 def test_a_ring_holds_what_windows_need_and_no_row_more(rng: np.random.Generator) -> None:
     tight = 0
     for _ in range(400):
@@ -99,6 +100,7 @@ def test_a_ring_holds_what_windows_need_and_no_row_more(rng: np.random.Generator
     assert tight > 50
 
 
+@pytest.mark.verifies("maps-off-chip-largest-go")
 def test_maps_go_the_largest_first_until_the_rest_fits() -> None:
     whole = compiled(2048).network.only
     assert not outside(whole)
@@ -133,6 +135,7 @@ def test_what_the_host_sends_and_takes_follows_from_descriptors_and_maps() -> No
     assert all(n in written for each in off_chip(image) for n in each.reads)
 
 
+@pytest.mark.verifies("maps-off-chip-largest-go")
 def test_inputs_give_their_lines_free_before_anything_streams() -> None:
     of = Builder((8, 12, 12), 0.4, np.random.default_rng(6))
     last = of.conv("tail", of.conv("middle", of.conv("first", "image", 8, 3, 1, 1), 8, 3, 1, 1), 8, 3, 1, 1)
@@ -148,6 +151,7 @@ def test_inputs_give_their_lines_free_before_anything_streams() -> None:
     assert_right(made)
 
 
+@pytest.mark.verifies("maps-off-chip-largest-go")
 def test_maps_of_operations_stay_on_chip(rng: np.random.Generator) -> None:
     params = PARAMS.replace(code_bits=4)
     book = np.arange(16, dtype=np.int16) * 100
@@ -186,6 +190,7 @@ def refused(image: Image) -> str:
     return str(caught.value)
 
 
+@pytest.mark.verifies("maps-off-chip-largest-go")
 def test_what_cannot_fit_says_what_it_needs_and_fits_with_that() -> None:
     with pytest.raises(ImageError, match="activation memory needs") as caught:
         compiled(16)
@@ -204,6 +209,7 @@ def test_an_array_without_streams_says_what_its_memory_lacks() -> None:
         compile_whole(graph(), PARAMS.replace(act_lines=LINES, streams=False))
 
 
+@pytest.mark.verifies("files-maps-off-chip-both")
 def test_files_hold_maps_off_chip(tmp_path: Path) -> None:
     network = compiled(LINES).network
     path = tmp_path / "a.eie"
@@ -294,6 +300,7 @@ def writer_map(image: Image) -> int:
     return next(each.writes for each in off_chip(image) if each.writes >= 0)
 
 
+@pytest.mark.verifies("planted-faults-rule-rings-maps")
 @pytest.mark.parametrize("number", range(len(FAULTS)))
 def test_fault_in_a_ring_is_refused(number: int) -> None:
     image = compiled(LINES).network.only
@@ -320,6 +327,7 @@ def rings_of(image: Image, layer: int, rows: int) -> Image:
     return image
 
 
+@pytest.mark.verifies("planted-faults-rule-rings-maps")
 def test_fault_a_ring_that_is_a_row_too_small_is_refused() -> None:
     image = compiled(LINES).network.only
     number, step = reader(image)
@@ -331,6 +339,7 @@ def test_fault_a_ring_that_is_a_row_too_small_is_refused() -> None:
         check_streams.check_streams(rings_of(image, number, needed - 1))
 
 
+@pytest.mark.verifies("planted-faults-rule-rings-maps")
 def test_fault_rings_on_the_same_lines_are_refused() -> None:
     image = compiled(80).network.only
     number = next(each.layer for each in off_chip(image) if each.reads and each.writes >= 0)
@@ -349,6 +358,7 @@ def test_fault_a_map_that_is_read_before_it_is_sent_is_refused() -> None:
         check(dataclasses.replace(wrong, layers=tuple(layers)))
 
 
+@pytest.mark.verifies("planted-faults-rule-rings-maps")
 def test_fault_a_compiler_that_puts_the_wrong_segment_first_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from compiler.lower import descriptors
 

@@ -28,6 +28,7 @@ def images(rng: np.random.Generator, params: Params = SMALL) -> tuple[Image, Ima
     return first, second
 
 
+@pytest.mark.verifies("options-compiler-change-neither-identity")
 def test_images_of_other_options_run_on_the_same_bitstream(rng: np.random.Generator) -> None:
     first, second = images(rng)
     assert (first.options, second.options) == (DEFAULT, OTHER)
@@ -40,6 +41,7 @@ def test_images_of_other_options_run_on_the_same_bitstream(rng: np.random.Genera
         assert name not in SMALL.asdict()
 
 
+@pytest.mark.verifies("options-stand-file-images-network")
 def test_options_come_back_from_a_file(rng: np.random.Generator, tmp_path) -> None:
     for image in images(rng):
         save(network_of(image), tmp_path / "n.eie")
@@ -47,6 +49,7 @@ def test_options_come_back_from_a_file(rng: np.random.Generator, tmp_path) -> No
         assert back.images[0].options == back.options == image.options
 
 
+@pytest.mark.verifies("options-stand-file-images-network")
 def test_images_of_one_network_are_laid_out_in_one_way(rng: np.random.Generator) -> None:
     first, second = images(rng)
     mixed = Network(SMALL, network_of(first).graph, (first, second))
@@ -62,6 +65,7 @@ def test_presets_are_pairs() -> None:
         preset_options("EIE")
 
 
+@pytest.mark.verifies("bad-options")
 def test_a_dict_gives_the_options_again() -> None:
     assert Options.from_dict(OTHER.asdict()) == OTHER
     assert DEFAULT.replace(balanced=False) == Options(balanced=False)
@@ -73,6 +77,7 @@ def test_a_dict_gives_the_options_again() -> None:
         Options.from_dict({**OTHER.asdict(), "pes": 4})
 
 
+@pytest.mark.verifies("bad-options")
 @pytest.mark.parametrize("value", [1, 0, None, "true", np.True_])
 def test_an_option_is_true_or_false(value: object) -> None:
     with pytest.raises(OptionsError, match=r"balanced is .*; expected true or false"):

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 save_file = pytest.importorskip("safetensors.torch").save_file
 
 
+@pytest.mark.verifies("float16-bfloat16-widen-exactly-65")
 def test_halves_are_widened_exactly_whatever_their_bits(tmp_path: Path) -> None:
     bits = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16).reshape(256, 256)
     state = {
@@ -37,6 +38,7 @@ def test_whole_numbers_stay_what_they_are(tmp_path: Path) -> None:
     assert read["mask"].tolist() == [True, False]
 
 
+@pytest.mark.verifies("float16-bfloat16-widen-exactly-65")
 def test_what_float32_does_not_hold_is_named_all_at_once(tmp_path: Path) -> None:
     state = {"fc.w": torch.ones(2), "fc.d": torch.ones(2).double(), "fc.q": torch.ones(2).to(torch.float8_e4m3fn)}
     save_file(state, tmp_path / "s.safetensors")

@@ -59,6 +59,7 @@ def planar(ran: Ran) -> list[int]:
     return [each.planes for image in ran.images for each in image.maps if each.planes > 1]
 
 
+@pytest.mark.verifies("planes-depthwise-layers-window-read")
 @pytest.mark.parametrize("pes", [8, 32, 64])
 @pytest.mark.parametrize(
     "rest",
@@ -77,6 +78,7 @@ def test_planes_hold_what_the_layer_makes(pes: int, rest: dict[str, Any], seed: 
             if "#" in layer.name} == {1}  # fmt: skip
 
 
+@pytest.mark.verifies("planes-read-convolutions-pooling-residual")
 @pytest.mark.usefixtures("planes")
 def test_a_result_in_planes_is_read_by_all_kinds_of_layers(seed: int) -> None:
     net = separable(seed, 24, 8, 8)
@@ -91,6 +93,7 @@ def test_a_result_in_planes_is_read_by_all_kinds_of_layers(seed: int) -> None:
     assert len(planar(ran)) >= 2
 
 
+@pytest.mark.verifies("planes-depthwise-layers-window-read")
 @pytest.mark.usefixtures("planes")
 def test_random_depthwise_layers(rng: np.random.Generator) -> None:
     found = 0
@@ -108,6 +111,7 @@ def test_random_depthwise_layers(rng: np.random.Generator) -> None:
     assert found > 5
 
 
+@pytest.mark.verifies("planes-array-makes-values-times")
 @pytest.mark.usefixtures("planes")
 def test_an_image_with_planes_says_its_program(seed: int) -> None:
     (image,) = separable(seed, stride=(2, 1)).run(PARAMS).images
@@ -117,6 +121,7 @@ def test_an_image_with_planes_says_its_program(seed: int) -> None:
     assert again.maps == image.maps
 
 
+@pytest.mark.verifies("planes-array-makes-values-times")
 @pytest.mark.usefixtures("planes")
 def test_the_array_runs_planes(seed: int) -> None:
     net = separable(seed, 16, 6, 5)
@@ -130,6 +135,7 @@ def test_the_array_runs_planes(seed: int) -> None:
     assert compared.records > 5
 
 
+@pytest.mark.verifies("planes-read-convolutions-pooling-residual")
 def test_readers_limit_the_planes(seed: int) -> None:
     net = separable(seed, 40, 4, 4)
     net.add("Add", net.conv("n2", (40, 40, 1, 1), activation="none"), "n1", activation="relu")
@@ -146,6 +152,7 @@ def one_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     prefer(monkeypatch, lambda choice: 1e3**choice.cut.tiles)
 
 
+@pytest.mark.verifies("windows-tile-position-outside-map")
 @pytest.mark.usefixtures("one_tile")
 def test_positions_outside_the_map_are_not_scanned(seed: int) -> None:
     """A tile of all pixels: its window is the map and nothing else."""
@@ -159,6 +166,7 @@ def test_positions_outside_the_map_are_not_scanned(seed: int) -> None:
     assert (step.wy, step.wx, step.y0, step.x0) == (5, 4, 0, 0)
 
 
+@pytest.mark.verifies("planted-faults-planes-another-order")
 @pytest.mark.usefixtures("planes")
 def test_planes_in_another_order_are_refused(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     plane_tiling = layout.plane_tiling
@@ -172,6 +180,7 @@ def test_planes_in_another_order_are_refused(seed: int, monkeypatch: pytest.Monk
         separable(seed, 37).run(PARAMS)
 
 
+@pytest.mark.verifies("planted-faults-planes-another-order")
 @pytest.mark.usefixtures("planes")
 def test_a_plane_that_is_made_twice_is_refused(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     layer_fields = descriptors._layer_fields
@@ -186,6 +195,7 @@ def test_a_plane_that_is_made_twice_is_refused(seed: int, monkeypatch: pytest.Mo
         separable(seed).run(PARAMS)
 
 
+@pytest.mark.verifies("planted-faults-planes-another-order")
 @pytest.mark.usefixtures("planes")
 def test_the_vectors_of_another_plane_are_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     strip_fields = descriptors._strip_fields
@@ -199,6 +209,7 @@ def test_the_vectors_of_another_plane_are_seen(seed: int, monkeypatch: pytest.Mo
     assert separable(seed).run(PARAMS).wrong
 
 
+@pytest.mark.verifies("planted-faults-planes-another-order")
 @pytest.mark.usefixtures("one_tile")
 def test_a_window_cut_too_short_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     window = layout.window

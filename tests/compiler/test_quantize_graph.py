@@ -131,6 +131,7 @@ def wrong_nodes(graph: Graph, made: Graph, found: Mapping[str, golden.GoldenValu
                 yield f"{prefix}{plain.name} ({plain.op})"
 
 
+@pytest.mark.verifies("integer-graph-float-graph-node")
 @pytest.mark.parametrize("number", range(60))
 def test_every_node_of_a_random_graph_is_within_its_bound(number: int, seed: int) -> None:
     graph, inputs = random_graph(1000 * seed + number)
@@ -146,6 +147,7 @@ def test_every_node_of_a_random_graph_is_within_its_bound(number: int, seed: int
         assert sum(int(value.saturated.sum()) for value in found.values()) == sum(r.saturations for r in made.report)
 
 
+@pytest.mark.verifies("integer-graph-float-graph-node")
 def test_random_graphs_have_every_operator_and_are_the_same_again(seed: int) -> None:
     found: set[str] = set()
     for number in range(60):
@@ -216,6 +218,7 @@ def small(op: str, rng: np.random.Generator) -> Graph:
     return network((4,), make("Activation", "n", "x", function="tanh"))
 
 
+@pytest.mark.verifies("planted-faults-bias-offset-table")
 @pytest.mark.parametrize("op", ["Linear", "Conv", "Accumulate", "Affine", "Table"])
 def test_fault_in_a_rule_is_caught(op: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = small(op, rng)
@@ -234,6 +237,7 @@ def branches(scale: float) -> Graph:
     return network((5,), wide, other, make("Add", "sum", "wide", "other"))
 
 
+@pytest.mark.verifies("values-meet-agree-shift-they")
 def test_values_that_are_added_agree_without_a_shift_where_their_makers_are_free(rng: np.random.Generator) -> None:
     inputs = [rng.normal(size=(50, 5))]
     made = quantize_graph(branches(5.0), PARAMS, inputs)
@@ -243,6 +247,7 @@ def test_values_that_are_added_agree_without_a_shift_where_their_makers_are_free
     assert outputs_error(branches(5.0), made, inputs) < 1e-3
 
 
+@pytest.mark.verifies("values-meet-agree-shift-they")
 def test_a_value_that_would_lose_many_bits_is_shifted_where_it_is_added(rng: np.random.Generator) -> None:
     inputs = [rng.normal(size=(50, 5))]
     made = quantize_graph(branches(100.0), PARAMS, inputs)
@@ -252,6 +257,7 @@ def test_a_value_that_would_lose_many_bits_is_shifted_where_it_is_added(rng: np.
     assert outputs_error(branches(100.0), made, inputs) < 1e-3
 
 
+@pytest.mark.verifies("values-meet-agree-shift-they")
 def test_a_shift_stands_where_a_maker_is_not_free(rng: np.random.Generator) -> None:
     raw = [rng.integers(-300, 300, (50, 5)).astype(np.int16)]  # raw inputs keep exponent 0
     graph = network(
@@ -264,6 +270,7 @@ def test_a_shift_stands_where_a_maker_is_not_free(rng: np.random.Generator) -> N
     assert outputs_error(graph, made, raw) < 1e-3
 
 
+@pytest.mark.verifies("planted-faults-bias-offset-table")
 def test_fault_a_shift_in_the_wrong_direction_is_caught(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,6 +377,7 @@ def test_integer_weights_of_a_sum_are_exact(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(run(made, inputs)["sum"].raw, np.floor(wanted + 0.5))
 
 
+@pytest.mark.verifies("overflow-proof-operator-accumulates-without")
 def test_without_calibration_nothing_can_saturate(seed: int) -> None:
     checked = 0
     for number in itertools.count():
@@ -395,6 +403,7 @@ def lopsided(rng: np.random.Generator) -> tuple[Graph, list[Any]]:
     return graph, [rng.normal(size=(30, 6, 6, 6)) / size]
 
 
+@pytest.mark.verifies("scales-channels-tables-clamps-scales")
 def test_channels_of_different_sizes_get_scales_of_their_own(rng: np.random.Generator) -> None:
     graph, inputs = lopsided(rng)
     made = {way: quantize_graph(graph, PARAMS, inputs, per_channel=way) for way in ("auto", True, False)}
@@ -414,6 +423,7 @@ def test_channels_of_different_sizes_get_scales_of_their_own(rng: np.random.Gene
     assert not quantize_graph(even, PARAMS, inputs).report[0].per_channel
 
 
+@pytest.mark.verifies("scales-channels-tables-clamps-scales")
 @pytest.mark.parametrize("function", sorted(FUNCTIONS.keys() - {"none", "relu"}))
 @pytest.mark.parametrize("size", [0.05, 1.0, 6.0, 80.0])
 def test_tables_are_as_close_as_their_pieces_allow(function: str, size: float, rng: np.random.Generator) -> None:
@@ -427,6 +437,7 @@ def test_tables_are_as_close_as_their_pieces_allow(function: str, size: float, r
     assert not sum(int(value.saturated.sum()) for value in found.values())
 
 
+@pytest.mark.verifies("scales-channels-tables-clamps-scales")
 def test_relu_alone_and_clamps_are_exact(rng: np.random.Generator) -> None:
     inputs = [rng.normal(size=(100, 8)) * 4]
     graph = network(
@@ -453,6 +464,7 @@ def cell(steps: int, growth: float) -> Graph:
     ))  # fmt: skip
 
 
+@pytest.mark.verifies("states-loop-exponent-steps-refused")
 def test_states_have_one_exponent_that_holds_for_all_steps(rng: np.random.Generator) -> None:
     graph, inputs = cell(12, 1.4), [rng.normal(size=(40, 12, 2))]
     made = quantize_graph(graph, PARAMS, inputs)
@@ -464,11 +476,13 @@ def test_states_have_one_exponent_that_holds_for_all_steps(rng: np.random.Genera
     assert list(wrong_nodes(graph, made.graph, found)) == []
 
 
+@pytest.mark.verifies("states-loop-exponent-steps-refused")
 def test_a_loop_without_calibration_says_what_to_do() -> None:
     with pytest.raises(ModelError, match=r"scan: .* give calibration data"):
         quantize_graph(cell(3, 1.0), PARAMS)
 
 
+@pytest.mark.verifies("scales-channels-tables-clamps-scales")
 def test_fake_quantize_has_the_scale_that_it_was_trained_with(rng: np.random.Generator) -> None:
     graph = network(
         (4,), make("Linear", "n", "x", tensors={"weight": np.eye(4, dtype=np.float32)}),
@@ -486,6 +500,7 @@ def test_fake_quantize_has_the_scale_that_it_was_trained_with(rng: np.random.Gen
     assert np.abs(raw * 2.0**-5 - wanted).max() <= 2.0**-5  # halves go up here, to even there
 
 
+@pytest.mark.verifies("report-exact-halved-clustered-saturations")
 def test_the_report_says_what_happened(rng: np.random.Generator) -> None:
     integers = np.array([[1, 2, 3]], np.float32)
     plain = quantize_graph(network((3,), make("Linear", "a", "x", tensors={"weight": integers})), PARAMS)
@@ -498,6 +513,7 @@ def test_the_report_says_what_happened(rng: np.random.Generator) -> None:
     assert (halved.report[0].exact, halved.report[0].halved, halved.report[0].clustered) == (False, 1, False)
 
 
+@pytest.mark.verifies("report-exact-halved-clustered-saturations")
 def test_saturations_are_counted_as_the_golden_model_counts_them(rng: np.random.Generator) -> None:
     graph = network((4,), make("Linear", "a", "x", tensors={"weight": rng.normal(size=(8, 4)).astype(np.float32)}))
     inputs = [rng.normal(size=(500, 4))]
@@ -505,6 +521,7 @@ def test_saturations_are_counted_as_the_golden_model_counts_them(rng: np.random.
     assert made.report[0].saturations == int(run(made, inputs)["a"].saturated.sum()) > 0
 
 
+@pytest.mark.verifies("overflow-proof-operator-accumulates-without")
 @pytest.mark.parametrize("op", ["Linear", "Conv", "Accumulate", "Affine", "AveragePool"])
 @pytest.mark.parametrize("acc_bits", [33, 40])
 def test_no_input_can_make_a_sum_leave_the_accumulator(op: str, acc_bits: int, rng: np.random.Generator) -> None:
@@ -544,6 +561,7 @@ def test_no_input_can_make_a_sum_leave_the_accumulator(op: str, acc_bits: int, r
     assert (made.report[0].halved > 0) == (acc_bits == 33 or op in ("Affine", "AveragePool"))
 
 
+@pytest.mark.verifies("report-exact-halved-clustered-saturations")
 @pytest.mark.parametrize(
     ("calibration", "message"),
     [
@@ -563,6 +581,7 @@ def test_bad_calibration_data_is_refused(calibration: list[Any], message: str) -
             quantize(graph, PARAMS, calibration)
 
 
+@pytest.mark.verifies("scales-channels-tables-clamps-scales")
 def test_indices_are_never_scaled(rng: np.random.Generator) -> None:
     table = rng.normal(size=(9, 4)).astype(np.float32)
     graph = network((3,), make("Gather", "rows", "x", tensors={"table": table}), kind="index")

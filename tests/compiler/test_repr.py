@@ -30,6 +30,7 @@ def too_long(thing: object) -> bool:
     return len(text) > SHORT or "array(" in text or "\n" in text
 
 
+@pytest.mark.verifies("networks-graphs-nodes-images-print")
 @pytest.mark.parametrize("layers", [1, 12])
 def test_reprs_are_short_and_name_what_is_there(layers: int) -> None:
     network, graph = compiled(layers), float_graph(layers)

@@ -57,6 +57,7 @@ def test_clusters_are_the_best_there_are(rng: np.random.Generator) -> None:
     assert squared_error(weight, 2) == pytest.approx(best)
 
 
+@pytest.mark.verifies("weight-sharing-0-1-exact")
 @pytest.mark.parametrize("draw", ["normal", "standard_t", "standard_cauchy"])
 @pytest.mark.parametrize("code_bits", [4, 8])
 def test_pooling_costs_next_to_nothing(draw: str, code_bits: int, rng: np.random.Generator) -> None:
@@ -68,6 +69,7 @@ def test_pooling_costs_next_to_nothing(draw: str, code_bits: int, rng: np.random
     assert best * (1 - 1e-9) <= squared_error(weight, code_bits) <= best * 1.001
 
 
+@pytest.mark.verifies("planted-fault-bins-equal-width")
 def test_planted_fault_bins_of_equal_width_are_caught(
     monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:

@@ -55,6 +55,7 @@ def run(of: Program, image: Image, x: NDArray[np.int64]) -> NDArray[np.int64]:
     return reader.run()[-1]
 
 
+@pytest.mark.verifies("streamed-layers-tile-positions-map")
 @pytest.mark.parametrize(
     ("size", "result", "kernel", "origin"),
     [
@@ -80,6 +81,7 @@ def test_a_streamed_layer_is_one_tile_of_what_is_inside(
         assert len(steps) > 1
 
 
+@pytest.mark.verifies("streamed-layers-tile-positions-map")
 def test_a_layer_that_would_be_faster_in_several_tiles_is_streamed_in_one(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

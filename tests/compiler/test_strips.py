@@ -22,9 +22,9 @@ from compiler.lower.strips import Strip, strips
 from compiler.options import DEFAULT
 from hw.params import LANES, SEGMENTS, Params
 from sim.network import run_network
+from sim.recurrent_cases import recurrent, small_array
 from tests.compiler.array_runs import Ran, run_float
 from tests.compiler.test_array_graphs import Net
-from tests.sim.recurrent import recurrent, small_array
 
 PARAMS = Params(pes=16)
 HALF = [0.5, 0.5]
@@ -44,6 +44,7 @@ def layer_of(rows: list[int], loads: list[float], width: int = 3, planes: int = 
     return EncodedLayer(0, (0, 1), Tiling(1, 1, 2, 2, 1, 1, ((0, 1),)), segments, words, 0, 0, 0)
 
 
+@pytest.mark.verifies("strips-window-once-order-most")
 def test_strips_are_all_of_each_window_in_order(rng: np.random.Generator) -> None:
     for _ in range(200):
         rows = rng.integers(1, 60, rng.integers(1, 9)).tolist()
@@ -91,6 +92,7 @@ def residual() -> Ran:
     return run_float(graph, [net.data], PARAMS, DEFAULT)
 
 
+@pytest.mark.verifies("strips-residual-layer-read-back")
 def test_a_residual_layer_is_scanned_in_strips() -> None:
     ran = residual()
     assert not ran.wrong
@@ -100,6 +102,7 @@ def test_a_residual_layer_is_scanned_in_strips() -> None:
     assert max(len(steps) for steps in ran.images[0].steps) > 4
 
 
+@pytest.mark.verifies("planted-faults-strip-another-row")
 @pytest.mark.parametrize("fault", ["first", "vectors"])
 def test_a_strip_at_the_wrong_place_is_seen(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*args: Any) -> list[Strip]:
@@ -112,6 +115,7 @@ def test_a_strip_at_the_wrong_place_is_seen(fault: str, monkeypatch: pytest.Monk
         residual()
 
 
+@pytest.mark.verifies("planted-faults-strip-another-row")
 def test_parts_that_lie_are_refused() -> None:
     image = residual().images[0]
     layer = image.layers[-1]

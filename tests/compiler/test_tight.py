@@ -18,6 +18,7 @@ TIGHT = Params(
 )  # fmt: skip
 
 
+@pytest.mark.verifies("memories-nearly-too-small-image")
 @pytest.mark.parametrize("refill", [False, True])
 def test_tight_memories_end_in_an_image_or_an_error(refill: bool, rng: np.random.Generator) -> None:
     """Layers give way in turn: more of one memory may mean less of another."""
@@ -37,6 +38,7 @@ def test_tight_memories_end_in_an_image_or_an_error(refill: bool, rng: np.random
     assert refused > 0 or refill
 
 
+@pytest.mark.verifies("streamed-layers-tile-positions-map")
 def test_a_streamed_segment_whose_window_lies_beside_its_map_adds_nothing() -> None:
     params = TIGHT.replace(weight_words=32)
     book = np.arange(16, dtype=np.int16)

@@ -50,6 +50,7 @@ def judged(shape: ConvShape, seed: int, count: int = 12, params: Params = PARAMS
     return pairs
 
 
+@pytest.mark.verifies("choice-tiles-estimate-20-cycle")
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_chosen_tiles_are_nearly_the_best(name: str, seed: int) -> None:
     pairs = judged(SHAPES[name], seed)
@@ -57,12 +58,14 @@ def test_the_chosen_tiles_are_nearly_the_best(name: str, seed: int) -> None:
     assert pairs[0][1] < 1.06 * min(model for _, model in pairs), pairs
 
 
+@pytest.mark.verifies("planted-faults-products-light-segments")
 def test_products_that_are_not_counted_show(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     products = tiles._products
     monkeypatch.setattr(tiles, "_products", lambda *of: 0.7 * products(*of))
     assert min(estimate / model for estimate, model in judged(SHAPES["3x3"], seed, 4)) < 0.85
 
 
+@pytest.mark.verifies("planted-faults-products-light-segments")
 def test_a_light_segment_that_is_scanned_alone_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows of one row cannot be cut into strips."""
     params = roomy(preset("BALANCED_64"))

@@ -20,6 +20,7 @@ LEAST = {"ds-cnn": 0.98, "lstm": 0.25, "resnet-8": 0.98}
 SAMPLES = 100
 
 
+@pytest.mark.verifies("trained-networks-tests-train-nothing")
 @pytest.mark.parametrize("name", NAMES)
 def test_densities_values_and_accuracy(name: str) -> None:
     trained = load(name)
@@ -31,6 +32,7 @@ def test_densities_values_and_accuracy(name: str) -> None:
     assert np.mean(found == trained.labels) > LEAST[name]
 
 
+@pytest.mark.verifies("trained-networks-tests-train-nothing")
 @pytest.mark.parametrize("name", NAMES)
 def test_integers_decide_as_floats_do(name: str) -> None:
     trained = load(name)

@@ -48,6 +48,7 @@ def uniform(image: Image) -> list[Any]:
     return [step for steps in image.steps for step in steps if step.uniform]
 
 
+@pytest.mark.verifies("positions-share-weights-averages-maxima")
 def test_segments_know_whether_their_places_are_alike() -> None:
     codes = np.zeros((3, 2, 2, 4), np.uint8)
     codes[0, :, :, 1], codes[2, :, :, 3], codes[2, :, :, 0] = 5, 7, 2
@@ -63,6 +64,7 @@ def test_segments_know_whether_their_places_are_alike() -> None:
     assert not narrow.uniform
 
 
+@pytest.mark.verifies("positions-share-weights-averages-maxima")
 def test_an_average_stores_one_weight_a_channel(seed: int) -> None:
     ran = average(seed).run(PARAMS)
     (image,) = ran.images
@@ -73,6 +75,7 @@ def test_an_average_stores_one_weight_a_channel(seed: int) -> None:
     assert image.layers[1].nonzeros == 40 * 20  # as the operator has them
 
 
+@pytest.mark.verifies("positions-share-weights-averages-maxima")
 @pytest.mark.usefixtures("single")
 def test_random_windows(rng: np.random.Generator) -> None:
     found = 0
@@ -100,6 +103,7 @@ def test_random_windows(rng: np.random.Generator) -> None:
     assert found > 3
 
 
+@pytest.mark.verifies("positions-share-weights-averages-maxima")
 def test_streamed_weights_are_those_of_each_position() -> None:
     """A layer that is streamed has them once for each position, as its ranges are single positions."""
     params = Params(pes=2, rows=64, weight_words=20, pointer_blocks=14, act_lines=1 << 12)
@@ -110,6 +114,7 @@ def test_streamed_weights_are_those_of_each_position() -> None:
     assert len({step.pointers for step in image.steps[1] if step.refill}) == 2
 
 
+@pytest.mark.verifies("positions-share-weights-averages-maxima")
 def test_an_image_says_its_program(seed: int) -> None:
     (image,) = average(seed).run(PARAMS).images
     again = build(program_of(image), PARAMS)
@@ -118,6 +123,7 @@ def test_an_image_says_its_program(seed: int) -> None:
     assert again.layers == image.layers
 
 
+@pytest.mark.verifies("positions-share-weights-array-makes")
 def test_the_array_makes_what_the_models_say(seed: int) -> None:
     net = average(seed, 12, 3, 2)
     net.add("MaxPool", "n1", kernel=(2, 2), stride=(1, 1), padding=(0,) * 4, dilation=(1, 1))
@@ -147,18 +153,21 @@ def changed(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
     monkeypatch.setattr(descriptors, "_strip_fields", other)
 
 
+@pytest.mark.verifies("planted-faults-weights-shared-differ")
 def test_weights_of_their_own_are_refused(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     changed(monkeypatch, uniform=lambda _: 0)
     with pytest.raises(ImageError, match="pointers have"):
         average(seed).run(PARAMS)
 
 
+@pytest.mark.verifies("planted-faults-weights-shared-differ")
 def test_a_window_that_is_not_the_kernel_is_refused(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     changed(monkeypatch, wy=lambda rows: rows - 1)
     with pytest.raises(ImageError, match="uniform, with 4 x 4 positions"):
         average(seed).run(PARAMS)
 
 
+@pytest.mark.verifies("planted-faults-weights-shared-differ")
 def test_a_tile_of_several_pixels_is_refused(seed: int) -> None:
     (image,) = average(seed).run(PARAMS).images
     layers = (image.layers[0], dataclasses.replace(image.layers[1], tile_x=2))
@@ -166,6 +175,7 @@ def test_a_tile_of_several_pixels_is_refused(seed: int) -> None:
         check(dataclasses.replace(image, layers=layers))
 
 
+@pytest.mark.verifies("planted-faults-weights-shared-differ")
 def test_shared_weights_in_a_tile_of_several_pixels_are_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The planted fault: the compiler lets positions share their weights although they differ."""
 

@@ -14,6 +14,7 @@ GRAPH = dense_graph([Dense("a", np.eye(4, dtype=np.float32))])
 X = np.arange(8, dtype=np.int16).reshape(2, 4)
 
 
+@pytest.mark.verifies("python-names-kit-wrong-parameters")
 def test_params_are_a_preset_by_name_or_refused() -> None:
     assert eie.compile(GRAPH, params="BALANCED_4", calibration=X).params.pes == 4
     with pytest.raises(InputError, match="params is a dict"):
@@ -22,6 +23,7 @@ def test_params_are_a_preset_by_name_or_refused() -> None:
         eie.compile(GRAPH, params="BALANCED4", calibration=X)
 
 
+@pytest.mark.verifies("python-names-kit-wrong-parameters")
 def test_calibration_in_any_byte_order_is_raw() -> None:
     native, swapped = (eie.compile(GRAPH, params="BALANCED_2", calibration=x) for x in (X, X.astype(">i2")))
     np.testing.assert_array_equal(
@@ -29,6 +31,7 @@ def test_calibration_in_any_byte_order_is_raw() -> None:
     )
 
 
+@pytest.mark.verifies("python-names-kit-wrong-parameters")
 def test_empty_batches_are_refused() -> None:
     with pytest.raises(EieError, match="at least 1"):
         eie.compile(GRAPH, params="BALANCED_2", calibration=X[:0])

@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import click
 import pytest
 
 import eie.doctor
@@ -27,6 +29,7 @@ def run_python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subproc
     )
 
 
+@pytest.mark.verifies("commands-help-versions-exit-codes")
 def test_commands_are_those_of_the_manual() -> None:
     assert COMMANDS == [
         "bench", "compile", "compress", "decompress", "diff", "doctor", "experiment", "export", "fpga", "info",
@@ -51,6 +54,7 @@ def test_help_is_immediate() -> None:
     assert min(times) < 0.5
 
 
+@pytest.mark.verifies("commands-help-versions-exit-codes")
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
@@ -75,6 +79,22 @@ def test_import_of_the_package_is_light_and_complete() -> None:
     assert result.stdout.splitlines() == ["[]", "True True True True"], result.stderr
 
 
+def options(command: click.Command, path: str = "eie") -> Iterator[tuple[str, click.Option]]:
+    """All options of a command and its subcommands, with the command."""
+    yield from ((path, each) for each in command.params if isinstance(each, click.Option))
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), name)
+            assert found is not None
+            yield from options(found, f"{path} {name}")
+
+
+@pytest.mark.verifies("commands-help-versions-exit-codes")
+def test_every_option_says_what_it_does() -> None:
+    assert [f"{path} {each.opts[-1]}" for path, each in options(cli) if not each.help] == []
+
+
+@pytest.mark.verifies("commands-help-versions-exit-codes")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_each_command_shows_an_example(command, invoke) -> None:
     result = invoke(command, "--help")
@@ -83,6 +103,7 @@ def test_help_of_each_command_shows_an_example(command, invoke) -> None:
     assert "--json" in result.stdout
 
 
+@pytest.mark.verifies("commands-help-versions-exit-codes")
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -194,6 +215,7 @@ WITHOUT_TORCH = (
 )
 
 
+@pytest.mark.verifies("commands-help-versions-exit-codes")
 def test_without_torch_layers_compile_and_run(layer, tmp_path) -> None:
     compiled = run_python("-c", WITHOUT_TORCH, "compile", str(layer.npz), "-o", "l.eie", cwd=tmp_path)
     assert compiled.returncode == 0, compiled.stderr
@@ -221,6 +243,7 @@ def test_verify_names_its_suites(invoke) -> None:
     assert all(name in result.stderr for name in suites())
 
 
+@pytest.mark.verifies("commands-help-versions-exit-codes")
 def test_verify_ends_with_one_when_a_case_differs(invoke, monkeypatch) -> None:
     import sim.verify
     from sim.verify import Mismatch, Report

@@ -28,6 +28,7 @@ def test_bench_eie_writes_the_documented_json(invoke, tmp_path) -> None:
     assert answer["versions"]["array"]
 
 
+@pytest.mark.verifies("planted-fault-command-ends-1")
 def test_bench_eie_ends_with_1_and_says_where_if_the_hardware_differs(invoke, monkeypatch) -> None:
     from sim import run as engines
 
@@ -49,6 +50,7 @@ def test_bench_eie_ends_with_1_and_says_where_if_the_hardware_differs(invoke, mo
     assert "= golden model" not in result.stdout
 
 
+@pytest.mark.verifies("documented-json-compiled-network")
 def test_bench_eie_measures_a_compiled_network(invoke, layer, tmp_path) -> None:
     import numpy as np
 
@@ -64,6 +66,7 @@ def test_bench_eie_measures_a_compiled_network(invoke, layer, tmp_path) -> None:
     assert [row["layer"] for row in network["layers"]] == ["layer"]
 
 
+@pytest.mark.verifies("bad-usage-ends-2-leaves")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

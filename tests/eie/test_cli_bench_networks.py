@@ -19,6 +19,7 @@ from sim.golden_array import Layer, Operation, Program
 PARAMS = preset("BALANCED_4")
 
 
+@pytest.mark.verifies("whole-networks-bench-measures-left")
 def test_a_network_keeps_its_accuracy_in_integers(seed: int) -> None:
     [row] = measure(["mlp-bn"], PARAMS, seed=seed, epochs=4, onnx=False)
     assert row["samples"] > 300
@@ -29,6 +30,7 @@ def test_a_network_keeps_its_accuracy_in_integers(seed: int) -> None:
     assert (row["array_multiplies"], row["host_multiplies"]) == (32 * 32 * 256 + 256 * 128 + 128 * 10, 0)
 
 
+@pytest.mark.verifies("whole-networks-bench-measures-left")
 def test_a_wrong_operator_shows_in_the_error(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pooled layer that adds its pixels up instead of taking the largest."""
     decode = sim.run.decode
@@ -52,6 +54,7 @@ def test_a_wrong_operator_shows_in_the_error(seed: int, monkeypatch: pytest.Monk
     assert row["host"] == right["host"] == []
 
 
+@pytest.mark.verifies("onnx-torch-give-same-network")
 @pytest.mark.slow
 def test_onnx_gives_the_same_network(seed: int) -> None:
     pytest.importorskip("onnxscript")

@@ -33,6 +33,7 @@ def rows_of(seed: int, **rest: Any) -> list[dict[str, Any]]:
     return list(measure_sets(["small"], PARAMS, seed=seed, **rest))
 
 
+@pytest.mark.verifies("published-sets-shares-cycles-add")
 def test_shares_add_up_and_nothing_is_lost(seed: int) -> None:
     rows = rows_of(seed)
     assert [row["layer"] for row in rows] == [shape.name for shape in SMALL]
@@ -49,6 +50,7 @@ def test_shares_add_up_and_nothing_is_lost(seed: int) -> None:
     assert whole["utilization"] < whole["hidden"]
 
 
+@pytest.mark.verifies("published-sets-shares-cycles-add")
 def test_products_of_lost_entries_would_show(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The useful products are counted from weights and maps, not by the array."""
     counted = convolutions._useful
@@ -75,6 +77,7 @@ def test_the_command_and_unknown_sets(seed: int, invoke: Any) -> None:
         list(measure_sets(["vgg"], PARAMS))
 
 
+@pytest.mark.verifies("published-sets-verilog-cut-maps")
 @pytest.mark.slow
 def test_layers_run_as_verilog(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sets, "MEMORIES", {})

@@ -44,6 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.verifies("trained-runs-accuracy-stage-integers")
 def test_accuracies_of_a_run_stage_by_stage(run: Path, invoke: Any) -> None:
     result = invoke("bench", "trained", str(run), "--json")
     assert result.exit_code == 0, result.output
@@ -58,6 +59,7 @@ def test_accuracies_of_a_run_stage_by_stage(run: Path, invoke: Any) -> None:
     assert row["nonzeros"] < 0.65 * row["weights"]
 
 
+@pytest.mark.verifies("trained-runs-accuracy-stage-integers")
 def test_samples_come_in_parts(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [whole] = measure_runs([run], preset("BALANCED_4"), samples=30)
     monkeypatch.setattr(trained, "AT_ONCE", 7)
@@ -66,6 +68,7 @@ def test_samples_come_in_parts(run: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert whole["golden_samples"] == 30
 
 
+@pytest.mark.verifies("trained-runs-accuracy-stage-integers")
 def test_planted_fault_a_wrong_operator_shows(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Average pooling, one weight in all of its window, with the wrong sign."""
     honest = sim.run.decode  # type: ignore[attr-defined]
@@ -109,6 +112,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, wrong: int) -> list[int]:
     return ran
 
 
+@pytest.mark.verifies("trained-runs-accuracy-stage-integers")
 @pytest.mark.parametrize("wrong", [0, 3])
 def test_samples_in_verilog_and_planted_fault_a_wrong_bit(
     wrong: int, run: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch

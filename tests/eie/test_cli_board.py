@@ -35,6 +35,7 @@ def small(request, tmp_path_factory):
     return folder
 
 
+@pytest.mark.verifies("eie-run-eie-diff-over")
 def test_run_and_diff_over_the_simulator(small, invoke, tmp_path) -> None:
     source = ("--input", small / "x.npy")
     result = invoke(
@@ -60,6 +61,7 @@ def test_run_and_diff_over_the_simulator(small, invoke, tmp_path) -> None:
         np.testing.assert_array_equal(y["raw"], z["raw"])
 
 
+@pytest.mark.verifies("eie-run-eie-diff-over")
 def test_diff_over_a_serial_line(small, invoke) -> None:
     with python_board(SMALL) as name:
         result = invoke(
@@ -80,6 +82,7 @@ def test_the_engine_and_the_port_belong_together(small, invoke, arguments) -> No
     assert "belong together" in result.stderr
 
 
+@pytest.mark.verifies("eie-run-eie-diff-over")
 @pytest.mark.parametrize("port", ["serial:/dev/none", "mmap:/dev/none", "usb", "serial:/dev/null"])
 def test_a_port_that_cannot_be_opened_ends_with_2(small, invoke, port) -> None:
     result = invoke("run", small / "layer.eie", "--input", small / "x.npy", "--engine", "board", "--port", port)
@@ -87,6 +90,7 @@ def test_a_port_that_cannot_be_opened_ends_with_2(small, invoke, port) -> None:
     assert port.partition(":")[2] in result.stderr
 
 
+@pytest.mark.verifies("eie-run-eie-diff-over")
 def test_without_pyserial_where_it_is_needed_ends_with_3_and_says_what_to_install(small, invoke, monkeypatch) -> None:
     monkeypatch.setattr(sim.driver.streams.importlib.util, "find_spec", lambda name: None)
     arguments = ("run", small / "layer.eie", "--input", small / "x.npy", "--engine", "board", "--port")
@@ -107,6 +111,7 @@ def test_an_array_that_is_another_one_ends_with_1(small, invoke) -> None:
     assert "parameter hash" in result.stderr
 
 
+@pytest.mark.verifies("docs-driver-md-example-bytes")
 def test_the_example_of_the_document_runs(small, monkeypatch, capsys) -> None:
     text = (DOCS / "driver.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
@@ -116,6 +121,7 @@ def test_the_example_of_the_document_runs(small, monkeypatch, capsys) -> None:
     assert "cycles" in capsys.readouterr().out
 
 
+@pytest.mark.verifies("docs-driver-md-example-bytes")
 def test_the_protocol_of_the_document_is_the_one_that_is_built() -> None:
     """The request and the answer that the document spells out byte by byte."""
     from sim.driver.frames import Answer, Request

@@ -37,6 +37,7 @@ def trained(rng, tmp_path):
     return path
 
 
+@pytest.mark.verifies("image-comes-out-compressed-file")
 @pytest.mark.parametrize("coder", ["huffman", "context"])
 @pytest.mark.parametrize("preset", ["BALANCED_16", "EIE_64"])
 def test_an_image_comes_out_again_byte_for_byte(invoke, layer, tmp_path, coder, preset) -> None:
@@ -53,6 +54,7 @@ def test_an_image_comes_out_again_byte_for_byte(invoke, layer, tmp_path, coder, 
     assert again.read_bytes() == image.read_bytes()
 
 
+@pytest.mark.verifies("same-row-fragments-streamed-weights")
 def test_split_and_streamed_images_come_out_again(invoke, rng, tmp_path) -> None:
     """Of an array with small memories: row fragments and streamed weights must be made again as they were."""
     weight = rng.integers(-7, 8, (200, 300)) * (rng.random((200, 300)) < 0.2)
@@ -98,6 +100,7 @@ def test_info_accounts_for_every_bit(invoke, trained, tmp_path) -> None:
         assert word in text
 
 
+@pytest.mark.verifies("planted-faults-compress-proves-file")
 def test_a_compressor_that_loses_something_writes_nothing(invoke, layer, trained, tmp_path, monkeypatch) -> None:
     """Planted faults: a network whose image differs, and a coder that changes a value."""
     import sim.packed
@@ -203,6 +206,7 @@ def test_bench_compress_says_why_a_run_has_no_row_at_equal_error(invoke, trained
     assert "no comparison at matched accuracy" in result.stderr
 
 
+@pytest.mark.verifies("nncodec-bench")
 def test_bench_compress_counts_all_bytes_beside_nncodec(invoke, trained, monkeypatch) -> None:
     """NNCodec itself takes 1.5 GB; here is one that answers with a size."""
     from sim.benchmarks import nncodec
@@ -221,6 +225,7 @@ def test_bench_compress_counts_all_bytes_beside_nncodec(invoke, trained, monkeyp
     assert bench_compress.compress.name == "compress"
 
 
+@pytest.mark.verifies("files-formats-2-4-kits")
 @pytest.mark.parametrize("name", ["EIE_64", "BALANCED_4"])
 def test_decompress_packs_it_anew_and_says_so(invoke, name, tmp_path) -> None:
     target = tmp_path / "n.eie"
@@ -233,6 +238,7 @@ def test_decompress_packs_it_anew_and_says_so(invoke, name, tmp_path) -> None:
     assert_equal(program_of(image), chain(preset(name)))
 
 
+@pytest.mark.verifies("files-formats-2-4-kits")
 def test_a_network_of_format_3_computes_what_it_did(invoke, tmp_path) -> None:
     """Outputs of the kit that wrote the file, by its golden model."""
     target, x, y = tmp_path / "n.eie", tmp_path / "x.npy", tmp_path / "y.npz"

@@ -38,6 +38,7 @@ def flipped(layer) -> Image:
     raise AssertionError("no weight of PE 0 matters")
 
 
+@pytest.mark.verifies("eie-diff-flipped-weight-wrong")
 def test_equal_engines_end_with_zero(layer, invoke) -> None:
     result = invoke("diff", layer.image, "--input", layer.inputs, "--engines", "golden,cycles", "--json")
     assert result.exit_code == 0, result.output
@@ -49,6 +50,7 @@ def test_equal_engines_end_with_zero(layer, invoke) -> None:
     assert answer["quantization"] is None
 
 
+@pytest.mark.verifies("eie-diff-flipped-weight-wrong")
 def test_a_flipped_weight_is_found_where_it_shows(layer, flipped) -> None:
     image = image_of(layer)
     good = sim.run.run(image, layer.x, engine="golden")
@@ -68,6 +70,7 @@ def test_a_flipped_weight_is_found_where_it_shows(layer, flipped) -> None:
     assert len(set(neurons)) == 1  # one weight, one neuron
 
 
+@pytest.mark.verifies("eie-diff-flipped-weight-wrong")
 def test_a_flipped_weight_ends_the_command_with_one(layer, flipped, invoke, monkeypatch) -> None:
     honest = sim.run.run
 
@@ -86,6 +89,7 @@ def test_a_flipped_weight_ends_the_command_with_one(layer, flipped, invoke, monk
     assert f"neuron {first['neuron']}, bit {first['bit']}" in result.stdout
 
 
+@pytest.mark.verifies("eie-diff-flipped-weight-wrong")
 @pytest.mark.parametrize("field", ["written", "starved"])
 def test_a_wrong_time_or_counter_is_found(field, layer) -> None:
     result = sim.run.run(image_of(layer), layer.x, engine="cycles")
@@ -125,6 +129,7 @@ def test_cycles_are_compared_even_if_the_first_engine_has_none(layer, invoke, mo
     assert "blocked" in result.stdout
 
 
+@pytest.mark.verifies("eie-diff-flipped-weight-wrong")
 def test_quantization_error_of_an_exact_layer_is_its_rounding(layer, invoke, tmp_path) -> None:
     result = invoke(
         "diff", layer.image, "--input", layer.inputs, "--engines", "golden,torch", "--model", layer.npz, "--json"

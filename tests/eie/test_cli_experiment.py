@@ -29,6 +29,7 @@ def recipes(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.verifies("eie-experiment-eie-bench-train")
 def test_an_experiment_prints_what_its_report_says(invoke, tmp_path: Path, recipes: Path) -> None:
     out = tmp_path / "out"
     result = invoke("experiment", str(recipes / "tiny.toml"), "-o", str(out))
@@ -43,6 +44,7 @@ def test_an_experiment_prints_what_its_report_says(invoke, tmp_path: Path, recip
     assert "--resume" in again.output
 
 
+@pytest.mark.verifies("eie-experiment-eie-bench-train")
 def test_bench_train_runs_what_is_named_and_says_what_there_is(invoke, tmp_path: Path, recipes: Path) -> None:
     common = ("bench", "train", "--recipes", str(recipes), "-o", str(tmp_path / "out"))
     unknown = invoke(*common, "--only", "nothing")
@@ -56,6 +58,7 @@ def test_bench_train_runs_what_is_named_and_says_what_there_is(invoke, tmp_path:
     assert reports["tiny"] == kept
 
 
+@pytest.mark.verifies("eie-bench-array-wrong-use")
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -26,6 +26,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.verifies("eie-export-header-network-array")
 def test_a_network_is_exported_as_c(network: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["export", str(network), "-o", str(tmp_path), "--name", "pictures", "--json"])
     assert done.exit_code == 0, done.output
@@ -39,6 +40,7 @@ def test_a_network_is_exported_as_c(network: Path, tmp_path: Path) -> None:
     subprocess.run([tmp_path / "main"], check=True)
 
 
+@pytest.mark.verifies("eie-export-header-network-array")
 @pytest.mark.parametrize("name", ["1st", "a-b", ""])
 def test_a_name_that_is_none_of_c_is_refused(network: Path, tmp_path: Path, name: str) -> None:
     done = CliRunner().invoke(cli, ["export", str(network), "-o", str(tmp_path / "new"), "--name", name])

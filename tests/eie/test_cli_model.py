@@ -125,11 +125,13 @@ def test_a_function_with_weights_computes_what_torch_computes(models, invoke) ->
     assert all(0 < error["relative"] < 0.2 for error in errors)
 
 
+@pytest.mark.verifies("errors-kit-caught-eie-eieerror")
 def test_errors_of_the_kit_are_caught_by_the_public_name(models) -> None:
     with pytest.raises(eie.EieError, match="LayerNorm"):
         eie.compile("own_models:unsupported")
 
 
+@pytest.mark.verifies("quantized-weights-without-scale-refused")
 def test_quantized_weights_without_their_scale_are_refused(models, invoke) -> None:
     state = {"0.weight": torch.ones(9, 12, dtype=torch.int8), "0.bias": torch.ones(9)}
     save_file({**state, "2.weight": torch.ones(4, 9), "2.bias": torch.ones(4)}, "int8.safetensors")
@@ -154,6 +156,7 @@ def test_example_inputs_of_the_function_give_the_shape(models, invoke) -> None:
     assert json.loads(invoke("diff", "n.eie", "--input", "x.npy", *options).stdout)["equal"] is True
 
 
+@pytest.mark.verifies("module-without-example-inputs-takes")
 def test_calibration_data_shows_what_a_module_without_example_inputs_is_given(models, invoke, rng) -> None:
     np.save("maps.npy", rng.uniform(size=(20, 1, 4, 4)).astype(np.float32))
     np.savez("words.npz", x=rng.normal(size=(20, 4)), word=rng.integers(0, 9, 20))  # not in the order of forward
@@ -202,6 +205,7 @@ def _arrays(path: str) -> tuple[np.ndarray, ...]:
     return (content,) if isinstance(content, np.ndarray) else (content["word"], content["x"])
 
 
+@pytest.mark.verifies("module-without-example-inputs-takes")
 @pytest.mark.parametrize(
     ("function", "shape", "words"),
     [

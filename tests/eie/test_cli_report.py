@@ -15,6 +15,7 @@ from hw.params import preset
 from sim.fpga.area import DEBIAN_LIBRARY, measure_area, read_area
 
 
+@pytest.mark.verifies("reports-command-line-area-pe")
 def test_energy_of_a_file_and_its_batch(layer, invoke) -> None:
     result = invoke("report", "energy", layer.image, "--input", layer.inputs, "--json")
     assert result.exit_code == 0, result.output
@@ -30,6 +31,7 @@ def test_energy_of_a_file_and_its_batch(layer, invoke) -> None:
         assert text in shown
 
 
+@pytest.mark.verifies("reports-command-line-area-pe")
 def test_random_inputs_have_the_density_and_repeat(layer, invoke) -> None:
     def nj(*more: object) -> float:
         result = invoke("report", "energy", layer.image, *more, "--json")
@@ -43,6 +45,7 @@ def test_random_inputs_have_the_density_and_repeat(layer, invoke) -> None:
     assert nj("--clock", 80) == nj()
 
 
+@pytest.mark.verifies("reports-command-line-area-pe")
 def test_a_layer_of_the_publication_and_a_summary(layer, invoke, tmp_path) -> None:
     result = invoke(
         "report", "energy", layer.image, "--layers", "NT-We", "--preset", "EIE_64", "-o", tmp_path / "e.md",
@@ -56,6 +59,7 @@ def test_a_layer_of_the_publication_and_a_summary(layer, invoke, tmp_path) -> No
     assert len(json.loads((tmp_path / "e.json").read_text())["reports"]) == 2
 
 
+@pytest.mark.verifies("reports-command-line-area-pe")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -84,22 +88,26 @@ STAT = {
 }
 
 
+@pytest.mark.verifies("reports-command-line-area-pe")
 def test_area_counts_cells_and_no_memories() -> None:
     assert read_area(STAT) == {"area": 1234.5, "count": 7, "cells": {"DFFPOSX1": 3, "NAND2X1": 4}}
 
 
+@pytest.mark.verifies("reports-command-line-area-pe")
 def test_a_library_without_flip_flops_is_refused() -> None:
     module = {"area": 1.0, "num_cells_by_type": {"$_DFF_P_": 3}}
     with pytest.raises(InputError, match=r"no cells for \$_DFF_P_"):
         read_area({"modules": {PE_MODULE: module}})
 
 
+@pytest.mark.verifies("reports-command-line-area-pe")
 def test_a_library_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YOSYS", "true")
     with pytest.raises(InputError, match="qflow-tech-osu018"):
         measure_area(preset("EIE_64"), tmp_path / "none.lib", tmp_path, print)
 
 
+@pytest.mark.verifies("reports-command-line-area-pe")
 @pytest.mark.slow
 @pytest.mark.skipif(
     not os.environ.get("EIE_FPGA") or not DEBIAN_LIBRARY.exists(), reason="EIE_FPGA=1 and Debian's qflow-tech-osu018"

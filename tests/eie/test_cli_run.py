@@ -348,6 +348,7 @@ def test_an_input_of_no_kind_is_told_the_kinds(source, invoke, tmp_path) -> None
     assert files(tmp_path) == {}
 
 
+@pytest.mark.verifies("missing-files-whole-numbers-inputs")
 def test_a_missing_file_and_whole_numbers_are_refused_with_the_remedy(layer, invoke, tmp_path) -> None:
     result = invoke("run", tmp_path / "absent.eie", "--input", layer.inputs)
     assert (result.exit_code, "absent.eie: no such file" in result.stderr) == (2, True)

@@ -39,6 +39,7 @@ def models_as_hardware(monkeypatch, spoil=lambda result: result) -> None:
     monkeypatch.setattr(sim.network, "run", run)
 
 
+@pytest.mark.verifies("make-sim-wrong-bit-wrong")
 @pytest.mark.slow
 def test_demo_passes_reports_and_trains_once(folder) -> None:
     result = run_demo(folder, "--samples", 2)
@@ -74,6 +75,7 @@ def test_demo_says_that_there_are_no_more_samples_and_how_many_it_left_out(folde
     assert "4 samples were run" in result.stdout
 
 
+@pytest.mark.verifies("make-sim-wrong-bit-wrong")
 def test_demo_fails_on_one_wrong_bit(folder, monkeypatch) -> None:
     def spoil(result):
         values = {name: raw.copy() for name, raw in result.values.items()}
@@ -89,6 +91,7 @@ def test_demo_fails_on_one_wrong_bit(folder, monkeypatch) -> None:
     assert json.loads((folder / "digits" / "report.json").read_text())["equal"] is False
 
 
+@pytest.mark.verifies("make-sim-wrong-bit-wrong")
 def test_demo_fails_on_one_wrong_cycle(folder, monkeypatch) -> None:
     def spoil(result):
         records = [[dict(record) for record in vector] for vector in result.records]
@@ -101,6 +104,7 @@ def test_demo_fails_on_one_wrong_cycle(folder, monkeypatch) -> None:
     assert "fc3, finished" in result.stdout
 
 
+@pytest.mark.verifies("make-sim-wrong-bit-wrong")
 def test_demo_fails_when_nothing_was_compared(folder, monkeypatch) -> None:
     models_as_hardware(monkeypatch, lambda result: replace(result, records=[]))
     result = run_demo(folder, "--samples", 1)
@@ -124,6 +128,7 @@ def test_demo_refuses_wrong_options(options, word, tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.verifies("make-sim-wrong-bit-wrong")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_demo_runs_the_verilog_and_writes_a_waveform(folder) -> None:

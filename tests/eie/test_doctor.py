@@ -41,6 +41,7 @@ def find(tools: list[doctor.Tool], name: str) -> doctor.Tool:
     return tool
 
 
+@pytest.mark.verifies("eie-doctor-missing-broken-too")
 def test_bare_machine_names_every_tool_with_reason_and_remedy(machine: Install) -> None:
     tools = doctor.check(packages=False)
     assert {tool.name for tool in doctor.missing(tools)} == {"C++ compiler", "make", "perl"}
@@ -93,6 +94,7 @@ def test_compiler_that_cannot_compile_is_refused(machine: Install) -> None:
     assert "fatal error: atomic: No such file" in tool.problem
 
 
+@pytest.mark.verifies("eie-doctor-missing-broken-too")
 def test_broken_tools_are_not_taken_for_good_ones(machine: Install) -> None:
     for name in ("c++", "perl", "npm"):
         machine(name, "echo broken; exit 1")
@@ -126,6 +128,7 @@ def test_perl_without_a_module_is_refused(machine: Install) -> None:
     assert tool.problem == "without its module Pod::Usage"
 
 
+@pytest.mark.verifies("eie-doctor-missing-broken-too")
 def test_old_python_is_refused_and_a_newer_one_named(machine: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     machine("python3.12", "exit 0")
     monkeypatch.setattr(doctor.sys, "version_info", (3, 9, 2, "final", 0))

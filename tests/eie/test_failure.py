@@ -23,6 +23,7 @@ def eie(*arguments: str, stdout: object = subprocess.PIPE, **environment: str) -
     )  # fmt: skip
 
 
+@pytest.mark.verifies("form-errors-full-disk-terminals")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -47,6 +48,7 @@ def test_without_a_command_the_help_is_shown(invoke) -> None:
     assert "Commands:" in invoke().output
 
 
+@pytest.mark.verifies("form-errors-full-disk-terminals")
 @pytest.mark.parametrize("arguments", [["--help"], ["info", "--help"], ["--version"], ["verify", "--list"]])
 def test_a_full_disk_is_no_internal_error(arguments) -> None:
     with open("/dev/full", "wb") as full:
@@ -55,6 +57,7 @@ def test_a_full_disk_is_no_internal_error(arguments) -> None:
     assert done.stderr == b"eie: standard output cannot be written: No space left on device\n"
 
 
+@pytest.mark.verifies("form-errors-full-disk-terminals")
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp437"])
 def test_a_terminal_without_utf8_gets_the_nearest_signs(encoding) -> None:
     code = (

@@ -31,6 +31,7 @@ def test_files_are_the_same_on_every_call_and_the_network_reads_digits(rng) -> N
     assert any((state[name] != value).any() for name, value in weights(rng).items())  # it does depend on the generator
 
 
+@pytest.mark.verifies("eie-init-recipes-presets-readme")
 def test_init_writes_all_files_and_replaces_none(invoke, tmp_path) -> None:
     result = invoke("init", tmp_path / "my", "--json")
     assert result.exit_code == 0, result.output
@@ -77,6 +78,7 @@ def test_presets_names_every_array(invoke) -> None:
     }
 
 
+@pytest.mark.verifies("eie-init-recipes-presets-readme")
 @pytest.mark.parametrize("command", ["compile", "verilog"])
 def test_preset_is_completed(command) -> None:
     complete = ShellComplete(cli, {}, "eie", "_EIE_COMPLETE")

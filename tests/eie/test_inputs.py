@@ -46,6 +46,7 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
     writer.join()
 
 
+@pytest.mark.verifies("inputs-pipes-standard-input-byte")
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
 def test_standard_input_is_read(name: str) -> None:
     code = (
@@ -67,6 +68,7 @@ def test_an_array_that_stands_twice_is_refused(tmp_path: Path) -> None:
         read_arrays(tmp_path / "x.npz")
 
 
+@pytest.mark.verifies("inputs-pipes-standard-input-byte")
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04" + bytes(30), saved(np.ones(5))[:-3], b"\x93NUMPY\x01"])
 def test_a_damaged_file_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.npy").write_bytes(content)

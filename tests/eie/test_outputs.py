@@ -11,6 +11,7 @@ import threading
 import pytest
 
 
+@pytest.mark.verifies("written-files-links-devices-fifos")
 def test_outputs_go_into_a_fifo_and_through_a_link(invoke, layer, tmp_path) -> None:
     fifo, link, target = tmp_path / "fifo", tmp_path / "link.eiez", tmp_path / "there.eiez"
     os.mkfifo(fifo)
@@ -28,6 +29,7 @@ def test_outputs_go_into_a_fifo_and_through_a_link(invoke, layer, tmp_path) -> N
     assert read == [target.read_bytes()]
 
 
+@pytest.mark.verifies("written-files-links-devices-fifos")
 def test_a_device_is_no_file_to_replace(invoke, layer, tmp_path) -> None:
     master, slave = pty.openpty()  # a device whose folder takes no files, so that a fault does no harm
     try:
@@ -56,6 +58,7 @@ def _read(handle: int) -> bytes:
         return b""
 
 
+@pytest.mark.verifies("written-files-permissions-umask")
 @pytest.mark.parametrize("umask", [0o022, 0o027])
 def test_verilog_has_the_permissions_of_any_new_file(invoke, tmp_path, umask) -> None:
     before = os.umask(umask)

@@ -23,6 +23,7 @@ COLUMNS = ("layer", "activation", "bits of largest sum", "accumulator bits", "cy
 ROW = ("encoder.block.fc1", "relu", 34, 40, 12345678, 9)
 
 
+@pytest.mark.verifies("tables-fit-break-word-short")
 @pytest.mark.parametrize("columns", [24, 40, 60, 80, 120, 200])
 def test_a_table_fits_and_breaks_no_word(columns, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -61,6 +62,7 @@ def files(network, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.verifies("tables-fit-break-word-short")
 def test_info_is_short_unless_all_is_asked_for(files, invoke, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     short, everything = invoke("info", files / "n.eie"), invoke("info", files / "n.eie", "--all")
@@ -78,6 +80,7 @@ def test_info_is_short_unless_all_is_asked_for(files, invoke, monkeypatch) -> No
     assert float(total[-1]) == pytest.approx(100 * facts["utilization"], abs=0.01)
 
 
+@pytest.mark.verifies("tables-fit-break-word-short")
 def test_a_run_without_a_file_for_outputs_shows_the_largest(files, network, invoke) -> None:
     result = invoke("run", files / "n.eie", "--input", files / "x.npy")
     raw = np.load(files / "x.npy") @ np.array([[1, 0], [0, 1], [-1, 2], [0, 0]]).T[:, ::-1]

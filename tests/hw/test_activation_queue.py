@@ -9,6 +9,7 @@ from hw.activation_queue import ActivationQueue
 from hw.params import ROUND_TRIP, Params
 
 
+@pytest.mark.verifies("queue-latency-2-cycle")
 def test_a_vector_comes_out_two_cycles_later(simulate):
     dut = ActivationQueue(Params(pes=1, queue_depth=8))
 
@@ -77,12 +78,14 @@ def drive_by_credit_rule(simulate, rng, depth, *, lag, vectors=400, hops=0):
     return max(levels)
 
 
+@pytest.mark.verifies("credit-rule-never-overflows-tight")
 @pytest.mark.parametrize("depth", [6, 7, 8, 13, 64, 65])
 def test_credit_rule_never_overflows_and_is_tight(simulate, rng, depth):
     highest = drive_by_credit_rule(simulate, rng, depth, lag=ROUND_TRIP - 1)
     assert highest == depth  # the bound is reached, so the rule gives nothing away
 
 
+@pytest.mark.verifies("hops-credit-rule-tight-planted")
 @pytest.mark.parametrize(("depth", "hops"), [(8, 1), (16, 2)])
 def test_credit_rule_with_hops_is_tight_and_a_hop_too_many_overflows(simulate, rng, depth, hops):
     lag = ROUND_TRIP - 1 + 2 * hops
@@ -91,12 +94,14 @@ def test_credit_rule_with_hops_is_tight_and_a_hop_too_many_overflows(simulate, r
         drive_by_credit_rule(simulate, rng, depth, lag=lag + 1, hops=hops)
 
 
+@pytest.mark.verifies("planted-faults-broadcast-cycle-longer")
 def test_fault_broadcast_one_cycle_longer_overflows(simulate, rng):
     """A broadcast that takes one cycle longer than the rule assumes is caught by the queue's own assertion."""
     with pytest.raises(AssertionError, match="overflow"):
         drive_by_credit_rule(simulate, rng, 8, lag=ROUND_TRIP)
 
 
+@pytest.mark.verifies("planted-faults-broadcast-cycle-longer")
 def test_fault_credit_one_late_overflows(simulate, rng, monkeypatch):
     monkeypatch.setattr(hw.activation_queue, "ROUND_TRIP", ROUND_TRIP - 1)
     with pytest.raises(AssertionError, match="overflow"):

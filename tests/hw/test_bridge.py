@@ -205,6 +205,7 @@ def random_request(rng, tag, refill=True):
     return Request(tag, operation, offset, count, words, bool(rng.integers(0, 2)), bool(rng.integers(0, 2)))
 
 
+@pytest.mark.verifies("serial-bridge-against-model-python")
 @pytest.mark.parametrize("waits", [0.0, 0.4])
 def test_requests_are_carried_out_and_answered(simulate, rng, waits):
     pieces = [random_request(rng, tag).pack() for tag in range(40)]
@@ -215,6 +216,7 @@ def test_requests_are_carried_out_and_answered(simulate, rng, waits):
     assert any(access[1] == BROKEN for access in seen[1])
 
 
+@pytest.mark.verifies("serial-bridge-against-model-python")
 def test_the_largest_requests(simulate, rng):
     words = tuple(int(word) for word in rng.integers(0, 1 << 32, MOST_WORDS))
     pieces = [
@@ -241,16 +243,19 @@ def check_damage(simulate, rng, make=Bridge):
     assert {answers[n + 2] for n in range(0, len(answers), 7)} == {DAMAGED}
 
 
+@pytest.mark.verifies("serial-bridge-flipped-bits-do")
 def test_a_flipped_bit_is_caught_and_nothing_is_done(simulate, rng):
     check_damage(simulate, rng)
 
 
+@pytest.mark.verifies("planted-fault-bridge-without-checksum")
 def test_planted_fault_a_bridge_without_checksum_is_caught(simulate, rng, monkeypatch):
     monkeypatch.setattr(hw.bridge, "crc_step", lambda crc, byte: crc & 0)
     with pytest.raises(AssertionError):
         check_damage(simulate, rng)
 
 
+@pytest.mark.verifies("serial-bridge-flipped-bits-do")
 def test_every_bit_of_a_head_may_flip(simulate, rng):
     """Then the next request is understood all the same, after a silence."""
     request = Request(5, WRITE, 0x1C, 2, (7, 8)).pack()
@@ -264,6 +269,7 @@ def test_every_bit_of_a_head_may_flip(simulate, rng):
     assert answers.count(Answer(6, DONE, 1).pack()) == 48
 
 
+@pytest.mark.verifies("serial-bridge-flipped-bits-do")
 def test_bytes_between_requests_are_dropped(simulate, rng):
     noise = bytes(int(byte) for byte in rng.integers(0, 0xE1, 20))
     request = Request(9, READ, 0x10, 1).pack()
@@ -274,6 +280,7 @@ def test_bytes_between_requests_are_dropped(simulate, rng):
     assert len(accesses) == 2
 
 
+@pytest.mark.verifies("serial-bridge-against-model-python")
 @pytest.mark.parametrize("refill", [False, True])
 def test_commands_that_do_not_exist_are_refused(simulate, rng, refill):
     """Neither of streams that are not there, nor of a part of a beat."""
@@ -293,6 +300,7 @@ def test_commands_that_do_not_exist_are_refused(simulate, rng, refill):
         assert Answer(request.tag, BAD).pack() in answers
 
 
+@pytest.mark.verifies("serial-bridge-rows-maps-both")
 @pytest.mark.parametrize("waits", [0.0, 0.4])
 def test_rows_of_maps_pass_both_ways(simulate, rng, waits):
     """An answer has so many beats as stand there, and zeros behind them."""
@@ -334,6 +342,7 @@ def test_rows_of_maps_pass_both_ways(simulate, rng, waits):
     assert waits or not left
 
 
+@pytest.mark.verifies("serial-bridge-rows-maps-both")
 def test_planted_fault_the_words_of_a_beat_in_another_order_are_caught(simulate, rng, monkeypatch):
     class Turned(Bridge):
         """The fault: what is taken shows its upper half first."""
@@ -351,6 +360,7 @@ def test_planted_fault_the_words_of_a_beat_in_another_order_are_caught(simulate,
         test_rows_of_maps_pass_both_ways(simulate, rng, 0.0)
 
 
+@pytest.mark.verifies("serial-bridge-against-model-python")
 def test_a_stream_that_takes_nothing_is_told(simulate, rng):
     """One beat waits at the pins; the next is not taken, and comes again later."""
     words = tuple(range(8))

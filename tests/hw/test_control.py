@@ -243,6 +243,7 @@ def compare(params, layers, batch, around, outcome, bank):
     return len(closing)
 
 
+@pytest.mark.verifies("control-samples-tiles-segments-plain")
 @pytest.mark.parametrize("slowest", [(0, 0, 0), (9, 0, 0), (3, 25, 3), (3, 3, 40), (12, 12, 12)])
 def test_tiles_and_segments_are_accepted_in_the_stated_cycles(simulate, rng, slowest):
     """Three runs on one control, every time that its docstring states, random waits in scan, PEs and drain."""
@@ -271,6 +272,7 @@ def test_tiles_and_segments_are_accepted_in_the_stated_cycles(simulate, rng, slo
         assert waited > 5  # write-back was what held tiles up
 
 
+@pytest.mark.verifies("control-layer-tile-many-segments")
 def test_a_layer_of_one_tile_may_have_any_number_of_segments(simulate, rng):
     params = Params(pes=16, **SMALL)
     dut = Control(params)
@@ -290,6 +292,7 @@ def test_a_layer_of_one_tile_may_have_any_number_of_segments(simulate, rng):
     simulate(dut, bench)
 
 
+@pytest.mark.verifies("control-cycles-records-count")
 def test_cycles_count_until_all_layers_are_finished(simulate):
     """`counting` from the cycle after the first accept to the one in which the last tile is found computed."""
     params = Params(pes=4, **SMALL)
@@ -381,6 +384,7 @@ async def ends_with(ctx, dut, program, error, index, bank=0, batch=1):
     return len(around.written)
 
 
+@pytest.mark.verifies("control-descriptor-field-bound-beyond")
 def test_legal_descriptors_run_and_others_end_the_run(simulate):
     params = Params(pes=4, **SMALL)
     dut = Control(params)
@@ -405,6 +409,7 @@ def test_legal_descriptors_run_and_others_end_the_run(simulate):
     simulate(dut, bench)
 
 
+@pytest.mark.verifies("control-streamed-layers-array-without")
 def test_an_array_without_refill_takes_no_streamed_layer(simulate):
     dut = Control(Params(pes=4, **SMALL, refill=False))
 
@@ -416,6 +421,7 @@ def test_an_array_without_refill_takes_no_streamed_layer(simulate):
     simulate(dut, bench)
 
 
+@pytest.mark.verifies("control-functions-operations-array-without")
 def test_an_array_without_tables_or_elementwise_unit_refuses_them(simulate):
     dut = Control(Params(pes=4, **{**SMALL, "tables": 0}, elementwise=False))
 
@@ -428,6 +434,7 @@ def test_an_array_without_tables_or_elementwise_unit_refuses_them(simulate):
     simulate(dut, bench)
 
 
+@pytest.mark.verifies("control-maps-stream-array-without")
 def test_an_array_without_streams_takes_no_map_that_streams(simulate):
     dut = Control(Params(pes=4, **SMALL, streams=False))
 
@@ -440,6 +447,7 @@ def test_an_array_without_streams_takes_no_map_that_streams(simulate):
     simulate(dut, bench)
 
 
+@pytest.mark.verifies("control-operations-loops-told-against")
 def test_operations_are_queued_and_loops_move_addresses(simulate, rng):
     """The order of a program with a loop, and what each push and each window is told, against plain loops."""
     params = Params(pes=16, **SMALL)
@@ -494,6 +502,7 @@ def test_descriptors_end_where_their_memory_ends(simulate):
     simulate(dut, bench)
 
 
+@pytest.mark.verifies("control-address-beyond-memory-ends")
 @pytest.mark.parametrize("kind", ["scan", "write"])
 @pytest.mark.parametrize("cycle", [5, 12, 40, 70])
 def test_an_address_beyond_a_memory_ends_the_run(simulate, kind, cycle):
@@ -558,6 +567,7 @@ class OneSample(Control):
         return m
 
 
+@pytest.mark.verifies("planted-faults-second-row-tiles")
 @pytest.mark.parametrize("fault", [Control, SecondRow, EarlyRelease, LostSegment, OneSample])
 def test_faults_are_caught(simulate, rng, fault):
     params = Params(pes=4, **SMALL)

@@ -24,6 +24,7 @@ def right(program, seen):
     )
 
 
+@pytest.mark.verifies("core-random-programs-against-numpy")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("number", range(4))
 def test_random_programs(seed, rng, kind, number):
@@ -120,6 +121,7 @@ SHOWS = {  # kind of the layers, and what a program must have
 }  # fmt: skip
 
 
+@pytest.mark.verifies("planted-faults-border-limit-clear")
 @pytest.mark.parametrize("fault", SHOWS)
 def test_faults_are_caught(seed, monkeypatch, fault):
     """At the latest by the fifth program in which it may show: products may all be zero where it does."""
@@ -139,6 +141,7 @@ def test_faults_are_caught(seed, monkeypatch, fault):
     raise AssertionError(f"{fault.__name__} did not show in {tried} programs")
 
 
+@pytest.mark.verifies("core-restart-mid-layer")
 @pytest.mark.parametrize("cycle", [4, 60, 150, 260])
 def test_a_restart_in_mid_layer_leaves_nothing_behind(seed, cycle):
     """The next run finds the memories as the host left them, and the array as after reset."""
@@ -168,6 +171,7 @@ def test_a_restart_in_mid_layer_leaves_nothing_behind(seed, cycle):
     assert seen.cycles == play(program).cycles
 
 
+@pytest.mark.verifies("core-errors-run-after")
 @pytest.mark.parametrize(("change", "error"), [
     ({"destination": 0xFFF0}, Error.RANGE), ({"source": 0xFFFF00, "y0": 0, "x0": 0}, Error.RANGE),
     ({"codebook": 255}, Error.RANGE), ({"op": 4}, Error.OPCODE), ({"reserved4": 1}, Error.RESERVED),

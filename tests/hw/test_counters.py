@@ -92,6 +92,7 @@ def play(dut, rng, length):
     return bench, seen, expected
 
 
+@pytest.mark.verifies("counters-events-layers-under-way")
 @pytest.mark.parametrize("pes", [1, 16])
 def test_a_record_sums_over_the_tiles_of_its_layer(simulate, rng, pes):
     dut = Counters(Params(pes=pes))
@@ -105,6 +106,7 @@ def test_a_record_sums_over_the_tiles_of_its_layer(simulate, rng, pes):
         assert 0 <= wanted["starved"] - got["starved"] <= 3 * pes
 
 
+@pytest.mark.verifies("counters-stop-largest-value-hardware")
 @pytest.mark.parametrize("most", [7, 30])
 def test_a_counter_stops_and_does_not_wrap(simulate, rng, monkeypatch, most):
     monkeypatch.setattr("hw.counters.COUNTER_MOST", most)

@@ -10,6 +10,7 @@ from hw.params import Params
 from hw.weight_decode import WeightDecode
 
 
+@pytest.mark.verifies("decode-codebook-tag-relative-absolute")
 @pytest.mark.parametrize("codebooks", [1, 4, 64])
 def test_decode_looks_up_the_codebook_of_the_tag_and_adds_up_rows(simulate, rng, codebooks):
     params = Params(pes=1, rows=64, codebooks=codebooks, code_bits=3)
@@ -135,6 +136,7 @@ def accumulate(simulate, rng, dut, params, *, products=400, maximum=0):
     return got, reference(params, stream, maximum)
 
 
+@pytest.mark.verifies("multiply-accumulate-sums-maxima-hazards")
 @pytest.mark.parametrize("maximum", [0b00, 0b01, 0b10, 0b11])
 @pytest.mark.parametrize("acc_bits", [33, 40, 48])
 def test_mac_equals_wrapped_sums_and_maxima_with_hazards(simulate, rng, acc_bits, maximum):
@@ -143,6 +145,7 @@ def test_mac_equals_wrapped_sums_and_maxima_with_hazards(simulate, rng, acc_bits
     assert got == expected
 
 
+@pytest.mark.verifies("multiply-accumulate-sums-maxima-hazards")
 def test_sums_wrap(simulate):
     params = Params(pes=1, rows=2, acc_bits=33)
     stream = [(0, 1, -32768, -32768, True)] * 5  # 5 * 2**30 > 2**32
@@ -196,6 +199,7 @@ def drain_beside_entries(simulate, rng, dut, params):
     return got, reference(params, first + second, 0)
 
 
+@pytest.mark.verifies("accumulators-bank-drained-cleared-while")
 def test_a_bank_is_drained_and_cleared_while_entries_use_the_other(simulate, rng):
     params = Params(pes=1, rows=16)
     got, expected = drain_beside_entries(simulate, rng, Mac(params), params)
@@ -222,12 +226,14 @@ class ClearsANeighbour(wiring.Component):
         return m
 
 
+@pytest.mark.verifies("planted-faults-bypass-wrong-slot")
 def test_fault_the_wrong_slot_is_cleared(simulate, rng):
     params = Params(pes=1, rows=16)
     got, expected = drain_beside_entries(simulate, rng, ClearsANeighbour(params), params)
     assert got["read"] != expected
 
 
+@pytest.mark.verifies("planted-faults-bypass-wrong-slot")
 @pytest.mark.parametrize("maximum", [0b00, 0b11])
 def test_fault_without_bypass_accumulators_are_wrong(simulate, rng, monkeypatch, maximum):
     """The planted fault: `forward` never rises, so back-to-back products lose one."""
@@ -242,6 +248,7 @@ def test_fault_without_bypass_accumulators_are_wrong(simulate, rng, monkeypatch,
     assert got != expected
 
 
+@pytest.mark.verifies("planted-faults-bypass-wrong-slot")
 def test_fault_maxima_of_plain_activations(simulate, rng, monkeypatch):
     """The planted fault: the activation is not moved by 32768, so negative ones count as large."""
     original = hw.mac.Cat

@@ -207,6 +207,7 @@ def draw(rng, params, number):
     return tiles
 
 
+@pytest.mark.verifies("output-table-drain-accumulators-joined")
 @pytest.mark.parametrize("pes", [1, 2, 4, 8, 16, 32])
 def test_tiles_are_written_back_as_the_table_says(rng, pes):
     params = Params(pes=pes, **SMALL)
@@ -229,6 +230,7 @@ def test_tiles_are_written_back_as_the_table_says(rng, pes):
     assert overlapped
 
 
+@pytest.mark.verifies("planted-faults-clear-missing-clear")
 @pytest.mark.parametrize("fault", ["clear missing", "clears the neighbour"])
 def test_fault_of_the_clear_is_caught(rng, fault):
     """The planted faults: an accumulator keeps its sum; those of the other PEs are cleared as well."""
@@ -252,6 +254,7 @@ class WrongStep(Drain):
         return m
 
 
+@pytest.mark.verifies("planted-fault-line-step-wrong")
 def test_fault_a_wrong_line_step_is_caught(rng):
     params = Params(pes=4, **SMALL)
     tiles = []
@@ -262,6 +265,7 @@ def test_fault_a_wrong_line_step_is_caught(rng):
     assert [[line for _, line, _ in each] for each in lines] != right
 
 
+@pytest.mark.verifies("planted-fault-round-half-down")
 def test_fault_round_half_down_is_caught():
     """The edges tell rounding half up from half down."""
     half_down = [(value + ((1 << 5) >> 1) - 1) >> 5 for value in edges(5)]
@@ -269,6 +273,7 @@ def test_fault_round_half_down_is_caught():
     assert half_down != half_up
 
 
+@pytest.mark.verifies("drain-lines-beyond-memory")
 def test_a_line_beyond_the_memory_is_not_written(simulate):
     params = Params(pes=1, **{**SMALL, "act_lines": 10})
     dut = Drain(params)
@@ -289,6 +294,7 @@ def test_a_line_beyond_the_memory_is_not_written(simulate):
     assert seen == [(8, 1, 0), (9, 1, 0), (10, 0, 1), (11, 0, 1)]
 
 
+@pytest.mark.verifies("write-back-restart-vector-under")
 def test_a_restart_forgets_the_vector_under_way(simulate):
     """Otherwise it would be written over the next run's input."""
     params = Params(pes=1, **SMALL)

@@ -108,6 +108,7 @@ def draw(rng, number):
     return jobs, bank
 
 
+@pytest.mark.verifies("elementwise-unit-read-product-cycle")
 @pytest.mark.parametrize("number", range(4))
 def test_reads_and_products_come_in_the_stated_cycles(simulate, rng, number):
     dut = Joined(Params(pes=1, act_lines=4 * LINES))
@@ -117,6 +118,7 @@ def test_reads_and_products_come_in_the_stated_cycles(simulate, rng, number):
         assert run == expected(job, samples, bank, run[0])
 
 
+@pytest.mark.verifies("planted-fault-order-operands-block")
 def test_fault_the_order_of_operands_is_caught(simulate, rng):
     """The planted fault: operand e takes the place of operand b."""
     dut = Joined(Params(pes=1, act_lines=4 * LINES), swapped=True)
@@ -126,6 +128,7 @@ def test_fault_the_order_of_operands_is_caught(simulate, rng):
     assert run[3] != expected(job, 1, bank, run[0])[3]
 
 
+@pytest.mark.verifies("elementwise-unit-lines-beyond-memory")
 def test_a_line_beyond_the_memory_is_a_fault(simulate):
     dut = Elementwise(Params(pes=1, act_lines=10))
     seen = []

@@ -90,6 +90,7 @@ def expand(simulate, vectors, offered, ready):
     return got, taken, left
 
 
+@pytest.mark.verifies("expander-columns-order-starts-cycle")
 @pytest.mark.parametrize(("gap", "pace"), [(0, 1.0), (0, 0.5), (6, 1.0), (4, 0.4), (0, 0.1)])
 def test_columns_in_order_at_the_stated_cycles(simulate, rng, gap, pace):
     vectors = random_vectors(rng, 120)
@@ -104,6 +105,7 @@ def test_columns_in_order_at_the_stated_cycles(simulate, rng, gap, pace):
     assert (taken, left) == times(vectors, offered, ready)
 
 
+@pytest.mark.verifies("expander-columns-order-starts-cycle")
 def test_vectors_of_one_column_pass_one_a_cycle(simulate, rng):
     vectors = [(int(rng.integers(0, 3000)), [1] * 8, 1 << int(rng.integers(0, 8))) for _ in range(60)]
     got, taken, left = expand(simulate, vectors, [0] * 60, lambda _: True)
@@ -122,6 +124,7 @@ def late_starts(base, lengths, original=hw.expander._starts):
     return original(base + lengths[0], [*lengths[1:], lengths[0]])
 
 
+@pytest.mark.verifies("planted-faults-columns-swapped-start")
 @pytest.mark.parametrize(("name", "fault"), [("_lowest", highest), ("_starts", late_starts)])
 def test_fault_order_swapped_or_sum_off_by_one(simulate, rng, monkeypatch, name, fault):
     monkeypatch.setattr(hw.expander, name, fault)

@@ -30,6 +30,7 @@ def files(request):
     return SETS[request.param], verilog_files(SETS[request.param])
 
 
+@pytest.mark.verifies("exported-verilog-plain-names-pins")
 def test_names_are_plain_and_assertions_are_asked_for(files):
     text = files[1]["accelerator.v"]
     assert "\\" not in text
@@ -43,6 +44,7 @@ def test_names_are_plain_and_assertions_are_asked_for(files):
     )
 
 
+@pytest.mark.verifies("exported-verilog-plain-names-pins")
 def test_the_pins_are_named_as_an_integrator_expects(files):
     params, texts = files
     header = re.search(rf"^module {TOP_MODULE}\((.*?)\);", texts["accelerator.v"], re.MULTILINE | re.DOTALL)
@@ -59,6 +61,7 @@ def test_the_pins_are_named_as_an_integrator_expects(files):
     assert pins == expected
 
 
+@pytest.mark.verifies("exported-verilog-plain-names-pins")
 def test_every_file_says_its_license(files):
     for name, text in files[1].items():
         if name.endswith(".json"):
@@ -67,6 +70,7 @@ def test_every_file_says_its_license(files):
             assert "SPDX-License-Identifier: Apache-2.0" in "".join(text.splitlines()[:2]), name
 
 
+@pytest.mark.verifies("exported-verilog-plain-names-pins")
 def test_memories_are_instances_of_the_one_primitive_but_for_two_small_ones(files):
     """Places of segments and of what is to be written: a few words, read in the cycle of their address (registers)."""
     params, texts = files
@@ -90,6 +94,7 @@ def accepted_by_yosys(folder, files):
     return done.returncode == 0
 
 
+@pytest.mark.verifies("exported-verilog-yosys-verilog-2005")
 @pytest.mark.slow
 @pytest.mark.skipif(yosys() is None, reason="yosys comes with the extra [fpga]")
 def test_yosys_reads_it_and_catches_a_planted_assert(files, tmp_path):
@@ -99,6 +104,7 @@ def test_yosys_reads_it_and_catches_a_planted_assert(files, tmp_path):
     assert not accepted_by_yosys(tmp_path, {**texts, "accelerator.v": bare})
 
 
+@pytest.mark.verifies("exported-verilog-yosys-verilog-2005")
 @pytest.mark.rtl
 def test_verilator_reads_it_as_verilog_2005(files, tmp_path):
     for name in ("accelerator.v", "eie_ram.v", "lint.vlt"):
@@ -125,6 +131,7 @@ class Awkward(wiring.Component):
         return m
 
 
+@pytest.mark.verifies("exported-verilog-plain-names-pins")
 @pytest.mark.rtl
 def test_words_of_the_language_and_equal_names_stay_apart(tmp_path):
     text = convert(Awkward(), "awkward")

@@ -48,6 +48,7 @@ def draw(rng, tables, left, right):
     return step, [(value, int(rng.choice([0, 1, 1, 2]))) for value in values]
 
 
+@pytest.mark.verifies("function-tables-ends-edges-shifts")
 @pytest.mark.parametrize("number", [1, 3, 8])
 @pytest.mark.parametrize(
     "shifts", [(0, 0), (1, 0), (0, 1), (5, 4), (4, 5), (31, 0), (0, 31), (31, 31), (15, 0), (0, 16)]
@@ -70,6 +71,7 @@ def unsigned_rise(params):
     return data.StructLayout({"value": signed(16), "step": 17})
 
 
+@pytest.mark.verifies("planted-faults-first-last-piece")
 @pytest.mark.parametrize(("name", "fault"), [("_MOST", 32639), ("_LEAST", -32640), ("table_word", unsigned_rise)])
 def test_fault_of_the_pieces_is_caught(simulate, rng, monkeypatch, name, fault):
     """The planted faults: the last or the first piece of a table is not reached; a piece that falls rises."""

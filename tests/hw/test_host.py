@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from amaranth import Signal
 from amaranth.sim import Simulator
@@ -78,6 +80,7 @@ async def value(ctx, dut, register):
     return (await read(ctx, dut, register))[0]
 
 
+@pytest.mark.verifies("host-port-stated-cycles-random")
 def test_registers_answer_in_the_stated_cycles_with_random_waits(simulate, rng):
     dut = Host(PARAMS)
     checked = 0
@@ -96,6 +99,33 @@ def test_registers_answer_in_the_stated_cycles_with_random_waits(simulate, rng):
 
     simulate(dut, bench)
     assert checked == 200
+
+
+@pytest.mark.verifies("host-port-neither-way-waits-for-ever")
+@pytest.mark.parametrize("command", ["START", "RESTART"])
+def test_a_read_does_not_wait_for_commands_without_a_pause(simulate, command):
+    """Both channels are never idle: CONTROL is written and ID read again and again."""
+    dut = Host(PARAMS)
+    answered = []
+
+    async def bench(ctx):
+        bus = dut.bus
+        ctx.set(bus.awaddr, offset("CONTROL"))
+        ctx.set(bus.wdata, mask("CONTROL", command))
+        ctx.set(bus.wstrb, 15)
+        ctx.set(bus.araddr, offset("ID"))
+        for port in (bus.awvalid, bus.wvalid, bus.bready, bus.arvalid, bus.rready):
+            ctx.set(port, 1)
+        for _ in range(300):
+            await ctx.tick()
+            answered.append((ctx.get(bus.rvalid), ctx.get(bus.bvalid)))
+            assert not answered[-1][0] or ctx.get(bus.rdata) == ID
+
+    simulate(dut, bench)
+    for way in range(2):
+        cycles = [cycle for cycle, now in enumerate(answered) if now[way]]
+        assert len(cycles) > 30
+        assert max(later - sooner for sooner, later in itertools.pairwise(cycles)) <= 8
 
 
 class Backing:
@@ -153,6 +183,7 @@ def run(dut, bench, watchdog=20_000):
     return backing
 
 
+@pytest.mark.verifies("host-port-words-parts-reads")
 def test_words_are_put_together_and_taken_apart(rng):
     dut = Host(Params(pes=32))
     words = [int.from_bytes(rng.bytes(16), "little") for _ in range(10)]
@@ -178,6 +209,7 @@ def test_words_are_put_together_and_taken_apart(rng):
     assert seen.asked == [(Memory.ACTIVATIONS.value, 2, 3 + n, part) for n in range(len(words)) for part in range(4)]
 
 
+@pytest.mark.verifies("host-port-batch-descriptors-twenty")
 def test_the_batch_is_one_until_it_is_written(simulate):
     dut = Host(PARAMS)
 
@@ -193,6 +225,7 @@ def test_the_batch_is_one_until_it_is_written(simulate):
     simulate(dut, bench)
 
 
+@pytest.mark.verifies("host-port-batch-descriptors-twenty")
 def test_a_descriptor_is_put_together_from_twenty_four_parts(rng):
     dut = Host(PARAMS)
     word = int.from_bytes(rng.bytes(96), "little")
@@ -206,6 +239,7 @@ def test_a_descriptor_is_put_together_from_twenty_four_parts(rng):
     assert [(address, data) for _, _, address, data in seen.stored] == [(0, word), (1, word)]
 
 
+@pytest.mark.verifies("host-port-memory-beyond-units")
 @pytest.mark.parametrize("memory", Memory)
 def test_beyond_a_memory_all_is_refused_and_nothing_changes(memory):
     """The last word of the last unit can be accessed; the one behind, another unit, and what cannot be read cannot."""
@@ -247,6 +281,7 @@ def test_beyond_a_memory_all_is_refused_and_nothing_changes(memory):
     assert all(address == words - 1 for _, _, address, _ in seen.stored + seen.asked)
 
 
+@pytest.mark.verifies("host-port-memory-beyond-units")
 @pytest.mark.parametrize("name", [register.name for register in REGISTERS if register.access != "RO"])
 def test_other_than_legal_whole_words_change_nothing(name):
     dut = Host(PARAMS)
@@ -269,6 +304,7 @@ def test_other_than_legal_whole_words_change_nothing(name):
     assert not run(dut, bench).stored
 
 
+@pytest.mark.verifies("host-port-memory-beyond-units")
 def test_registers_that_are_only_read_refuse_a_write():
     dut = Host(PARAMS)
 
@@ -316,16 +352,19 @@ def acknowledged():
     return seen
 
 
+@pytest.mark.verifies("host-port-completion-lost-between")
 def test_a_completion_between_read_and_acknowledge_is_not_lost():
     assert acknowledged() == {"refused": REFUSED, "left": DONE, "irq": 1}
 
 
+@pytest.mark.verifies("planted-fault-acknowledgement-both-flags")
 def test_planted_fault_an_acknowledge_of_both_flags_loses_it(monkeypatch):
     both = lambda name, *fields: DONE | REFUSED if name == "STATUS" else mask(name, *fields)  # noqa: E731
     monkeypatch.setattr(hw.host, "mask", both)
     assert acknowledged()["left"] == 0
 
 
+@pytest.mark.verifies("host-port-completion-lost-between")
 def test_flags_are_cleared_one_by_one_and_enabled_one_by_one():
     dut = Host(PARAMS)
 
@@ -358,6 +397,7 @@ def test_flags_are_cleared_one_by_one_and_enabled_one_by_one():
     run(dut, bench)
 
 
+@pytest.mark.verifies("host-port-completion-lost-between")
 @pytest.mark.parametrize("late", range(6))
 def test_set_beats_clear_in_the_same_cycle(late):
     """A run ends in every cycle around an acknowledgement: the flag is lost only if it ends before that is done."""
@@ -383,6 +423,7 @@ def test_set_beats_clear_in_the_same_cycle(late):
     assert order == [2]
 
 
+@pytest.mark.verifies("cycles-counts-runs-only")
 def test_cycles_are_those_of_the_last_run_only():
     dut = Host(PARAMS)
 
@@ -468,10 +509,12 @@ def check_address(make=Host):
     assert len(orders) == 2
 
 
+@pytest.mark.verifies("host-port-writes-address-select")
 def test_a_write_of_address_in_any_cycle_of_a_read_of_data():
     check_address()
 
 
+@pytest.mark.verifies("host-port-writes-address-select")
 def test_a_write_of_select_in_any_cycle_of_a_read_of_data():
     for late in LATE:
         seen = overlapped("SELECT", Memory.RECORDS.value, late)
@@ -481,6 +524,7 @@ def test_a_write_of_select_in_any_cycle_of_a_read_of_data():
         assert seen["SELECT"] == Memory.RECORDS.value
 
 
+@pytest.mark.verifies("host-port-writes-address-select")
 def test_a_write_of_data_in_any_cycle_of_a_read_of_data():
     """Both move the one window on: whichever comes first has the last part of word 100."""
     for late in LATE:
@@ -491,6 +535,7 @@ def test_a_write_of_data_in_any_cycle_of_a_read_of_data():
         assert [address for _, _, address, _ in seen["stored"]] == [100] * (late <= 0)
 
 
+@pytest.mark.verifies("host-port-writes-address-select")
 def test_a_restart_in_any_cycle_of_a_read_of_data_comes_before_or_after_it():
     """The array forgets what it reads in a restart; so that waits."""
     for late in LATE:
@@ -513,11 +558,13 @@ class Late(Host):
         m.d.sync += self._moves[0].eq(1)
 
 
+@pytest.mark.verifies("planted-fault-window-moves-late")
 def test_planted_fault_a_window_that_moves_late_is_caught():
     with pytest.raises(AssertionError):
         check_address(Late)
 
 
+@pytest.mark.verifies("path-input-pin-output-pin")
 def test_nothing_is_taken_in_reset():
     """`ready` of every channel is low in the first cycle after reset and high in the next."""
     for dut, names in ((Host(PARAMS), ("awready", "wready", "arready")), (StreamInput(8), ("tready",))):

@@ -28,12 +28,14 @@ def right(program: Program, seen: Outcome) -> bool:
     )
 
 
+@pytest.mark.verifies("core-random-programs-functions-operations")
 @pytest.mark.parametrize("number", range(8))
 def test_random_programs(seed, number):
     program = random_program(1000 * seed + number, operators=True)
     assert right(program, play(program)), f"program {program.seed}"
 
 
+@pytest.mark.verifies("core-operators-there-used-change")
 def test_what_is_there_and_not_used_changes_nothing(seed):
     """A program without operators takes the same cycles on an array that has them, in every record."""
     for number in range(3):
@@ -151,6 +153,7 @@ FIRST = {WordLost: 33}
 """Number of the first program that is tried: a word is lost rarely."""
 
 
+@pytest.mark.verifies("planted-faults-barrier-lost-word")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_caught(fault):
     """Each of the planted faults is seen in one of twenty programs."""

@@ -161,6 +161,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.verifies("pe-accumulators-random-tiles-event")
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_accumulators_and_times_of_random_tiles(simulate, rng, case):
     params, pace, maximum = CASES[case]
@@ -176,6 +177,7 @@ def test_accumulators_and_times_of_random_tiles(simulate, rng, case):
     assert bool(seen.padding) == (params.index_bits == 4 and not maximum and params.rows > 16)
 
 
+@pytest.mark.verifies("pe-latencies-idle-dropped-vectors")
 @pytest.mark.parametrize("depth", [6, 7, 32])
 def test_vectors_of_one_entry_pass_one_a_cycle(simulate, rng, depth):
     params = SMALL.replace(queue_depth=depth)
@@ -191,6 +193,7 @@ def test_vectors_of_one_entry_pass_one_a_cycle(simulate, rng, depth):
     assert (length == len(seen.selected)) == (depth >= 7)
 
 
+@pytest.mark.verifies("pe-latencies-idle-dropped-vectors")
 def test_an_idle_pe_takes_the_stated_cycles(simulate, rng):
     weights = Weights.random(SMALL, rng, 4, densities=(0.3,))
     tiles = [Tile(1, 1, 2, False, [Vector(2, 0xFF, [100 + n for n in range(8)])])]
@@ -205,6 +208,7 @@ def test_an_idle_pe_takes_the_stated_cycles(simulate, rng):
     assert (ProcessingElement.TO_QUEUE, ProcessingElement.TO_SELECT, ProcessingElement.SELECT_TO_WRITE) == (3, 9, 3)
 
 
+@pytest.mark.verifies("pe-latencies-idle-dropped-vectors")
 def test_a_vector_without_work_leaves_after_four_cycles(simulate, rng):
     weights = Weights.random(SMALL, rng, 1, densities=(0,))
     tiles = [Tile(0, 0, 1, False, [Vector(0, 0xFF, [7] * 8)])]
@@ -265,12 +269,14 @@ def faulty(simulate, rng, monkeypatch, name):
     return weights, tiles, run(simulate, rng, weights, tiles, sent_mask=mask, watchdog=3_000)
 
 
+@pytest.mark.verifies("pe-accumulators-random-tiles-event")
 def test_without_a_fault_all_is_as_it_should_be(simulate, rng, monkeypatch):
     weights, tiles, seen = faulty(simulate, rng, monkeypatch, "none")
     check_sums(weights, tiles, seen)
     check_times(weights, tiles, seen)
 
 
+@pytest.mark.verifies("planted-faults-sums-times-columns")
 @pytest.mark.parametrize("name", ["no bypass", "prefix sum off by one", "mask ignored"])
 def test_fault_in_the_sums(simulate, rng, monkeypatch, name):
     weights, tiles, seen = faulty(simulate, rng, monkeypatch, name)
@@ -278,6 +284,7 @@ def test_fault_in_the_sums(simulate, rng, monkeypatch, name):
         check_sums(weights, tiles, seen)
 
 
+@pytest.mark.verifies("planted-faults-sums-times-columns")
 @pytest.mark.parametrize("name", ["bubble", "mask ignored"])
 def test_fault_in_the_times(simulate, rng, monkeypatch, name):
     weights, tiles, seen = faulty(simulate, rng, monkeypatch, name)
@@ -285,11 +292,13 @@ def test_fault_in_the_times(simulate, rng, monkeypatch, name):
         check_times(weights, tiles, seen)
 
 
+@pytest.mark.verifies("planted-faults-sums-times-columns")
 def test_fault_columns_without_entries_stop_the_pe(simulate, rng, monkeypatch):
     with pytest.raises(AssertionError, match="watchdog"):
         faulty(simulate, rng, monkeypatch, "columns without entries stay")
 
 
+@pytest.mark.verifies("planted-faults-sums-times-columns")
 def test_fault_credit_one_late(simulate, rng, monkeypatch):
     with pytest.raises(AssertionError):  # the queue's own assertion, or the times of the credit flag
         check_times(*faulty(simulate, rng, monkeypatch, "credit one late"))

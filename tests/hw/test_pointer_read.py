@@ -59,6 +59,7 @@ def look_up(simulate, rng, *, sent_mask=lambda mask: mask):
     return got, expected
 
 
+@pytest.mark.verifies("pointer-read-vectors-work-dropped")
 def test_jobs_and_dropped_vectors_three_cycles_later(simulate, rng):
     got, expected = look_up(simulate, rng)
     assert got == expected
@@ -66,23 +67,27 @@ def test_jobs_and_dropped_vectors_three_cycles_later(simulate, rng):
     assert 20 < sum(len(item) == 2 for item in got) < 180
 
 
+@pytest.mark.verifies("planted-faults-mask-ignored-columns")
 def test_fault_mask_ignored(simulate, rng):
     got, expected = look_up(simulate, rng, sent_mask=lambda mask: 0xFF)
     assert got != expected
 
 
+@pytest.mark.verifies("planted-faults-mask-ignored-columns")
 def test_fault_columns_without_entries_stay(simulate, rng, monkeypatch):
     monkeypatch.setattr(hw.pointer_read, "Cat", lambda _: Const(0xFF, 8))
     got, expected = look_up(simulate, rng)
     assert got != expected
 
 
+@pytest.mark.verifies("queue-too-short-hops-refused")
 def test_a_queue_too_short_for_the_hops_is_refused():
     assert Params(queue_depth=8, hops=1).round_trip == 7
     with pytest.raises(ParamsError, match="queue_depth is 7; expected at least 8 with hops=1"):
         Params(queue_depth=7, hops=1)
 
 
+@pytest.mark.verifies("params-illegal-field-names-field")
 @pytest.mark.parametrize(
     ("field", "value", "legal"),
     [

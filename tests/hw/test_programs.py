@@ -19,6 +19,7 @@ def programs() -> list[Program]:
     return [random_program(number) for number in range(60)]
 
 
+@pytest.mark.verifies("programs-tests-core-models-everything")
 def test_a_seed_replays() -> None:
     first, again, other = random_program(5), random_program(5), random_program(6)
     assert first.memories == again.memories
@@ -28,6 +29,7 @@ def test_a_seed_replays() -> None:
     assert replace(first, seed=6).memories != other.memories
 
 
+@pytest.mark.verifies("programs-tests-core-models-everything")
 def test_arguments_are_kept() -> None:
     for kind in KINDS:
         program = random_program(3, kind=kind, batch=2, layers=2, pes=4, queue_depth=7)
@@ -37,6 +39,7 @@ def test_arguments_are_kept() -> None:
         assert maximum == {int(kind == "pool")}
 
 
+@pytest.mark.verifies("programs-tests-core-models-everything")
 def test_the_programs_have_everything_in_them(programs: list[Program]) -> None:
     steps = [segment.step for program in programs for layer in program.layers for segment in layer]
     for name in ("chained", "dense", "maximum", "refill", "buffer"):
@@ -88,6 +91,7 @@ def test_descriptors_read_back_as_the_steps_that_they_were() -> None:
         assert parse_program(program.params, rows) == expected
 
 
+@pytest.mark.verifies("programs-tests-core-models-everything")
 def test_the_output_table_has_everything_in_it(programs: list[Program]) -> None:
     seen = set()
     for program in programs:
@@ -100,6 +104,7 @@ def test_the_output_table_has_everything_in_it(programs: list[Program]) -> None:
     assert (Join.START, False, True) in seen  # a dummy that keeps a group in step
 
 
+@pytest.mark.verifies("programs-tests-core-models-everything")
 def test_all_groups_flush_in_the_same_words(programs: list[Program]) -> None:
     for program in programs:
         ((flush, _),) = (place[1:] for place in fields(output_word(program.params)) if place[0] == "flush")

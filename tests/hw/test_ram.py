@@ -31,6 +31,7 @@ endmodule
 """
 
 
+@pytest.mark.verifies("memory-primitive-list-writes-simulation")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_writes_are_listed_for_memories_with_log_only(tmp_path):

@@ -26,6 +26,7 @@ def packet(memory, unit, address, words, buffer, last):
     return [head, *words]
 
 
+@pytest.mark.verifies("refill-packets-waits-n-2")
 @pytest.mark.parametrize("waits", [False, True])
 def test_packets_go_where_their_headers_say(simulate, rng, waits):
     packets = [
@@ -79,6 +80,7 @@ def test_nothing_is_taken_outside_a_run(simulate):
     simulate(dut, bench)
 
 
+@pytest.mark.verifies("refill-buffer-filled-again-when")
 @pytest.mark.parametrize("busy_until", [0, 12, 30])
 def test_a_buffer_is_filled_again_when_the_pes_are_done_with_it(simulate, busy_until):
     """Tile A in buffer 0, B in 1, C in 0 again: C waits until A is scanned and no PE has a vector of it."""
@@ -113,6 +115,7 @@ def test_a_buffer_is_filled_again_when_the_pes_are_done_with_it(simulate, busy_u
     assert loaded[free + 1 : free + 3] == [2, 3]
 
 
+@pytest.mark.verifies("refill-forty-tiles-against-random")
 @pytest.mark.parametrize(("gaps", "slow"), [(0.0, 0), (0.6, 0), (0.0, 60), (0.5, 60)])
 def test_no_word_of_a_tile_in_use_is_overwritten_and_none_is_scanned_early(simulate, rng, gaps, slow):
     """Forty tiles through two buffers against a scan and PEs with random delays, the stream with random gaps.
@@ -260,6 +263,7 @@ def offer(simulate, dut, beats, last, cycles=40, **inputs):
     return written, bool(faults[-1]), taken, dut
 
 
+@pytest.mark.verifies("refill-thing-cannot-header-tlast")
 @pytest.mark.parametrize("name", WRONG)
 def test_what_cannot_be_is_a_fault_and_nothing_more_is_taken(simulate, name):
     changes, last, until = WRONG[name]
@@ -270,6 +274,7 @@ def test_what_cannot_be_is_a_fault_and_nothing_more_is_taken(simulate, name):
     assert not written or taken > 1
 
 
+@pytest.mark.verifies("refill-thing-cannot-header-tlast")
 def test_the_last_words_of_both_memories_are_no_fault(simulate):
     beats = []
     for memory, words in SIZES.items():
@@ -279,12 +284,14 @@ def test_the_last_words_of_both_memories_are_no_fault(simulate):
     assert (written, fault) == ([11, 12, 11, 12], False)
 
 
+@pytest.mark.verifies("refill-thing-cannot-header-tlast")
 def test_a_tile_in_two_buffers_is_a_fault(simulate):
     beats = packet(0, 0, 0, [1], 0, 0) + packet(0, 1, 0, [2], 1, 1)
     written, fault, *_ = offer(simulate, Refill(PARAMS), beats, flags(beats))
     assert (written, fault) == ([1], True)
 
 
+@pytest.mark.verifies("refill-thing-cannot-header-tlast")
 @pytest.mark.parametrize(("wanted", "fault"), [(0, False), (1, False), (2, True)])
 def test_a_second_tile_for_a_full_buffer_is_a_fault_when_the_scan_waits_for_the_other(simulate, wanted, fault):
     """Tiles for buffer 0, twice: the second waits if nothing is known, and for ever if the scan wants buffer 1."""
@@ -299,6 +306,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.verifies("planted-faults-sizes-memories-checked")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_fault_of_the_check_is_caught(simulate, fault):
     plant, name = FAULTS[fault]
@@ -309,6 +317,7 @@ def test_planted_fault_of_the_check_is_caught(simulate, fault):
     assert not offer(simulate, dut, beats, [int(n in last) for n in range(3)], cycles=6)[1]
 
 
+@pytest.mark.verifies("refill-words-taken-only-during")
 def test_words_are_taken_only_during_a_run(simulate):
     """A run that ends inside a packet holds the stream: what comes then is for the next run."""
     dut = Refill(PARAMS)

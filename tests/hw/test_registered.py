@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -19,6 +20,7 @@ class Sum(wiring.Component):
         return m
 
 
+@pytest.mark.verifies("registers-round-block-synthesis-input")
 def test_every_input_bit_can_be_set_and_every_output_bit_seen(simulate, rng):
     """And each in the stated cycle: otherwise synthesis would drop what nobody reaches."""
     dut = Registered(Sum())

@@ -14,6 +14,7 @@ CXX = ("c++", "-x", "c++", "-std=c++11", "-Wall", "-Wextra", "-pedantic", "-Werr
 PLAIN = Params(pes=2, tables=0, elementwise=False, refill=False)
 
 
+@pytest.mark.verifies("register-map-overlaps-c-header")
 def test_offsets_are_words_and_fields_do_not_overlap():
     offsets = [register.offset for register in REGISTERS]
     assert offsets == sorted(set(offsets))
@@ -27,6 +28,7 @@ def test_offsets_are_words_and_fields_do_not_overlap():
         assert register.mask == (taken or (1 << register.width) - 1)
 
 
+@pytest.mark.verifies("register-map-overlaps-c-header")
 def test_interrupts_are_enabled_at_the_places_of_their_flags():
     flags = {bits.name for register in REGISTERS for bits in register.fields if bits.access == "W1C"}
     assert flags == {"DONE", "REFUSED"}
@@ -39,6 +41,7 @@ def test_every_error_is_explained():
     assert all(f"| {error.value} | {error.name} | {ERRORS[error]} |" in text for error in Error)
 
 
+@pytest.mark.verifies("register-map-overlaps-c-header")
 def test_every_field_is_in_the_header():
     header = c_header(preset("BALANCED_16"))
     for register in REGISTERS:
@@ -60,6 +63,7 @@ def constants(tmp_path, header, compiler):
     return {name: int(value) for name, value in (line.split() for line in printed.splitlines())}
 
 
+@pytest.mark.verifies("c-header-strict-c99-c")
 @pytest.mark.parametrize("params", [preset("BALANCED_4"), PLAIN], ids=["all", "plain"])
 @pytest.mark.parametrize("compiler", [C, CXX], ids=["C99", "C++"])
 def test_the_header_compiles_and_says_what_is_built(tmp_path, params, compiler):

@@ -80,6 +80,7 @@ def play(simulate, rng, dut, number=12):
     return any(wrong)
 
 
+@pytest.mark.verifies("ring-rows-waited-let-go")
 def test_rows_count_on_over_the_samples(simulate, rng):
     assert not play(simulate, rng, Ring(Params()))
 
@@ -92,6 +93,7 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.verifies("planted-faults-row-waited-released")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_caught(simulate, rng, fault):
     assert play(simulate, rng, Altered(Ring(Params()), FAULTS[fault]))

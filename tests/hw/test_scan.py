@@ -185,6 +185,7 @@ def compare(params, requests, vectors, rng, dut=None, **how):
     return len(sent), len(skipped)
 
 
+@pytest.mark.verifies("window-scan-order-banks-positions", "scan-reads-others-claim-lost")
 @pytest.mark.parametrize("pes", [1, 16, 64])
 @pytest.mark.parametrize("how", [
     {}, {"credit": 0.4}, {"chained": 0.15}, {"credit": 0.5, "chained": 0.3, "pause": 12},
@@ -200,6 +201,7 @@ def test_windows_are_scanned_in_order_and_in_the_stated_cycles(rng, pes, how):
     assert skipped > 30
 
 
+@pytest.mark.verifies("window-rings-rows-whole-maps")
 @pytest.mark.parametrize("pes", [1, 16])
 def test_windows_go_on_in_the_first_row_of_a_ring(rng, pes):
     """Rings and whole maps in turn; a ring may be as small as one step."""
@@ -210,6 +212,7 @@ def test_windows_go_on_in_the_first_row_of_a_ring(rng, pes):
     assert skipped > 30
 
 
+@pytest.mark.verifies("planted-fault-ring-another-size")
 @pytest.mark.parametrize("by", [-1, 1])
 def test_fault_a_ring_of_another_size_is_caught(rng, by):
     """The planted fault: windows wrap a row early or late."""
@@ -222,6 +225,7 @@ def test_fault_a_ring_of_another_size_is_caught(rng, by):
     assert {t: each["read"] for t, each in enumerate(log) if each["read"] is not None} != reads
 
 
+@pytest.mark.verifies("planted-faults-weights-shared-differ")
 @pytest.mark.parametrize("of", [0, 1])
 def test_fault_positions_that_do_not_share_their_weights_are_caught(rng, of):
     """The planted fault: windows whose positions have weights of their own share those of the first, or do not."""
@@ -233,6 +237,7 @@ def test_fault_positions_that_do_not_share_their_weights_are_caught(rng, of):
     assert {t: each["sent"] for t, each in enumerate(log) if each["sent"]} != sent
 
 
+@pytest.mark.verifies("scan-borders-map-between-others")
 def test_the_walk_has_no_position_of_a_neighbouring_row(rng):
     """Every position on the border of a map, with maps next to each other in memory: all read zero, none is read."""
     params = Params(pes=8, **SMALL)
@@ -247,6 +252,7 @@ def test_the_walk_has_no_position_of_a_neighbouring_row(rng):
     assert [each["read"] for each in log if each["read"] is not None] == list(range(10, 16))
 
 
+@pytest.mark.verifies("planted-fault-border-off")
 def test_fault_a_border_off_by_one_is_caught(rng):
     """The planted fault: a map that is one pixel wider than the descriptor says."""
     params = Params(pes=16, **SMALL)
@@ -258,6 +264,7 @@ def test_fault_a_border_off_by_one_is_caught(rng):
     assert {t: each["read"] for t, each in enumerate(log) if each["read"] is not None} != reads
 
 
+@pytest.mark.verifies("scan-tile-read-only-when")
 @pytest.mark.parametrize("buffer", [0, 1])
 def test_a_tile_is_scanned_only_when_it_is_loaded(simulate, rng, buffer):
     dut = Scan(Params(pes=1, act_lines=64))
@@ -284,6 +291,7 @@ def test_a_tile_is_scanned_only_when_it_is_loaded(simulate, rng, buffer):
     assert [taken for *_, taken in seen] == [0] * 10 + [1 << buffer] + [0] * 5
 
 
+@pytest.mark.verifies("scan-addresses-beyond-activation-pointer")
 @pytest.mark.parametrize(("change", "faults"), [
     ({}, 0), ({"address": 30}, 0), ({"address": 31}, 1), ({"address": (1 << 24) - 1}, 1), ({"pointers": 98}, 0),
     ({"pointers": 99}, 1), ({"address": 40, "width": 0}, 0), ({"pointers": 99, "dense": 1, "height": 0}, 0),

@@ -34,6 +34,7 @@ def passed(simulate, rng, dut, offered, taken, number=200):
     return out, cycles[0]
 
 
+@pytest.mark.verifies("skid-buffer-order-cycle-nothing")
 @pytest.mark.parametrize(("offered", "taken"), [(1, 1), (0.5, 1), (1, 0.5), (0.7, 0.6)])
 def test_words_pass_in_order(simulate, rng, offered, taken):
     out, cycles = passed(simulate, rng, Skid(16), offered, taken)
@@ -42,6 +43,7 @@ def test_words_pass_in_order(simulate, rng, offered, taken):
         assert cycles == 201
 
 
+@pytest.mark.verifies("skid-buffer-order-cycle-nothing")
 def test_nothing_is_taken_unless_enabled(simulate):
     dut = Skid(8)
 
@@ -55,6 +57,7 @@ def test_nothing_is_taken_unless_enabled(simulate):
     simulate(dut, bench)
 
 
+@pytest.mark.verifies("planted-fault-word-taken-without")
 def test_fault_a_word_is_lost(simulate, rng):
     """The planted fault: it takes words while both of its places are full."""
     dut = Altered(Skid(16), lambda inner, outside: outside.i.ready.eq(1))

@@ -33,6 +33,7 @@ class Deaf(Core):
         m.d.comb += self.abandon.eq(self.restart)
 
 
+@pytest.mark.verifies("core-wrong-stream-ends-run")
 def test_a_wrong_header_ends_the_run(seed):
     program = streamed(seed)
     assert play(program).error is Error.NONE
@@ -42,6 +43,7 @@ def test_a_wrong_header_ends_the_run(seed):
     assert seen.beats == 1
 
 
+@pytest.mark.verifies("planted-fault-run-does-end")
 def test_planted_fault_a_run_that_does_not_end_is_caught(seed):
     with pytest.raises(AssertionError, match="not done"):
         play(wrong_header(streamed(seed)), core=Deaf, limit=2_000)

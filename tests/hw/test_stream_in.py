@@ -103,6 +103,7 @@ def expected(jobs):
     return runs
 
 
+@pytest.mark.verifies("stream-vector-place-cycle-limits")
 @pytest.mark.parametrize("waits", [{}, {"blocked": 0.4}, {"offered": 0.5}, {"lazy": 0.9},
                                    {"offered": 0.6, "blocked": 0.3, "lazy": 0.7}])  # fmt: skip
 def test_rows_go_round_the_ring(simulate, rng, waits):
@@ -110,6 +111,7 @@ def test_rows_go_round_the_ring(simulate, rng, waits):
     assert play(simulate, rng, StreamIn(PARAMS), jobs, **waits) == expected(jobs)
 
 
+@pytest.mark.verifies("stream-beyond-memory-given-up")
 def test_a_vector_beyond_the_memory_is_not_written(simulate, rng):
     dut = StreamIn(PARAMS)
     job = {"base": 63, "rows": 1, "row": 3, "height": 1}
@@ -117,6 +119,7 @@ def test_a_vector_beyond_the_memory_is_not_written(simulate, rng):
     assert [fault for *_, fault in writes] == [0, 0, 1]
 
 
+@pytest.mark.verifies("stream-beyond-memory-given-up")
 def test_a_layer_is_given_up(simulate, rng):
     """What is stopped writes nothing more, and the next layer begins as if nothing had been."""
     dut = StreamIn(PARAMS)
@@ -155,6 +158,7 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.verifies("planted-faults-released-early-ring")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_caught(simulate, rng, fault):
     jobs = [({**random_job(rng), "height": 5, "rows": 2}, 1) for _ in range(3)]

@@ -65,6 +65,7 @@ def check(came):
         last = part[-1] >> 8
 
 
+@pytest.mark.verifies("stream-input-packets-order-whole")
 @pytest.mark.parametrize(("gaps", "stalls"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.4, 0.4)])
 @pytest.mark.parametrize("fresh", [False, True])
 def test_packets_pass_in_order_and_a_restart_begins_with_a_whole_one(simulate, rng, gaps, stalls, fresh):
@@ -75,6 +76,7 @@ def test_packets_pass_in_order_and_a_restart_begins_with_a_whole_one(simulate, r
     assert sum(map(len, came)) > 300
 
 
+@pytest.mark.verifies("stream-input-packets-order-whole")
 def test_one_beat_a_cycle(simulate, rng):
     came, counts = drive(simulate, rng, StreamInput(BITS), gaps=0, stalls=0, restarts=0, fresh=False, cycles=500)
     check(came)
@@ -92,6 +94,7 @@ class Forgetful(StreamInput):
         return m
 
 
+@pytest.mark.verifies("planted-fault-rest-packet-after")
 def test_planted_fault_the_rest_of_a_packet_after_a_restart_is_caught(simulate, rng):
     came, _ = drive(simulate, rng, Forgetful(BITS), gaps=0.2, stalls=0.2, restarts=0.03, fresh=False)
     with pytest.raises(AssertionError, match="comes from its beat"):
@@ -144,10 +147,12 @@ class Short(Host):
         return m
 
 
+@pytest.mark.verifies("path-input-pin-output-pin")
 @pytest.mark.parametrize("make", [lambda: Host(Params(pes=1)), lambda: StreamInput(BITS)])
 def test_no_path_leads_from_an_input_to_an_output(simulate, rng, make):
     assert paths(simulate, rng, make()) == set()
 
 
+@pytest.mark.verifies("planted-fault-ready-waits-valid")
 def test_planted_fault_a_path_from_an_input_to_ready_is_caught(simulate, rng):
     assert paths(simulate, rng, Short(Params(pes=1))) == {"bus__awready"}

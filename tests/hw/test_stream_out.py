@@ -95,6 +95,7 @@ def play(simulate, rng, dut, jobs, taken=1.0, slow=0):
     return runs
 
 
+@pytest.mark.verifies("out-stream-beat-row-cycle")
 @pytest.mark.parametrize("pes", [4, 16, 32])
 @pytest.mark.parametrize("waits", [{}, {"slow": 30}, {"taken": 0.5}, {"taken": 0.3, "slow": 10}])
 def test_rows_are_sent_when_they_are_written(simulate, rng, pes, waits):
@@ -103,6 +104,7 @@ def test_rows_are_sent_when_they_are_written(simulate, rng, pes, waits):
         assert beats == right
 
 
+@pytest.mark.verifies("out-stream-line-beyond-memory")
 def test_a_line_beyond_the_memory_is_a_fault(simulate):
     dut = StreamOut(Params(pes=8, act_lines=32))
     seen = []
@@ -134,6 +136,7 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.verifies("planted-faults-sent-before-written")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_caught(simulate, rng, fault):
     jobs = [({**random_job(rng), "rows": 1, "lines": 3, "tiles_y": 4}, 1) for _ in range(2)]

@@ -25,6 +25,7 @@ def right(program, seen):
     )
 
 
+@pytest.mark.verifies("core-random-programs-streamed-maps")
 @pytest.mark.parametrize("number", range(8))
 def test_random_programs(seed, rng, number):
     """With random waits on both sides."""
@@ -32,12 +33,14 @@ def test_random_programs(seed, rng, number):
     assert right(program, play(program, gaps=rng)), f"program {program.seed}"
 
 
+@pytest.mark.verifies("core-random-programs-streamed-maps")
 @pytest.mark.parametrize("number", range(3))
 def test_random_programs_with_operators(seed, rng, number):
     program = random_program(1000 * seed + number, streams=True, operators=True, pes=2)
     assert right(program, play(program, gaps=rng)), f"program {program.seed}"
 
 
+@pytest.mark.verifies("core-streams-there-used-change")
 def test_what_is_there_and_not_used_changes_nothing(seed):
     """A program that streams nothing takes the same cycles on an array that could, in every record."""
     for number in range(3):
@@ -139,6 +142,7 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.verifies("planted-faults-rows-waited-released")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_caught(fault, rng):
     """Each of the planted faults is seen in one of twelve programs in which it may show."""
@@ -188,6 +192,7 @@ def reload(program, core, ctx):
             ctx.set(bank.data[address], word)
 
 
+@pytest.mark.verifies("core-restart-errors-streams-under")
 @pytest.mark.parametrize("cycle", [30, 80, 140, 200])
 def test_a_restart_leaves_nothing_in_the_streams(seed, cycle):
     program = found(seed, lambda program: both(program) and steps(program)[0]["stream_in"])
@@ -219,6 +224,7 @@ def test_a_restart_leaves_nothing_in_the_streams(seed, cycle):
     assert seen.cycles == play(program).cycles
 
 
+@pytest.mark.verifies("segments-together-need-more-ring")
 def test_segments_that_need_more_than_their_ring_end_the_run(seed):
     """The second segment begins so far below the first one that its rows never come: an error, and the next run."""
 
@@ -232,6 +238,7 @@ def test_segments_that_need_more_than_their_ring_end_the_run(seed):
     assert seen == [(Error.RANGE, 1)]
 
 
+@pytest.mark.verifies("core-restart-errors-streams-under")
 @pytest.mark.parametrize(("field", "fits"), [
     ("ring_base", lambda program: steps(program)[0]["stream_in"]),
     ("destination", lambda program: steps(program)[0]["stream_out"] and steps(program)[0]["stream_in"]),

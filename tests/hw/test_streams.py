@@ -25,6 +25,7 @@ def layouts_made(source: str) -> list[str]:
     ]
 
 
+@pytest.mark.verifies("layouts-between-blocks-stand-place")
 @pytest.mark.parametrize("path", sorted(HW.glob("*.py")), ids=lambda path: path.name)
 def test_layouts_have_one_place(path: Path) -> None:
     found = layouts_made(path.read_text("utf-8"))

@@ -103,6 +103,7 @@ def play(simulate, rng, dut, layers, batch):
     return seen, edges
 
 
+@pytest.mark.verifies("tile-loop-rings-windows-rows")
 @pytest.mark.parametrize("batch", [1, 3])
 def test_windows_and_rows_of_tiles_go_round_their_rings(simulate, rng, batch):
     layers = [random_layer(rng) for _ in range(8)]
@@ -118,6 +119,7 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.verifies("planted-faults-rings-off-samples")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_caught(simulate, rng, fault):
     layers = [[{**each, "stream_out": 1, "tiles_y": 4} for each in random_layer(rng)] for _ in range(3)]

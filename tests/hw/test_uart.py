@@ -40,6 +40,7 @@ def receive(simulate, dut, levels, ready=lambda cycle: True):
     return found
 
 
+@pytest.mark.verifies("uart-senders-clocks-jitter-gaps")
 @pytest.mark.parametrize(("divider", "drift"), [(4, 0.0), (5, 0.0), (16, 0.04), (16, -0.04), (87, 0.03)])
 def test_bytes_at_any_distance_by_a_sender_with_another_clock(simulate, rng, divider, drift):
     sent = [int(byte) for byte in rng.integers(0, 256, 24)]
@@ -47,6 +48,7 @@ def test_bytes_at_any_distance_by_a_sender_with_another_clock(simulate, rng, div
     assert receive(simulate, UartReceiver(divider), waveform(frames, divider, 1 + drift)) == sent
 
 
+@pytest.mark.verifies("uart-senders-clocks-jitter-gaps")
 def test_edges_with_jitter(simulate, rng):
     """Each edge up to an eighth of a bit early or late."""
     sent = [int(byte) for byte in rng.integers(0, 256, 24)]
@@ -61,23 +63,27 @@ def test_edges_with_jitter(simulate, rng):
     assert receive(simulate, UartReceiver(16), levels + [1] * 40) == sent
 
 
+@pytest.mark.verifies("uart-senders-clocks-jitter-gaps")
 def test_short_pulses_and_bytes_without_a_stop_bit_are_dropped(simulate):
     levels = [1] * 10 + [0] * 5 + [1] * 40 + waveform([(0, frame(0x5A, stop=0)), (50, frame(0xC3))], 16, 1)
     assert receive(simulate, UartReceiver(16), levels) == [0xC3]
 
 
+@pytest.mark.verifies("uart-senders-clocks-jitter-gaps")
 def test_a_byte_waits_until_the_next_is_complete(simulate):
     levels = waveform([(3, frame(0x11)), (0, frame(0x22)), (0, frame(0x33))], 8, 1)
     assert receive(simulate, UartReceiver(8), levels, ready=lambda cycle: cycle > 140) == [0x11, 0x22, 0x33]
     assert receive(simulate, UartReceiver(8), levels, ready=lambda cycle: cycle > 250) == [0x33]
 
 
+@pytest.mark.verifies("planted-fault-receiver-another-rate")
 def test_fault_a_receiver_of_another_rate_is_seen(simulate, rng):
     sent = [int(byte) for byte in rng.integers(0, 256, 24)]
     levels = waveform([(5, frame(byte)) for byte in sent], 16, 1)
     assert receive(simulate, UartReceiver(18), levels) != sent
 
 
+@pytest.mark.verifies("uart-senders-clocks-jitter-gaps")
 @pytest.mark.parametrize("divider", [4, 7, 16])
 @pytest.mark.parametrize("gaps", [0.0, 0.05])
 def test_bytes_are_sent_one_behind_the_other(simulate, rng, divider, gaps):

@@ -46,6 +46,7 @@ def times(columns, offered):
     return taken, selected
 
 
+@pytest.mark.verifies("weight-read-bubbles-across-words")
 @pytest.mark.parametrize("waits", [0, 3, 40])
 def test_entries_one_a_cycle_at_the_stated_cycles(simulate, rng, waits):
     dut = WeightRead(PARAMS)
@@ -88,6 +89,7 @@ def test_entries_one_a_cycle_at_the_stated_cycles(simulate, rng, waits):
         assert got[-1][0] - got[0][0] == len(got) - 1  # throughput: one entry a cycle, across words and columns
 
 
+@pytest.mark.verifies("weight-read-latency-3")
 def test_first_entry_three_cycles_after_the_column_is_taken(simulate, rng):
     dut = WeightRead(PARAMS)
     entries = entries_of(rng)

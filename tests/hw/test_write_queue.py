@@ -10,6 +10,7 @@ from hw.params import WRITE_QUEUE, Params
 from hw.write_queue import WriteQueue
 
 
+@pytest.mark.verifies("write-queue-against-deque")
 @pytest.mark.parametrize("eager", [0.2, 0.5, 0.9])
 def test_items_leave_in_order(simulate, rng, eager):
     dut = WriteQueue(Params(pes=1))

@@ -24,11 +24,11 @@ from sim.decode import decode
 from sim.golden_array import Layer, run_layers
 from sim.network import run_network
 from sim.program import chunks, frames, refill_stream
+from sim.recurrent_cases import KINDS
 from sim.run import check_input
 from sim.stream_cases import random_ends_case
 from sim.streams import Outside, given_maps, transfers
 from sim.timing import works
-from tests.sim.recurrent import KINDS
 from tests.sim.test_recurrent import compiled
 from tests.sim.test_streams import small
 
@@ -84,6 +84,7 @@ def differing(found: Counter[str], seen: Counter[str]) -> list[str]:
     return [name for name in ACCESSES if name not in NOT_WATCHED and found[name] != seen[name]]
 
 
+@pytest.mark.verifies("accesses-run-enables-memory-hardware")
 @pytest.mark.parametrize("number", range(5))
 def test_counts_are_the_enables_of_the_memories(number: int, seed: int) -> None:
     params = ONE_GROUP if number < 3 else None
@@ -94,6 +95,7 @@ def test_counts_are_the_enables_of_the_memories(number: int, seed: int) -> None:
         assert layer["working_cycles"] == record["entries"]
 
 
+@pytest.mark.verifies("accesses-run-enables-memory-hardware")
 def test_streamed_weights_are_counted(seed: int) -> None:
     cases = (random_case(1000 * seed + n, max_batch=2) for n in range(100))
     case = next(each for each in cases if len(each.image.tiles) and each.image.params.pes <= 8)
@@ -104,6 +106,7 @@ def test_streamed_weights_are_counted(seed: int) -> None:
     assert differing(found, watched(case.image, case.x)) == []
 
 
+@pytest.mark.verifies("accesses-run-enables-memory-hardware")
 @pytest.mark.parametrize("kind", KINDS[:2])
 def test_loops_and_operations_are_counted(kind: str, seed: int) -> None:
     network, x, _ = compiled(1000 * seed, kind, most=4, steps=3, size=9)
@@ -182,6 +185,7 @@ def plain(image: Image, x: Any) -> Counter[str]:
     return total
 
 
+@pytest.mark.verifies("accesses-against-plain-loops")
 @pytest.mark.parametrize("number", range(20))
 def test_counts_are_those_of_plain_loops(number: int, seed: int) -> None:
     case = random_case(77_000 * seed + number, max_batch=2)
@@ -212,6 +216,7 @@ def compared(name: str) -> list[str]:
     return [each for each in differing(found, seen) if each != "activation_reads" or not good]
 
 
+@pytest.mark.verifies("accesses-streamed-maps-enables-memory")
 @pytest.mark.parametrize("name", [pytest.param("rings", marks=pytest.mark.slow), "ends"])
 def test_rows_that_stream_are_counted(name: str) -> None:
     """Each vector that comes is written, each line that goes is read; beats are what the host sends and takes."""
@@ -223,6 +228,7 @@ def test_rows_that_stream_are_counted(name: str) -> None:
     assert summed(count(image, maps))["map_beats"] == beats > 0
 
 
+@pytest.mark.verifies("accesses-streamed-maps-enables-memory")
 @pytest.mark.parametrize("lost", ["activation_reads", "activation_writes"])
 def test_fault_of_what_streams_is_seen(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = accesses._transfer
@@ -230,6 +236,7 @@ def test_fault_of_what_streams_is_seen(lost: str, monkeypatch: pytest.MonkeyPatc
     assert lost in compared("ends")
 
 
+@pytest.mark.verifies("planted-faults-count-off")
 @pytest.mark.parametrize("name", ["words", "jobs", "read", "entries"])
 def test_fault_a_count_that_is_one_off_is_caught(name: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     case = random_case(1000 * seed, ONE_GROUP, max_batch=1)

@@ -23,6 +23,7 @@ from sim.benchmarks.model import column_counts, prepared
 SCALE = 16
 
 
+@pytest.mark.verifies("layers-published-sizes-densities-fifteen")
 @pytest.mark.parametrize("shape", NINE, ids=lambda shape: shape.name)
 @pytest.mark.parametrize("matrices", ["uniform", "skewed"])
 def test_layers_have_the_published_densities(shape, matrices, seed) -> None:
@@ -42,6 +43,7 @@ def test_layers_have_the_published_densities(shape, matrices, seed) -> None:
     assert not np.array_equal(other.weight, weight)
 
 
+@pytest.mark.verifies("skewed-matrices")
 def test_skewed_matrices_are_uneven(seed) -> None:
     (shape,) = choose(["Alex-7"])
     spread = {}
@@ -60,6 +62,7 @@ def test_sizes_that_make_no_sense_are_refused(bad) -> None:
         choose(["Alex-9"])
 
 
+@pytest.mark.verifies("efficiency-matrix-alone-multiplier-cycle")
 @pytest.mark.parametrize("name", ["Alex-7", "NT-We", "NT-LSTM"])
 def test_every_multiplier_cycle_is_accounted_for(name, seed) -> None:
     case = make_case(choose([name])[0], seed, scale=SCALE)
@@ -119,6 +122,7 @@ def one_count(result):
 FAULTS = [(one_bit, "bit 0"), (one_cycle, "written"), (one_count, "starved")]
 
 
+@pytest.mark.verifies("planted-faults-bit-cycle-count")
 @pytest.mark.parametrize(("spoil", "named"), FAULTS)
 def test_fault_in_one_bit_cycle_or_counter_is_caught(spoil, named, monkeypatch, seed) -> None:
     _spoiled(monkeypatch, spoil)
@@ -128,12 +132,14 @@ def test_fault_in_one_bit_cycle_or_counter_is_caught(spoil, named, monkeypatch, 
     assert difference.startswith(f"NT-We, seed {seed}: ")
 
 
+@pytest.mark.verifies("planted-fault-spot-check-study")
 def test_fault_in_a_spot_check_of_a_study_is_caught(monkeypatch, seed) -> None:
     _spoiled(monkeypatch, one_cycle)
     with pytest.raises(studies.StudyError, match="written"):
         studies.run_study("pes", choose(["NT-We"]), seed=seed, scale=SCALE, rtl=[2])
 
 
+@pytest.mark.verifies("ablation-change-row-ends-balanced")
 def test_ablation_ends_at_the_balanced_array_one_change_a_row(seed) -> None:
     chain = [{**params.asdict(), **options.asdict()} for _, _, params, options in arrays()]
     assert chain[-1] == {**preset(END).asdict(), **preset_options(END).asdict()}
@@ -148,6 +154,7 @@ def test_ablation_ends_at_the_balanced_array_one_change_a_row(seed) -> None:
         assert f"{step.measurement.geomean:.4f}" in table
 
 
+@pytest.mark.verifies("prepared-cycle-model-whole-run")
 def test_the_prepared_model_gives_the_cycles_of_the_whole_run(seed) -> None:
     for name in ("Alex-8", "NT-LSTM"):
         case = make_case(choose([name])[0], seed, scale=SCALE)
@@ -159,6 +166,7 @@ def test_the_prepared_model_gives_the_cycles_of_the_whole_run(seed) -> None:
         assert column_counts(image).sum() == info.nonzeros + info.padding
 
 
+@pytest.mark.verifies("reads-wide-words-reads-entry")
 @given(st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=1, max_size=12), st.data())
 def test_reads_of_wide_words_equal_reads_entry_by_entry(counts, data) -> None:
     table = np.array(counts, np.int64)
@@ -184,6 +192,7 @@ def test_row_blocks_hold_all_rows_and_fit() -> None:
         compile_graph(block.graph, params, block.x)
 
 
+@pytest.mark.verifies("studies-move-they-must")
 def test_studies_show_what_the_parameters_are_worth(seed) -> None:
     shapes = choose(["VGG-7", "NT-We"])
     depth = studies.run_study("depth", shapes, seed=seed, scale=4)
@@ -198,6 +207,7 @@ def test_studies_show_what_the_parameters_are_worth(seed) -> None:
     assert reads == sorted(reads, reverse=True)
 
 
+@pytest.mark.verifies("speed-anchors-ratios-memory")
 def test_speed_rows_have_anchors_figures_and_memory(seed) -> None:
     rows = speed.measure(quick=True, seed=seed, rtl=False)
     names = [row.what for row in rows]
@@ -222,6 +232,7 @@ def test_a_figure_is_reached_on_its_own_side(value, ratio, target, at_least, rea
     assert row.reached is reached
 
 
+@pytest.mark.verifies("verilog-models-small-bench-rate")
 @pytest.mark.slow
 @pytest.mark.rtl
 def test_verilog_equals_the_models_in_a_small_bench(seed) -> None:

@@ -26,6 +26,7 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(fpga, [str(each) for each in arguments])
 
 
+@pytest.mark.verifies("block-rams-array-counted-synthesis")
 @pytest.mark.parametrize(
     ("name", "preset", "blocks"),
     [
@@ -42,6 +43,7 @@ def test_block_rams_are_those_that_synthesis_makes(name, preset, blocks) -> None
     assert found.needs["mult"] == PRESETS[preset].pes
 
 
+@pytest.mark.verifies("lookup-tables-flip-flops-2")
 @pytest.mark.parametrize(
     ("name", "preset", "lut", "ff", "cells"),
     [
@@ -56,6 +58,7 @@ def test_lookup_tables_are_close_to_what_nextpnr_counts(name, preset, lut, ff, c
     assert needs["cells"] == cells
 
 
+@pytest.mark.verifies("board-cannot-hold-said-before")
 @pytest.mark.parametrize("name", ["icebreaker", "tang-nano-9k"])
 def test_a_board_that_holds_nothing_says_by_how_much_and_which_do(name) -> None:
     result = run(name)
@@ -64,15 +67,20 @@ def test_a_board_that_holds_nothing_says_by_how_much_and_which_do(name) -> None:
         check_fits(estimate(BOARDS[name], MIN))
 
 
+@pytest.mark.verifies("board-cannot-hold-said-before")
 def test_an_array_that_is_too_large_is_refused_with_the_largest_that_fits() -> None:
     found = estimate(BOARDS["colorlight-5a75b"], PRESETS["BOARD_16"])
     best = largest_preset(BOARDS["colorlight-5a75b"])
     assert best is not None
+    big = BOARDS["ulx3s-85f"]
+    assert estimate(big, PRESETS["BALANCED_1"]).fits  # by what it takes at least
+    assert largest_preset(big, ["BALANCED_1"]) is None
     assert estimate(BOARDS["colorlight-5a75b"], PRESETS[best]).fits
     with pytest.raises(InputError, match=f"block RAMs of 56; the largest preset that fits is {best}"):
         check_fits(found)
 
 
+@pytest.mark.verifies("planted-fault-memory-cells-counted")
 def test_fault_an_estimate_without_memories_of_lookup_tables_lets_through_what_does_not_fit(monkeypatch) -> None:
     tight = PRESETS["BOARD_4"]
     assert not estimate(BOARDS["tang-nano-20k"], tight).fits
@@ -81,6 +89,7 @@ def test_fault_an_estimate_without_memories_of_lookup_tables_lets_through_what_d
     assert estimate(BOARDS["tang-nano-20k"], tight).fits
 
 
+@pytest.mark.verifies("board-amaranth-s-definition-clock")
 def test_every_board_is_of_amaranth_and_its_preset_fits_or_none_does() -> None:
     for each in BOARDS.values():
         platform = each.make_platform()
@@ -91,6 +100,7 @@ def test_every_board_is_of_amaranth_and_its_preset_fits_or_none_does() -> None:
         board("de10")
 
 
+@pytest.mark.verifies("dry-run-names-command-runs")
 @pytest.mark.parametrize("name", ["colorlight-5a75b", "tang-nano-20k"])
 def test_dry_run_names_every_command_and_runs_none(name, monkeypatch, tmp_path) -> None:
     for variable in ("YOSYS", "NEXTPNR_ECP5", "NEXTPNR_GOWIN"):
@@ -105,6 +115,7 @@ def test_dry_run_names_every_command_and_runs_none(name, monkeypatch, tmp_path) 
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.verifies("pll-serial-line-come-near")
 def test_the_clock_of_a_pll_and_the_serial_line_come_near_or_are_refused() -> None:
     pll = Pll.find(25, 40)
     assert 25 * pll.feedback / pll.input == pll.mhz == 40
@@ -115,6 +126,7 @@ def test_the_clock_of_a_pll_and_the_serial_line_come_near_or_are_refused() -> No
             wrong()
 
 
+@pytest.mark.verifies("pll-serial-line-come-near")
 def test_another_clock_where_no_pll_is_made_is_refused() -> None:
     result = run("tang-nano-20k", "--clock", 54, "--dry-run")
     assert isinstance(result.exception, InputError)
@@ -162,6 +174,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.verifies("fastest-seed-makes-bitstream-result")
 def test_the_fastest_seed_makes_the_bitstream_and_the_same_is_made_once(tools) -> None:
     arguments = ("colorlight-5a75b", "--preset", "BOARD_MIN", "--seeds", "1,7,3", "-o", tools / "out")
     first = run(*arguments, "--json", tools / "report.json")
@@ -181,6 +194,7 @@ def test_the_fastest_seed_makes_the_bitstream_and_the_same_is_made_once(tools) -
     assert (tools / "ran").read_text().split().count("yosys") == 1
 
 
+@pytest.mark.verifies("clock-met-tool-fails")
 def test_a_clock_that_is_not_met_ends_with_1_and_the_report(tools) -> None:
     result = run("colorlight-5a75b", "--preset", "BOARD_MIN", "--clock", 40, "-o", tools / "out")
     assert result.exit_code == 1
@@ -188,11 +202,14 @@ def test_a_clock_that_is_not_met_ends_with_1_and_the_report(tools) -> None:
     assert (tools / "out" / "report.json").exists()
 
 
+@pytest.mark.verifies("clock-met-tool-fails")
 def test_a_tool_that_fails_leaves_its_logs_and_nothing_else(tools) -> None:
     (tools / "error").touch()
     result = run("colorlight-5a75b", "--preset", "BOARD_MIN", "-o", tools / "out")
     assert isinstance(result.exception, InputError) or result.exit_code == 2
     assert "no BELs remaining" in str(result.exception) + result.output
+    assert "Choose a smaller array" in str(result.exception) + result.output
+    assert "weight_words" not in str(result.exception) + result.output
     assert not (tools / "out").exists()
     assert [path.name for path in (tools / "cache" / "fpga").glob("*-failed")]
     assert not list((tools / "cache" / "fpga").glob("building-*"))

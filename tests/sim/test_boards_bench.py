@@ -25,6 +25,7 @@ SIZES = {"autoencoder": (264_192, 264_192), "ds-cnn": (2_656_768, 22_016), "resn
 """Multiplications and weights, as MLPerf Tiny's reference has them."""
 
 
+@pytest.mark.verifies("inferences-second-small-networks-published")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_shapes_are_the_published_ones(name: str) -> None:
     graph = NETWORKS[name].make(1.0, np.random.default_rng(1))
@@ -34,6 +35,7 @@ def test_shapes_are_the_published_ones(name: str) -> None:
     assert sum(weight.size for weight, _ in weights) == SIZES[name][1]
 
 
+@pytest.mark.verifies("inferences-second-small-networks-published")
 def test_a_row_has_the_time_of_the_model_at_the_clock() -> None:
     arrays = {"large": Params(pes=16), "small": Params(pes=16, weight_words=8, refill=False)}
     large, small = measure_boards(["lenet-300-100"], arrays, mhz=40, baud=1_000_000, densities={}, samples=2)
@@ -72,6 +74,7 @@ class Counting(Port):
         return 0
 
 
+@pytest.mark.verifies("inferences-second-small-networks-published")
 def test_bytes_of_a_line_are_those_of_the_driver() -> None:
     from compiler.options import DEFAULT
 
@@ -96,6 +99,7 @@ def boards_memory() -> object:
     return Memory.ACTIVATIONS
 
 
+@pytest.mark.verifies("inferences-second-small-networks-published")
 @pytest.mark.parametrize(("given", "source"), [
     ({"mhz": 61.5, "board": "ours", "part": "a part", "seed": 3}, "a part, seed 3"),
     ({"min_mhz": 61.5, "median_mhz": 70, "device": "a part"}, "a part, the slowest of all seeds"),
@@ -117,6 +121,7 @@ def test_the_command_writes_its_result_with_the_source_of_its_clock(
     assert f"| {document['rows'][0]['per_second']:,.0f} |" in page
 
 
+@pytest.mark.verifies("inferences-second-small-networks-published")
 @pytest.mark.parametrize(("given", "message"), [
     (["--placed", "{missing}"], "is no report of place and route"),
     (["--placed", "{missing}", "--clock", "3"], "has array and clock"),

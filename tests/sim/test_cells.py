@@ -148,6 +148,7 @@ endmodule
     return {name: (int(memory), int(product)) for name, memory, product in found}
 
 
+@pytest.mark.verifies("cell-models-block-ram-form")
 @pytest.mark.rtl
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
@@ -155,6 +156,7 @@ def test_memories_and_multiplier_are_those_of_the_rtl(verdicts, family) -> None:
     assert verdicts[f"{family}.0"] == (0, 0)
 
 
+@pytest.mark.verifies("planted-faults-cell-models")
 @pytest.mark.rtl
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "number"), [(family, n) for family in FAULTS for n in range(len(FAULTS[family]))])

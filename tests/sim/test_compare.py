@@ -27,6 +27,7 @@ def test_a_result_equals_itself(result) -> None:
     assert compare(result.runs[0], result.runs[0]).equal
 
 
+@pytest.mark.verifies("record-value-only-results")
 def test_a_field_that_only_one_has_is_a_difference(result) -> None:
     one = result.runs[0]
     more = replace(one, records=[[{**layer, "extra": 5} for layer in vector] for vector in one.records])
@@ -38,6 +39,7 @@ def test_a_field_that_only_one_has_is_a_difference(result) -> None:
         assert (found.first_record.field, found.first_record.values) == ("extra", values)
 
 
+@pytest.mark.verifies("record-value-only-results")
 def test_a_value_that_only_one_has_is_no_comparison(result) -> None:
     fewer = replace(result, values={name: raw for name, raw in result.values.items() if name != "a"})
     for pair in ((result, fewer), (fewer, result)):

@@ -53,6 +53,7 @@ def compare(program: Program) -> tuple[tuple[Records, int], tuple[Records, int]]
     return (seen.records, seen.cycles), modelled(program)
 
 
+@pytest.mark.verifies("cycle-model-records-activation-random")
 @pytest.mark.parametrize("number", range(16))
 def test_records_and_activations_of_random_programs(number: int, seed: int) -> None:
     program = random_program(1000 * seed + number, pes=(1, 2, 4, 8)[number % 4])
@@ -60,6 +61,7 @@ def test_records_and_activations_of_random_programs(number: int, seed: int) -> N
     assert records == expected, f"program {program.seed}"
 
 
+@pytest.mark.verifies("cycle-model-record-random-programs-operators")
 @pytest.mark.parametrize("number", range(8))
 def test_records_of_programs_with_operators(number: int, seed: int) -> None:
     """Elementwise operations, functions and loops among the layers."""
@@ -68,6 +70,7 @@ def test_records_of_programs_with_operators(number: int, seed: int) -> None:
     assert records == expected, f"program {program.seed}"
 
 
+@pytest.mark.verifies("cycle-model-record-random-programs")
 @pytest.mark.parametrize("number", range(8))
 def test_records_of_programs_with_streams(number: int, seed: int) -> None:
     """Maps that stream in, out, or both ways, among others; and when the last row is sent."""
@@ -76,6 +79,7 @@ def test_records_of_programs_with_streams(number: int, seed: int) -> None:
     assert seen == expected, f"program {program.seed}"
 
 
+@pytest.mark.verifies("cycle-model-record-random-programs")
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(24))
 def test_records_of_many_programs_with_streams(number: int, seed: int) -> None:
@@ -93,6 +97,7 @@ def test_records_of_many_programs_with_operators(number: int, seed: int) -> None
     assert records == expected, f"program {program.seed}"
 
 
+@pytest.mark.verifies("cycle-model-records-activation-random")
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(24))
 def test_records_and_activations_of_many_random_programs(number: int, seed: int) -> None:
@@ -114,6 +119,7 @@ def watched() -> list[tuple[Program, tuple[Records, int]]]:
     return [(program, compare(program)[0]) for program in programs]
 
 
+@pytest.mark.verifies("planted-faults-distance-model-cycle")
 @pytest.mark.parametrize("name", DISTANCES._fields)
 @pytest.mark.parametrize("by", [-1, 1])
 def test_a_distance_that_is_wrong_by_a_cycle_is_seen(
@@ -132,12 +138,14 @@ def far() -> list[tuple[Program, tuple[Records, int]]]:
     return [(program, compare(program)[0]) for program in programs]
 
 
+@pytest.mark.verifies("planted-faults-hops-cycle-model")
 def test_fault_hops_that_the_model_does_not_know_are_seen(far, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(modelled(program) == records for program, records in far)
     monkeypatch.setattr(model, "distances_of", lambda params, known: known)
     assert any(modelled(program) != records for program, records in far)
 
 
+@pytest.mark.verifies("planted-faults-hops-cycle-model")
 @pytest.mark.parametrize("name", ["fire_to_queue", "credit", "round_trip"])
 def test_fault_a_hop_more_or_less_is_seen(far, name: str) -> None:
     for by in (-1, 1):
@@ -145,6 +153,7 @@ def test_fault_a_hop_more_or_less_is_seen(far, name: str) -> None:
         assert any(modelled(program, **changed) != records for program, records in far), by
 
 
+@pytest.mark.verifies("counters-stop-largest-value-hardware")
 def test_a_record_holds_32_bits_a_field():
     """Counters stop, as in the hardware; times wrap."""
     least = model.LayerTimes(*range(1, 11))

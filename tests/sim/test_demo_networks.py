@@ -114,6 +114,7 @@ def models_as_hardware(
     monkeypatch.setattr(sim.network, "run", run)
 
 
+@pytest.mark.verifies("convolutional-network-trained-pruned-shared")
 @pytest.mark.slow
 def test_a_convolutional_network_runs_whole_on_the_simulated_array(folder: Path) -> None:
     result, report = run_demo(folder, "lenet5")
@@ -130,6 +131,7 @@ def test_a_convolutional_network_runs_whole_on_the_simulated_array(folder: Path)
     assert [stage["kind"] for stage in report["stages"]] == ["dense", "prune", "share"]
 
 
+@pytest.mark.verifies("convolutional-network-trained-pruned-shared")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_a_convolutional_network_runs_whole_in_verilog_with_two_banks(folder: Path) -> None:
@@ -140,6 +142,7 @@ def test_a_convolutional_network_runs_whole_in_verilog_with_two_banks(folder: Pa
     assert report["accuracy"]["rtl"]["samples"] == report["accuracy"]["golden"]["samples"]
 
 
+@pytest.mark.verifies("table-layers-adds-up-finished")
 def test_the_table_of_layers_adds_up_and_a_run_is_taken_up_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models_as_hardware(monkeypatch)
     monkeypatch.setenv("COLUMNS", "200")  # a row is a line
@@ -162,6 +165,7 @@ def test_the_table_of_layers_adds_up_and_a_run_is_taken_up_again(folder: Path, m
     assert "5 further weights" in summary(fewer)
 
 
+@pytest.mark.verifies("planted-faults-wrong-value-convolution")
 def test_one_wrong_value_of_a_convolution_makes_it_fail(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(result: sim.run.Result) -> sim.run.Result:
         values = {name: raw.copy() for name, raw in result.values.items()}
@@ -177,6 +181,7 @@ def test_one_wrong_value_of_a_convolution_makes_it_fail(folder: Path, monkeypatc
     assert "channel 3, row 2, column 1, bit 2" in " ".join(result.stdout.split())
 
 
+@pytest.mark.verifies("planted-faults-wrong-value-convolution")
 def test_one_wrong_cycle_makes_it_fail(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(result: sim.run.Result) -> sim.run.Result:
         records = [[dict(record) for record in layers] for layers in result.records]
@@ -190,6 +195,7 @@ def test_one_wrong_cycle_makes_it_fail(folder: Path, monkeypatch: pytest.MonkeyP
     assert "layer conv2, written" in " ".join(result.stdout.split())
 
 
+@pytest.mark.verifies("planted-faults-wrong-value-convolution")
 def test_nothing_compared_makes_it_fail(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models_as_hardware(monkeypatch, lambda result: replace(result, records=[]))
     result, report = run_demo(folder, "lenet5")
@@ -198,6 +204,7 @@ def test_nothing_compared_makes_it_fail(folder: Path, monkeypatch: pytest.Monkey
     assert "NOTHING WAS COMPARED" in result.stdout
 
 
+@pytest.mark.verifies("host-computes-said")
 def test_what_the_host_computes_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models_as_hardware(monkeypatch)
     result, report = run_demo(folder, "lstm", "--samples", 2)
@@ -212,12 +219,14 @@ def test_what_the_host_computes_is_said(folder: Path, monkeypatch: pytest.Monkey
     assert ("without what the host computes" in result.stdout) == bool(report["host"] and result.exit_code == 0)
 
 
+@pytest.mark.verifies("report-json-prints-wrong-options")
 def test_the_report_is_the_json(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models_as_hardware(monkeypatch)
     result, report = run_demo(folder, "lenet5", "--json")
     assert json.loads(result.stdout) == report
 
 
+@pytest.mark.verifies("report-json-prints-wrong-options")
 @pytest.mark.parametrize(
     ("options", "word"),
     [
@@ -233,6 +242,7 @@ def test_wrong_options_are_refused(options: list[str], word: str, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.verifies("network-recipe-prunes-shares-without")
 @pytest.mark.parametrize("name", SHOWN)
 def test_every_network_has_its_recipe(name: str) -> None:
     recipe = recipes.load(SHOWN[name].recipe)
@@ -240,6 +250,7 @@ def test_every_network_has_its_recipe(name: str) -> None:
     assert recipe.dataset in ("digits", "next-letter")  # nothing to download
 
 
+@pytest.mark.verifies("long-step-says-goes")
 def test_a_long_step_says_that_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock(Output(), every=0.01)
     with clock.step("wait", "Waiting"):

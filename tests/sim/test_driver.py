@@ -108,15 +108,18 @@ def check(driver, case, timed=True, **options):
     return found
 
 
+@pytest.mark.verifies("driver-over-port-outputs-batch", "pins-pins-driver-terminal-board")
 def test_a_batch_in_chunks_is_what_the_models_say(way, resident):
     assert len(check(Driver(way.port), resident, verify=True).cycles) > 1
 
 
+@pytest.mark.verifies("driver-over-port-refill-tiles")
 def test_tiles_are_streamed_while_the_array_runs(way, streamed):
     found = check(Driver(way.port), streamed, timed=not way.paced)
     assert sum(record["refill"] for one in found.records for record in one) > 0
 
 
+@pytest.mark.verifies("driver-over-port-wrong-identity")
 def test_an_image_for_another_array_is_refused_with_both_hashes(way, resident):
     other = SMALL.replace(queue_depth=7)
     with pytest.raises(DriverError, match=f"{identity(SMALL)}.*{identity(other)}"):
@@ -170,6 +173,7 @@ class NoStream(Proxy):
         return taken
 
 
+@pytest.mark.verifies("driver-over-port-wrong-identity")
 def test_a_hung_array_is_a_timeout_that_says_what_was_read_and_the_next_run_is_right(way, streamed):
     driver = Driver(NoStream(way.port), timeout=way.patience)
     raw, _ = engines.check_input(streamed.image, streamed.x)
@@ -183,6 +187,7 @@ def test_a_hung_array_is_a_timeout_that_says_what_was_read_and_the_next_run_is_r
     check(Driver(way.port), streamed, timed=not way.paced)
 
 
+@pytest.mark.verifies("driver-over-port-wrong-identity")
 def test_an_illegal_opcode_ends_the_run_by_name_and_descriptor(way, resident):
     places = {name: (first, width) for name, first, width in fields(descriptor(SMALL))}
     descriptors = resident.image.descriptors.copy()
@@ -194,6 +199,7 @@ def test_an_illegal_opcode_ends_the_run_by_name_and_descriptor(way, resident):
         driver.run(raw)
 
 
+@pytest.mark.verifies("driver-over-port-wrong-identity")
 def test_a_wrong_stream_ends_the_run_and_the_next_one_is_right(way, streamed):
     tiles = streamed.image.tiles.copy()
     tiles[0, 1] = 0xFF  # a PE that does not exist
@@ -215,11 +221,13 @@ class FlipsWords(Proxy):
         self.port.write_block(offset, flipped)
 
 
+@pytest.mark.verifies("planted-fault-word-stored-wrong")
 def test_planted_fault_a_word_that_is_stored_wrong_is_read_back(way, resident):
     with pytest.raises(DriverError, match="word 0 of DESCRIPTORS, unit 0, reads back as"):
         Driver(FlipsWords(way.port)).load(resident.image, verify=True)
 
 
+@pytest.mark.verifies("driver-over-port-wrong-identity")
 def test_an_access_that_the_accelerator_refuses_names_the_register(way):
     with pytest.raises(DriverError, match=r"refuses a read at offset 0x40 \(no register\)"):
         way.port.read32(0x40)
@@ -236,6 +244,7 @@ def ends(request):
     return case
 
 
+@pytest.mark.verifies("driver-inputs-outputs-streamed-over")
 def test_inputs_and_outputs_are_streamed_while_the_array_runs(way, ends):
     found = check(Driver(way.port), ends, timed=not way.paced)
     assert len(found.cycles) == len(list(chunks(ends.image, engines.check_input(ends.image, ends.x)[0]))) > 1
@@ -257,6 +266,7 @@ class NoMaps(Proxy):
         self.port.forget()
 
 
+@pytest.mark.verifies("driver-inputs-outputs-streamed-over")
 def test_maps_that_do_not_come_are_a_timeout_and_the_next_run_is_right(way, ends):
     raw, _ = engines.check_input(ends.image, ends.x)
     driver = Driver(NoMaps(way.port), timeout=way.patience)
@@ -266,6 +276,7 @@ def test_maps_that_do_not_come_are_a_timeout_and_the_next_run_is_right(way, ends
     check(Driver(way.port), ends, timed=not way.paced)
 
 
+@pytest.mark.verifies("vector-stands-port-dropped-restart")
 def test_a_vector_at_the_port_is_dropped_when_its_source_begins_anew():
     """Until BUSY falls, and not by a restart alone."""
     with SimulatedPort(SMALL) as port:
@@ -292,6 +303,7 @@ class Doubles(Proxy):
         return self.port.give(beats)
 
 
+@pytest.mark.verifies("planted-fault-vector-goes-twice")
 def test_planted_fault_a_vector_that_goes_twice_is_seen(ends):
     with SimulatedPort(SMALL) as port:
         driver, raw = Driver(Doubles(port), timeout=0.002), engines.check_input(ends.image, ends.x)[0]
@@ -302,6 +314,7 @@ def test_planted_fault_a_vector_that_goes_twice_is_seen(ends):
                    for name in found)  # fmt: skip
 
 
+@pytest.mark.verifies("driver-inputs-outputs-streamed-over")
 def test_a_port_without_streams_of_maps_says_so(ends, tmp_path):
     with pytest.raises(DriverError, match="Refusing has no way"):
         Refusing().give(np.zeros((1, 16), np.uint8))
@@ -357,6 +370,7 @@ def flip(content, bit):
     return bytes(changed)
 
 
+@pytest.mark.verifies("serial-line-damaged-requests-sent")
 def test_requests_that_are_damaged_on_the_wire_are_sent_again(line, resident, rng):
     sent = 0
 
@@ -374,6 +388,7 @@ def test_requests_that_are_damaged_on_the_wire_are_sent_again(line, resident, rn
     assert line.repeated > before
 
 
+@pytest.mark.verifies("serial-line-damaged-requests-sent")
 def test_a_damaged_answer_is_an_error_and_loading_again_helps(line, resident):
     driver = Driver(line)
     driver.load(resident.image)
@@ -386,6 +401,7 @@ def test_a_damaged_answer_is_an_error_and_loading_again_helps(line, resident):
     check(driver, resident)
 
 
+@pytest.mark.verifies("planted-fault-without-checksum-flipped")
 def test_planted_fault_without_the_checksum_a_flipped_bit_is_taken(line, monkeypatch):
     line.write32(offset("FIRST"), 5)
     monkeypatch.setattr("sim.driver.framed.binascii.crc_hqx", lambda content, start: 0)
@@ -396,6 +412,7 @@ def test_planted_fault_without_the_checksum_a_flipped_bit_is_taken(line, monkeyp
         line.stream.received = lambda content: content
 
 
+@pytest.mark.verifies("serial-line-damaged-requests-sent")
 def test_lost_bytes_are_found_by_the_silence(line):
     line.write32(offset("FIRST"), 5)
     lost = [True]
@@ -412,6 +429,7 @@ def test_lost_bytes_are_found_by_the_silence(line):
     assert line.repeated == before + 1
 
 
+@pytest.mark.verifies("serial-line-damaged-requests-sent")
 def test_no_answer_is_an_error_in_time(line):
     line.stream.sent, line.timeout = lambda content: b"", 0.1
     try:

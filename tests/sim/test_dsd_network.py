@@ -35,6 +35,7 @@ RECIPE = recipe.parse(
 PARAMS = Params(pes=4, rows=64, weight_words=1024, pointer_blocks=128, act_lines=64, output_words=512, descriptors=16)
 
 
+@pytest.mark.verifies("dsd-network-trained-so-bit")
 @pytest.mark.slow
 def test_a_dsd_trained_network_is_bit_exact_on_the_array(tmp_path: Path) -> None:
     report = train_recipe(RECIPE, tmp_path / "run")

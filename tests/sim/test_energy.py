@@ -58,6 +58,7 @@ def faults(found: dict[str, Any]) -> list[str]:
     return wrong
 
 
+@pytest.mark.verifies("energy-parts-layers-accesses-sum")
 def test_parts_layers_and_accesses_sum_up(rng: np.random.Generator) -> None:
     found = report(network(rng), inputs(rng, 0.5), load_table(), 800.0)
     assert faults(found) == []
@@ -67,6 +68,7 @@ def test_parts_layers_and_accesses_sum_up(rng: np.random.Generator) -> None:
     assert all(each["source"] for each in found["accesses"])
 
 
+@pytest.mark.verifies("energy-parts-layers-accesses-sum")
 def test_fault_a_part_that_is_left_out_is_caught(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = energy._whole
 
@@ -77,6 +79,7 @@ def test_fault_a_part_that_is_left_out_is_caught(rng: np.random.Generator, monke
     assert faults(report(network(rng), inputs(rng, 0.5), load_table(), 800.0)) == ["layers", "accesses"]
 
 
+@pytest.mark.verifies("energy-parts-layers-accesses-sum")
 def test_an_input_of_zeros_takes_scan_clock_and_write_back_only(rng: np.random.Generator) -> None:
     bias_free = network(rng)
     found = report(bias_free, np.zeros((2, 64), np.int16), load_table(), 800.0)
@@ -88,6 +91,7 @@ def test_an_input_of_zeros_takes_scan_clock_and_write_back_only(rng: np.random.G
     assert found["total_pj"] < full["total_pj"] / 5
 
 
+@pytest.mark.verifies("energy-parts-layers-accesses-sum")
 def test_energy_rises_with_the_density_of_input_and_weights(rng: np.random.Generator) -> None:
     own = network(rng)
     by_input = [report(own, inputs(np.random.default_rng(5), d), load_table(), 800.0)["nj"] for d in (0, 0.1, 0.4, 1)]
@@ -100,6 +104,7 @@ def test_energy_rises_with_the_density_of_input_and_weights(rng: np.random.Gener
     assert by_weights == sorted(by_weights)
 
 
+@pytest.mark.verifies("energy-parts-layers-accesses-sum")
 def test_a_clock_changes_power_and_time_and_no_energy(rng: np.random.Generator) -> None:
     own, x = network(rng), inputs(rng, 0.5)
     slow, fast = (report(own, x, load_table(), mhz) for mhz in (400.0, 800.0))
@@ -108,6 +113,7 @@ def test_a_clock_changes_power_and_time_and_no_energy(rng: np.random.Generator) 
     assert slow["us"] == pytest.approx(2 * fast["us"])
 
 
+@pytest.mark.verifies("energy-parts-layers-accesses-sum")
 def test_the_same_samples_again_are_the_same_a_sample(rng: np.random.Generator) -> None:
     own, x = network(rng), inputs(rng, 0.5)
     once, twice = (report(own, each, load_table(), 800.0) for each in (x, np.concatenate([x, x])))
@@ -115,6 +121,7 @@ def test_the_same_samples_again_are_the_same_a_sample(rng: np.random.Generator) 
         assert once["counts"][name] == twice["counts"][name]
 
 
+@pytest.mark.verifies("energy-layers-publication-times-power")
 @pytest.mark.parametrize("layer", ["Alex-7", "NT-We", "NT-LSTM"])
 @pytest.mark.parametrize("name", ["EIE_64", "BALANCED_64"])
 def test_layers_of_the_publication_are_within_two_times_its_energy(layer: str, name: str, seed: int) -> None:
@@ -130,12 +137,14 @@ def test_layers_of_the_publication_are_within_two_times_its_energy(layer: str, n
         assert 0.5 < found["power_mw"] / (64 * EIE_PE_MW) < 2
 
 
+@pytest.mark.verifies("energy-access-shapes-memories-published")
 def test_dense_weights_from_dram_take_the_published_ratio_more() -> None:
     table = load_table()
     # EIE, section I: DRAM takes 128 times as much as SRAM, for 32 bits of 32 KB.
     assert table.linear("dram", 32) / table.sram(32, 32768) == 128
 
 
+@pytest.mark.verifies("energy-parts-layers-accesses-sum")
 def test_large_networks_do_not_overflow(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     count = energy.count
     factor = 1 << 70
@@ -161,6 +170,7 @@ def plain_sram(bits: int, words: int) -> float:
     return 5 * (bits / 32) * (bits * words / 8 / 32768) ** 0.5
 
 
+@pytest.mark.verifies("energy-access-shapes-memories-published")
 def test_costs_follow_from_the_shapes_of_the_memories() -> None:
     params, table = preset("EIE_64"), load_table()
     found = costs(params, table)
@@ -174,6 +184,7 @@ def test_costs_follow_from_the_shapes_of_the_memories() -> None:
     assert found["additions"].pj == pytest.approx(0.1 * params.acc_bits / 32)
 
 
+@pytest.mark.verifies("energy-access-shapes-memories-published")
 def test_costs_rise_with_the_size_of_a_memory() -> None:
     table = load_table()
     small, large = (costs(preset("EIE_64").replace(weight_words=words), table) for words in (1024, 65536))
@@ -187,6 +198,7 @@ def own(folder: Path, text: str) -> Table:
     return load_table(path)
 
 
+@pytest.mark.verifies("energy-access-shapes-memories-published")
 def test_a_table_of_ones_own_replaces_sections(tmp_path: Path, rng: np.random.Generator) -> None:
     table = own(tmp_path, '[multiply]\npj = 0.1\nsource = "mine"\n[weights]\nread = 3\nwrite = 4.5\n')
     found = costs(SMALL, table)
@@ -199,6 +211,7 @@ def test_a_table_of_ones_own_replaces_sections(tmp_path: Path, rng: np.random.Ge
     assert mine["pj"]["clock"] == shipped["pj"]["clock"]
 
 
+@pytest.mark.verifies("energy-access-shapes-memories-published")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -219,6 +232,7 @@ def test_tables_that_say_nothing_are_refused(text: str, message: str, tmp_path: 
         own(tmp_path, text)
 
 
+@pytest.mark.verifies("energy-access-shapes-memories-published")
 def test_a_table_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no table of energies"):
         load_table(tmp_path / "none.toml")

@@ -35,6 +35,7 @@ def wrong(values: Mapping[str, np.ndarray]) -> int:
     return 30 + int(values["fc.weight"][0])
 
 
+@pytest.mark.verifies("nncodec-matched-accuracy-smallest-file")
 def test_the_smallest_file_within_the_limit_is_found() -> None:
     fake = Fake()
     best, tried = search(fake, wrong, 35, lambda what: None, True)  # type: ignore[arg-type]
@@ -50,6 +51,7 @@ def test_without_a_file_within_the_limit_there_is_none() -> None:
     assert search(Fake(), wrong, 29, lambda what: None)[0] is None  # type: ignore[arg-type]
 
 
+@pytest.mark.verifies("planted-fault-limit-errors-kept")
 def test_planted_fault_a_limit_that_is_not_kept_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search that asks nobody for the errors ends at the coarsest steps."""
     best, _ = search(Fake(), lambda values: 0, 35, lambda what: None)  # type: ignore[arg-type]
@@ -81,6 +83,7 @@ def run(tmp_path: Path) -> Any:
     return load_run(tmp_path / "run")
 
 
+@pytest.mark.verifies("nncodec-matched-accuracy-gets-pruned")
 def test_nncodec_gets_the_pruned_network_before_sharing(run: Any) -> None:
     """Its values are the checkpoint's, its errors those of the values that it gives back."""
     given: dict[str, np.ndarray] = {}

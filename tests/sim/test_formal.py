@@ -31,6 +31,7 @@ def one(result):
     return only
 
 
+@pytest.mark.verifies("sample-proofs-planted-faults-covers")
 def test_a_sample_of_the_properties_is_proved():
     report = check([claim for claim in CLAIMS if claim.sample], jobs=2)
     assert [problem for result in report.results for problem in result.problems] == []
@@ -38,6 +39,7 @@ def test_a_sample_of_the_properties_is_proved():
     assert len(report.results) == 2
 
 
+@pytest.mark.verifies("property-planted-fault-still-fits")
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
 def test_planted_faults_fit_the_hardware_as_it_is(claim):
     kinds = [make() for make in claim.bugs.values()]
@@ -45,6 +47,7 @@ def test_planted_faults_fit_the_hardware_as_it_is(claim):
     assert claim.kind not in kinds
 
 
+@pytest.mark.verifies("property-planted-fault-still-fits")
 @pytest.mark.parametrize(
     "claim",
     [pytest.param(claim, marks=[pytest.mark.slow] * (claim.block == "Core"), id=claim.name) for claim in CLAIMS],
@@ -59,6 +62,7 @@ def test_names_of_properties_differ():
     assert max(Counter(claim.name for claim in CLAIMS).values()) == 1
 
 
+@pytest.mark.verifies("planted-property-does-hold-cover")
 def test_a_property_that_does_not_hold_is_named_with_a_trace(tmp_path):
     lost = dataclasses.replace(SKID, kind=planted(Skid, "filled | taken", "taken"), bugs=dict([*SKID.bugs.items()][:1]))
     result = one(check([lost], jobs=2, keep=tmp_path))
@@ -68,6 +72,7 @@ def test_a_property_that_does_not_hold_is_named_with_a_trace(tmp_path):
     assert list(tmp_path.glob("skid-order/engine_0/trace*"))
 
 
+@pytest.mark.verifies("planted-property-does-hold-cover")
 def test_what_never_happens_is_not_called_proved():
     def nothing(s, kind):
         dut = s.add(kind(2))
@@ -83,6 +88,7 @@ def test_what_never_happens_is_not_called_proved():
     ]  # fmt: skip
 
 
+@pytest.mark.verifies("planted-property-does-hold-cover")
 def test_a_planted_fault_that_is_not_found_is_a_failure():
     harmless = {"nothing is wrong": lambda: planted(Skid, "filled | taken", "taken | filled")}
     result = one(check([dataclasses.replace(SKID, bugs=harmless)]))
@@ -90,6 +96,7 @@ def test_a_planted_fault_that_is_not_found_is_a_failure():
     assert result.problems == ["planted fault not found: nothing is wrong"]
 
 
+@pytest.mark.verifies("planted-property-does-hold-cover")
 def test_a_claim_that_is_not_inductive_is_not_called_proved():
     def counts(s, kind):
         from amaranth import Signal
@@ -105,11 +112,13 @@ def test_a_claim_that_is_not_inductive_is_not_called_proved():
     assert outcome.failed == ("not by induction of depth 3: it stops",)
 
 
+@pytest.mark.verifies("proofs-blocks-changed-engines-hang")
 def test_a_planted_fault_for_a_block_that_has_changed_is_an_error():
     with pytest.raises(InputError, match=r"Skid.elaborate holds 'no such text' 0 times; expected 1"):
         planted(Skid, "no such text", "")
 
 
+@pytest.mark.verifies("proofs-blocks-changed-engines-hang")
 def test_a_name_in_a_block_that_has_changed_is_an_error():
     sheet = Sheet()
     sheet.add(Skid(2), built=True)
@@ -118,17 +127,20 @@ def test_a_name_in_a_block_that_has_changed_is_an_error():
     sheet.design()
 
 
+@pytest.mark.verifies("proofs-blocks-changed-engines-hang")
 def test_an_engine_that_takes_too_long_is_stopped():
     with pytest.raises(FormalError, match=r"no answer within 0\.01 s"):
         run(SKID.design(), "prove", "abc pdr", 1, timeout=0.01)
 
 
+@pytest.mark.verifies("proofs-blocks-changed-engines-hang")
 def test_missing_tools_are_named(monkeypatch):
     monkeypatch.setattr("sim.formal.tools.shutil.which", lambda name, path=None: None)
     with pytest.raises(FormalError, match=r"yices-smt2.*pip install 'eie-kit\[formal\]'"):
         check([SKID])
 
 
+@pytest.mark.verifies("eie-verify-formal-property-list")
 def test_command(tmp_path):
     answer = tmp_path / "answer.json"
     ran = CliRunner().invoke(cli, ["verify", "formal", "skid-order", "--json", str(answer), "--jobs", "2"])
@@ -140,6 +152,7 @@ def test_command(tmp_path):
     assert all(bug["found"] for bug in claim["bugs"].values())
 
 
+@pytest.mark.verifies("eie-verify-formal-property-list")
 def test_command_lists_and_refuses():
     run_cli = CliRunner().invoke
     listed = run_cli(cli, ["verify", "formal", "--list"])

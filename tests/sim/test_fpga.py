@@ -90,6 +90,7 @@ REPORT = {
 }  # fmt: skip
 
 
+@pytest.mark.verifies("reports-tools-read-hardware-s")
 def test_a_report_is_read_in_our_names_and_adds_up() -> None:
     path = critical_path(REPORT, NETLIST, flow.TOP, source_names(FLAT, flow.TOP))
     assert path.start == "weight_read.memory.ram.r_data[2]"  # the block that drives it comes first
@@ -115,12 +116,14 @@ def test_a_signal_that_no_name_of_ours_is_left_of_keeps_the_one_it_has() -> None
     assert (path.start, path.end) == ("r", "weight_decode.memory.port$279$0_TRELLIS_FF_Q")
 
 
+@pytest.mark.verifies("reports-without-clock-refused")
 @pytest.mark.parametrize("clocks", [{}, {"a": {"achieved": 1.0}, "b": {"achieved": 2.0}}])
 def test_a_report_without_its_one_clock_is_refused(clocks) -> None:
     with pytest.raises(InputError, match=f"{len(clocks)} clocks"):
         megahertz({"fmax": clocks})
 
 
+@pytest.mark.verifies("slowest-median-seed-path-slowest")
 def test_the_summary_takes_slowest_and_median_and_the_path_of_the_slowest() -> None:
     runs = [{"mhz": mhz, "critical_path": f"path {mhz}"} for mhz in (140.0, 131.5, 148.0, 133.2)]
     assert summary(runs) == {"min_mhz": 131.5, "median_mhz": 136.6, "critical_path": "path 131.5"}
@@ -163,6 +166,7 @@ def run(folder: Path, *options: str) -> Result:
     return CliRunner().invoke(fmax, ["-o", str(folder / "out"), *options])
 
 
+@pytest.mark.verifies("table-json")
 def test_the_command_prints_a_table_and_writes_json(stand_ins) -> None:
     result = run(stand_ins, "--seeds", "1,20", "--require", "120", "--json", str(stand_ins / "fmax.json"))
     assert result.exit_code == 0, result.output
@@ -175,6 +179,7 @@ def test_the_command_prints_a_table_and_writes_json(stand_ins) -> None:
     assert report["params"]["queue_depth"] == preset("ECP5_PE").queue_depth
 
 
+@pytest.mark.verifies("array-shell-pe")
 def test_an_array_is_measured_with_its_shell_beside_its_pe(stand_ins) -> None:
     result = run(stand_ins, "--array", "--set", "pes=2", "--seeds", "1", "--json", str(stand_ins / "array.json"))
     assert result.exit_code == 0, result.output
@@ -186,6 +191,7 @@ def test_an_array_is_measured_with_its_shell_beside_its_pe(stand_ins) -> None:
     assert report["critical_path"]["total"] == 7.11
 
 
+@pytest.mark.verifies("seed-too-slow")
 def test_a_seed_that_is_too_slow_ends_with_1_and_still_reports(stand_ins) -> None:
     result = run(stand_ins, "--seeds", "1,20", "--require", "130", "--json", str(stand_ins / "fmax.json"))
     assert result.exit_code == 1
@@ -193,15 +199,18 @@ def test_a_seed_that_is_too_slow_ends_with_1_and_still_reports(stand_ins) -> Non
     assert json.loads((stand_ins / "fmax.json").read_text())["require_mhz"] == 130
 
 
+@pytest.mark.verifies("pe-does-fit")
 def test_a_design_that_does_not_fit_ends_with_2_and_the_tools_own_words(stand_ins) -> None:
     (stand_ins / "error").write_text("Unable to place cell 'mem', no BELs remaining")
     result = run(stand_ins, "--json", str(stand_ins / "fmax.json"))
     assert result.exit_code == 2
     assert "no BELs remaining" in result.stderr
+    assert "Make the PE smaller: --set weight_words=1024" in result.stderr
     assert "seed-1.log" in result.stderr
     assert not (stand_ins / "fmax.json").exists()
 
 
+@pytest.mark.verifies("missing-tool")
 @pytest.mark.parametrize("variable", ["YOSYS", "NEXTPNR_ECP5"])
 @pytest.mark.parametrize("named", [True, False])
 def test_a_missing_tool_ends_with_3_and_how_to_get_it(stand_ins, monkeypatch, variable, named) -> None:
@@ -234,6 +243,7 @@ def test_wrong_options_end_with_2(stand_ins, options, word) -> None:
 real = pytest.mark.skipif(not os.environ.get("EIE_FPGA"), reason="runs yosys and nextpnr for minutes: EIE_FPGA=1")
 
 
+@pytest.mark.verifies("pe-reaches-130-mhz-three")
 @real
 @pytest.mark.slow
 def test_one_pe_reaches_130_mhz_and_maps_as_meant(tmp_path) -> None:
@@ -251,6 +261,7 @@ def without(monkeypatch: pytest.MonkeyPatch, attribute: str) -> None:
     monkeypatch.setattr(flow, "_primitive", lambda: text.replace(attribute, ""))
 
 
+@pytest.mark.verifies("planted-fault-codebook-block-ram")
 @real
 @pytest.mark.slow
 def test_fault_codebook_in_block_ram_misses_130_mhz(tmp_path, monkeypatch) -> None:
@@ -258,6 +269,7 @@ def test_fault_codebook_in_block_ram_misses_130_mhz(tmp_path, monkeypatch) -> No
     assert run(tmp_path, "--seeds", "1", "--require", "130").exit_code == 1
 
 
+@pytest.mark.verifies("planted-fault-ram-must-answer")
 @real
 @pytest.mark.slow
 def test_fault_old_word_on_a_read_during_a_write_costs_registers(tmp_path, monkeypatch) -> None:

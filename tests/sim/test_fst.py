@@ -81,6 +81,7 @@ def test_a_short_file_stays_what_it_is(tmp_path: Path) -> None:
     assert not waves.dump.exists()
 
 
+@pytest.mark.verifies("fst-holds-values-vcd-ends")
 def test_a_long_file_ends_with_a_whole_block(rng: np.random.Generator, tmp_path: Path) -> None:
     for _ in range(20):
         sizes = [int(size) for size in rng.integers(30, 400, rng.integers(1, 20))]
@@ -166,6 +167,7 @@ def network(tmp_path: Path) -> Any:
     return compile_graph(dense_graph([Dense("a", np.ones((40, 24), np.float32))]), preset("BALANCED_2"), x), x
 
 
+@pytest.mark.verifies("fst-holds-values-vcd-ends")
 @pytest.mark.rtl
 def test_eie_run_ends_with_3_without_headers(network: Any, no_headers: None, tmp_path: Path) -> None:
     from click.testing import CliRunner
@@ -217,6 +219,7 @@ def test_an_fst_is_smaller_than_the_vcd_of_the_same_run(run: Any, fst_works: Non
     assert content[17:25] == number(last)
 
 
+@pytest.mark.verifies("fst-holds-values-vcd-ends")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_an_fst_ends_at_its_limit_and_holds_what_the_vcd_holds(

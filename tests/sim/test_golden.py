@@ -39,6 +39,7 @@ def rounding_errors(function: WriteBack, shift: int, relu: bool) -> list[int]:
     return wrong
 
 
+@pytest.mark.verifies("golden-rounding-saturation-edges")
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("shift", range(32))
 def test_write_back_rounds_half_up_and_saturates(shift: int, relu: bool) -> None:
@@ -56,6 +57,7 @@ def test_shift_zero_adds_nothing_and_shift_31_everything() -> None:
     assert write_back(np.array([half - 1, half, -half, -half - 1]), 31, False)[0].tolist() == [0, 1, 0, -1]
 
 
+@pytest.mark.verifies("planted-fault-round-half-down-golden")
 def test_round_half_down_is_caught() -> None:
     def half_down(total: Any, shift: int, relu: bool) -> tuple[Any, Any]:
         exact_half = (total & ((1 << shift) - 1)) == (1 << shift) >> 1 if shift else np.zeros(total.shape, bool)
@@ -101,6 +103,7 @@ def layer_cases(draw: st.DrawFn) -> tuple[Layer, np.ndarray, int]:
     return layer, x, draw(st.integers(33, 48))
 
 
+@pytest.mark.verifies("golden-equals-unbounded-integers-wrap")
 @given(layer_cases(), st.booleans())
 def test_layers_equal_unbounded_integers_that_wrap(case: tuple[Layer, np.ndarray, int], sparse: bool) -> None:
     layer, x, bits = case

@@ -56,10 +56,12 @@ def all_equal(seed: int) -> list[int]:
     return [n for n in range(NUMBER) if not equal(drawn(1000 * seed + n))]
 
 
+@pytest.mark.verifies("decoder-golden-model-memories-saturations")
 def test_memories_and_saturations_of_random_programs(seed: int) -> None:
     assert all_equal(seed) == []
 
 
+@pytest.mark.verifies("decoder-golden-model-memories-saturations")
 def test_small_chunks_change_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(golden_array, "CHUNK", 64)
     assert all_equal(seed) == []
@@ -91,6 +93,7 @@ FAULTS: dict[str, tuple[str, Callable[..., Any]]] = {
 }
 
 
+@pytest.mark.verifies("planted-faults-golden-model-array")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_caught(fault: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     name, wrong = FAULTS[fault]
@@ -105,6 +108,7 @@ def test_faults_are_caught(fault: str, seed: int, monkeypatch: pytest.MonkeyPatc
     assert all_equal(seed)
 
 
+@pytest.mark.verifies("decoder-golden-model-memories-saturations")
 def test_columns_and_stream_of_random_programs(seed: int) -> None:
     for n in range(NUMBER):
         program = random_program(1000 * seed + n)
@@ -119,6 +123,7 @@ def test_columns_and_stream_of_random_programs(seed: int) -> None:
         assert refill_stream(image, program.batch).tobytes() == beats
 
 
+@pytest.mark.verifies("decoder-golden-model-memories-saturations")
 def test_masks_of_what_windows_read(seed: int) -> None:
     for n in range(20):
         program = random_program(1000 * seed + n)
@@ -140,6 +145,7 @@ def changed(image: Image, field: str, value: int) -> Image:
     return dataclasses.replace(image, table=table)
 
 
+@pytest.mark.verifies("planted-faults-golden-model-array")
 def test_contradictions_are_refused() -> None:
     program = random_program(4, kind="window", layers=1, pes=2)
     image = program_image(program)

@@ -334,6 +334,7 @@ def case(op: str, rng: np.random.Generator) -> tuple[Node, list[Any]]:
 OPS = sorted(INTEGER.keys() - HOST)
 
 
+@pytest.mark.verifies("golden-operator-graph-equals-unbounded")
 @pytest.mark.parametrize("op", OPS)
 def test_operator_is_that_of_unbounded_integers(op: str, rng: np.random.Generator) -> None:
     for number in range(40):
@@ -341,6 +342,7 @@ def test_operator_is_that_of_unbounded_integers(op: str, rng: np.random.Generato
         assert differences(node, reads) == "", f"case {number}: {node.attributes}"
 
 
+@pytest.mark.verifies("golden-operator-graph-equals-unbounded")
 def test_every_operator_has_a_golden_model_and_a_case() -> None:
     assert set(OPS) == golden_ops.OPERATORS.keys() - HOST
 
@@ -402,6 +404,7 @@ FAULTS: list[tuple[str, str, Callable[[], Any]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.verifies("planted-faults-golden-rounding-saturation")
 @pytest.mark.parametrize(
     ("op", "name", "fault"), FAULTS, ids=[f"{op}-{name}-{n}" for n, (op, name, _) in enumerate(FAULTS)]
 )
@@ -422,6 +425,7 @@ def test_fault_in_an_operator_is_caught(
     assert any(caught() for _ in range(60))
 
 
+@pytest.mark.verifies("planted-faults-golden-rounding-saturation")
 def test_every_operator_has_a_planted_fault() -> None:
     assert {op for op, _, _ in FAULTS} == set(OPS)
 
@@ -455,6 +459,7 @@ def loop(reverse: bool) -> tuple[Node, Node, Node]:
     )
 
 
+@pytest.mark.verifies("golden-states-go-step-step")
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_loop_carries_its_state_from_step_to_step(reverse: bool) -> None:
     x = np.array([[[1, 2], [3, 4], [5, 6], [30000, -30000]]], np.int16)
@@ -471,12 +476,14 @@ def test_a_loop_carries_its_state_from_step_to_step(reverse: bool) -> None:
     assert int(found["scan"].saturated[0]) == 0  # counted in the body, once
 
 
+@pytest.mark.verifies("golden-states-go-step-step")
 def test_fault_a_loop_in_the_wrong_order_is_caught() -> None:
     x = np.arange(8, dtype=np.int16).reshape(1, 4, 2)
     forwards, backwards = (golden.run_graph(loop(reverse), [x], ACC_BITS)["scan"].raw for reverse in (False, True))
     assert not np.array_equal(forwards, backwards)
 
 
+@pytest.mark.verifies("golden-refuses-inputs-indices-network")
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
@@ -490,6 +497,7 @@ def test_inputs_that_the_network_does_not_take_are_refused(inputs: list[Any], me
         golden.run_graph(loop(False), inputs, ACC_BITS)
 
 
+@pytest.mark.verifies("golden-refuses-inputs-indices-network")
 def test_an_index_beyond_its_table_is_refused() -> None:
     nodes = [
         Node("i", "Input", (), {"shape": (2,), "kind": "index"}),

@@ -15,6 +15,7 @@ from sim.verify import SUITES, run_graph_case, verify
 ARRAYS = [each for each in SUITES["networks"].arrays if each is not None]
 
 
+@pytest.mark.verifies("networks-operators-forty-arrays-golden")
 def test_networks_equal_their_graphs(seed: int) -> None:
     counts: Counter[str] = Counter()
     for n in range(40):
@@ -38,6 +39,7 @@ def test_a_case_replays_from_its_seed() -> None:
     ]
 
 
+@pytest.mark.verifies("networks-operators-forty-arrays-golden")
 def test_a_wrong_image_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     fields = descriptors._layer_fields
     monkeypatch.setattr(
@@ -58,6 +60,7 @@ def _first_difference(feature: str) -> str | None:
     raise AssertionError(f"no case has {feature}")
 
 
+@pytest.mark.verifies("planted-faults-random-networks-rows")
 def test_rows_of_tables_one_further_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     digits = lookups._digits
 
@@ -69,6 +72,7 @@ def test_rows_of_tables_one_further_are_seen(monkeypatch: pytest.MonkeyPatch) ->
     assert _first_difference("lookups") is not None
 
 
+@pytest.mark.verifies("planted-faults-random-networks-rows")
 def test_products_of_a_map_with_itself_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The planted fault: the second factor is the first one."""
     fields = descriptors._operation_fields
@@ -81,6 +85,7 @@ def test_products_of_a_map_with_itself_are_seen(monkeypatch: pytest.MonkeyPatch)
     assert _first_difference("operations") is not None
 
 
+@pytest.mark.verifies("planted-faults-random-networks-rows")
 def test_functions_read_half_as_far_out_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     fields = descriptors._function_fields
 
@@ -91,6 +96,7 @@ def test_functions_read_half_as_far_out_are_seen(monkeypatch: pytest.MonkeyPatch
     assert _first_difference("operations") is not None
 
 
+@pytest.mark.verifies("same-networks-operators-values-also")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_networks_on_verilog_equal_graph_and_models(seed: int) -> None:

@@ -143,6 +143,7 @@ def played(folder, request):
     return image, x, play(folder, image, x)
 
 
+@pytest.mark.verifies("guide-c-programmers-maps-stream")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_streamed_maps_come_and_go_by_the_guide(folder, request):
@@ -168,6 +169,7 @@ def values(image, words):
     return map_values(image, image.outputs[0], memory)
 
 
+@pytest.mark.verifies("guide-c-programmers-code-strict")
 @pytest.mark.rtl
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["guide", "interrupt", "recovered"])
@@ -178,6 +180,7 @@ def test_the_guide_gives_the_golden_bits(played, name):
     np.testing.assert_array_equal(values(image, printed[name]).reshape(right.shape), right)
 
 
+@pytest.mark.verifies("guide-c-programmers-code-strict")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_the_guide_says_what_ended_a_run_and_how_long_it_took(played):
@@ -188,12 +191,14 @@ def test_the_guide_says_what_ended_a_run_and_how_long_it_took(played):
     assert int(printed["cycles"][0]) >= records[-1]["written"]
 
 
+@pytest.mark.verifies("guide-c-programmers-code-strict")
 def test_the_code_of_the_guide_is_strict_c99(tmp_path):
     write_files(tmp_path, {"eie.h": verilog_files(PARAMS)["eie.h"], "host.c": guide_code()})
     (tmp_path / "network.h").write_text(c_source(network(1)[0], "network"))
     subprocess.run(["cc", *STRICT, "-fsyntax-only", "host.c"], cwd=tmp_path, check=True)
 
 
+@pytest.mark.verifies("guide-c-programmers-maps-stream")
 def test_the_header_says_what_streams(tmp_path):
     """Its orders and numbers are those of the image; the code of the guide takes it."""
     image = pictures(1)[0]

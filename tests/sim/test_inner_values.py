@@ -21,8 +21,8 @@ from compiler.options import DEFAULT
 from hw.params import Params
 from sim import golden
 from sim.network import run_network
+from sim.recurrent_cases import recurrent, small_array
 from tests.random_graphs import random_graph
-from tests.sim.recurrent import recurrent, small_array
 
 PARAMS = Params(pes=4, rows=64)
 
@@ -77,6 +77,7 @@ def loop_values(kind: str, seed: int) -> list[tuple[str, bool]]:
     return [(name, np.array_equal(result.values[name], right[name].raw)) for name in inner]
 
 
+@pytest.mark.verifies("values-loop-s-body-array")
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rhn"])
 def test_all_steps_of_values_in_a_loop(kind: str, seed: int) -> None:
     found = [each for n in range(4) for each in loop_values(kind, 1000 * seed + n)]
@@ -84,6 +85,7 @@ def test_all_steps_of_values_in_a_loop(kind: str, seed: int) -> None:
     assert [name for name, same in found if not same] == []
 
 
+@pytest.mark.verifies("values-loop-s-body-array")
 def test_steps_in_the_order_of_rounds_are_caught(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Image.repeated.func  # type: ignore[attr-defined]
     forwards = property(lambda image: {n: dataclasses.replace(loop, pitch=1) for n, loop in found(image).items()})

@@ -70,16 +70,19 @@ def differs(seed: int, params: Params = PARAMS) -> list[str]:
     return [name for name in ("words", "fc") if not np.array_equal(found[name], expected[name])]
 
 
+@pytest.mark.verifies("rows-tables-array-random-tables")
 def test_rows_are_those_of_the_table(seed: int) -> None:
     assert [n for n in range(12) if differs(1000 * seed + n)] == []
 
 
+@pytest.mark.verifies("rows-tables-array-random-tables")
 @pytest.mark.parametrize("bits", [2, 3, 5, 8])
 def test_digits_of_every_width(bits: int, seed: int) -> None:
     params = PARAMS.replace(code_bits=bits)
     assert [n for n in range(4) if differs(1000 * seed + n, params)] == []
 
 
+@pytest.mark.verifies("rows-tables-array-random-tables")
 def test_every_number_is_the_sum_of_its_digits(seed: int) -> None:
     every = np.arange(-(1 << 15), 1 << 15).astype(np.int16).reshape(256, 256)
     for bits in range(2, 9):
@@ -89,12 +92,14 @@ def test_every_number_is_the_sum_of_its_digits(seed: int) -> None:
         assert all(book[0] == 0 for _, book in found)
 
 
+@pytest.mark.verifies("rows-tables-array-random-tables")
 def test_a_table_of_few_numbers_is_one_segment(seed: int) -> None:
     graph, data = tagged(np.random.default_rng(seed), (4,), 20, few=True)
     (image,) = compile_graph(graph, PARAMS, data).images
     assert [len(layer.sources) for layer in image.layers][:2] == [1, 1]
 
 
+@pytest.mark.verifies("planted-faults-peak-digits-bias")
 @pytest.mark.parametrize("fault", ["peak", "digits", "bias"])
 def test_faults_are_caught(fault: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = lookups._lookup
@@ -114,6 +119,7 @@ def test_faults_are_caught(fault: str, seed: int, monkeypatch: pytest.MonkeyPatc
     assert any(differs(1000 * seed + n) for n in range(12))
 
 
+@pytest.mark.verifies("rows-tables-front-loop-core")
 def test_a_table_in_front_of_a_loop_is_in_its_image(seed: int) -> None:
     graph, data = looped(np.random.default_rng(seed), 30)
     network = compile_graph(graph, PARAMS, data)
@@ -123,6 +129,7 @@ def test_a_table_in_front_of_a_loop_is_in_its_image(seed: int) -> None:
     assert np.array_equal(found, right(graph, PARAMS, data, data[:2])["lstm"])
 
 
+@pytest.mark.verifies("rows-tables-front-loop-core")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "loop"])
 def test_hardware_looks_up_in_the_cycles_of_the_model(kind: str, seed: int) -> None:
@@ -141,6 +148,7 @@ def operators(network: Network) -> list[str]:
     return [node.op for node in network.graph if node.op not in ("Input", "Output", "Constant")]
 
 
+@pytest.mark.verifies("rows-tables-large-alone-do")
 def test_large_tables_stay_on_the_host(seed: int) -> None:
     graph, data = tagged(np.random.default_rng(seed), (4,), 40)
     assert operators(compile_graph(graph, PARAMS, data)) == ["Indices", "Array"]
@@ -151,6 +159,7 @@ def test_large_tables_stay_on_the_host(seed: int) -> None:
         assert np.array_equal(found["fc"], expected["fc"])
 
 
+@pytest.mark.verifies("rows-tables-large-alone-do")
 def test_a_table_alone_stays_on_the_host(seed: int) -> None:
     build = Builder()
     tokens = build.add("Input", "tokens", shape=(4,), kind="index")
@@ -159,6 +168,7 @@ def test_a_table_alone_stays_on_the_host(seed: int) -> None:
     assert operators(compile_graph(build.graph(), PARAMS, np.zeros((2, 4), np.int64))) == ["Gather"]
 
 
+@pytest.mark.verifies("rows-tables-large-alone-do")
 def test_what_does_not_fit_is_tried_without_tables(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, data = tagged(np.random.default_rng(seed), (4,), 40)
     monkeypatch.setattr(lookups, "_roomy", lambda *given: True)
@@ -168,6 +178,7 @@ def test_what_does_not_fit_is_tried_without_tables(seed: int, monkeypatch: pytes
     assert operators(pipeline.compile_graph(graph, params, data)) == ["Gather", "Array"]
 
 
+@pytest.mark.verifies("rows-tables-large-alone-do")
 def test_an_index_beyond_the_table_is_refused(seed: int) -> None:
     graph, data = tagged(np.random.default_rng(seed), (4,), 40)
     network = compile_graph(graph, PARAMS, data)

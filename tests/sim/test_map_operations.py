@@ -112,6 +112,7 @@ def differs(seed: int, kind: str = "") -> list[str]:
     return [name for name, raw in found.items() if name in right and not np.array_equal(raw, right[name])]
 
 
+@pytest.mark.verifies("products-functions-maps-several-pixels")
 def test_nothing_is_left_to_the_host(seed: int) -> None:
     rng = np.random.default_rng(seed)
     build = Builder()
@@ -131,15 +132,18 @@ def test_nothing_is_left_to_the_host(seed: int) -> None:
     assert layers == ["both", "gate.copy", "a.copy", "glu", "square", "f", "last"]
 
 
+@pytest.mark.verifies("products-functions-maps-several-pixels")
 def test_products_and_functions_of_maps(seed: int) -> None:
     assert [n for n in range(NUMBER) if differs(1000 * seed + n)] == []
 
 
+@pytest.mark.verifies("products-functions-maps-several-pixels")
 @pytest.mark.parametrize("kind", ["function", "product", "behind"])
 def test_what_a_loop_reads_or_makes(kind: str, seed: int) -> None:
     assert [n for n in range(4) if differs(1000 * seed + n, kind)] == []
 
 
+@pytest.mark.verifies("products-functions-maps-several-pixels")
 @pytest.mark.slow
 def test_hardware_computes_them_in_the_cycles_of_the_model(seed: int) -> None:
     for number in range(4):
@@ -153,6 +157,7 @@ def test_hardware_computes_them_in_the_cycles_of_the_model(seed: int) -> None:
         assert [ran.records for ran in found.runs] == [ran.records for ran in model.runs]
 
 
+@pytest.mark.verifies("planted-faults-rows-maps-apart")
 @pytest.mark.parametrize("fault", ["rows", "lines", "copy"])
 def test_faults_are_caught(fault: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     if fault == "rows":

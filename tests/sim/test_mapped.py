@@ -28,6 +28,7 @@ def registers(tmp_path):
     return path
 
 
+@pytest.mark.verifies("mapped-port-addresses-widths-accelerator")
 def test_words_are_written_and_read_at_their_addresses_and_nowhere_else(registers, rng):
     before = bytearray(registers.read_bytes())
     with MappedPort(str(registers), PAGE) as port:
@@ -56,6 +57,7 @@ def test_what_is_no_word_of_the_page_is_refused(registers, wrong):
                 access()
 
 
+@pytest.mark.verifies("mapped-port-addresses-widths-accelerator")
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs memfd_create")
 def test_a_thread_behind_a_memfd_sees_each_word_whole():
     """Another mapping of the same memory, polled: a word that was written in parts would show."""

@@ -15,6 +15,7 @@ from sim.fpga.equivalence import prove_pe
 real = pytest.mark.skipif(not os.environ.get("EIE_FPGA"), reason="runs yosys for minutes: EIE_FPGA=1")
 
 
+@pytest.mark.verifies("synthesized-netlist-through-pins-models")
 @real
 @pytest.mark.slow
 @pytest.mark.rtl
@@ -31,6 +32,7 @@ def one_cell_wrong(text: str) -> str:
     return f"{text[: table.start(1)]}{int(table[1], 16) ^ 0xFFFF:04x}{text[table.end(1) :]}"
 
 
+@pytest.mark.verifies("synthesized-netlist-through-pins-models")
 @real
 @pytest.mark.slow
 @pytest.mark.rtl
@@ -41,6 +43,7 @@ def test_fault_in_a_cell_is_seen_through_the_pins(seed) -> None:
     assert any(found)
 
 
+@pytest.mark.verifies("pe-equals-netlist-induction-planted")
 @real
 @pytest.mark.slow
 def test_one_pe_equals_its_netlist(tmp_path) -> None:
@@ -49,6 +52,7 @@ def test_one_pe_equals_its_netlist(tmp_path) -> None:
     assert proof.proven > 1500
 
 
+@pytest.mark.verifies("pe-equals-netlist-induction-planted")
 @real
 @pytest.mark.slow
 def test_fault_in_the_netlist_of_a_pe_is_not_proven(tmp_path) -> None:

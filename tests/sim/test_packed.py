@@ -31,8 +31,8 @@ from hw.params import preset
 from sim.cases import random_network, random_options, random_params
 from sim.packed import compress_image, image_file, restore_image
 from sim.programs import program_of
+from sim.recurrent_cases import KINDS, recurrent, small_array
 from tests.compiler.coding.test_hostile import mutant, sealed
-from tests.sim.recurrent import KINDS, recurrent, small_array
 from tests.sim.test_map_operations import array, beside_a_loop, gated
 
 
@@ -101,6 +101,7 @@ def compiled(kind: str, array: str, seed: int, *, operators: bool = False) -> Ne
     return eie.compile(pruned(model, seed), x, params=params)
 
 
+@pytest.mark.verifies("compressed-files-programs-kind-convolutions")
 @pytest.mark.parametrize("coder", CODERS)
 @pytest.mark.parametrize(
     ("kind", "array", "images"),
@@ -151,6 +152,7 @@ def differing(image: Image) -> bool:
         return True
 
 
+@pytest.mark.verifies("programs-read-back-random-images")
 def test_random_programs_are_read_back_from_their_images(seed: int) -> None:
     images = [random_image(seed + n) for n in range(40)]
     images += [random_image(seed + n, weight_words=64, refill=True) for n in range(40)]
@@ -159,6 +161,7 @@ def test_random_programs_are_read_back_from_their_images(seed: int) -> None:
     assert not any(differing(image) for image in found)
 
 
+@pytest.mark.verifies("programs-read-back-random-images")
 @pytest.mark.parametrize("fault", ["dilation", "groups", "density"])
 def test_faults_are_caught(fault: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     if fault == "dilation":
@@ -172,6 +175,7 @@ def test_faults_are_caught(fault: str, seed: int, monkeypatch: pytest.MonkeyPatc
     assert any(differing(image) for image in images if image is not None)
 
 
+@pytest.mark.verifies("programs-read-back-random-images")
 def test_an_image_that_is_of_other_windows_is_refused() -> None:
     network = compiled("residual", "BALANCED_4", 1)
     image = network.images[0]
@@ -208,11 +212,13 @@ def lost(network: Network) -> bool:
         return True
 
 
+@pytest.mark.verifies("loops-functions-operations-maps-lie")
 @pytest.mark.parametrize("kind", [*KINDS, "maps", "function", "product", "behind"])
 def test_loops_functions_and_operations_come_out_again(kind: str, seed: int) -> None:
     assert [n for n in range(3) if lost(recurrent_network(kind, 1000 * seed + n))] == []
 
 
+@pytest.mark.verifies("loops-functions-operations-maps-lie")
 @pytest.mark.parametrize(("kind", "images"), [("tagger", 1), ("parts", 1)])
 def test_networks_with_functions_on_the_array_come_out_again(kind: str, images: int, tmp_path: Path) -> None:
     network = compiled(kind, "BALANCED_16", 3, operators=True)
@@ -242,6 +248,7 @@ def faulty(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
 plain_order, plain_form = steps._order, sim.programs._form
 
 
+@pytest.mark.verifies("planted-faults-order-steps-functions")
 @pytest.mark.parametrize("where", ["order", "function", "reverse", "block", "pitch"])
 def test_faults_in_loops_are_caught(where: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     network = recurrent_network("lstm", 1000 * seed)
@@ -253,6 +260,7 @@ def test_faults_in_loops_are_caught(where: str, seed: int, monkeypatch: pytest.M
         assert where in ("block", "pitch")
 
 
+@pytest.mark.verifies("hostile-compressed-files-loops-refused")
 @pytest.mark.parametrize("coder", CODERS)
 def test_hostile_files_with_loops_are_refused_or_harmless(coder: Coder, rng: np.random.Generator, seed: int) -> None:
     network = recurrent_network("lstm", 1000 * seed)
@@ -277,6 +285,7 @@ def test_hostile_files_with_loops_are_refused_or_harmless(coder: Coder, rng: np.
     assert built > 5
 
 
+@pytest.mark.verifies("hostile-compressed-files-loops-refused")
 def test_programs_that_contradict_themselves_are_refused(seed: int) -> None:
     network = recurrent_network("lstm", 1000 * seed)
     program, params = program_of(network.images[0]), network.params

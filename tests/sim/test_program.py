@@ -44,6 +44,7 @@ def x(rng: np.random.Generator) -> np.ndarray:
     return rng.integers(-100, 100, (5, 24)).astype(np.int16)
 
 
+@pytest.mark.verifies("map-taken-array-writes-batches")
 def test_every_map_of_the_array_is_that_of_the_models(image: Image, x: np.ndarray) -> None:
     model, array = (engines.run(image, x, engine=engine) for engine in ("cycles", "amaranth"))
     assert list(model.values) == ["map1", "map2", "map3", "map4"]
@@ -51,6 +52,7 @@ def test_every_map_of_the_array_is_that_of_the_models(image: Image, x: np.ndarra
     assert compare(model, engines.run(image, x)).values_different == 0
 
 
+@pytest.mark.verifies("planted-faults-maps-taken-too")
 def test_maps_taken_at_the_end_are_caught(image: Image, x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     model = engines.run(image, x, engine="golden")
     at_end = {}
@@ -64,6 +66,7 @@ def test_maps_taken_at_the_end_are_caught(image: Image, x: np.ndarray, monkeypat
     assert any(not np.array_equal(at_end[name], raw) for name, raw in model.values.items())
 
 
+@pytest.mark.verifies("planted-faults-maps-taken-too")
 def test_a_layer_that_writes_the_wrong_words_is_caught(
     image: Image, x: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +83,7 @@ def test_a_layer_that_writes_the_wrong_words_is_caught(
     assert found.first.layer == "map2"
 
 
+@pytest.mark.verifies("planted-faults-maps-taken-too")
 def test_other_lines_are_refused(image: Image, x: np.ndarray) -> None:
     layers = decode(image)
     lines = np.concatenate([
@@ -97,6 +101,7 @@ def test_other_lines_are_refused(image: Image, x: np.ndarray) -> None:
         layer_words(image, layers, len(x), [(np.append(lines, 0), np.append(data, data[:1], axis=0))])
 
 
+@pytest.mark.verifies("map-taken-array-writes-batches")
 def test_batches_are_cut_to_what_fits(image: Image, x: np.ndarray) -> None:
     inputs = engines.check_input(image, np.tile(x, (20, 1)))[0]
     parts = list(chunks(image, inputs))

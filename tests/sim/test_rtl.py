@@ -30,6 +30,7 @@ ARRAY = SUITES["rtl"].arrays[0]  # one PE, queue depth 6: the smallest build
 SWITCHED = SUITES["rtl"].arrays[1]  # two PEs, queue depth 7, tiles
 
 
+@pytest.mark.verifies("verilog-golden-cycles-counters-model")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_verilog_equals_golden_and_cycle_model_on_a_sample(seed):
@@ -73,6 +74,7 @@ def promised(case):
     return {name for name, there in has.items() if there}
 
 
+@pytest.mark.verifies("full-queues-starved-pes-refill")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_every_corner_is_reached_so_often(seed):
@@ -105,6 +107,7 @@ def test_cached_builds_do_not_depend_on_the_environment_that_made_them():
     assert str(cocotb_tools.config.libs_dir).encode() not in (built.folder / TOP_MODULE).read_bytes()
 
 
+@pytest.mark.verifies("same-word-through-host-port")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_host_port_gives_the_same(seed):
@@ -113,6 +116,7 @@ def test_host_port_gives_the_same(seed):
     assert report.values > 100
 
 
+@pytest.mark.verifies("same-random-arrays-amaranth-s")
 @pytest.mark.slow
 def test_amaranth_equals_golden_and_cycle_model_on_a_sample(seed):
     report = verify("amaranth", seed, trials=SUITES["amaranth"].sample)
@@ -121,6 +125,7 @@ def test_amaranth_equals_golden_and_cycle_model_on_a_sample(seed):
     assert report.full_queues > 3
 
 
+@pytest.mark.verifies("verilog-equals-amaranth-s-simulator")
 @pytest.mark.rtl
 def test_verilog_equals_amaranth(seed):
     case = random_case(seed, ARRAY)
@@ -200,28 +205,33 @@ def is_caught(seed, built, fault):
     assert any(what.startswith(one) if one.endswith(": ") else one in what for one in by), what
 
 
+@pytest.mark.verifies("planted-fault-bypass-verilog-caught")
 @pytest.mark.rtl
 def test_fault_no_bypass_is_caught_by_golden(seed, switched):
     is_caught(seed, switched, "bypass")
 
 
+@pytest.mark.verifies("planted-fault-credit-rule-off")
 @pytest.mark.rtl
 def test_fault_credit_rule_one_off_is_caught_by_the_cycle_model(seed, switched):
     is_caught(seed, switched, "credit")
 
 
+@pytest.mark.verifies("planted-fault-array-hangs-caught")
 @pytest.mark.rtl
 def test_fault_that_hangs_the_array_is_caught_by_the_watchdog(seed, switched):
     """A rule that wants one place more than the queue has: no column ever fires."""
     is_caught(seed, switched, "hang")
 
 
+@pytest.mark.verifies("planted-faults-build-fragment-lost")
 @pytest.mark.rtl
 @pytest.mark.parametrize("fault", ["fragment", "drain", "early", "bank", "tile", "buffer"])
 def test_faults_of_fragments_banks_and_tiles_are_caught(seed, switched, fault):
     is_caught(seed, switched, fault)
 
 
+@pytest.mark.verifies("planted-faults-swapped-nibble-lost")
 @pytest.mark.parametrize("fault", ["swapped nibble", "lost padding entry", "bias of the neighbour"])
 def test_faults_in_the_image_are_caught(seed, fault):
     """The array runs a damaged image; golden knows the right one."""
@@ -245,6 +255,7 @@ def test_faults_in_the_image_are_caught(seed, fault):
     pytest.fail(f"{fault}: twenty damaged images gave the right outputs")
 
 
+@pytest.mark.verifies("planted-faults-descriptor-off-pointers")
 @pytest.mark.parametrize("fault", ["pointers", "source", "outputs", "window_pitch"])
 def test_a_descriptor_off_by_one_is_caught(seed, fault):
     """The last descriptor with one field one more; golden knows the right outputs."""
@@ -272,6 +283,7 @@ def differs(case, damaged):
     return any((raw != wrong[name]).any() for name, raw in right.values.items())
 
 
+@pytest.mark.verifies("lint-clean-pe-emitted")
 @pytest.mark.rtl
 @pytest.mark.parametrize(
     "params",

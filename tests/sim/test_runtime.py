@@ -30,14 +30,17 @@ def lent(tmp_path: Path, flags: tuple[str, ...] = FLAGS) -> set[str]:
     return {path.name for path in second.iterdir()}
 
 
+@pytest.mark.verifies("builds-simulators-share-verilator-s")
 def test_the_library_is_lent_and_nothing_else(tmp_path: Path) -> None:
     assert lent(tmp_path) == {"verilated.o", "verilated_vpi.o"}
 
 
+@pytest.mark.verifies("builds-simulators-share-verilator-s")
 def test_other_flags_get_nothing(tmp_path: Path) -> None:
     assert lent(tmp_path, ("-O0",)) == set()
 
 
+@pytest.mark.verifies("builds-simulators-share-verilator-s")
 def test_planted_fault_cocotbs_main_lent_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It makes the model by its size, which the ports of the array decide."""
     main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"

@@ -39,6 +39,7 @@ def system(folder: Path) -> None:
     run([sys.executable, str(HERE / "litex_soc.py"), str(folder)], folder)
 
 
+@pytest.mark.verifies("litex-system-array-runs-network")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_a_network_runs_in_a_litex_system(tmp_path: Path, seed: int) -> None:
@@ -86,6 +87,7 @@ void stream_all(uint32_t *const *maps)
         np.testing.assert_array_equal(found.reshape(right.shape), right)
 
 
+@pytest.mark.verifies("litex-system-array-runs-network")
 def test_every_pin_of_the_array_is_connected(tmp_path: Path) -> None:
     """Of each direction, with streams and without: a missing one would hang a system silently."""
     pytest.importorskip("litex", reason="LiteX is not installed: pip install 'eie-kit[soc]'")
@@ -100,6 +102,7 @@ def test_every_pin_of_the_array_is_connected(tmp_path: Path) -> None:
     assert {"aclk", "irq", "s_axis_weights_tlast", "m_axis_acts_tready"} <= pins
 
 
+@pytest.mark.verifies("fusesoc-core-found-linted-broken")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_fusesoc_finds_the_core_and_lints_it(tmp_path: Path) -> None:
@@ -117,6 +120,7 @@ def test_fusesoc_finds_the_core_and_lints_it(tmp_path: Path) -> None:
         run([*fusesoc, "run", "--target=lint", "::eie_accelerator"], tmp_path / "work")
 
 
+@pytest.mark.verifies("fusesoc-core-found-linted-broken")
 def test_the_core_file_is_what_fusesoc_takes(tmp_path: Path) -> None:
     """Without FuseSoC: the files that it names are those that are written."""
     files = verilog_files(SMALL)

@@ -65,6 +65,7 @@ def pictures() -> Graph:
     return Graph((*of.nodes, make("Output", "output", last)))
 
 
+@pytest.mark.verifies("inputs-outputs-stream-goes-off")
 def test_inputs_and_outputs_go_off_chip_and_all_else_stays() -> None:
     image, x, _ = connected()
     check(image)
@@ -78,6 +79,7 @@ def test_inputs_and_outputs_go_off_chip_and_all_else_stays() -> None:
     assert part.count == SAMPLES
 
 
+@pytest.mark.verifies("inputs-outputs-stream-goes-off")
 def test_pictures_stream_with_as_many_rows_as_there_is_room_for() -> None:
     assert PARAMS is not None
     made = compile_whole(pictures(), PARAMS.replace(act_lines=2048), STREAMED, count=3)
@@ -89,6 +91,7 @@ def test_pictures_stream_with_as_many_rows_as_there_is_room_for() -> None:
     assert all(np.array_equal(found[name], right[name].raw) for name in ("first", "second"))
 
 
+@pytest.mark.verifies("inputs-outputs-stream-goes-off")
 def test_random_networks_stream_at_both_ends_and_equal_their_graphs(seed: int) -> None:
     counts: Counter[str] = Counter()
     for n in range(8):
@@ -106,6 +109,7 @@ def test_random_networks_stream_at_both_ends_and_equal_their_graphs(seed: int) -
     assert min(counts["vectors"], counts["maps"]) > 0
 
 
+@pytest.mark.verifies("inputs-outputs-stream-goes-off")
 def test_hardware_equals_models_in_every_value_and_cycle(seed: int) -> None:
     assert PARAMS is not None
     found, counted = run_graph_case(random_ends_case(1000 * seed, PARAMS), "amaranth")
@@ -113,6 +117,7 @@ def test_hardware_equals_models_in_every_value_and_cycle(seed: int) -> None:
     assert counted["records"] > 0
 
 
+@pytest.mark.verifies("planted-faults-ring-row-less")
 def test_a_ring_of_one_row_less_is_refused() -> None:
     """A vector needs a ring of two: the next sample comes while this one is scanned."""
     from tests.compiler.test_off_chip import rings_of
@@ -124,12 +129,14 @@ def test_a_ring_of_one_row_less_is_refused() -> None:
         check_streams(rings_of(image, 0, 1))
 
 
+@pytest.mark.verifies("inputs-outputs-stream-cannot-refused")
 def test_a_network_that_cannot_stream_says_why() -> None:
     assert PARAMS is not None
     with pytest.raises(ImageError, match=r"stream_io.*no streams for maps \(--set streams=true\)"):
         compile_whole(pictures(), PARAMS.replace(streams=False), STREAMED)
 
 
+@pytest.mark.verifies("inputs-outputs-stream-cannot-refused")
 def test_a_loop_cannot_stream_and_names_the_map() -> None:
     import torch
 
@@ -148,6 +155,7 @@ def test_a_loop_cannot_stream_and_names_the_map() -> None:
         eie.compile(Reader(), (x,), params=Params(pes=4), options=STREAMED)
 
 
+@pytest.mark.verifies("inputs-outputs-stream-cannot-refused")
 def test_a_plan_without_legal_tiles_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spill._Work, "fits", lambda *args: False)
     assert PARAMS is not None
@@ -155,6 +163,7 @@ def test_a_plan_without_legal_tiles_is_refused(monkeypatch: pytest.MonkeyPatch) 
         compile_whole(pictures(), PARAMS, STREAMED)
 
 
+@pytest.mark.verifies("inputs-outputs-stream-cannot-refused")
 def test_files_keep_the_option_and_those_without_it_are_as_before(tmp_path: Path) -> None:
     from tests.sim.test_streams import small
 
@@ -166,6 +175,7 @@ def test_files_keep_the_option_and_those_without_it_are_as_before(tmp_path: Path
     assert "stream_io" in STREAMED.stored()
 
 
+@pytest.mark.verifies("inputs-outputs-stream-start-batch")
 @pytest.mark.rtl
 def test_a_batch_streams_through_the_verilog_under_back_pressure(seed: int) -> None:
     """One start for all samples; both streams wait at random, and the outputs are those of the graph."""
@@ -178,6 +188,7 @@ def test_a_batch_streams_through_the_verilog_under_back_pressure(seed: int) -> N
         assert np.array_equal(ran.values["two"].reshape(SAMPLES, -1), right)
 
 
+@pytest.mark.verifies("inputs-outputs-stream-start-batch")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_random_networks_in_verilog_equal_graph_and_models(seed: int) -> None:
@@ -186,6 +197,7 @@ def test_random_networks_in_verilog_equal_graph_and_models(seed: int) -> None:
     assert report.rings >= report.trials
 
 
+@pytest.mark.verifies("planted-faults-ring-row-less")
 def test_fault_a_beat_lost_on_its_way_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault: the host gives the vectors of the second sample twice and those of the first never."""
     from sim.streams import Outside, Transfer

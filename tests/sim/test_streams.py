@@ -31,6 +31,7 @@ def case(seed: int, number: int) -> GraphCase:
     return random_stream_case(seed, params)
 
 
+@pytest.mark.verifies("random-networks-stream-equal-integer")
 def test_random_networks_that_stream_equal_their_graphs(seed: int) -> None:
     counts: Counter[str] = Counter()
     for n in range(12):
@@ -48,6 +49,7 @@ def test_random_networks_that_stream_equal_their_graphs(seed: int) -> None:
     assert min(counts["in"], counts["out"], counts["both"], counts["together"]) > 0
 
 
+@pytest.mark.verifies("planted-faults-rows-exchanged-way")
 def test_a_wrong_ring_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault: of maps that stream in together all rows begin where that of the first does."""
     monkeypatch.setattr(descriptors, "_before", lambda *args: 0)
@@ -106,6 +108,7 @@ def small(lines: int = 70) -> GraphCase:
     return graph_case(0, made.graph, made.network, made.x)
 
 
+@pytest.mark.verifies("random-networks-stream-equal-integer")
 def test_hardware_equals_models_in_every_value_and_cycle() -> None:
     made = small()
     image = made.network.only
@@ -116,6 +119,7 @@ def test_hardware_equals_models_in_every_value_and_cycle() -> None:
     assert counted["records"] >= len(image.layers)
 
 
+@pytest.mark.verifies("planted-faults-rows-exchanged-way")
 def test_fault_rows_exchanged_on_their_way_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault: the host exchanges the first two beats of each row."""
     made = small()
@@ -130,6 +134,7 @@ def test_fault_rows_exchanged_on_their_way_are_seen(monkeypatch: pytest.MonkeyPa
     assert found is not None
 
 
+@pytest.mark.verifies("planted-faults-rows-exchanged-way")
 def test_fault_a_write_of_a_ring_at_a_wrong_line_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     made = small()
     words = amaranth_engine.layer_words
@@ -150,6 +155,7 @@ def test_fault_a_write_of_a_ring_at_a_wrong_line_is_seen(monkeypatch: pytest.Mon
         run_network(made.network, made.x, engine="amaranth")
 
 
+@pytest.mark.verifies("whole-squeezenet-maps-off-chip")
 def test_a_whole_squeezenet_streams_and_equals_its_graph() -> None:
     """Of a reduced image; the figures of a layer are those that bound it, and all add up."""
     params = Params(pes=64, act_lines=190)
@@ -171,17 +177,19 @@ def test_a_whole_squeezenet_streams_and_equals_its_graph() -> None:
     assert row["cycles"] >= row["resident"]
 
 
+@pytest.mark.verifies("whole-squeezenet-maps-off-chip")
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "lines"), [("squeezenet-1.0", 5120), ("squeezenet-1.1", 4096)])
 def test_squeezenet_of_227_pixels_equals_its_graph(name: str, lines: int) -> None:
     """64 PEs, and 640 or 512 KB of activation memory."""
-    (row,) = measure_whole([name], Params(pes=64, act_lines=lines, pointer_blocks=16384))
+    (row,) = measure_whole([name], Params(pes=64, act_lines=lines))
     assert row["equal"]
     assert row["host"] == []
     assert row["memory"]["act_lines"] <= lines
     assert row["values"] > 3_000_000
 
 
+@pytest.mark.verifies("whole-squeezenet-maps-off-chip")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_squeezenet_in_verilog_equals_the_models() -> None:
@@ -196,6 +204,7 @@ def test_squeezenet_in_verilog_equals_the_models() -> None:
     assert compared.records >= 2 * len(image.layers)
 
 
+@pytest.mark.verifies("random-networks-stream-equal-integer")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_random_networks_that_stream_in_verilog_equal_graph_and_models(seed: int) -> None:

@@ -17,6 +17,7 @@ from tests.sim.test_cycles import modelled
 from tests.sim.test_cycles import works as drawn
 
 
+@pytest.mark.verifies("image-times-program")
 @pytest.mark.parametrize("number", range(20))
 def test_an_image_has_the_times_of_its_program(number: int, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sim.decode.check", lambda image: None)  # one map stands for all

@@ -64,6 +64,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedRun]:
     return train_all(recipes, folder / "runs", densities=[0.3])
 
 
+@pytest.mark.verifies("shrunk-network-array-bit")
 def test_a_shrunk_network_runs_bit_exact_and_is_compared(runs: dict[str, LoadedRun]) -> None:
     assert list(runs) == ["ssl", "magnitude 0.3"]
     rows = measure(runs, preset("BALANCED_4"), samples=20, engine="amaranth", checked=1)
@@ -79,6 +80,7 @@ def test_a_shrunk_network_runs_bit_exact_and_is_compared(runs: dict[str, LoadedR
     assert len(findings(rows, "ssl")) == 2
 
 
+@pytest.mark.verifies("planted-fault-bit-hardware")
 def test_planted_fault_a_bit_of_the_hardware_is_seen(
     runs: dict[str, LoadedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def test_documents_show_what_the_hardware_does(waves) -> None:
     assert all(name in svg for name in STAGES)
 
 
+@pytest.mark.verifies("waveform-documents-hardware-s-stage")
 def test_each_stage_is_reached_in_the_cycle_of_the_table(waves) -> None:
     stages = re.findall(r"^\| F\+(\d+) \| (.*?) \|", (DOCS / "architecture.md").read_text(), re.MULTILINE)
     fires = waves[BROADCAST].index(1)

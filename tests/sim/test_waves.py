@@ -29,6 +29,7 @@ def test_a_short_file_stays_what_it_is(tmp_path: Path) -> None:
     assert not waves.dump.exists()
 
 
+@pytest.mark.verifies("waveforms-end-limit-whole-time")
 @pytest.mark.parametrize("limit", [100, 5000, 70_000, len(VCD) - 1])
 def test_a_long_file_ends_with_a_whole_time_step(limit: int, tmp_path: Path) -> None:
     waves = through(tmp_path, limit)
@@ -63,6 +64,7 @@ def test_links_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
     assert (tmp_path / "fifo").is_fifo()
 
 
+@pytest.mark.verifies("waveforms-end-limit-whole-time")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_eie_run_says_that_it_cut(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from compiler.errors import ModelError
 from tests.compiler.coding.models import assert_equal, models, tensor
 
 
+@pytest.mark.verifies("compressed-files-round-trip-form")
 @pytest.mark.parametrize("coder", CODERS)
 @given(model=models())
 def test_round_trip_is_lossless_and_every_bit_is_accounted_for(coder: Coder, model: CompressedModel) -> None:
@@ -24,6 +25,7 @@ def test_round_trip_is_lossless_and_every_bit_is_accounted_for(coder: Coder, mod
     assert compress(content.network, coder) == data
 
 
+@pytest.mark.verifies("pruned-tensors-shared-take-room")
 @pytest.mark.parametrize("coder", CODERS)
 def test_a_pruned_tensor_takes_the_room_of_what_is_left(coder: Coder, rng: np.random.Generator) -> None:
     values = rng.normal(size=(100, 80)).astype(np.float32)
@@ -90,6 +92,7 @@ print(hashlib.sha256(compress(CompressedModel((CompressedTensor.of("a.weight", c
 """
 
 
+@pytest.mark.verifies("context-coder-same-bytes-compiled")
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_context_coder_writes_the_same_bytes_everywhere(compiled: bool) -> None:
     """Compiled or interpreted: no step depends on rounding or on the order in which floats are added.

@@ -19,6 +19,7 @@ def biases(rng: np.random.Generator) -> CompressedModel:
     )
 
 
+@pytest.mark.verifies("context-coder-floats-form-modelled")
 def test_signs_and_exponents_cost_less_than_plain(rng: np.random.Generator) -> None:
     model = biases(rng)
     plain, modelled = (decompress(compress(model, coder)) for coder in ("huffman", "context"))
@@ -37,6 +38,7 @@ def test_short_mantissas_take_their_own_width(rng: np.random.Generator, keep: in
     assert content.sizes.part("values") < 500 * (keep + 5)
 
 
+@pytest.mark.verifies("planted-fault-float-s-exponent")
 def test_planted_fault_an_array_that_only_one_side_learns_is_caught(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

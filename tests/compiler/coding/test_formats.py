@@ -54,6 +54,7 @@ def of_before(name: str) -> Params:
     return preset(name).replace(queue_depth=depth, codebooks=16, tables=0, elementwise=False, streams=False)
 
 
+@pytest.mark.verifies("files-formats-2-4-kits")
 @pytest.mark.parametrize("name", ["EIE_64", "BALANCED_4"])
 def test_a_network_of_format_2_is_read_whole(name: str) -> None:
     content = decompress_fixed((DATA / f"format2-fixed-{name}.eiez").read_bytes())
@@ -63,6 +64,7 @@ def test_a_network_of_format_2_is_read_whole(name: str) -> None:
     assert (content.image_crc, content.version) == (None, 2)
 
 
+@pytest.mark.verifies("files-formats-2-4-kits")
 def test_a_network_of_format_3_has_the_graph_around_it() -> None:
     content = decompress_fixed((DATA / "format3-fixed-BALANCED_4.eiez").read_bytes())
     assert [node.op for node in content.parts.graph] == ["Input", "Reshape", "Array", "Output"]
@@ -71,6 +73,7 @@ def test_a_network_of_format_3_has_the_graph_around_it() -> None:
     assert (content.image_crc, content.version) == (None, 3)
 
 
+@pytest.mark.verifies("files-formats-2-4-kits")
 def test_a_network_of_format_4_has_programs_without_loops_for_an_array_without_streams() -> None:
     content = decompress_fixed((DATA / "format4-fixed-BALANCED_4.eiez").read_bytes())
     assert_equal(the_program(content), chain(preset("BALANCED_4")))
@@ -85,6 +88,7 @@ def test_a_graph_of_format_3_that_is_none_is_refused() -> None:
             chain_form.parts_of(made, wrong)
 
 
+@pytest.mark.verifies("files-formats-2-4-kits")
 def test_floats_of_format_2_are_read_bit_for_bit() -> None:
     from tests.compiler.coding.fixed import codes
 
@@ -97,6 +101,7 @@ def test_floats_of_format_2_are_read_bit_for_bit() -> None:
     np.testing.assert_array_equal(state["fc1.bias"], bias)
 
 
+@pytest.mark.verifies("compressed-files-programs-kind-convolutions")
 def test_programs_come_back_as_they_were(seed: int) -> None:
     for number in range(60):
         rng = np.random.default_rng(seed + number)

@@ -69,6 +69,7 @@ def mutant(rng: np.random.Generator, data: bytes) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.verifies("hostile-compressed-files-12-000")
 @pytest.mark.parametrize("kind", ["float", "fixed"])
 @pytest.mark.parametrize("coder", CODERS)
 def test_thousands_of_hostile_files_are_refused_or_harmless(rng: np.random.Generator, coder: Coder, kind: str) -> None:
@@ -98,6 +99,7 @@ def test_thousands_of_hostile_files_are_refused_or_harmless(rng: np.random.Gener
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000
 
 
+@pytest.mark.verifies("hostile-compressed-files-cut-anywhere")
 @pytest.mark.parametrize("coder", CODERS)
 def test_a_file_cut_anywhere_or_with_any_bit_flipped_is_refused(rng: np.random.Generator, coder: Coder) -> None:
     data = compress(network(rng), coder)
@@ -123,6 +125,7 @@ def lie(write: object, coder: Coder) -> bytes:
     return sealed(bytes(writer.data) + b"\0\0\0\0")
 
 
+@pytest.mark.verifies("hostile-compressed-files-sizes-lie")
 @pytest.mark.parametrize("coder", CODERS)
 def test_sizes_that_lie_cost_no_memory(coder: Coder) -> None:
     def huge(writer: Writer) -> None:
@@ -178,6 +181,7 @@ def caught(model: CompressedModel, coder: Coder) -> bool:
     return False
 
 
+@pytest.mark.verifies("planted-faults-code-words-exchanged")
 def test_planted_faults_in_the_huffman_coder_are_caught(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +211,7 @@ def test_planted_faults_in_the_huffman_coder_are_caught(
     assert not caught(model, "huffman")
 
 
+@pytest.mark.verifies("planted-faults-probability-off-bit")
 def test_planted_faults_in_the_context_coder_are_caught(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +266,7 @@ def test_planted_faults_in_the_context_coder_are_caught(
     assert not wrong()
 
 
+@pytest.mark.verifies("planted-fault-codebook-entries-exchanged")
 def test_a_planted_fault_in_the_values_is_caught(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two entries of a codebook exchanged by the writer."""
     model = network(rng)
@@ -274,6 +280,7 @@ def test_a_planted_fault_in_the_values_is_caught(rng: np.random.Generator, monke
     assert caught(model, "context")
 
 
+@pytest.mark.verifies("hostile-compressed-files-sizes-lie")
 @pytest.mark.parametrize("coder", CODERS)
 def test_sizes_of_programs_that_lie_cost_no_memory(rng: np.random.Generator, coder: Coder) -> None:
     made = graph(rng)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from compiler.coding.plan import best_plan
 
@@ -17,6 +18,7 @@ def test_lags_of_an_image_are_found(rng: np.random.Generator) -> None:
     assert set(plan.lags[:2]) == {1, 12}
 
 
+@pytest.mark.verifies("context-coder-lags-rows-merely")
 def test_full_rows_make_no_lags(rng: np.random.Generator) -> None:
     """Neurons of very different fullness, and nothing else: all columns coincide in the full ones, at every lag."""
     fullness = np.where(np.arange(80) % 8 == 0, 0.8, 0.02)

@@ -30,6 +30,7 @@ def quantization(**changes: Any) -> Quantization:
     return Quantization(name="q", **{**settings, **changes})
 
 
+@pytest.mark.verifies("quantizers-ways-network-repeatable-more")
 def test_quantization_starts_all_ways_from_one_network_and_more_bits_lose_less() -> None:
     experiment = quantization(seeds=(1,))
     (trial,) = experiment.trials()
@@ -66,6 +67,7 @@ def made(uniform: float, free: float) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
+@pytest.mark.verifies("words-thesis-ordering-follow-numbers")
 @pytest.mark.parametrize(("uniform", "words"), [(0.5, "holds here"), (-0.5, "does not hold here"), (0.0, "uniform")])
 def test_the_words_on_the_ordering_follow_from_the_numbers(uniform: float, words: str) -> None:
     summary = quantization().summarize(made(uniform, -0.25))
@@ -78,6 +80,7 @@ def test_the_words_on_the_ordering_follow_from_the_numbers(uniform: float, words
     assert summary.tables[0].rows[0] == [1, 4.0, 3.75, round(4.02 + uniform, 3), round(3.77 + uniform, 3)]
 
 
+@pytest.mark.verifies("paired-differences-scipy-s")
 def test_a_paired_difference_is_that_of_the_library(rng: np.random.Generator) -> None:
     one, other = rng.normal(1.0, 1.0, 12), rng.normal(0.0, 1.0, 12)
     paired = Paired.of(list(one), list(other))
@@ -90,6 +93,7 @@ def test_a_paired_difference_is_that_of_the_library(rng: np.random.Generator) ->
         Paired.of([1.0], [1.0])
 
 
+@pytest.mark.verifies("trade-off-files-point-best")
 def test_tradeoff_measures_files_and_finds_the_best_point_by_validation() -> None:
     experiment = Tradeoff(
         name="t", seeds=(1,), networks=(NETWORK,), densities=(0.5, 0.1), bits=(4,), both_bits=(4,),

@@ -46,12 +46,14 @@ def check_same_rates(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.verifies("dsd-plain-training-same-length")
 def test_both_ways_see_the_same_steps_and_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     found = check_same_rates(monkeypatch)
     assert set(found) == {"initial", "dsd", "dsd_first_phase", "plain", "plain_first_phase"}
     assert all(0 <= errors[part] <= 100 for errors in found.values() for part in ("validation", "test"))
 
 
+@pytest.mark.verifies("planted-fault-drop-rate-only")
 def test_planted_fault_a_drop_that_only_one_way_sees_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     real = dsd.dense_sparse_dense
     monkeypatch.setattr(

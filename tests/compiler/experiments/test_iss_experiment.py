@@ -49,6 +49,7 @@ def recipe(tmp_path: Path, text: str) -> Experiment:
     return load(path)
 
 
+@pytest.mark.verifies("experiment-end-end-small-strengths")
 def test_a_tiny_experiment_runs_and_reports(tmp_path: Path) -> None:
     lstm = NETWORK.replace("NAME", "a").replace("CELL", "lstm") + "l1 = [1e-5]\nl1_least = 0.01\n"
     rhn = NETWORK.replace("NAME", "b").replace("CELL", "rhn").replace("[8, 8]", "[8]") + "tied = true\ndepth = 2\n"
@@ -89,6 +90,7 @@ def stub(results: dict[str, Any], way: str, strength: float, validation: float, 
     results["a.dense.3" if way == "dense" else f"a.{way}-{strength:g}.3"] = found
 
 
+@pytest.mark.verifies("experiment-end-end-small-strengths")
 def test_the_smallest_within_the_tolerance_is_chosen_and_a_miss_is_said(tmp_path: Path) -> None:
     text = RECIPE + NETWORK.replace("NAME", "a").replace("CELL", "lstm")
     experiment = recipe(tmp_path, text.replace("[1e-6, 0.02]", "[1e-6, 0.02, 0.03]"))

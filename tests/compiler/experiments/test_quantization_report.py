@@ -15,6 +15,7 @@ from compiler.experiments.quantization import Quantization
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.verifies("quantization-findings-kept-report-hold")
 def test_findings_hold_after_correction_for_many_tests() -> None:
     kept = json.loads((ROOT / "docs/results/quantization/report.json").read_text(encoding="utf-8"))
     experiment = load(ROOT / "recipes/experiments/quantization.toml")

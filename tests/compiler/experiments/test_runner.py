@@ -61,6 +61,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     return folder, run_experiment(SQUARES, folder)
 
 
+@pytest.mark.verifies("report-figures-findings-tables-plots")
 def test_the_report_holds_figures_findings_tables_and_plots(whole: tuple[Path, dict[str, Any]]) -> None:
     folder, report = whole
     assert report["figures"] == {"total": 30}
@@ -76,6 +77,7 @@ def test_the_report_holds_figures_findings_tables_and_plots(whole: tuple[Path, d
     assert b"</svg>" in (folder / "empty.svg").read_bytes()
 
 
+@pytest.mark.verifies("fails-keeps-finished-resumes-same")
 def test_what_fails_keeps_what_is_finished_and_resumes_to_the_same(
     whole: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -101,6 +103,7 @@ def test_what_fails_keeps_what_is_finished_and_resumes_to_the_same(
     assert told[-1] == (4, 4)
 
 
+@pytest.mark.verifies("experiment-s-recipe-given-more")
 def test_more_seeds_keep_the_trials_of_the_first(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     run_experiment(Squares(name="squares", seeds=(4, 1)), tmp_path)
     first = {path: path.read_bytes() for path in (tmp_path / TRIALS).iterdir()}
@@ -110,6 +113,7 @@ def test_more_seeds_keep_the_trials_of_the_first(whole: tuple[Path, dict[str, An
     assert figures(report) == figures(whole[1])
 
 
+@pytest.mark.verifies("taken-folder-damaged-trial-refused")
 def test_a_folder_that_is_taken_and_a_damaged_trial_are_refused(
     whole: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -122,6 +126,7 @@ def test_a_folder_that_is_taken_and_a_damaged_trial_are_refused(
             run_experiment(SQUARES, tmp_path, resume=True)
 
 
+@pytest.mark.verifies("planted-fault-trial-left-out")
 def test_planted_fault_a_trial_left_out_of_the_summary_is_caught(
     whole: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +150,7 @@ dense = { epochs = 1, learning_rate = 0.01 }
 """
 
 
+@pytest.mark.verifies("recipes-wrong-named-repository-read")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -167,6 +173,7 @@ def test_what_is_wrong_in_a_recipe_is_named(tmp_path: Path, change: tuple[str, s
         experiments.load(path)
 
 
+@pytest.mark.verifies("recipes-wrong-named-repository-read")
 def test_every_recipe_in_the_repository_is_read() -> None:
     folder = Path(__file__).parents[3] / "recipes" / "experiments"
     found = [*folder.glob("*.toml"), *(folder / "small").glob("*.toml")]
@@ -187,6 +194,7 @@ class Endless(Squares):
             time.sleep(0.05)
 
 
+@pytest.mark.verifies("trials-end-command-killed")
 def test_trials_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
     endless = Endless(name="endless", seeds=(1,), folder=str(tmp_path))
     command = multiprocessing.get_context("spawn").Process(target=run_experiment, args=(endless, tmp_path / "out"))

@@ -45,6 +45,7 @@ tune = { epochs = 1, batch = 16, learning_rate = 1e-3 }
 """
 
 
+@pytest.mark.verifies("experiment-structured-sparsity-equal-sparsity")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", ["lenet", "resnet"])
 @pytest.mark.parametrize("batch", [1, 3])
@@ -71,6 +72,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[StructuredSparsity, 
     return experiment, {trial.key: json.loads(json.dumps(result))}
 
 
+@pytest.mark.verifies("experiment-structured-sparsity-equal-sparsity")
 def test_a_trial_compares_at_equal_sparsity(tiny: tuple[StructuredSparsity, dict[str, Any]]) -> None:
     experiment, results = tiny
     points = results["tiny.1"]["points"]

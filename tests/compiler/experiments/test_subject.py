@@ -27,6 +27,7 @@ def subject(folder: Path, more: str = "") -> Subject:
     return Subject.make(spec, 1, Env(None, lambda text: None))
 
 
+@pytest.mark.verifies("share-samples-experiment-holds-back")
 @pytest.mark.parametrize(("more", "held"), [("", 20), ("validation = 0.25", 60)])
 def test_the_share_held_back_is_the_recipes(tmp_path: Path, more: str, held: int) -> None:
     data = subject(tmp_path, more).dataset

@@ -92,6 +92,7 @@ def test_traffic_is_compared_with_the_formulae() -> None:
     assert "missed" in bad[1]
 
 
+@pytest.mark.verifies("machine-cannot-measure-skipped-reason")
 def test_what_cannot_be_measured_is_skipped_in_so_many_words() -> None:
     for name in ("terngrad-traffic", "terngrad-speed"):
         experiment = shipped(name)

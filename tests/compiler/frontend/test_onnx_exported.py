@@ -63,12 +63,14 @@ def compare(content: bytes, module: nn.Module, inputs: tuple[Any, ...]) -> Graph
     return rewritten
 
 
+@pytest.mark.verifies("onnx-small-modules-whole-networks")
 @pytest.mark.parametrize("case", [case for case in ZOO if case.name not in LEFT_OUT], ids=str)
 def test_small_modules(case: Case) -> None:
     module, inputs = case.make()
     compare(exported(module, inputs, dynamo=False), module, inputs)
 
 
+@pytest.mark.verifies("onnx-known-supported-refused")
 @pytest.mark.parametrize("name", ["tensordot", "integers as numbers"])
 def test_what_is_left_out_is_refused(name: str) -> None:
     module, inputs = next(case for case in ZOO if case.name == name).make()
@@ -85,12 +87,14 @@ def network(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
     return entry.make().eval(), (torch.randn(shapes[entry.kind]),)
 
 
+@pytest.mark.verifies("onnx-small-modules-whole-networks")
 @pytest.mark.parametrize("name", networks.NETWORKS)
 def test_whole_networks(name: str) -> None:
     module, inputs = network(name)
     compare(exported(module, inputs, dynamo=False), module, inputs)
 
 
+@pytest.mark.verifies("onnx-small-modules-whole-networks")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", networks.NETWORKS)
 def test_whole_networks_through_torch_export(name: str) -> None:
@@ -98,6 +102,7 @@ def test_whole_networks_through_torch_export(name: str) -> None:
     compare(exported(module, inputs, dynamo=True), module, inputs)
 
 
+@pytest.mark.verifies("onnx-open-number-samples-names")
 def test_batch_left_open(rng: np.random.Generator) -> None:
     module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5)).eval()
     inputs = (torch.from_numpy(rng.normal(size=(2, 1, 6, 6)).astype(np.float32)),)
@@ -106,6 +111,7 @@ def test_batch_left_open(rng: np.random.Generator) -> None:
     assert [node.name for node in graph if node.op in ("Conv", "Linear")] == ["0", "4"]
 
 
+@pytest.mark.verifies("onnx-open-number-samples-names")
 def test_autoencoder_is_one_chain() -> None:
     module, inputs = network("autoencoder")
     graph = compare(exported(module, inputs, dynamo=False), module, inputs)
@@ -113,12 +119,14 @@ def test_autoencoder_is_one_chain() -> None:
     assert len(graph.nodes) == 12
 
 
+@pytest.mark.verifies("onnx-small-modules-whole-networks")
 def test_rnn_of_relu(rng: np.random.Generator) -> None:
     module = nn.RNN(3, 4, nonlinearity="relu", batch_first=True, bidirectional=True).eval()
     inputs = (torch.from_numpy(rng.normal(size=(2, 5, 3)).astype(np.float32)),)
     compare(exported(module, inputs, dynamo=False), module, inputs)
 
 
+@pytest.mark.verifies("onnx-open-number-samples-names")
 def test_names_are_those_of_modules() -> None:
     module, inputs = network("resnet-8")
     graph = compare(exported(module, inputs, dynamo=False), module, inputs)

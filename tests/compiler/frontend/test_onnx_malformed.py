@@ -235,6 +235,7 @@ MALFORMED: dict[str, tuple[Callable[[], onnx.ModelProto], list[str]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.verifies("onnx-malformed-hostile-unsupported-models")
 @pytest.mark.parametrize("name", MALFORMED)
 def test_malformed_model_is_refused_with_a_message(name: str) -> None:
     make, parts = MALFORMED[name]
@@ -244,6 +245,7 @@ def test_malformed_model_is_refused_with_a_message(name: str) -> None:
         assert part in str(caught.value)
 
 
+@pytest.mark.verifies("onnx-malformed-hostile-unsupported-models")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -259,11 +261,13 @@ def test_bytes_that_are_no_model(content: bytes, message: str, tmp_path: Path) -
         from_onnx(tmp_path / "m.onnx")
 
 
+@pytest.mark.verifies("onnx-malformed-hostile-unsupported-models")
 def test_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none\.onnx cannot be read: No such file"):
         from_onnx(tmp_path / "none.onnx")
 
 
+@pytest.mark.verifies("onnx-random-damage-ends-error")
 def test_damaged_files_end_with_an_error_of_the_family(rng: np.random.Generator) -> None:
     weights = {"w": rng.normal(size=(6, 4, 3, 3)).astype(np.float32), "b": np.ones(6, np.float32)}
     nodes = [node("Conv", "x w b", "c", pads=[1, 1, 1, 1]), node("Relu", "c", "r"), node("Flatten", "r")]
@@ -287,6 +291,7 @@ def write(folder: Path, given: onnx.ModelProto) -> Path:
     return path
 
 
+@pytest.mark.verifies("onnx-external-data-only-model")
 def test_external_data_beside_the_model_is_read(tmp_path: Path, rng: np.random.Generator) -> None:
     weight = rng.normal(size=(4, 3)).astype(np.float32)
     path = write(tmp_path, outside("w.bin", offset="8", length="48"))
@@ -295,6 +300,7 @@ def test_external_data_beside_the_model_is_read(tmp_path: Path, rng: np.random.G
     assert np.array_equal(linear.tensors["weight"], weight.T)
 
 
+@pytest.mark.verifies("onnx-external-data-only-model")
 @pytest.mark.parametrize(
     ("location", "entries", "message"),
     [
@@ -321,6 +327,7 @@ def test_external_data_elsewhere_is_refused(
         from_onnx(path)
 
 
+@pytest.mark.verifies("onnx-malformed-hostile-unsupported-models")
 def test_raw_numbers_in_their_own_field_are_counted() -> None:
     tensor = helper.make_tensor("w", TensorProto.FLOAT, (4, 3), np.ones(12, np.float32))
     assert not tensor.HasField("raw_data")

@@ -284,6 +284,7 @@ ONE_SAMPLE = {"Concat", "LSTM with states"}
 """A constant beside the samples fixes their number."""
 
 
+@pytest.mark.verifies("onnx-operation-before-after-passes")
 @pytest.mark.parametrize("name", MODELS)
 def test_operation_computes_what_the_reference_does(name: str, rng: Rng) -> None:
     check(MODELS[name](rng), rng, batch=1 if name in ONE_SAMPLE else 3)
@@ -324,6 +325,7 @@ FAULTS: list[tuple[str, str, str, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.verifies("planted-faults-translation-onnx")
 @pytest.mark.parametrize("number", range(len(FAULTS)), ids=[f"{fault[3]}:{fault[2]}" for fault in FAULTS])
 def test_planted_fault_is_caught(number: int, rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:
     module, right, wrong, name = FAULTS[number]

@@ -51,6 +51,7 @@ PLANTED = {
 """Case of the zoo → the operation whose translation is wrong, and how."""
 
 
+@pytest.mark.verifies("gate-planted-translations-shapes-cells")
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_translation_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     op, wrong = PLANTED[name]
@@ -61,6 +62,7 @@ def test_planted_translation_is_caught(name: str, monkeypatch: pytest.MonkeyPatc
         from_torch(module, inputs)
 
 
+@pytest.mark.verifies("gate-planted-translations-shapes-cells")
 def test_result_of_another_shape_is_caught_where_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     def flat(call: Call) -> Value:
         return call.value(call.emit("Reshape", call.x.name, shape=(96,)), 0)
@@ -70,6 +72,7 @@ def test_result_of_another_shape_is_caught_where_it_is_made(monkeypatch: pytest.
         from_torch(*CASES["relu"].make())
 
 
+@pytest.mark.verifies("gate-planted-translations-shapes-cells")
 def test_cells_of_a_recurrent_layer_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     from compiler.frontend import cells
 
@@ -85,6 +88,7 @@ def graph_of(body: Any, x: torch.Tensor) -> Graph:
     return from_torch(Body(body), x)
 
 
+@pytest.mark.verifies("gate-nan-overflow-float32-named")
 def test_overflow_of_float32_is_named() -> None:
     with pytest.raises(ModelError, match=r"'output' of the model is infinite in 8 of 8 .* float32 overflows"):
         from_torch(Body(lambda m, x: x * 1e30 * 1e30), torch.ones(2, 4))
@@ -110,6 +114,7 @@ def test_number_of_outputs_and_shapes() -> None:
         check_against(graph, x * 3, x)
 
 
+@pytest.mark.verifies("gate-nan-overflow-float32-named")
 def test_argmax_may_differ_only_between_near_ties() -> None:
     x = torch.tensor([[1.0, 1.0 + 1e-7, 0.0]])
     graph = graph_of(lambda m, x: x.argmax(1), x)
@@ -127,6 +132,7 @@ def test_a_difference_below_float32s_rounding_needs_float64() -> None:
         check_against(graph, x.double() * 2.0002, x.double(), 1e-5)
 
 
+@pytest.mark.verifies("gate-misreading-example-inputs-do")
 def test_a_misreading_that_the_examples_do_not_reach_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(torch_ops.TRANSLATIONS, "relu6", ORIGINAL["relu"])
     for examples in (torch.zeros(2, 16), torch.ones(2, 16)):

@@ -83,6 +83,7 @@ def test_functional_nested_and_neutral_operations() -> None:
     assert_same(module, graph, 2, 2, 3)
 
 
+@pytest.mark.verifies("torch-frontend-shared-tied-parametrized")
 def test_shared_modules_and_repeated_calls() -> None:
     module = Shared()
     graph = from_torch(module, torch.ones(1, 4))
@@ -91,6 +92,7 @@ def test_shared_modules_and_repeated_calls() -> None:
     assert_same(module, graph, 3, 4)
 
 
+@pytest.mark.verifies("torch-frontend-shared-tied-parametrized")
 def test_tied_weights() -> None:
     module = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
     module[2].weight = module[0].weight
@@ -99,6 +101,7 @@ def test_tied_weights() -> None:
     assert_same(module, graph, 3, 4)
 
 
+@pytest.mark.verifies("torch-frontend-shared-tied-parametrized")
 def test_parametrized_modules() -> None:
     module = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
     prune.prune(module[0], 0.25)
@@ -110,6 +113,7 @@ def test_parametrized_modules() -> None:
     assert_same(module, graph, 5, 8)
 
 
+@pytest.mark.verifies("torch-frontend-shared-tied-parametrized")
 def test_cells_of_a_loop_share_their_weights() -> None:
     case = next(case for case in RECURRENT if case.name == "lstm cell in a loop")
     graph = from_torch(*case.make())
@@ -127,6 +131,7 @@ def test_modes_and_example_are_left_alone() -> None:
     assert torch.equal(example, torch.ones(1, 4))
 
 
+@pytest.mark.verifies("torch-frontend-half-double-precision")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("same", [True, False])
 def test_other_precisions_are_read_exactly(dtype: torch.dtype, same: bool) -> None:
@@ -139,6 +144,7 @@ def test_other_precisions_are_read_exactly(dtype: torch.dtype, same: bool) -> No
     assert module[0].weight.dtype is dtype
 
 
+@pytest.mark.verifies("torch-frontend-half-double-precision")
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -156,6 +162,7 @@ def test_storage_that_is_not_dense_floats(change: Any, text: str) -> None:
         from_torch(module, torch.ones(1, 4))
 
 
+@pytest.mark.verifies("torch-frontend-half-double-precision")
 def test_weights_that_are_not_finite() -> None:
     module = nn.Sequential(nn.Linear(4, 4))
     with torch.no_grad():
@@ -197,6 +204,7 @@ def test_fake_quantization_of_weights_is_evaluated() -> None:
     assert len(np.unique(weight(graph, "linear")[0] / 0.5 % 1)) == 1
 
 
+@pytest.mark.verifies("torch-frontend-quantization-aware-modules")
 @pytest.mark.parametrize(
     ("module", "text"),
     [
@@ -211,6 +219,7 @@ def test_other_fake_quantization_is_one_message(module: nn.Module, text: str) ->
     assert text in str(caught.value)
 
 
+@pytest.mark.verifies("torch-frontend-quantization-aware-modules")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_quantization_aware_module_of_torch() -> None:
     import torch.ao.quantization as ao

@@ -43,6 +43,7 @@ only at its very end, where the host computes it
 supported is Linear and products with a constant matrix, convolution"""
 
 
+@pytest.mark.verifies("torch-frontend-supported-listed-once")
 def test_all_unsupported_operations_are_listed_with_their_places() -> None:
     with pytest.raises(ModelError) as caught:
         from_torch(Unsupported(), torch.zeros(2, 4))
@@ -103,6 +104,7 @@ REFUSED: dict[str, tuple[Callable[[Body, Tensor], Any], list[str]]] = {
 }
 
 
+@pytest.mark.verifies("torch-frontend-supported-listed-once")
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(case: str) -> None:
     body, expected = REFUSED[case]
@@ -136,6 +138,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[str]]] = 
 }  # fmt: skip
 
 
+@pytest.mark.verifies("torch-frontend-supported-listed-once")
 @pytest.mark.parametrize("case", LAYERS)
 def test_refused_layer(case: str) -> None:
     build, shape, expected = LAYERS[case]
@@ -145,6 +148,7 @@ def test_refused_layer(case: str) -> None:
         assert text in str(caught.value)
 
 
+@pytest.mark.verifies("torch-frontend-wrong-arguments-example")
 @pytest.mark.parametrize(
     ("module", "example", "text"),
     [

@@ -21,6 +21,7 @@ def test_zoo_is_large_and_its_names_are_unique() -> None:
     assert len(counted) == len(ZOO) >= 60
 
 
+@pytest.mark.verifies("torch-frontend-row-table-translations")
 @pytest.mark.slow
 def test_every_row_of_the_table_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, used = dict(TRANSLATIONS), set()
@@ -36,6 +37,7 @@ def test_every_row_of_the_table_is_tried(monkeypatch: pytest.MonkeyPatch) -> Non
     assert rows.keys() - used == {"bmm"}  # a product by a batch of matrices is refused by its row
 
 
+@pytest.mark.verifies("torch-frontend-160-small-modules")
 @pytest.mark.parametrize("case", ZOO, ids=str)
 def test_graph_computes_what_the_module_computes(case: Case, seed: int) -> None:
     module, example = case.make()

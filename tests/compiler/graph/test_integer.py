@@ -94,6 +94,7 @@ def test_violations_of_a_sum_are_named(given: dict[str, Any], message: str) -> N
         verify_integer(accumulate(**given), 40)
 
 
+@pytest.mark.verifies("integer-graphs-checked-formats-exponents")
 def test_types_have_exponents() -> None:
     kinds = integer_types(Graph(tuple(base().values())))
     assert [kinds[name].exponent for name in ("x", "conv", "pool", "sum", "down", "flat", "out")] == [
@@ -103,6 +104,7 @@ def test_types_have_exponents() -> None:
     verify_integer(Graph(tuple(base().values())), 40)
 
 
+@pytest.mark.verifies("integer-graphs-checked-formats-exponents")
 @pytest.mark.parametrize(
     ("name", "attributes", "tensors", "message"),
     [
@@ -134,6 +136,7 @@ def test_violations_are_named(name: str, attributes: dict[str, Any], tensors: di
         verify_integer(Graph(tuple(nodes.values())), 40)
 
 
+@pytest.mark.verifies("integer-graphs-checked-formats-exponents")
 def test_values_that_meet_must_agree() -> None:
     nodes = base()
     nodes["pool"] = Node("pool", "Shift", ("conv",), {"left": 0, "right": 1, "exponent": -3})
@@ -157,6 +160,7 @@ def loop(exponent: int) -> Graph:
     ))  # fmt: skip
 
 
+@pytest.mark.verifies("integer-graphs-checked-formats-exponents")
 def test_states_keep_their_exponent() -> None:
     kinds = integer_types(loop(-3))
     assert (kinds["scan"].shape, kinds["scan"].exponent, kinds["end"].exponent) == ((4, 2), -3, -3)

@@ -316,6 +316,7 @@ PATTERNS: dict[str, tuple[Make, list[str]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.verifies("passes-pattern-becomes-stated-operators")
 @pytest.mark.parametrize("name", PATTERNS)
 def test_pattern_becomes_the_stated_operators_and_computes_the_same(name: str, rng: np.random.Generator) -> None:
     form, expected = PATTERNS[name]
@@ -326,6 +327,7 @@ def test_pattern_becomes_the_stated_operators_and_computes_the_same(name: str, r
     assert run_passes(rewritten) is rewritten
 
 
+@pytest.mark.verifies("passes-used-pattern")
 def test_every_pass_is_used_by_a_pattern(rng: np.random.Generator) -> None:
     used: set[str] = set()
     for form, _ in PATTERNS.values():
@@ -333,6 +335,7 @@ def test_every_pass_is_used_by_a_pattern(rng: np.random.Generator) -> None:
     assert used == {step.name for step in PASSES}
 
 
+@pytest.mark.verifies("passes-names-layers-survive-weights")
 def test_names_of_layers_survive(rng: np.random.Generator) -> None:
     net = Net(rng)
     x = net.add("Linear", net.input(4), name="encoder.fc1", tensors={"weight": net.numbers(3, 4)})
@@ -342,6 +345,7 @@ def test_names_of_layers_survive(rng: np.random.Generator) -> None:
     assert node.output == "encoder.fc1"
 
 
+@pytest.mark.verifies("passes-names-layers-survive-weights")
 def test_weights_that_float32_holds_stay_float32(rng: np.random.Generator) -> None:
     net = Net(rng)
     x = net.linear(net.input(4), 3)
@@ -350,6 +354,7 @@ def test_weights_that_float32_holds_stay_float32(rng: np.random.Generator) -> No
     assert node.tensors["weight"].dtype == np.float32
 
 
+@pytest.mark.verifies("passes-others-read-folded-bodies")
 def test_a_value_that_others_read_is_not_folded_into(rng: np.random.Generator) -> None:
     net = Net(rng)
     x = net.linear(net.input(4), 3)
@@ -361,6 +366,7 @@ def test_a_value_that_others_read_is_not_folded_into(rng: np.random.Generator) -
     assert not differ(graph, rewritten, random_inputs(graph, rng))
 
 
+@pytest.mark.verifies("passes-others-read-folded-bodies")
 def test_the_body_of_a_scan_is_rewritten(rng: np.random.Generator) -> None:
     body = Net(rng)
     x, state = body.input(3), body.input(4)
@@ -378,6 +384,7 @@ def test_the_body_of_a_scan_is_rewritten(rng: np.random.Generator) -> None:
     assert ops(scan.body) == ["Accumulate"]
 
 
+@pytest.mark.verifies("passes-others-read-folded-bodies")
 def test_inputs_and_outputs_stay_in_order(rng: np.random.Generator) -> None:
     net = Net(rng)
     first, _unused, third = net.input(3), net.input(2), net.input(4)
@@ -388,6 +395,7 @@ def test_inputs_and_outputs_stay_in_order(rng: np.random.Generator) -> None:
     assert [node.name for node in rewritten.outputs] == [node.name for node in net.graph().outputs]
 
 
+@pytest.mark.verifies("passes-60-random-graphs-keep")
 @pytest.mark.parametrize("number", range(60))
 def test_random_graphs_keep_their_outputs(number: int, seed: int) -> None:
     rng = np.random.default_rng([seed, number])
@@ -475,6 +483,7 @@ SHOWN_BY_FAULTS_ONLY: dict[str, Make] = {
 }
 
 
+@pytest.mark.verifies("planted-faults-pass")
 @pytest.mark.parametrize("number", range(len(FAULTS)), ids=[f"{fault[3]}:{fault[4]}" for fault in FAULTS])
 def test_planted_fault_in_a_pass_is_caught(number: int, rng: np.random.Generator) -> None:
     module, right, wrong, name, pattern = FAULTS[number]
@@ -497,6 +506,7 @@ def caught(step: Callable[[Graph], Graph], graph: Graph, rng: np.random.Generato
         return True
 
 
+@pytest.mark.verifies("planted-faults-pass")
 @pytest.mark.parametrize(
     ("wrong", "pattern"),
     [
@@ -511,6 +521,7 @@ def test_planted_fault_in_a_step_past_a_move_is_caught(
     assert caught(passes.lift_pointwise, build(rng, PATTERNS[pattern][0]), rng)
 
 
+@pytest.mark.verifies("planted-faults-pass")
 def test_planted_fault_in_a_step_behind_a_move_is_caught(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -526,6 +537,7 @@ def test_planted_fault_in_a_step_behind_a_move_is_caught(
     assert caught(passes.sink_affines, graph, rng)
 
 
+@pytest.mark.verifies("passes-negative-scale-past-maxpool")
 def test_max_pool_lets_no_negative_scale_past(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     net = Net(rng)
     x = net.add("MaxPool", net.conv(net.input(3, 6, 6), 4, 3, 3), kernel=(2, 2))
@@ -538,6 +550,7 @@ def test_max_pool_lets_no_negative_scale_past(rng: np.random.Generator, monkeypa
     assert caught(run_passes, graph, rng)
 
 
+@pytest.mark.verifies("passes-negative-scale-past-maxpool")
 def test_offset_does_not_pass_zeros_that_a_pool_counts(rng: np.random.Generator) -> None:
     net = Net(rng)
     x = net.add("AveragePool", net.conv(net.input(3, 6, 6), 4, 3, 3), kernel=(2, 2), padding=1)
@@ -546,6 +559,7 @@ def test_offset_does_not_pass_zeros_that_a_pool_counts(rng: np.random.Generator)
     assert ops(run_passes(graph)) == ["Conv", "AveragePool", "Affine"]
 
 
+@pytest.mark.verifies("rules-undo-end-error")
 def test_rules_that_undo_each_other_end_with_an_error(rng: np.random.Generator) -> None:
     def turn(editor: Editor, node: Node) -> bool:
         if node.op != "Activation":

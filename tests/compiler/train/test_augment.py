@@ -34,6 +34,7 @@ def test_no_warp_is_the_image_itself() -> None:
     assert torch.allclose(Warp(**STILL)(x, SHAPE, generator()), x, atol=1e-6)
 
 
+@pytest.mark.verifies("augmentation-generator-decides-image-itself")
 @pytest.mark.parametrize(("option", "least"), [("rotate", 20.0), ("scale", 0.3), ("shear", 0.3), ("shift", 2.0)])
 def test_each_amount_warps_and_every_image_by_itself(option: str, least: float) -> None:
     x = images(1).repeat(6, 1)
@@ -92,6 +93,7 @@ def lesson(copies: int, teacher: nn.Module, augment: bool = True) -> Images:
     return Images(split, SHAPE, augment=Warp() if augment else None, copies=made, teacher=Teacher(teacher, 2.0, 0.7))
 
 
+@pytest.mark.verifies("distillation-teacher-answers-once-does")
 @pytest.mark.parametrize(("copies", "augment", "asked"), [(0, True, 6 * 20), (2, True, 2 * 20), (0, False, 20)])
 def test_a_teacher_answers_what_does_not_change_once(copies: int, augment: bool, asked: int) -> None:
     teacher = Counting()
@@ -111,6 +113,7 @@ def test_remembered_answers_train_as_fresh_ones_do() -> None:
     assert torch.allclose(*trained, atol=1e-6)
 
 
+@pytest.mark.verifies("planted-fault-teacher-s-answers")
 def test_planted_fault_answers_to_another_copy_are_seen() -> None:
     right, wrong = lesson(2, Counting()), lesson(2, Counting())
     assert wrong.teacher is not None

@@ -83,11 +83,13 @@ def check_phases(seed: int, rounds: int = 2, sparsity: float = 0.4) -> None:
                 assert moved[pruned].float().mean() > 0.9, key
 
 
+@pytest.mark.verifies("dsd-pruned-weights-zero-until")
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_pruned_weights_stay_zero_until_the_lift_and_move_after_it(rounds: int, seed: int) -> None:
     check_phases(seed, rounds)
 
 
+@pytest.mark.verifies("planted-fault-mask-lifted")
 def test_planted_fault_mask_not_lifted_is_caught(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dsd, "lift", lambda module: 0)
     with pytest.raises(AssertionError):

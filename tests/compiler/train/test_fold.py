@@ -68,6 +68,7 @@ def check_function(name: str, seed: int) -> nn.Module:
     return module
 
 
+@pytest.mark.verifies("batch-normalization-folded-before-sharing")
 @pytest.mark.parametrize("name", [*SPECS, "mlp-bn", "without scale"])
 def test_the_function_stays(name: str, seed: int) -> None:
     check_function(name, seed)
@@ -86,6 +87,7 @@ def forget_eps(module: nn.Module, path: str, norm: str) -> None:
 fold_as_it_is = fold._fold
 
 
+@pytest.mark.verifies("planted-faults-fold-without-mean")
 @pytest.mark.parametrize("fault", [forget_mean, forget_eps])
 def test_planted_fault_another_fold_is_caught(
     fault: Callable[..., None], seed: int, monkeypatch: pytest.MonkeyPatch
@@ -98,6 +100,7 @@ def test_planted_fault_another_fold_is_caught(
         check_function("resnet", seed)
 
 
+@pytest.mark.verifies("batch-normalization-folded-before-sharing")
 def test_masks_stay_and_zeros_with_them(seed: int) -> None:
     module = made("resnet", seed)
     prune.prune(module, 0.4, only="block*")
@@ -118,6 +121,7 @@ def test_biases_that_are_there_are_folded_into(seed: int) -> None:
     torch.testing.assert_close(module(inputs), before, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.verifies("batch-normalization-folded-before-sharing")
 @pytest.mark.parametrize("masked", [False, True])
 def test_an_optimizer_from_before_trains_weights_and_new_biases(masked: bool, seed: int) -> None:
     module = made("ds-cnn", seed)
@@ -168,6 +172,7 @@ def weight_normed() -> nn.Module:
     return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 3, 3)), nn.BatchNorm2d(3))
 
 
+@pytest.mark.verifies("cannot-folded-named-left")
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -206,6 +211,7 @@ def test_a_folded_network_is_rebuilt_and_shrunk(seed: int) -> None:
     assert torch.equal(fresh.eval()(inputs), module(inputs))
 
 
+@pytest.mark.verifies("cannot-folded-named-left")
 @pytest.mark.parametrize(
     "described", [{"norm": {"kind": "folded"}}, {"norm": {"kind": "folded", "layer": "relu"}},
                   {"conv": {"kind": "folded", "layer": "conv"}}, {"no": {"kind": "folded", "layer": "conv"}}],
@@ -241,6 +247,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.verifies("batch-normalization-folded-before-sharing")
 def test_a_run_that_folds_is_resumed_to_the_same_bits(run: Path, tmp_path: Path) -> None:
     kills = [("fold", 0), ("finetune", 0), ("share", 1)]
     check_resumed_equals_unbroken(run, tmp_path / "resumed", kills, FOLDING)
@@ -255,11 +262,13 @@ def clustered(module: nn.Module) -> list[bool]:
     return [report.clustered for report in reports if report.op in ("Conv", "Linear")]
 
 
+@pytest.mark.verifies("batch-normalization-folded-before-sharing")
 def test_the_compiler_takes_the_values_of_a_folded_network_as_they_are(run: Path) -> None:
     found = clustered(load_run(run).module)
     assert found == [False] * 4  # of seven layers with weights, those that are added are one
 
 
+@pytest.mark.verifies("planted-faults-fold-without-mean")
 def test_planted_fault_normalization_left_for_the_compiler_is_caught(seed: int) -> None:
     module = made("resnet", seed)
     quantize.share(module, 4)
@@ -267,6 +276,7 @@ def test_planted_fault_normalization_left_for_the_compiler_is_caught(seed: int) 
     assert any(clustered(module))
 
 
+@pytest.mark.verifies("cannot-folded-named-left")
 def test_a_fold_after_sharing_is_refused() -> None:
     stages = [stage.asdict() for stage in FOLDING.stages]
     with pytest.raises(RecipeError, match=r"stages\[4\] is of kind fold.*before kind share"):

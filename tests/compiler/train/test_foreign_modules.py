@@ -124,6 +124,7 @@ class Training:
             assert not torch.equal(value, before[name]), name
 
 
+@pytest.mark.verifies("five-kinds-foreign-module-through")
 @pytest.mark.parametrize("kind", KINDS)
 def test_pruning_reaches_every_weight_and_training_goes_on(kind: str, seed: int) -> None:
     training = Training(kind, seed)
@@ -144,6 +145,7 @@ def test_pruning_reaches_every_weight_and_training_goes_on(kind: str, seed: int)
     training.learns()
 
 
+@pytest.mark.verifies("layers-chosen-patterns-patterns-keys")
 @pytest.mark.parametrize("kind", KINDS)
 def test_patterns_say_which_layers_are_pruned(kind: str, seed: int) -> None:
     module = Training(kind, seed).module
@@ -156,6 +158,7 @@ def test_patterns_say_which_layers_are_pruned(kind: str, seed: int) -> None:
         prune.prune(module, {"haed": 0.5}, only="head")
 
 
+@pytest.mark.verifies("five-kinds-foreign-module-through")
 @pytest.mark.parametrize(
     ("kind", "optimizer"), [*((kind, "adam") for kind in KINDS), ("perceptron", "momentum"), ("residual", "momentum")]
 )
@@ -179,6 +182,7 @@ def test_shared_weights_are_trained_by_the_optimizer_from_before(
     training.learns()
 
 
+@pytest.mark.verifies("five-kinds-foreign-module-through")
 @pytest.mark.parametrize("kind", KINDS)
 def test_group_lasso_and_removal(kind: str, seed: int) -> None:
     training = Training(kind, seed)
@@ -206,6 +210,7 @@ def test_group_lasso_and_removal(kind: str, seed: int) -> None:
     training.learns()
 
 
+@pytest.mark.verifies("batch-normalizations-dead-filters-found")
 def test_without_the_normalization_a_dead_filter_cannot_go(seed: int) -> None:
     training = Training("residual", seed)
     module = training.module
@@ -221,6 +226,7 @@ def test_without_the_normalization_a_dead_filter_cannot_go(seed: int) -> None:
     assert removal.remove(twin, training.inputs).channels == 3
 
 
+@pytest.mark.verifies("five-kinds-foreign-module-through")
 @pytest.mark.parametrize("kind", KINDS)
 def test_hidden_units_of_recurrent_modules_and_no_others(kind: str, seed: int) -> None:
     training = Training(kind, seed)
@@ -243,6 +249,7 @@ def test_hidden_units_of_recurrent_modules_and_no_others(kind: str, seed: int) -
     training.learns()  # by the optimizer of the module before
 
 
+@pytest.mark.verifies("five-kinds-foreign-module-through")
 @pytest.mark.parametrize("kind", KINDS)
 def test_dense_sparse_dense(kind: str, seed: int) -> None:
     training = Training(kind, seed)
@@ -261,6 +268,7 @@ def test_dense_sparse_dense(kind: str, seed: int) -> None:
     assert prune.find(module.head) is None
 
 
+@pytest.mark.verifies("five-kinds-foreign-module-through")
 @pytest.mark.parametrize("kind", ["perceptron", "vision"])
 def test_dead_neurons_go_from_what_is_no_chain(kind: str, seed: int) -> None:
     training = Training(kind, seed)
@@ -277,6 +285,7 @@ def test_dead_neurons_go_from_what_is_no_chain(kind: str, seed: int) -> None:
     training.learns()
 
 
+@pytest.mark.verifies("copies-independent-whatever-parametrizes-them")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", ["pruned", "shared", "free"])
 def test_a_copy_is_another_module(kind: str, what: str, seed: int) -> None:

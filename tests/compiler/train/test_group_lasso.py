@@ -57,6 +57,7 @@ def layer(shape: tuple[int, ...], seed: int) -> nn.Module:
     return made.double()
 
 
+@pytest.mark.verifies("group-lasso-groups-those-said")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(4, 6), (5, 3, 2, 2)])
 def test_groups_are_those_said_and_cover_each_weight_once(kind: str, shape: tuple[int, ...]) -> None:
@@ -72,6 +73,7 @@ def test_groups_are_those_said_and_cover_each_weight_once(kind: str, shape: tupl
     assert sorted(partition.sizes().tolist()) == sorted(len(places) for places in expected.values())
 
 
+@pytest.mark.verifies("group-lasso-filters-channels-cover")
 def test_filters_and_channels_cover_each_weight_twice_and_labels_leave_out_what_they_say() -> None:
     module = layer((4, 6), 0)
     site = Site("fc", module, "weight")
@@ -107,12 +109,14 @@ def check_value(penalty: Callable[[Iterable[Term]], Tensor], kind: str, shape: t
     assert got == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.verifies("group-lasso-penalty-sum-norms")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(4, 6), (5, 3, 2, 2)])
 def test_penalty_is_the_sum_of_the_norms(kind: str, shape: tuple[int, ...], seed: int) -> None:
     check_value(group_lasso.penalty, kind, shape, seed)
 
 
+@pytest.mark.verifies("planted-fault-squared-norms")
 def test_planted_fault_squared_norms_are_caught(seed: int) -> None:
     def squared(terms: Iterable[Term]) -> Tensor:
         return sum(((each.norms() ** 2 * each.strength).sum() for each in terms), torch.zeros(()))
@@ -121,6 +125,7 @@ def test_planted_fault_squared_norms_are_caught(seed: int) -> None:
         check_value(squared, "filter", (4, 6), seed)
 
 
+@pytest.mark.verifies("group-lasso-gradient-against-finite")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(4, 6), (5, 3, 2, 2)])
 def test_gradient_equals_finite_differences(kind: str, shape: tuple[int, ...], seed: int) -> None:
@@ -139,6 +144,7 @@ def test_gradient_equals_finite_differences(kind: str, shape: tuple[int, ...], s
         assert float(module.weight.grad.view(-1)[place]) == pytest.approx((values[1] - values[0]) / 2 / step, abs=1e-5)
 
 
+@pytest.mark.verifies("group-lasso-gradient-against-finite")
 def test_gradient_of_a_group_over_two_layers_equals_finite_differences(seed: int) -> None:
     modules = [layer((4, 6), seed), layer((3, 4), seed + 1)]
     sites = [Site("above", modules[0], "weight"), Site("below", modules[1], "weight")]
@@ -160,6 +166,7 @@ def test_gradient_of_a_group_over_two_layers_equals_finite_differences(seed: int
             assert float(module.weight.grad[place]) == pytest.approx((values[1] - values[0]) / 2e-6, abs=1e-5)
 
 
+@pytest.mark.verifies("group-lasso-gradient-zero")
 def test_gradient_at_zero_is_zero() -> None:
     module = layer((3, 4), 0)
     with torch.no_grad():
@@ -170,6 +177,7 @@ def test_gradient_at_zero_is_zero() -> None:
     assert (module.weight.grad[0] != 0).all()
 
 
+@pytest.mark.verifies("group-lasso-threshold-dead-groups")
 def test_small_weights_become_zero_and_dead_groups_stay_so_while_training(seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -228,6 +236,7 @@ def test_a_scale_of_zero_kills_the_filter_before_it() -> None:
     assert module[1].bias[1] == 0
 
 
+@pytest.mark.verifies("group-lasso-groups-blocks-under")
 def test_depth_and_coupled_groups_hold_what_belongs_to_a_block_and_a_channel() -> None:
     module = resnet((1, 8, 8), 10, (4, 6), 2)
     inputs = torch.rand(2, 64)
@@ -292,6 +301,7 @@ RECIPE: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.verifies("group-lasso-recipe-removal-sharing")
 def test_a_recipe_removes_structure_keeps_it_removed_and_goes_on_after_a_kill(tmp_path: Path) -> None:
     wanted = recipe.parse(RECIPE, "structured")
     report = train_recipe(wanted, tmp_path / "unbroken")

@@ -62,6 +62,7 @@ def words(rng: np.random.Generator) -> Tensor:
 
 
 # A group by hand: (times counted, parameter) → elements.
+@pytest.mark.verifies("groups-lstm-weight-often-published")
 def test_each_weight_of_an_lstm_is_covered_as_often_as_published() -> None:
     hidden, width = 3, 2
     model = LanguageModel(4, width, (hidden, hidden))
@@ -81,6 +82,7 @@ def test_each_weight_of_an_lstm_is_covered_as_often_as_published() -> None:
     assert alone == ["embedding.weight"] + [name for name in cover if "bias" in name]
 
 
+@pytest.mark.verifies("groups-tied-rhn")
 def test_each_weight_of_a_tied_rhn_is_covered_as_often_as_published() -> None:
     model = MODELS["rhn-tied"]()
     (units,) = units_of(model)
@@ -93,6 +95,7 @@ def test_each_weight_of_a_tied_rhn_is_covered_as_often_as_published() -> None:
         assert bool((times == expected).all()), name
 
 
+@pytest.mark.verifies("groups-published-matrices-slices-written")
 def test_the_groups_are_the_published_ones_written_out() -> None:
     # The published matrix (in + hidden, 4 hidden) with gates i, j, f, o, put together from torch's i, f, g, o.
     model = make("lstm-2", 1)
@@ -109,6 +112,7 @@ def test_the_groups_are_the_published_ones_written_out() -> None:
             torch.testing.assert_close(units.squares(units.parts)[k], group)
 
 
+@pytest.mark.verifies("gradient-penalty-against-finite-differences")
 @pytest.mark.parametrize("name", MODELS)
 def test_penalty_gradient_against_finite_differences(name: str, seed: int, rng: np.random.Generator) -> None:
     model = make(name, seed)
@@ -129,6 +133,7 @@ def test_penalty_gradient_against_finite_differences(name: str, seed: int, rng: 
             assert slope == pytest.approx((values[0] - values[1]) / (2 * step), abs=2e-5)
 
 
+@pytest.mark.verifies("removal-keeps-outputs-carried-state")
 @pytest.mark.parametrize("name", MODELS)
 def test_outputs_before_and_after_shrinking_agree(name: str, seed: int, rng: np.random.Generator) -> None:
     model, inputs = make(name, seed), words(rng)
@@ -157,6 +162,7 @@ def test_outputs_before_and_after_shrinking_agree(name: str, seed: int, rng: np.
     assert shrink_model(model)["after"] == report["after"]
 
 
+@pytest.mark.verifies("removal-float32-embedding-included")
 def test_outputs_agree_in_float32_and_an_embedding_shrinks_too(seed: int, rng: np.random.Generator) -> None:
     model, inputs = make("lstm-2", seed).float(), words(rng)
     silence(embedding_units(model.embedding, model.rnn), [0, 2])
@@ -167,6 +173,7 @@ def test_outputs_agree_in_float32_and_an_embedding_shrinks_too(seed: int, rng: n
     torch.testing.assert_close(model(inputs)[0], before, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.verifies("torch-s-own-multi-layer")
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 @pytest.mark.parametrize("bias", [True, False])
 def test_torchs_own_layers_shrink_to_a_stack(
@@ -187,6 +194,7 @@ def test_torchs_own_layers_shrink_to_a_stack(
     assert rnn.hidden_size == 8  # what was given stays
 
 
+@pytest.mark.verifies("planted-fault-recurrent-row-forgotten")
 @pytest.mark.parametrize("name", ["lstm-2", "gru-2", "rhn"])
 def test_fault_a_forgotten_recurrent_column_is_caught(name: str, seed: int, rng: np.random.Generator) -> None:
     model, inputs = make(name, seed), words(rng)
@@ -229,6 +237,7 @@ def test_threshold_is_strict_and_in_place() -> None:
     assert values.tolist() == [pytest.approx(1e-4), 0, 0, 0, -1]
 
 
+@pytest.mark.verifies("training-hook-silences-units-without")
 def test_training_with_the_hook_makes_units_silent_and_without_it_does_not(seed: int) -> None:
     numbers = np.tile(np.arange(20, dtype=np.int64), 40)  # easily learned: few units are enough
     gone = {}
@@ -262,6 +271,7 @@ def test_masked_layers_are_written_out_before_they_shrink(seed: int, rng: np.ran
     torch.testing.assert_close(model(inputs)[0], before)
 
 
+@pytest.mark.verifies("such-groups-refused")
 @pytest.mark.parametrize(
     ("rnn", "outputs", "said"),
     [

@@ -87,6 +87,7 @@ def _position(path: Path) -> tuple[str, int] | None:
     return str(content["record"]["stage"]), int(content["epoch"])
 
 
+@pytest.mark.verifies("training-eie-train-killed-sigkill")
 @pytest.mark.slow
 def test_a_killed_process_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(RECIPE)

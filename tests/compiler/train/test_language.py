@@ -38,6 +38,7 @@ def program(folder: Path, code: str) -> None:
     (folder / "bin" / "bible").chmod(0o755)
 
 
+@pytest.mark.verifies("texts-fixed-split-cut-vocabulary")
 def test_the_topics_are_split_by_document_with_a_cut_vocabulary() -> None:
     corpus = text.load("pydoc", 500)
     again = text.load("pydoc", 500)
@@ -68,6 +69,7 @@ def test_the_bible_is_read_from_the_program_or_a_file(no_program: Path) -> None:
     np.testing.assert_array_equal(printed.train, corpus.train)
 
 
+@pytest.mark.verifies("texts-missing-damaged-fallback-only")
 def test_a_missing_text_says_what_to_install_and_falls_back_only_when_asked(no_program: Path) -> None:
     with pytest.raises(ToolError, match=r"apt install bible-kjv.*as bible-kjv\.txt"):
         text.load("bible-kjv", 50)
@@ -77,6 +79,7 @@ def test_a_missing_text_says_what_to_install_and_falls_back_only_when_asked(no_p
         text.load("bible-kjv", 50)
 
 
+@pytest.mark.verifies("texts-missing-damaged-fallback-only")
 def test_a_damaged_text_and_wrong_requests_are_refused(no_program: Path) -> None:
     (no_program / text.BIBLE_FILE).write_text(VERSES.replace("!", "?", 1))
     for fallback in (None, "pydoc"):  # a damaged text is no missing one
@@ -91,6 +94,7 @@ def test_a_damaged_text_and_wrong_requests_are_refused(no_program: Path) -> None
         text.load("pydoc", 50, share=0.0)
 
 
+@pytest.mark.verifies("batches-words-target-once-state")
 def test_every_word_is_a_target_once_and_the_state_is_carried(seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -126,6 +130,7 @@ def test_perplexity_of_one_who_knows_nothing_is_the_vocabulary() -> None:
         Words(numbers[:3]).steps(2)
 
 
+@pytest.mark.verifies("recurrent-highway-layer-formula")
 @pytest.mark.parametrize("depth", [1, 3])
 def test_a_recurrent_highway_layer_is_its_formula(depth: int, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):

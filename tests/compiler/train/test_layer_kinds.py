@@ -156,11 +156,13 @@ def check_survives(
         assert model.difference(decompress(compress(model, coder)).network) is None
 
 
+@pytest.mark.verifies("masks-through-training-saving-export")
 @pytest.mark.parametrize("kind", KINDS)
 def test_masks_survive_training_saving_and_export(kind: str, seed: int, tmp_path: Path) -> None:
     check_survives(kind, seed, tmp_path, lambda site: None, lambda module: None)
 
 
+@pytest.mark.verifies("shared-weights-through-same-same")
 @pytest.mark.parametrize(
     ("kind", "sharing"),
     [
@@ -202,6 +204,7 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.verifies("planted-faults-mask-applied-structure")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_faults_are_caught(fault: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FAULTS[fault](monkeypatch)

@@ -31,10 +31,12 @@ def check_letters() -> None:
     assert 0.02 < len(test) / len(train) < 0.5
 
 
+@pytest.mark.verifies("letters-none-samples-topic-parts")
 def test_every_topic_is_in_one_part_letter_by_letter() -> None:
     check_letters()
 
 
+@pytest.mark.verifies("letters-none-samples-topic-parts")
 def test_planted_fault_windows_that_overlap_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = letters._samples
 

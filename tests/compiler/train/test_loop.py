@@ -50,6 +50,7 @@ class Pull(Hook):
         self.seen = self.weight.grad[0].tolist()
 
 
+@pytest.mark.verifies("penalty-group-lasso-added-after")
 @pytest.mark.parametrize("clipped", [False, True])
 def test_a_penalty_is_clipped_with_the_loss_or_added_after_it(clipped: bool) -> None:
     module = nn.Linear(2, 1, bias=False)
@@ -64,6 +65,7 @@ def test_a_penalty_is_clipped_with_the_loss_or_added_after_it(clipped: bool) -> 
     assert module.weight[0].tolist() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.verifies("penalty-group-lasso-added-after")
 def test_group_lasso_adds_its_penalty_after_clipping_and_others_before() -> None:
     module = nn.Linear(2, 1)
     terms = group_lasso.terms(module, "filter", 0.1)

@@ -46,6 +46,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], Any], list[str]
 }
 
 
+@pytest.mark.verifies("kind-layer-pruned-shared-trained")
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_is_pruned_and_shared(name: str) -> None:
     make, run, keys = LAYERS[name]
@@ -80,12 +81,14 @@ def test_biases_are_those_of_the_same_layers() -> None:
     assert [site.key for site in biases(nn.GRUCell(3, 4))] == ["bias_ih", "bias_hh"]
 
 
+@pytest.mark.verifies("kind-layer-pruned-shared-trained")
 def test_what_is_not_counted_is_named() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm((4, 2)), nn.PReLU(3))
     module.register_parameter("positions", nn.Parameter(torch.zeros(5, 4)))
     assert uncovered(module) == {"positions": 20, "1.weight": 8, "1.bias": 8}
 
 
+@pytest.mark.verifies("kind-layer-pruned-shared-trained")
 def test_filters_of_a_transposed_convolution_are_its_outputs() -> None:
     module = nn.Sequential(nn.ConvTranspose2d(2, 5, 3), nn.ReLU(), nn.Conv2d(5, 3, 1))
     terms = {by: group_lasso.terms(module, by, 0.1) for by in ("filter", "channel")}

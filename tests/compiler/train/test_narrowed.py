@@ -62,6 +62,7 @@ def flat(state: Any, lstm: bool) -> list[list[Tensor]]:
     return [list(part) for part in (state if lstm else (state,))]
 
 
+@pytest.mark.verifies("shrunk-rnn-lstm-gru-called")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("gone", [([1], [2]), ([0, 3], [5]), ([6],)], ids=["equal", "widths", "one"])
 @pytest.mark.parametrize("form", ["batch", "time", "packed", "alone"])
@@ -109,6 +110,7 @@ def rnn_head_inputs(rnn: Any, inputs: Any, state: Any, gone: list[int]) -> Any:
     return outputs._replace(data=outputs.data[:, kept]) if not isinstance(outputs, Tensor) else outputs[..., kept]
 
 
+@pytest.mark.verifies("shrunk-rnn-lstm-gru-called")
 def test_a_plain_rnn_has_one_gate(seed: int) -> None:
     rnn, head = silenced("rnn", True, ([],), seed)
     (units,) = iss.hidden_units(rnn, [head])
@@ -117,6 +119,7 @@ def test_a_plain_rnn_has_one_gate(seed: int) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.verifies("shrunk-rnn-lstm-gru-called")
 def test_it_shrinks_again_and_states_of_other_widths_are_refused(seed: int) -> None:
     rnn, head = silenced("gru", True, ([1, 4],), seed)
     small = shrink(rnn, [head])
@@ -163,6 +166,7 @@ class Reader(nn.Module):
         return self.head(torch.relu(last[-1])) + self.other(outputs.mean(1))
 
 
+@pytest.mark.verifies("iss-stage-network-who-reads")
 def test_readers_are_found_or_refused(rng: Any) -> None:
     inputs = torch.from_numpy(rng.random((3, 64)).astype("float32"))
     assert readers(Reader("two"), "rnn", inputs) == ["head", "other"]
@@ -222,6 +226,7 @@ def parsed(**model: Any) -> recipe.Recipe:
     return recipe.parse(content, "iss.toml")
 
 
+@pytest.mark.verifies("iss-stage-network-who-reads")
 @pytest.mark.usefixtures("own")
 def test_a_stage_cuts_units_of_any_module_and_a_killed_run_goes_on(tmp_path: Path) -> None:
     class Stopped(Exception):
@@ -249,6 +254,7 @@ def test_a_stage_cuts_units_of_any_module_and_a_killed_run_goes_on(tmp_path: Pat
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
 
 
+@pytest.mark.verifies("iss-stage-network-who-reads")
 def test_a_kit_network_is_read_back_narrow(tmp_path: Path) -> None:
     report = train_recipe(parsed(name="gru", hidden=12), tmp_path / "run")
     run = load_run(tmp_path / "run")

@@ -69,6 +69,7 @@ def check_compiled(folder: Path, samples: int | None = None) -> float:
     return float(np.mean(run_network(network, fit(source.graph, (test.inputs,))[0]).value.argmax(-1) == test.labels))
 
 
+@pytest.mark.verifies("recipes-whole-networks-densities-fifteen")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "resnet-20" else n for n in SMALL])
 def test_what_a_recipe_leaves(name: str, tmp_path: Path) -> None:
     train_recipe(short(name), tmp_path)
@@ -76,6 +77,7 @@ def test_what_a_recipe_leaves(name: str, tmp_path: Path) -> None:
     check_compiled(tmp_path, 4)
 
 
+@pytest.mark.verifies("planted-faults-recipe-without-fold")
 def test_planted_fault_a_recipe_without_fold_is_caught(tmp_path: Path) -> None:
     table = short("ds-cnn").asdict()
     table["stages"] = [stage for stage in table["stages"] if stage["kind"] != "fold"]
@@ -84,6 +86,7 @@ def test_planted_fault_a_recipe_without_fold_is_caught(tmp_path: Path) -> None:
         check_compiled(tmp_path, 1)
 
 
+@pytest.mark.verifies("planted-faults-recipe-without-fold")
 def test_planted_fault_a_density_that_is_missed_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages.prune, "density_at", lambda *_: 0.6)
     train_recipe(short("lenet-5"), tmp_path)
@@ -91,6 +94,7 @@ def test_planted_fault_a_density_that_is_missed_is_caught(tmp_path: Path, monkey
         check_weights(load_run(tmp_path))
 
 
+@pytest.mark.verifies("recipes-whole-networks-densities-fifteen")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet-8", "lstm"])
 def test_accuracy_survives_pruning_sharing_and_integers(name: str, tmp_path: Path) -> None:

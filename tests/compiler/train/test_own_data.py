@@ -130,6 +130,7 @@ PRUNE = {"kind": "prune", "epochs": 2, "learning_rate": 0.01, "density": 0.5}
 OWN = {"name": "own_code:net", "flat": False}
 
 
+@pytest.mark.verifies("recipes-user-s-own-data")
 @pytest.mark.parametrize("function", ["data", "tensors"])
 def test_a_kit_network_learns_the_users_data(function: str, tmp_path: Path) -> None:
     found = parsed(f"own_code:{function}", None, PRUNE)
@@ -146,6 +147,7 @@ def test_a_kit_network_learns_the_users_data(function: str, tmp_path: Path) -> N
         _ = run.test
 
 
+@pytest.mark.verifies("recipes-user-s-own-data")
 def test_own_network_and_own_data_with_patterns(tmp_path: Path) -> None:
     share = {"kind": "share", "epochs": 1, "learning_rate": 0.001, "code_bits": 3, "only": ["rnn"]}
     found = parsed("own_code:data", OWN, {**PRUNE, "ignore": ["head"]}, share)
@@ -161,6 +163,7 @@ def test_own_network_and_own_data_with_patterns(tmp_path: Path) -> None:
     assert report["size"]["density"] == pytest.approx((32 * 12 / 2 + 24) / (32 * 12 + 24))
 
 
+@pytest.mark.verifies("tied-layers-stay-tied-attached")
 def test_a_tied_network_goes_through_a_recipe_and_a_kill(tmp_path: Path) -> None:
     class Stopped(Exception):
         pass
@@ -195,6 +198,7 @@ BAD = {
 }
 
 
+@pytest.mark.verifies("recipes-user-s-own-data")
 @pytest.mark.parametrize("function", BAD)
 def test_what_is_no_data(function: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=BAD[function]):
@@ -209,6 +213,7 @@ NO_NETWORK: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.verifies("recipes-user-s-own-data")
 @pytest.mark.parametrize("what", NO_NETWORK)
 def test_what_cannot_be_trained_is_refused_before_any_training(what: str, tmp_path: Path) -> None:
     model, message = NO_NETWORK[what]
@@ -219,6 +224,7 @@ def test_what_cannot_be_trained_is_refused_before_any_training(what: str, tmp_pa
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@pytest.mark.verifies("recipes-user-s-own-data")
 @pytest.mark.parametrize(
     "later",
     [
@@ -235,6 +241,7 @@ def test_zeros_after_sharing_are_refused_when_the_recipe_is_read(later: dict[str
         parsed("digits", None, share, later)
 
 
+@pytest.mark.verifies("layers-chosen-patterns-patterns-keys")
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
@@ -252,7 +259,7 @@ def test_patterns_that_do_not_fit(extra: dict[str, Any], message: str) -> None:
 
 HOLD = """
 import sys, time
-from compiler.train.claim import claimed
+from compiler.claim import claimed
 from pathlib import Path
 with claimed(Path(sys.argv[1])):
     print("held", flush=True)
@@ -260,12 +267,13 @@ with claimed(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.verifies("process-time-trains-folder")
 def test_two_trainings_in_one_folder_do_not_both_go_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=f"another process is training in {folder}"):
+        with pytest.raises(InputError, match=f"another process is at work in {folder}"):
             train_recipe(parsed(), folder)
         assert list(folder.iterdir()) == []
         other.kill()

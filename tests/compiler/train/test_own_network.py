@@ -75,6 +75,7 @@ def parsed(function: str, **model: Any) -> Recipe:
     )
 
 
+@pytest.mark.verifies("recipes-user-s-own-network")
 @pytest.mark.parametrize(("function", "model"), [("flat", {}), ("with_inputs", {}), ("images", {"flat": False})])
 def test_an_own_network_is_trained_pruned_and_shared(function: str, model: dict[str, Any], tmp_path: Path) -> None:
     found = parsed(function, **model)

@@ -34,6 +34,7 @@ class Scaled(nn.Module):
         self.register_buffer("coarse", torch.tensor([0.5, 3.0], dtype=torch.bfloat16))
 
 
+@pytest.mark.verifies("eiez-scalars-counters-masks-type")
 def test_a_file_holds_the_whole_state(seed: int) -> None:
     torch.manual_seed(seed)
     module = Scaled()
@@ -51,6 +52,7 @@ def test_a_file_holds_the_whole_state(seed: int) -> None:
         assert again.scale.item() == 1.25
 
 
+@pytest.mark.verifies("eiez-scalars-counters-masks-type")
 @pytest.mark.parametrize("coder", CODERS)
 def test_every_type_at_its_limits(coder: Coder, rng: np.random.Generator) -> None:
     state: dict[str, NDArray[np.generic]] = {"w": rng.standard_normal((4, 6)).astype(np.float32)}
@@ -78,6 +80,7 @@ def test_doubles_are_refused() -> None:
         compressed_files(nn.Linear(3, 2).double())
 
 
+@pytest.mark.verifies("eiez-scalars-counters-masks-type")
 def test_damaged_whole_numbers_are_refused(rng: np.random.Generator) -> None:
     """Every byte changed, with a checksum that fits: an error or other values, and never anything else."""
     data = compress(CompressedModel.from_state({"n": np.arange(9), "m": np.array([True, False])}))
@@ -93,6 +96,7 @@ def test_damaged_whole_numbers_are_refused(rng: np.random.Generator) -> None:
     assert caught > len(body)
 
 
+@pytest.mark.verifies("eiez-scalars-counters-masks-type")
 @pytest.mark.parametrize("coder", CODERS)
 def test_a_file_from_before_still_decompresses(coder: Coder) -> None:
     network = decompress(base64.b64decode(OLD[coder])).network

@@ -90,10 +90,12 @@ def check_files(folder: Path) -> None:
             assert drawn.sum() > 50, (name, colour)
 
 
+@pytest.mark.verifies("plots-data-files")
 def test_files_are_pictures_of_what_they_should_show(run: Path) -> None:
     check_files(run)
 
 
+@pytest.mark.verifies("planted-fault-empty-plot")
 def test_planted_fault_an_empty_plot_is_caught(run: Path, tmp_path: Path) -> None:
     for name in EXPECTED:
         for form in ("png", "svg"):

@@ -39,6 +39,7 @@ def kept(densities: dict[str, float]) -> float:
     return sum(round(densities[key] * COUNTS[key]) for key in COUNTS) / sum(COUNTS.values())
 
 
+@pytest.mark.verifies("pruning-densities-once-rounds-along")
 def test_iterative_pruning_takes_equal_steps_of_the_logarithm(tmp_path: Path) -> None:
     goal = {"fc1": 0.1, "fc2": 0.4}
     found, record = history(tmp_path / "run", {"method": "iterative", "rounds": 3, "density": goal})
@@ -105,6 +106,7 @@ def test_the_learning_rate_falls_anew_in_every_round() -> None:
     assert [step for step in range(90) if density_at(chosen, step, 90, 1.0, 0.1) is not None] == begins
 
 
+@pytest.mark.verifies("planted-fault-rounds-equal-steps")
 def test_planted_fault_equal_steps_of_the_density_are_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from compiler.train.stages import prune
 

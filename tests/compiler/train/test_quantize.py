@@ -240,12 +240,14 @@ def check_free_labels(rng: np.random.Generator, uniform: bool, bits: int) -> Non
     assert all(torch.equal(codes == 0, zeros) for codes in watch.codes)
 
 
+@pytest.mark.verifies("labels-c-never-changes-them")
 @pytest.mark.parametrize("uniform", [False, True])
 @pytest.mark.parametrize("bits", [2, 4])
 def test_free_labels_never_raise_the_error_while_training(uniform: bool, bits: int, rng: np.random.Generator) -> None:
     check_free_labels(rng, uniform, bits)
 
 
+@pytest.mark.verifies("planted-fault-label-nearest")
 def test_planted_fault_labels_of_the_next_value_are_caught(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +277,7 @@ def best_grid_error(values: np.ndarray, bits: int) -> float:
     return best
 
 
+@pytest.mark.verifies("uniform-grid-multiples-step-near")
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 6, 8])
 def test_a_uniform_grid_is_the_multiples_of_one_step_and_trains_its_reach(bits: int, rng: np.random.Generator) -> None:
     layer = layer_with(rng.normal(size=(10, 20)).astype(np.float32))
@@ -306,6 +309,7 @@ def test_a_uniform_grid_is_the_multiples_of_one_step_and_trains_its_reach(bits: 
     assert set(found[found != 0].tolist()) <= set(levels)
 
 
+@pytest.mark.verifies("uniform-grid-multiples-step-near")
 def test_gradient_of_a_uniform_reach_is_the_sum_over_its_parts(rng: np.random.Generator) -> None:
     layer = layer_with(rng.normal(size=(6, 9)).astype(np.float32)).double()
     shared = quantize.attach(layer, 3, uniform=True)

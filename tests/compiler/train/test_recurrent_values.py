@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from compiler.lower.pipeline import lower
 from compiler.source import load
 from compiler.train import recipe
@@ -11,6 +13,7 @@ from compiler.train.run import train_recipe
 from hw.params import Params
 
 
+@pytest.mark.verifies("values-recurrent-layer-s-matrices")
 def test_the_compiler_takes_the_values_of_both_as_they_are(tmp_path: Path) -> None:
     wanted = recipe.parse(
         {

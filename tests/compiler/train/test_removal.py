@@ -49,6 +49,7 @@ def random_inputs(seed: int, count: int) -> Tensor:
     return torch.rand(count, 256, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.verifies("removal-blocks-channels-across-shortcuts")
 def test_blocks_and_channels_across_shortcuts_go_and_outputs_stay(seed: int) -> None:
     module = residual(seed)
     inputs, others = random_inputs(seed, 8), random_inputs(seed + 1, 50)
@@ -121,6 +122,7 @@ def constant(padding: int, seed: int) -> nn.Module:
     return made
 
 
+@pytest.mark.verifies("removal-constant-moves-bias-stays")
 def test_a_constant_moves_into_the_bias_or_stays_where_that_is_not_exact(seed: int) -> None:
     inputs = torch.rand(8, 64, generator=torch.Generator().manual_seed(seed))
     for padding, gone, kept in ((0, 1, 0), (1, 0, 1)):
@@ -131,6 +133,7 @@ def test_a_constant_moves_into_the_bias_or_stays_where_that_is_not_exact(seed: i
         torch.testing.assert_close(module(inputs), before, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.verifies("planted-fault-constant-lost-maker")
 def test_planted_fault_a_constant_that_is_lost_is_caught(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     module = constant(0, seed)
     state = copy.deepcopy(module.state_dict())
@@ -141,6 +144,7 @@ def test_planted_fault_a_constant_that_is_lost_is_caught(seed: int, monkeypatch:
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
 
 
+@pytest.mark.verifies("planted-fault-constant-lost-maker")
 def test_planted_fault_a_maker_that_is_forgotten_is_caught(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     module = residual(seed)
     with torch.no_grad():
@@ -152,6 +156,7 @@ def test_planted_fault_a_maker_that_is_forgotten_is_caught(seed: int, monkeypatc
         removal.remove(module, random_inputs(seed, 8))
 
 
+@pytest.mark.verifies("removal-network-mixes-channels-left")
 def test_a_network_that_mixes_channels_is_left_as_it_was(seed: int) -> None:
     module = seeded(seed, lambda: nn.Sequential(nn.Linear(6, 5), nn.Softmax(1), nn.Linear(5, 4)))
     with torch.no_grad():

@@ -125,6 +125,7 @@ def check_resumed_equals_unbroken(
     assert_same_bits(unbroken, folder)
 
 
+@pytest.mark.verifies("training-resumed-run-equals-unbroken")
 def test_resumed_run_equals_unbroken_one(unbroken: Path, tmp_path: Path) -> None:
     kills = [("dense", 1), ("prune", 1), ("share", 0), ("share", 2)]
     check_resumed_equals_unbroken(unbroken, tmp_path / "resumed", kills)
@@ -134,18 +135,21 @@ def test_resumed_run_equals_unbroken_one(unbroken: Path, tmp_path: Path) -> None
         assert {**mine, **clock} == {**yours, **clock}
 
 
+@pytest.mark.verifies("training-same-teacher-copies-rounds")
 def test_resumed_run_of_every_option_equals_unbroken_one(tmp_path: Path) -> None:
     train_recipe(RICH, tmp_path / "unbroken")
     kills = [("teacher", 1), ("dense", 1), ("prune", 1), ("prune", 3), ("share", 2)]
     check_resumed_equals_unbroken(tmp_path / "unbroken", tmp_path / "resumed", kills, RICH)
 
 
+@pytest.mark.verifies("training-same-masks-were-lifted")
 def test_resumed_run_with_lifted_masks_equals_unbroken_one(tmp_path: Path) -> None:
     train_recipe(DSD, tmp_path / "unbroken")
     kills = [("dsd-sparse-1", 1), ("dsd-dense-1", 0), ("dsd-dense-1", 1), ("dsd-sparse-2", 2), ("dsd-dense-2", 1)]
     check_resumed_equals_unbroken(tmp_path / "unbroken", tmp_path / "resumed", kills, DSD)
 
 
+@pytest.mark.verifies("planted-fault-shared-random-numbers")
 def test_planted_fault_shared_random_numbers_are_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # If stages drew from one generator that runs on, a resumed run would draw other samples than the unbroken one.
     runs_on, load_data = torch.Generator(), run.load_data

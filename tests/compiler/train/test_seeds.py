@@ -26,6 +26,7 @@ TINY = recipe.parse(
 )
 
 
+@pytest.mark.verifies("several-seeds-mean-worst")
 def test_mean_and_worst_of_two_seeds(tmp_path: Path) -> None:
     summary = train_seeds(TINY, tmp_path / "runs")
     assert [row["seed"] for row in summary["runs"]] == [3, 8]

@@ -36,6 +36,7 @@ def measure_of(module: nn.Module, seed: int) -> Callable[[], float]:
     return measure
 
 
+@pytest.mark.verifies("sensitivity-scan-point-plain-masked")
 @pytest.mark.parametrize("form", ["plain", "masked", "shared"])
 def test_each_point_is_the_accuracy_with_that_layer_pruned(form: str, seed: int) -> None:
     module = network(seed)
@@ -73,6 +74,7 @@ CURVES = {
 }
 
 
+@pytest.mark.verifies("sensitivity-proposal-density-kept-loss")
 @pytest.mark.parametrize("target", [0.05, 0.1, 0.3, 0.7])
 def test_a_proposal_keeps_what_is_wanted_and_more_where_pruning_costs_more(target: float) -> None:
     counts = {"tough": 5000, "even": 3000, "frail": 2000}
@@ -137,6 +139,7 @@ def test_a_recipe_prunes_to_the_proposal(tmp_path: Path) -> None:
     check_recipe(tmp_path / "run")
 
 
+@pytest.mark.verifies("planted-fault-layers-scan-exchanged")
 def test_planted_fault_layers_exchanged_is_caught(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     real = sensitivity.scan
 

@@ -51,6 +51,7 @@ def check(module: Tied) -> None:
     assert len({id(value) for value in module.parameters()}) == len(list(module.parameters()))
 
 
+@pytest.mark.verifies("tied-layers-stay-tied-attached")
 @pytest.mark.parametrize("first", ["embedding", "output"])
 @pytest.mark.parametrize("what", ["mask", "fixed", "free"])
 def test_what_is_attached_to_one_is_attached_to_both(module: Tied, first: str, what: str) -> None:
@@ -80,6 +81,7 @@ def test_what_is_attached_to_one_is_attached_to_both(module: Tied, first: str, w
     assert twin.embedding.weight is twin.output.weight
 
 
+@pytest.mark.verifies("tied-layers-stay-tied-attached")
 @pytest.mark.parametrize("what", ["plain", "mask", "fixed", "free"])
 def test_files_of_a_run_keep_them_tied(module: Tied, what: str, tmp_path: Path) -> None:
     if what == "mask":
@@ -98,6 +100,7 @@ def test_files_of_a_run_keep_them_tied(module: Tied, what: str, tmp_path: Path) 
         load_model(Tied(), path)
 
 
+@pytest.mark.verifies("tied-layers-stay-tied-attached")
 def test_weights_that_safetensors_saved_once_are_found(
     module: Tied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +111,7 @@ def test_weights_that_safetensors_saved_once_are_found(
     assert torch.equal(found.output.weight, module.output.weight)
 
 
+@pytest.mark.verifies("frozen-weights-stay-frozen-weights")
 def test_a_frozen_weight_stays_frozen(module: Tied) -> None:
     module.inner.weight.requires_grad_(False)
     parameter = module.inner.weight
@@ -123,6 +127,7 @@ def test_a_frozen_weight_stays_frozen(module: Tied) -> None:
     assert module.inner.bias.requires_grad
 
 
+@pytest.mark.verifies("tied-layers-stay-tied-attached")
 def test_channels_of_tied_layers_stay(seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -135,6 +140,7 @@ def test_channels_of_tied_layers_stay(seed: int) -> None:
     assert module[2].weight is module[0].weight
 
 
+@pytest.mark.verifies("frozen-weights-stay-frozen-weights")
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers_are_named_and_left(module: Tied, value: float) -> None:
     with torch.no_grad():
@@ -149,6 +155,7 @@ def test_weights_that_are_no_numbers_are_named_and_left(module: Tied, value: flo
     assert not structure.describe(module)  # nothing was begun
 
 
+@pytest.mark.verifies("frozen-weights-stay-frozen-weights")
 def test_what_others_parametrize_is_refused(module: Tied) -> None:
     nn.utils.parametrizations.weight_norm(module.inner)
     with pytest.raises(ModelError, match="weight of ParametrizedLinear is parametrized by _WeightNorm"):
@@ -161,6 +168,7 @@ def test_what_others_parametrize_is_refused(module: Tied) -> None:
         prune.prune(module, 0.5)
 
 
+@pytest.mark.verifies("tied-layers-stay-tied-attached")
 def test_files_of_tied_layers_are_the_same_bytes_each_time(tmp_path: Path) -> None:
     shared = torch.ones(3, 4)
     tensors = {"a": shared, "b": shared, "c": shared, "d": torch.zeros(2)}

@@ -27,6 +27,7 @@ def test_bits_follow_the_formulae() -> None:
     assert Exchanged("sums", 4, 10, 900, 100).bits == sums_bits(4) * 900 + float_bits(4) * 100
 
 
+@pytest.mark.verifies("model-exchange-s-time-finds")
 def test_fit_finds_the_constants(rng: np.random.Generator) -> None:
     exact = [TRUE.seconds(exchange, shared=True) for exchange in GRID]
     cpu = [COMPUTING.seconds(exchange) for exchange in GRID]

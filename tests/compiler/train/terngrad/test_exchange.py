@@ -49,6 +49,7 @@ def averages(exchange: Exchange, gradients: list[list[Tensor]]) -> list[Tensor]:
     return exchange.average(gradients, range(len(gradients[0])))
 
 
+@pytest.mark.verifies("last-layer-small-tensors-float")
 def test_plan_leaves_the_last_layer_and_small_tensors_alone() -> None:
     assert [name for name, yes in plan_for(network(), Settings()).ternary.items() if yes] == [
         "fc1.weight",
@@ -87,12 +88,14 @@ def wrong_multiples(exchange: Exchange, gradients: list[list[Tensor]]) -> int:
     return wrong
 
 
+@pytest.mark.verifies("averages-multiples-largest-scaler-over")
 def test_averages_are_multiples_of_the_largest_scaler(rng: np.random.Generator, seed: int) -> None:
     module = network()
     exchange = Exchange(module, Settings(seed=seed), Local(WORKERS))
     assert wrong_multiples(exchange, gradients_of(rng, module)) == 0
 
 
+@pytest.mark.verifies("planted-fault-scaler-shared")
 def test_fault_a_scaler_that_is_not_shared_is_caught(rng: np.random.Generator, seed: int) -> None:
     class Unshared(Local):
         def largest(self, scales: Sequence[Tensor]) -> Tensor:
@@ -103,6 +106,7 @@ def test_fault_a_scaler_that_is_not_shared_is_caught(rng: np.random.Generator, s
     assert wrong_multiples(exchange, gradients_of(rng, module)) > 100
 
 
+@pytest.mark.verifies("last-layer-small-tensors-float")
 def test_float_tensors_are_the_plain_mean(rng: np.random.Generator, seed: int) -> None:
     module = network()
     gradients = gradients_of(rng, module)
@@ -166,6 +170,7 @@ def test_virtual_training_follows_from_the_seed(rng: np.random.Generator, seed: 
     assert same(trained(lesson, seed, 4), trained(lesson, seed, 4))
 
 
+@pytest.mark.verifies("optimizer-wrapper-virtual-worker")
 def test_optimizer_wrapper_trains_as_one_virtual_worker(rng: np.random.Generator, seed: int) -> None:
     lesson = lesson_of(rng)
     torch.manual_seed(seed)

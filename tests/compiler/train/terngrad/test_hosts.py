@@ -23,6 +23,7 @@ def way() -> Way:
     return found
 
 
+@pytest.mark.verifies("bytes-interfaces-workers-network-namespaces")
 @pytest.mark.slow
 def test_interfaces_count_what_the_formulae_say(way: Way) -> None:
     methods = ("float", "gather")
@@ -44,6 +45,7 @@ def test_a_worker_that_fails_is_named_with_what_it_said(tmp_path: Path) -> None:
         hosts._finish([["sh", "-c", "echo no such plan; exit 1"], ["sleep", "60"]], [{}, {}], tmp_path, 60)
 
 
+@pytest.mark.verifies("machine-cannot-measure-skipped-reason")
 def test_without_the_right_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts, "_run", lambda *command: "Operation not permitted")
     found = ways()

@@ -33,6 +33,7 @@ def codes_of(rng: np.random.Generator, *shape: int) -> Tensor:
     return torch.from_numpy(rng.integers(-1, 2, shape).astype(np.int8))
 
 
+@pytest.mark.verifies("packed-codes-sums-come-back")
 @given(st.lists(st.integers(-1, 1), min_size=1, max_size=70))
 def test_packed_codes_come_back(values: list[int]) -> None:
     codes = torch.tensor(values, dtype=torch.int8)
@@ -46,6 +47,7 @@ def test_the_first_code_is_in_the_lowest_bits() -> None:
     assert pack(torch.tensor([-1, 0, 1, -1, 1], dtype=torch.int8)).tolist() == [0b00100100, 0b01010110]
 
 
+@pytest.mark.verifies("packed-codes-sums-come-back")
 @given(st.integers(1, 64), st.integers(1, 70), st.integers(0, 1 << 32))
 def test_packed_sums_come_back(workers: int, length: int, start: int) -> None:
     values = np.random.default_rng(start).integers(-workers, workers + 1, length).astype(np.int16)
@@ -72,10 +74,12 @@ def differing_sums(rng: np.random.Generator, packer: Callable[[Tensor], Tensor])
     return wrong
 
 
+@pytest.mark.verifies("packed-sums-unpacked-sums-up")
 def test_packed_sums_equal_the_unpacked_for_up_to_64_workers_and_odd_lengths(rng: np.random.Generator) -> None:
     assert differing_sums(rng, pack) == 0
 
 
+@pytest.mark.verifies("planted-fault-lane-lost-packing")
 @pytest.mark.parametrize("lane", range(4))
 def test_fault_a_lost_lane_is_caught(lane: int, rng: np.random.Generator) -> None:
     def lossy(codes: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ def step(module: nn.Module, rows: int = 8) -> None:
     nn.functional.cross_entropy(module(torch.randn(rows, 20)), torch.arange(rows)).backward()
 
 
+@pytest.mark.verifies("terngrad-module-layer-used-last")
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_last_layer_is_the_one_used_last(masked: bool) -> None:
     module = Backwards()
@@ -57,6 +58,7 @@ def test_the_last_layer_is_the_one_used_last(masked: bool) -> None:
     handle.remove()
 
 
+@pytest.mark.verifies("terngrad-module-layer-used-last")
 def test_a_parameter_that_is_unfrozen_later_is_averaged() -> None:
     module = Backwards()
     module.body.weight.requires_grad_(False)
@@ -102,6 +104,7 @@ def parsed(**stage: Any) -> recipe.Recipe:
     return recipe.parse(content, "ternary.toml")
 
 
+@pytest.mark.verifies("terngrad-module-layer-used-last")
 def test_a_stage_trains_as_virtual_workers(tmp_path: Path) -> None:
     found = parsed(gradients={"clip": 2.0, "smallest": 100})
     assert recipe.parse(found.asdict(), "again") == found
@@ -120,6 +123,7 @@ def test_a_stage_trains_as_virtual_workers(tmp_path: Path) -> None:
     assert [epoch["loss"] for epoch in report["stages"][0]["history"]] == losses
 
 
+@pytest.mark.verifies("terngrad-module-layer-used-last")
 def test_an_interrupted_stage_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     class Stopped(Exception):
         pass

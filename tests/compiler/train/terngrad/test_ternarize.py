@@ -28,6 +28,7 @@ def worst_deviation(mean: torch.Tensor, expected: torch.Tensor, scale: float, co
     return float(((mean - expected.double())[inside] / sigma[inside]).abs().max())
 
 
+@pytest.mark.verifies("mean-many-ternarizations-gradient-clipped")
 def test_expectation_is_the_gradient(rng: np.random.Generator, seed: int) -> None:
     gradient, count = gradient_of(rng, 2000), 2000
     scale = scaler(gradient, 0)
@@ -36,6 +37,7 @@ def test_expectation_is_the_gradient(rng: np.random.Generator, seed: int) -> Non
     assert worst < limit
 
 
+@pytest.mark.verifies("planted-fault-elements-kept-too")
 def test_fault_a_biased_draw_is_caught(rng: np.random.Generator, seed: int) -> None:
     gradient, count = gradient_of(rng, 2000), 2000
     scale = scaler(gradient, 0)
@@ -44,6 +46,7 @@ def test_fault_a_biased_draw_is_caught(rng: np.random.Generator, seed: int) -> N
     assert worst_deviation(biased.clamp(-float(scale), float(scale)), gradient, float(scale), count) > limit
 
 
+@pytest.mark.verifies("mean-many-ternarizations-gradient-clipped")
 def test_expectation_with_clipping_is_the_clipped_gradient(rng: np.random.Generator, seed: int) -> None:
     gradient, count = gradient_of(rng, 2000), 1000
     scale = scaler(gradient, 1.0)
@@ -54,6 +57,7 @@ def test_expectation_with_clipping_is_the_clipped_gradient(rng: np.random.Genera
     assert worst < stats.norm.isf(1e-6 / len(gradient) / 2)
 
 
+@pytest.mark.verifies("codes-range-signs-clipping-gradients")
 def test_codes_are_in_range_and_have_the_gradients_signs(rng: np.random.Generator, seed: int) -> None:
     gradient = gradient_of(rng, 37, 11)
     gradient[3] = 0
@@ -65,6 +69,7 @@ def test_codes_are_in_range_and_have_the_gradients_signs(rng: np.random.Generato
     assert torch.equal(codes[kept], gradient.reshape(-1)[kept].sign().to(torch.int8))
 
 
+@pytest.mark.verifies("codes-range-signs-clipping-gradients")
 def test_everything_beyond_the_scaler_is_kept(rng: np.random.Generator, seed: int) -> None:
     gradient = gradient_of(rng, 5000)
     scale = scaler(gradient, 1.0)
@@ -81,6 +86,7 @@ def test_scalers(rng: np.random.Generator) -> None:
     assert float(scaler(gradient, 0)) == pytest.approx(np.abs(values).max())
 
 
+@pytest.mark.verifies("codes-range-signs-clipping-gradients")
 @pytest.mark.parametrize("clip", [0.0, 2.5])
 def test_a_gradient_of_zeros_gives_zeros_and_one_that_is_not_finite_says_so(clip: float, seed: int) -> None:
     zeros = torch.zeros(9)
@@ -90,6 +96,7 @@ def test_a_gradient_of_zeros_gives_zeros_and_one_that_is_not_finite_says_so(clip
         assert scaler(gradient, clip).isinf()
 
 
+@pytest.mark.verifies("random-numbers-follow-seed-step")
 def test_random_numbers_follow_from_seed_step_worker_and_tensor_alone(rng: np.random.Generator, seed: int) -> None:
     gradient = gradient_of(rng, 4096)
     scale = scaler(gradient, 2.5)
@@ -104,6 +111,7 @@ def test_random_numbers_follow_from_seed_step_worker_and_tensor_alone(rng: np.ra
         assert not torch.equal(first, codes(*other))
 
 
+@pytest.mark.verifies("random-numbers-follow-seed-step")
 def test_memory_layout_does_not_matter(rng: np.random.Generator, seed: int) -> None:
     gradient = gradient_of(rng, 8, 3, 5, 5)
     last = gradient.to(memory_format=torch.channels_last)

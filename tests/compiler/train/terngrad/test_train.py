@@ -86,6 +86,7 @@ def whole(recipe: Path) -> Path:
     return out
 
 
+@pytest.mark.verifies("killed-worker-ends-others-error")
 @pytest.mark.parametrize("victim", range(WORKERS))
 def test_a_killed_worker_ends_the_others_and_a_restart_goes_on_bit_for_bit(
     victim: int, recipe: Path, whole: Path, tmp_path: Path
@@ -110,6 +111,7 @@ def test_a_killed_worker_ends_the_others_and_a_restart_goes_on_bit_for_bit(
     assert result[1]["history"] == expected[1]["history"]
 
 
+@pytest.mark.verifies("killed-worker-ends-others-error")
 def test_a_worker_that_is_silent_counts_as_gone(recipe: Path, tmp_path: Path) -> None:
     running = begin(recipe, tmp_path / "out", "--timeout", "8")
     in_second_epoch(tmp_path / "out")

@@ -104,12 +104,14 @@ def sums_of_all_kinds(seed: int) -> dict[str, Any]:
     return {"wrong": wrong, "scheme": Wire().scheme}
 
 
+@pytest.mark.verifies("three-processes-over-gloo-exact")
 @pytest.mark.parametrize(("workers", "scheme"), [(2, "gather"), (3, "sums")])
 def test_sums_over_processes_are_exact(workers: int, scheme: str, seed: int, tmp_path: Path) -> None:
     results = in_group(workers, tmp_path, sums_of_all_kinds, seed)
     assert results == [{"wrong": 0, "scheme": scheme}] * workers
 
 
+@pytest.mark.verifies("processes-under-distributeddataparallel-train-virtual")
 @pytest.mark.parametrize(("workers", "bucket_mb"), [(2, 25.0), (3, 0.002)])
 def test_processes_train_as_virtual_workers_bit_for_bit(
     workers: int, bucket_mb: float, seed: int, tmp_path: Path

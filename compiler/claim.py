@@ -36,9 +36,7 @@ def claimed(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(
-                f"another process is training in {folder}; wait for it, or choose another folder"
-            ) from None
+            raise InputError(f"another process is at work in {folder}; wait for it, or choose another folder") from None
         yield
     finally:
         os.close(descriptor)
