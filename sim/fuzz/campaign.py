@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from compiler.claim import claimed
 from compiler.errors import InputError, ToolError
 from compiler.files import write_file
 from sim.fuzz.arrays import Batches, Layers
@@ -145,11 +146,18 @@ def campaign(
     Raises
     ------
     InputError
-        The folder holds a campaign of another seed or number of cases.
+        The folder holds a campaign of another seed, or another process is at work in it.
     ToolError
         A target needs a tool or a package that is not there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder):
+        return _campaign(known, names, cases, seed, jobs, folder, progress, told)
+
+
+def _campaign(
+    known: dict[str, Target], names: Sequence[str], cases: int, seed: int, jobs: int, folder: Path,
+    progress: Callable[[int, int], None] | None, told: Callable[[Failure], None] | None,
+) -> Report:  # fmt: skip
     counts = shares(known, names, cases)
     report = Report(seed, {name: Totals() for name in names})
     done: set[tuple[str, int, int]] = set()

@@ -68,7 +68,7 @@ def kinds(runner: Runner, name: str, count: int, seed: int = 1) -> set[str]:
 
 
 def test_planted_faults_of_readers_are_found(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A size that is believed, an error of numpy that is not translated, types that are taken, TOML that is too long."""
+    """A size that is believed, an error of numpy that is not translated, types that are taken, TOML too long."""
     assert kinds(runner, "eiez", 150) == set()
     with monkeypatch.context() as patch:
         byte = wire.Reader.byte
