@@ -42,7 +42,7 @@ def claimed(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
+@contextmanager
 def alone(place: Path) -> Iterator[None]:
     """Wait until no other process is in such a block for the same place of a cache, then go through it alone.
 

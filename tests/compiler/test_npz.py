@@ -70,6 +70,7 @@ SPARSE = {
 DENSE: dict[str, Any] = {"weight": np.ones((2, 3))}
 
 
+@pytest.mark.verifies("robust-sparse-places")
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [

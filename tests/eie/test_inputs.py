@@ -81,6 +81,7 @@ def lying(shape: str, descr: str = "'<f4'") -> bytes:
     return b"\x93NUMPY\x01\0" + len(head).to_bytes(2, "little") + head + bytes(64)
 
 
+@pytest.mark.verifies("robust-headers")
 @pytest.mark.parametrize("shape", ["(True, 4)", "(-1, 4)", "(1 << 64,)", "(18446744073709551616,)", "(1099511627776,)"])
 def test_a_header_that_lies_is_refused_before_anything_is_allocated(shape: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
@@ -91,6 +92,7 @@ def test_a_header_that_lies_is_refused_before_anything_is_allocated(shape: str, 
             read_arrays(tmp_path / name)
 
 
+@pytest.mark.verifies("robust-headers")
 def test_a_member_that_is_no_array_and_one_of_objects_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("x.npy", b"no array")

@@ -51,6 +51,7 @@ def begun(driver: Driver, image: Image, x: tuple, cycles: int) -> None:
     driver.port.tick(cycles)  # type: ignore[attr-defined]
 
 
+@pytest.mark.verifies("robust-reset-every-cycle")
 @pytest.mark.parametrize("number", range(6))
 @pytest.mark.parametrize("how", ["reset", "restart"])
 def test_a_reset_in_any_cycle_leaves_nothing_behind(driver: Driver, images: tuple, number: int, how: str) -> None:
@@ -75,6 +76,7 @@ def test_a_reset_in_any_cycle_leaves_nothing_behind(driver: Driver, images: tupl
     assert not port.failure
 
 
+@pytest.mark.verifies("robust-streams-stop")
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_stream_that_stops_is_an_error_in_time_and_the_next_run_is_right(
     driver: Driver, images: tuple, number: int, monkeypatch: pytest.MonkeyPatch

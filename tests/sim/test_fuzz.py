@@ -40,6 +40,7 @@ def runner(known: dict[str, Target]):
     made.close()
 
 
+@pytest.mark.verifies("fuzz-sample")
 @pytest.mark.parametrize("name", CASES)
 def test_every_case_is_refused_in_words_or_right(runner: Runner, name: str, seed: int) -> None:
     found = runner.chunk(name, seed, 0, CASES[name])
@@ -50,10 +51,12 @@ def test_every_case_is_refused_in_words_or_right(runner: Runner, name: str, seed
     assert len(found.reasons) >= 4
 
 
+@pytest.mark.verifies("fuzz-sample")
 def test_all_targets_but_the_array_have_a_sample(known: dict[str, Target]) -> None:
     assert set(known) == {*CASES, "rtl"}
 
 
+@pytest.mark.verifies("fuzz-processes")
 def test_cases_depend_on_seed_and_number_alone(known: dict[str, Target], runner: Runner) -> None:
     again = Runner(targets(ROOT / "recipes"))
     for name in ("eiez", "onnx", "npz"):
@@ -67,6 +70,7 @@ def kinds(runner: Runner, name: str, count: int, seed: int = 1) -> set[str]:
     return {failure.kind for failure in runner.chunk(name, seed, 0, count).failures}
 
 
+@pytest.mark.verifies("fuzz-planted")
 def test_planted_faults_of_readers_are_found(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """A size that is believed, an error of numpy that is not translated, types that are taken, TOML too long."""
     assert kinds(runner, "eiez", 150) == set()
@@ -86,6 +90,7 @@ def test_planted_faults_of_readers_are_found(runner: Runner, monkeypatch: pytest
         assert "slow" in kinds(runner, "recipe", 700)
 
 
+@pytest.mark.verifies("fuzz-planted")
 def test_a_fault_in_what_is_made_of_a_file_is_found(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     from sim.fuzz import packed
 
@@ -100,6 +105,7 @@ def test_a_fault_in_what_is_made_of_a_file_is_found(runner: Runner, monkeypatch:
     assert kinds(runner, "net", 100) == {"wrong"}
 
 
+@pytest.mark.verifies("fuzz-processes")
 def test_what_goes_wrong_in_a_process_is_a_failure_with_its_file(tmp_path: Path) -> None:
     """Memory, an end of the process, an error that says nothing; all others of the chunk are run."""
     known: dict[str, Target] = {"odd": Odd()}
@@ -126,6 +132,7 @@ def test_what_goes_wrong_in_a_process_is_a_failure_with_its_file(tmp_path: Path)
         campaign(known, ["odd"], 120, 2, 1, tmp_path)
 
 
+@pytest.mark.verifies("fuzz-processes")
 def test_a_case_without_end_is_ended() -> None:
     class Endless(Nets):
         def check(self, path: Path, random: Random) -> None:
@@ -142,6 +149,7 @@ def test_a_case_without_end_is_ended() -> None:
         runner.close()
 
 
+@pytest.mark.verifies("fuzz-lies")
 def test_lies_change_one_thing_and_leave_the_rest(rng) -> None:
     random = Random(1)
     value = {"a": [1, 2, {"b": "text", "c": 0.5}], "d": True}
@@ -153,6 +161,7 @@ def test_lies_change_one_thing_and_leave_the_rest(rng) -> None:
     assert sum(lie_bytes(random, data) != data for _ in range(100)) > 90
 
 
+@pytest.mark.verifies("fuzz-lies")
 def test_messages_come_together_again() -> None:
     for path in sorted((ROOT / "sim" / "fuzz" / "corpus").glob("*.onnx")):
         content = path.read_bytes()
@@ -160,6 +169,7 @@ def test_messages_come_together_again() -> None:
         assert any(isinstance(value, list) for _, _, value in parse(content))
 
 
+@pytest.mark.verifies("fuzz-lies")
 def test_shares_leave_no_target_out(known: dict[str, Target]) -> None:
     counts = shares(known, list(known), 1000)
     assert min(counts.values()) >= 1

@@ -81,18 +81,21 @@ def together(script: str, cache: Path) -> list[list[str]]:
     return found
 
 
+@pytest.mark.verifies("robust-two-at-once")
 def test_two_builds_of_one_simulator_are_both_whole(tmp_path: Path) -> None:
     (one, whole), (other, too) = together(SIMULATOR, tmp_path)
     assert (one, whole, too) == (other, "True", "True")
     assert [path.name for path in (tmp_path / "verilator").iterdir()] == [one]
 
 
+@pytest.mark.verifies("robust-two-at-once")
 def test_one_of_two_makes_a_netlist_and_the_other_waits_for_it(tmp_path: Path) -> None:
     found = together(BOARD, tmp_path)
     assert sorted(found) == [["False", "True"], ["True", "True"]]
     assert sorted(path.name for path in (tmp_path / "fpga").iterdir()) == ["board", "board.lock"]
 
 
+@pytest.mark.verifies("robust-two-at-once")
 def test_planted_fault_without_the_lock_both_make_it(tmp_path: Path) -> None:
     free = BOARD.replace("with alone(target):", "if True:")
     try:
@@ -102,6 +105,7 @@ def test_planted_fault_without_the_lock_both_make_it(tmp_path: Path) -> None:
     assert found.count(["True", "True"]) == 2
 
 
+@pytest.mark.verifies("robust-two-at-once")
 @pytest.mark.parametrize("signal", ["kill", "terminate"])
 def test_a_lock_ends_with_its_process(tmp_path: Path, signal: str) -> None:
     script = "import sys, time\nfrom pathlib import Path\nfrom compiler.claim import alone\n"

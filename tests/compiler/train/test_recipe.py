@@ -156,6 +156,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         recipe.load(tmp_path / "bytes.toml")
 
 
+@pytest.mark.verifies("robust-toml")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
