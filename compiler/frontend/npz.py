@@ -21,8 +21,9 @@ from compiler.graph.ir import Graph
 
 __all__ = ["MAX_ELEMENTS", "load_layer"]
 
-MAX_ELEMENTS = 1 << 29
-"""Weights a layer may have, zeros included: a small file can claim any shape, and the dense form must fit memory."""
+MAX_ELEMENTS = 1 << 27
+"""Weights a layer may have, zeros included: a small file can claim any shape, and its dense form takes half
+a gigabyte. The largest layer of VGG-16 has 103 million."""
 
 _SPARSE = npz_sparse.FIELDS
 _TEXTS = frozenset({"activation", "format"})

@@ -28,7 +28,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also a number of too many digits
         raise RecipeError(f"{path} is not valid TOML: {error}") from error
     except RecursionError:
         raise RecipeError(f"{path} is nested too deeply for a recipe") from None

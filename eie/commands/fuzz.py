@@ -38,8 +38,8 @@ def fuzz(
     """Give the kit files, and the array traffic, that lie; by default to all targets.
 
     Each case is made from what is right, with its checksums mended, and must be refused in words or give a right
-    result, within 10 seconds of processor time and 1 GiB of memory. A campaign that was stopped goes on where it was if
-    the same command is given again. Ends with 1 if a case fails.
+    result, within 10 seconds of processor time and 1 GiB of memory. A campaign that was stopped goes on where it was
+    if the same command is given again. Ends with 1 if a case fails.
     """
     output = Output(json_to)
 

@@ -97,7 +97,7 @@ def illegal(s: Sheet, kind: Any) -> None:
         m.d.sync += [checked.eq(dut.check.error), number.eq(dut.loop.index)]
     wrong = Value.cast(checked) != Error.NONE.value
     fresh = s.past(checking)  # the descriptor stands at control from now on
-    taken = dut.scan_start | (dut.push & dut.push_operation) | s.inner("step")
+    taken = dut.loop.accept | dut.loop.step
     fault = s.past(dut.scan_fault) | dut.write_fault | dut.stream_fault
     stands, at = Signal(), Signal(16)  # a wrong descriptor stands at control
     m.d.comb += stands.eq(wrong & fresh)

@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from compiler.claim import claimed
 from compiler.errors import InputError, ToolError
 from compiler.files import write_file
 from sim.fuzz.arrays import Batches, Layers
@@ -124,7 +125,7 @@ class _Process:
     def late(self) -> bool:
         """Whether a case has not ended in its time."""
         since = self.at[1]
-        return self.at[0] >= 0 and since > 0 and time.monotonic() - since > PATIENCE
+        return bool(self.at[0] >= 0 and since > 0 and time.monotonic() - since > PATIENCE)
 
     def end(self) -> None:
         """End it, whatever it does."""
@@ -145,11 +146,18 @@ def campaign(
     Raises
     ------
     InputError
-        The folder holds a campaign of another seed or number of cases.
+        The folder holds a campaign of another seed, or another process is at work in it.
     ToolError
         A target needs a tool or a package that is not there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder):
+        return _campaign(known, names, cases, seed, jobs, folder, progress, told)
+
+
+def _campaign(
+    known: dict[str, Target], names: Sequence[str], cases: int, seed: int, jobs: int, folder: Path,
+    progress: Callable[[int, int], None] | None, told: Callable[[Failure], None] | None,
+) -> Report:  # fmt: skip
     counts = shares(known, names, cases)
     report = Report(seed, {name: Totals() for name in names})
     done: set[tuple[str, int, int]] = set()
@@ -171,11 +179,12 @@ def campaign(
     def finished(answer: dict[str, Any]) -> None:
         if "tool" in answer:
             raise ToolError(answer["tool"])
+        if "broken" in answer:
+            raise RuntimeError(answer["broken"])
         for found in answer["failures"]:
             failure = Failure(**found)
             name = f"{failure.target}-{failure.seed}-{failure.case}{known[failure.target].suffix}"
-            write_file(folder / name, known[failure.target].make(random_of(failure.target, seed, failure.case))
-                       if failure.target in keeper._ready else keeper.content(failure.target, seed, failure.case))  # fmt: skip
+            write_file(folder / name, keeper.content(failure.target, seed, failure.case))
             _append(folder / "failures.jsonl", {**found, "file": name})
             if told:
                 told(failure)
@@ -193,15 +202,17 @@ def campaign(
             for number, each in enumerate(processes):
                 if each.work is None and waiting:
                     each.give(waiting.pop(), seed)
-                if each.work and (each.late() or not each.process.is_alive()) and not each.connection.poll():
+                if each.work and each.late():
                     processes[number] = _lost(each, known, seed, waiting, finished)
             ready = wait([each.connection for each in processes if each.work], timeout=0.5)
-            for each in processes:
-                if each.connection in ready:
+            for number, each in enumerate(processes):
+                if each.work and each.connection in ready:
                     try:
                         answer = json.loads(each.connection.recv_bytes())
-                    except (EOFError, OSError):
-                        continue  # it has ended, as the next look at it says
+                    except (EOFError, OSError):  # it has ended
+                        each.process.join(10)
+                        processes[number] = _lost(each, known, seed, waiting, finished)
+                        continue
                     each.work = None
                     finished(answer)
     finally:

@@ -1,4 +1,4 @@
-"""`.eiez` and `.net` files: bytes that lie under a checksum that is right, so that the decoders themselves must see it."""
+"""`.eiez` and `.net` files: bytes that lie under a checksum that is right, so that the decoders must see it."""
 
 from __future__ import annotations
 

@@ -16,11 +16,14 @@ from compiler.errors import ImageError, InputError
 from compiler.image.check import check
 from compiler.image.image import Image
 from compiler.image.words import memory_words
+from compiler.lower.build import build
+from compiler.options import Options
 from hw.host import WRITABLE
 from hw.layouts import Memory, descriptor, elementwise, fields, loop, memory_shape, output_word, refill_header
 from hw.params import Params
 from hw.registers import REGISTERS, mask, offset
 from sim import run as engines
+from sim.cases import random_input, random_network
 from sim.driver.driver import Driver
 from sim.driver.library import LibraryPort
 from sim.driver.port import DriverError
@@ -29,7 +32,7 @@ from sim.fuzz.networks import lie_words
 from sim.fuzz.target import Finding, Target
 from sim.graph_cases import random_graph_case
 from sim.program import chunks, refill_stream
-from sim.streams import given_maps
+from sim.streams import BEAT, given_maps
 from sim.tiles import tile_ends
 
 __all__ = ["TINY", "Traffic", "small_images"]
@@ -50,10 +53,6 @@ RIGHT = 0.4
 @cache
 def small_images(params: Params, count: int = 6) -> tuple[tuple[Image, tuple[NDArray[np.int16], ...]], ...]:
     """Images that fit such an array and use its units in turn, with inputs."""
-    from compiler.lower.build import build
-    from compiler.options import Options
-    from sim.cases import random_input, random_network
-
     found: list[tuple[Image, tuple[NDArray[np.int16], ...]]] = []
     wanted = [
         lambda image: any(step.refill for steps in image.steps for step in steps),
@@ -78,7 +77,6 @@ def small_images(params: Params, count: int = 6) -> tuple[tuple[Image, tuple[NDA
             maps = [image.maps[number] for number in image.inputs]
             x = tuple(random_input(rng, (each.height, each.width, each.channels), 1) for each in maps)
             found.append((image, x))
-            print("seed", seed)
     return tuple(found)
 
 
@@ -86,9 +84,7 @@ class Traffic(Target):
     """The array at its ports. Whatever it was given: it answers, RESTART brings it back, and the next run is right."""
 
     name = "rtl"
-    text = (
-        "descriptors, memory words, register accesses, refill packets and rows of maps on the Verilog of a small array"
-    )
+    text = "words, register accesses, refill packets and rows of maps, on the Verilog of a small array"
     suffix = ".json"
     share = 2
 
@@ -204,7 +200,7 @@ class Traffic(Target):
         driver.load(wrong)
         found = driver.run(x).values
         for name, values in right.items():
-            if not np.array_equal(found[name], values):
+            if not np.array_equal(found[name].reshape(values.shape), values):
                 raise Finding(f"{name}: an image that passes its check is not what golden makes of it")
 
     def _abused(self, driver: Driver, image: Image, x: tuple[NDArray[np.int16], ...], case: dict[str, Any]) -> None:
@@ -236,8 +232,8 @@ class Traffic(Target):
     def _offer(port: LibraryPort, image: Image, memory: NDArray[np.int16], lies: dict[str, Any]) -> None:
         """The streams of one sample, with the lies of a case."""
         tiles = refill_stream(image, 1)
-        rows = [beats for _, beats in sorted(given_maps(image, memory).items())]
-        given = np.concatenate(rows) if rows else np.zeros((0, 16), np.uint8)
+        rows = [beats.reshape(-1, BEAT) for _, beats in sorted(given_maps(image, memory).items())]
+        given = np.concatenate(rows) if rows else np.zeros((0, BEAT), np.uint8)
         port.room(lies["room"])
         for name, beats in (("tiles", tiles), ("rows", given)):
             ends = tile_ends(TINY, beats) if name == "tiles" else np.zeros(len(beats), np.bool_)
@@ -300,5 +296,5 @@ class Traffic(Target):
         if port.failure:
             raise Finding(f"an assertion of the design failed: {port.failure}")
         for name, values in right.items():
-            if not np.array_equal(found[name], values):
+            if not np.array_equal(found[name].reshape(values.shape), values):
                 raise Finding(f"after RESTART, {name} is not what golden makes")

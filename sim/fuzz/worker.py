@@ -109,7 +109,7 @@ class Runner:
         if not self._limited:
             yield
             return
-        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
         try:
             yield
@@ -265,6 +265,8 @@ def serve(connection: Connection, at: Any, targets: dict[str, Target]) -> None:
                 answer = json.dumps(runner.chunk(name, seed, first, count, at).asdict())
             except ToolError as error:
                 answer = json.dumps({"tool": str(error)})
+            except Exception:  # of the making of cases, not of what is fuzzed
+                answer = json.dumps({"broken": traceback.format_exc()})
             at[0], at[1] = -1, 0.0
             connection.send_bytes(answer.encode("utf-8", "backslashreplace"))
     except (EOFError, KeyboardInterrupt):

@@ -216,6 +216,7 @@ while True:
 """
 
 
+@pytest.mark.verifies("robust-kill")
 def test_a_process_that_is_killed_leaves_one_content_or_the_other(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "out"
     path.write_bytes(b"A" * 300_000)
@@ -236,6 +237,7 @@ def test_a_process_that_is_killed_leaves_one_content_or_the_other(tmp_path: Path
     assert all(each.name == "out" or each.name.startswith(".out.") for each in tmp_path.iterdir())
 
 
+@pytest.mark.verifies("robust-full-disk")
 def test_an_error_of_writing_names_the_file(tmp_path: Path) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))

@@ -46,6 +46,7 @@ def given(layer: Layer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.verifies("robust-full-disk")
 @pytest.mark.parametrize("name", WRITES)
 def test_an_output_is_whole_or_what_it_was(name: str, layer: Layer, given: Path, invoke: Invoke) -> None:
     command, target = WRITES[name](layer, given), given / "out"
