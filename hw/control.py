@@ -126,7 +126,7 @@ class Control(wiring.Component):
 
         m.d.comb += [
             loop.start.eq(self.start & ~self.busy), loop.first.eq(self.first), loop.batch.eq(self.samples),
-            loop.layer.eq(layer), loop.accept.eq(accept), loop.step.eq(step),
+            loop.layer.eq(layer), loop.accept.eq(accept), loop.advance.eq(step),
             self.writing.eq(Mux(written_layer, *reversed(self.number))),
             self.writing_again.eq(Mux(written_layer, *reversed(self.again))),
             check.layer.eq(layer), check.index.eq(loop.index), check.batch.eq(self.samples),

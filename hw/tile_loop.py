@@ -35,7 +35,7 @@ class TileLoop(wiring.Component):
     -------
     start, first, batch : a run begins at descriptor `first`, over `batch` samples.
     layer : the descriptor `index`.
-    prepare : it has just arrived. accept, step : it is accepted, a segment or another one: go on to `following`.
+    prepare : it has just arrived. accept, advance : it is accepted, a segment or another one: go on to `following`.
     index, following : number of the descriptor, and of the one after it (with ``start`` the first one).
     segment : its number in the layer, SEGMENTS if it is that or more.
     address, y, x : where its window begins: activation vector and pixel of the map.
@@ -58,7 +58,7 @@ class TileLoop(wiring.Component):
         } if params.streams else {}  # fmt: skip
         super().__init__({
             "start": In(1), "first": In(16), "batch": In(16),
-            "layer": In(descriptor(params)), "prepare": In(1), "accept": In(1), "step": In(1),
+            "layer": In(descriptor(params)), "prepare": In(1), "accept": In(1), "advance": In(1),
             "index": Out(16), "following": Out(16), "segment": Out(range(SEGMENTS + 1)),
             "address": Out(VECTOR_ADDRESS_BITS), "y": Out(signed(17)), "x": Out(signed(17)),
             "destination": Out(LINE_BITS), "opens": Out(1, init=1), "starts": Out(1), "begins": Out(1), "ends": Out(1),
@@ -146,11 +146,11 @@ class TileLoop(wiring.Component):
             m.d.comb += [moved.data.address.eq(at.address + layer.tile_pitch_x), moved.data.x.eq(at.x + layer.step_x)]
         if self.params.streams:
             self._ring(m, at, moved.data, fresh, last_column)
-        with m.If(self.step):
+        with m.If(self.advance):
             m.d.sync += [self.index.eq(self.following), head.eq(self.following)]
-        with m.If(self.step & is_loop):
+        with m.If(self.advance & is_loop):
             m.d.sync += [round_.eq(round_ + 1), self.offset.eq(self.offset + ending.pitch)]
-        with m.If(self.step & is_loop & ~goes_on):
+        with m.If(self.advance & is_loop & ~goes_on):
             m.d.sync += [round_.eq(0), self.offset.eq(0), self.floor.eq(self.following)]
         with m.If(self.accept):
             m.d.sync += [

@@ -132,7 +132,7 @@ def waits(s: Sheet, kind: Any) -> None:
         dut = s.add(kind(PARAMS.replace(streams=False)), built=True)
     _memory(s, dut)
     free = dut.scan_ready & ~dut.scan_busy & ~dut.banks.pending.any() & ~dut.full & ~dut.waiting
-    waits, stepped = Signal(3), dut.loop.accept | dut.loop.step
+    waits, stepped = Signal(3), dut.loop.accept | dut.loop.advance
     s.m.d.sync += waits.eq(Mux(dut.busy & ~dut.clear & free & ~stepped & ~dut.done, waits + 1, 0))
     s.must(waits <= 4, "a step, or the end of the run, within 5 cycles in which nothing else is under way")
     s.must(~stepped | (dut.busy & ~dut.clear), "steps are made during a run only")
