@@ -96,7 +96,8 @@ def verify(
     if suite is None:
         raise click.UsageError("name a suite; eie verify --list names them all")
     given = {
-        name for name in ("seed", "jobs", "cluster", "cases", "folder", "resume", "ledger", "share", "timeout", "keep", "coverage")
+        name for name in ("seed", "jobs", "cluster", "cases", "folder", "resume", "ledger", "share", "timeout", "keep",
+                          "coverage")
         if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
     }  # fmt: skip
     if wrong := given - TAKES.get(suite, OF_SUITES):
