@@ -79,8 +79,8 @@ def verify(
     The suite "formal" proves properties of the blocks of the hardware for all inputs, each with planted faults that
     must be found and covers that must be reached. NAME is a property or a block; by default all are proved.
 
-    "mutation" changes single bits of the hardware, and says what sees each change: a regression, or a proof that nothing
-    is different. What it finds is kept in DIR (build/mutation), and a run that was broken off goes on there.
+    "mutation" changes single bits of the hardware, and says what sees each change: a regression, or a proof that
+    nothing is different. What it finds is kept in DIR (build/mutation), and a run that was broken off goes on there.
 
     "nightly" runs the suites of a night (those of NAME, or all that take part), each with the seed behind the last one
     in the ledger, and adds what was compared to the ledger. "ledger" prints the ledger's sums.
