@@ -1,8 +1,9 @@
 """Proof that a mutant changes nothing that one sees at its block: block against block, from reset, for all inputs.
 
-The block is taken alone. Blocks and memories in it are taken out on both sides: what goes to them is compared, what
-comes from them may be anything, the same on both sides. Compared are all outputs in all cycles, but a payload only
-while its ``valid`` is there, and address and data of a memory only while it is enabled: that is what both mean.
+The block is taken alone. Blocks and memories in it are taken out on both sides, but one whose ports are changed: what
+goes to them is compared, what comes from them may be anything, the same on both sides. Compared are all outputs in all
+cycles, but a payload only while its ``valid`` is there, and address and data of a memory only while it is enabled: that
+is what both mean.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from sim.mutation.netlist import SELECT, SELECT_BITS, Mutant, Netlist, yosys
 
 __all__ = ["SECONDS", "equivalent"]
 
+RAM = "eie_ram"
+
 SECONDS = 4
 """Of abc's PDR for one mutant that signal correspondence does not settle."""
 
 _EXTRACT = """\
 read_verilog -lib eie_ram.v
 read_rtlil prepared.il
-{mutants}select -module {module}
+{mutants}{flatten}select -module {module}
 {evert}select -clear
 select -set kept {module}
 delete @kept %n
@@ -69,19 +72,26 @@ def equivalent(
     """
     tools()
     done = 0
-    by_module: dict[str, list[Mutant]] = {}
+    places: dict[tuple[str, str], list[Mutant]] = {}
     for mutant in mutants:
-        by_module.setdefault(mutant.option("module"), []).append(mutant)
-    for module, those in by_module.items():
+        module, cell = mutant.option("module"), mutant.option("cell")
+        inside = _instances(netlist, module).get(cell, "")
+        places.setdefault((module, cell if inside and inside != RAM else ""), []).append(mutant)
+    for (module, cell), those in places.items():
         for begin in range(0, len(those), batch):
             part = those[begin : begin + batch]
-            yield from _batch(netlist, module, part).items()
+            yield from _batch(netlist, module, cell, part).items()
             done += len(part)
             if progress:
                 progress(done, len(mutants))
 
 
-def _batch(netlist: Netlist, module: str, mutants: Sequence[Mutant]) -> dict[str, str]:
+def _batch(netlist: Netlist, module: str, cell: str, mutants: Sequence[Mutant]) -> dict[str, str]:
+    """Mutants of one module; `cell` is a block in it whose ports are changed, and which then is part of both sides."""
+    inside = _instances(netlist, module)
+    kinds = {kind for name, kind in inside.items() if name != cell}
+    if cell:
+        kinds |= set(_instances(netlist, inside[cell]).values())
     with tempfile.TemporaryDirectory(prefix="eie-mutation-") as name:
         folder = Path(name)
         (folder / "prepared.il").write_text(netlist.prepared, encoding="utf-8")
@@ -89,9 +99,9 @@ def _batch(netlist: Netlist, module: str, mutants: Sequence[Mutant]) -> dict[str
         applied = "".join(
             f"mutate -ctrl {SELECT} {SELECT_BITS} {n} {each.change}\n" for n, each in enumerate(mutants, 1)
         )
-        inside = sorted(set(re.findall(r"^  cell \\(\S+) ", _module(netlist, module), re.MULTILINE)))
-        evert = "".join(f"expose -evert t:{kind}\n" for kind in inside)
-        yosys(_EXTRACT.format(mutants=applied, module=module, evert=evert), folder)
+        evert = "".join(f"expose -evert t:{kind}\n" for kind in sorted(kinds))
+        flatten = f"flatten {module}/c:{cell}\n" if cell else ""
+        yosys(_EXTRACT.format(mutants=applied, flatten=flatten, module=module, evert=evert), folder)
         ports = json.loads((folder / "dut.json").read_text())["modules"]["dut"]["ports"]
         (folder / "miter.v").write_text(_miter(ports, len(mutants)), encoding="utf-8")
         yosys(_MITER, folder)
@@ -99,9 +109,11 @@ def _batch(netlist: Netlist, module: str, mutants: Sequence[Mutant]) -> dict[str
     return {mutant.change: state for mutant, state in zip(mutants, states, strict=True)}
 
 
-def _module(netlist: Netlist, module: str) -> str:
+def _instances(netlist: Netlist, module: str) -> dict[str, str]:
+    """Blocks and memories in a module: name → module."""
     begin = netlist.prepared.index(f"\nmodule \\{module}\n")
-    return netlist.prepared[begin : netlist.prepared.index("\nend\n", begin)]
+    text = netlist.prepared[begin : netlist.prepared.index("\nend\n", begin)]
+    return {found[2]: found[1] for found in re.finditer(r"^  cell \\(\S+) \\?(\S+)$", text, re.MULTILINE)}
 
 
 def _miter(ports: dict[str, dict[str, object]], count: int) -> str:
