@@ -123,15 +123,17 @@ def _suite(
         )
     if resume and folder is None:
         raise click.UsageError("--resume goes on in the folder of a regression; name it with -o DIR")
+    began_at = ""
     if ledger:
         nights.check_new(ledger, suite, seed)
+        began_at = nights.commit()
     with output.progress(suite) as progress:
         report = run_suite(
             suite, seed=seed, jobs=jobs, progress=progress, trials=cases, told=output.note, cluster=cluster, out=folder,
             resume=resume,
         )  # fmt: skip
     if ledger:
-        nights.append(ledger, nights.entry_of(report))
+        nights.append(ledger, nights.entry_of(report, began_at))
     report_line(output, report)
     output.result(report.asdict())
     return report.passed
