@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from typing import Any, Protocol
 
 from compiler.errors import InputError, ToolError, WorkerError
+from sim.rtl import collect
 from sim.trials import Line, Shard, kit, run_shard
 
 __all__ = ["LOCAL", "Cluster", "Executor", "Here", "Processes"]
@@ -78,7 +79,8 @@ class Processes:
         waiting = deque(shards)
         while waiting:
             running: dict[Future[list[Line]], Shard] = {}
-            with ProcessPoolExecutor(1 if careful else self.jobs, mp_context=get_context("spawn")) as pool:
+            count, start = 1 if careful else self.jobs, get_context("spawn")
+            with ProcessPoolExecutor(count, start, collect.collect_into, (collect.place(),)) as pool:
                 with contextlib.suppress(BrokenProcessPool):
                     while waiting or running:
                         while waiting and len(running) < (1 if careful else self.jobs):

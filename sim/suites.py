@@ -10,6 +10,7 @@ import numpy as np
 from hw.params import Params
 from sim.cases import random_params
 from sim.graph_cases import GraphCase, random_graph_case
+from sim.recurrent_cases import random_recurrent_case
 from sim.stream_cases import random_ends_case, random_stream_case
 
 __all__ = ["SUITES", "Suite", "suites"]
@@ -94,6 +95,12 @@ _STREAM_ARRAYS = tuple(
     for pes, lines, depth in ((4, 200, 8), (1, 400, 6), (8, 150, 32), (16, 100, 7))
 )  # fmt: skip
 
+# An array for networks of a few units.
+_LOOPS = Params(
+    pes=4, rows=128, queue_depth=8, weight_words=1024, pointer_blocks=512, act_lines=1024, output_words=1024,
+    descriptors=64, codebooks=16,
+)  # fmt: skip
+
 SUITES: dict[str, Suite] = {
     "amaranth": Suite("random arrays and networks in Amaranth's simulator", "amaranth", 400, 12, night=100),
     "rtl": Suite("random networks on seven arrays of 1 to 64 PEs, Verilog in Verilator", "rtl", 700, 14, _ARRAYS,
@@ -118,6 +125,10 @@ SUITES: dict[str, Suite] = {
     "ends": Suite(
         "random networks whose inputs and outputs stream, Verilog in Verilator", "rtl", 200, 4, _STREAM_ARRAYS,
         together=50, graphs=random_ends_case, night=400,
+    ),
+    "recurrent": Suite(
+        "random recurrent networks, Verilog in Verilator", "rtl", 200, 0, (_LOOPS, _LOOPS.replace(pes=16, hops=1)),
+        together=50, graphs=random_recurrent_case,
     ),
     "port": Suite("random layers through the serial pins of a board's design, over a terminal", "board", 12, 0,
                   stages=("rtl",)),

@@ -72,6 +72,9 @@ def test_an_array_that_is_too_large_is_refused_with_the_largest_that_fits() -> N
     found = estimate(BOARDS["colorlight-5a75b"], PRESETS["BOARD_16"])
     best = largest_preset(BOARDS["colorlight-5a75b"])
     assert best is not None
+    big = BOARDS["ulx3s-85f"]
+    assert estimate(big, PRESETS["BALANCED_1"]).fits  # by what it takes at least
+    assert largest_preset(big, ["BALANCED_1"]) is None
     assert estimate(BOARDS["colorlight-5a75b"], PRESETS[best]).fits
     with pytest.raises(InputError, match=f"block RAMs of 56; the largest preset that fits is {best}"):
         check_fits(found)
@@ -205,6 +208,8 @@ def test_a_tool_that_fails_leaves_its_logs_and_nothing_else(tools) -> None:
     result = run("colorlight-5a75b", "--preset", "BOARD_MIN", "-o", tools / "out")
     assert isinstance(result.exception, InputError) or result.exit_code == 2
     assert "no BELs remaining" in str(result.exception) + result.output
+    assert "Choose a smaller array" in str(result.exception) + result.output
+    assert "weight_words" not in str(result.exception) + result.output
     assert not (tools / "out").exists()
     assert [path.name for path in (tools / "cache" / "fpga").glob("*-failed")]
     assert not list((tools / "cache" / "fpga").glob("building-*"))
