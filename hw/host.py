@@ -35,8 +35,7 @@ class Host(wiring.Component):
 
     Every ``ready`` is a register: no path leads from an input of the port to an output. The channels are independent:
     none waits for another but a response for its request. Accesses are carried out one at a time, each as a whole
-    before the next begins; if a write and a read can begin in the same cycle, the write does, but not twice while one
-    read waits.
+    before the next begins; if a write and a read can begin in the same cycle, the write does.
 
     Timing: an access that finds the port idle is carried out 2 cycles after its address (and data) is taken; the
     response shows 1 cycle after that, for a read of DATA `READ_LATENCY` + 1 more. The array sees a START, a RESTART and
@@ -124,12 +123,9 @@ class Host(wiring.Component):
                 m.d.sync += valid.eq(0)
         (aw, to), (w, data), (ar, source) = (held[name] for name in ("aw", "w", "ar"))
         free, writes, reads = Signal(name="free"), Signal(name="takes_write"), Signal(name="takes_read")
-        # A read that could begin and met a write. The next access is that read: behind a START or RESTART, after which
-        # nothing begins for a cycle, another write would be there before it, and so on.
-        passed_over = Signal()
         m.d.comb += [
             free.eq(idle & ~(self._begin["write"] | self._begin["read"] | self.start | self.restart)),
-            writes.eq(free & aw & w & ~bus.bvalid & ~passed_over), reads.eq(free & ar & ~bus.rvalid & ~writes),
+            writes.eq(free & aw & w & ~bus.bvalid), reads.eq(free & ar & ~bus.rvalid & ~writes),
             # What is written stands until the access begins; another word is there behind that at the earliest.
             self._data.eq(data), self._whole.eq(data[32]),
         ]  # fmt: skip
@@ -137,9 +133,9 @@ class Host(wiring.Component):
             self._begin["write"].eq(writes), self._begin["read"].eq(reads), self._address.eq(Mux(writes, to, source)),
         ]  # fmt: skip
         with m.If(writes):
-            m.d.sync += [aw.eq(0), w.eq(0), passed_over.eq(ar & ~bus.rvalid)]
+            m.d.sync += [aw.eq(0), w.eq(0)]
         with m.If(reads):
-            m.d.sync += [ar.eq(0), passed_over.eq(0)]
+            m.d.sync += ar.eq(0)
         return idle
 
     def _status(self, m: Module) -> None:
