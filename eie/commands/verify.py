@@ -156,15 +156,17 @@ def _suite(
         raise click.UsageError(f"--coverage means nothing to the suite {suite}: it does not run in Verilator")
     if coverage is not None and cluster:
         raise click.UsageError("--coverage adds up what runs on this machine; leave out --cluster")
+    began_at = ""
     if ledger:
         nights.check_new(ledger, suite, seed)
+        began_at = nights.commit()
     with collected(coverage), output.progress(suite) as progress:
         report = run_suite(
             suite, seed=seed, jobs=jobs, progress=progress, trials=cases, told=output.note, cluster=cluster, out=folder,
             resume=resume,
         )  # fmt: skip
     if ledger:
-        nights.append(ledger, nights.entry_of(report))
+        nights.append(ledger, nights.entry_of(report, began_at))
     report_line(output, report)
     result = report.asdict()
     if coverage is not None:
