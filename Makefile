@@ -85,6 +85,7 @@ nightly: $(READY)
 
 fuzz: $(READY)
 	@$(RUN) -m eie fuzz --cases 100000 --jobs $(JOBS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@EIE_FUZZ=1 $(RUN) -m pytest -q tests/sim/test_every_cycle.py $(if $(SEED),--seed $(SEED))
 
 formal: $(READY)
 	@mkdir -p build

@@ -60,7 +60,7 @@ class Recipes(Target):
             return lie_bytes(random, random.choice(self._texts))
         if random.random() < 0.01:
             return random.choice((b"a = " + b"[" * 100_000, b"[a" + b".b" * 50_000 + b"]", b"a=" + b"9" * 10_000))
-        table = random.choice(self._tables)
+        table: Any = random.choice(self._tables)
         for _ in range(random.choice((1, 1, 2))):
             table = lie_value(random, table)
         if not isinstance(table, dict):

@@ -1,7 +1,8 @@
-"""A reset in any cycle of a run, and streams that stop: the next run is right. On the Verilog of a small array."""
+"""A reset in any cycle of a run, and streams that stop: the next run is right. On Verilog; EIE_FUZZ=1."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,11 +15,16 @@ from sim.driver.driver import Driver
 from sim.driver.feed import Feed
 from sim.driver.library import LibraryPort
 from sim.driver.port import DriverError
-from sim.fuzz.traffic import TINY, small_images
+from sim.fuzz import traffic
+from sim.fuzz.traffic import TINY, Traffic, small_images
+from sim.fuzz.worker import Runner
 from sim.program import chunks
 from sim.streams import given_maps
 
-pytestmark = [pytest.mark.rtl, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.rtl, pytest.mark.slow, pytest.mark.timeout(3000),
+    pytest.mark.skipif(not os.environ.get("EIE_FUZZ"), reason="builds for a minute, runs for another: EIE_FUZZ=1"),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +118,35 @@ def test_a_stream_that_stops_is_an_error_in_time_and_the_next_run_is_right(
         assert equal(driver.run(x).values, wanted), most
     else:
         pytest.fail("the stream has more beats than were tried")
+
+
+@pytest.mark.verifies("fuzz-ports")
+def test_lies_at_the_ports_leave_nothing_behind(seed: int) -> None:
+    runner = Runner({"rtl": Traffic()})
+    found = runner.chunk("rtl", seed, 0, 200)
+    runner.close()
+    assert found.failures == []
+
+
+class Forgets(LibraryPort):
+    """An array for which RESTART means nothing."""
+
+    def write32(self, offset: int, value: int) -> None:
+        super().write32(offset, value & ~2 if offset == 0x10 else value)
+
+
+class Answers(LibraryPort):
+    """An array that takes writes of part of a word."""
+
+    def raw_write(self, offset: int, value: int, strobes: int = 15) -> int:
+        return super().raw_write(offset, value, 15)
+
+
+@pytest.mark.verifies("fuzz-ports")
+@pytest.mark.parametrize("planted", [Forgets, Answers])
+def test_planted_faults_at_the_port_are_found(planted: type[LibraryPort], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic, "LibraryPort", planted)
+    runner = Runner({"rtl": Traffic()})
+    found = runner.chunk("rtl", 1, 0, 150)
+    runner.close()
+    assert {failure.kind for failure in found.failures} == {"wrong"}
