@@ -65,11 +65,11 @@ def compile_command(
     check_writable(target, "--output")
     params, options = make_params(preset, settings)
 
+    from compiler.arrays import read_arrays
     from compiler.graph.show import show
     from compiler.lower.pipeline import lower
     from compiler.network_file import save
     from compiler.source import fit, load
-    from eie.batch import read_arrays
     from eie.compiled import show_compiled
     from eie.inputs import assign_inputs
     from sim.describe import describe

@@ -1,19 +1,15 @@
 from __future__ import annotations
 
-import contextlib
 import json
 
 import numpy as np
 import pytest
 
-from compiler.errors import ImageError
-from compiler.image.words import memory_words
-from compiler.lower.build import build as compiled
-from hw.layouts import Error, Memory, Op, descriptor, fields, identity, refill_header
-from hw.params import LANES, SEGMENTS, Params
+from hw.layouts import Error, Memory, fields, identity, refill_header
+from hw.params import LANES, Params
 from hw.registers import ID
 from sim import run as engines
-from sim.cases import random_input, random_network
+from sim.corner_cases import MOMENTS, corner_cases, observe
 from sim.decode import decode
 from sim.golden_array import run_layers
 from sim.program import chunks, layer_records, record_numbers, refill_stream
@@ -45,108 +41,12 @@ def built():
     return build(PARAMS, mutate=lambda text: with_switches(text, FAULTS))
 
 
-MOMENTS = 9  # at which a run in tiles is abandoned
-WILD = 2  # programs, the last, that add up what nothing reads
-
-
-def put(word: int, **values: int) -> int:
-    """A descriptor with fields replaced."""
-    for name, first, width in fields(descriptor(PARAMS)):
-        if name in values:
-            word = word & ~(((1 << width) - 1) << first) | (values[name] & (1 << width) - 1) << first
-    return word
-
-
-def network(rng, wanted, batch, tiles=0):
-    """A random network of at least `wanted` entries, so that it can be caught in the middle, in so many tiles."""
-    while True:
-        with contextlib.suppress(ImageError):
-            image = compiled(random_network(rng, PARAMS), PARAMS)
-            entries = sum(layer.entries for layer in image.layers)
-            refills = sum(step.refill for steps in image.steps for step in steps)
-            enough = wanted < entries < 12000 and len(image.layers) > 1 and image.frame * batch <= PARAMS.act_lines
-            if enough and (refills >= tiles if tiles else not refills):
-                return image
-
-
-def refused_programs(image):
-    """(descriptors, samples, error, index at which the run ends), all but a few fields as in a network."""
-    words = memory_words(image)[Memory.DESCRIPTORS][0]
-    end = words[-1]
-    legal = put(words[0], first=1, last=1, chained=0, tiles_y=1, tiles_x=1)
-    beyond = PARAMS.act_lines * PARAMS.groups  # activation vectors
-    inside = {"y0": 0, "x0": 0, "height": 99, "width": 99}
-    sizes = ("vectors", "wy", "wx", "height", "width", "tiles_y", "tiles_x", "row_lines", "words")
-    two = {"tiles_x": 2, "first": 0, "last": 0}
-    return [
-        ([put(legal, op=Op.ILLEGAL.value), end], 1, Error.OPCODE, 0),
-        ([put(legal, op=4), end], 1, Error.OPCODE, 0),
-        ([legal, put(legal, op=14), end], 1, Error.OPCODE, 1),
-        ([put(legal, reserved9=1), end], 1, Error.RESERVED, 0),
-        ([legal, put(legal, reserved11=1 << 7), end], 1, Error.RESERVED, 1),
-        ([put(end, reserved2=5)], 1, Error.RESERVED, 0),
-        *(([put(legal, **{size: 0}), end], 1, Error.RANGE, 0) for size in sizes),
-        ([legal, end], 0, Error.RANGE, 0),  # no samples
-        ([put(legal, codebook=PARAMS.codebooks), end], 1, Error.RANGE, 0),
-        ([put(legal, pointers=PARAMS.pointer_blocks), end], 1, Error.RANGE, 0),
-        ([put(legal, outputs=PARAMS.output_words, words=1), end], 1, Error.RANGE, 0),
-        ([put(legal, outputs=PARAMS.output_words - 1, words=2), end], 1, Error.RANGE, 0),
-        ([put(legal, low=5, high=4), end], 1, Error.RANGE, 0),
-        ([put(legal, low=0, high=-1), end], 1, Error.RANGE, 0),
-        # Addresses that leave their memory while the window is scanned, or the results are written.
-        ([put(legal, source=beyond, **inside), end], 1, Error.RANGE, 0),
-        ([put(legal, destination=0xFFFF), end], 1, Error.RANGE, 0),
-        ([put(legal, destination=0, frame=PARAMS.act_lines), end], 2, Error.RANGE, 0),
-        # A layer that begins in another, ends before it is complete, or does not begin.
-        ([put(legal, last=0), legal, end], 1, Error.RANGE, 1),
-        ([put(legal, last=0), end], 1, Error.RANGE, 1),
-        ([legal, put(legal, first=0), end], 1, Error.RANGE, 1),
-        ([put(legal, tiles_x=2, last=0), *[put(legal, **two)] * SEGMENTS, end], 1, Error.RANGE, SEGMENTS),
-        # Sums that were kept for a segment that does not come: written back, and the next run starts from zero.
-        ([put(legal, last=0), put(legal, first=0, last=0), put(end, reserved3=1)], 1, Error.RESERVED, 2),
-        # A refused tile takes nothing from the stream (which is empty here) and waits for nothing.
-        ([put(legal, refill=1, words=0), end], 1, Error.RANGE, 0),
-        ([put(legal, refill=1, tiles_y=2), end], 1, Error.RANGE, 0),
-        ([legal] * PARAMS.descriptors, 1, Error.RANGE, PARAMS.descriptors),  # no END anywhere
-        # The pointers of these lead anywhere, and so do the sums: a restart must follow.
-        ([put(legal, source=0, wy=1, wx=1, vectors=beyond + 1, pointers=0, **inside), end], 1, Error.RANGE, 0),
-        ([put(legal, source=0, wy=1, wx=1, vectors=3, pointers=PARAMS.pointer_blocks - 1, **inside), end], 1,
-         Error.RANGE, 0),
-    ]  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory, request, built):
     """One simulation of all scenarios, and the networks that it used."""
-    rng = np.random.default_rng(request.config.getoption("seed"))
-    batches = (1, 3, 2)
-    images = [network(rng, 1500, 1), network(rng, 500, 3), network(rng, 2000, 2, tiles=4)]
-    inputs = []
-    for n, (image, batch) in enumerate(zip(images, batches, strict=True)):
-        maps = [image.maps[number] for number in image.inputs]
-        x = {info.name: random_input(rng, (info.height, info.width, info.channels), batch) for info in maps}
-        if n != 1:  # dense: long enough to be interrupted
-            x = {name: rng.integers(-32768, 32768, raw.shape).astype(np.int16) for name, raw in x.items()}
-        inputs.append(x)
-    networks = []
-    for image, x, batch in zip(images, inputs, batches, strict=True):
-        (part,) = chunks(image, engines.check_input(image, x)[0])
-        words = {m.name: [[hex(w) for w in unit] for unit in units] for m, units in memory_words(image).items()}
-        lines = [
-            [hex(int.from_bytes(line.astype("<i2").tobytes(), "little")) for line in bank]
-            for bank in part.inputs.transpose(1, 0, 2)
-        ]
-        networks.append({"words": words, "inputs": lines, "batch": batch, "lines": len(part.inputs),
-                         "records": len(image.descriptors) - 1,
-                         "tiles": refill_stream(image, batch).tobytes().hex()})  # fmt: skip
-    illegal = refused_programs(images[0])
-    folder = tmp_path_factory.mktemp("corners")
-    job = {"params": PARAMS.asdict(), "watchdog": 2_000_000, "networks": networks, "moments": MOMENTS, "seed": 1,
-           "illegal": [([hex(w) for w in words], batch, n >= len(illegal) - WILD)
-                       for n, (words, batch, *_) in enumerate(illegal)]}  # fmt: skip
-    (folder / "job.json").write_text(json.dumps(job))
-    simulate(built, "sim.testbench.corners", folder, plusargs=("+verilator+rand+reset+2", "+verilator+seed+7"))
-    return json.loads((folder / "results.json").read_text()), images, inputs, [(e, i) for *_, e, i in illegal]
+    cases = corner_cases(PARAMS, request.config.getoption("seed"))
+    results = observe(built, cases, tmp_path_factory.mktemp("corners"))
+    return results, cases.images, cases.inputs, [(e, i) for *_, e, i in cases.refused]
 
 
 def check_run(outcome, images, inputs, timed=True):

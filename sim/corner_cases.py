@@ -1,0 +1,179 @@
+"""What may go wrong around a run: networks and refused programs, as a job for the bench `sim.testbench.corners`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.errors import ImageError
+from compiler.image.image import Image
+from compiler.image.words import memory_words
+from compiler.lower.build import build
+from hw.layouts import Error, Memory, Op, descriptor, fields
+from hw.params import SEGMENTS, Params
+from sim import run as engines
+from sim.cases import random_input, random_network
+from sim.program import chunks, refill_stream
+from sim.rtl.build import Build
+from sim.rtl.engine import simulate
+
+__all__ = ["MOMENTS", "Corners", "corner_cases", "corner_job", "observe"]
+
+MOMENTS = 9
+"""At which a run in tiles is abandoned."""
+ENTRIES = (1500, 500, 2000)
+_WILD = 2
+"""Programs, the last, that add up what nothing reads."""
+
+Refused = tuple[list[int], int, Error, int]
+
+
+@dataclass(frozen=True)
+class Corners:
+    """Networks with their inputs, and programs that are refused: descriptors, samples, error, index of the end.
+
+    wild : the last `_WILD` of these compute with what memories happen to hold.
+    """
+
+    params: Params
+    images: tuple[Image, ...]
+    inputs: tuple[dict[str, NDArray[np.int16]], ...]
+    refused: tuple[Refused, ...]
+    wild: bool
+
+
+def _put(params: Params, word: int, **values: int) -> int:
+    """A descriptor with fields replaced."""
+    for name, first, width in fields(descriptor(params)):
+        if name in values:
+            word = word & ~(((1 << width) - 1) << first) | (values[name] & (1 << width) - 1) << first
+    return word
+
+
+def _network(rng: np.random.Generator, params: Params, wanted: int, batch: int, tiles: int = 0) -> Image:
+    """A random network of at least `wanted` entries, so that it can be caught in the middle, in so many tiles."""
+    while True:
+        with contextlib.suppress(ImageError):
+            image = build(random_network(rng, params), params)
+            entries = sum(layer.entries for layer in image.layers)
+            refills = sum(step.refill for steps in image.steps for step in steps)
+            enough = wanted < entries < 12000 and len(image.layers) > 1 and image.frame * batch <= params.act_lines
+            if enough and (refills >= tiles if tiles else not refills):
+                return image
+
+
+def _refused(image: Image) -> list[Refused]:
+    """Programs that are refused, all but a few fields as in a network."""
+    params = image.params
+
+    def put(word: int, **values: int) -> int:
+        return _put(params, word, **values)
+
+    words = memory_words(image)[Memory.DESCRIPTORS][0]
+    end = words[-1]
+    legal = put(words[0], first=1, last=1, chained=0, tiles_y=1, tiles_x=1)
+    beyond = params.act_lines * params.groups  # activation vectors
+    inside = {"y0": 0, "x0": 0, "height": 99, "width": 99}
+    sizes = ("vectors", "wy", "wx", "height", "width", "tiles_y", "tiles_x", "row_lines", "words")
+    two = {"tiles_x": 2, "first": 0, "last": 0}
+    return [
+        ([put(legal, op=Op.ILLEGAL.value), end], 1, Error.OPCODE, 0),
+        ([put(legal, op=4), end], 1, Error.OPCODE, 0),
+        ([legal, put(legal, op=14), end], 1, Error.OPCODE, 1),
+        ([put(legal, reserved9=1), end], 1, Error.RESERVED, 0),
+        ([legal, put(legal, reserved11=1 << 7), end], 1, Error.RESERVED, 1),
+        ([put(end, reserved2=5)], 1, Error.RESERVED, 0),
+        *(([put(legal, **{size: 0}), end], 1, Error.RANGE, 0) for size in sizes),
+        ([legal, end], 0, Error.RANGE, 0),  # no samples
+        ([put(legal, codebook=params.codebooks), end], 1, Error.RANGE, 0),
+        ([put(legal, pointers=params.pointer_blocks), end], 1, Error.RANGE, 0),
+        ([put(legal, outputs=params.output_words, words=1), end], 1, Error.RANGE, 0),
+        ([put(legal, outputs=params.output_words - 1, words=2), end], 1, Error.RANGE, 0),
+        ([put(legal, low=5, high=4), end], 1, Error.RANGE, 0),
+        ([put(legal, low=0, high=-1), end], 1, Error.RANGE, 0),
+        # Addresses that leave their memory while the window is scanned, or the results are written.
+        ([put(legal, source=beyond, **inside), end], 1, Error.RANGE, 0),
+        ([put(legal, destination=0xFFFF), end], 1, Error.RANGE, 0),
+        ([put(legal, destination=0, frame=params.act_lines), end], 2, Error.RANGE, 0),
+        # A layer that begins in another, ends before it is complete, or does not begin.
+        ([put(legal, last=0), legal, end], 1, Error.RANGE, 1),
+        ([put(legal, last=0), end], 1, Error.RANGE, 1),
+        ([legal, put(legal, first=0), end], 1, Error.RANGE, 1),
+        ([put(legal, tiles_x=2, last=0), *[put(legal, **two)] * SEGMENTS, end], 1, Error.RANGE, SEGMENTS),
+        # Sums that were kept for a segment that does not come: written back, and the next run starts from zero.
+        ([put(legal, last=0), put(legal, first=0, last=0), put(end, reserved3=1)], 1, Error.RESERVED, 2),
+        # A refused tile takes nothing from the stream (which is empty here) and waits for nothing.
+        ([put(legal, refill=1, words=0), end], 1, Error.RANGE, 0),
+        ([put(legal, refill=1, tiles_y=2), end], 1, Error.RANGE, 0),
+        ([legal] * params.descriptors, 1, Error.RANGE, params.descriptors),  # no END anywhere
+        # The pointers of these lead anywhere, and so do the sums: a restart must follow.
+        ([put(legal, source=0, wy=1, wx=1, vectors=beyond + 1, pointers=0, **inside), end], 1, Error.RANGE, 0),
+        ([put(legal, source=0, wy=1, wx=1, vectors=3, pointers=params.pointer_blocks - 1, **inside), end], 1,
+         Error.RANGE, 0),
+    ]  # fmt: skip
+
+
+def corner_cases(params: Params, seed: int, entries: tuple[int, int, int] = ENTRIES, *, wild: bool = True) -> Corners:
+    """Three networks, the last one in tiles, and what is refused, by a seed.
+
+    entries : that the networks have at least. wild : with programs that compute with what memories happen to hold, so
+        that their time is not defined.
+    """
+    rng = np.random.default_rng(seed)
+    batches = (1, 3, 2)
+    images = (
+        _network(rng, params, entries[0], 1), _network(rng, params, entries[1], 3),
+        _network(rng, params, entries[2], 2, tiles=4),
+    )  # fmt: skip
+    inputs = []
+    for n, (image, batch) in enumerate(zip(images, batches, strict=True)):
+        maps = [image.maps[number] for number in image.inputs]
+        x = {info.name: random_input(rng, (info.height, info.width, info.channels), batch) for info in maps}
+        if n != 1:  # dense: long enough to be interrupted
+            x = {name: rng.integers(-32768, 32768, raw.shape).astype(np.int16) for name, raw in x.items()}
+        inputs.append(x)
+    refused = _refused(images[0])
+    return Corners(params, images, tuple(inputs), tuple(refused if wild else refused[:-_WILD]), wild)
+
+
+def corner_job(cases: Corners, moments: int = MOMENTS) -> dict[str, Any]:
+    """What the bench reads as ``job.json``. moments : at which a run in tiles is abandoned."""
+    networks = []
+    for image, x in zip(cases.images, cases.inputs, strict=True):
+        (part,) = chunks(image, engines.check_input(image, x)[0])
+        words = {m.name: [[hex(w) for w in unit] for unit in units] for m, units in memory_words(image).items()}
+        lines = [
+            [hex(int.from_bytes(line.astype("<i2").tobytes(), "little")) for line in bank]
+            for bank in part.inputs.transpose(1, 0, 2)
+        ]
+        networks.append({"words": words, "inputs": lines, "batch": part.count, "lines": len(part.inputs),
+                         "records": len(image.descriptors) - 1,
+                         "tiles": refill_stream(image, part.count).tobytes().hex()})  # fmt: skip
+    illegal = [
+        ([hex(word) for word in words], batch, cases.wild and n >= len(cases.refused) - _WILD)
+        for n, (words, batch, *_) in enumerate(cases.refused)
+    ]
+    return {"params": cases.params.asdict(), "watchdog": 2_000_000, "networks": networks, "moments": moments,
+            "seed": 1, "illegal": illegal}  # fmt: skip
+
+
+def observe(built: Build, cases: Corners, folder: Path, plusargs: Sequence[str] = ()) -> dict[str, Any]:
+    """Run all scenarios in `folder`; what was observed.
+
+    Raises
+    ------
+    RtlError
+        The bench failed.
+    """
+    (folder / "job.json").write_text(json.dumps(corner_job(cases)))
+    random_start = ("+verilator+rand+reset+2", "+verilator+seed+7")
+    simulate(built, "sim.testbench.corners", folder, plusargs=(*random_start, *plusargs))
+    observed: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return observed
