@@ -259,9 +259,7 @@ def _even(work: Int, vectors: int, classes: int) -> NDArray[np.int32]:
     full = -(-len(work) // vectors)  # write-back takes as long as the fullest vector of a line
     by_class = _least_first(work, np.arange(len(work)), [full * len(each) for each in members])
     for mine, channels in zip(members, by_class, strict=True):
-        # The fullest first: groups then have lines with fewer channels together, and no group waits in one.
-        parts = sorted(_least_first(work, channels, [full] * len(mine)), key=len, reverse=True)
-        for vector, found in zip(mine, parts, strict=True):
+        for vector, found in zip(mine, _least_first(work, channels, [full] * len(mine)), strict=True):
             order[vector, : len(found)] = np.sort(found)
     return order.reshape(-1)
 
