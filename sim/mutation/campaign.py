@@ -88,7 +88,6 @@ class Results:
         for line in lines[1:]:
             values = json.loads(line)
             self.fates[values["change"]] = Fate(**{**values, "lines": tuple(values["lines"])})
-        self._stream = file.open("a", encoding="utf-8")
         if not lines:
             self._write({"campaign": key})
 
@@ -98,8 +97,8 @@ class Results:
         self._write(asdict(fate))
 
     def _write(self, values: dict[str, Any]) -> None:
-        self._stream.write(json.dumps(values) + "\n")
-        self._stream.flush()
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(values) + "\n")
 
 
 @dataclass(frozen=True)
