@@ -146,7 +146,7 @@ class Netlist:
 
 def _split(line: str) -> tuple[str, tuple[str, ...]]:
     """Change and source lines of what ``mutate -list`` says of a mutant."""
-    places = tuple(dict.fromkeys(re.findall(r"-src \S*?(hw/\w+\.py:\d+)", line)))
+    places = tuple(dict.fromkeys(re.findall(r"-src (?:\S*/)?(hw/\w+\.py:\d+)", line)))
     return re.sub(r" -(src|wire|wirebit) \S+", "", line).removeprefix("mutate "), places
 
 
@@ -161,7 +161,8 @@ def _rtlil(component: wiring.Component, name: str, separator: str = "__") -> str
         port: (signal, directions[way])
         for port, (signal, way) in ports_of(component, component.signature, separator).items()
     }
-    return str(rtlil.convert(component, name=name, ports=ports, platform=ExportPlatform(), emit_src=True))
+    text = str(rtlil.convert(component, name=name, ports=ports, platform=ExportPlatform(), emit_src=True))
+    return text.replace(f"{_HERE}/", "")  # the same netlist wherever the kit lies
 
 
 def netlist(params: Params) -> Netlist:
