@@ -23,7 +23,7 @@ DOCTOR_OPTIONS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(DATA),--data $(DATA))
 	$(if $(MNIST_DIR),--mnist-dir '$(MNIST_DIR)') $(if $(wildcard $(READY)),--quiet)
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor setup sim test regression nightly fuzz formal lint types format verilog bench fmax fmax-array fpga docs ci constraints clean distclean
+.PHONY: help doctor setup sim test regression nightly formal mutation fuzz lint types format verilog bench fmax fmax-array fpga docs ci constraints clean distclean
 
 help:
 	@echo 'make sim         train, compress, compile, simulate the Verilog, compare everything, print one summary'
@@ -34,6 +34,7 @@ help:
 	@echo 'make nightly     all suites with seeds of their own, into the ledger docs/results/regressions.jsonl (ARGS="--cluster ADDRESS")'
 	@echo 'make fuzz        100,000 files and sessions at the ports that lie; the same command goes on after a kill (SEED=n)'
 	@echo 'make formal      properties of the hardware, proved for all inputs (ARGS="axi-lite-protocol Expander")'
+	@echo 'make mutation    thousands of faults of one bit in the hardware, and what sees each (ARGS="--blocks scan")'
 	@echo 'make doctor      which tools are there, which are missing, how to get them'
 	@echo 'make setup       create .venv with the pinned packages (the others do it when needed)'
 	@echo 'make lint types  ruff, mypy --strict;  make format rewrites the files'
@@ -89,6 +90,10 @@ fuzz: $(READY)
 formal: $(READY)
 	@mkdir -p build
 	@$(RUN) -m eie verify formal --jobs $(JOBS) --json build/formal.json $(ARGS)
+
+mutation: $(READY)
+	@mkdir -p build
+	@$(RUN) -m eie verify mutation --jobs $(JOBS) --json build/mutation.json $(ARGS)
 
 lint: $(READY)
 	@$(RUN) -m ruff check .

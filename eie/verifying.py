@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sim.formal.check import Result
     from sim.verify import Report
 
-__all__ = ["formal", "ledger_table", "list_suites", "nightly", "report_line"]
+__all__ = ["formal", "ledger_table", "list_suites", "mutation", "nightly", "report_line"]
 
 
 def list_suites(properties: bool) -> None:
@@ -30,6 +30,7 @@ def list_suites(properties: bool) -> None:
     others = {
         "all": "all of the RTL on a few small arrays, with --coverage",
         "formal": "properties of the hardware, proved for all inputs",
+        "mutation": "thousands of faults of one bit in the hardware, each of which something must see",
         "nightly": "suites with seeds that the ledger does not have, and their sums into it",
         "ledger": "what all runs in the ledger compared",
     }
@@ -120,3 +121,24 @@ def formal(output: Output, names: tuple[str, ...], jobs: int, timeout: float, ke
     )
     output.result(report.asdict())
     return report.passed
+
+
+def mutation(output: Output, folder: Path, count: int, seed: int, blocks: tuple[str, ...], jobs: int) -> bool:
+    """Mutants of the hardware: what sees each, a line for each that nothing explains, and counts by block."""
+    from sim.mutation.campaign import begin
+
+    campaign = begin(folder, count, seed, blocks, told=output.note)
+    with output.progress("simulation") as progress:
+        campaign.simulate(jobs, progress)
+    with output.progress("equivalence") as progress:
+        campaign.prove(progress)
+    report = campaign.asdict()
+    for each in report["unexplained"]:
+        output.text(f"unexplained  {each['block']:16}  {each['change']}  {' '.join(each['lines'])}")
+    for why in report["stale"]:
+        output.text(f"no mutant has this reason: {why}")
+    for name, row in {**report["blocks"], "all": report["total"]}.items():
+        output.text(f"{name:16}  " + ", ".join(f"{count:,} {what}" for what, count in row.items() if count))
+    output.text("passed: every mutant is explained" if report["passed"] else "FAILED: mutants without an explanation")
+    output.result(report)
+    return bool(report["passed"])

@@ -30,7 +30,7 @@ def _source(location: tuple[str, int] | None) -> str:
     return "/".join(file.split(os.sep)[-3:]) + f":{line}"
 
 
-class _Switch(rtlil.Switch):  # type: ignore[misc]
+class _Switch(rtlil.Switch):
     """A switch with an attribute: for each case the source of its condition, and those of its statements."""
 
     def __init__(self, sel: Any) -> None:
@@ -44,7 +44,7 @@ class _Switch(rtlil.Switch):  # type: ignore[misc]
         super().emit(line)
 
 
-class _Emitter(rtlil.ModuleEmitter):  # type: ignore[misc]
+class _Emitter(rtlil.ModuleEmitter):
     """Amaranth's writer of a module, whose branches keep their sources."""
 
     def emit_assignment_list(self, cell_idx: Any, cell: Any) -> None:

@@ -24,10 +24,11 @@ from sim.program import chunks, refill_stream
 from sim.rtl.build import Build
 from sim.rtl.engine import simulate
 
-__all__ = ["MOMENTS", "Corners", "corner_cases", "observe"]
+__all__ = ["MOMENTS", "Corners", "corner_cases", "corner_job", "observe"]
 
 MOMENTS = 9
 """At which a run in tiles is abandoned."""
+ENTRIES = (1500, 500, 2000)
 _WILD = 2
 """Programs, the last, that add up what nothing reads."""
 
@@ -36,12 +37,16 @@ Refused = tuple[list[int], int, Error, int]
 
 @dataclass(frozen=True)
 class Corners:
-    """Networks with their inputs, and programs that are refused: descriptors, samples, error, index of the end."""
+    """Networks with their inputs, and programs that are refused: descriptors, samples, error, index of the end.
+
+    wild : the last `_WILD` of these compute with what memories happen to hold.
+    """
 
     params: Params
     images: tuple[Image, ...]
     inputs: tuple[dict[str, NDArray[np.int16]], ...]
     refused: tuple[Refused, ...]
+    wild: bool
 
 
 def _put(params: Params, word: int, **values: int) -> int:
@@ -115,12 +120,17 @@ def _refused(image: Image) -> list[Refused]:
     ]  # fmt: skip
 
 
-def corner_cases(params: Params, seed: int) -> Corners:
-    """Three networks, the last one in tiles, and what is refused, by a seed."""
+def corner_cases(params: Params, seed: int, entries: tuple[int, int, int] = ENTRIES, *, wild: bool = True) -> Corners:
+    """Three networks, the last one in tiles, and what is refused, by a seed.
+
+    entries : that the networks have at least. wild : with programs that compute with what memories happen to hold, so
+        that their time is not defined.
+    """
     rng = np.random.default_rng(seed)
     batches = (1, 3, 2)
     images = (
-        _network(rng, params, 1500, 1), _network(rng, params, 500, 3), _network(rng, params, 2000, 2, tiles=4),
+        _network(rng, params, entries[0], 1), _network(rng, params, entries[1], 3),
+        _network(rng, params, entries[2], 2, tiles=4),
     )  # fmt: skip
     inputs = []
     for n, (image, batch) in enumerate(zip(images, batches, strict=True)):
@@ -129,10 +139,12 @@ def corner_cases(params: Params, seed: int) -> Corners:
         if n != 1:  # dense: long enough to be interrupted
             x = {name: rng.integers(-32768, 32768, raw.shape).astype(np.int16) for name, raw in x.items()}
         inputs.append(x)
-    return Corners(params, images, tuple(inputs), tuple(_refused(images[0])))
+    refused = _refused(images[0])
+    return Corners(params, images, tuple(inputs), tuple(refused if wild else refused[:-_WILD]), wild)
 
 
-def _job(cases: Corners) -> dict[str, Any]:
+def corner_job(cases: Corners, moments: int = MOMENTS) -> dict[str, Any]:
+    """What the bench reads as ``job.json``. moments : at which a run in tiles is abandoned."""
     networks = []
     for image, x in zip(cases.images, cases.inputs, strict=True):
         (part,) = chunks(image, engines.check_input(image, x)[0])
@@ -145,10 +157,10 @@ def _job(cases: Corners) -> dict[str, Any]:
                          "records": len(image.descriptors) - 1,
                          "tiles": refill_stream(image, part.count).tobytes().hex()})  # fmt: skip
     illegal = [
-        ([hex(word) for word in words], batch, n >= len(cases.refused) - _WILD)
+        ([hex(word) for word in words], batch, cases.wild and n >= len(cases.refused) - _WILD)
         for n, (words, batch, *_) in enumerate(cases.refused)
     ]
-    return {"params": cases.params.asdict(), "watchdog": 2_000_000, "networks": networks, "moments": MOMENTS,
+    return {"params": cases.params.asdict(), "watchdog": 2_000_000, "networks": networks, "moments": moments,
             "seed": 1, "illegal": illegal}  # fmt: skip
 
 
@@ -160,7 +172,7 @@ def observe(built: Build, cases: Corners, folder: Path, plusargs: Sequence[str] 
     RtlError
         The bench failed.
     """
-    (folder / "job.json").write_text(json.dumps(_job(cases)))
+    (folder / "job.json").write_text(json.dumps(corner_job(cases)))
     random_start = ("+verilator+rand+reset+2", "+verilator+seed+7")
     simulate(built, "sim.testbench.corners", folder, plusargs=(*random_start, *plusargs))
     observed: dict[str, Any] = json.loads((folder / "results.json").read_text())

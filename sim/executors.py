@@ -24,6 +24,11 @@ __all__ = ["LOCAL", "Cluster", "Executor", "Here", "Processes"]
 LOCAL = "local"
 """The address of a cluster of this machine alone, which lives as long as the run."""
 _SECONDS = 1.0  # between looks at the cluster
+# A machine that does much else starts and answers slowly, and is not dead.
+_PATIENCE = {
+    "worker_register_timeout_seconds": 900, "health_check_initial_delay_ms": 60_000, "health_check_timeout_ms": 60_000,
+    "health_check_failure_threshold": 10,
+}  # fmt: skip
 _STARTS = 3  # of a local cluster: Ray gives itself 30 seconds
 _STORE = 100 << 20  # bytes for objects of a local cluster; shards and lines are small
 
@@ -129,7 +134,10 @@ class Cluster:
         for left in reversed(range(_STARTS if self.local else 1)):
             try:
                 if self.local:
-                    ray.init(num_cpus=self.jobs, include_dashboard=False, object_store_memory=_STORE, **quiet)
+                    ray.init(
+                        num_cpus=self.jobs, include_dashboard=False, object_store_memory=_STORE,
+                        _system_config=_PATIENCE, **quiet,
+                    )  # fmt: skip
                 else:
                     ray.init(address=self.address, **quiet)
                 return

@@ -20,6 +20,7 @@ __all__ = ["SUITES", "Suite", "suites"]
 class Suite:
     """A regression: what it shows, its engine, and its trials in the full and the sample size.
 
+    batch : samples of a case at most.
     together : trials in turn on one array; a run with few trials then needs few arrays, others for each seed.
     graphs : what makes networks from the graph on; if there is none, layers are made by `sim.cases`.
     stages : of a board's design, on each of which all trials run through its pins (`sim.fpga.regression`), in one
@@ -33,6 +34,7 @@ class Suite:
     sample: int
     arrays: tuple[Params | None, ...] = (None,)
     bus: bool = False
+    batch: int = 4
     together: int = 1
     graphs: Callable[[int, Params], GraphCase] | None = None
     stages: tuple[str, ...] = ()
@@ -105,6 +107,7 @@ SUITES: dict[str, Suite] = {
                  night=700),
     "bus": Suite("the same through the host port, word by word", "rtl", 60, 4, _ARRAYS[:4], bus=True,
                  night=60),
+    "batches": Suite("the same with up to 400 samples a case", "rtl", 350, 0, _ARRAYS, batch=400, night=350),
     "arrays": Suite("random networks on 48 arrays, Verilog in Verilator", "rtl", 2016, 0, _many_arrays(),
                     night=480),
     "scale": Suite(

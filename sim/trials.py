@@ -192,7 +192,7 @@ def _trial(shard: Shard, seed: int) -> tuple[str | None, dict[str, int], str]:
         if plan.graphs:
             assert params is not None
             return *run_graph_case(plan.graphs(seed, params), plan.engine), identity(params)
-        case = random_case(seed, params)
+        case = random_case(seed, params, plan.batch)
         return *run_case(case, plan.engine, plan.bus), identity(case.image.params)
     except ToolError:
         raise

@@ -10,12 +10,13 @@ from click.core import ParameterSource
 from eie.covering import collected, covered, whole
 from eie.options import example, json_option
 from eie.output import Output, check_writable_folder
-from eie.verifying import formal, ledger_table, list_suites, nightly, report_line
+from eie.verifying import formal, ledger_table, list_suites, mutation, nightly, report_line
 
-FORMAL, NIGHTLY, LEDGER, ALL = "formal", "nightly", "ledger", "all"
+FORMAL, MUTATION, NIGHTLY, LEDGER, ALL = "formal", "mutation", "nightly", "ledger", "all"
 LEDGER_FILE = Path("docs/results/regressions.jsonl")
 TAKES = {
     FORMAL: {"jobs", "timeout", "keep"},
+    MUTATION: {"jobs", "seed", "mutants", "blocks", "folder"},
     NIGHTLY: {"jobs", "cluster", "folder", "ledger", "share"},
     LEDGER: {"ledger"},
     ALL: {"jobs", "seed", "coverage"},
@@ -37,6 +38,7 @@ OF_SUITES = {"jobs", "cluster", "folder", "ledger", "seed", "cases", "resume", "
         "eie verify all --coverage build/coverage --jobs 2",
         "eie verify formal --list",
         "eie verify formal axi-lite-protocol Expander --jobs 2",
+        "eie verify mutation --blocks scan,window --mutants 200 --jobs 2",
     )
 )
 @click.argument("suite", required=False)
@@ -72,17 +74,22 @@ OF_SUITES = {"jobs", "cluster", "folder", "ledger", "seed", "cases", "resume", "
     "--coverage", type=click.Path(path_type=Path), metavar="DIR/",
     help="Count coverage of the hardware's source, and write pages into this folder (suites in Verilator).",
 )  # fmt: skip
+@click.option("--mutants", type=click.IntRange(min=1), default=5300, show_default=True, help="How many (mutation).")
+@click.option("--blocks", help="Of these files of hw, with commas between; by default of all (mutation).")
 @json_option
 @click.pass_context
 def verify(
     ctx: click.Context, suite: str | None, names: tuple[str, ...], seed: int, jobs: int, cluster: str | None,
     cases: int | None, folder: Path | None, resume: bool, ledger: Path | None, share: float, names_only: bool,
-    timeout: float, keep: Path, coverage: Path | None, json_to: str | None,
+    timeout: float, keep: Path, coverage: Path | None, mutants: int, blocks: str | None, json_to: str | None,
 ) -> None:  # fmt: skip
     """Run the regression SUITE. Ends with 1 if a check fails; the same seed gives the same run again.
 
     The suite "formal" proves properties of the blocks of the hardware for all inputs, each with planted faults that
     must be found and covers that must be reached. NAME is a property or a block; by default all are proved.
+
+    "mutation" changes single bits of the hardware, and says what sees each change: a regression, or a proof that
+    nothing is different. What it finds is kept in DIR (build/mutation), and a run that was broken off goes on there.
 
     "nightly" runs the suites of a night (those of NAME, or all that take part), each with the seed behind the last one
     in the ledger, and adds what was compared to the ledger. "ledger" prints the ledger's sums.
@@ -98,7 +105,8 @@ def verify(
     if suite is None:
         raise click.UsageError("name a suite; eie verify --list names them all")
     given = {
-        name for name in ("seed", "jobs", "cluster", "cases", "folder", "resume", "ledger", "share", "timeout", "keep", "coverage")
+        name for name in ("seed", "jobs", "cluster", "cases", "folder", "resume", "ledger", "share", "timeout", "keep",
+                          "coverage", "mutants", "blocks")
         if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
     }  # fmt: skip
     if wrong := given - TAKES.get(suite, OF_SUITES):
@@ -111,6 +119,9 @@ def verify(
     output = Output(json_to)
     if suite == FORMAL:
         passed = formal(output, names, jobs, timeout, keep)
+    elif suite == MUTATION and not names:
+        chosen = tuple(blocks.split(",")) if blocks else ()
+        passed = mutation(output, folder or Path("build/mutation"), mutants, seed, chosen, jobs)
     elif suite == NIGHTLY:
         passed = nightly(output, names, jobs, cluster, folder or Path("build/nightly"), ledger or LEDGER_FILE, share)
     elif names:
@@ -137,7 +148,7 @@ def _suite(
     known = suites()
     if suite not in known:
         raise click.UsageError(
-            f"unknown suite {suite!r}; expected one of {', '.join([*known, ALL, FORMAL, NIGHTLY, LEDGER])}"
+            f"unknown suite {suite!r}; expected one of {', '.join([*known, ALL, FORMAL, MUTATION, NIGHTLY, LEDGER])}"
         )
     if resume and folder is None:
         raise click.UsageError("--resume goes on in the folder of a regression; name it with -o DIR")
@@ -145,15 +156,17 @@ def _suite(
         raise click.UsageError(f"--coverage means nothing to the suite {suite}: it does not run in Verilator")
     if coverage is not None and cluster:
         raise click.UsageError("--coverage adds up what runs on this machine; leave out --cluster")
+    began_at = ""
     if ledger:
         nights.check_new(ledger, suite, seed)
+        began_at = nights.commit()
     with collected(coverage), output.progress(suite) as progress:
         report = run_suite(
             suite, seed=seed, jobs=jobs, progress=progress, trials=cases, told=output.note, cluster=cluster, out=folder,
             resume=resume,
         )  # fmt: skip
     if ledger:
-        nights.append(ledger, nights.entry_of(report))
+        nights.append(ledger, nights.entry_of(report, began_at))
     report_line(output, report)
     result = report.asdict()
     if coverage is not None:

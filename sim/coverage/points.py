@@ -73,6 +73,7 @@ _ASSIGN = re.compile(r"^  assign (\S+) +?= (.*);$")
 _NET = re.compile(r"(?<![\w$])\\?\$(?:signal\$)?\d+(?![\w$])")
 _SLICE = re.compile(r"([A-Za-z_][\w.]*)((?:\$\d+)*) ?\[(\d+)(?::(\d+))?\]")
 _SUFFIX = re.compile(r"\$\d+(?=\W|$)")
+_COPY = re.compile(r"(pe|writeback)_\d+__(.*)")
 _BIN = re.compile(r"// bin (\S+)$")
 _DEPTH = 6
 _LONGEST = 110
@@ -218,10 +219,8 @@ class Sources:
         bits, _, edge = what.rpartition(":")
         place = "".join(re.findall(r"\[\d+\]", bits[len(bits.rstrip("[]0123456789")) :]))
         found = self._place(module, source, "toggle", f"{name}{place} {'rises' if edge == '0->1' else 'falls'}")
-        if found.file == "hw/platform.py":  # an interface of one of the many PEs or write-back groups
-            name, _, rest = found.what.partition("__")
-            kind = "pe" if name.startswith("pe") else "writeback"
-            found = Point(f"hw/{kind}.py", 0, "toggle", rest)
+        if copy := _COPY.match(found.what):  # an interface of one of the many PEs or write-back groups
+            found = Point(f"hw/{copy[1]}.py", 0, "toggle", copy[2])
         return [found]
 
     def _place(self, module: _Module, source: str, kind: str, what: str) -> Point:

@@ -29,20 +29,22 @@ def rises(s: Sheet, kind: Any) -> None:
     m, of = s.m, descriptor(PARAMS)
     check = DescriptorCheck(PARAMS)
     s.add(check, "check", driven=("layer", "index", "batch", "floor", "begins", "segment"))
-    dut = s.add(kind(PARAMS), driven=("layer", "batch", "prepare", "accept", "start", "first"), built=True)
+    dut = s.add(kind(PARAMS), driven=("layer", "batch", "prepare", "accept", "step", "start", "first"), built=True)
     words = [s.constant(len(check.layer.as_value()), f"word_{n}") for n in range(WORDS)]
     batch, now = s.constant(16, "batch"), Signal(len(words[0]))
     start, prepare, accept = (s.free(1, name) for name in ("start", "prepare", "accept"))
+    op = data.View(of, now).op
+    is_segment, is_loop = Value.cast(op) == Op.SEGMENT.value, Value.cast(op) == Op.LOOP.value
     m.d.comb += [
         now.eq(Array(words)[dut.index[:2]]), dut.layer.eq(now), dut.batch.eq(batch), dut.start.eq(start),
-        dut.first.eq(s.free(16, "first")), dut.prepare.eq(prepare), dut.accept.eq(accept),
+        dut.first.eq(s.free(16, "first")), dut.prepare.eq(prepare), dut.accept.eq(accept & is_segment),
+        dut.step.eq(accept & ~is_segment),
         check.layer.eq(now), check.index.eq(dut.index), check.batch.eq(batch), check.floor.eq(dut.floor),
         check.begins.eq(dut.opens), check.segment.eq(dut.segment),
     ]  # fmt: skip
     # What control does (`control-illegal`, `control-waits`): each descriptor is prepared, then accepted if it is legal.
     prepared = Signal()
     m.d.sync += prepared.eq((prepared | prepare) & ~accept & ~start)
-    op = data.View(of, now).op
     s.given(~(prepare & (prepared | accept | start)) & ~(accept & start))
     s.given(~accept | (prepared & (check.error == Error.NONE) & (Value.cast(op) != Op.END.value)))
 
@@ -91,14 +93,15 @@ def rises(s: Sheet, kind: Any) -> None:
     s.must((done == 0) | (done < times), "inside: rounds")
     layer, ends = data.View(of, now), data.View(loop(PARAMS), now)
     column, row, last = tx + 1 == layer.tiles_x, ty + 1 == layer.tiles_y, sample + 1 == batch
-    is_segment, is_loop = Value.cast(op) == Op.SEGMENT.value, Value.cast(op) == Op.LOOP.value
     again = is_loop & (done + 1 != ends.count)
     following = Mux(is_segment & layer.last & ~(column & row & last), head, Mux(again, ends.first, dut.index + 1)[:16])
+    closes = layer.last & column
     for name, value in (
-        ("last_column", column), ("last_row", row), ("last_sample", last), ("is_segment", is_segment),
-        ("is_loop", is_loop),
+        ("last_column", column), ("last_row", row), ("last_sample", last), ("row_closes", closes),
+        ("sample_closes", closes & row), ("layer_closes", closes & row & last), ("is_loop", is_loop),
     ):  # fmt: skip
         s.must(~prepared | (s.inner(name) == value), f"inside: {name} is of the descriptor that is prepared")
+    s.must(~(prepared & is_loop) | (s.inner("goes_on") == again), "inside: so is whether a loop goes on")
     s.must(~prepared | (dut.following == following), "inside: so is the one that follows")
     s.reach(s.past(accept) & (done == 1) & (dut.index == 1), "a second round")
     s.reach(s.past(accept) & (sample == 1) & (tx == 1), "a tile of the second sample")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from compiler.errors import InputError
 from hw.frames import MOST_WORDS
-from hw.layouts import record
 from hw.params import PRESETS, SEGMENTS, Params
+from hw.recorder import record_words
 from hw.streams import window_origin
 from hw.weight_decode import LOOKUP_WORDS
 from sim.energy_table import memories
@@ -68,7 +68,7 @@ def held_memories(params: Params) -> list[Held]:
     styles = {"codebook": codebook, "operands": "distributed"}
     return [
         *(Held(name, number, *shapes[name], styles.get(name, "auto")) for name, number in numbers.items() if number),
-        Held("records", 1, record(params).size, params.descriptors),
+        Held("records", 1, 32, record_words(params)),
         Held("places of segments", 1, window_origin(params).size, SEGMENTS, "distributed"),
         Held("request", 1, 32, MOST_WORDS, "distributed"),
     ]

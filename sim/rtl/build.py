@@ -47,6 +47,7 @@ _MAKE_VARIABLES = (
 _MAIN_FST = "main_fst.cpp"
 _PINS = "pins.cpp"
 _QUIET = "coverage.vlt"
+_MAIN = "main_own.cpp"  # what it is called in a build
 _OPTIONS = (
     "-cc", "--exe", "--vpi", "-Mdir", "obj", "--prefix", "Vtop", "--top-module", TOP_MODULE, "-o", TOP_MODULE,
     "-O3", "--assert", "--x-initial", "unique", "--timescale", "1ns/1ps", "-Wno-fatal", "--output-split", "20000",
@@ -104,6 +105,7 @@ def build(
     mutate: Callable[[str], str] | None = None,
     library: bool = False,
     coverage: bool | None = None,
+    program: str | None = None,
 ) -> Build:
     """Compile the array, or take it from the cache.
 
@@ -116,6 +118,8 @@ def build(
         cocotb.
     coverage : count lines, branches, toggles and expressions, in Verilog that names its Amaranth source; by default
         while something collects (`sim.rtl.collect`).
+    program : C++ of a main program in the place of cocotb's, which it may include as ``verilator.cpp``; not with
+        `waves`.
 
     Raises
     ------
@@ -133,8 +137,10 @@ def build(
     ram = (resources.files("hw") / "rtl" / "eie_ram.v").read_text()
     lint = (resources.files("hw") / "rtl" / "lint.vlt").read_text()
     public = (resources.files("sim") / "rtl" / "public.vlt").read_text()
-    main = (resources.files("sim") / "rtl" / _MAIN_FST).read_text() if waves == "fst" else ""
     pins = (resources.files("sim") / "rtl" / _PINS).read_text() if library else ""
+    main = program or ""
+    if waves == "fst":
+        main = (resources.files("sim") / "rtl" / _MAIN_FST).read_text()
     if coverage:
         text = covered.with_bins(text, watched(params))
     quiet = covered.left_out(text, TOP_MODULE, "accelerator.v") if coverage else ""
@@ -154,14 +160,14 @@ def build(
     try:
         files = {"accelerator.v": text, "eie_ram.v": ram, "lint.vlt": lint, "public.vlt": public}
         if main:
-            files[_MAIN_FST] = main
+            files[_MAIN] = main
         if library:
             files[_PINS] = "#define TILES\n" * params.refill + "#define MAPS\n" * params.streams + pins
         if quiet:
             files[_QUIET] = quiet
         for name, content in files.items():
             (work / name).write_text(content)
-        _compile(work, environment, waves, library, coverage)
+        _compile(work, environment, waves, bool(main), library, coverage)
         shutil.rmtree(work / "obj", ignore_errors=True)
         if work.parent != folder.parent:
             work = Path(shutil.move(work, folder.parent))
@@ -207,16 +213,15 @@ def _verilog(params: Params, annotated: bool) -> str:
     return verilog_text(params, annotated=annotated)
 
 
-def _compile(work: Path, environment: dict[str, str], waves: str | None, library: bool, coverage: bool) -> None:
+def _compile(
+    work: Path, environment: dict[str, str], waves: str | None, own: bool, library: bool, coverage: bool
+) -> None:
     import cocotb_tools.config
 
     # No -rpath: the cache outlives the environment that filled it, so a run names the libraries (see engine).
     main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
-    tracing = {
-        None: [str(main)],
-        "vcd": ["--trace-vcd", str(main)],
-        "fst": ["--trace-fst", "-CFLAGS", f"-I{main.parent}", _MAIN_FST],
-    }[waves]
+    tracing = [] if waves is None else [f"--trace-{waves}"]
+    tracing += ["-CFLAGS", f"-I{main.parent}", _MAIN] if own else [str(main)]
     if library:
         shared = ["-CFLAGS", " ".join(_SHARED), "-LDFLAGS", "-shared", _PINS, "lint.vlt", "accelerator.v", "eie_ram.v"]
         options = [option for option in _OPTIONS if option != "--vpi"]

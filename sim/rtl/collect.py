@@ -94,11 +94,11 @@ def keep(run: Path, build: Path) -> None:
         shutil.copyfile(build / _VERILOG, place / f"verilog-{os.getpid()}")
         os.replace(place / f"verilog-{os.getpid()}", place / _VERILOG)
         os.replace(work, place / "points.txt.gz")
-    file = place / f"counts-{os.getpid()}.npy"
-    if file.exists():
-        counts = counts + np.load(file)
+    kept = place / f"counts-{os.getpid()}.npy"
+    if kept.exists():
+        counts = counts + np.load(kept)
     np.save(place / f"new-{os.getpid()}.npy", counts)
-    os.replace(place / f"new-{os.getpid()}.npy", file)
+    os.replace(place / f"new-{os.getpid()}.npy", kept)
 
 
 def note_case(line: dict[str, Any]) -> None:

@@ -275,7 +275,10 @@ class Corners:
         return {"memory": memory.name, "refused": all(refused), "kept": all(one == held[0] for one in held)}
 
     async def interrupt(self) -> Observed:
-        """Without enable the interrupt stays low; enabling it afterwards raises it; clearing DONE clears it."""
+        """Without enable the interrupt stays low; enabling it afterwards raises it; clearing DONE clears it.
+
+        With REFUSED enabled alone, a command that is refused raises it, and DONE does not.
+        """
         await self.host.write("INTERRUPT", 0)
         await self.begin()
         while not (await self.host.status())["done"]:
@@ -286,7 +289,18 @@ class Corners:
         raised = int(self.dut.irq.value)
         await self.host.acknowledge("DONE")
         await ClockCycles(self.dut.aclk, 2)
-        return {"silent": silent, "raised": raised, "cleared": int(self.dut.irq.value)}
+        found = {"silent": silent, "raised": raised, "cleared": int(self.dut.irq.value)}
+        await self.host.write("INTERRUPT", mask("INTERRUPT", "REFUSED"))
+        await self.begin()
+        await self.host.command("START")
+        while not (await self.host.status())["done"]:
+            pass
+        found["refused"] = int(self.dut.irq.value)
+        await self.host.acknowledge("REFUSED")
+        await ClockCycles(self.dut.aclk, 2)
+        found["quiet"] = int(self.dut.irq.value)
+        await self.host.acknowledge("DONE")
+        return found
 
 
 @cocotb.test()

@@ -175,7 +175,7 @@ def test_cycles_are_zero_before_the_first_run(observed):
 
 @pytest.mark.verifies("interrupt")
 def test_interrupt_follows_done_and_enable(observed):
-    assert observed[0]["interrupt"] == {"silent": 0, "raised": 1, "cleared": 0}
+    assert observed[0]["interrupt"] == {"silent": 0, "raised": 1, "cleared": 0, "refused": 1, "quiet": 0}
 
 
 @pytest.mark.verifies("illegal-descriptors-end-stated-error")

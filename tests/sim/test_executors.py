@@ -61,7 +61,7 @@ def below(pid: int) -> list[tuple[int, str]]:
 
 def kill_one(running: subprocess.Popen[str], title: str) -> int:
     """Kill the first worker that has a shard, while it has it; returns its process."""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 500
     while time.monotonic() < deadline and running.poll() is None:
         workers = [child for child, command in below(running.pid) if command.startswith(title)]
         if workers:

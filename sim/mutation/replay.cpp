@@ -1,0 +1,304 @@
+// Main program of an array with mutants: cocotb's, and one that replays what benches have recorded for one mutant after
+// the other. `+eie_replay` chooses the second; sim/mutation/replay.py says what it is given and what it answers.
+//
+// A recording is what was at the pins in each cycle. It is not replayed cycle by cycle, since no bench looks at the
+// cycle of an answer: each beat is offered when it was, and time stands still at the pins until the array has taken or
+// given the beats of that cycle. What is compared is what benches compare: the payload of every beat that the array
+// hands out, in order, and that nothing comes that was not asked for.
+
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#define main cocotb_main
+#include "verilator.cpp"
+#undef main
+
+namespace {
+
+// Bytes of a cycle in a recording, numbers with the highest byte first: as `LAYOUT` in sim/mutation/record.py.
+enum At {
+    ARESETN = 0, AWVALID = 1, AWADDR = 2, WVALID = 4, WDATA = 5, WSTRB = 9, BREADY = 10, ARVALID = 11, ARADDR = 12,
+    RREADY = 14, TVALID = 15, TLAST = 16, TDATA = 17, GVALID = 33, GDATA = 34, MREADY = 50, AWREADY = 51, WREADY = 52,
+    BVALID = 53, BRESP = 54, ARREADY = 55, RVALID = 56, RDATA = 57, RRESP = 61, IRQ = 62, TREADY = 63, GREADY = 64,
+    MVALID = 65, MLAST = 66, MDATA = 67, LOOK = 83, BYTES = 84,
+};
+// What LOOK says of the payloads of a cycle.
+enum Look { READ = 1, POLL = 2, MAPS = 4, STATUS = 8 };
+constexpr uint32_t POLLED = 0xF4;  // of STATUS while a run is under way: refused and error; the rest is a matter of time
+constexpr int PATIENCE = 3000;     // cycles that a beat may come later than in the recording
+
+struct Recording {
+    std::string name;
+    const uint8_t* data;
+    size_t cycles;
+};
+
+struct Slot {  // where a child is, if it dies
+    int recording;
+    long cycle;
+};
+
+uint64_t number(const uint8_t* at, int bytes) {
+    uint64_t value = 0;
+    for (int n = 0; n < bytes; ++n) value = value << 8 | at[n];
+    return value;
+}
+
+template <class Wide>
+void wide(Wide& pin, const uint8_t* at) {
+    for (int word = 0; word < 4; ++word) pin[word] = static_cast<uint32_t>(number(at + 12 - 4 * word, 4));
+}
+
+template <class Wide>
+bool same(const Wide& pin, const uint8_t* at) {
+    for (int word = 0; word < 4; ++word)
+        if (pin[word] != static_cast<uint32_t>(number(at + 12 - 4 * word, 4))) return false;
+    return true;
+}
+
+struct Given {  // a channel into the array
+    bool ahead = false, done = false;
+    bool offer(bool recorded) {
+        if (!recorded) ahead = false;
+        return recorded && !ahead && !done;
+    }
+    // Whether the recording may go on.
+    bool step(bool taken, bool recorded) {
+        if (taken) (recorded ? done : ahead) = true;
+        return !recorded || ahead || done;
+    }
+    void next(bool recorded) {
+        if (recorded) ahead = false;
+        done = false;
+    }
+};
+
+struct Taken {  // a channel out of the array
+    std::vector<long> beats;  // cycles of the recording in which one came
+    size_t came = 0, was = 0;
+    void next(bool recorded) { was += recorded; }
+};
+
+struct Verdict {
+    const char* how = nullptr;
+    long cycle = 0;
+};
+
+Verdict replay(const Recording& recording, int mutant, unsigned seed, Slot* slot, bool learn, int results) {
+    VerilatedContext context;
+    const std::string chosen = "+eie_mutant=" + std::to_string(mutant);
+    const std::string seeded = "+verilator+seed+" + std::to_string(seed);
+    const char* arguments[] = {"replay", chosen.c_str(), "+verilator+rand+reset+2", seeded.c_str()};
+    context.commandArgs(4, arguments);
+    const auto top = std::make_unique<Vtop>(&context, "");
+    Given aw, w, ar, tiles, maps;
+    Taken b, r, m;
+    for (size_t n = 0; n < recording.cycles; ++n) {
+        const uint8_t* at = recording.data + n * BYTES;
+        if (at[BVALID] & at[BREADY]) b.beats.push_back(n);
+        if (at[RVALID] & at[RREADY]) r.beats.push_back(n);
+        if (at[MVALID] & at[MREADY]) m.beats.push_back(n);
+    }
+    size_t writes = 0, reads = 0;  // that the array has taken
+    size_t datas = 0;
+    int waits = 0, odd = 0;
+    top->s_axi_awprot = top->s_axi_arprot = 0;
+    top->s_axis_acts_tlast = 0;
+    for (size_t n = 0; n < recording.cycles;) {
+        const uint8_t* at = recording.data + n * BYTES;
+        slot->cycle = n;
+        const bool reset = !at[ARESETN];
+        if (reset) {
+            b.came = b.was, r.came = r.was, m.came = m.was;
+            writes = datas = b.was, reads = r.was;
+            aw = w = ar = tiles = maps = Given();
+        }
+        top->aclk = 0;
+        top->aresetn = at[ARESETN];
+        top->s_axi_awvalid = aw.offer(at[AWVALID]);
+        top->s_axi_awaddr = number(at + AWADDR, 2);
+        top->s_axi_wvalid = w.offer(at[WVALID]);
+        top->s_axi_wdata = number(at + WDATA, 4);
+        top->s_axi_wstrb = at[WSTRB];
+        top->s_axi_arvalid = ar.offer(at[ARVALID]);
+        top->s_axi_araddr = number(at + ARADDR, 2);
+        top->s_axis_weights_tvalid = tiles.offer(at[TVALID]);
+        top->s_axis_weights_tlast = at[TLAST];
+        wide(top->s_axis_weights_tdata, at + TDATA);
+        top->s_axis_acts_tvalid = maps.offer(at[GVALID]);
+        wide(top->s_axis_acts_tdata, at + GDATA);
+        top->s_axi_bready = at[BREADY] && !(waits && b.came > b.was);
+        top->s_axi_rready = at[RREADY] && !(waits && r.came > r.was);
+        top->m_axis_acts_tready = at[MREADY] && !(waits && m.came > m.was);
+        top->eval();
+        bool go = true;
+        if (!reset) {
+            const bool took_aw = top->s_axi_awvalid && top->s_axi_awready;
+            const bool took_w = top->s_axi_wvalid && top->s_axi_wready;
+            const bool took_ar = top->s_axi_arvalid && top->s_axi_arready;
+            if (top->s_axi_bvalid && top->s_axi_bready) {
+                if (b.came >= writes || b.came >= datas || b.came >= b.beats.size()) return {"protocol", long(n)};
+                const uint8_t* then = recording.data + b.beats[b.came++] * BYTES;
+                if (top->s_axi_bresp != then[BRESP]) return {"response", long(n)};
+            }
+            if (top->s_axi_rvalid && top->s_axi_rready) {
+                if (r.came >= reads || r.came >= r.beats.size()) return {"protocol", long(n)};
+                const uint8_t* then = recording.data + r.beats[r.came] * BYTES;
+                if (top->s_axi_rresp != then[RRESP]) return {"response", long(n)};
+                const uint32_t differs = top->s_axi_rdata ^ static_cast<uint32_t>(number(then + RDATA, 4));
+                const uint32_t mask = then[LOOK] & POLL ? POLLED : then[LOOK] & READ ? ~0u : 0;
+                const bool irq = then[LOOK] & STATUS && top->irq != then[IRQ];
+                if (differs & mask || irq) {
+                    if (!learn) return {irq ? "interrupt" : "value", long(n)};
+                    dprintf(results, "{\"read\": %ld}\n", r.beats[r.came]);
+                }
+                ++r.came;
+            }
+            if (top->m_axis_acts_tvalid && top->m_axis_acts_tready) {
+                if (m.came >= m.beats.size()) return {"beat", long(n)};
+                const uint8_t* then = recording.data + m.beats[m.came] * BYTES;
+                const bool differs = top->m_axis_acts_tlast != then[MLAST] || !same(top->m_axis_acts_tdata, then + MDATA);
+                if (differs && then[LOOK] & MAPS) {
+                    if (!learn) return {"beat", long(n)};
+                    dprintf(results, "{\"beat\": %ld}\n", m.beats[m.came]);
+                }
+                ++m.came;
+            }
+            writes += took_aw, datas += took_w, reads += took_ar;
+            go &= aw.step(took_aw, at[AWVALID] & at[AWREADY]);
+            go &= w.step(took_w, at[WVALID] & at[WREADY]);
+            go &= ar.step(took_ar, at[ARVALID] & at[ARREADY]);
+            go &= tiles.step(top->s_axis_weights_tvalid && top->s_axis_weights_tready, at[TVALID] & at[TREADY]);
+            go &= maps.step(top->s_axis_acts_tvalid && top->s_axis_acts_tready, at[GVALID] & at[GREADY]);
+            go &= b.came >= b.was + (at[BVALID] & at[BREADY]);
+            go &= r.came >= r.was + (at[RVALID] & at[RREADY]);
+            go &= m.came >= m.was + (at[MVALID] & at[MREADY]);
+            go &= !at[IRQ] || (n && at[IRQ - BYTES]) || top->irq;  // as it rises; when it falls is a matter of time
+            odd = top->irq && !at[IRQ] ? odd + 1 : 0;
+            if (odd > PATIENCE) return {"interrupt", long(n)};
+        }
+        top->aclk = 1;
+        top->eval();
+        context.timeInc(1);
+        if (!go) {
+            if (++waits > PATIENCE) return {"hang", long(n)};
+            continue;
+        }
+        waits = 0;
+        aw.next(at[AWVALID] & at[AWREADY]);
+        w.next(at[WVALID] & at[WREADY]);
+        ar.next(at[ARVALID] & at[ARREADY]);
+        tiles.next(at[TVALID] & at[TREADY]);
+        maps.next(at[GVALID] & at[GREADY]);
+        b.next(at[BVALID] & at[BREADY]);
+        r.next(at[RVALID] & at[RREADY]);
+        m.next(at[MVALID] & at[MREADY]);
+        ++n;
+    }
+    return {nullptr, long(recording.cycles)};
+}
+
+double seconds() {
+    rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    return used.ru_utime.tv_sec + used.ru_stime.tv_sec + 1e-6 * (used.ru_utime.tv_usec + used.ru_stime.tv_usec);
+}
+
+void answer(int results, int mutant, const Recording* by, const char* how, long cycle, double took) {
+    char text[512];
+    const int size = by ? snprintf(text, sizeof text,
+                                   "{\"mutant\": %d, \"by\": \"%s\", \"how\": \"%s\", \"cycle\": %ld, \"cpu\": %.3f}\n",
+                                   mutant, by->name.c_str(), how, cycle, took)
+                        : snprintf(text, sizeof text, "{\"mutant\": %d, \"by\": null, \"cpu\": %.3f}\n", mutant, took);
+    if (write(results, text, size) != size) _exit(3);  // one write: lines of several processes do not mix
+}
+
+}  // namespace
+
+// Arguments: +eie_replay JOBS SEED SECONDS RECORDING… ; mutants as numbers at standard input. Mutant 0 changes nothing
+// and lists what depends on SEED.
+int main(int argc, char** argv) {
+    if (argc < 5 || std::string(argv[1]) != "+eie_replay") return cocotb_main(argc, argv);
+    const int jobs = atoi(argv[2]);
+    const unsigned seed = strtoul(argv[3], nullptr, 10);
+    const rlim_t limit = strtoul(argv[4], nullptr, 10);
+    std::vector<Recording> recordings;
+    for (int n = 5; n < argc; ++n) {
+        const int file = open(argv[n], O_RDONLY);
+        const off_t size = file < 0 ? -1 : lseek(file, 0, SEEK_END);
+        if (size <= 0) return fprintf(stderr, "cannot read %s\n", argv[n]), 2;
+        void* data = mmap(nullptr, size, PROT_READ, MAP_SHARED, file, 0);
+        if (data == MAP_FAILED) return fprintf(stderr, "cannot map %s\n", argv[n]), 2;
+        const std::string path = argv[n];
+        const size_t begin = path.rfind('/') + 1;
+        recordings.push_back({path.substr(begin, path.rfind('.') - begin), static_cast<uint8_t*>(data), size_t(size) / BYTES});
+    }
+    auto* slots = static_cast<Slot*>(mmap(nullptr, sizeof(Slot) * jobs, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    const int results = dup(1);
+    const int nothing = open("/dev/null", O_WRONLY);
+    dup2(nothing, 1);  // what the array prints
+    dup2(nothing, 2);
+    struct Child {
+        pid_t pid;
+        int mutant;
+    };
+    std::vector<Child> children(jobs, Child{0, 0});
+    bool more = true;
+    int running = 0;
+    while (more || running) {
+        int mutant;
+        while (more && running < jobs) {
+            if (scanf("%d", &mutant) != 1) {
+                more = false;
+                break;
+            }
+            int place = 0;
+            while (children[place].pid) ++place;
+            const pid_t pid = fork();
+            if (pid == 0) {
+                const rlimit most = {limit, limit + 1};
+                setrlimit(RLIMIT_CPU, &most);
+                const rlimit none = {0, 0};
+                setrlimit(RLIMIT_CORE, &none);
+                for (size_t n = 0; n < recordings.size(); ++n) {
+                    slots[place].recording = n;
+                    const Verdict verdict = replay(recordings[n], mutant, seed, &slots[place], mutant == 0, results);
+                    if (verdict.how) {
+                        answer(results, mutant, &recordings[n], verdict.how, verdict.cycle, seconds());
+                        _exit(0);
+                    }
+                }
+                answer(results, mutant, nullptr, "", 0, seconds());
+                _exit(0);
+            }
+            children[place] = {pid, mutant};
+            ++running;
+        }
+        if (!running) continue;
+        int status;
+        rusage used;
+        const pid_t pid = wait4(-1, &status, 0, &used);
+        for (int place = 0; place < jobs; ++place) {
+            if (children[place].pid != pid) continue;
+            if (!WIFEXITED(status) || WEXITSTATUS(status)) {
+                const bool late = WIFSIGNALED(status) && (WTERMSIG(status) == SIGXCPU || WTERMSIG(status) == SIGKILL);
+                answer(results, children[place].mutant, &recordings[slots[place].recording], late ? "hang" : "assertion",
+                       slots[place].cycle, used.ru_utime.tv_sec + 1e-6 * used.ru_utime.tv_usec);
+            }
+            children[place].pid = 0;
+            --running;
+        }
+    }
+    return 0;
+}

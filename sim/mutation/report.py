@@ -1,0 +1,51 @@
+"""The table of a campaign: ``python -m sim.mutation.report build/mutation.json docs/results`` writes it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from compiler.files import write_files
+from sim.mutation.campaign import WAYS
+
+__all__ = ["short", "table"]
+
+_COLUMNS = ("mutants", *WAYS, "unexplained")
+
+
+def short(report: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a report: counts, and what is not explained as block, change and source lines."""
+    kept = ("drawn", "total", "blocks", "suites", "reasons")
+    left = [f"{each['block']}: {each['change']} ({', '.join(each['lines'])})" for each in report["unexplained"]]
+    return {**{name: report[name] for name in kept}, "unexplained": left}
+
+
+def table(report: dict[str, Any]) -> str:
+    """Markdown: a row for each block, then the suites and the reasons."""
+    total = report["total"]
+    lines = [
+        f"Of {report['drawn']:,} mutants {total['mutants']:,} were run; {total['unexplained']:,} survive unexplained.",
+        "",
+        "| block | " + " | ".join(_COLUMNS) + " |",
+        "|---|" + "---:|" * len(_COLUMNS),
+    ]
+    for name, row in [*sorted(report["blocks"].items()), ("all", total)]:
+        lines.append(f"| {name} | " + " | ".join(f"{row[column]:,}" for column in _COLUMNS) + " |")
+    lines += ["", "Killed by simulation, by the regression or bench that saw it first:", ""]
+    lines += ["| suite | mutants |", "|---|---:|"]
+    lines += [f"| {name} | {count:,} |" for name, count in sorted(report["suites"].items(), key=lambda each: -each[1])]
+    if report["reasons"]:
+        lines += ["", "Listed with a reason (`sim/mutation/reasons.toml`):", "", "| reason | mutants |", "|---|---:|"]
+        reasons = sorted(report["reasons"].items(), key=lambda each: -each[1])
+        lines += [f"| {why} | {count:,} |" for why, count in reasons]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    given, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    report = json.loads(given.read_text(encoding="utf-8"))
+    write_files(
+        folder, {"mutation.json": json.dumps(short(report), indent=1) + "\n", "mutation.md": table(report)}
+    )  # fmt: skip

@@ -1,0 +1,117 @@
+"""Stimuli: runs of the existing regressions and benches through the pins, recorded from the array without a fault.
+
+Each run is checked when it is recorded, by what checks it in its regression, so that a recording holds what is right.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.errors import ToolError
+from compiler.image.image import Image
+from hw.layouts import Error
+from hw.params import Params
+from sim import run as engines
+from sim.cases import random_case
+from sim.corner_cases import corner_cases, corner_job
+from sim.decode import decode
+from sim.graph_cases import random_graph_case
+from sim.mutation.record import parse
+from sim.network import run_network
+from sim.program import flat
+from sim.rtl.build import Build
+from sim.rtl.engine import run_rtl, simulate
+from sim.stream_cases import random_ends_case, random_stream_case
+
+__all__ = ["Stimulus", "record"]
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """A run: the regression or bench that it is of (`sim.verify.SUITES`, "corners" or "overlap"), and its seed."""
+
+    suite: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its recording."""
+        return f"{self.suite}-{self.seed}"
+
+
+_CASES = {"networks": random_graph_case, "streams": random_stream_case, "ends": random_ends_case}
+
+
+def record(built: Build, params: Params, stimulus: Stimulus) -> NDArray[np.uint8]:
+    """The recording of a stimulus, uint8 (cycles, `sim.mutation.record.BYTES`).
+
+    Raises
+    ------
+    ToolError
+        The array without a fault does not do what the regression expects: what is recorded would be wrong.
+    """
+    with tempfile.TemporaryDirectory(prefix="eie-mutation-") as name:
+        folder = Path(name)
+        if stimulus.suite in ("corners", "overlap"):
+            files = [folder / "record"]
+            _bench(built, params, stimulus, folder, files[0])
+        else:
+            files = []
+            for n, (image, x) in enumerate(_images(params, stimulus)):
+                files.append(folder / f"record_{n}")
+                _run(built, image, x, stimulus, files[-1])
+        return np.concatenate([parse(file.read_text()) for file in files])
+
+
+def _images(params: Params, stimulus: Stimulus) -> list[tuple[Image, Mapping[str, NDArray[np.int16]]]]:
+    """Images of a case, each with its inputs."""
+    if stimulus.suite == "rtl":
+        case = random_case(stimulus.seed, params)
+        return [(case.image, case.x)]
+    network = _CASES[stimulus.suite](stimulus.seed, params)
+    found: list[tuple[Image, Mapping[str, NDArray[np.int16]]]] = []
+    run_network(network.network, network.x, engine="golden", watch=lambda image, maps: found.append((image, maps)))
+    return found
+
+
+def _run(built: Build, image: Image, x: Mapping[str, Any], stimulus: Stimulus, file: Path) -> None:
+    raw, _ = engines.check_input(image, x)
+    model = engines.run(image, x, engine="cycles")
+    ran = run_rtl(
+        image, raw, decode(image), bus=True, built=built, seed=stimulus.seed, plusargs=(f"+eie_record={file}",)
+    )  # fmt: skip
+    values = flat(ran.values)
+    wrong = [name for name in model.values if not np.array_equal(model.values[name], values[name])]
+    if wrong or ran.records != model.records:
+        raise ToolError(f"{stimulus.name}: the array is not the model ({wrong or 'records'}); run eie verify first")
+
+
+def _bench(built: Build, params: Params, stimulus: Stimulus, folder: Path, file: Path) -> None:
+    """Corners are judged by their errors here, and fully in `tests/sim/test_corners.py`; overlaps by their bench.
+
+    The networks of the corners are smaller here: most of a longer run would be the loading of its memories.
+    """
+    if stimulus.suite == "corners":
+        cases = corner_cases(params, stimulus.seed, (300, 100, 600), wild=False)
+        job = corner_job(cases, moments=3)
+    else:
+        job = {"params": params.asdict(), "seed": stimulus.seed, "rounds": 8}
+    (folder / "job.json").write_text(json.dumps(job))
+    plusargs = ("+verilator+rand+reset+2", f"+verilator+seed+{stimulus.seed}", f"+eie_record={file}")
+    simulate(built, f"sim.testbench.{stimulus.suite}", folder, plusargs=plusargs)
+    results = json.loads((folder / "results.json").read_text())
+    if stimulus.suite == "corners":
+        got = [(Error(one["status"]["error"]), one["status"]["index"]) for one in results["illegal"]]
+        wrong = got != [(error, index) for *_, error, index in cases.refused]
+    else:
+        wrong = results["wrong"] is not None
+    if wrong:
+        raise ToolError(f"{stimulus.name}: the bench found something wrong; run its test first")
