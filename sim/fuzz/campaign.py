@@ -88,19 +88,17 @@ def shares(known: dict[str, Target], names: Sequence[str], cases: int) -> dict[s
     return {name: max(1, cases * known[name].share // whole) for name in names}
 
 
-def _pieces(counts: dict[str, int], done: set[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
-    """(target, first, count) of all that is left to do, the targets in turn."""
-    turns: dict[str, Iterator[tuple[str, int, int]]] = {}
-    for name, count in counts.items():
-        each = [(name, first, min(CHUNK, count - first)) for first in range(0, count, CHUNK)]
-        turns[name] = iter([piece for piece in each if piece not in done])
-    # In shares, so that every target has had its part whenever the campaign is stopped.
-    order = [(at / max(1, count), name, at) for name, count in counts.items() for at in range(0, count, CHUNK)]
-    found = []
-    for _, name, _ in sorted(order):
-        piece = next(turns[name], None)
-        if piece is not None:
-            found.append(piece)
+def _pieces(counts: dict[str, int], done: dict[str, set[int]]) -> list[tuple[str, int, int]]:
+    """(target, first, count) of all that is left to do, in shares: whenever it is stopped, each had its part."""
+    order = [(at / count, name, at) for name, count in counts.items() for at in range(0, count, CHUNK)]
+    found: list[tuple[str, int, int]] = []
+    for _, name, at in sorted(order):
+        left = [case for case in range(at, min(at + CHUNK, counts[name])) if case not in done[name]]
+        for case in left:
+            if found and found[-1][0] == name and sum(found[-1][1:]) == case and case != at:
+                found[-1] = (name, found[-1][1], found[-1][2] + 1)
+            else:
+                found.append((name, case, 1))
     return found
 
 
@@ -160,15 +158,16 @@ def _campaign(
 ) -> Report:  # fmt: skip
     counts = shares(known, names, cases)
     report = Report(seed, {name: Totals() for name in names})
-    done: set[tuple[str, int, int]] = set()
+    done: dict[str, set[int]] = {name: set() for name in names}
     for line in _earlier(folder / "cases.jsonl"):
         if line["seed"] != seed:
             raise InputError(
                 f"{folder} holds a campaign of seed {line['seed']}; expected {seed}: choose another folder or that seed"
             )
-        piece = (line["target"], line["first"], line["count"])
-        if line["target"] in counts and piece not in done and piece[1] + piece[2] <= counts[piece[0]]:
-            done.add(piece)
+        run = set(range(line["first"], line["first"] + line["count"]))
+        known_of = done.get(line["target"])
+        if known_of is not None and not run & known_of and max(run) < counts[line["target"]]:
+            known_of |= run
             _count(report, line)
     report.before = report.cases
     work = _pieces(counts, done)
@@ -241,7 +240,6 @@ def _lost(
     )
     answer = Chunk(name, seed, case, 1, failures=[Failure(name, seed, case, kind, what)]).asdict()
     finished(answer)
-    # Pieces of other sizes than a chunk are run again after an interruption, which does no harm.
     waiting += [(name, begin, end - begin) for begin, end in ((case + 1, first + count), (first, case)) if end > begin]
     return _Process(known)
 
