@@ -90,8 +90,11 @@ class TileLoop(wiring.Component):
         repeats = Signal()
         # What the descriptor ends, and what it is if it is no segment. An accept leads to all of the loop, so it meets
         # a single condition on its way.
-        row_closes, sample_closes, layer_closes = Signal(), Signal(), Signal()
-        is_loop, goes_on = Signal(), Signal()
+        row_closes = Signal()
+        sample_closes = Signal()
+        layer_closes = Signal()
+        is_loop = Signal()
+        goes_on = Signal()
         next_column, next_row, next_sample = Signal(), Signal(), Signal()  # are the last of their kind
         repeated = Signal()  # the layer goes on: its first descriptor comes next
 

@@ -29,7 +29,7 @@ _PATIENCE = {
     "worker_register_timeout_seconds": 900, "health_check_initial_delay_ms": 60_000, "health_check_timeout_ms": 60_000,
     "health_check_failure_threshold": 10,
 }  # fmt: skip
-_STARTS = 3  # of a local cluster: Ray gives itself 30 seconds
+_STARTS = 6  # of a local cluster: Ray gives itself 30 seconds
 _STORE = 100 << 20  # bytes for objects of a local cluster; shards and lines are small
 
 Ran = tuple[Shard, Sequence[Line] | None]

@@ -67,10 +67,11 @@ class Part:
 
 PLAN: tuple[Part, ...] = (
     Part("whole", "corners", 1), Part("tiles", "traffic", 1),
-    Part("whole", "networks", 3, 16), Part("whole", "streams", 2, 8), Part("whole", "ends", 2, 8),
-    Part("whole", "recurrent", 2, 4), Part("whole", "rtl", 3, 12), Part("whole", "bus", 1),
+    Part("whole", "networks", 3, 30), Part("whole", "streams", 2, 8), Part("whole", "ends", 2, 8),
+    Part("whole", "recurrent", 2, 12), Part("whole", "rtl", 3, 12), Part("whole", "bus", 1),
     Part("groups", "networks", 1, 4), Part("groups", "ends", 1, 4), Part("groups", "rtl", 2, 4),
-    Part("groups", "streams", 1), Part("tiles", "rtl", 3, 8), Part("least", "rtl", 3), Part("least", "bus", 1),
+    Part("groups", "streams", 1), Part("groups", "bus", 1),
+    Part("tiles", "rtl", 3, 20), Part("least", "rtl", 6), Part("least", "bus", 1),
 )  # fmt: skip
 
 _GRAPHS: dict[str, Callable[[int, Params], GraphCase]] = {

@@ -54,7 +54,8 @@ class _Module:
     @cached_property
     def own(self) -> str:
         """The file that most of the module comes from."""
-        return self.files.most_common(1)[0][0] if self.files else ""
+        found = [file for file, _ in self.files.most_common() if file != "hw/platform.py"]
+        return found[0] if found else ""
 
 
 @dataclass

@@ -97,7 +97,7 @@ def illegal(s: Sheet, kind: Any) -> None:
         m.d.sync += [checked.eq(dut.check.error), number.eq(dut.loop.index)]
     wrong = Value.cast(checked) != Error.NONE.value
     fresh = s.past(checking)  # the descriptor stands at control from now on
-    taken = dut.loop.accept | dut.loop.step
+    taken = dut.loop.accept | dut.loop.advance
     fault = s.past(dut.scan_fault) | dut.write_fault | dut.stream_fault
     stands, at = Signal(), Signal(16)  # a wrong descriptor stands at control
     m.d.comb += stands.eq(wrong & fresh)
@@ -147,7 +147,7 @@ def waits(s: Sheet, kind: Any) -> None:
         "what is read is the descriptor that is next",
     )
     s.must(~stepped | dut.r_en, "a step reads the next descriptor")
-    s.must(~(loop_of.accept & loop_of.step), "a descriptor is a segment or none")
+    s.must(~(loop_of.accept & loop_of.advance), "a descriptor is a segment or none")
     s.reach(s.past(stepped, 2) & stepped, "a step every second cycle")
     s.reach(dut.done & (waits == 2), "a run ends at once")
 

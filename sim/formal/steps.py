@@ -29,7 +29,7 @@ def rises(s: Sheet, kind: Any) -> None:
     m, of = s.m, descriptor(PARAMS)
     check = DescriptorCheck(PARAMS)
     s.add(check, "check", driven=("layer", "index", "batch", "floor", "begins", "segment"))
-    dut = s.add(kind(PARAMS), driven=("layer", "batch", "prepare", "accept", "step", "start", "first"), built=True)
+    dut = s.add(kind(PARAMS), driven=("layer", "batch", "prepare", "accept", "advance", "start", "first"), built=True)
     words = [s.constant(len(check.layer.as_value()), f"word_{n}") for n in range(WORDS)]
     batch, now = s.constant(16, "batch"), Signal(len(words[0]))
     start, prepare, accept = (s.free(1, name) for name in ("start", "prepare", "accept"))
@@ -38,7 +38,7 @@ def rises(s: Sheet, kind: Any) -> None:
     m.d.comb += [
         now.eq(Array(words)[dut.index[:2]]), dut.layer.eq(now), dut.batch.eq(batch), dut.start.eq(start),
         dut.first.eq(s.free(16, "first")), dut.prepare.eq(prepare), dut.accept.eq(accept & is_segment),
-        dut.step.eq(accept & ~is_segment),
+        dut.advance.eq(accept & ~is_segment),
         check.layer.eq(now), check.index.eq(dut.index), check.batch.eq(batch), check.floor.eq(dut.floor),
         check.begins.eq(dut.opens), check.segment.eq(dut.segment),
     ]  # fmt: skip

@@ -22,7 +22,7 @@ from cocotbext.axi import AxiStreamBus, AxiStreamSource
 
 from hw.layouts import REFILL_BITS, Memory
 from hw.params import Params
-from hw.recorder import stored_record
+from hw.recorder import PARTS, Recorder, stored_record
 from hw.registers import mask
 from sim.streams import Outside, Transfer
 from sim.testbench.host import HostPort
@@ -138,8 +138,7 @@ class Bench:
         if not bus:
             words = self.memory(memory, unit)
             if memory is Memory.RECORDS:
-                while self.dut.core.settling.value:
-                    await ClockCycles(self.dut.aclk, 1)
+                await ClockCycles(self.dut.aclk, PARTS + Recorder.LATENCY)  # the last one is in memory then
                 return [stored_record(self.params, n, lambda at: int(words[at].value)) for n in addresses]
             return [int(words[address].value) for address in addresses]
         found: list[int] = []
