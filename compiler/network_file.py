@@ -29,6 +29,7 @@ from compiler.image.image import TENSORS, Image, LayerInfo, MapInfo
 from compiler.network import Network
 from compiler.network_check import check_network
 from compiler.options import Options
+from compiler.plain_tensors import MOST_AXES
 from hw.layouts import FORMAT_VERSION, identity
 from hw.params import Params, ParamsError
 
@@ -163,7 +164,10 @@ def _read(file: Any, header: dict[str, Any], params: Params | None) -> Network:
 
 
 def _tensor(file: Any, name: str, stated: Mapping[str, Any]) -> NDArray[Any]:
-    form = file.get_slice(name).get_dtype()
+    part = file.get_slice(name)
+    form = part.get_dtype()
+    if len(part.get_shape()) > MOST_AXES:
+        raise ImageError(f"{name} has more than {MOST_AXES} axes; no tensor of a network does")
     if form not in _DTYPES:
         raise ImageError(f"{name} is {form}; expected one of {', '.join(_DTYPES)}")
     tensor: NDArray[Any] = file.get_tensor(name)

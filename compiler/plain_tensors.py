@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from compiler.errors import InputError
 
-__all__ = ["read_tensors"]
+__all__ = ["MOST_AXES", "read_tensors"]
+
+MOST_AXES = 32
+"""Of a tensor: numpy knows 64, and raises what no reader expects beyond."""
 
 _WIDENED = ("F16", "BF16")
 _KEPT = ("F32", "BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")
@@ -33,8 +36,11 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            types = {name: str(file.get_slice(name).get_dtype()) for name in file.keys()}
+            slices = {name: file.get_slice(name) for name in file.keys()}
+            types = {name: str(part.get_dtype()) for name, part in slices.items()}
             _check(path, types)
+            if deep := [name for name, part in slices.items() if len(part.get_shape()) > MOST_AXES]:
+                raise InputError(f"{path}: {deep[0]} has more than {MOST_AXES} axes; no weights do")
             numpy_reads = {name: file.get_tensor(name) for name, kind in types.items() if kind != "BF16"}
         halves = [name for name, kind in types.items() if kind == "BF16"]
         read = {**numpy_reads, **(_bfloat16(path, halves) if halves else {})}

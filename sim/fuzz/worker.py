@@ -236,11 +236,12 @@ def _peak() -> int:
 
 
 def _status(name: str) -> int:
-    with open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith(name):
-                return int(line.split()[1]) << 10
-    return 0
+    """A line of what Linux says of this process; elsewhere 0."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            return next((int(line.split()[1]) << 10 for line in file if line.startswith(name)), 0)
+    except OSError:
+        return 0
 
 
 def serve(connection: Connection, at: Any, targets: dict[str, Target]) -> None:

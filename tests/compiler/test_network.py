@@ -271,3 +271,15 @@ def test_a_tensor_of_a_foreign_type_is_refused(tensor: NDArray[Any], path: Path,
     )
     with pytest.raises(ImageError, match=r"image\.0\.table is (F32|BOOL); expected one of"):
         network_file.load(tmp_path / "bad.eie")
+
+
+@pytest.mark.verifies("robust-headers")
+def test_more_axes_than_numpy_knows_are_refused(path: Path) -> None:
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["image.0.orders"]["shape"] += [1] * 200
+    lying = json.dumps(header).encode()
+    path.write_bytes(len(lying).to_bytes(8, "little") + lying + content[8 + size :])
+    with pytest.raises(ImageError, match=r"image\.0\.orders has more than 32 axes"):
+        network_file.load(path)

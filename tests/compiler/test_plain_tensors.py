@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,12 @@ def test_eie_compress_takes_them(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["compress", str(tmp_path / "i.safetensors"), "-o", str(tmp_path / "i.eiez")])
     assert result.exit_code == 2
     assert not (tmp_path / "i.eiez").exists()
+
+
+@pytest.mark.verifies("robust-headers")
+def test_more_axes_than_numpy_knows_are_refused(tmp_path: Path) -> None:
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1] * 200, "data_offsets": [0, 4]}}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(InputError, match=r"a\.safetensors: a has more than 32 axes"):
+        read_tensors(path)
