@@ -23,7 +23,7 @@ DOCTOR_OPTIONS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(DATA),--data $(DATA))
 	$(if $(MNIST_DIR),--mnist-dir '$(MNIST_DIR)') $(if $(wildcard $(READY)),--quiet)
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor setup sim test regression nightly formal mutation lint types format verilog bench fmax fmax-array fpga docs ci constraints clean distclean
+.PHONY: help doctor setup sim test regression nightly formal mutation fuzz lint types format verilog bench fmax fmax-array fpga docs ci constraints clean distclean
 
 help:
 	@echo 'make sim         train, compress, compile, simulate the Verilog, compare everything, print one summary'
@@ -32,6 +32,7 @@ help:
 	@echo 'make test        every test (SEED=1 JOBS=2 ARGS="-k name")'
 	@echo 'make regression  2,000 random networks on 40 arrays, Verilog against graph and models (SEED=n)'
 	@echo 'make nightly     all suites with seeds of their own, into the ledger docs/results/regressions.jsonl (ARGS="--cluster ADDRESS")'
+	@echo 'make fuzz        100,000 files and sessions at the ports that lie; the same command goes on after a kill (SEED=n)'
 	@echo 'make formal      properties of the hardware, proved for all inputs (ARGS="axi-lite-protocol Expander")'
 	@echo 'make mutation    thousands of faults of one bit in the hardware, and what sees each (ARGS="--blocks scan")'
 	@echo 'make doctor      which tools are there, which are missing, how to get them'
@@ -82,6 +83,10 @@ nightly: $(READY)
 	@$(RUN) -m eie verify nightly --jobs $(JOBS) -o build/nightly $(ARGS)
 	@$(RUN) -m eie verify ledger
 
+fuzz: $(READY)
+	@$(RUN) -m eie fuzz --cases 100000 --jobs $(JOBS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@EIE_FUZZ=1 $(RUN) -m pytest -q tests/sim/test_every_cycle.py $(if $(SEED),--seed $(SEED))
+
 formal: $(READY)
 	@mkdir -p build
 	@$(RUN) -m eie verify formal --jobs $(JOBS) --json build/formal.json $(ARGS)
@@ -126,6 +131,7 @@ docs: $(READY)
 	@echo 'docs/registers.md and docs/eie.h written for $(PRESET)'
 	@$(RUN) -m sim.waveform docs
 	@$(RUN) -m sim.formal.table
+	@$(RUN) -m sim.coverage.document
 	@$(RUN) -m tests.features
 
 ci:

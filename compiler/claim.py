@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compiler.errors import InputError
 
-__all__ = ["claimed"]
+__all__ = ["alone", "claimed"]
 
 
 @contextmanager
@@ -37,6 +37,26 @@ def claimed(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"another process is at work in {folder}; wait for it, or choose another folder") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block for the same place of a cache, then go through it alone.
+
+    The lock is a file beside the place, and ends with the process, however it ends.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on this system: then nobody waits
+        yield
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(place.with_name(f"{place.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

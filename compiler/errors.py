@@ -6,6 +6,8 @@ traceback and ends with the class's exit code.
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
     "CodingError",
     "EieError",
@@ -18,6 +20,8 @@ __all__ = [
     "WorkerError",
 ]
 
+_LONG = re.compile(r"\S{400,}")
+
 
 class EieError(Exception):
     """Base of all errors that a user can cause and mend.
@@ -29,6 +33,10 @@ class EieError(Exception):
     """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """The message; a name of thousands of signs, out of somebody's file, is cut."""
+        return _LONG.sub(lambda word: f"{word[0][:100]}… ({len(word[0])} signs)", super().__str__())
 
 
 class ModelError(EieError):

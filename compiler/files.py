@@ -42,9 +42,11 @@ def write_file(path: str | Path, content: bytes) -> None:
     try:
         _into(handle, content, sync=True)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename != path:  # a write does not say to what
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 

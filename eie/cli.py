@@ -13,6 +13,7 @@ from eie.commands.doctor import doctor
 from eie.commands.experiment import experiment
 from eie.commands.export import export
 from eie.commands.fpga import fpga
+from eie.commands.fuzz import fuzz
 from eie.commands.info import info
 from eie.commands.init import init
 from eie.commands.presets import presets
@@ -80,6 +81,7 @@ for command in (
     verilog,
     fpga,
     verify,
+    fuzz,
     bench,
     report,
 ):

@@ -19,7 +19,7 @@ import click
 from eie.encoding import encodable
 from eie.verbosity import Verbosity, verbosity
 
-__all__ = ["Reporting", "ReportingCommand", "reported"]
+__all__ = ["Reporting", "ReportingCommand", "harmless", "reported"]
 
 BAD_INPUT = 2
 TOOL_MISSING = 3
@@ -73,8 +73,17 @@ def _close_output() -> None:
 
 
 def _fail(message: str, exit_code: int) -> click.exceptions.Exit:
-    click.echo(f"eie: {message}", err=True)
+    click.echo(f"eie: {harmless(message)}", err=True)
     return click.exceptions.Exit(exit_code)
+
+
+def harmless(text: str) -> str:
+    """A text without what a terminal obeys or cannot show: messages quote names out of files of strangers."""
+    return "".join(
+        sign if sign in "\n\t" or (sign.isprintable() and not "\ud800" <= sign <= "\udfff")
+        else sign.encode("unicode_escape").decode()
+        for sign in text
+    )  # fmt: skip
 
 
 def _explain(error: Exception) -> click.exceptions.Exit:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.arrays import read_arrays
 from compiler.errors import InputError
-from eie.batch import read_arrays
 
 __all__ = ["assign_inputs", "read_inputs"]
 

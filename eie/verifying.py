@@ -28,6 +28,7 @@ def list_suites(properties: bool) -> None:
     from sim.verify import suites
 
     others = {
+        "all": "all of the RTL on a few small arrays, with --coverage",
         "formal": "properties of the hardware, proved for all inputs",
         "mutation": "thousands of faults of one bit in the hardware, each of which something must see",
         "nightly": "suites with seeds that the ledger does not have, and their sums into it",

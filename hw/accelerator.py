@@ -57,7 +57,7 @@ class Accelerator(wiring.Component):
             core.start.eq(host.start), core.first.eq(host.first), core.batch.eq(host.batch),
             host.busy.eq(core.busy), host.running.eq(core.running), host.done.eq(core.done),
             host.error.eq(core.error), host.index.eq(core.index), host.now.eq(core.now),
-            host.read_data.eq(core.read_data),
+            host.read_data.eq(core.read_data), host.settling.eq(core.settling),
         ]  # fmt: skip
         if self.params.refill:
             m.submodules.weights = weights = StreamInput(REFILL_BITS)

@@ -26,7 +26,7 @@ class Banks(wiring.Component):
     written, written_bank : the tile in this bank is written back.
     pending : for each bank, it holds a tile. finished : for each bank, in this cycle its tile was found computed.
     computed : for each bank, its tile was found computed and is not yet written.
-    tiles, maxima : what is known of the tile in each bank.
+    tiles, maxima : what is known of the tile in each bank (`tiles` only while it is pending).
     """
 
     def __init__(self, params: Params) -> None:
@@ -54,6 +54,9 @@ class Banks(wiring.Component):
             with m.If(self.written & (self.written_bank == n)):
                 m.d.sync += [self.pending[n].eq(0), self.computed[n].eq(0)]
             with m.If(self.open & (self.bank == n)):
-                m.d.sync += [self.pending[n].eq(1), self.tiles[n].eq(self.tile), self.maxima[n].eq(self.maximum)]
+                m.d.sync += [self.pending[n].eq(1), self.maxima[n].eq(self.maximum)]
                 m.d.sync += [flags[n].eq(0) for flags in scanned]
+            # Nobody looks at the tile of a free bank: what opens it next is taken in every cycle, and so in that one.
+            with m.If(~self.pending[n]):
+                m.d.sync += self.tiles[n].eq(self.tile)
         return m

@@ -126,7 +126,7 @@ class Control(wiring.Component):
 
         m.d.comb += [
             loop.start.eq(self.start & ~self.busy), loop.first.eq(self.first), loop.batch.eq(self.samples),
-            loop.layer.eq(layer), loop.accept.eq(accept | step),
+            loop.layer.eq(layer), loop.accept.eq(accept), loop.advance.eq(step),
             self.writing.eq(Mux(written_layer, *reversed(self.number))),
             self.writing_again.eq(Mux(written_layer, *reversed(self.again))),
             check.layer.eq(layer), check.index.eq(loop.index), check.batch.eq(self.samples),
@@ -142,6 +142,7 @@ class Control(wiring.Component):
             # The tile before the last one may be finished after it; both are written when the next one waits for rows.
             self.counting.eq((self.pending & ~Mux(at_end, ended, 0)).any() | (within & ~at_end)),
             self.accept_layer.eq(accept & loop.opens & loop.begins), self.scan_start.eq(accept),
+            self.r_addr.eq(loop.following),
         ]  # fmt: skip
         self._request(m, bank)
         if self.params.elementwise:
@@ -160,8 +161,11 @@ class Control(wiring.Component):
         plain = Signal()  # these three only in Accept: the descriptor is right, and of this kind
         looping = Signal()
         operating = Signal()
-        m.d.comb += stopped.eq(faulty | scan_faulted)
-        with m.If(stopped | accept | step):
+        # Accepting looks at few terms, so a fault takes these three away as it is noted down; what the scan finds is
+        # late, and is looked at itself.
+        caught, faults = scan_faulted | self.write_fault | stream_fault, Signal()
+        m.d.comb += [stopped.eq(faulty | scan_faulted), faults.eq(faulty | caught)]
+        with m.If(faults | accept | step):
             m.d.sync += [plain.eq(0), looping.eq(0), operating.eq(0)]
         with m.FSM():
             with m.State("Clear"):
@@ -174,14 +178,16 @@ class Control(wiring.Component):
                     m.d.sync += [self.samples.eq(self.batch), self.error.eq(Error.NONE), faulty.eq(0), within.eq(0)]
                     m.next = "Fetch"
             with m.State("Fetch"):
-                m.d.comb += [self.busy.eq(1), self.r_en.eq(1), self.r_addr.eq(loop.index)]
+                m.d.comb += [self.busy.eq(1), self.r_en.eq(1)]
                 m.next = "Check"
             with m.State("Check"):
                 m.d.comb += [self.busy.eq(1), loop.prepare.eq(1)]
                 right = check.error == Error.NONE
+                stands_right = right & ~faults
                 m.d.sync += [
-                    found.eq(check.error), plain.eq(right & (op == Op.SEGMENT.value)),
-                    looping.eq(right & (op == Op.LOOP.value)), operating.eq(right & (op == Op.ELEMENTWISE.value)),
+                    found.eq(check.error), plain.eq(stands_right & (op == Op.SEGMENT.value)),
+                    looping.eq(stands_right & (op == Op.LOOP.value)),
+                    operating.eq(stands_right & (op == Op.ELEMENTWISE.value)),
                 ]  # fmt: skip
                 m.next = "Accept"
             with m.State("Accept"):
@@ -209,12 +215,12 @@ class Control(wiring.Component):
         # Few terms, since these lead to all of control and scan.
         free = ~loop.opens | ~(self.pending.bit_select(bank, 1) | full)
         m.d.comb += [
-            stands.eq(~stopped & (plain | looping | operating)),
-            ready.eq(~stopped & plain & self.scan_ready & free & ~(layer.barrier & waiting)),
-            accept.eq(ready & ~holds), step.eq(~stopped & (looping | (operating & ~(full | holds)))),
+            stands.eq(~scan_faulted & (plain | looping | operating)),
+            ready.eq(~scan_faulted & plain & self.scan_ready & free & ~(layer.barrier & waiting)),
+            accept.eq(ready & ~holds), step.eq(~scan_faulted & (looping | (operating & ~(full | holds)))),
         ]  # fmt: skip
         with m.If(accept | step):
-            m.d.comb += [self.r_en.eq(1), self.r_addr.eq(loop.following)]
+            m.d.comb += self.r_en.eq(1)
         with m.If(accept):
             m.d.sync += [
                 current.eq(loop.index), unfinished.eq(~layer.last), bank.eq(bank ^ layer.last), self.front.eq(bank),
@@ -231,7 +237,7 @@ class Control(wiring.Component):
                 with m.If(self.front_layer != n):
                     m.d.sync += [self.number[n].eq(loop.index), self.again[n].eq(loop.again)]
         m.d.sync += scan_faulted.eq(self.scan_fault)
-        with m.If((scan_faulted | self.write_fault | stream_fault) & ~faulty & self.busy):
+        with m.If(caught & ~faulty & self.busy):
             m.d.sync += [faulty.eq(1), self.error.eq(Error.RANGE)]
             m.d.sync += fault_index.eq(Mux(scan_faulted, current, Mux(stream_fault, loop.index, self.writing)))
         return m

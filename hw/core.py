@@ -10,10 +10,11 @@ from hw.control import Control
 from hw.counters import Counters
 from hw.drain import Drain
 from hw.elementwise import Elementwise
-from hw.layouts import ACT_BITS, REFILL_BITS, Error, Memory, descriptor, record
+from hw.layouts import ACT_BITS, REFILL_BITS, Error, Memory, descriptor
 from hw.params import LANES, Params
 from hw.pe import ProcessingElement
 from hw.platform import placed
+from hw.recorder import Recorder
 from hw.refill import Refill
 from hw.scan import Scan
 from hw.sram import Sram
@@ -53,7 +54,8 @@ class Core(wiring.Component):
         accumulators are clear.
     acts_in, acts_out : maps that stream in, taken while busy, and maps that stream out (only with ``params.streams``).
     read, read_data : request and, `READ_LATENCY` cycles later, this part of the word (activations, descriptors and
-        records only).
+        records only), not while ``settling``.
+    settling : the last record is being written, up to 14 cycles after the end of a run.
     """
 
     def __init__(self, params: Params) -> None:
@@ -65,7 +67,7 @@ class Core(wiring.Component):
             "running": Out(1), "now": Out(32),
             "write": In(stream.Signature(memory_write(params), always_ready=True)),
             "read": In(stream.Signature(memory_read(params), always_ready=True)),
-            "read_data": Out(32),
+            "read_data": Out(32), "settling": Out(1),
             **({"tiles": In(stream.Signature(beat(REFILL_BITS))), "astray": Out(1)} if params.refill else {}),
             **({
                 "acts_in": In(stream.Signature(ACT_BITS * LANES)), "acts_out": Out(stream.Signature(out_beat(params))),
@@ -80,7 +82,7 @@ class Core(wiring.Component):
         m.submodules.drain = self.drain = Drain(params)
         m.submodules.counters = self.counters = Counters(params)
         m.submodules.descriptors = self.descriptors = Sram(descriptor(params).size, params.descriptors)
-        m.submodules.records = self.records = Sram(record(params).size, params.descriptors)
+        m.submodules.records = self.records = Recorder(params)
         self.pes = [placed(m, f"pe_{n}", ProcessingElement, PE_MODULE, params, platform) for n in range(params.pes)]
         self.writebacks = [
             placed(m, f"writeback_{n}", Writeback, WRITEBACK_MODULE, params, platform) for n in range(params.groups)
@@ -105,7 +107,6 @@ class Core(wiring.Component):
     def _run(self, m: Module) -> None:
         """Control, scan, drain and counters among one another."""
         control, scan, drain, counters = self.control, self.scan, self.drain, self.counters
-        record_number = Signal(16)  # what is written back has its record written 1 cycle later
         drained = Signal()  # the tile before is written back now
         m.d.comb += [
             control.start.eq(self.start), control.first.eq(self.first), control.batch.eq(self.batch),
@@ -129,11 +130,11 @@ class Core(wiring.Component):
             counters.written.eq(drain.through), counters.written_bank.eq(drain.bank),
             counters.skipped.eq(scan.skipped), counters.blocked.eq(scan.o.valid & ~scan.o.ready),
             counters.scan_bank.eq(scan.o.p.tag.bank),
-            self.records.w_en.eq(counters.write), self.records.w_data.eq(counters.record),
-            self.records.w_addr.eq(record_number),
-            counters.again.eq(control.writing_again), counters.before.eq(self.records.r_data),
+            counters.writing.eq(control.writing), counters.writing_again.eq(control.writing_again),
+            self.records.write.eq(counters.write), self.records.record.eq(counters.record),
+            self.records.number.eq(counters.number), self.records.again.eq(counters.again),
+            self.settling.eq(self.records.settling),
         ]  # fmt: skip
-        m.d.sync += record_number.eq(control.writing)
         for bank in range(2):
             m.d.comb += [
                 drain.tile[bank].eq(control.tiles[bank]), counters.layer_of[bank].eq(control.layer_of[bank]),
@@ -233,9 +234,15 @@ class Core(wiring.Component):
         m.d.sync += [valid.eq(self.scan.o.valid & self.scan.o.ready), sent.eq(self.scan.o.payload)]
         busy = [Cat(pe.busy[bank] for pe in self.pes).any() for bank in range(2)]
         m.d.comb += self.control.pe_busy.eq(Cat(*busy))
+        # What would delay the activations in every PE alike stands here once.
+        acts = sent.acts
+        for cycle in range(ProcessingElement.acts_late(self.params)):
+            late = Signal(acts.shape(), name=f"acts_late_{cycle}", reset_less=True)
+            m.d.sync += late.eq(acts)
+            acts = late
         for n, pe in enumerate(self.pes):
             m.d.comb += [
-                pe.i.valid.eq(valid), pe.i.payload.eq(sent), pe.restart.eq(self.abandon),
+                pe.i.valid.eq(valid), pe.i.payload.eq(sent), pe.i.p.acts.eq(acts), pe.restart.eq(self.abandon),
                 pe.maximum.eq(self.control.maxima), self.counters.activity[n].eq(pe.activity),
             ]  # fmt: skip
 
@@ -294,9 +301,10 @@ class Core(wiring.Component):
             m.d.comb += [pe.host.valid.eq(valid & (everywhere | (unit == n))), pe.host.payload.eq(sent)]
 
         request = self.read.p.word
-        memory, group, part = Signal(4), Signal(8), Signal(5)
+        memory, part = Signal(4), Signal(5)
         with m.If(self.read.valid):
-            m.d.sync += [memory.eq(request.memory), group.eq(request.unit), part.eq(self.read.p.part)]
+            m.d.sync += [memory.eq(request.memory), part.eq(self.read.p.part)]
+        m.d.comb += [self.scan.picks.eq(self.read.valid & ~self.busy), self.scan.picked.eq(request.unit)]
         for n, (writeback, acts) in enumerate(zip(self.writebacks, self.acts, strict=True)):
             m.d.comb += [
                 writeback.w_en.eq(writes(Memory.OUTPUTS, n)), writeback.w_addr.eq(to.address),
@@ -328,13 +336,12 @@ class Core(wiring.Component):
             self.descriptors.w_en.eq(writes(Memory.DESCRIPTORS, 0)), self.descriptors.w_addr.eq(to.address),
             self.descriptors.w_data.eq(word),
             self.descriptors.r_en.eq(self.control.r_en), self.descriptors.r_addr.eq(self.control.r_addr),
-            # While a run lasts, the record that is written next is read: it may have come from an earlier round.
-            self.records.r_en.eq(1), self.records.r_addr.eq(self.control.writing),
+            self.records.r_en.eq(self.read.valid), self.records.r_number.eq(request.address),
+            self.records.r_part.eq(self.read.p.part),
         ]  # fmt: skip
         with m.If(~self.busy):
             m.d.comb += [
                 self.descriptors.r_en.eq(self.read.valid), self.descriptors.r_addr.eq(request.address),
-                self.records.r_en.eq(self.read.valid), self.records.r_addr.eq(request.address),
             ]  # fmt: skip
 
         def one_part(word: Value) -> Value:
@@ -344,9 +351,9 @@ class Core(wiring.Component):
 
         found = {n: Signal(32, name=f"found_{n.name.lower()}") for n in READABLE}
         m.d.sync += [
-            found[Memory.ACTIVATIONS].eq(one_part(Array(acts.r_data for acts in self.acts)[group])),
+            found[Memory.ACTIVATIONS].eq(one_part(self.scan.word)),
             found[Memory.DESCRIPTORS].eq(one_part(self.descriptors.r_data)),
-            found[Memory.RECORDS].eq(one_part(self.records.r_data)),
+            found[Memory.RECORDS].eq(self.records.r_data),
         ]  # fmt: skip
         for which, words in found.items():
             with m.If(memory == which.value):

@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth import Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.layouts import COUNTER_MOST, COUNTERS, record
-from hw.params import Params
-from hw.population import ones
+from hw.params import LANES, Params
+from hw.population import added, ones
 from hw.streams import event
 
 __all__ = ["Counters"]
+
+WIDTH = COUNTER_MOST.bit_length()
 
 
 def _sum(counter: Value, more: Value) -> Value:
     """A counter and what is added to it, up to `COUNTER_MOST`."""
     total = counter + more
     return Mux(total > COUNTER_MOST, COUNTER_MOST, total)
+
+
+class _Counter:
+    """A sum that stops: beyond its width it sets a flag, and what is read then is all ones.
+
+    So no carry decides what the sum becomes, and a bit of it takes no lookup table beside its adder.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.sum = Signal(WIDTH, name=name)
+        self.full = Signal(name=f"{name}_full")
+
+    def with_more(self, more: Value) -> tuple[Value, Value]:
+        """Sum and flag when this is added."""
+        result = self.sum + more
+        return result[:WIDTH], self.full | result[WIDTH:].any()
+
+    def clear(self) -> list[Any]:
+        return [self.sum.eq(0), self.full.eq(0)]
+
+    def add(self, more: Value) -> list[Any]:
+        now, full = self.with_more(more)
+        return [self.sum.eq(now), self.full.eq(full)]
+
+    @property
+    def value(self) -> Value:
+        return self.sum | self.full.replicate(WIDTH)
 
 
 class Counters(wiring.Component):
@@ -33,7 +64,7 @@ class Counters(wiring.Component):
 
     A counter stops at `hw.layouts.COUNTER_MOST`.
 
-    Timing: ``write`` and ``record`` come 1 cycle after ``written``.
+    Timing: ``write`` and ``record`` come 1 cycle after ``written``; ``record`` stands until the next one.
 
     Members
     -------
@@ -44,9 +75,8 @@ class Counters(wiring.Component):
     stream, accept : a segment waits for nothing but streams; it is accepted, and what it waited is its layer's (only
         with ``params.streams``).
     activity : of all PEs.
-    write, layer, record : the record of this layer (parity) is complete.
-    again, before : what is written back has run in an earlier round of a loop, and its record as that left it (at the
-        latest 2 cycles before ``written``): the record keeps when it was first accepted, and the counters add up.
+    writing, writing_again : number of what is written back, and whether it has run in an earlier round of a loop.
+    write, layer, record, number, again : the record of this layer (parity) is complete. A restart leaves it.
     operation, operation_begins, operation_ends : an elementwise operation is written back; it begins, and its last
         product is stepped, in this cycle (only with ``params.elementwise``). It has a record of its own, with these
         times as ``accepted`` and ``finished``.
@@ -62,8 +92,9 @@ class Counters(wiring.Component):
             "counting": In(1), "written": In(1), "written_bank": In(1),
             "blocked": In(1), "skipped": In(1), "scan_bank": In(1), "refill": In(1), "saturated": In(params.groups),
             "activity": In(event(params)).array(params.pes),
-            "write": Out(1), "layer": Out(1), "record": Out(record(params)),
-            "again": In(1), "before": In(record(params)), **dict.fromkeys(names, In(1)),
+            "writing": In(16), "writing_again": In(1),
+            "write": Out(1), "layer": Out(1), "record": Out(record(params)), "number": Out(16), "again": Out(1),
+            **dict.fromkeys(names, In(1)),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -73,8 +104,12 @@ class Counters(wiring.Component):
         with m.If(self.start):
             m.d.sync += self.now.eq(0)
 
-        # Population counts take a cycle; what they are added to is delayed to match.
-        records = [Signal(record(self.params), name=f"record_{n}") for n in range(2)]
+        # Population counts take a cycle; what they are added to is delayed to match. The layer of a bank stands from
+        # before its tile's first entry to long after the last one.
+        names = [name for name in COUNTERS if name != "saturated"]
+        counts = [{name: _Counter(f"{name}_{n}") for name in names} for n in range(2)]
+        accepted_at = [Signal(32, name=f"accepted_{n}") for n in range(2)]
+        finished_at = [Signal(32, name=f"finished_{n}") for n in range(2)]
         idle = Signal(range(pes + 1))
         front, counting = [self.front_layer], [self.counting]
         for n in range(2):
@@ -82,51 +117,57 @@ class Counters(wiring.Component):
             counting.append(Signal(name=f"counting_{n}"))
             m.d.sync += [front[n + 1].eq(front[n]), counting[n + 1].eq(counting[n])]
         m.d.sync += idle.eq(ones(~self.activity[pe].entry for pe in range(pes)))
-        entries = [Signal(range(pes + 1), name=f"entries_{n}") for n in range(2)]
-        padding = [Signal(range(pes + 1), name=f"padding_{n}") for n in range(2)]
-        for n in range(2):
-            mine = [(self.activity[pe], self.activity[pe].bank == n) for pe in range(pes)]
-            m.d.sync += [
-                entries[n].eq(ones(activity.entry & here for activity, here in mine)),
-                padding[n].eq(ones(activity.padding & here for activity, here in mine)),
-            ]
-        waited, accepted = Signal(32), Signal()
+        # A layer begins to count a cycle after it is accepted: that leads to all counters, and comes late.
+        begins, refill = Signal(), Signal()
+        m.d.sync += [begins.eq(self.accept_layer), refill.eq(self.refill)]
+        waited, accepted, waits = Signal(32), Signal(), Signal(32)
         if self.params.streams:
-            m.d.sync += [accepted.eq(self.accept), waited.eq(Mux(accepted | self.start, 0, _sum(waited, self.stream)))]
-        for n in range(2):
+            m.d.sync += [
+                accepted.eq(self.accept), waited.eq(Mux(accepted | self.start, 0, _sum(waited, self.stream))),
+                waits.eq(Mux(accepted, waited, 0)),
+            ]  # fmt: skip
+        for n, count in enumerate(counts):
             here = [self.layer_of[bank] == n for bank in range(2)]
             scanned = Mux(self.scan_bank, here[1], here[0])
+            entries, padding = Signal(range(pes + 1), name=f"more_{n}"), Signal(range(pes + 1), name=f"zeros_{n}")
+            mine = [(each, Mux(each.bank, here[1], here[0])) for each in (self.activity[pe] for pe in range(pes))]
+            # Group by group first: the last entry of a tile is counted long before its record.
+            near = [mine[first : first + LANES] for first in range(0, pes, LANES)]
+            selected = [Signal(range(LANES + 1), name=f"more_{n}_{group}") for group in range(len(near))]
+            stuffed = [Signal(range(LANES + 1), name=f"zeros_{n}_{group}") for group in range(len(near))]
+            for group, count_of, zeros_of in zip(near, selected, stuffed, strict=True):
+                m.d.sync += [
+                    count_of.eq(ones(activity.entry & own for activity, own in group)),
+                    zeros_of.eq(ones(activity.padding & own for activity, own in group)),
+                ]
             m.d.sync += [
-                records[n].entries.eq(
-                    _sum(records[n].entries, Mux(here[0], entries[0], 0) + Mux(here[1], entries[1], 0))
-                ),
-                records[n].padding.eq(
-                    _sum(records[n].padding, Mux(here[0], padding[0], 0) + Mux(here[1], padding[1], 0))
-                ),
-                records[n].blocked.eq(_sum(records[n].blocked, self.blocked & scanned)),
-                records[n].skipped.eq(_sum(records[n].skipped, self.skipped & scanned)),
+                entries.eq(added(selected)), padding.eq(added(stuffed)),
+                *count["entries"].add(entries), *count["padding"].add(padding),
+                *count["blocked"].add(self.blocked & scanned), *count["skipped"].add(self.skipped & scanned),
             ]  # fmt: skip
             with m.If((front[2] == n) & counting[2]):
-                m.d.sync += records[n].starved.eq(_sum(records[n].starved, idle))
-            with m.If(self.front_layer == n):
-                m.d.sync += records[n].refill.eq(_sum(records[n].refill, self.refill))
+                m.d.sync += count["starved"].add(idle)
+            with m.If(front[1] == n):
+                m.d.sync += count["refill"].add(refill)
                 if self.params.streams:
-                    m.d.sync += records[n].stream.eq(_sum(records[n].stream, Mux(accepted, waited, 0)))
+                    m.d.sync += count["stream"].add(waits)
             with m.If((self.finished[0] & here[0]) | (self.finished[1] & here[1])):
-                m.d.sync += records[n].finished.eq(self.now - 1)
-            with m.If(self.accept_layer & (self.front_layer != n)):
-                m.d.sync += [records[n].eq(0), records[n].accepted.eq(self.now)]
+                m.d.sync += finished_at[n].eq(self.now - 1)
+            with m.If(begins & (self.front_layer == n)):
+                m.d.sync += [each.clear() for each in count.values()]
+                m.d.sync += [accepted_at[n].eq(self.now - 1), finished_at[n].eq(0)]
 
         # One tile or operation at a time is written back, in order, so saturations need no bank.
-        saturated = Signal(32)
-        total = Signal(32)
+        saturated = _Counter("saturated")
+        total, full = saturated.with_more(ones(self.saturated[group] for group in range(self.params.groups)))
         layer, ends = Signal(), Signal()
-        mine, before = Signal(record(self.params)), Signal(record(self.params))
+        whole = Signal(record(self.params))
         m.d.comb += [
-            total.eq(_sum(saturated, ones(self.saturated[group] for group in range(self.params.groups)))),
             layer.eq(Mux(self.written_bank, self.layer_of[1], self.layer_of[0])),
             ends.eq(self.written & self.ends.bit_select(self.written_bank, 1)),
-            mine.eq(Mux(layer, records[1], records[0])),
+            whole.accepted.eq(Mux(layer, *reversed(accepted_at))),
+            whole.finished.eq(Mux(layer, *reversed(finished_at))),
+            *(whole[name].eq(Mux(layer, counts[1][name].value, counts[0][name].value)) for name in names),
         ]  # fmt: skip
         if self.params.elementwise:
             began, finished = Signal(32), Signal(32)
@@ -136,14 +177,22 @@ class Counters(wiring.Component):
                 m.d.sync += finished.eq(self.now)
             with m.If(self.operation):
                 m.d.comb += [
-                    ends.eq(self.written), mine.eq(0), mine.accepted.eq(began), mine.finished.eq(finished),
+                    ends.eq(self.written), whole.eq(0), whole.accepted.eq(began), whole.finished.eq(finished),
                 ]  # fmt: skip
-        m.d.comb += [mine.saturated.eq(total), mine.written.eq(self.now + 1)]
-        m.d.sync += [
-            saturated.eq(Mux(ends, 0, total)), self.write.eq(ends), self.layer.eq(layer),
-            before.eq(self.before), self.record.eq(mine),
+        m.d.comb += [whole.saturated.eq(total | full.replicate(WIDTH)), whole.written.eq(self.now + 1)]
+        m.d.sync += [self.write.eq(ends), saturated.sum.eq(total), saturated.full.eq(full)]
+        with m.If(ends):
+            m.d.sync += saturated.clear()
+        # Written down even if a restart comes: see `Recorder`.
+        shape = data.StructLayout({"record": record(self.params), "layer": 1, "number": 16, "again": 1})
+        kept = Signal(shape, reset_less=True)
+        with m.If(ends):
+            m.d.sync += [
+                kept.record.eq(whole), kept.layer.eq(layer), kept.number.eq(self.writing),
+                kept.again.eq(self.writing_again),
+            ]  # fmt: skip
+        m.d.comb += [
+            self.record.eq(kept.record), self.layer.eq(kept.layer), self.number.eq(kept.number),
+            self.again.eq(kept.again),
         ]  # fmt: skip
-        with m.If(self.again):
-            m.d.sync += self.record.accepted.eq(before.accepted)
-            m.d.sync += [self.record[name].eq(_sum(mine[name], before[name])) for name in COUNTERS]
         return m

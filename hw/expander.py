@@ -62,6 +62,7 @@ class Expander(wiring.Component):
         valid = Signal()
         lanes = Signal(LANES)  # the lane of the next column, one-hot
         after = Signal(LANES)  # the lanes of those after it
+        ending = Signal()  # there are none; beside `after`, since what takes the next vector leads to all of the queue
         vector = Signal(self.i.payload.shape(), reset_less=True)
         starts = [Signal(params.entry_address_bits, name=f"start_{n}", reset_less=True) for n in range(LANES)]
 
@@ -85,15 +86,16 @@ class Expander(wiring.Component):
 
         m.d.comb += [
             now.start.eq(pick(list(starts))), now.count.eq(pick([vector.lengths[n] for n in range(LANES)])),
-            now.act.eq(pick([vector.acts[n] for n in range(LANES)])), now.last.eq(after == 0), now.tag.eq(vector.tag),
+            now.act.eq(pick([vector.acts[n] for n in range(LANES)])), now.last.eq(ending), now.tag.eq(vector.tag),
             pushed.eq(valid & ~second_valid), popped.eq(self.o.valid & self.o.ready),
         ]  # fmt: skip
 
         def next_lanes(mask: Value) -> None:
             """Split off the lowest lane of a mask."""
-            m.d.sync += [lanes.eq(_lowest(mask)), after.eq(mask & ~_lowest(mask))]
+            rest = mask & ~_lowest(mask)
+            m.d.sync += [lanes.eq(_lowest(mask)), after.eq(rest), ending.eq(rest == 0)]
 
-        m.d.comb += self.i.ready.eq(~valid | (pushed & now.last))
+        m.d.comb += self.i.ready.eq(~valid | (pushed & ending))
         with m.If(self.i.ready):
             m.d.sync += [valid.eq(self.i.valid), vector.eq(self.i.payload)]
             lengths = [self.i.p.lengths[n] for n in range(LANES)]

@@ -39,8 +39,9 @@ class Host(wiring.Component):
     read waits.
 
     Timing: an access that finds the port idle is carried out 2 cycles after its address (and data) is taken; the
-    response shows 1 cycle after that, for a read of DATA `READ_LATENCY` + 1 more. The array sees a START, a RESTART and
-    a word to write 1 cycle after they are carried out.
+    response shows 1 cycle after that, for a read of DATA `READ_LATENCY` + 1 more; behind the end of a run such a read
+    waits while the last record is written. The array sees
+    a START, a RESTART and a word to write 1 cycle after they are carried out.
 
     What answers SLVERR changes nothing: unknown offsets, writes of other than whole words, ones written to bits that
     mean nothing, words that are beyond a memory or cannot be accessed. The two low address bits are not looked at.
@@ -55,6 +56,7 @@ class Host(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
+        self._asked = Signal(name="asked")  # the array does not take the read yet
         super().__init__({
             "bus": In(axi_lite()), "irq": Out(1),
             "restart": Out(1), "start": Out(1), "first": Out(16), "batch": Out(16, init=1),
@@ -62,7 +64,7 @@ class Host(wiring.Component):
             "new_stream": Out(1), "in_tile": In(1),
             "write": Out(stream.Signature(memory_write(params), always_ready=True)),
             "read": Out(stream.Signature(memory_read(params), always_ready=True)),
-            "read_data": In(32),
+            "read_data": In(32), "settling": In(1),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -70,6 +72,7 @@ class Host(wiring.Component):
         self._begin = begin = {"write": Signal(name="begin_write"), "read": Signal(name="begin_read")}
         # Of the access that begins: its address, what is written, in a whole word or not.
         self._address = Signal(10, name="address")
+        self._to_data = Signal(name="to_data")  # a write goes to DATA
         self._data = Signal(32, name="data")
         self._whole = Signal(name="whole")
         self._bad = Signal(name="bad")  # it is refused
@@ -85,13 +88,16 @@ class Host(wiring.Component):
         # come between. After these, the array is busy one cycle later, and the next access waits as long.
         waiting = Signal(range(READ_LATENCY + 1))
         bus = self.bus
-        m.d.sync += self.read.valid.eq(self._reads)
+        # A read may have to wait, so long that what a refill stream brings too much makes the array busy meanwhile.
+        asks, asked, holds = Signal(), self._asked, self.settling | self.busy
+        m.d.comb += asks.eq(self._reads | asked)
+        m.d.sync += [self.read.valid.eq(asks & ~holds), asked.eq(asks & holds)]
         with m.If(self._reads):
             m.d.sync += [
                 idle.eq(0), waiting.eq(READ_LATENCY),
                 self.read.p.word.eq(self._select), self.read.p.part.eq(self._part),
             ]  # fmt: skip
-        with m.If(~idle):
+        with m.If(~idle & ~asked):
             m.d.sync += waiting.eq(waiting - 1)
             with m.If(waiting == 0):
                 m.d.sync += [idle.eq(1), bus.rvalid.eq(1), bus.rdata.eq(self.read_data)]
@@ -135,6 +141,7 @@ class Host(wiring.Component):
         ]  # fmt: skip
         m.d.sync += [
             self._begin["write"].eq(writes), self._begin["read"].eq(reads), self._address.eq(Mux(writes, to, source)),
+            self._to_data.eq(to == offset("DATA") >> 2),
         ]  # fmt: skip
         with m.If(writes):
             m.d.sync += [aw.eq(0), w.eq(0), passed_over.eq(ar & ~bus.rvalid)]
@@ -267,8 +274,9 @@ class Host(wiring.Component):
                                 ]  # fmt: skip
                             case "ADDRESS":
                                 m.d.sync += [self._at.eq(data), self._part.eq(0)]
-                            case "DATA":
-                                self._store(m, held)
+        # To the parts of the widest word leads a decoded address.
+        with m.If(self._begin["write"] & self._whole & self._to_data):
+            self._store(m, held)
         # START and RESTART lead to the whole array, so from registers.
         m.d.sync += [self.restart.eq(restart), self.start.eq(start), self.new_stream.eq(fresh)]
         # Set beats clear, but RESTART both.

@@ -6,6 +6,7 @@ changes `identity`, which is checked wherever an image meets an array.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type che
 
 else:
     from amaranth.lib.enum import Enum
+
+_kept = functools.lru_cache(maxsize=256)
+"""Layouts are asked for all the time, and Amaranth takes milliseconds to make one; not without end, for files lie."""
 
 FORMAT_VERSION = 6
 ACT_BITS = 16
@@ -80,16 +84,19 @@ class Memory(Enum, shape=unsigned(4)):
     TABLES = 7
 
 
+@_kept
 def entry(params: Params) -> data.StructLayout:
     """One stored weight: codebook code and relative index (zero rows skipped before it)."""
     return data.StructLayout({"code": params.code_bits, "index": params.index_bits})
 
 
+@_kept
 def weight_word(params: Params) -> data.ArrayLayout:
     """One word of weight memory: eight entries, the first in the low bits."""
     return data.ArrayLayout(entry(params), LANES)
 
 
+@_kept
 def pointer_block(params: Params) -> data.StructLayout:
     """One word of pointer memory: entry address of the first of eight columns, and eight entry counts."""
     return data.StructLayout({
@@ -98,6 +105,7 @@ def pointer_block(params: Params) -> data.StructLayout:
     })  # fmt: skip
 
 
+@_kept
 def output_word(params: Params) -> data.StructLayout:
     """One accumulator that write-back reads: accumulator `slot` of PE `pe` of the group, and what becomes of it.
 
@@ -112,11 +120,13 @@ def output_word(params: Params) -> data.StructLayout:
     })  # fmt: skip
 
 
+@_kept
 def table_word(params: Params) -> data.StructLayout:
     """One straight piece of a function table: the function at its beginning, and how much more it is at its end."""
     return data.StructLayout({"value": signed(ACT_BITS), "step": signed(ACT_BITS + 1)})
 
 
+@_kept
 def descriptor(params: Params) -> data.StructLayout:
     """One segment of a layer (96 bytes). The same for every parameter set; reserved fields must be zero.
 
@@ -189,6 +199,7 @@ def _function(n: int) -> dict[str, int]:
     return {f"table_{n}": 3, f"left_{n}": 5, f"right_{n}": 5}
 
 
+@_kept
 def elementwise(params: Params) -> data.StructLayout:
     """One elementwise operation, as wide as a segment; reserved fields must be zero.
 
@@ -216,6 +227,7 @@ def elementwise(params: Params) -> data.StructLayout:
     })  # fmt: skip
 
 
+@_kept
 def loop(params: Params) -> data.StructLayout:
     """End of the body of a loop, as wide as a segment; reserved fields must be zero.
 
@@ -235,6 +247,7 @@ def _padded(params: Params, members: dict[str, Any]) -> data.StructLayout:
     return data.StructLayout({**members, "reserved_rest": rest})
 
 
+@_kept
 def refill_header(params: Params) -> data.StructLayout:
     """First beat of a packet of the refill stream: where the `words` words of the beats that follow go.
 
@@ -253,11 +266,13 @@ COUNTER_MOST = (1 << 32) - 1
 """Where counters stop: one that has counted more reads this. Times wrap instead, their differences are right."""
 
 
+@_kept
 def record(params: Params) -> data.StructLayout:
     """What the array writes down about a layer: three times (cycles since start) and the counters."""
     return data.StructLayout({name: 32 for name in ("accepted", "finished", "written", *COUNTERS)})
 
 
+@_kept
 def memory_shape(params: Params, memory: Memory) -> tuple[int, int, int]:
     """Units, words per unit and bits a word of one memory."""
     match memory:
@@ -294,6 +309,7 @@ def fields(layout: data.Layout, prefix: str = "") -> list[tuple[str, int, int]]:
     return leaves
 
 
+@_kept
 def identity(params: Params) -> str:
     """Hash of parameters and layouts (16 hexadecimal digits) that image, Verilog and bitstream carry."""
     layouts = {

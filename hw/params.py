@@ -230,10 +230,11 @@ _BOARD_MIN = _BOARD_4.replace(
     pes=1, rows=16, queue_depth=8, weight_words=512, pointer_blocks=256, act_lines=256, output_words=256, codebooks=2,
 )  # fmt: skip
 
-# An array that fills an ECP5-85: so many codebooks that they go into block RAM, so few accumulators that they do not.
+# An array that fills an ECP5-85: so many codebooks that they go into block RAM, and no more accumulators and
+# descriptors than a lookup table used as memory has words.
 _ECP5_32 = Params(
-    pes=32, index_bits=4, rows=32, queue_depth=16, weight_words=512, pointer_blocks=512, act_lines=1024,
-    output_words=512, codebooks=32, descriptors=32, acc_bits=36, tables=0, elementwise=False, streams=False,
+    pes=32, index_bits=4, rows=16, queue_depth=16, weight_words=512, pointer_blocks=512, act_lines=1024,
+    output_words=512, codebooks=32, descriptors=16, acc_bits=36, tables=0, elementwise=False, streams=False,
     refill=False, hops=1,
 )  # fmt: skip
 

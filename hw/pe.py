@@ -29,7 +29,8 @@ class ProcessingElement(wiring.Component):
 
     Members
     -------
-    i : broadcast vectors (always ready; send only while ``credit``).
+    i : broadcast vectors (always ready; send only while ``credit``). The ``acts`` of a vector come `acts_late` cycles
+        after the rest.
     credit : registered credit flag of the queue.
     busy : for each bank, a vector is anywhere between ``i`` and the accumulators: from the cycle after it arrived to
         the one in which it is dropped or its last sum is written. tile_busy : for each tile buffer.
@@ -47,6 +48,11 @@ class ProcessingElement(wiring.Component):
     def __init__(self, params: Params) -> None:
         self.params = params
         super().__init__(self.ports(params))
+
+    @staticmethod
+    def acts_late(params: Params) -> int:
+        """Cycles from a vector to its activations."""
+        return PointerRead.ACTS_LATE + params.hops
 
     @staticmethod
     def ports(params: Params) -> wiring.Signature:
@@ -78,7 +84,9 @@ class ProcessingElement(wiring.Component):
             taken = Signal(broadcast(self.params), name=f"taken_{hop}", reset_less=True)
             m.d.sync += [arrived.eq(valid), taken.eq(sent)]
             valid, sent = arrived, taken
-        m.d.comb += [pointers.i.valid.eq(valid), pointers.i.payload.eq(sent)]
+        m.d.comb += [
+            pointers.i.valid.eq(valid), pointers.i.payload.eq(sent), pointers.i.p.acts.eq(self.i.p.acts),
+        ]  # fmt: skip
         connect(m, pointers.o, queue.i)
         connect(m, queue.o, expander.i)
         connect(m, expander.o, weights.i)

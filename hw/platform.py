@@ -11,6 +11,7 @@ from amaranth.hdl import Value
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 
+from hw.annotated import annotated_text
 from hw.params import Params
 
 __all__ = ["ExportPlatform", "convert", "is_export", "placed", "ports_of"]
@@ -52,16 +53,20 @@ def placed(m: Module, name: str, kind: Any, module: str, params: Params, platfor
     return interface
 
 
-def convert(component: wiring.Component, name: str, separator: str = "__") -> str:
+def convert(component: wiring.Component, name: str, separator: str = "__", annotated: bool = False) -> str:
     """Verilog-2005 text of one component under the module name `name`; `separator` joins the names of its ports.
 
-    Assertions, which that language does not have, are there with ``EIE_ASSERT`` defined.
+    Assertions, which that language does not have, are there with ``EIE_ASSERT`` defined. With `annotated`, attributes
+    name the Amaranth source of everything, and names stay those of Amaranth (`hw.annotated`).
     """
     directions = {"i": PortDirection.Input, "o": PortDirection.Output}
     ports = {
         port: (signal, directions[way])
         for port, (signal, way) in ports_of(component, component.signature, separator).items()
     }
+    if annotated:
+        text = annotated_text(component, ports, name, ExportPlatform())
+        return _ASSERTION.sub(r"`ifdef EIE_ASSERT\n\g<0>`endif\n", text)
     text = verilog.convert(
         component, name=name, ports=ports, platform=ExportPlatform(), strip_internal_attrs=True, emit_src=False
     )

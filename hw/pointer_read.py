@@ -6,7 +6,7 @@ from amaranth import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import ACT_BITS, pointer_block
+from hw.layouts import pointer_block
 from hw.params import LANES, Params
 from hw.sram import Sram
 from hw.streams import broadcast, job, tag
@@ -23,11 +23,12 @@ class PointerRead(wiring.Component):
     vectors with work in them.
 
     Timing: ``o`` is valid `LATENCY` cycles after ``i``, in order, one vector a cycle. ``dropped`` pulses in that
-    cycle instead of ``o.valid`` if no column has work.
+    cycle instead of ``o.valid`` if no column has work. Nothing looks at the activations on their way to the queue, so
+    they come `ACTS_LATE` cycles after the rest: what delays them stands once in front of all PEs.
 
     Members
     -------
-    i : broadcast vector (always ready).
+    i : broadcast vector (always ready); its ``acts`` are those of the vector of `ACTS_LATE` cycles ago.
     o : job (always ready: the credit rule of the queue guarantees it).
     dropped, dropped_tag : a vector without work left the pipeline, and what it belonged to.
     w_en, w_addr, w_data : host write port of the pointer memory.
@@ -36,6 +37,7 @@ class PointerRead(wiring.Component):
     """
 
     LATENCY = 3
+    ACTS_LATE = LATENCY - 1
 
     def __init__(self, params: Params) -> None:
         self.params = params
@@ -57,13 +59,13 @@ class PointerRead(wiring.Component):
         ]  # fmt: skip
 
         # What travels beside the memory word, and beside the register behind it: block RAM is slow to answer.
-        beside = data.StructLayout({"mask": LANES, "acts": data.ArrayLayout(ACT_BITS, LANES), "tag": tag(params)})
+        beside = data.StructLayout({"mask": LANES, "tag": tag(params)})
         valid = [Signal(name=f"valid_{n}") for n in range(self.LATENCY)]
         passing = [Signal(beside, name=f"passing_{n}", reset_less=True) for n in range(2)]
         block = Signal(pointer_block(params), reset_less=True)
         m.d.sync += [
             valid[0].eq(self.i.valid), valid[1].eq(valid[0]), valid[2].eq(valid[1]),
-            passing[0].mask.eq(self.i.p.mask), passing[0].acts.eq(self.i.p.acts), passing[0].tag.eq(self.i.p.tag),
+            passing[0].mask.eq(self.i.p.mask), passing[0].tag.eq(self.i.p.tag),
             passing[1].eq(passing[0]),
             block.eq(memory.r_data),
         ]  # fmt: skip
@@ -74,7 +76,7 @@ class PointerRead(wiring.Component):
         m.d.sync += [
             work.eq(mask.any()),
             self.o.p.base.eq(block.base), self.o.p.lengths.eq(block.lengths), self.o.p.mask.eq(mask),
-            self.o.p.acts.eq(passing[1].acts), self.o.p.tag.eq(passing[1].tag),
+            self.o.p.acts.eq(self.i.p.acts), self.o.p.tag.eq(passing[1].tag),
         ]  # fmt: skip
         m.d.comb += [
             self.o.valid.eq(valid[2] & work),

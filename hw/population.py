@@ -6,12 +6,17 @@ from collections.abc import Iterable
 
 from amaranth import Cat, Value
 
-__all__ = ["ones"]
+__all__ = ["added", "ones"]
 
 
 def ones(bits: Iterable[object]) -> Value:
     """Number of ones among one-bit values, as a balanced tree of additions."""
-    terms: list[Value] = [Cat(bit) for bit in bits]
+    return added(Cat(bit) for bit in bits)
+
+
+def added(values: Iterable[Value]) -> Value:
+    """Sum of values, as a balanced tree of additions."""
+    terms: list[Value] = list(values)
     while len(terms) > 1:
         paired: list[Value] = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
         terms = paired + ([terms[-1]] if len(terms) % 2 else [])

@@ -49,11 +49,13 @@ class Ring(wiring.Component):
         m = Module()
         layer = self.layer
         age = Signal(range(self.SETTLES))
-        above, height = Signal(ROW_BITS), Signal(16)  # rows of the samples before, and of each
+        above = Signal(ROW_BITS)  # rows of the samples before
+        height = Signal(16)  # rows of each
         next_above, next_skip, next_size = Signal(ROW_BITS), Signal(16), Signal(VECTOR_ADDRESS_BITS)
         end = Signal(signed(18))  # row behind the window
         begin = Signal(16)  # rows of the map before the window
-        need, keep, held = Signal(ROW_BITS), Signal(ROW_BITS), Signal(ROW_BITS)
+        need, keep = Signal(ROW_BITS), Signal(ROW_BITS)
+        held = Signal(ROW_BITS)  # the limit that holds
         # From place `edge` on the next sample's row 0 lies behind the end of the ring, `back` vectors from here.
         edge, back, wraps = Signal(16), Signal(VECTOR_ADDRESS_BITS), Signal()
         m.d.comb += [self.settled.eq(age == self.SETTLES - 1), wraps.eq(self.skip >= edge)]

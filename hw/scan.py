@@ -43,6 +43,7 @@ class Scan(wiring.Component):
         n-th for bit n of `limit`.
     loaded : for each tile buffer, its weights are there. waiting : the tile to scan is not.
     r_en, r_addr, r_data : read port of all activation banks. claimed : it is somebody else's in this cycle.
+    picks, picked, word : the host reads this bank, while nothing is scanned; the word of the bank read last.
     o : vectors to send. Its tag is that of the vector in the register also while it is skipped.
     taken : the last vector of a window is requested in this cycle. `taken_tile`: tile buffer of the window.
     finished : the last vector of a window leaves in this cycle. `closes`: the window was the last of its tile.
@@ -63,6 +64,7 @@ class Scan(wiring.Component):
             "open": In(1), "limits": In(LINE_BITS).array(3), "limit": In(3), **tiles,
             "r_en": Out(1), "r_addr": Out(range(params.act_lines)), "claimed": In(1),
             "r_data": In(ACT_BITS * LANES).array(params.groups),
+            "picks": In(1), "picked": In(8), "word": Out(ACT_BITS * LANES),
             "o": Out(stream.Signature(broadcast(params))),
             "taken": Out(1), "finished": Out(1), "closes": Out(1), "skipped": Out(1), "busy": Out(1), "fault": Out(1),
             "standing": Out(1),
@@ -113,7 +115,10 @@ class Scan(wiring.Component):
                 at_group.eq(window.address[:group_bits]), at.pointers.eq(window.pointers), at.inside.eq(window.inside),
                 at.dense.eq(window.dense), at.last.eq(window.last), at.tag.eq(window.tag), at.closes.eq(window.closes),
             ]  # fmt: skip
+        with m.If(self.picks):
+            m.d.sync += at_group.eq(self.picked)
         acts = Signal(data.ArrayLayout(ACT_BITS, LANES))
+        m.d.comb += self.word.eq(acts)
         with m.Switch(at_group):
             for group in range(params.groups):
                 with m.Case(group):

@@ -54,9 +54,11 @@ class StreamIn(wiring.Component):
         group_bits = (self.params.groups - 1).bit_length()
         line = Signal(VECTOR_ADDRESS_BITS - group_bits)
         address, base = Signal(VECTOR_ADDRESS_BITS), Signal(VECTOR_ADDRESS_BITS)
-        column, place = Signal(VECTOR_ADDRESS_BITS), Signal(16)  # vector of the row, row of the ring
+        column = Signal(VECTOR_ADDRESS_BITS)  # vector of the row
+        place = Signal(16)  # row of the ring
         row, sample = Signal(16), Signal(16)
-        limit, unlimited = Signal(ROW_BITS), Signal()
+        limit = Signal(ROW_BITS)
+        unlimited = Signal()
         go, beyond = Signal(), Signal()
         m.d.comb += [
             skid.enable.eq(self.enable), self.w_data.eq(skid.o.payload), line.eq(address >> group_bits),

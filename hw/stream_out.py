@@ -47,12 +47,14 @@ class StreamOut(wiring.Component):
         m = Module()
         groups = self.params.groups
         job = Signal(out_job(self.params))
-        held, written = Signal(16), Signal(16)  # rows of tiles in the ring, those of them that are complete
+        held = Signal(16)  # rows of tiles in the ring
+        written = Signal(16)  # those of them that are complete
         line, place, left = Signal(LINE_BITS), Signal(16), Signal(16)  # row of the ring, lines of the row to come
         row, sample = Signal(16), Signal(16)
         beats = Signal(data.ArrayLayout(ACT_BITS * LANES, groups))
         beat = Signal(range(max(2, groups)))
-        sent, final = Signal(), Signal()  # a row is sent; it is the last one of the layer
+        sent = Signal()  # a row
+        final = Signal()  # it is the last one of the layer
         m.d.comb += [
             self.r_addr.eq(line), self.fault.eq(self.r_en & (line >= self.params.act_lines)),
             self.busy.eq(written != 0), self.o.p.data.eq(beats[0]),

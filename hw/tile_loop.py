@@ -35,8 +35,8 @@ class TileLoop(wiring.Component):
     -------
     start, first, batch : a run begins at descriptor `first`, over `batch` samples.
     layer : the descriptor `index`.
-    prepare : it has just arrived. accept : it is accepted, go on to the next one, `following`.
-    index, following : number of the descriptor, and of the one after it.
+    prepare : it has just arrived. accept, advance : it is accepted, a segment or another one: go on to `following`.
+    index, following : number of the descriptor, and of the one after it (with ``start`` the first one).
     segment : its number in the layer, SEGMENTS if it is that or more.
     address, y, x : where its window begins: activation vector and pixel of the map.
     destination : first line that its tile writes.
@@ -58,7 +58,7 @@ class TileLoop(wiring.Component):
         } if params.streams else {}  # fmt: skip
         super().__init__({
             "start": In(1), "first": In(16), "batch": In(16),
-            "layer": In(descriptor(params)), "prepare": In(1), "accept": In(1),
+            "layer": In(descriptor(params)), "prepare": In(1), "accept": In(1), "advance": In(1),
             "index": Out(16), "following": Out(16), "segment": Out(range(SEGMENTS + 1)),
             "address": Out(VECTOR_ADDRESS_BITS), "y": Out(signed(17)), "x": Out(signed(17)),
             "destination": Out(LINE_BITS), "opens": Out(1, init=1), "starts": Out(1), "begins": Out(1), "ends": Out(1),
@@ -88,8 +88,13 @@ class TileLoop(wiring.Component):
         next_line = Signal(LINE_BITS)
         round_ = Signal(16)
         repeats = Signal()
-        is_segment = Signal()  # what the descriptor is
+        # What the descriptor ends, and what it is if it is no segment. An accept leads to all of the loop, so it meets
+        # a single condition on its way.
+        row_closes = Signal()
+        sample_closes = Signal()
+        layer_closes = Signal()
         is_loop = Signal()
+        goes_on = Signal()
         next_column, next_row, next_sample = Signal(), Signal(), Signal()  # are the last of their kind
         repeated = Signal()  # the layer goes on: its first descriptor comes next
 
@@ -120,7 +125,9 @@ class TileLoop(wiring.Component):
             m.d.sync += [
                 at.eq(kept.data), last_column.eq(next_column), last_row.eq(next_row), last_sample.eq(next_sample),
                 self.following.eq(Mux(repeated, head, Mux(repeats, ending.first, self.index + 1))),
-                self.begins.eq(self.starts), is_segment.eq(op == Op.SEGMENT.value), is_loop.eq(op == Op.LOOP.value),
+                self.begins.eq(self.starts), is_loop.eq(op == Op.LOOP.value), goes_on.eq(repeats),
+                row_closes.eq(layer.last & next_column), sample_closes.eq(layer.last & next_column & next_row),
+                layer_closes.eq(layer.last & next_column & next_row & next_sample),
             ]  # fmt: skip
             with m.If(fresh):
                 lines = Mux(layer.moves_source, sample_lines + self.offset, sample_lines)
@@ -132,7 +139,7 @@ class TileLoop(wiring.Component):
                     m.d.sync += row.eq(next_line)
 
         # It is accepted: its window in the next tile, and what comes next.
-        m.d.comb += [moved.en.eq(self.accept & is_segment), moved.data.eq(at)]
+        m.d.comb += [moved.en.eq(self.accept), moved.data.eq(at)]
         with m.If(last_column):
             m.d.comb += [
                 moved.data.row.eq(at.row + layer.tile_pitch_y), moved.data.address.eq(at.row + layer.tile_pitch_y),
@@ -142,29 +149,29 @@ class TileLoop(wiring.Component):
             m.d.comb += [moved.data.address.eq(at.address + layer.tile_pitch_x), moved.data.x.eq(at.x + layer.step_x)]
         if self.params.streams:
             self._ring(m, at, moved.data, fresh, last_column)
-        with m.If(self.accept & ~is_segment):
+        with m.If(self.advance):
             m.d.sync += [self.index.eq(self.following), head.eq(self.following)]
-            with m.If(is_loop):
-                m.d.sync += [round_.eq(round_ + 1), self.offset.eq(self.offset + ending.pitch)]
-                with m.If(~repeats):
-                    m.d.sync += [round_.eq(0), self.offset.eq(0), self.floor.eq(self.following)]
-        with m.Elif(self.accept):
+        with m.If(self.advance & is_loop):
+            m.d.sync += [round_.eq(round_ + 1), self.offset.eq(self.offset + ending.pitch)]
+        with m.If(self.advance & is_loop & ~goes_on):
+            m.d.sync += [round_.eq(0), self.offset.eq(0), self.floor.eq(self.following)]
+        with m.If(self.accept):
             m.d.sync += [
                 self.index.eq(self.following), self.segment.eq(self.segment + (self.segment != SEGMENTS)),
                 self.opens.eq(layer.last),
             ]  # fmt: skip
-            with m.If(layer.last):
-                m.d.sync += [self.segment.eq(0), tx.eq(tx + 1)]
-                with m.If(last_column):
-                    m.d.sync += [tx.eq(0), ty.eq(ty + 1)]
-                    with m.If(last_row):
-                        m.d.sync += [ty.eq(0), sample.eq(sample + 1), sample_lines.eq(sample_lines + layer.frame)]
-                        with m.If(last_sample):
-                            m.d.sync += [sample.eq(0), sample_lines.eq(0), head.eq(self.index + 1)]
+        with m.If(self.accept & layer.last):
+            m.d.sync += [self.segment.eq(0), tx.eq(tx + 1)]
+        with m.If(self.accept & row_closes):
+            m.d.sync += [tx.eq(0), ty.eq(ty + 1)]
+        with m.If(self.accept & sample_closes):
+            m.d.sync += [ty.eq(0), sample.eq(sample + 1), sample_lines.eq(sample_lines + layer.frame)]
+        with m.If(self.accept & layer_closes):
+            m.d.sync += [sample.eq(0), sample_lines.eq(0), head.eq(self.index + 1)]
         with m.If(self.start):
             m.d.sync += [
-                self.index.eq(self.first), head.eq(self.first), self.floor.eq(self.first), self.segment.eq(0),
-                self.opens.eq(1),
+                self.index.eq(self.first), self.following.eq(self.first), head.eq(self.first),
+                self.floor.eq(self.first), self.segment.eq(0), self.opens.eq(1),
                 sample.eq(0), ty.eq(0), tx.eq(0), sample_lines.eq(0), round_.eq(0), self.offset.eq(0),
             ]  # fmt: skip
         return m

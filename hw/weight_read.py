@@ -62,10 +62,12 @@ class WeightRead(wiring.Component):
         next_lane = Signal(3)
         next_take = Signal(4)
         next_rest = Signal(params.count_bits)  # entries of the column after that word
+        next_more = Signal()  # there are some
         next_beside = Signal(beside, reset_less=True)
 
         # The word in the row buffer.
         left = Signal(4)
+        few = Signal(init=1)  # the last entry of it is selected, or there is none: `left` is 0 or 1
         lane = Signal(3)
         first = Signal()
         more = Signal()  # `more`: the column goes on in another word
@@ -73,32 +75,33 @@ class WeightRead(wiring.Component):
 
         issue = Signal()
         m.d.comb += [
-            issue.eq(next_valid & (left <= 1)),
+            issue.eq(next_valid & few),
             memory.w_en.eq(self.w_en), memory.w_addr.eq(self.w_addr), memory.w_data.eq(self.w_data),
             memory.r_en.eq(issue), memory.r_addr.eq(next_word),
         ]  # fmt: skip
 
-        with m.If(issue & (next_rest != 0)):
+        with m.If(issue & next_more):
             following = Mux(next_rest > LANES, LANES, next_rest)
             m.d.sync += [
                 next_word.eq(next_word + 1), next_lane.eq(0), next_first.eq(0),
-                next_take.eq(following), next_rest.eq(next_rest - following),
+                next_take.eq(following), next_rest.eq(next_rest - following), next_more.eq(next_rest > LANES),
             ]  # fmt: skip
         with m.Elif(issue | ~next_valid):
             m.d.comb += self.i.ready.eq(1)
             m.d.sync += [
                 next_valid.eq(self.i.valid), next_word.eq(self.i.p.word), next_lane.eq(self.i.p.lane),
                 next_first.eq(1), next_take.eq(self.i.p.take), next_rest.eq(self.i.p.count - self.i.p.take),
+                next_more.eq(self.i.p.count != self.i.p.take),
                 next_beside.last.eq(self.i.p.last), next_beside.act.eq(self.i.p.act), next_beside.tag.eq(self.i.p.tag),
             ]  # fmt: skip
 
         with m.If(issue):
             m.d.sync += [
-                left.eq(next_take), lane.eq(next_lane), first.eq(next_first), more.eq(next_rest != 0),
-                now.eq(next_beside),
+                left.eq(next_take), few.eq(next_take <= 1), lane.eq(next_lane), first.eq(next_first),
+                more.eq(next_more), now.eq(next_beside),
             ]  # fmt: skip
         with m.Elif(left != 0):
-            m.d.sync += [left.eq(left - 1), lane.eq(lane + 1), first.eq(0)]
+            m.d.sync += [left.eq(left - 1), few.eq(left <= 2), lane.eq(lane + 1), first.eq(0)]
 
         # One of four entries is selected in each half of the word, and between the halves behind the register: block
         # RAM is slow to answer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,6 +13,11 @@ __all__ = ["POINTER_WALK_BITS", "Window"]
 
 POINTER_WALK_BITS = 21
 """One more than the `pointers` field of a descriptor: a walk past the end of pointer memory does not wrap into it."""
+
+
+def _below(coordinate: Value, size: Value) -> Value:
+    """Whether a coordinate is of the map: a negative one is large without its sign."""
+    return coordinate.as_unsigned() < size
 
 
 class Window(wiring.Component):
@@ -47,7 +52,13 @@ class Window(wiring.Component):
         held = Signal(scan_request(self.params))  # address: of the first position of the row
         y = Signal(signed(17))
         x = Signal(signed(17))
+        # Whether they are of the map, and the column with which each row begins: as they change, not behind them.
+        inside_y = Signal()
+        inside_x = Signal()
+        begins_inside = Signal()
+        next_y, next_x = Signal(signed(17)), Signal(signed(17))
         position = Signal(VECTOR_ADDRESS_BITS)  # address of the first vector of the position
+        # Counted from 1, so that nothing is added before the comparison.
         vector = Signal(16)
         column = Signal(16)
         row = Signal(16)
@@ -55,10 +66,9 @@ class Window(wiring.Component):
         next_position, next_row = Signal(VECTOR_ADDRESS_BITS), Signal(VECTOR_ADDRESS_BITS)
 
         m.d.comb += [
-            # A negative coordinate is a large one without its sign.
-            self.inside.eq((y.as_unsigned() < held.height) & (x.as_unsigned() < held.width)),
-            position_ends.eq(~self.inside | (vector + 1 == held.vectors)),
-            row_ends.eq(column + 1 == held.wx), window_ends.eq(row + 1 == held.wy),
+            self.inside.eq(inside_y & inside_x), next_y.eq(y + held.dy), next_x.eq(x + held.dx),
+            position_ends.eq(~self.inside | (vector == held.vectors)),
+            row_ends.eq(column == held.wx), window_ends.eq(row == held.wy),
             next_position.eq(position + held.position_pitch), next_row.eq(held.address + held.window_pitch),
             self.last.eq(position_ends & row_ends & window_ends),
             self.dense.eq(held.dense), self.closes.eq(held.closes), self.tag.eq(held.tag),
@@ -82,18 +92,25 @@ class Window(wiring.Component):
                 m.d.sync += [vector.eq(vector + 1), self.address.eq(self.address + 1)]
             with m.Elif(~row_ends):
                 m.d.sync += [
-                    vector.eq(0), column.eq(column + 1), x.eq(x + held.dx),
+                    vector.eq(1), column.eq(column + 1), x.eq(next_x), inside_x.eq(_below(next_x, held.width)),
                     position.eq(next_position), self.address.eq(next_position),
                 ]  # fmt: skip
             with m.Else():
                 m.d.sync += [
-                    vector.eq(0), column.eq(0), row.eq(row + 1), x.eq(held.x), y.eq(y + held.dy),
+                    vector.eq(1), column.eq(1), row.eq(row + 1), x.eq(held.x), y.eq(next_y),
+                    inside_x.eq(begins_inside), inside_y.eq(_below(next_y, held.height)),
                     held.address.eq(next_row), position.eq(next_row), self.address.eq(next_row),
                 ]  # fmt: skip
+        # A request is taken in every cycle in which it could begin, so that `start` leads to one register.
         with m.If(self.start):
+            m.d.sync += self.valid.eq(1)
+        with m.If(~self.valid):
             m.d.sync += [
-                self.valid.eq(1), held.eq(self.request), y.eq(self.request.y), x.eq(self.request.x),
-                vector.eq(0), column.eq(0), row.eq(0), position.eq(self.request.address),
+                inside_y.eq(_below(self.request.y, self.request.height)),
+                inside_x.eq(_below(self.request.x, self.request.width)),
+                begins_inside.eq(_below(self.request.x, self.request.width)),
+                held.eq(self.request), y.eq(self.request.y), x.eq(self.request.x),
+                vector.eq(1), column.eq(1), row.eq(1), position.eq(self.request.address),
                 self.address.eq(self.request.address), self.pointers.eq(self.request.pointers),
             ]  # fmt: skip
         return m

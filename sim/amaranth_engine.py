@@ -16,6 +16,7 @@ from compiler.image.words import memory_words
 from hw.core import Core
 from hw.layouts import Memory, fields, record
 from hw.params import LANES
+from hw.recorder import stored_record
 from sim.golden_array import Program
 from sim.program import (
     SimulationError,
@@ -119,8 +120,9 @@ def run_amaranth(
             if host[0].left != (0, 0):
                 raise SimulationError(f"beats that were not taken, and that did not come: {host[0].left}")
             values.append(layer_values(image, program, layer_words(image, program, chunk.count, _log(written))))
+            await ctx.tick().until(~core.settling)
             for n in record_numbers(image):
-                word = int(ctx.get(core.records.data[n]))
+                word = stored_record(params, n, lambda at: int(ctx.get(core.records.memory.data[at])))
                 records.append({name: (word >> first) & ((1 << width) - 1) for name, first, width in places})
             if progress:
                 progress(chunk.first + chunk.count, len(inputs[0]))

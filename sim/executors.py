@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from typing import Any, Protocol
 
 from compiler.errors import InputError, ToolError, WorkerError
+from sim.rtl import collect
 from sim.trials import Line, Shard, kit, run_shard
 
 __all__ = ["LOCAL", "Cluster", "Executor", "Here", "Processes"]
@@ -23,6 +24,12 @@ __all__ = ["LOCAL", "Cluster", "Executor", "Here", "Processes"]
 LOCAL = "local"
 """The address of a cluster of this machine alone, which lives as long as the run."""
 _SECONDS = 1.0  # between looks at the cluster
+# A machine that does much else starts and answers slowly, and is not dead.
+_PATIENCE = {
+    "worker_register_timeout_seconds": 900, "health_check_initial_delay_ms": 60_000, "health_check_timeout_ms": 60_000,
+    "health_check_failure_threshold": 10,
+}  # fmt: skip
+_STARTS = 6  # of a local cluster: Ray gives itself 30 seconds
 _STORE = 100 << 20  # bytes for objects of a local cluster; shards and lines are small
 
 Ran = tuple[Shard, Sequence[Line] | None]
@@ -72,7 +79,8 @@ class Processes:
         waiting = deque(shards)
         while waiting:
             running: dict[Future[list[Line]], Shard] = {}
-            with ProcessPoolExecutor(1 if careful else self.jobs, mp_context=get_context("spawn")) as pool:
+            count, start = 1 if careful else self.jobs, get_context("spawn")
+            with ProcessPoolExecutor(count, start, collect.collect_into, (collect.place(),)) as pool:
                 with contextlib.suppress(BrokenProcessPool):
                     while waiting or running:
                         while waiting and len(running) < (1 if careful else self.jobs):
@@ -111,7 +119,7 @@ class Cluster:
         InputError
             There is no cluster at the address, or its machines have another kit.
         WorkerError
-            The cluster is gone.
+            The cluster is gone, or does not start.
         """
         ray = _ray()
         try:
@@ -123,17 +131,27 @@ class Cluster:
 
     def _connect(self, ray: Any) -> None:
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-        try:
-            if self.local:
-                ray.init(num_cpus=self.jobs, include_dashboard=False, object_store_memory=_STORE, **quiet)
-            else:
-                ray.init(address=self.address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
-            reason = str(error).strip().splitlines()[:1]
-            raise InputError(
-                f"no Ray cluster at {self.address} ({''.join(reason)}); expected the address that `ray start --head` "
-                f"printed, or {LOCAL}"
-            ) from None
+        for left in reversed(range(_STARTS if self.local else 1)):
+            try:
+                if self.local:
+                    ray.init(
+                        num_cpus=self.jobs, include_dashboard=False, object_store_memory=_STORE,
+                        _system_config=_PATIENCE, **quiet,
+                    )  # fmt: skip
+                else:
+                    ray.init(address=self.address, **quiet)
+                return
+            except Exception as error:  # Ray raises plain ones, also when a busy machine starts it too slowly
+                ray.shutdown()
+                reason = "".join(str(error).strip().splitlines()[:1])
+                if left:
+                    continue
+                if self.local:
+                    raise WorkerError(f"Ray did not start on this machine: {reason}; use --jobs") from None
+                raise InputError(
+                    f"no Ray cluster at {self.address} ({reason}); expected the address that `ray start --head` "
+                    f"printed, or {LOCAL}"
+                ) from None
 
     def _run(self, ray: Any, shards: Sequence[Shard]) -> Iterator[Ran]:
         # Ray's own retries would not say that a worker died, nor that a case kills each one.

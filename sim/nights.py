@@ -18,7 +18,7 @@ from sim.suites import SUITES
 from sim.trials import kit
 from sim.verify import Report, verify
 
-__all__ = ["GOAL", "Entry", "append", "check_new", "entry_of", "night", "read", "totals"]
+__all__ = ["GOAL", "Entry", "append", "check_new", "commit", "entry_of", "night", "read", "totals"]
 
 GOAL = 10**9
 """Values to be compared, over all suites and nights."""
@@ -45,17 +45,17 @@ class Entry:
     failures: tuple[tuple[int, str], ...] = ()
 
 
-def entry_of(report: Report) -> Entry:
-    """The entry for a run that ends now."""
+def entry_of(report: Report, began_at: str) -> Entry:
+    """The entry for a run that ends now. began_at : the commit of the sources when it began, see `commit`."""
     return Entry(
-        datetime.now(UTC).isoformat(timespec="seconds"), _commit(), kit(), report.suite, report.seed, report.trials,
+        datetime.now(UTC).isoformat(timespec="seconds"), began_at, kit(), report.suite, report.seed, report.trials,
         report.values, report.cycles, report.records, report.cpu_seconds,
         tuple((failure.seed, failure.what) for failure in report.failures),
     )  # fmt: skip
 
 
-def _commit() -> str:
-    """Of the clone that the kit runs from; empty outside of one."""
+def commit() -> str:
+    """The commit of the clone that the kit runs from; empty outside of one."""
     root = Path(__file__).parents[1]
 
     def git(*command: str) -> str:
@@ -170,11 +170,11 @@ def night(
         raise InputError(f"{wrong[0]} is no suite of the night; expected some of {', '.join(part)}")
     reports = []
     for name in names or part:
-        seed = next_seed(read(ledger), name)
+        seed, began_at = next_seed(read(ledger), name), commit()
         folder = out / f"{name}-{seed}-{kit().rpartition('+')[2]}"
         cases = max(1, round(share * SUITES[name].night))
         report = verify(name, seed, trials=cases, out=folder, resume=folder.exists(), **how)
-        append(ledger, entry_of(report))
+        append(ledger, entry_of(report, began_at))
         done(report)
         reports.append(report)
     return reports

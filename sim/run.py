@@ -217,7 +217,7 @@ def run(
         from sim.driver.driver import Driver
 
         driver = Driver(port)
-        driver.load(image)
+        driver.load(image, verify=True)  # what a memory can give back
         found = driver.run(raw, progress=progress)
         values, records = found.values, found.records
     else:

@@ -10,6 +10,7 @@ import numpy as np
 from hw.params import Params
 from sim.cases import random_params
 from sim.graph_cases import GraphCase, random_graph_case
+from sim.recurrent_cases import random_recurrent_case
 from sim.stream_cases import random_ends_case, random_stream_case
 
 __all__ = ["SUITES", "Suite", "suites"]
@@ -19,6 +20,7 @@ __all__ = ["SUITES", "Suite", "suites"]
 class Suite:
     """A regression: what it shows, its engine, and its trials in the full and the sample size.
 
+    batch : samples of a case at most.
     together : trials in turn on one array; a run with few trials then needs few arrays, others for each seed.
     graphs : what makes networks from the graph on; if there is none, layers are made by `sim.cases`.
     stages : of a board's design, on each of which all trials run through its pins (`sim.fpga.regression`), in one
@@ -32,6 +34,7 @@ class Suite:
     sample: int
     arrays: tuple[Params | None, ...] = (None,)
     bus: bool = False
+    batch: int = 4
     together: int = 1
     graphs: Callable[[int, Params], GraphCase] | None = None
     stages: tuple[str, ...] = ()
@@ -92,26 +95,40 @@ _STREAM_ARRAYS = tuple(
     for pes, lines, depth in ((4, 200, 8), (1, 400, 6), (8, 150, 32), (16, 100, 7))
 )  # fmt: skip
 
+# An array for networks of a few units.
+_LOOPS = Params(
+    pes=4, rows=128, queue_depth=8, weight_words=1024, pointer_blocks=512, act_lines=1024, output_words=1024,
+    descriptors=64, codebooks=16,
+)  # fmt: skip
+
 SUITES: dict[str, Suite] = {
-    "amaranth": Suite("random arrays and networks in Amaranth's simulator", "amaranth", 400, 12),
-    "rtl": Suite("random networks on seven arrays of 1 to 64 PEs, Verilog in Verilator", "rtl", 700, 14, _ARRAYS),
-    "bus": Suite("the same through the host port, word by word", "rtl", 60, 4, _ARRAYS[:4], bus=True),
-    "arrays": Suite("random networks on 48 arrays, Verilog in Verilator", "rtl", 2016, 0, _many_arrays()),
+    "amaranth": Suite("random arrays and networks in Amaranth's simulator", "amaranth", 400, 12, night=100),
+    "rtl": Suite("random networks on seven arrays of 1 to 64 PEs, Verilog in Verilator", "rtl", 700, 14, _ARRAYS,
+                 night=700),
+    "bus": Suite("the same through the host port, word by word", "rtl", 60, 4, _ARRAYS[:4], bus=True,
+                 night=60),
+    "batches": Suite("the same with up to 400 samples a case", "rtl", 350, 0, _ARRAYS, batch=400, night=350),
+    "arrays": Suite("random networks on 48 arrays, Verilog in Verilator", "rtl", 2016, 0, _many_arrays(),
+                    night=480),
     "scale": Suite(
         "random networks on 128 and 256 PEs, Verilog in Verilator", "rtl", 40, 0,
-        tuple(_SMALL.replace(pes=pes, queue_depth=8, rows=16, pointer_blocks=256) for pes in (128, 256)),
+        tuple(_SMALL.replace(pes=pes, queue_depth=8, rows=16, pointer_blocks=256) for pes in (128, 256)), night=40,
     ),
     "networks": Suite(
         "random networks of all operators on 40 arrays, from the graph on, Verilog in Verilator", "rtl", 2000, 8,
-        _graph_arrays(), together=50, graphs=random_graph_case,
+        _graph_arrays(), together=50, graphs=random_graph_case, night=2000,
     ),
     "streams": Suite(
         "random networks whose maps stream in and out by rows, Verilog in Verilator", "rtl", 200, 4, _STREAM_ARRAYS,
-        together=50, graphs=random_stream_case,
+        together=50, graphs=random_stream_case, night=400,
     ),
     "ends": Suite(
         "random networks whose inputs and outputs stream, Verilog in Verilator", "rtl", 200, 4, _STREAM_ARRAYS,
-        together=50, graphs=random_ends_case,
+        together=50, graphs=random_ends_case, night=400,
+    ),
+    "recurrent": Suite(
+        "random recurrent networks, Verilog in Verilator", "rtl", 200, 0, (_LOOPS, _LOOPS.replace(pes=16, hops=1)),
+        together=50, graphs=random_recurrent_case,
     ),
     "port": Suite("random layers through the serial pins of a board's design, over a terminal", "board", 12, 0,
                   stages=("rtl",)),

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,8 +24,10 @@ from hw.params import Params
 from sim import run as engines
 from sim.cases import Case, random_case
 from sim.compare import compare, compare_networks
+from sim.coverage.bins import traits_of
 from sim.graph_cases import GraphCase
 from sim.network import NetworkResult, run_network
+from sim.rtl import collect
 from sim.suites import SUITES, Suite
 
 __all__ = ["Key", "Line", "Shard", "kit", "run_case", "run_graph_case", "run_shard", "shards"]
@@ -189,7 +192,7 @@ def _trial(shard: Shard, seed: int) -> tuple[str | None, dict[str, int], str]:
         if plan.graphs:
             assert params is not None
             return *run_graph_case(plan.graphs(seed, params), plan.engine), identity(params)
-        case = random_case(seed, params)
+        case = random_case(seed, params, plan.batch)
         return *run_case(case, plan.engine, plan.bus), identity(case.image.params)
     except ToolError:
         raise
@@ -199,6 +202,7 @@ def _trial(shard: Shard, seed: int) -> tuple[str | None, dict[str, int], str]:
 
 def run_case(case: Case, engine: str, bus: bool = False) -> tuple[str | None, dict[str, int]]:
     """Run one case on hardware and models; returns the first difference and what was compared."""
+    _note_coverage(case.seed, (case.image,))
     model = engines.run(case.image, case.x, engine="cycles")  # with golden's outputs
     try:
         result = engines.run(case.image, case.x, engine=engine, seed=case.seed, bus=bus)
@@ -212,6 +216,7 @@ def run_case(case: Case, engine: str, bus: bool = False) -> tuple[str | None, di
 
 def run_graph_case(case: GraphCase, engine: str) -> tuple[str | None, dict[str, int]]:
     """Run a network on hardware and models, and compare both with its graph; as `run_case`."""
+    _note_coverage(case.seed, case.network.images)
     try:
         model = run_network(case.network, case.x, engine="cycles")
         result = run_network(case.network, case.x, engine=engine, seed=case.seed)
@@ -241,6 +246,13 @@ def _on_board(shard: Shard, told: Any) -> Iterator[tuple[int, str | None, dict[s
     for seed, what, result, image in stage_cases(shard.stage, shard.seeds, told):
         counts = {**_compared(result, result.records), **_features(image)} if result else {}
         yield seed, what, counts, identity(image.params)
+
+
+def _note_coverage(seed: int, images: Sequence[Image]) -> None:
+    """Write down which functional bins the programs of a case are in, while coverage is collected."""
+    if collect.covered():
+        total = sum((Counter(traits_of(image)) for image in images), Counter())
+        collect.note_case({"seed": seed, "params": images[0].params.asdict() if images else {}, "bins": dict(total)})
 
 
 def _compared(result: engines.Result | NetworkResult, records: Sequence[Sequence[dict[str, int]]]) -> dict[str, int]:

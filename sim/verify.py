@@ -120,6 +120,7 @@ def verify(
         raise InputError(f"unknown suite {suite!r}; expected one of {', '.join(SUITES)}")
     if seed < 0 or jobs < 1 or (trials is not None and trials < 1):
         raise InputError(f"seed {seed}, jobs {jobs}, trials {trials}: expected seed ≥ 0, jobs ≥ 1, trials ≥ 1")
+    kit()  # of the sources as they are now, whatever becomes of them during the run
     plan = SUITES[suite]
     if plan.stages and cluster:
         raise InputError(f"the suite {suite} runs in one simulator on this machine; leave out the cluster")

@@ -29,7 +29,7 @@ FIELDS = frozenset({"data", "shape", "format"}.union(*FORMATS.values()))
 
 
 def to_dense(arrays: Mapping[str, NDArray[Any]], layout: str, most: int) -> NDArray[Any]:
-    """The dense form, (rows, columns), of numbers at least as wide as those in ``data``.
+    """The dense form, float32 (rows, columns).
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ def to_dense(arrays: Mapping[str, NDArray[Any]], layout: str, most: int) -> NDAr
         matrix = _matrix(layout, data, native, (rows, columns))
     except (ValueError, TypeError, OverflowError, IndexError) as error:
         raise ModelError(f"inconsistent sparse matrix ({error})") from None
-    dense: NDArray[Any] = matrix.toarray()
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which the caller refuses
+        dense: NDArray[Any] = matrix.astype(np.float32).toarray()
     return dense
 
 
@@ -87,7 +88,27 @@ def _matrix(layout: str, data: NDArray[Any], places: list[NDArray[Any]], shape: 
         return matrix.tocsr()
     if layout == "bsr" and (data.ndim != 3 or 0 in data.shape[1:] or any(np.mod(shape, data.shape[1:]))):
         raise ValueError(f"data {data.shape} are no blocks that tile {shape}")
+    if layout != "bsr" and data.ndim != 1:
+        raise ValueError(f"data {data.shape}: expected one dimension")
+    lines, places_of_line = (size // block for size, block in zip(shape, data.shape[1:] or (1, 1), strict=True))
+    if layout == "csc":
+        lines, places_of_line = places_of_line, lines
+    _check_places(first, second, len(data), lines, places_of_line)
     make = {"csr": scipy.sparse.csr_array, "csc": scipy.sparse.csc_array, "bsr": scipy.sparse.bsr_array}[layout]
     matrix = make((data, first, second), shape=shape)
     matrix.check_format(full_check=True)
     return matrix
+
+
+def _check_places(indices: NDArray[Any], indptr: NDArray[Any], count: int, lines: int, most: int) -> None:
+    """Raise `ValueError` unless the places are sound.
+
+    scipy does not look if the last one says that there are none, and then reads and writes beyond its arrays.
+    """
+    if len(indptr) != lines + 1 or indptr[0] != 0 or (np.diff(indptr) < 0).any() or indptr[-1] > len(indices):
+        raise ValueError(
+            f"indptr has {len(indptr)} numbers; expected {lines + 1} that begin with 0, do not fall, and end with at "
+            f"most {len(indices)}"
+        )
+    if len(indices) != count or ((indices < 0) | (indices >= most)).any():
+        raise ValueError(f"{len(indices)} indices; expected {count} from 0 to {most - 1}")

@@ -68,7 +68,9 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors.update({name: tensors[kept] for name, kept in header.items() if kept in tensors})
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except RecursionError:
+        raise InputError(f"{path} was not written by this kit: its metadata is nested too deeply") from None
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} is damaged or was not written by this kit: {error}") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         found = content.get("format") if isinstance(content, dict) else content

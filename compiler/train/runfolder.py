@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from compiler.arrays import read_arrays
 from compiler.errors import InputError
 from compiler.train import checkpoint, layers, progress, structure
 from compiler.train.data import DATASETS, Dataset, Split, is_own
@@ -191,8 +192,8 @@ def _module(
 
 def _read_calibration(path: Path, features: int) -> NDArray[np.float32]:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = read_arrays(path)
+    except InputError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != 2 or array.shape[1] != features:
         raise InputError(f"{path} does not hold float32 inputs of {features} values")
@@ -203,7 +204,7 @@ def read_report(path: Path) -> dict[str, Any]:
     """The report in a file. Raises `InputError`."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     if not isinstance(report, dict) or not isinstance(report.get("stages"), list):
         raise InputError(f"{path} is not the report of a run")

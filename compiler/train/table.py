@@ -14,17 +14,24 @@ __all__ = ["SEED_LIMIT", "Table", "read_toml"]
 SEED_LIMIT = (1 << 32) - 1
 """Largest seed of a recipe."""
 
+MOST_BYTES = 1 << 15
+"""Of a recipe: what is far longer is none, and TOML of many dots takes time by the square of its length."""
+
 _MISSING: Any = object()
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a recipe. Raises `RecipeError` if the file cannot be read or is not TOML."""
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise RecipeError(f"{path} has {path.stat().st_size} bytes; expected a recipe of at most {MOST_BYTES}")
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also a number of too many digits
         raise RecipeError(f"{path} is not valid TOML: {error}") from error
+    except RecursionError:
+        raise RecipeError(f"{path} is nested too deeply for a recipe") from None
 
 
 class Table:

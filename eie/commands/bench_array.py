@@ -23,14 +23,16 @@ FOLDER = Path("recipes/experiments/array")
 @click.option(
     "--densities", default="0.1,0.04,0.02", show_default=True, metavar="D,...", help="Of the recipes that only prune."
 )
-@click.option("--pes", multiple=True, type=click.IntRange(1, 256), default=(4, 16), show_default=True)
+@click.option("--pes", multiple=True, type=click.IntRange(1, 256), default=(4, 16), show_default=True,
+              help="PEs of the arrays; may be repeated.")  # fmt: skip
 @click.option("--engine", type=click.Choice(["rtl", "amaranth"]), default="rtl", show_default=True, help="Hardware.")
 @click.option("--samples", type=click.IntRange(1), default=100, show_default=True, help="That cycles are counted on.")
 @click.option("--checked", type=click.IntRange(1), default=4, show_default=True, help="Of them run on the hardware.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Of the samples' choice.")
 @click.option(
-    "-o", "--output", "out", default=Path("build/bench-array"), show_default=True, type=click.Path(path_type=Path)
-)
+    "-o", "--output", "out", default=Path("build/bench-array"), show_default=True, type=click.Path(path_type=Path),
+    help="Folder of the trained networks; may be new.",
+)  # fmt: skip
 @json_option
 def array(
     folder: Path, structured: str, densities: str, pes: tuple[int, ...], engine: str, samples: int, checked: int,

@@ -211,9 +211,9 @@ def _print(output: Output, measured: Measurement, title: str) -> None:
 
 def _network(output: Output, network: Path, source: Path, hardware: str | None) -> tuple[dict[str, Any], list[str]]:
     """Rows of a compiled network."""
+    from compiler.arrays import read_batch
     from compiler.errors import InputError
     from compiler.network_file import load
-    from eie.batch import read_batch
     from sim.benchmarks.efficiency import measure_network
 
     images, x = load(network).images, read_batch(source)

@@ -27,8 +27,9 @@ __all__ = ["train"]
 )
 @click.option("--only", multiple=True, metavar="NAME", help="One of them; may be repeated.  [default: all]")
 @click.option(
-    "-o", "--output", "folder", default=Path("build/bench-train"), show_default=True, type=click.Path(path_type=Path)
-)
+    "-o", "--output", "folder", default=Path("build/bench-train"), show_default=True, type=click.Path(path_type=Path),
+    help="Folder of the trained networks and reports; may be new.",
+)  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1, 256), default=2, show_default=True, help="Trials at once.")
 @click.option("--resume", is_flag=True, help="Keep finished trials of the same recipes.")
 @json_option

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("given", metavar="INPUT")
-@click.option("-o", "--output", "target", metavar="NET.eie", required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", metavar="NET.eie", required=True, type=click.Path(path_type=Path),
+              help="File of the compiled network.")  # fmt: skip
 @array_options
 @click.option(
     "--calibrate",
@@ -64,11 +65,11 @@ def compile_command(
     check_writable(target, "--output")
     params, options = make_params(preset, settings)
 
+    from compiler.arrays import read_arrays
     from compiler.graph.show import show
     from compiler.lower.pipeline import lower
     from compiler.network_file import save
     from compiler.source import fit, load
-    from eie.batch import read_arrays
     from eie.compiled import show_compiled
     from eie.inputs import assign_inputs
     from sim.describe import describe

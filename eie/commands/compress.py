@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     short_help="Entropy-code a network without loss.",
 )
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "target", metavar="NET.eiez", required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", metavar="NET.eiez", required=True, type=click.Path(path_type=Path),
+              help="File of the compressed network.")  # fmt: skip
 @click.option(
     "--coder",
     type=click.Choice(["huffman", "context"]),

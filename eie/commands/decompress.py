@@ -18,7 +18,8 @@ from eie.output import Output, check_writable
     )
 )
 @click.argument("file", metavar="NET.eiez", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "target", metavar="OUT", required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", metavar="OUT", required=True, type=click.Path(path_type=Path),
+              help="File of the network again.")  # fmt: skip
 @layers_option
 @json_option
 def decompress(file: Path, target: Path, layers: tuple[str, ...], json_to: str | None) -> None:

@@ -20,7 +20,8 @@ from eie.output import Output, check_writable_folder
     short_help="Run an experiment by recipe: table, plots, findings.",
 )
 @click.argument("recipe", metavar="RECIPE.toml", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "folder", metavar="OUT/", required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", "folder", metavar="OUT/", required=True, type=click.Path(path_type=Path),
+              help="Folder of report, plots and trials; may be new.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Trials at once.")
 @click.option("--resume", is_flag=True, help="Keep finished trials of the same recipe and run the others.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with the files of the data set.")

@@ -13,7 +13,8 @@ from eie.output import Output, check_writable_folder
 
 @click.command(epilog=example("eie export net.eie -o host/", "eie export net.eie -o host/ --name keywords"))
 @click.argument("network", metavar="NET.eie", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "folder", metavar="DIR", required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", "folder", metavar="DIR", required=True, type=click.Path(path_type=Path),
+              help="Folder of the C files; may be new.")  # fmt: skip
 @click.option("--name", metavar="NAME", default="network", show_default=True, help="Of the header, and of what it has.")
 @json_option
 def export(network: Path, folder: Path, name: str, json_to: str | None) -> None:

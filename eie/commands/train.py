@@ -19,7 +19,8 @@ from eie.output import Output, check_writable_folder
     short_help="Train, prune and weight-share a network.",
 )
 @click.argument("recipe", metavar="RECIPE.toml", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "folder", metavar="RUN/", required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", "folder", metavar="RUN/", required=True, type=click.Path(path_type=Path),
+              help="Folder of the run: checkpoints, network, report; may be new.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Instead of the recipe's seed.")
 @click.option("--seeds", is_flag=True, help="Train every seed that the recipe lists, each in RUN/seed-N.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run of the same recipe stopped.")

@@ -7,20 +7,22 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from eie.covering import collected, covered, whole
 from eie.options import example, json_option
 from eie.output import Output, check_writable_folder
 from eie.verifying import formal, ledger_table, list_suites, mutation, nightly, report_line
 
-FORMAL, MUTATION, NIGHTLY, LEDGER = "formal", "mutation", "nightly", "ledger"
+FORMAL, MUTATION, NIGHTLY, LEDGER, ALL = "formal", "mutation", "nightly", "ledger", "all"
 LEDGER_FILE = Path("docs/results/regressions.jsonl")
 TAKES = {
     FORMAL: {"jobs", "timeout", "keep"},
     MUTATION: {"jobs", "seed", "mutants", "blocks", "folder"},
     NIGHTLY: {"jobs", "cluster", "folder", "ledger", "share"},
     LEDGER: {"ledger"},
+    ALL: {"jobs", "seed", "coverage"},
 }
 """Options of what is no suite; a suite takes those of `OF_SUITES`."""
-OF_SUITES = {"jobs", "cluster", "folder", "ledger", "seed", "cases", "resume"}
+OF_SUITES = {"jobs", "cluster", "folder", "ledger", "seed", "cases", "resume", "coverage"}
 
 
 @click.command(
@@ -31,6 +33,9 @@ OF_SUITES = {"jobs", "cluster", "folder", "ledger", "seed", "cases", "resume"}
         "eie verify networks --seed 4 --cluster 192.0.2.7:6379 -o build/networks-4",
         "eie verify nightly --jobs 2 -o build/nightly",
         "eie verify ledger",
+        "eie verify port --cases 3",
+        "eie verify netlist",
+        "eie verify all --coverage build/coverage --jobs 2",
         "eie verify formal --list",
         "eie verify formal axi-lite-protocol Expander --jobs 2",
         "eie verify mutation --blocks scan,window --mutants 200 --jobs 2",
@@ -65,6 +70,10 @@ OF_SUITES = {"jobs", "cluster", "folder", "ledger", "seed", "cases", "resume"}
     "--keep", type=click.Path(file_okay=False, path_type=Path), default=Path("build/formal"), show_default=True,
     help="Folder for log and waveform of what fails (formal).",
 )  # fmt: skip
+@click.option(
+    "--coverage", type=click.Path(path_type=Path), metavar="DIR/",
+    help="Count coverage of the hardware's source, and write pages into this folder (suites in Verilator).",
+)  # fmt: skip
 @click.option("--mutants", type=click.IntRange(min=1), default=5300, show_default=True, help="How many (mutation).")
 @click.option("--blocks", help="Of these files of hw, with commas between; by default of all (mutation).")
 @json_option
@@ -72,7 +81,7 @@ OF_SUITES = {"jobs", "cluster", "folder", "ledger", "seed", "cases", "resume"}
 def verify(
     ctx: click.Context, suite: str | None, names: tuple[str, ...], seed: int, jobs: int, cluster: str | None,
     cases: int | None, folder: Path | None, resume: bool, ledger: Path | None, share: float, names_only: bool,
-    timeout: float, keep: Path, mutants: int, blocks: str | None, json_to: str | None,
+    timeout: float, keep: Path, coverage: Path | None, mutants: int, blocks: str | None, json_to: str | None,
 ) -> None:  # fmt: skip
     """Run the regression SUITE. Ends with 1 if a check fails; the same seed gives the same run again.
 
@@ -84,6 +93,9 @@ def verify(
 
     "nightly" runs the suites of a night (those of NAME, or all that take part), each with the seed behind the last one
     in the ledger, and adds what was compared to the ledger. "ledger" prints the ledger's sums.
+
+    With --coverage, lines, branches, expressions and toggles of hw/*.py are counted, and functional bins
+    (docs/coverage.md). The suite "all" also ends with 1 if one is neither reached nor waived.
     """
     if names_only:
         list_suites(suite == FORMAL)
@@ -94,7 +106,7 @@ def verify(
         raise click.UsageError("name a suite; eie verify --list names them all")
     given = {
         name for name in ("seed", "jobs", "cluster", "cases", "folder", "resume", "ledger", "share", "timeout", "keep",
-                     "mutants", "blocks")
+                          "coverage", "mutants", "blocks")
         if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
     }  # fmt: skip
     if wrong := given - TAKES.get(suite, OF_SUITES):
@@ -102,6 +114,8 @@ def verify(
         raise click.UsageError(f"--{'output' if name == 'folder' else name} means nothing to the suite {suite}")
     if folder is not None:
         check_writable_folder(folder, "--output")
+    if coverage is not None:
+        check_writable_folder(coverage, "--coverage")
     output = Output(json_to)
     if suite == FORMAL:
         passed = formal(output, names, jobs, timeout, keep)
@@ -112,37 +126,50 @@ def verify(
         passed = nightly(output, names, jobs, cluster, folder or Path("build/nightly"), ledger or LEDGER_FILE, share)
     elif names:
         raise click.UsageError(f"{' '.join(names)}: names are for the suites {FORMAL} and {NIGHTLY} only")
+    elif suite == ALL:
+        if coverage is None:
+            raise click.UsageError("the suite all runs covered arrays: name a folder with --coverage")
+        passed = whole(output, coverage, seed, jobs)
     elif suite == LEDGER:
         passed = ledger_table(output, ledger or LEDGER_FILE)
     else:
-        passed = _suite(output, suite, seed, jobs, cluster, cases, folder, resume, ledger)
+        passed = _suite(output, suite, seed, jobs, cluster, cases, folder, resume, ledger, coverage)
     ctx.exit(0 if passed else 1)
 
 
 def _suite(
     output: Output, suite: str, seed: int, jobs: int, cluster: str | None, cases: int | None, folder: Path | None,
-    resume: bool, ledger: Path | None,
+    resume: bool, ledger: Path | None, coverage: Path | None,
 ) -> bool:  # fmt: skip
     from sim import nights
-    from sim.verify import suites
+    from sim.verify import SUITES, suites
     from sim.verify import verify as run_suite
 
     known = suites()
     if suite not in known:
         raise click.UsageError(
-            f"unknown suite {suite!r}; expected one of {', '.join([*known, FORMAL, MUTATION, NIGHTLY, LEDGER])}"
+            f"unknown suite {suite!r}; expected one of {', '.join([*known, ALL, FORMAL, MUTATION, NIGHTLY, LEDGER])}"
         )
     if resume and folder is None:
         raise click.UsageError("--resume goes on in the folder of a regression; name it with -o DIR")
+    if coverage is not None and SUITES[suite].engine != "rtl":
+        raise click.UsageError(f"--coverage means nothing to the suite {suite}: it does not run in Verilator")
+    if coverage is not None and cluster:
+        raise click.UsageError("--coverage adds up what runs on this machine; leave out --cluster")
+    began_at = ""
     if ledger:
         nights.check_new(ledger, suite, seed)
-    with output.progress(suite) as progress:
+        began_at = nights.commit()
+    with collected(coverage), output.progress(suite) as progress:
         report = run_suite(
             suite, seed=seed, jobs=jobs, progress=progress, trials=cases, told=output.note, cluster=cluster, out=folder,
             resume=resume,
         )  # fmt: skip
     if ledger:
-        nights.append(ledger, nights.entry_of(report))
+        nights.append(ledger, nights.entry_of(report, began_at))
     report_line(output, report)
-    output.result(report.asdict())
+    result = report.asdict()
+    if coverage is not None:
+        result["coverage"] = covered(output, coverage, f"{suite}, seed {seed}: {report.trials:,} cases")
+    output.result(result)
     return report.passed

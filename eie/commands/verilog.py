@@ -12,7 +12,8 @@ from eie.output import Output, check_writable_folder
 
 @click.command(epilog=example("eie verilog --preset BALANCED_64 -o build/rtl", "eie verilog --set pes=4 -o build/rtl"))
 @array_options
-@click.option("-o", "--output", "folder", metavar="DIR", required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", "folder", metavar="DIR", required=True, type=click.Path(path_type=Path),
+              help="Folder of the files; may be new.")  # fmt: skip
 @json_option
 def verilog(preset: str, settings: tuple[str, ...], folder: Path, json_to: str | None) -> None:
     """Write the Verilog of an array. Networks are data: one array runs every image that has its hash.

@@ -97,7 +97,7 @@ def illegal(s: Sheet, kind: Any) -> None:
         m.d.sync += [checked.eq(dut.check.error), number.eq(dut.loop.index)]
     wrong = Value.cast(checked) != Error.NONE.value
     fresh = s.past(checking)  # the descriptor stands at control from now on
-    taken = dut.scan_start | (dut.push & dut.push_operation) | s.inner("step")
+    taken = dut.loop.accept | dut.loop.advance
     fault = s.past(dut.scan_fault) | dut.write_fault | dut.stream_fault
     stands, at = Signal(), Signal(16)  # a wrong descriptor stands at control
     m.d.comb += stands.eq(wrong & fresh)
@@ -132,11 +132,23 @@ def waits(s: Sheet, kind: Any) -> None:
         dut = s.add(kind(PARAMS.replace(streams=False)), built=True)
     _memory(s, dut)
     free = dut.scan_ready & ~dut.scan_busy & ~dut.banks.pending.any() & ~dut.full & ~dut.waiting
-    waits = Signal(3)
-    s.m.d.sync += waits.eq(Mux(dut.busy & ~dut.clear & free & ~dut.loop.accept & ~dut.done, waits + 1, 0))
+    waits, stepped = Signal(3), dut.loop.accept | dut.loop.advance
+    s.m.d.sync += waits.eq(Mux(dut.busy & ~dut.clear & free & ~stepped & ~dut.done, waits + 1, 0))
     s.must(waits <= 4, "a step, or the end of the run, within 5 cycles in which nothing else is under way")
-    s.must(~dut.loop.accept | (dut.busy & ~dut.clear), "steps are made during a run only")
-    s.reach(s.past(dut.loop.accept, 2) & dut.loop.accept, "a step every second cycle")
+    s.must(~stepped | (dut.busy & ~dut.clear), "steps are made during a run only")
+    # What `steps-rise` takes for given of control.
+    loop_of, prepared = dut.loop, Signal()
+    s.m.d.sync += prepared.eq((prepared | loop_of.prepare) & ~stepped & ~loop_of.start)
+    s.must(~loop_of.prepare | (s.past(dut.r_en) & ~prepared), "a descriptor is prepared once, when it has been read")
+    s.must(~stepped | prepared, "no step without a descriptor that is prepared")
+    s.must(~(stepped & (loop_of.prepare | loop_of.start)), "a step is no beginning")
+    s.must(
+        ~dut.r_en | (dut.r_addr == Mux(stepped, loop_of.following, loop_of.index)),
+        "what is read is the descriptor that is next",
+    )
+    s.must(~stepped | dut.r_en, "a step reads the next descriptor")
+    s.must(~(loop_of.accept & loop_of.advance), "a descriptor is a segment or none")
+    s.reach(s.past(stepped, 2) & stepped, "a step every second cycle")
     s.reach(dut.done & (waits == 2), "a run ends at once")
 
 
@@ -219,10 +231,13 @@ CLAIMS = (
         "control-waits",
         "Control",
         "A run waits for nothing but what it accepted: while no scan and no write-back is under way, a step or the end "
-        "comes within 5 cycles (no streams).",
+        "comes within 5 cycles (no streams). A step is of a descriptor that was read and prepared, and reads the next.",
         waits,
         Control,
         {
+            "another descriptor is read": lambda: planted(
+                Control, "self.r_addr.eq(loop.following)", "self.r_addr.eq(loop.index)"
+            ),
             "the end of a loop waits": lambda: planted(Control, "(looping | (operating", "((operating"),
             "a tile that is given up is waited for": lambda: planted(
                 Control, "closing.eq(~self.scan_busy)", "closing.eq(0)"

@@ -64,7 +64,7 @@ def pointers_found(s: Sheet, kind: Any) -> None:
 def pointers_passed(s: Sheet, kind: Any) -> None:
     """What travels beside the pointer word."""
     dut = s.add(kind(PARAMS.replace(refill=True, codebooks=4)))
-    acts, tag = s.past(dut.i.p.acts, kind.LATENCY), s.past(dut.i.p.tag, kind.LATENCY)
+    acts, tag = s.past(dut.i.p.acts, kind.LATENCY - kind.ACTS_LATE), s.past(dut.i.p.tag, kind.LATENCY)
     s.must(~dut.o.valid | (dut.o.p.acts.as_value() == acts), "activations stay with their vector")
     s.must(~dut.o.valid | (dut.o.p.tag.as_value() == tag), "the tag stays with its vector")
     s.must(~dut.dropped | (dut.dropped_tag.as_value() == tag), "the tag of a dropped vector is its own")
@@ -121,6 +121,7 @@ def expander(s: Sheet, kind: Any) -> None:
     rest, of_it = _ones(waiting), _ones(left)
     s.must(inside == buffered + rest, "inside: buffer and vector")
     s.must(o.valid | ~second_valid, "inside: the buffer fills from its front")
+    s.must(~valid | (s.inner("ending") == (after == 0)), "inside: no lane after this one")
     s.must(
         ~valid | ((lanes != 0) & (lanes == (waiting & -waiting)[:LANES]) & ((lanes & after) == 0)),
         "inside: lowest lane",
@@ -220,6 +221,8 @@ def weight_read(s: Sheet, kind: Any) -> None:
     s.must(inside == ahead + later, "inside: output, row buffer and next word")
     s.must(~next_valid | (take + rest <= params.rows), "inside: entries of a column")
     s.must(buffer <= LANES, "inside: eight entries in the row buffer")
+    s.must(s.inner("few") == (buffer <= 1), "inside: one or none in the row buffer")
+    s.must(~next_valid | (s.inner("next_more") == (rest != 0)), "inside: words after the next one")
     room = LANES - s.inner("next_lane")
     s.must(
         ~next_valid | ((take != 0) & (take == Mux(take + rest > room, room, take + rest))), "inside: entries of a word"
@@ -307,7 +310,7 @@ CLAIMS = (
             ),
             "a column in the buffer is overwritten": lambda: planted(Expander, "valid & ~second_valid", "valid"),
             "`last` with the last but one": lambda: planted(
-                Expander, "now.last.eq(after == 0)", "now.last.eq((after & (after - 1)) == 0)"
+                Expander, "ending.eq(rest == 0)", "ending.eq((rest & (rest - 1)) == 0)"
             ),
         },
         engine=INDUCTION,
@@ -325,7 +328,9 @@ CLAIMS = (
             "the other half of the word": lambda: planted(
                 WeightRead, "Mux(upper, halves[1], halves[0])", "Mux(lane[2], halves[1], halves[0])"
             ),
-            "an entry is skipped where a word ends": lambda: planted(WeightRead, "(left <= 1)", "(left <= 2)"),
+            "an entry is skipped where a word ends": lambda: planted(
+                WeightRead, "few.eq(left <= 2)", "few.eq(left <= 3)"
+            ),
             "`last` in each word": lambda: planted(
                 WeightRead, "(left == 1) & ~more & now.last", "(left == 1) & now.last"
             ),

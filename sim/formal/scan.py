@@ -41,6 +41,7 @@ def vectors(s: Sheet, kind: Any) -> None:
         m.d.comb += dut.r_data[group].eq(word)
     s.given(~window.inside | (window.address < groups * PARAMS.act_lines))
     s.given(window.pointers < PARAMS.pointer_blocks)
+    s.given(~(dut.picks & dut.busy))  # the host reads while nothing runs
     go, leaves = window.go, dut.skipped | (o.valid & o.ready)
     acts = Signal(width)
     m.d.comb += acts.eq(Array([bank[n] for n in range(PARAMS.act_lines) for bank in banks])[window.address[:2]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compiler.errors import InputError
-from sim.formal import control, host, pe, queue, refill, scan, streams, window, writeback
+from sim.formal import control, drain, host, mac, pe, queue, refill, rings, scan, steps, streams, window, writeback
 from sim.formal.claim import PDR, Claim
 
 __all__ = ["CLAIMS", "chosen"]
@@ -15,11 +15,15 @@ CLAIMS: tuple[Claim, ...] = (
     *host.CLAIMS,
     *queue.CLAIMS,
     *pe.CLAIMS,
+    *mac.CLAIMS,
     *scan.CLAIMS,
     *window.CLAIMS,
     *refill.CLAIMS,
     *writeback.CLAIMS,
+    *drain.CLAIMS,
+    *rings.CLAIMS,
     *control.CLAIMS,
+    *steps.CLAIMS,
 )
 
 

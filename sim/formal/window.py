@@ -80,13 +80,21 @@ def walk(s: Sheet, kind: Any) -> None:
     start, position = Signal(VECTOR_ADDRESS_BITS), Signal(VECTOR_ADDRESS_BITS)
     m.d.comb += [start.eq(asked.address + down), position.eq(start + across)]
     s.must(~v | ((held.address == start) & (s.inner("position") == position)), "inside: beginnings of row and position")
-    s.must(~v | ((s.inner("row") == row) & (s.inner("column") == column)), "inside: place in the window")
-    s.must(~v | ((s.inner("vector") == vector) & (vector < asked.vectors)), "inside: place in the position")
+    s.must(
+        ~v | ((s.inner("row") == (row + 1)[:16]) & (s.inner("column") == (column + 1)[:16])),
+        "inside: place in the window",
+    )
+    s.must(~v | ((s.inner("vector") == vector + 1) & (vector < asked.vectors)), "inside: place in the position")
     s.must(~v | inside | (vector == 0), "inside: a position outside the map is one step")
     reached = Signal(VECTOR_ADDRESS_BITS)
     m.d.comb += reached.eq(position + vector)
     s.must(~v | (dut.address == reached), "inside: address, also outside the map")
     s.must(~v | ((s.inner("y") == y) & (s.inner("x") == x)), "inside: pixel")
+    s.must(~v | (s.inner("inside_y") == ((y >= 0) & (y < asked.height))), "inside: row of the map")
+    s.must(~v | (s.inner("inside_x") == ((x >= 0) & (x < asked.width))), "inside: column of the map")
+    s.must(
+        ~v | (s.inner("begins_inside") == ((asked.x >= 0) & (asked.x < asked.width))), "inside: first column of a row"
+    )
     s.must(~(v & asked.ring) | ((held.place == place) & (place < rows) & (rows < 1 << 16)), "inside: place in the ring")
     s.must(~v | ((asked.vectors != 0) & (asked.wx != 0) & (asked.wy != 0)), "inside: a window is not empty")
     for name in ("vectors", "dy", "dx", "wy", "wx", "height", "width", "position_pitch", "window_pitch", "x", "dense",
@@ -118,10 +126,12 @@ CLAIMS = (
             "pointer blocks of outside positions are not passed over": lambda: planted(
                 Window, "Mux(self.inside, 1, held.vectors)", "1"
             ),
-            "the border is one pixel off": lambda: planted(Window, "< held.width", "<= held.width"),
+            "the border is one pixel off": lambda: planted(
+                Window, "_below(next_x, held.width)", "_below(next_x - 1, held.width)"
+            ),
             "the ring is one row larger": lambda: planted(Window, "held.place >= held.edge", "held.place > held.edge"),
             "a window is one row shorter": lambda: planted(
-                Window, "window_ends.eq(row + 1 == held.wy)", "window_ends.eq(row + 2 == held.wy)"
+                Window, "window_ends.eq(row == held.wy)", "window_ends.eq(row + 1 == held.wy)"
             ),
         },
         engine=INDUCTION,

@@ -85,8 +85,10 @@ def primitive() -> str:
     return (resources.files("hw") / "rtl" / "eie_ram.v").read_text(encoding="utf-8")
 
 
-def run_tool(command: Sequence[str], folder: Path, log: str) -> None:
+def run_tool(command: Sequence[str], folder: Path, log: str, smaller: str = "") -> None:
     """Run a tool in `folder`; its output goes to the file `log` there.
+
+    smaller : what makes a design smaller, for the message of one that has no place on the part.
 
     File names are given bare: the packaged tools see their working folder and little else.
     """
@@ -95,7 +97,7 @@ def run_tool(command: Sequence[str], folder: Path, log: str) -> None:
     if done.returncode:
         text = (folder / log).read_text(encoding="utf-8", errors="replace")
         errors = re.findall(r"^ERROR: (.*)$", text, re.MULTILINE) or text.strip().splitlines()[-1:] or ["no output"]
-        hint = " Make the PE smaller: --set weight_words=1024" if re.search("no BELs|[Uu]nable to place", text) else ""
+        hint = f" {smaller}" if smaller and re.search("no BELs|[Uu]nable to place", text) else ""
         raise InputError(
             f"{Path(command[0]).name} ended with {done.returncode}: {errors[0]} (all of it: {folder / log}).{hint}"
         )
@@ -144,6 +146,7 @@ def measure(
     runs = _placed(
         nextpnr, TOP, seeds, target, ("--tmg-ripup",), folder, note,
         lambda seed, report: as_run(seed, report, netlist, TOP, known),
+        "Make the PE smaller: --set weight_words=1024",
     )  # fmt: skip
     return {**_found(params, target, runs), "cells": cell_counts(alone, PE_MODULE)}
 
@@ -177,15 +180,19 @@ def measure_array(
     runs = _placed(
         nextpnr, "array", seeds, target, ("--router", "router2"), folder, note,
         lambda seed, report: as_run(seed, report, netlist, TOP_MODULE, known),
+        f"Take fewer PEs: --set pes={params.pes // 2}" if params.pes > 1 else "",
     )  # fmt: skip
     return {**_found(params, target, runs), **cells}
 
 
 def _placed(
     nextpnr: Sequence[str], name: str, seeds: Sequence[int], target: float, options: Sequence[str], folder: Path,
-    note: Callable[[str], None], run: Callable[[int, Any], dict[str, Any]],
+    note: Callable[[str], None], run: Callable[[int, Any], dict[str, Any]], smaller: str,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Place and route a netlist once a seed. run : what is told of a seed, from nextpnr's report."""
+    """Place and route a netlist once a seed. run : what is told of a seed, from nextpnr's report.
+
+    smaller : as of `run_tool`.
+    """
     runs = []
     for seed in seeds:
         note(f"place and route, seed {seed} …")
@@ -193,7 +200,7 @@ def _placed(
         run_tool(
             [*nextpnr, *DEVICE, "--json", f"{name}.json", "--report", report, "--freq", f"{target:g}",
              "--seed", str(seed), *options, "--timing-allow-fail", "--lpf-allow-unconstrained"],
-            folder, f"seed-{seed}.log",
+            folder, f"seed-{seed}.log", smaller,
         )  # fmt: skip
         runs.append(run(seed, read_json(folder / report)))
         note(f"place and route, seed {seed}: {runs[-1]['mhz']} MHz")

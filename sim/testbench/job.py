@@ -22,6 +22,7 @@ from cocotbext.axi import AxiStreamBus, AxiStreamSource
 
 from hw.layouts import REFILL_BITS, Memory
 from hw.params import Params
+from hw.recorder import PARTS, Recorder, stored_record
 from hw.registers import mask
 from sim.streams import Outside, Transfer
 from sim.testbench.host import HostPort
@@ -127,7 +128,7 @@ class Bench:
             case Memory.ACTIVATIONS:
                 block = getattr(core, f"acts_{unit}")
             case Memory.RECORDS:
-                block = core.records
+                block = core.records.memory
             case _:
                 raise ValueError(f"{memory} is loaded through the bus or preloaded")
         return block.ram.mem
@@ -136,6 +137,9 @@ class Bench:
         """Words of a memory at ascending addresses, through the host port or without."""
         if not bus:
             words = self.memory(memory, unit)
+            if memory is Memory.RECORDS:
+                await ClockCycles(self.dut.aclk, PARTS + Recorder.LATENCY)  # the last one is in memory then
+                return [stored_record(self.params, n, lambda at: int(words[at].value)) for n in addresses]
             return [int(words[address].value) for address in addresses]
         found: list[int] = []
         at = 0

@@ -16,6 +16,7 @@ from compiler.graph.dense import Dense, dense_graph
 from compiler.image.check import check
 from compiler.lower import assemble
 from compiler.lower.activity import density_of, parts_of, rates_of
+from compiler.lower.layout import _even
 from compiler.lower.pipeline import compile_graph
 from compiler.lower.program import RATES, MapForm, ProgramLayer, segment_of
 from compiler.lower.rows import _in_entries, assign_rows
@@ -147,6 +148,18 @@ def test_pes_expect_equal_work_and_split_rows_keep_their_entries(rng: np.random.
     assert loads.max() <= expected.sum() / LANES + RATES * LANES
     assert _in_entries([(0, 7), (3, 9)], 16) == [(0, 7), (3, 9)]
     assert _in_entries([(0, 641), (3, 1), (1, 640)], 5) == [(0, 3), (1, 2)]
+
+
+@pytest.mark.verifies("rows-by-expected-products")
+@pytest.mark.parametrize(("channels", "vectors", "classes"), [(100, 16, 8), (300, 38, 2), (10, 2, 2), (64, 8, 4)])
+def test_channels_of_little_work_fill_no_vector(
+    channels: int, vectors: int, classes: int, rng: np.random.Generator
+) -> None:
+    work = np.where(rng.random(channels) < 0.5, 1, 1000) * rng.integers(1, 5, channels)
+    order = _even(work, vectors, classes).reshape(vectors, LANES)
+    assert sorted(order[order >= 0]) == list(range(channels))
+    held = (order >= 0).sum(axis=1)
+    assert held.max() == -(-channels // vectors)
 
 
 @pytest.mark.verifies("rates-in-files")

@@ -437,6 +437,22 @@ def test_a_vector_that_no_buffer_holds_says_so(rng: np.random.Generator) -> None
         build(graph)
 
 
+def test_a_pointer_memory_without_a_block_for_a_buffer_says_so(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compiler.lower import pack as packing
+
+    cut = packing.cut_ranges
+
+    def without(*args: Any) -> Any:
+        *rest, buffers, params = args
+        return cut(*rest, dataclasses.replace(buffers, buffer_blocks=0), params)
+
+    monkeypatch.setattr(packing, "cut_ranges", without)
+    with pytest.raises(ImageError, match="no block left for a buffer: raise pointer_blocks"):
+        build(network(rng, SMALL.replace(pes=4, rows=64, weight_words=64, pointer_blocks=24), [100, 150], 0.3))
+
+
 def test_a_network_beyond_the_largest_array_says_so(rng: np.random.Generator) -> None:
     graph = network(rng, SMALL.replace(codebooks=256, descriptors=512, output_words=2000), [2] * 260, 0.5)
     with pytest.raises(ImageError, match=r"codebook memory needs 259, .* expected an integer from 1 to 256: split"):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import pty
+import resource
 import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from compiler.files import is_stream, write_file, write_files
+
+ROOT = Path(__file__).parents[2]
 
 
 def others(folder: Path) -> list[str]:
@@ -198,3 +203,48 @@ def test_several_files_go_into_a_new_folder(tmp_path: Path) -> None:
     paths = write_files(tmp_path / "new" / "folder", {"a.txt": "ä\n", "b.txt": ""})
     assert paths == [tmp_path / "new" / "folder" / name for name in ("a.txt", "b.txt")]
     assert [path.read_text("utf-8") for path in paths] == ["ä\n", ""]
+
+
+KILLED = """
+import sys
+from compiler.files import write_file
+contents = [bytes([number]) * 300_000 for number in (65, 66)]
+print("begun", flush=True)
+while True:
+    for content in contents:
+        write_file(sys.argv[1], content)
+"""
+
+
+@pytest.mark.verifies("robust-kill")
+def test_a_process_that_is_killed_leaves_one_content_or_the_other(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"A" * 300_000)
+    found = set()
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, "-c", KILLED, path], stdout=subprocess.PIPE, cwd=ROOT)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(float(rng.uniform(0, 0.05)))
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        content = path.read_bytes()
+        assert len(content) == 300_000
+        assert len(set(content)) == 1
+        found.add(content[:1])
+    assert found <= {b"A", b"B"}
+    assert all(each.name == "out" or each.name.startswith(".out.") for each in tmp_path.iterdir())
+
+
+@pytest.mark.verifies("robust-full-disk")
+def test_an_error_of_writing_names_the_file(tmp_path: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match=r"out") as caught:
+            write_file(tmp_path / "out", bytes(100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert caught.value.filename == str(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

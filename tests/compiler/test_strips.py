@@ -22,9 +22,9 @@ from compiler.lower.strips import Strip, strips
 from compiler.options import DEFAULT
 from hw.params import LANES, SEGMENTS, Params
 from sim.network import run_network
+from sim.recurrent_cases import recurrent, small_array
 from tests.compiler.array_runs import Ran, run_float
 from tests.compiler.test_array_graphs import Net
-from tests.sim.recurrent import recurrent, small_array
 
 PARAMS = Params(pes=16)
 HALF = [0.5, 0.5]

@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import click
 import pytest
 
 import eie.doctor
@@ -75,6 +77,21 @@ def test_import_of_the_package_is_light_and_complete() -> None:
     )
     result = run_python("-c", code)
     assert result.stdout.splitlines() == ["[]", "True True True True"], result.stderr
+
+
+def options(command: click.Command, path: str = "eie") -> Iterator[tuple[str, click.Option]]:
+    """All options of a command and its subcommands, with the command."""
+    yield from ((path, each) for each in command.params if isinstance(each, click.Option))
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), name)
+            assert found is not None
+            yield from options(found, f"{path} {name}")
+
+
+@pytest.mark.verifies("commands-help-versions-exit-codes")
+def test_every_option_says_what_it_does() -> None:
+    assert [f"{path} {each.opts[-1]}" for path, each in options(cli) if not each.help] == []
 
 
 @pytest.mark.verifies("commands-help-versions-exit-codes")

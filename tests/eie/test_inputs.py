@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from compiler.arrays import read_arrays, read_batch
 from compiler.errors import InputError
-from eie.batch import read_arrays, read_batch
 from eie.inputs import read_inputs
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,9 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
 @pytest.mark.verifies("inputs-pipes-standard-input-byte")
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
 def test_standard_input_is_read(name: str) -> None:
-    code = f"from pathlib import Path; from eie.batch import read_batch; print(read_batch(Path({name!r})).tolist())"
+    code = (
+        f"from pathlib import Path; from compiler.arrays import read_batch; print(read_batch(Path({name!r})).tolist())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], input=saved(np.arange(3)), capture_output=True, check=False, cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -71,6 +73,33 @@ def test_an_array_that_stands_twice_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.npy").write_bytes(content)
     with pytest.raises(InputError, match=r"not an \.npy file of plain numbers"):
+        read_arrays(tmp_path / "x.npy")
+
+
+def lying(shape: str, descr: str = "'<f4'") -> bytes:
+    head = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\0" + len(head).to_bytes(2, "little") + head + bytes(64)
+
+
+@pytest.mark.verifies("robust-headers")
+@pytest.mark.parametrize("shape", ["(True, 4)", "(-1, 4)", "(1 << 64,)", "(18446744073709551616,)", "(1099511627776,)"])
+def test_a_header_that_lies_is_refused_before_anything_is_allocated(shape: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("x.npy", lying(shape))
+    (tmp_path / "x.npy").write_bytes(lying(shape))
+    for name in ("x.npy", "x.npz"):
+        with pytest.raises(InputError, match=r"not an \.npy file of plain numbers"):
+            read_arrays(tmp_path / name)
+
+
+@pytest.mark.verifies("robust-headers")
+def test_a_member_that_is_no_array_and_one_of_objects_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("x.npy", b"no array")
+    with pytest.raises(InputError, match="the magic string is not correct"):
+        read_arrays(tmp_path / "x.npz")
+    (tmp_path / "x.npy").write_bytes(lying("(8,)", "'|O'"))
+    with pytest.raises(InputError, match="holds Python objects, which only pickle reads"):
         read_arrays(tmp_path / "x.npy")
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hw.core import Core
 from hw.layouts import REFILL_BITS, Error, Memory, fields, record
 from hw.params import LANES
+from hw.recorder import stored_record
 from sim.tiles import tile_ends
 from tests.hw.programs import Program
 
@@ -98,8 +99,9 @@ def play(
         words = [int(ctx.get(bank.data[n])) for bank in array.acts for n in range(params.act_lines)]
         raw = b"".join(word.to_bytes(2 * LANES, "little") for word in words)
         outcome.acts = np.frombuffer(raw, "<i2").reshape(params.groups, params.act_lines, LANES)
+        await ctx.tick().until(~array.settling)
         for first in program.first:
-            word = int(ctx.get(array.records.data[first]))
+            word = stored_record(params, first, lambda at: int(ctx.get(array.records.memory.data[at])))
             outcome.records.append({name: word >> at & (1 << bits) - 1 for name, at, bits in fields(record(params))})
         outcome.left = sum(
             ctx.get(bank.data[n]) != 0 for pe in array.pes for bank in pe.mac.banks for n in range(params.rows)

@@ -115,7 +115,7 @@ class OffsetKept(TileLoop):
     def elaborate(self, platform):
         m = super().elaborate(platform)
         ending = data.View(loop(self.params), self.layer.as_value())
-        with m.If(self.accept & (Value.cast(self.layer.op) == Op.LOOP.value)):
+        with m.If(self.advance & (Value.cast(self.layer.op) == Op.LOOP.value)):
             m.d.sync += self.offset.eq(self.offset + ending.pitch)
         return m
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,7 +13,7 @@ import hw.mac
 import hw.pe
 import hw.pointer_read
 from hw.expander import Expander
-from hw.params import ROUND_TRIP, Params
+from hw.params import LANES, ROUND_TRIP, Params
 from hw.pe import ProcessingElement
 from tests.hw.pe_model import Tile, Times, Vector, Weights
 
@@ -33,12 +34,17 @@ class Seen:
     left: list = field(default_factory=list)  # in both banks, at the end
 
 
-def run(simulate, rng, weights, tiles, *, pace=1.0, sent_mask=lambda mask: mask, watchdog=20_000):
-    """Tiles through a PE as in the array: one bank is drained while the other is used; `sent_mask` plants a fault."""
+def run(simulate, rng, weights, tiles, *, pace=1.0, sent_mask=lambda mask: mask, watchdog=20_000, early=0):
+    """Tiles through a PE as in the array: one bank is drained while the other is used.
+
+    sent_mask, early : to plant faults: what is sent of a mask, and how many cycles too early activations come.
+    """
     params = weights.params
+    acts_late = ProcessingElement.acts_late(params) - early
     dut = ProcessingElement(params)
     seen = Seen()
     order = [int(n) for n in rng.permutation(params.rows)]
+    late = deque([[0] * LANES] * (acts_late + 1), acts_late + 1)  # activations come so many cycles after their vector
     vectors = [(n, vector) for n, tile in enumerate(tiles) for vector in tile.vectors]
     maximum = sum(1 << bank for bank in range(2) if any(t.maximum for t in tiles if t.bank == bank))
 
@@ -57,8 +63,9 @@ def run(simulate, rng, weights, tiles, *, pace=1.0, sent_mask=lambda mask: mask,
 
     def send(ctx, n, vector):
         tile = tiles[n]
+        late[-1] = [act & 0xFFFF for act in vector.acts]
         ctx.set(dut.i.payload, {
-            "pointers": vector.block, "mask": sent_mask(vector.mask), "acts": [act & 0xFFFF for act in vector.acts],
+            "pointers": vector.block, "mask": sent_mask(vector.mask), "acts": late[0],
             "tag": {"bank": tile.bank, "codebook": tile.codebook, **({"tile": tile.buffer} if params.refill else {})},
         })  # fmt: skip
 
@@ -77,6 +84,8 @@ def run(simulate, rng, weights, tiles, *, pace=1.0, sent_mask=lambda mask: mask,
         step, sums = None, {}  # of the drain: accumulators read so far
         while len(seen.sums) < len(tiles):
             watch(ctx, cycle)
+            late.append([0] * LANES)
+            ctx.set(dut.i.p.acts, late[0])
             ctx.set(dut.i.valid, arriving is not None)
             if arriving is not None:
                 send(ctx, *arriving)
@@ -266,7 +275,11 @@ def faulty(simulate, rng, monkeypatch, name):
     def mask(sent):
         return 0xFF if name == "mask ignored" else sent
 
-    return weights, tiles, run(simulate, rng, weights, tiles, sent_mask=mask, watchdog=3_000)
+    return (
+        weights,
+        tiles,
+        run(simulate, rng, weights, tiles, sent_mask=mask, watchdog=3_000, early=name == "activations early"),
+    )
 
 
 @pytest.mark.verifies("pe-accumulators-random-tiles-event")
@@ -277,7 +290,7 @@ def test_without_a_fault_all_is_as_it_should_be(simulate, rng, monkeypatch):
 
 
 @pytest.mark.verifies("planted-faults-sums-times-columns")
-@pytest.mark.parametrize("name", ["no bypass", "prefix sum off by one", "mask ignored"])
+@pytest.mark.parametrize("name", ["no bypass", "prefix sum off by one", "mask ignored", "activations early"])
 def test_fault_in_the_sums(simulate, rng, monkeypatch, name):
     weights, tiles, seen = faulty(simulate, rng, monkeypatch, name)
     with pytest.raises(AssertionError):

@@ -43,9 +43,11 @@ def look_up(simulate, rng, *, sent_mask=lambda mask: mask):
             if now in schedule:
                 block, mask, n, (bank, codebook, tile) = schedule[now]
                 ctx.set(dut.i.payload, {
-                    "pointers": block, "mask": sent_mask(mask), "acts": [n + 1000 * lane for lane in range(8)],
+                    "pointers": block, "mask": sent_mask(mask),
                     "tag": {"bank": bank, "codebook": codebook, "tile": tile},
                 })  # fmt: skip
+            if (before := now - PointerRead.ACTS_LATE) in schedule:
+                ctx.set(dut.i.p.acts, [schedule[before][2] + 1000 * lane for lane in range(8)])
             o, tag = ctx.get(dut.o.payload), ctx.get(dut.dropped_tag)
             if ctx.get(dut.o.valid):
                 assert list(o.acts) == [o.acts[0] + 1000 * lane for lane in range(8)]

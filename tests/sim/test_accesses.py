@@ -24,11 +24,11 @@ from sim.decode import decode
 from sim.golden_array import Layer, run_layers
 from sim.network import run_network
 from sim.program import chunks, frames, refill_stream
+from sim.recurrent_cases import KINDS
 from sim.run import check_input
 from sim.stream_cases import random_ends_case
 from sim.streams import Outside, given_maps, transfers
 from sim.timing import works
-from tests.sim.recurrent import KINDS
 from tests.sim.test_recurrent import compiled
 from tests.sim.test_streams import small
 

@@ -9,7 +9,7 @@ from hw.layouts import Error, Memory, fields, identity, refill_header
 from hw.params import LANES, Params
 from hw.registers import ID
 from sim import run as engines
-from sim.corners import MOMENTS, corner_job
+from sim.corner_cases import MOMENTS, corner_cases, observe
 from sim.decode import decode
 from sim.golden_array import run_layers
 from sim.program import chunks, layer_records, record_numbers, refill_stream
@@ -44,11 +44,9 @@ def built():
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory, request, built):
     """One simulation of all scenarios, and the networks that it used."""
-    made = corner_job(PARAMS, request.config.getoption("seed"))
-    folder = tmp_path_factory.mktemp("corners")
-    (folder / "job.json").write_text(json.dumps(made.job))
-    simulate(built, "sim.testbench.corners", folder, plusargs=("+verilator+rand+reset+2", "+verilator+seed+7"))
-    return json.loads((folder / "results.json").read_text()), made.images, made.inputs, made.refused
+    cases = corner_cases(PARAMS, request.config.getoption("seed"))
+    results = observe(built, cases, tmp_path_factory.mktemp("corners"))
+    return results, cases.images, cases.inputs, [(e, i) for *_, e, i in cases.refused]
 
 
 def check_run(outcome, images, inputs, timed=True):

@@ -81,7 +81,7 @@ def test_records_of_programs_with_streams(number: int, seed: int) -> None:
 
 @pytest.mark.verifies("cycle-model-record-random-programs")
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(24))
+@pytest.mark.parametrize("number", range(12))
 def test_records_of_many_programs_with_streams(number: int, seed: int) -> None:
     """Every other one has operations, functions and loops as well."""
     program = random_program(1000 * seed + 100 + number, streams=True, operators=bool(number % 2))
@@ -90,7 +90,7 @@ def test_records_of_many_programs_with_streams(number: int, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(24))
+@pytest.mark.parametrize("number", range(12))
 def test_records_of_many_programs_with_operators(number: int, seed: int) -> None:
     program = random_program(1000 * seed + 100 + number, operators=True)
     records, expected = compare(program)
@@ -99,7 +99,7 @@ def test_records_of_many_programs_with_operators(number: int, seed: int) -> None
 
 @pytest.mark.verifies("cycle-model-records-activation-random")
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(24))
+@pytest.mark.parametrize("number", range(12))
 def test_records_and_activations_of_many_random_programs(number: int, seed: int) -> None:
     program = random_program(1000 * seed + 100 + number)
     records, expected = compare(program)

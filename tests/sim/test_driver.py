@@ -227,6 +227,12 @@ def test_planted_fault_a_word_that_is_stored_wrong_is_read_back(way, resident):
         Driver(FlipsWords(way.port)).load(resident.image, verify=True)
 
 
+@pytest.mark.verifies("robust-read-back")
+def test_an_engine_refuses_a_board_that_stores_a_word_wrongly(resident):
+    with SimulatedPort(SMALL) as port, pytest.raises(DriverError, match="of DESCRIPTORS, unit 0, reads back as"):
+        engines.run(resident.image, resident.x, engine="board", port=FlipsWords(port))
+
+
 @pytest.mark.verifies("driver-over-port-wrong-identity")
 def test_an_access_that_the_accelerator_refuses_names_the_register(way):
     with pytest.raises(DriverError, match=r"refuses a read at offset 0x40 \(no register\)"):

@@ -60,15 +60,15 @@ def below(pid: int) -> list[tuple[int, str]]:
 
 
 def kill_one(running: subprocess.Popen[str], title: str) -> int:
-    """Kill a worker that has a shard, at the time when all have one; returns its process."""
-    deadline = time.monotonic() + 300
+    """Kill the first worker that has a shard, while it has it; returns its process."""
+    deadline = time.monotonic() + 500
     while time.monotonic() < deadline and running.poll() is None:
         workers = [child for child, command in below(running.pid) if command.startswith(title)]
-        if len(workers) == 2:
-            os.kill(max(workers), signal.SIGKILL)
-            return max(workers)
+        if workers:
+            os.kill(workers[0], signal.SIGKILL)
+            return workers[0]
         time.sleep(0.02)
-    raise AssertionError(f"two workers never had shards at once; the run ended with {running.poll()}")
+    raise AssertionError(f"no worker had a shard; the run ended with {running.poll()}")
 
 
 @pytest.mark.verifies("regression-three-executors")

@@ -205,6 +205,7 @@ def test_a_design_that_does_not_fit_ends_with_2_and_the_tools_own_words(stand_in
     result = run(stand_ins, "--json", str(stand_ins / "fmax.json"))
     assert result.exit_code == 2
     assert "no BELs remaining" in result.stderr
+    assert "Make the PE smaller: --set weight_words=1024" in result.stderr
     assert "seed-1.log" in result.stderr
     assert not (stand_ins / "fmax.json").exists()
 

@@ -21,8 +21,8 @@ from compiler.options import DEFAULT
 from hw.params import Params
 from sim import golden
 from sim.network import run_network
+from sim.recurrent_cases import recurrent, small_array
 from tests.random_graphs import random_graph
-from tests.sim.recurrent import recurrent, small_array
 
 PARAMS = Params(pes=4, rows=64)
 

@@ -104,8 +104,9 @@ def test_the_ledger_of_the_kit_is_one():
 
 
 def test_an_entry_is_of_a_report():
-    entry = entry_of(Report("rtl", 5, 3, 9, failures=[Mismatch(1, "x")], cpu_seconds=2.0))
+    entry = entry_of(Report("rtl", 5, 3, 9, failures=[Mismatch(1, "x")], cpu_seconds=2.0), "abc+")
     assert (entry.suite, entry.seed, entry.cases, entry.values, entry.failures) == ("rtl", 5, 3, 9, ((1, "x"),))
+    assert entry.commit == "abc+"
 
 
 @pytest.mark.verifies("regression-ledger")

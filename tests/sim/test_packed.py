@@ -31,8 +31,8 @@ from hw.params import preset
 from sim.cases import random_network, random_options, random_params
 from sim.packed import compress_image, image_file, restore_image
 from sim.programs import program_of
+from sim.recurrent_cases import KINDS, recurrent, small_array
 from tests.compiler.coding.test_hostile import mutant, sealed
-from tests.sim.recurrent import KINDS, recurrent, small_array
 from tests.sim.test_map_operations import array, beside_a_loop, gated
 
 

@@ -23,7 +23,7 @@ from compiler.network import Network
 from hw.layouts import descriptor, elementwise, fields, loop
 from sim import decode, golden
 from sim.network import run_network
-from tests.sim.recurrent import KINDS, recurrent, small_array
+from sim.recurrent_cases import KINDS, recurrent, small_array
 
 NUMBER = 3
 

@@ -154,3 +154,18 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "bytes.toml").write_bytes(b"name = '\xff'")
     with pytest.raises(RecipeError, match=r"bytes\.toml is not valid TOML"):
         recipe.load(tmp_path / "bytes.toml")
+
+
+@pytest.mark.verifies("robust-toml")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = " + "[" * 20_000, "nested too deeply"),
+        ("a = " + "9" * 10_000, "is not valid TOML: Exceeds the limit"),
+        ("[a" + ".b" * 50_000 + "]", "expected a recipe of at most 32768"),
+    ],
+)
+def test_toml_that_the_reader_trips_over_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        recipe.load(tmp_path / "r.toml")

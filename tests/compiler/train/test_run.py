@@ -348,6 +348,11 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda folder: np.save(folder / "calibration.npy", np.zeros((3, 5), np.float32)),
         "float32 inputs of 64 values",
     ),
+    "nested metadata": (
+        lambda folder: save_file({"a": torch.zeros(1)}, folder / "model.safetensors", {"eie": "[" * 100_000}),
+        "its metadata is nested too deeply",
+    ),
+    "nested report": (write("report.json", b"[" * 100_000), "report.json cannot be read"),
     "truncated report": (truncate("report.json"), "report.json cannot be read"),
     "foreign report": (write("report.json", b"[]"), "is not the report of a run"),
 }

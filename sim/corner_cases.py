@@ -1,9 +1,12 @@
-"""Jobs of the bench of corners (`sim.testbench.corners`): networks to interrupt, and programs that must be refused."""
+"""What may go wrong around a run: networks and refused programs, as a job for the bench `sim.testbench.corners`."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +21,32 @@ from hw.params import SEGMENTS, Params
 from sim import run as engines
 from sim.cases import random_input, random_network
 from sim.program import chunks, refill_stream
+from sim.rtl.build import Build
+from sim.rtl.engine import simulate
 
-__all__ = ["MOMENTS", "CornerJob", "corner_job"]
+__all__ = ["MOMENTS", "Corners", "corner_cases", "corner_job", "observe"]
 
-MOMENTS = 9  # at which a run in tiles is abandoned
+MOMENTS = 9
+"""At which a run in tiles is abandoned."""
 ENTRIES = (1500, 500, 2000)
-WILD = 2  # programs, the last, that add up what nothing reads
+_WILD = 2
+"""Programs, the last, that add up what nothing reads."""
+
+Refused = tuple[list[int], int, Error, int]
+
+
+@dataclass(frozen=True)
+class Corners:
+    """Networks with their inputs, and programs that are refused: descriptors, samples, error, index of the end.
+
+    wild : the last `_WILD` of these compute with what memories happen to hold.
+    """
+
+    params: Params
+    images: tuple[Image, ...]
+    inputs: tuple[dict[str, NDArray[np.int16]], ...]
+    refused: tuple[Refused, ...]
+    wild: bool
 
 
 def _put(params: Params, word: int, **values: int) -> int:
@@ -34,7 +57,7 @@ def _put(params: Params, word: int, **values: int) -> int:
     return word
 
 
-def network(rng: np.random.Generator, params: Params, wanted: int, batch: int, tiles: int = 0) -> Image:
+def _network(rng: np.random.Generator, params: Params, wanted: int, batch: int, tiles: int = 0) -> Image:
     """A random network of at least `wanted` entries, so that it can be caught in the middle, in so many tiles."""
     while True:
         with contextlib.suppress(ImageError):
@@ -46,14 +69,14 @@ def network(rng: np.random.Generator, params: Params, wanted: int, batch: int, t
                 return image
 
 
-def refused_programs(image: Image) -> list[tuple[list[int], int, Error, int]]:
-    """(descriptors, samples, error, index at which the run ends), all but a few fields as in a network."""
+def _refused(image: Image) -> list[Refused]:
+    """Programs that are refused, all but a few fields as in a network."""
     params = image.params
-    words = memory_words(image)[Memory.DESCRIPTORS][0]
 
     def put(word: int, **values: int) -> int:
         return _put(params, word, **values)
 
+    words = memory_words(image)[Memory.DESCRIPTORS][0]
     end = words[-1]
     legal = put(words[0], first=1, last=1, chained=0, tiles_y=1, tiles_x=1)
     beyond = params.act_lines * params.groups  # activation vectors
@@ -97,57 +120,60 @@ def refused_programs(image: Image) -> list[tuple[list[int], int, Error, int]]:
     ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class CornerJob:
-    """A job and what is right for it.
+def corner_cases(params: Params, seed: int, entries: tuple[int, int, int] = ENTRIES, *, wild: bool = True) -> Corners:
+    """Three networks, the last one in tiles, and what is refused, by a seed.
 
-    job : what the bench reads as ``job.json``. images, inputs : the networks in it. refused : error and descriptor of
-    each program that must be refused.
-    """
-
-    job: dict[str, Any]
-    images: list[Image]
-    inputs: list[dict[str, NDArray[np.int16]]]
-    refused: list[tuple[Error, int]]
-
-
-def corner_job(
-    params: Params, seed: int, moments: int = MOMENTS, wild: bool = True, entries: tuple[int, int, int] = ENTRIES
-) -> CornerJob:
-    """Networks of an array that fits a few thousand entries: one that is long, one with three samples, one in tiles.
-
-    wild : with programs that compute with what memories happen to hold, so that their time is not defined.
-    entries : that the networks have at least.
+    entries : that the networks have at least. wild : with programs that compute with what memories happen to hold, so
+        that their time is not defined.
     """
     rng = np.random.default_rng(seed)
     batches = (1, 3, 2)
-    images = [
-        network(rng, params, entries[0], 1),
-        network(rng, params, entries[1], 3),
-        network(rng, params, entries[2], 2, tiles=4),
-    ]
-    inputs: list[dict[str, NDArray[np.int16]]] = []
+    images = (
+        _network(rng, params, entries[0], 1), _network(rng, params, entries[1], 3),
+        _network(rng, params, entries[2], 2, tiles=4),
+    )  # fmt: skip
+    inputs = []
     for n, (image, batch) in enumerate(zip(images, batches, strict=True)):
         maps = [image.maps[number] for number in image.inputs]
         x = {info.name: random_input(rng, (info.height, info.width, info.channels), batch) for info in maps}
         if n != 1:  # dense: long enough to be interrupted
             x = {name: rng.integers(-32768, 32768, raw.shape).astype(np.int16) for name, raw in x.items()}
         inputs.append(x)
+    refused = _refused(images[0])
+    return Corners(params, images, tuple(inputs), tuple(refused if wild else refused[:-_WILD]), wild)
+
+
+def corner_job(cases: Corners, moments: int = MOMENTS) -> dict[str, Any]:
+    """What the bench reads as ``job.json``. moments : at which a run in tiles is abandoned."""
     networks = []
-    for image, x, batch in zip(images, inputs, batches, strict=True):
+    for image, x in zip(cases.images, cases.inputs, strict=True):
         (part,) = chunks(image, engines.check_input(image, x)[0])
         words = {m.name: [[hex(w) for w in unit] for unit in units] for m, units in memory_words(image).items()}
         lines = [
             [hex(int.from_bytes(line.astype("<i2").tobytes(), "little")) for line in bank]
             for bank in part.inputs.transpose(1, 0, 2)
         ]
-        networks.append({"words": words, "inputs": lines, "batch": batch, "lines": len(part.inputs),
+        networks.append({"words": words, "inputs": lines, "batch": part.count, "lines": len(part.inputs),
                          "records": len(image.descriptors) - 1,
-                         "tiles": refill_stream(image, batch).tobytes().hex()})  # fmt: skip
-    illegal = refused_programs(images[0])
-    if not wild:
-        illegal = illegal[:-WILD]
-    job = {"params": params.asdict(), "watchdog": 2_000_000, "networks": networks, "moments": moments, "seed": 1,
-           "illegal": [([hex(w) for w in words], batch, wild and n >= len(illegal) - WILD)
-                       for n, (words, batch, *_) in enumerate(illegal)]}  # fmt: skip
-    return CornerJob(job, images, inputs, [(error, index) for *_, error, index in illegal])
+                         "tiles": refill_stream(image, part.count).tobytes().hex()})  # fmt: skip
+    illegal = [
+        ([hex(word) for word in words], batch, cases.wild and n >= len(cases.refused) - _WILD)
+        for n, (words, batch, *_) in enumerate(cases.refused)
+    ]
+    return {"params": cases.params.asdict(), "watchdog": 2_000_000, "networks": networks, "moments": moments,
+            "seed": 1, "illegal": illegal}  # fmt: skip
+
+
+def observe(built: Build, cases: Corners, folder: Path, plusargs: Sequence[str] = ()) -> dict[str, Any]:
+    """Run all scenarios in `folder`; what was observed.
+
+    Raises
+    ------
+    RtlError
+        The bench failed.
+    """
+    (folder / "job.json").write_text(json.dumps(corner_job(cases)))
+    random_start = ("+verilator+rand+reset+2", "+verilator+seed+7")
+    simulate(built, "sim.testbench.corners", folder, plusargs=(*random_start, *plusargs))
+    observed: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return observed

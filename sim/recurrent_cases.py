@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.errors import EieError, ImageError
 from compiler.frontend.builder import Builder
 from compiler.frontend.cells import CELLS, Weights, scan
 from compiler.graph.ir import Graph
+from compiler.graph.passes import run_passes
+from compiler.lower.calibrate import quantize_calibrated
+from compiler.lower.pipeline import compile_graph
 from hw.params import Params
+from sim import golden
+from sim.graph_cases import GraphCase, graph_case
 
-__all__ = ["KINDS", "recurrent", "small_array"]
+__all__ = ["KINDS", "random_recurrent_case", "recurrent", "small_array"]
 
 Array = NDArray[Any]
 
@@ -110,3 +116,19 @@ def small_array(rng: np.random.Generator, most: int = 16) -> Params:
         queue_depth=int(rng.choice([6, 8, 20])), tables=int(rng.choice([4, 8])), index_bits=int(rng.choice([4, 6])),
         codebooks=16,
     )  # fmt: skip
+
+
+def random_recurrent_case(seed: int, params: Params) -> GraphCase:
+    """The case of a seed on an array: a network with loops; what does not fit is drawn again."""
+    rng = np.random.default_rng([seed, 17])
+    for _ in range(60):
+        drawn, data = recurrent(rng, str(rng.choice(KINDS)), steps=4, size=10)
+        graph = run_passes(drawn)
+        try:
+            network = compile_graph(graph, params, data)
+        except EieError:
+            continue
+        made = quantize_calibrated(graph, params, [data]).graph
+        x, _ = golden.quantize_input(data[: int(rng.integers(1, 4))], made.inputs[0]["exponent"])
+        return graph_case(seed, made, network, x)
+    raise ImageError(f"seed {seed}: none of 60 random recurrent networks fits {params}")

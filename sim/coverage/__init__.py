@@ -1,0 +1,1 @@
+"""Coverage of the hardware's Amaranth source by the regressions: points, waivers, functional bins, pages."""
