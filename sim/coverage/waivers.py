@@ -23,7 +23,7 @@ __all__ = ["Waiver", "Waiving", "apply", "read_waivers", "source_lines", "waiver
 class Waiver:
     """A pattern of points.
 
-    file : shell pattern without ``**`` of files, as ``hw/*.py``. line : regular expression that is found in the text of
+    file : pattern of files, as ``hw/*.py`` or ``hw/(core|host).py``. line : regular expression that is found in the text of
     the source line; none means any, and the interface of a block too (line 0). kinds : of points. what : regular
     expression of the whole of what is counted; none means any. reason : why it need not be reached.
     rule : it is for bits of words or terms of sums, of which some are reached and some are not; the others are waived.
@@ -40,11 +40,15 @@ class Waiver:
     def __str__(self) -> str:
         return f"{self.file} {self.line!r} {'/'.join(self.kinds)} {self.what!r}"
 
+    def of(self, file: str) -> bool:
+        """Whether its pattern is for a file."""
+        return re.fullmatch(self.file.replace(".", r"\.").replace("*", "[^/]*"), file) is not None
+
     def fits(self, point: Point, text: str) -> bool:
         """Whether the waiver is for a point on a line with this text."""
         return (
             point.kind in self.kinds
-            and re.fullmatch(self.file.replace(".", r"\.").replace("*", "[^/]*"), point.file) is not None
+            and self.of(point.file)
             and (not self.line or (point.line > 0 and re.search(self.line, text) is not None))
             and (not self.what or re.fullmatch(self.what, point.what) is not None)
         )
@@ -116,9 +120,8 @@ def apply(points: Mapping[Point, int], patterns: Sequence[Waiver], lines: Mappin
     of: dict[Point, Waiver] = {}
     problems = []
     for waiver in patterns:
-        pattern = re.compile(waiver.file.replace(".", r"\.").replace("*", "[^/]*"))
         used, reached = 0, None
-        files = {point.file for point in points if pattern.fullmatch(point.file)}
+        files = {file for file in lines if waiver.of(file)}
         for point, count in points.items():
             if point.file not in files or point.kind not in waiver.kinds:
                 continue
