@@ -144,10 +144,23 @@ def build(
     if coverage:
         text = covered.with_bins(text, watched(params))
     quiet = covered.left_out(text, TOP_MODULE, "accelerator.v") if coverage else ""
-    parts = [text, ram, lint, public, main, _versions(), sys.version, waves, _OPTIONS, _MAKE_VARIABLES[1:]]
+    parts: list[object] = [
+        text,
+        ram,
+        lint,
+        public,
+        main,
+        _versions(),
+        sys.version,
+        waves,
+        _OPTIONS,
+        _MAKE_VARIABLES[1:],
+    ]
     if library:
-        parts = [pins, params.refill, params.streams, *parts]
-    key = json.dumps([*parts, quiet, *_extra(coverage)] if coverage else parts)
+        parts += [pins, params.refill, params.streams]
+    if coverage:
+        parts += [quiet, *_extra(coverage)]
+    key = json.dumps(parts)
     folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (folder / TOP_MODULE).exists():
         return Build(folder, waves, True, coverage)
