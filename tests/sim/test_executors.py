@@ -85,6 +85,7 @@ def test_lines_say_what_was_compared(plain):
 
 
 @pytest.mark.verifies("regression-three-executors")
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers in /proc")
 def test_a_cluster_gives_the_same_though_a_worker_dies(plain, tmp_path):
     pytest.importorskip("ray")
