@@ -107,7 +107,7 @@ SUITES: dict[str, Suite] = {
                  night=700),
     "bus": Suite("the same through the host port, word by word", "rtl", 60, 4, _ARRAYS[:4], bus=True,
                  night=60),
-    "batches": Suite("the same with up to 400 samples a case", "rtl", 350, 0, _ARRAYS, batch=400, night=350),
+    "batches": Suite("the same with up to 400 samples a case", "rtl", 350, 0, _ARRAYS, batch=400, night=3500),
     "arrays": Suite("random networks on 48 arrays, Verilog in Verilator", "rtl", 2016, 0, _many_arrays(),
                     night=480),
     "scale": Suite(

@@ -142,10 +142,8 @@ def waits(s: Sheet, kind: Any) -> None:
     s.must(~loop_of.prepare | (s.past(dut.r_en) & ~prepared), "a descriptor is prepared once, when it has been read")
     s.must(~stepped | prepared, "no step without a descriptor that is prepared")
     s.must(~(stepped & (loop_of.prepare | loop_of.start)), "a step is no beginning")
-    s.must(
-        ~dut.r_en | (dut.r_addr == Mux(stepped, loop_of.following, loop_of.index)),
-        "what is read is the descriptor that is next",
-    )
+    s.must(~dut.r_en | (dut.r_addr == loop_of.following), "what is read is the descriptor that is next")
+    s.must(~dut.r_en | stepped | s.past(loop_of.start), "descriptors are read at a step, or as a run begins")
     s.must(~stepped | dut.r_en, "a step reads the next descriptor")
     s.must(~(loop_of.accept & loop_of.advance), "a descriptor is a segment or none")
     s.reach(s.past(stepped, 2) & stepped, "a step every second cycle")

@@ -55,6 +55,8 @@ def rises(s: Sheet, kind: Any) -> None:
         "(floor, round, layer, sample, row of tiles, tile, segment) rises with every step",
     )
 
+    s.must(~s.past(start) | (dut.following == dut.index), "a run begins with its first descriptor")
+
     # What must be known of the states. Of each descriptor: the last one of its layer, and the loop that it stands in.
     layers = [data.View(of, word) for word in words]
     loops = [data.View(loop(PARAMS), word) for word in words]

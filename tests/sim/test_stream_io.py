@@ -23,7 +23,9 @@ from compiler.options import DEFAULT, Options
 from hw.params import Params
 from sim import golden
 from sim.benchmarks.whole import Builder, compile_whole
+from sim.cases import random_options
 from sim.decode import decode
+from sim.graph_cases import random_float_graph
 from sim.network import run_network
 from sim.program import chunks
 from sim.stream_cases import random_ends_case
@@ -115,6 +117,19 @@ def test_hardware_equals_models_in_every_value_and_cycle(seed: int) -> None:
     found, counted = run_graph_case(random_ends_case(1000 * seed, PARAMS), "amaranth")
     assert found is None
     assert counted["records"] > 0
+
+
+@pytest.mark.verifies("inputs-outputs-stream-goes-off")
+def test_networks_of_indices_are_drawn_again() -> None:
+    """Indices do not stream; once such a draw ended the regression with an error."""
+
+    def first(seed: int) -> str:
+        rng = np.random.default_rng([seed, 13])
+        random_options(rng)
+        return str(random_float_graph(rng).inputs[0]["kind"])
+
+    seed = next(seed for seed in range(1000) if first(seed) == "index")
+    assert random_ends_case(seed, PARAMS).network.images  # type: ignore[arg-type]
 
 
 @pytest.mark.verifies("planted-faults-ring-row-less")
