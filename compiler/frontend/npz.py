@@ -21,7 +21,7 @@ from compiler.graph.ir import Graph
 
 __all__ = ["MAX_ELEMENTS", "load_layer"]
 
-MAX_ELEMENTS = 1 << 27
+MAX_ELEMENTS = 103 << 20
 """Weights a layer may have, zeros included: a small file can claim any shape, and its dense form takes half
 a gigabyte. The largest layer of VGG-16 has 103 million."""
 
