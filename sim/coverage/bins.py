@@ -128,7 +128,7 @@ _WATCHES: tuple[Watch, ...] = (
     Watch("chained-read-waits", "A segment reads the map that the layer before it is writing", "core.control",
           "{chained} && !{open}"),
     *(
-        Watch(f"ends-{name}", f"A run ends with {what}", "core.control", f"{{done}} && {{error}} == {n}")
+        Watch(f"ends-{name}", f"A run ends with {what}", "eie_accelerator.core", f"{{done}} && {{error}} == {n}")
         for n, name, what in ((0, "well", "END"), (1, "opcode", "the error OPCODE"), (2, "range", "the error RANGE"),
                               (3, "reserved", "the error RESERVED"), (4, "stream", "the error STREAM"))
     ),

@@ -210,6 +210,9 @@ def begin(
     ToolError
         A tool is missing or failed.
     """
+    for block in blocks:  # before anything takes time
+        if not (Path(__file__).parents[2] / "hw" / f"{block}.py").exists():
+            raise InputError(f"unknown block {block!r}; expected the name of a file in hw, as scan or tile_loop")
     told("netlist")
     whole = netlist(params)
     mutants = whole.mutants(count, seed, blocks)

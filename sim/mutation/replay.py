@@ -74,19 +74,18 @@ class Replayer:
         with tempfile.TemporaryFile("w+", encoding="utf-8") as given:
             given.write("\n".join(map(str, numbers)) + "\n")
             given.seek(0)
-            process = subprocess.Popen(
+            with subprocess.Popen(
                 command, env=environment, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-            try:
+            ) as process:
                 assert process.stdout is not None
                 assert process.stderr is not None
-                for line in process.stdout:
-                    yield json.loads(line)
-                if process.wait():
-                    raise ToolError(f"the simulator of mutants failed: {process.stderr.read().strip()}")
-            finally:
-                process.kill()
-                process.wait()
+                try:
+                    for line in process.stdout:
+                        yield json.loads(line)
+                    if process.wait():
+                        raise ToolError(f"the simulator of mutants failed: {process.stderr.read().strip()}")
+                finally:
+                    process.kill()
 
 
 def replayer(
