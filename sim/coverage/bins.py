@@ -181,8 +181,14 @@ def _of_segments(place: tuple[int, int], way: str) -> Callable[[Image], int]:
     return lambda image: sum((step.first, step.last) == place and _has(step, way) for step in _segments(image))
 
 
-def _of_operations(test: Callable[[ElementwiseStep], bool]) -> Callable[[Image], int]:
-    return lambda image: sum(isinstance(step, ElementwiseStep) and test(step) for step in image.program)
+def _of_operations(operands: tuple[int, int, int], function: bool) -> Callable[[Image], int]:
+    def fits(step: object) -> bool:
+        return (
+            isinstance(step, ElementwiseStep) and (step.has_b, step.has_c, step.has_e) == operands
+            and bool(step.functions) == function
+        )  # fmt: skip
+
+    return lambda image: sum(map(fits, image.program))
 
 
 _TRAITS: tuple[Trait, ...] = (
@@ -194,8 +200,7 @@ _TRAITS: tuple[Trait, ...] = (
     *(
         Trait(f"operation-{operands}-{'function' if function else 'plain'}",
               f"An operation of {text}{' with a function' if function else ''}",
-              _of_operations(lambda step, want=want, function=function: (
-                  (step.has_b, step.has_c, step.has_e) == want and bool(step.functions) == function)))
+              _of_operations(want, function))
         for operands, text, want in (("a", "one operand", (0, 0, 0)), ("ab", "a product", (1, 0, 0)),
                                      ("ac", "a sum", (0, 1, 0)), ("abce", "the sum of two products", (1, 1, 1)))
         for function in (False, True)
@@ -213,7 +218,8 @@ def traits_of(image: Image) -> dict[str, int]:
 def every_bin() -> dict[str, str]:
     """Name and sentence of every bin of the whole campaign."""
     queues = (watch for depth in DEPTHS for watch in _queue(depth))
-    return {each.name: each.text for each in (*_WATCHES, *queues, *_TRAITS)}
+    found = {watch.name: watch.text for watch in (*_WATCHES, *queues)}
+    return found | {trait.name: trait.text for trait in _TRAITS}
 
 
 def bins(counted: Iterable[tuple[str, int]]) -> dict[str, int]:
