@@ -41,8 +41,8 @@ def test_a_broken_link_is_found() -> None:
 
 @pytest.mark.verifies("documents-link-files-exist-docs")
 def test_results_are_summaries() -> None:
-    """Markdown, short JSON and one format of pictures; the rest is written again by its command."""
+    """Markdown, short JSON, a ledger and one format of pictures; the rest is written again by its command."""
     files = [path for path in (DOCS / "results").rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".md", ".json", ".svg"}
+    assert {path.suffix for path in files} == {".md", ".json", ".jsonl", ".svg"}
     assert max(path.stat().st_size for path in files) < 100_000
     assert sum(path.stat().st_size for path in files) < 2_000_000

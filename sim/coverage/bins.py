@@ -182,12 +182,13 @@ def _of_segments(place: tuple[int, int], way: str) -> Callable[[Image], int]:
 
 
 def _of_operations(operands: tuple[int, int, int], function: bool) -> Callable[[Image], int]:
-    return lambda image: sum(
-        isinstance(step, ElementwiseStep)
-        and (step.has_b, step.has_c, step.has_e) == operands
-        and bool(step.functions) == function
-        for step in image.program
-    )
+    def fits(step: object) -> bool:
+        return (
+            isinstance(step, ElementwiseStep) and (step.has_b, step.has_c, step.has_e) == operands
+            and bool(step.functions) == function
+        )  # fmt: skip
+
+    return lambda image: sum(map(fits, image.program))
 
 
 _TRAITS: tuple[Trait, ...] = (
@@ -217,8 +218,8 @@ def traits_of(image: Image) -> dict[str, int]:
 def every_bin() -> dict[str, str]:
     """Name and sentence of every bin of the whole campaign."""
     queues = (watch for depth in DEPTHS for watch in _queue(depth))
-    watches = {watch.name: watch.text for watch in (*_WATCHES, *queues)}
-    return watches | {trait.name: trait.text for trait in _TRAITS}
+    found = {watch.name: watch.text for watch in (*_WATCHES, *queues)}
+    return found | {trait.name: trait.text for trait in _TRAITS}
 
 
 def bins(counted: Iterable[tuple[str, int]]) -> dict[str, int]:

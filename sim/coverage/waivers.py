@@ -23,8 +23,8 @@ __all__ = ["Waiver", "Waiving", "apply", "read_waivers", "source_lines", "waiver
 class Waiver:
     """A pattern of points.
 
-    file : pattern of files, as ``hw/*.py`` or ``hw/(core|host).py``. line : regular expression that is found in the text
-    of the source line; none means any, and the interface of a block too (line 0). kinds : of points. what : regular
+    file : pattern of files, as ``hw/*.py`` or ``hw/(core|host).py``. line : regular expression that is found in the
+    text of the source line; none means any, the interface of a block (line 0) too. kinds : of points. what : regular
     expression of the whole of what is counted; none means any. reason : why it need not be reached.
     rule : it is for bits of words or terms of sums, of which some are reached and some are not; the others are waived.
         Otherwise a point that is reached after all is an error.
