@@ -31,7 +31,7 @@ from compiler.network_check import check_network
 from compiler.options import Options
 from compiler.plain_tensors import MOST_AXES
 from hw.layouts import FORMAT_VERSION, identity
-from hw.params import Params, ParamsError
+from hw.params import LANES, Params, ParamsError
 
 __all__ = ["fill_graph", "graph_tensors", "graph_text", "load", "parse_graph", "save", "to_file"]
 
@@ -301,6 +301,7 @@ _NOT_INTEGER: dict[str, type] = {
 }  # fmt: skip
 """Fields of layers and maps that are no integers."""
 
+_MOST_RATES = LANES * 0xFFFF  # channels of a map, which are vectors that a descriptor counts in 16 bits
 _IMAGE = {"layers", "maps", "inputs", "outputs", "frame"}
 
 
@@ -336,8 +337,9 @@ def _read_image(entry: Any) -> dict[str, Any]:
 
 
 def _listed(value: Any, what: str) -> list[Any]:
-    if not isinstance(value, list) or len(value) > 1 << 16:
-        raise ImageError(f"the list of {what} is not a list of at most 65536")
+    most = _MOST_RATES if what == "rates" else 1 << 16
+    if not isinstance(value, list) or len(value) > most:
+        raise ImageError(f"the list of {what} is not a list of at most {most}")
     return value
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from compiler.coding import chain_form, fixed_form, float_form
+from compiler.coding.program_form import RATED, STEPS
 from compiler.coding.sizes import Sizes
 from compiler.coding.wire import MAGIC, Reader, Writer
 from compiler.compressed import CompressedModel
@@ -35,6 +36,7 @@ Coder = Literal["huffman", "context"]
 CODERS: tuple[Coder, ...] = ("huffman", "context")
 
 _FLOAT_VERSION, _FIXED_VERSION = 2, 6  # each kind counts its own changes, from a common 2 on
+_RATES = 6  # from this version on layers may have rates, by which their rows are dealt
 _LOOPS = 5  # from this version on programs may have loops, functions and operations
 _PROGRAMS = 4  # from this version on a fixed-point network is programs; before, it was a chain
 _CRC_BYTES = 4
@@ -57,7 +59,8 @@ class FixedContent:
     ----------
     parts : the programs of the array, and the graph around them.
     params, options : with which they make the `.eie` file that was compressed.
-    image_crc : the CRC-32 of that file; None in versions before 5, because this kit writes such a file differently.
+    image_crc : the CRC-32 of that file; None in versions before 6, because this kit writes such a file differently, or
+        gives channels other places in it.
     version : of the format.
     """
 
@@ -152,8 +155,9 @@ def decompress_any(data: bytes) -> Content | FixedContent:
         if version >= _PROGRAMS:
             before = version < _LOOPS
             renewed = _renewed if before else _same
-            parts, params, options, tensors, image_crc = fixed_form.read(reader, coder, renewed, before)
-            image_crc = None if before else image_crc
+            flags = 0 if before else STEPS if version < _RATES else STEPS | RATED
+            parts, params, options, tensors, image_crc = fixed_form.read(reader, coder, renewed, flags)
+            image_crc = image_crc if version >= _RATES else None
         else:
             chain, options, around, tensors = chain_form.read(reader, coder, version > 2)
             parts, params = chain_form.parts_of(chain, around), chain.params

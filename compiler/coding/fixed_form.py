@@ -18,7 +18,7 @@ from compiler.coding.matrices import MatrixReader, MatrixWriter, matrix_reader, 
 from compiler.coding.numbers import read_integers, write_integers
 from compiler.coding.parameters import MAX_PARAMS, read_params
 from compiler.coding.program_body import read_body, write_body
-from compiler.coding.program_form import Room, read_head, write_head
+from compiler.coding.program_form import RATED, STEPS, Room, read_head, write_head
 from compiler.coding.sizes import TensorSize
 from compiler.coding.texts import MAX_TEXT, deflate, inflated
 from compiler.coding.wire import Reader, Writer
@@ -102,17 +102,17 @@ def write(writer: Writer, parts: Partition, params: Params, options: Options, co
 
 
 def read(
-    reader: Reader, coder: str, renewed: Callable[[dict[str, Any]], dict[str, Any]], plain: bool = False
+    reader: Reader, coder: str, renewed: Callable[[dict[str, Any]], dict[str, Any]], flags: int = STEPS | RATED
 ) -> tuple[Partition, Params, Options, tuple[TensorSize, ...], int]:
     """What `write` appended: programs and graph, array, options, bits of the tensors, CRC-32 of the image file.
 
-    renewed : turns parameters of an older format into those of today. plain : as it was before programs had loops.
+    renewed : turns parameters of an older format into those of today. flags : what programs of the format may have.
     """
     image_crc = int.from_bytes(reader.raw(4, "the image's checksum"), "little")
     params, options = read_params(reader, _DICTIONARY, renewed)
     room = Room()
     count = reader.varint("parts of the array", _MAX_PROGRAMS)
-    heads = [read_head(reader, room, plain) for _ in range(count)]
+    heads = [read_head(reader, room, flags) for _ in range(count)]
     for head in heads:
         _check_maps(head.maps, params)
     text = inflated(reader, _GRAPH_DICTIONARY, "the graph", MAX_TEXT)

@@ -28,7 +28,18 @@ from compiler.graph.integer import ARRAY_AXES, TABLE_SIZE
 from compiler.lower.canonical import DENSITIES
 from compiler.lower.program import HIGH, LOW, MapForm, Pair, Program, ProgramLayer, Segment, usual_axes
 
-__all__ = ["Head", "LayerHead", "Room", "Window", "matrix_shape", "read_head", "window_of", "write_head"]
+__all__ = [
+    "RATED",
+    "STEPS",
+    "Head",
+    "LayerHead",
+    "Room",
+    "Window",
+    "matrix_shape",
+    "read_head",
+    "window_of",
+    "write_head",
+]
 
 _MAX_MAPS = 1 << 12
 _MAX_SIZE = 1 << 16
@@ -38,7 +49,7 @@ _MAX_EXPONENT = 1 << 20
 _MAX_PRODUCTS = 1 << 60
 
 _PIXEL, _DENSE, _AXES = 1, 2, 4
-_STEPS, _RATES = 1, 2
+STEPS, RATED = 1, 2  # what a program may have: loops, functions and operations; rates
 # What a layer has that the plainest one has not.
 _NAMED, _RESULT, _SEGMENTS, _POOL, _MAXIMUM, _LIMITS, _VARIED, _PRODUCTS = (1 << n for n in range(8))
 _ONE: Pair = (1, 1)
@@ -157,7 +168,7 @@ def write_head(writer: Writer, program: Program) -> None:
             writer.varint(ARRAY_AXES.index(each.axes))
         name, exponent = each.name, each.exponent
     more = special(program)
-    writer.byte(_STEPS * more | _RATES * any(layer.rates is not None for layer in program.layers))
+    writer.byte(STEPS * more | RATED * any(layer.rates is not None for layer in program.layers))
     if more:
         write_steps(writer, program)
     taken = {*program.inputs, *(each.result.map for each in program.operations)}
@@ -220,8 +231,8 @@ def window_of(segment: Segment, maps: Sequence[MapForm], result: int) -> Window:
     return Window(segment.source, groups, segment.kernel, segment.stride, segment.dilation, segment.origin)
 
 
-def read_head(reader: Reader, room: Room, plain: bool = False) -> Head:
-    """What `write_head` wrote; sizes are taken of `room`. `plain`: as it was before there were loops."""
+def read_head(reader: Reader, room: Room, known: int = STEPS | RATED) -> Head:
+    """What `write_head` wrote; sizes are taken of `room`. `known`: what programs of the format may have."""
     head = reader.varint("values of a part", _MAX_MAPS << 2 | 3, 2 << 2)
     count = head >> 2
     inputs = _read_numbers(reader, "inputs", count) if head & 1 else (0,)
@@ -239,8 +250,8 @@ def read_head(reader: Reader, room: Room, plain: bool = False) -> Head:
             raise CodingError(f"{name}: exponent {exponent} is out of range")
         axes = ARRAY_AXES[reader.varint(f"{name}: axes", len(ARRAY_AXES) - 1)] if step & _AXES else ""
         maps.append(MapForm(name, channels, sizes[0], sizes[1], exponent, density, axes))
-    steps, flags = Steps(), 0 if plain else reader.byte("whether there are loops, and rates", _STEPS | _RATES)
-    more = bool(flags & _STEPS)
+    steps, flags = Steps(), reader.byte("whether there are loops, and rates", known) if known else 0
+    more = bool(flags & STEPS)
     if more:
         steps = read_steps(reader, maps, inputs)
         maps = list(steps.maps)
@@ -258,7 +269,7 @@ def read_head(reader: Reader, room: Room, plain: bool = False) -> Head:
         layers.append(layer)
     if not layers:
         raise CodingError("a part of the array has no layers")
-    return Head(tuple(maps), inputs, outputs, tuple(layers), steps, bool(flags & _RATES))
+    return Head(tuple(maps), inputs, outputs, tuple(layers), steps, bool(flags & RATED))
 
 
 def _read_numbers(reader: Reader, what: str, maps: int) -> tuple[int, ...]:

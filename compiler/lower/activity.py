@@ -65,7 +65,8 @@ def rates_of(layer: ProgramLayer, maps: Sequence[MapForm], activities: Mapping[i
     """For each channel of a result, of how many of its nonzeros the activation is not zero, in parts of `RATES`.
 
     activities : (channels, height, width) of maps of which they are known. None: of no map that the layer reads, or
-    all activations take part, or all channels have one rate.
+    all activations take part, or all channels have one rate. A segment that a loop moves reads one step after the
+    other, so it has the densities of its map's channels; the first state of a loop says nothing of the later ones.
     """
     if layer.maximum or not any(segment.source in activities for segment in layer.segments):
         return None
@@ -76,9 +77,9 @@ def rates_of(layer: ProgramLayer, maps: Sequence[MapForm], activities: Mapping[i
         known = activities.get(segment.source)
         if known is None:
             density = maps[segment.source].density
-            met += segment.counts * (1.0 if density is None else density)
+            met += segment.counts * (1.0 if density is None or segment.moves else density)
             continue
-        share = _at_place(segment, known) if single else known.mean(axis=(1, 2))[segment.channel]
+        share = _at_place(segment, known) if single and not segment.moves else known.mean(axis=(1, 2))[segment.channel]
         met += np.diff(np.concatenate([[0.0], np.cumsum(share, dtype=np.float64)])[segment.starts])
     work = layer.work
     rates = np.clip(np.rint(RATES * met / np.maximum(work, 1)), 1, RATES).astype(np.int64)

@@ -65,20 +65,26 @@ def equalize(module: nn.Module, inputs: Tensor) -> dict[str, str]:
 
 def _pairs(module: nn.Module, inputs: Tensor) -> dict[str, str]:
     """Layers one behind the other, by the tensors that go from one to the next."""
-    made: list[tuple[Tensor, str]] = []  # holds the tensors, so that no other one gets their place
+    made: list[tuple[Tensor, int, str]] = []  # holds the tensors, so that no other one gets their place
     takers: dict[str, list[str]] = {}
+    came: dict[nn.Module, str | None] = {}
     names = {layer: path for path, layer in module.named_modules() if isinstance(layer, (*_LAYERS, *_PASSING))}
 
+    def come(layer: nn.Module, taken: tuple[Any, ...], by_name: dict[str, Any]) -> None:
+        read = next(iter((*taken, *by_name.values())), None)  # not if it was changed in place since
+        came[layer] = next((by for tensor, version, by in made if tensor is read and tensor._version == version), None)
+
     def note(layer: nn.Module, taken: tuple[Any, ...], given: Tensor) -> None:
-        source = next((maker for tensor, maker in made if tensor is taken[0]), None)
+        source = came[layer]
         if isinstance(layer, _LAYERS):
             if source is not None:
                 takers.setdefault(source, []).append(names[layer])
-            made.append((given, names[layer]))
+            made.append((given, given._version, names[layer]))
         elif source is not None:
-            made.append((given, source))
+            made.append((given, given._version, source))
 
-    handles = [layer.register_forward_hook(note) for layer in names]
+    handles = [layer.register_forward_pre_hook(come, with_kwargs=True) for layer in names]
+    handles += [layer.register_forward_hook(note) for layer in names]
     training = module.training
     try:
         with torch.no_grad():

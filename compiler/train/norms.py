@@ -27,7 +27,8 @@ def norms_after(module: nn.Module, inputs: Tensor) -> dict[str, str]:
 
         def note(layer: nn.Module, taken: tuple[Tensor, ...], given: Tensor, path: str = path) -> None:
             if isinstance(layer, NORMS):
-                found.update({maker: path for tensor, maker in made if tensor is taken[0]})
+                read = next(iter(taken), None)
+                found.update({maker: path for tensor, maker in made if tensor is read})
             else:
                 made.append((given, path))
 

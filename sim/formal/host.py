@@ -26,7 +26,7 @@ CHANNELS = (("aw", ("awaddr",)), ("w", ("wdata", "wstrb")), ("ar", ("araddr",)))
 OKAY, SLVERR = 0, 2
 WAIT = READ_LATENCY + 8
 """Cycles until a request that is taken, and whose response has room, is answered: another access may be before it.
-Those in which a record is being written do not count."""
+Those in which a record is being written, or a read waits for a busy array, do not count."""
 
 
 def _port(s: Sheet, kind: Any, begins: tuple[str, ...] = ()) -> Any:
@@ -176,7 +176,8 @@ CLAIMS = (
         "axi-lite-protocol",
         "Host",
         "AXI4-Lite: a response only after its request, one for each, unchanged until it is "
-        f"taken, within {WAIT} cycles in which no record is being written; silent in reset.",
+        f"taken, within {WAIT} cycles in which no record is being written and no read waits for a busy array; silent "
+        "in reset.",
         protocol,
         Host,
         {

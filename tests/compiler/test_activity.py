@@ -128,6 +128,27 @@ def test_rates_by_plain_loops(size: int, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.verifies("rows-by-expected-products")
+def test_a_loop_reads_all_steps_and_its_first_state_says_nothing(rng: np.random.Generator) -> None:
+    """A gate of one pixel reads one row of its input a step, and the state, whose first value is zero."""
+    steps, channels, outputs = 5, 6, 9
+    activity = rng.random((channels, steps, 1)).astype(np.float32)
+    activity[:, 0] = 0
+    codes = [(rng.integers(1, 16, (outputs, 1, 1, n)) * (rng.random((outputs, 1, 1, n)) < 0.5)) for n in (channels, 7)]
+    book, zeros = np.arange(16, dtype=np.int16), np.zeros(outputs, np.int64)
+    read, state = (
+        dataclasses.replace(segment_of(source, each.astype(np.uint8), book), moves=True)
+        for source, each in enumerate(codes)
+    )
+    maps = [MapForm("x", channels, steps, 1, 0), MapForm("h", 7, 1, 1, 0, 0.0), MapForm("y", outputs, 1, 1, 0)]
+    found = rates_of(ProgramLayer("y", 2, (read, state), zeros, zeros), maps, {0: activity})
+    assert found is not None
+    wanted = codes[0][:, 0, 0].astype(bool) @ activity.mean(axis=(1, 2)) + codes[1].astype(bool).sum(axis=(1, 2, 3))
+    work = read.counts + state.counts
+    met = work > 0
+    np.testing.assert_array_equal(found[met], np.clip(np.rint(RATES * wanted[met] / work[met]), 1, RATES))
+
+
+@pytest.mark.verifies("rows-by-expected-products")
 def test_pes_expect_equal_work_and_split_rows_keep_their_entries(rng: np.random.Generator) -> None:
     params = Params(pes=LANES)
     entries = rng.integers(200, 300, 20)

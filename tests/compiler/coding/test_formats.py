@@ -7,16 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from compiler.coding import chain_form
 from compiler.coding.container import FixedContent, compress_fixed, decompress, decompress_fixed
 from compiler.errors import CodingError
+from compiler.graph.dense import Dense, dense_graph
 from compiler.lower.chain import Chain
+from compiler.lower.pipeline import compile_graph
 from compiler.lower.program import LOW, Program
-from compiler.network_file import graph_text
+from compiler.network_file import graph_text, load
 from compiler.options import preset_options
 from hw.params import Params, preset
 from sim.cases import random_network, random_options, random_params
+from sim.network import run_network
+from sim.packed import restore_image
 from tests.compiler.coding.fixed import chain, parts
 
 DATA = Path(__file__).parent / "data"
@@ -79,6 +84,28 @@ def test_a_network_of_format_4_has_programs_without_loops_for_an_array_without_s
     assert_equal(the_program(content), chain(preset("BALANCED_4")))
     assert content.params == preset("BALANCED_4").replace(streams=False)
     assert (content.image_crc, content.version) == (None, 4)
+
+
+@pytest.mark.verifies("files-formats-2-4-kits")
+def test_a_network_of_format_5_gives_the_same_results_though_its_channels_lie_elsewhere(tmp_path: Path) -> None:
+    """Its first layer has a row of 96 weights among rows of two: vectors have other channels now."""
+    content = decompress_fixed((DATA / "format5-fixed-uneven.eiez").read_bytes())
+    assert (content.image_crc, content.version) == (None, 5)
+    (tmp_path / "net.eie").write_bytes(restore_image(content))
+    rng = np.random.default_rng(5)
+
+    def uneven(rows: int, columns: int) -> NDArray[np.float32]:
+        weight = np.zeros((rows, columns), np.float32)
+        for row in range(rows):
+            count = 2 if row else columns
+            weight[row, rng.choice(columns, count, replace=False)] = rng.choice([-2.0, 1.0, 3.0], count)
+        return weight
+
+    graph = dense_graph([Dense("fc1", uneven(10, 96), None, "relu"), Dense("fc2", uneven(20, 10), None, "none")])
+    x = rng.integers(-100, 100, (4, 96)).astype(np.int16)
+    right = run_network(compile_graph(graph, content.params, None), x, engine="golden")
+    np.testing.assert_array_equal(run_network(load(tmp_path / "net.eie"), x, engine="golden").raw, right.raw)
+    assert right.raw.any()
 
 
 def test_a_graph_of_format_3_that_is_none_is_refused() -> None:

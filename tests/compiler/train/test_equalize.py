@@ -69,6 +69,36 @@ def test_channels_that_are_read_elsewhere_stay(seed: int) -> None:
     torch.testing.assert_close(module(inputs), before, rtol=1e-4, atol=1e-5)
 
 
+class ByName(nn.Module):
+    """Calls a layer by keyword, and may limit in place what another one gave."""
+
+    def __init__(self, most: float | None) -> None:
+        super().__init__()
+        self.first, self.second, self.relu, self.most = nn.Linear(6, 6), nn.Linear(6, 4), nn.ReLU(), most
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (samples, 4)."""
+        inner = self.first(x)
+        if self.most is not None:
+            inner.clamp_(max=self.most)
+        return cast(Tensor, self.second(input=self.relu(inner)))
+
+
+@pytest.mark.verifies("channels-equalized-before-sharing")
+def test_a_layer_called_by_name_is_seen_and_a_change_in_place_ends_a_pair() -> None:
+    inputs = torch.rand(16, 6, generator=torch.Generator().manual_seed(1))
+    assert equalize.equalize(ByName(None).eval(), inputs) == {"first": "second"}
+    with pytest.raises(ModelError, match="no layer whose outputs go to one other layer"):
+        equalize.equalize(ByName(1e6).eval(), inputs)  # no sample reaches the limit, others may
+
+
+@pytest.mark.verifies("channels-equalized-before-sharing")
+def test_relu_in_place_is_no_end(seed: int) -> None:
+    module = nn.Sequential(nn.Linear(6, 6), nn.ReLU(inplace=True), nn.Linear(6, 4)).eval()
+    inputs = torch.rand(16, 6, generator=torch.Generator().manual_seed(seed))
+    assert equalize.equalize(module, inputs) == {"0": "2"}
+
+
 @pytest.mark.verifies("channels-equalized-before-sharing")
 def test_masks_stay_and_a_channel_without_weights_is_left(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
