@@ -31,7 +31,7 @@ help:
 	@echo '                   NET=lenet5|resnet8|dscnn|lstm: a whole network instead of LeNet-300-100'
 	@echo 'make test        every test (SEED=1 JOBS=2 ARGS="-k name")'
 	@echo 'make regression  2,000 random networks on 40 arrays, Verilog against graph and models (SEED=n)'
-	@echo 'make nightly     all suites with seeds of their own, into the ledger docs/results/regressions.jsonl (ARGS="--cluster ADDRESS")'
+	@echo 'make nightly     amaranth, rtl, bus, batches, arrays, scale, networks, streams, ends with their next seeds, into the ledger docs/results/regressions.jsonl (ARGS="--cluster ADDRESS")'
 	@echo 'make fuzz        100,000 files and sessions at the ports that lie; the same command goes on after a kill (SEED=n)'
 	@echo 'make formal      properties of the hardware, proved for all inputs (ARGS="axi-lite-protocol Expander")'
 	@echo 'make mutation    thousands of faults of one bit in the hardware, and what sees each (ARGS="--blocks scan")'
@@ -84,7 +84,7 @@ nightly: $(READY)
 	@$(RUN) -m eie verify ledger
 
 fuzz: $(READY)
-	@$(RUN) -m eie fuzz --cases 100000 --jobs $(JOBS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@$(RUN) -m eie fuzz --cases 100000 --jobs $(JOBS) $(if $(SEED),--seed $(SEED)) -o build/fuzz-$(or $(SEED),1) $(ARGS)
 	@EIE_FUZZ=1 $(RUN) -m pytest -q tests/sim/test_every_cycle.py $(if $(SEED),--seed $(SEED))
 
 formal: $(READY)

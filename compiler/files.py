@@ -1,4 +1,4 @@
-"""Write files so that nobody ever sees half of one, wherever the path leads: file, link, device, pipe."""
+"""Write files so that nobody ever sees half of one, wherever the path leads: file, link, device, pipe; add lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["is_stream", "write_file", "write_files"]
+__all__ = ["append_line", "is_stream", "write_file", "write_files"]
 
 _LINKS = 40  # as many as Linux follows
 
@@ -56,6 +56,27 @@ def write_files(folder: Path, contents: Mapping[str, str]) -> list[Path]:
     for name, text in contents.items():
         write_file(folder / name, text.encode())
     return [folder / name for name in contents]
+
+
+def append_line(path: str | Path, text: str) -> None:
+    """Add a line to a file, which may be new, without what a buffer would keep back.
+
+    What a process that is killed has added are whole lines, but for the last one.
+
+    Raises
+    ------
+    OSError
+        The path cannot be written, or there is no room; then part of the line may stand there, without its end.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        left = f"{text}\n".encode()
+        while left:
+            left = left[os.write(handle, left) :]
+    except OSError as error:  # a write does not say to what
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        os.close(handle)
 
 
 def is_stream(path: str | Path) -> bool:

@@ -3,29 +3,61 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from eie.output import Output
 
-__all__ = ["collected", "covered", "whole"]
+__all__ = ["collected", "covered", "held", "whole"]
 
-RAW = "raw"
+RAW = "eie-coverage"
 """Folder in that of --coverage, for what is merged."""
+MARK = "made-by-eie-verify"
+"""A file in it that says so: what is in a folder with it may be removed."""
+
+
+@contextmanager
+def held(folder: Path | None) -> Iterator[None]:
+    """Hold the folder of --coverage, and remove what an earlier run collected; nothing if there is no folder.
+
+    Raises
+    ------
+    InputError
+        Another process holds it, or it has a folder of that name which no run of ``eie verify`` made.
+    """
+    from compiler.claim import claimed
+    from compiler.errors import InputError
+
+    if folder is None:
+        yield
+        return
+    with claimed(folder):
+        raw = folder / RAW
+        if raw.is_symlink() or (raw.exists() and not raw.is_dir()):
+            raise InputError(f"{raw} is no folder of eie verify --coverage; move it, or choose another folder")
+        raw.mkdir(exist_ok=True)
+        there = list(raw.iterdir())
+        if there and raw / MARK not in there:
+            raise InputError(f"{raw} was not made by eie verify --coverage; move it, or choose another folder")
+        (raw / MARK).touch()
+        for each in there:
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            elif each.name != MARK:
+                each.unlink()
+        yield
 
 
 def collected(folder: Path | None) -> AbstractContextManager[None]:
-    """Collect coverage in the folder, without what an earlier run collected; nothing if there is no folder."""
+    """Collect coverage in the folder, which is `held`; nothing if there is no folder."""
     if folder is None:
         return nullcontext()
 
     from sim.rtl.collect import collecting
 
-    raw = folder / RAW
-    shutil.rmtree(raw, ignore_errors=True)
-    raw.mkdir(parents=True)
-    return collecting(raw)
+    return collecting(folder / RAW)
 
 
 def covered(output: Output, folder: Path, head: str, everything: bool = False) -> dict[str, Any]:
@@ -54,10 +86,13 @@ def covered(output: Output, folder: Path, head: str, everything: bool = False) -
 
 
 def whole(output: Output, folder: Path, seed: int, jobs: int) -> bool:
-    """All suites on covered arrays; whether no case differs, every point is reached or waived, and no bin is empty."""
+    """All suites on covered arrays, in a folder that is `held`.
+
+    Returns whether no case differs, every point is reached or waived, and no bin is empty.
+    """
     from sim.coverage.campaign import run_campaign
 
-    with collected(folder), output.progress("all") as progress:
+    with output.progress("all") as progress:
         campaign = run_campaign(folder / RAW, seed, jobs, progress, output.note)
     for array, kind, case_seed, what in campaign.failures:
         output.text(f"{array}, {kind}, case {case_seed}: {what}")

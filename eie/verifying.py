@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 __all__ = ["formal", "ledger_table", "list_suites", "mutation", "nightly", "report_line"]
 
 
-def list_suites(properties: bool) -> None:
+def list_suites(output: Output, properties: bool) -> None:
     """Names of all suites, or of the properties that are proved."""
     if properties:
         from sim.formal.table import CLAIMS
 
-        for claim in CLAIMS:
-            bound = f" (first {claim.bound} cycles)" if claim.bound else ""
-            click.echo(f"{claim.name:22}  {claim.block}: {claim.text}{bound}")
+        texts = {
+            claim.name: f"{claim.block}: {claim.text}" + (f" (first {claim.bound} cycles)" if claim.bound else "")
+            for claim in CLAIMS
+        }
+        _list(output, texts, 22)
         return
     from sim.verify import suites
 
@@ -34,8 +36,13 @@ def list_suites(properties: bool) -> None:
         "nightly": "suites with seeds that the ledger does not have, and their sums into it",
         "ledger": "what all runs in the ledger compared",
     }
-    for name, description in {**suites(), **others}.items():
-        click.echo(f"{name:12}  {description}")
+    _list(output, {**suites(), **others}, 12)
+
+
+def _list(output: Output, texts: dict[str, str], width: int) -> None:
+    for name, text in texts.items():
+        output.text(f"{name:{width}}  {text}")
+    output.result(texts)
 
 
 def report_line(output: Output, report: Report) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 from compiler.claim import claimed
 from compiler.errors import InputError
-from compiler.files import write_file
+from compiler.files import append_line, write_file
 from sim.trials import Key, Line, kit
 
-__all__ = ["CASES", "SUMMARY", "CaseFile", "case_file", "json_lines"]
+__all__ = ["CASES", "SUMMARY", "CaseFile", "case_file", "cut", "json_lines"]
 
 CASES = "cases.jsonl"
 SUMMARY = "summary.json"
@@ -23,14 +23,13 @@ SUMMARY = "summary.json"
 class CaseFile:
     """Lines of the cases of one suite. `kept` : those that were there, by case; the first one of each counts."""
 
-    def __init__(self, path: Path, kept: Mapping[Key, Line], handle: int) -> None:
+    def __init__(self, path: Path, kept: Mapping[Key, Line]) -> None:
         self.path = path
         self.kept = kept
-        self._handle = handle
 
     def add(self, line: Line) -> None:
         """Write a line, at once and as a whole."""
-        os.write(self._handle, (json.dumps(line.asdict()) + "\n").encode())
+        append_line(self.path, json.dumps(line.asdict()))
 
     def summarize(self, report: Mapping[str, Any]) -> None:
         """Write the summary beside the lines."""
@@ -62,33 +61,32 @@ def case_file(folder: Path, suite: str, resume: bool) -> Iterator[CaseFile]:
                 if is_ != wanted:
                     raise InputError(f"{path} holds cases of {name} {is_}; this is {wanted}: choose another folder")
             kept.setdefault(line.key, line)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            os.truncate(handle, size)  # half a line, of a run that was killed as it wrote it
-            yield CaseFile(path, kept, handle)
-        finally:
-            os.close(handle)
+        cut(path, size)
+        yield CaseFile(path, kept)
 
 
 def json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The objects of a file of JSON lines, and their bytes; what has no end of line is left out.
+    """The objects of a file of JSON lines, and their bytes; what has no end of line is left out: see `cut`.
 
     Raises
     ------
     InputError
         A line is no JSON object.
     """
+    *lines, _ = path.read_bytes().split(b"\n") if path.exists() else (b"",)
     found: list[dict[str, Any]] = []
-    size = 0
-    for number, raw in enumerate(path.read_bytes().splitlines(keepends=True) if path.exists() else (), 1):
-        if not raw.endswith(b"\n"):
-            break
-        size += len(raw)
+    for number, raw in enumerate(lines, 1):
         try:
             plain = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             plain = None
         if not isinstance(plain, dict):
             raise InputError(f"{path}, line {number} is no JSON object; mend or remove it")
         found.append(plain)
-    return found, size
+    return found, sum(len(raw) + 1 for raw in lines)
+
+
+def cut(path: Path, size: int) -> None:
+    """Cut half a line off, of a process that was killed as it wrote it. size : bytes of whole lines."""
+    if path.exists():
+        os.truncate(path, size)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any, Protocol
 
-from compiler.errors import InputError, ToolError, WorkerError
+from compiler.errors import EieError, InputError, ToolError, WorkerError
 from sim.rtl import collect
-from sim.trials import Line, Shard, kit, run_shard
+from sim.trials import Line, Shard, run_shard
 
 __all__ = ["LOCAL", "Cluster", "Executor", "Here", "Processes"]
 
@@ -117,7 +117,7 @@ class Cluster:
         ToolError
             Ray is not installed.
         InputError
-            There is no cluster at the address, or its machines have another kit.
+            There is no cluster at the address, or a machine of it cannot run the kit.
         WorkerError
             The cluster is gone, or does not start.
         """
@@ -135,7 +135,7 @@ class Cluster:
             try:
                 if self.local:
                     ray.init(
-                        num_cpus=self.jobs, include_dashboard=False, object_store_memory=_STORE,
+                        address="local", num_cpus=self.jobs, include_dashboard=False, object_store_memory=_STORE,
                         _system_config=_PATIENCE, **quiet,
                     )  # fmt: skip
                 else:
@@ -169,19 +169,21 @@ class Cluster:
                     yield shard, None
                     continue
                 except ray.exceptions.RayTaskError as error:
-                    if isinstance(error.cause, ImportError):
-                        raise InputError(
-                            f"a machine of the cluster cannot run the kit ({error.cause}): install it on every machine"
-                        ) from None
-                    raise error.cause from None
+                    if isinstance(error.cause, EieError):
+                        raise error.cause from None
+                    raise InputError(
+                        f"a machine of the cluster cannot run the kit: install it on every machine ({_last(error)})"
+                    ) from None
                 except ray.exceptions.RayError as error:
                     raise WorkerError(f"the cluster at {self.address} is gone: {error}") from None
-                if other := {line.kit for line in lines} - {kit()}:
-                    raise InputError(
-                        f"{lines[0].where} has another kit ({other.pop()}); this one is {kit()}: install the same on "
-                        "every machine of the cluster"
-                    )
                 yield shard, lines
+
+
+def _last(error: Any) -> str:
+    """What was raised on a machine of the cluster: the type, and the last line that it says."""
+    cause = error if error.cause is None else error.cause
+    lines = str(cause).strip().splitlines()
+    return f"{type(cause).__name__}: {lines[-1].strip() if lines else ''}"
 
 
 def _ray() -> Any:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from compiler.errors import InputError
+from compiler.files import append_line
 from sim.case_file import json_lines
+from sim.fields import wrong_fields
 from sim.suites import SUITES
 from sim.trials import kit
 from sim.verify import Report, verify
@@ -22,6 +24,8 @@ __all__ = ["GOAL", "Entry", "append", "check_new", "commit", "entry_of", "night"
 
 GOAL = 10**9
 """Values to be compared, over all suites and nights."""
+MOST = 1000
+"""Nights that one night may stand for."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,12 @@ class Entry:
     records: int
     cpu_seconds: float
     failures: tuple[tuple[int, str], ...] = ()
+
+
+_FIELDS: dict[str, type] = {
+    "date": str, "commit": str, "kit": str, "suite": str, "seed": int, "cases": int, "values": int, "cycles": int,
+    "records": int, "cpu_seconds": float, "failures": list,
+}  # fmt: skip
 
 
 def entry_of(report: Report, began_at: str) -> Entry:
@@ -74,15 +84,24 @@ def read(path: Path) -> list[Entry]:
     Raises
     ------
     InputError
-        A line is no entry, or two are of the same cases.
+        A line is no entry, or is not ended; two are of the same cases.
     """
     found: list[Entry] = []
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        at = content.count(b"\n") + 1
+        raise InputError(f"{path}, line {at} has no end of line: end it if the entry is whole, remove it if it is not")
     for number, plain in enumerate(json_lines(path)[0], 1):
-        try:
-            entry = Entry(**{**plain, "failures": tuple((seed, what) for seed, what in plain.get("failures", ()))})
-            assert all(isinstance(count, int) for count in (entry.seed, entry.cases, entry.values, entry.cycles))
-        except (TypeError, ValueError, AssertionError):
-            raise InputError(f"{path}, line {number} is no run of a regression; mend or remove it") from None
+        wrong = wrong_fields(plain, _FIELDS)
+        if unknown := [name for name in plain if name not in _FIELDS]:
+            wrong = f"nothing is known of {', '.join(unknown)}"
+        if not wrong and not all(
+            isinstance(each, list) and [type(part) for part in each] == [int, str] for each in plain["failures"]
+        ):
+            wrong = "failures should be pairs of a seed and a text"
+        if wrong:
+            raise InputError(f"{path}, line {number} is no run of a regression: {wrong}; mend or remove it")
+        entry = Entry(**{**plain, "failures": tuple((seed, what) for seed, what in plain["failures"])})
         if any((old.suite, old.seed) == (entry.suite, entry.seed) for old in found):
             raise InputError(f"{path}, line {number}: {entry.suite}, seed {entry.seed} is there already; remove one")
         found.append(entry)
@@ -97,14 +116,14 @@ def append(path: Path, entry: Entry) -> None:
     InputError
         The ledger has a run of these cases already: they would count twice.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         with contextlib.suppress(ImportError):
             import fcntl
 
             fcntl.flock(handle, fcntl.LOCK_EX)
         check_new(path, entry.suite, entry.seed)
-        os.write(handle, (json.dumps(asdict(entry)) + "\n").encode())
+        append_line(path, json.dumps(asdict(entry)))
     finally:
         os.close(handle)
 
@@ -155,7 +174,7 @@ def night(
     ----------
     ledger : the file. out : folder for the lines of the cases, of each suite and seed in one of its own; what is there
         is not run again.
-    done : is called with each report.
+    done : is called with each report, before it is added.
     names : of the suites; all that take part by default.
     share : of the cases of a night.
     how : see `sim.verify.verify`.
@@ -163,18 +182,22 @@ def night(
     Raises
     ------
     InputError
-        A suite is unknown or takes no part; the ledger is damaged.
+        A suite is unknown or takes no part; the share is none; the ledger is damaged; the sources were changed.
     """
+    if not 0 < share <= MOST:
+        raise InputError(f"a share of {share} of a night; expected more than 0, and {MOST} at most")
     part = [name for name, suite in SUITES.items() if suite.night]
     if wrong := [name for name in names if name not in part]:
         raise InputError(f"{wrong[0]} is no suite of the night; expected some of {', '.join(part)}")
     reports = []
     for name in names or part:
+        if kit.__wrapped__() != kit():
+            raise InputError("the sources were changed since the night began; give the same command again")
         seed, began_at = next_seed(read(ledger), name), commit()
         folder = out / f"{name}-{seed}-{kit().rpartition('+')[2]}"
         cases = max(1, round(share * SUITES[name].night))
         report = verify(name, seed, trials=cases, out=folder, resume=folder.exists(), **how)
-        append(ledger, entry_of(report, began_at))
         done(report)
+        append(ledger, entry_of(report, began_at))
         reports.append(report)
     return reports

@@ -25,16 +25,23 @@ from sim import run as engines
 from sim.cases import Case, random_case
 from sim.compare import compare, compare_networks
 from sim.coverage.bins import traits_of
+from sim.fields import wrong_fields
 from sim.graph_cases import GraphCase
 from sim.network import NetworkResult, run_network
 from sim.rtl import collect
 from sim.suites import SUITES, Suite
 
-__all__ = ["Key", "Line", "Shard", "kit", "run_case", "run_graph_case", "run_shard", "shards"]
+__all__ = ["COUNTS", "Key", "Line", "Shard", "kit", "run_case", "run_graph_case", "run_shard", "shards"]
 
 SHARD = 2
 """Cases of a shard: few, as a shard whose worker dies is run again as a whole."""
 PROOF = "proof"
+STATUSES = ("passed", "differs", "error", "lost")
+COUNTS = (
+    "values", "cycles", "records", "full_queues", "starved", "refill_waits", "saturated", "windows", "maxima", "tiled",
+    "chained", "segments", "streamed", "rings", "shared", "operations", "lookups",
+)  # fmt: skip
+"""What a line may count: fields of `sim.verify.Report`."""
 
 Key = tuple[str, int, int]
 """What tells the cases of a suite apart: stage, number of the array, seed."""
@@ -64,7 +71,7 @@ class Line:
 
     number : of the array in the suite; array : its parameters and layouts, as a hash. kit : version and sources, as a
     hash. status : passed, differs, error (it could not run), lost (its worker died, each time). message : the first
-    difference, or why it could not run. counts : what was compared, by fields of `sim.verify.Report`.
+    difference, or why it could not run. counts : what was compared, see `COUNTS`.
     seconds, cpu : of the case, the simulator's among it. where : host and process.
     """
 
@@ -99,13 +106,22 @@ class Line:
         InputError
             It is no line of a regression.
         """
-        names = [name for name in cls.__dataclass_fields__ if name != "counts"]
-        counts = {name: value for name, value in plain.items() if name not in names}
-        if missing := [name for name in names if name not in plain]:
-            raise InputError(f"no line of a regression: it has no {', '.join(missing)}")
-        if wrong := [name for name, value in counts.items() if not isinstance(value, int)]:
-            raise InputError(f"no line of a regression: {', '.join(wrong)} should be whole numbers")
-        return cls(**{name: plain[name] for name in names}, counts=counts)
+        counts = {name: value for name, value in plain.items() if name not in _FIELDS}
+        wrong = wrong_fields(plain, {**_FIELDS, **dict.fromkeys(counts, int)})
+        if unknown := [name for name in counts if name not in COUNTS]:
+            wrong = f"nothing is counted as {', '.join(unknown)}"
+        if not wrong and plain["status"] not in STATUSES:
+            wrong = f"status {plain['status']}; expected one of {', '.join(STATUSES)}"
+        if wrong:
+            raise InputError(f"no line of a regression: {wrong}")
+        return cls(**{name: plain[name] for name in _FIELDS}, counts=counts)
+
+
+_FIELDS: dict[str, type] = {
+    "suite": str, "stage": str, "number": int, "seed": int, "array": str, "kit": str, "status": str, "message": str,
+    "seconds": float, "cpu": float, "where": str,
+}  # fmt: skip
+"""Of a line, but for its counts."""
 
 
 @cache

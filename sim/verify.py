@@ -110,7 +110,8 @@ def verify(
     Raises
     ------
     InputError
-        Unknown suite, or numbers that make no sense; the folder or the cluster is not what was expected.
+        Unknown suite, or numbers that make no sense; the folder or the cluster is not what was expected; a worker has
+        another kit.
     ToolError
         A tool is missing.
     WorkerError
@@ -183,8 +184,14 @@ def _lines(left: Sequence[Shard], executor: Executor, told: Callable[[str], None
             if lines is None:
                 told(f"a worker died with {len(shard.seeds)} cases from seed {shard.seeds[0]} on; they run again")
                 lost += shard.single()
-            else:
-                yield from lines
+                continue
+            for line in lines:
+                if line.kit != kit():
+                    raise InputError(
+                        f"{line.where} ran kit {line.kit}; this run began with {kit()}: the sources were changed since "
+                        "(then begin again), or a machine of the cluster has other ones (install the same everywhere)"
+                    )
+            yield from lines
         if not (left := lost):
             return
     for shard in left:

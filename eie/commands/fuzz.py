@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from eie.failure import harmless
 from eie.options import example, json_option
 from eie.output import Output, check_writable_folder
 
@@ -63,7 +64,7 @@ def fuzz(
     check_writable_folder(folder, "-o")
 
     def told(failure: Failure) -> None:
-        output.text(f"{failure.target} case {failure.case}: {failure.kind}: {failure.what:.300}")
+        output.text(harmless(f"{failure.target} case {failure.case}: {failure.kind}: {failure.what:.300}"))
 
     with output.progress("fuzz") as progress:
         report = campaign(known, chosen, cases, seed, jobs, folder, progress, told)
@@ -102,10 +103,10 @@ def _one(output: Output, known: dict, name: str, seed: int, number: int, given: 
         write_file(kept, content)
     output.text(f"{kept}: {len(content):,} bytes")
     if failure is not None:
-        output.text(f"FAILED: {failure.kind}: {failure.what}")
-        output.text(f"at {failure.where}")
+        output.text(harmless(f"FAILED: {failure.kind}: {failure.what}"))
+        output.text(harmless(f"at {failure.where}"))
     else:
-        output.text(f"refused: {reason}" if reason else "accepted, and right")
+        output.text(harmless(f"refused: {reason}") if reason else "accepted, and right")
     output.result({
         "target": name, "seed": seed, "case": number, "file": str(kept), "refused": reason,
         "failed": None if failure is None else {"kind": failure.kind, "what": failure.what, "where": failure.where},

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
-from eie.covering import collected, covered, whole
+from eie.covering import collected, covered, held, whole
 from eie.options import example, json_option
-from eie.output import Output, check_writable_folder
+from eie.output import Output, check_writable, check_writable_folder
 from eie.verifying import formal, ledger_table, list_suites, mutation, nightly, report_line
 
 FORMAL, MUTATION, NIGHTLY, LEDGER, ALL = "formal", "mutation", "nightly", "ledger", "all"
@@ -99,8 +100,9 @@ def verify(
     With --coverage, lines, branches, expressions and toggles of hw/*.py are counted, and functional bins
     (docs/coverage.md). The suite "all" also ends with 1 if one is neither reached nor waived.
     """
+    output = Output(json_to)
     if names_only:
-        list_suites(suite == FORMAL)
+        list_suites(output, suite == FORMAL)
         return
     if suite is None and ledger:
         suite = LEDGER
@@ -118,7 +120,8 @@ def verify(
         check_writable_folder(folder, "--output")
     if coverage is not None:
         check_writable_folder(coverage, "--coverage")
-    output = Output(json_to)
+    if suite != LEDGER and (ledger or suite == NIGHTLY):
+        _check_ledger(ledger or LEDGER_FILE)
     if suite == FORMAL:
         passed = formal(output, names, jobs, timeout, keep)
     elif suite == MUTATION and not names:
@@ -131,12 +134,21 @@ def verify(
     elif suite == ALL:
         if coverage is None:
             raise click.UsageError("the suite all runs covered arrays: name a folder with --coverage")
-        passed = whole(output, coverage, seed, jobs)
+        with held(coverage):
+            passed = whole(output, coverage, seed, jobs)
     elif suite == LEDGER:
         passed = ledger_table(output, ledger or LEDGER_FILE)
     else:
         passed = _suite(output, suite, seed, jobs, cluster, cases, folder, resume, ledger, coverage)
     ctx.exit(0 if passed else 1)
+
+
+def _check_ledger(ledger: Path) -> None:
+    """Refuse a ledger that cannot be added to, before the work whose result it would hold."""
+    if not ledger.is_file():
+        check_writable(ledger, "--ledger")
+    elif not os.access(ledger, os.W_OK):
+        raise click.UsageError(f"--ledger {ledger} may not be written")
 
 
 def _suite(
@@ -158,20 +170,25 @@ def _suite(
         raise click.UsageError(f"--coverage means nothing to the suite {suite}: it does not run in Verilator")
     if coverage is not None and cluster:
         raise click.UsageError("--coverage adds up what runs on this machine; leave out --cluster")
+    if coverage is not None and resume:
+        raise click.UsageError("--coverage counts what runs, with --resume only part of the cases; leave one out")
+    if coverage is not None and folder is not None and coverage.resolve() == folder.resolve():
+        raise click.UsageError(f"--output and --coverage are both {folder}; name two folders")
     began_at = ""
     if ledger:
         nights.check_new(ledger, suite, seed)
         began_at = nights.commit()
-    with collected(coverage), output.progress(suite) as progress:
-        report = run_suite(
-            suite, seed=seed, jobs=jobs, progress=progress, trials=cases, told=output.note, cluster=cluster, out=folder,
-            resume=resume,
-        )  # fmt: skip
+    with held(coverage):
+        with collected(coverage), output.progress(suite) as progress:
+            report = run_suite(
+                suite, seed=seed, jobs=jobs, progress=progress, trials=cases, told=output.note, cluster=cluster,
+                out=folder, resume=resume,
+            )  # fmt: skip
+        report_line(output, report)
+        result = report.asdict()
+        if coverage is not None:
+            result["coverage"] = covered(output, coverage, f"{suite}, seed {seed}: {report.trials:,} cases")
+    output.result(result)
     if ledger:
         nights.append(ledger, nights.entry_of(report, began_at))
-    report_line(output, report)
-    result = report.asdict()
-    if coverage is not None:
-        result["coverage"] = covered(output, coverage, f"{suite}, seed {seed}: {report.trials:,} cases")
-    output.result(result)
     return report.passed

@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from compiler.files import write_file
 from sim.coverage.bins import every_bin
 from sim.coverage.points import KINDS, Point
 from sim.coverage.report import CoverageReport
@@ -70,12 +71,12 @@ def write_pages(report: CoverageReport, folder: Path, head: str) -> Path:
         shown = [_line(report, 0, "(interface of the block)", places[0])] if 0 in places else []
         shown += [_line(report, n, source, places.get(n, [])) for n, source in enumerate(lines[file], 1)]
         page = template.render({**nothing, "title": file, "head": "", "lines": shown})
-        (folder / link).write_text(page, encoding="utf-8")
+        write_file(folder / link, page.encode())
     found = [(name, count, texts.get(name, "")) for name, count in report.bins.items()]
     page = template.render({
         **nothing, "title": "Coverage of the hardware", "head": head, "rows": rows, "bins": found,
         "problems": report.problems,
     })  # fmt: skip
     index = folder / "index.html"
-    index.write_text(page, encoding="utf-8")
+    write_file(index, page.encode())
     return index

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from compiler.claim import claimed
 from compiler.errors import InputError, ToolError
-from compiler.files import write_file
+from compiler.files import append_line, write_file
+from sim.case_file import cut, json_lines
+from sim.fields import wrong_fields
 from sim.fuzz.arrays import Batches, Layers
 from sim.fuzz.networks import Networks
 from sim.fuzz.onnx_models import Models
@@ -24,6 +25,7 @@ from sim.fuzz.target import Target, random_of
 from sim.fuzz.tensors import Runs, Tensors
 from sim.fuzz.traffic import Traffic
 from sim.fuzz.worker import MEMORY, SECONDS, Chunk, Failure, Runner, serve
+from sim.trials import kit
 
 __all__ = ["Report", "Totals", "campaign", "replay", "shares", "targets"]
 
@@ -54,7 +56,6 @@ class Totals:
     seconds: float = 0.0
     slowest: float = 0.0
     largest: int = 0
-    reasons: int = 0
 
 
 @dataclass
@@ -139,12 +140,13 @@ def campaign(
     """Run cases; what an earlier campaign of the same seed left in `folder` is not run again.
 
     The folder holds ``cases.jsonl``, a line for each chunk of cases; ``failures.jsonl``, one for each case that
-    failed; and its files.
+    failed; and its files. Each line has a hash of the sources: what other ones said is not believed.
 
     Raises
     ------
     InputError
-        The folder holds a campaign of another seed, or another process is at work in it.
+        The folder holds a campaign of another seed or of other sources, or damaged lines; another process is at work
+        in it.
     ToolError
         A target needs a tool or a package that is not there.
     """
@@ -159,21 +161,22 @@ def _campaign(
     counts = shares(known, names, cases)
     report = Report(seed, {name: Totals() for name in names})
     done: dict[str, set[int]] = {name: set() for name in names}
-    for line in _earlier(folder / "cases.jsonl"):
-        if line["seed"] != seed:
-            raise InputError(
-                f"{folder} holds a campaign of seed {line['seed']}; expected {seed}: choose another folder or that seed"
-            )
+    lines, failed = folder / "cases.jsonl", folder / "failures.jsonl"
+    earlier, size = json_lines(lines)
+    _, size_of_failed = json_lines(failed)
+    for number, line in enumerate(earlier, 1):
+        _check(line, f"{lines}, line {number}", seed)
         run = set(range(line["first"], line["first"] + line["count"]))
         known_of = done.get(line["target"])
         if known_of is not None and not run & known_of and max(run) < counts[line["target"]]:
             known_of |= run
             _count(report, line)
+    cut(lines, size)
+    cut(failed, size_of_failed)
     report.before = report.cases
     work = _pieces(counts, done)
     total = report.cases + sum(count for _, _, count in work)
     keeper = Runner(known)
-    lines = folder / "cases.jsonl"
 
     def finished(answer: dict[str, Any]) -> None:
         if "tool" in answer:
@@ -184,10 +187,10 @@ def _campaign(
             failure = Failure(**found)
             name = f"{failure.target}-{failure.seed}-{failure.case}{known[failure.target].suffix}"
             write_file(folder / name, keeper.content(failure.target, seed, failure.case))
-            _append(folder / "failures.jsonl", {**found, "file": name})
+            append_line(failed, json.dumps({**found, "kit": kit(), "file": name}))
             if told:
                 told(failure)
-        _append(lines, answer)
+        append_line(lines, json.dumps({**answer, "kit": kit()}))
         _count(report, answer)
         if progress:
             progress(report.cases, total)
@@ -256,24 +259,29 @@ def _count(report: Report, line: dict[str, Any]) -> None:
     report.failures += [Failure(**found) for found in line["failures"]]
 
 
-def _earlier(path: Path) -> Iterator[dict[str, Any]]:
-    """Lines of an earlier process; the last one may be half written."""
-    if not path.exists():
-        return
-    for line in path.read_bytes().splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
+def _check(line: dict[str, Any], place: str, seed: int) -> None:
+    """Refuse a line of an earlier process that is not of this campaign."""
+    wrong = wrong_fields(line, _FIELDS)
+    if not wrong and not all(isinstance(each, dict) and each.keys() == _FAILURE for each in line["failures"]):
+        wrong = f"its failures should each have {', '.join(sorted(_FAILURE))}"
+    if not wrong and line["count"] < 1:
+        wrong = "count should be 1 or more"
+    if wrong:
+        raise InputError(f"{place} is none of a campaign: {wrong}; choose another folder (-o)")
+    if line["seed"] != seed:
+        raise InputError(f"{place} is of seed {line['seed']}; expected {seed}: choose that one, or another folder (-o)")
+    if line.get("kit") != kit():
+        raise InputError(
+            f"{place} is of kit {line.get('kit', 'unknown')}; this is {kit()}, whose readers may do "
+            "otherwise: choose another folder (-o)"
+        )
 
 
-def _append(path: Path, line: dict[str, Any]) -> None:
-    """One write for each line, so that a process that is killed leaves whole lines, but for the last one."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        os.write(handle, (json.dumps(line) + "\n").encode())
-    finally:
-        os.close(handle)
+_FIELDS: dict[str, type] = {
+    "target": str, "seed": int, "first": int, "count": int, "refused": int, "accepted": int, "seconds": float,
+    "slowest": float, "largest": int, "failures": list,
+}  # fmt: skip
+_FAILURE = {each.name for each in fields(Failure)}
 
 
 def replay(

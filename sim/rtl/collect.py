@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import ToolError
+from compiler.files import append_line
 
 __all__ = [
     "collect_into", "collecting", "covered", "keep", "note_case", "place", "read_cases", "read_counts", "read_dat",
@@ -104,8 +105,7 @@ def keep(run: Path, build: Path) -> None:
 def note_case(line: dict[str, Any]) -> None:
     """Write down what a case was, a line of JSON, while something collects."""
     if _folder is not None:
-        with (_folder / f"cases-{os.getpid()}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(_folder / f"cases-{os.getpid()}.jsonl", json.dumps(line))
 
 
 def read_cases(folder: Path) -> list[dict[str, Any]]:

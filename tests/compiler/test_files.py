@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import resource
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compiler.files import is_stream, write_file, write_files
+from compiler.files import append_line, is_stream, write_file, write_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -248,3 +249,21 @@ def test_an_error_of_writing_names_the_file(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert caught.value.filename == str(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.verifies("written-lines-whole")
+def test_lines_are_added_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when a write takes three bytes at a time; what cannot be written is said of the file."""
+    path, write = tmp_path / "a.jsonl", os.write
+    append_line(path, "first")
+    monkeypatch.setattr(os, "write", lambda handle, content: write(handle, content[:3]))
+    append_line(path, "the second ×")
+    assert path.read_bytes() == "first\nthe second ×\n".encode()
+
+    def full(handle: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        append_line(path, "third")
+    assert caught.value.filename == str(path)

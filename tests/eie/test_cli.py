@@ -238,6 +238,7 @@ def test_verify_names_its_suites(invoke) -> None:
     from sim.verify import suites
 
     assert all(name in invoke("verify", "--list").stdout for name in suites())
+    assert suites().items() <= json.loads(invoke("verify", "--list", "--json", "-").stdout).items()
     result = invoke("verify", "nonsense")
     assert result.exit_code == 2
     assert all(name in result.stderr for name in suites())

@@ -34,3 +34,16 @@ class Odd(Target):
         if number == 7:
             raise Finding("not right")
         raise InputError(f"{number} is refused; expected nothing")
+
+
+class Loud(Target):
+    """Quotes what a terminal obeys, refused or not."""
+
+    name, text, suffix = "loud", "writes to the terminal", ".txt"
+
+    def make(self, random: Random) -> bytes:
+        return b"loud"
+
+    def check(self, path: Path, random: Random) -> None:
+        said = f"{path.read_text()} \x1b]0;x\x07 is wrong"
+        raise Finding(said) if path.read_text() == "loud" else InputError(said)

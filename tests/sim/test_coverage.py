@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from compiler.errors import InputError, ToolError
+from eie import covering
 from eie.commands.verify import verify
 from hw.core import PE_MODULE
 from hw.export import verilog_text
@@ -246,6 +247,8 @@ def test_pages_show_lines_with_their_counts(points, tmp_path, monkeypatch):
         (["amaranth", "--coverage", "d"], "does not run in Verilator"),
         (["formal", "--coverage", "d"], "--coverage means nothing"),
         (["all", "name", "--coverage", "d"], "names are for the suites formal"),
+        (["rtl", "--coverage", "d", "-o", "e", "--resume"], "with --resume only part of the cases"),
+        (["rtl", "--coverage", "d", "-o", "d"], "name two folders"),
     ],
 )
 def test_the_command_refuses(arguments, said, tmp_path, monkeypatch):
@@ -254,6 +257,30 @@ def test_the_command_refuses(arguments, said, tmp_path, monkeypatch):
     assert done.exit_code == 2
     assert said in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.verifies("coverage-folder")
+def test_only_folders_of_the_kit_are_cleared(tmp_path):
+    raw = tmp_path / covering.RAW
+    with covering.held(tmp_path), covering.collected(tmp_path):
+        note_case({"seed": 1, "bins": {}})
+        (raw / "build").mkdir()
+        with pytest.raises(InputError, match="another process is at work"), covering.held(tmp_path):
+            pass
+        assert read_cases(raw)
+    with covering.held(tmp_path):
+        assert [path.name for path in raw.iterdir()] == [covering.MARK]
+    (raw / covering.MARK).unlink()
+    (raw / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="was not made by eie verify --coverage; move it"), covering.held(tmp_path):
+        pass
+    assert (raw / "thesis.txt").read_text() == "mine"
+    (tmp_path / "raw").mkdir()  # a name that others use
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / covering.RAW).symlink_to(raw)
+    with pytest.raises(InputError, match="is no folder of eie verify"), covering.held(tmp_path / "link"):
+        pass
+    assert (tmp_path / "raw").is_dir()
 
 
 @pytest.mark.verifies("coverage-bins-written-down")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from compiler.errors import InputError, ToolError
 from sim import executors
 from sim.case_file import CASES, SUMMARY, case_file
 from sim.suites import SUITES
-from sim.trials import SHARD, Line, Shard, kit, run_shard, shards
+from sim.trials import COUNTS, SHARD, Line, Shard, kit, run_shard, shards
 from sim.verify import TURNS, Report, verify
 
 ROOT = Path(__file__).parents[2]
@@ -137,6 +138,10 @@ def test_a_folder_that_does_not_fit_is_refused(plain, tmp_path):
     for wrong, said in (
         (json.dumps({**first, "kit": "0.0.9+abc"}), "holds cases of kit 0.0.9"), ("[1]", "line 1 is no JSON object"),
         ("{}", "it has no suite"), (json.dumps({**first, "values": "many"}), "values should be whole numbers"),
+        (json.dumps({**first, "values": -1}), "values should be whole"), (json.dumps({**first, "cpu": None}), "cpu sh"),
+        (json.dumps({**first, "passed": 1}), "nothing is counted as passed"), ('{"a":' * 100_000, "line 1 is no JSON"),
+        (json.dumps({**first, "stage": []}), "stage should be text"), (json.dumps({**first, "seed": "x"}), "seed sho"),
+        (json.dumps({**first, "status": "fine"}), "status fine; expected one of passed, "),
     ):  # fmt: skip
         (tmp_path / CASES).write_text(wrong + "\n")
         with pytest.raises(InputError, match=said):
@@ -144,6 +149,77 @@ def test_a_folder_that_does_not_fit_is_refused(plain, tmp_path):
         assert (tmp_path / CASES).read_text() == wrong + "\n"
     with case_file(tmp_path / "held", SUITE, False), pytest.raises(InputError, match="another process is at work"):
         begin(tmp_path / "held")
+
+
+def test_what_is_counted_is_what_a_report_has():
+    whole = {each.name for each in dataclasses.fields(Report) if each.type == "int"}
+    assert set(COUNTS) == whole - {"seed", "trials"}
+
+
+@pytest.mark.verifies("regression-one-kit")
+def test_lines_of_other_sources_are_refused_by_every_executor(monkeypatch, tmp_path):
+    """A commit while it runs: a worker that begins later has other sources."""
+
+    def other(shard: Shard, told=None):
+        yield Line(SUITE, "", shard.number, shard.seeds[0], "", "0+b", "passed", "", 1.0, 1.0, "here:7", {"values": 5})
+
+    monkeypatch.setattr(executors, "run_shard", other)
+    with pytest.raises(InputError, match=r"here:7 ran kit 0\+b; this run began with .*: the sources were changed"):
+        verify(SUITE, SEED, trials=1, out=tmp_path)
+    assert not (tmp_path / CASES).exists()
+
+
+class Ray:
+    """As much of Ray as a cluster of one machine needs, whose task raises `cause`."""
+
+    class exceptions:
+        class RayError(Exception):
+            pass
+
+        class RayTaskError(RayError):
+            def __init__(self, cause: Exception | None) -> None:
+                super().__init__("a task failed")
+                self.cause = cause
+
+        WorkerCrashedError = NodeDiedError = OutOfMemoryError = type("Gone", (RayError,), {})
+
+    def __init__(self, cause: Exception | None) -> None:
+        self.cause, self.begun = cause, {}
+
+    def init(self, **how) -> None:
+        self.begun = how
+
+    def shutdown(self) -> None:
+        pass
+
+    def remote(self, **how):
+        return lambda function: type("Task", (), {"remote": staticmethod(lambda shard: "reference")})
+
+    def wait(self, references, **how):
+        return references, []
+
+    def get(self, reference):
+        raise self.exceptions.RayTaskError(self.cause)
+
+
+@pytest.mark.verifies("regression-one-kit")
+@pytest.mark.parametrize(
+    ("cause", "kind", "said"),
+    [
+        (RuntimeError("The function failed to import\nNo module named 'sim'"), InputError,
+         r"install it on every machine \(RuntimeError: No module named 'sim'\)"),
+        (ImportError("no numba"), InputError, r"install it on every machine \(ImportError: no numba\)"),
+        (None, InputError, r"install it on every machine \(RayTaskError: a task failed\)"),
+        (ToolError("no Verilator"), ToolError, "^no Verilator$"),
+    ],
+)  # fmt: skip
+def test_a_machine_without_the_kit_is_told_from_an_error_of_the_kit(cause, kind, said, monkeypatch):
+    """And a cluster of this machine joins no other one, whatever RAY_ADDRESS says."""
+    ray = Ray(cause)
+    monkeypatch.setattr(executors, "_ray", lambda: ray)
+    with pytest.raises(kind, match=said):
+        list(executors.Cluster("local", 2).run([Shard(SUITE, "", 0, (1,))]))
+    assert (ray.begun["address"], ray.begun["num_cpus"]) == ("local", 2)
 
 
 class Dying:

@@ -162,7 +162,7 @@ def test_command_lists_and_refuses():
     for arguments, said in (
         (["verify", "formal", "nix"], "unknown property 'nix'"),
         (["verify", "formal", "--seed", "3"], "--seed means nothing"),
-        (["verify", "rtl", "name"], "names are for the suite formal only"), (["verify"], "name a suite"),
+        (["verify", "rtl", "name"], "names are for the suites formal"), (["verify"], "name a suite"),
         (["verify", "rtl", "--timeout", "3"], "--timeout means nothing"),
     ):  # fmt: skip
         refused = run_cli(cli, arguments)

@@ -9,11 +9,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from click.testing import CliRunner
 
 from compiler import arrays, plain_tensors
 from compiler.coding import wire
 from compiler.errors import InputError
 from compiler.train import table
+from eie.commands.fuzz import fuzz
 from sim.fuzz import worker
 from sim.fuzz.campaign import campaign, replay, shares, targets
 from sim.fuzz.lies import lie_bytes, lie_value
@@ -21,7 +23,8 @@ from sim.fuzz.packed import Nets
 from sim.fuzz.protobuf import parse, write
 from sim.fuzz.target import Target
 from sim.fuzz.worker import Runner
-from tests.sim.fuzz_target import Odd
+from sim.trials import kit
+from tests.sim.fuzz_target import Loud, Odd
 
 ROOT = Path(__file__).parents[2]
 CASES = {"net": 600, "npy": 500, "npz": 150, "safetensors": 500, "onnx": 60, "recipe": 100, "run": 30, "eiez": 80,
@@ -128,11 +131,54 @@ def test_what_goes_wrong_in_a_process_is_a_failure_with_its_file(tmp_path: Path)
     # The same again finds all of it done; what a kill left of a last line is not believed.
     with (tmp_path / "cases.jsonl").open("a") as stream:
         stream.write('{"target": "odd", "fir')
+    before = (tmp_path / "cases.jsonl").read_bytes().count(b"\n")
     again = campaign(known, ["odd"], 120, 1, 1, tmp_path)
+    assert (tmp_path / "cases.jsonl").read_bytes().count(b"\n") == before
+    assert (tmp_path / "cases.jsonl").read_bytes().endswith(b"}\n")
     assert (again.before, again.cases) == (120, 120)
     assert {failure.case for failure in again.failures} == {failure.case for failure in report.failures}
-    with pytest.raises(InputError, match="holds a campaign of seed 1; expected 2"):
+    with pytest.raises(InputError, match="line 1 is of seed 1; expected 2"):
         campaign(known, ["odd"], 120, 2, 1, tmp_path)
+
+
+@pytest.mark.verifies("fuzz-lines")
+def test_only_lines_of_this_campaign_are_believed(tmp_path: Path) -> None:
+    """Not those of other sources or seeds, nor what is no line; a line behind half of one is not lost."""
+    known: dict[str, Target] = {"odd": Odd(tame=True)}
+    lines = tmp_path / "cases.jsonl"
+    assert campaign(known, ["odd"], 50, 1, 1, tmp_path).passed
+    right = lines.read_text()
+    (line,) = [json.loads(text) for text in right.splitlines()]
+    assert line["kit"] == kit()
+    lines.write_text(right + right[:40])
+    assert campaign(known, ["odd"], 100, 1, 1, tmp_path).before == 50
+    assert campaign(known, ["odd"], 100, 1, 1, tmp_path).before == 100
+    for change, said in (
+        ({"kit": "0.1.0+f00"}, r"line 1 is of kit 0\.1\.0\+f00; this is .* choose another folder"),
+        ({"kit": None}, "of kit None"), ({"seed": 2}, "of seed 2; expected 1"), ({"seed": "1"}, "seed should be whole"),
+        ({"count": 0}, "count should be 1 or more"), ({"seconds": float("nan")}, "seconds should be numbers"),
+        ({"failures": [{"case": 1}]}, "its failures should each have case"), ({"target": []}, "target should be text"),
+    ):  # fmt: skip
+        lines.write_text(json.dumps({**line, **change}) + "\n" + right[:40])
+        before = lines.read_bytes()
+        with pytest.raises(InputError, match=said):
+            campaign(known, ["odd"], 50, 1, 1, tmp_path)
+        assert lines.read_bytes() == before
+
+
+@pytest.mark.verifies("robust-messages")
+def test_what_is_printed_of_cases_shows_no_sign_that_a_terminal_obeys(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("sim.fuzz.campaign.targets", lambda recipes: {"loud": Loud()})
+    for arguments, said in (
+        (["--cases", "1", "-o", tmp_path / "all"], "loud case 0: wrong: "), (["loud", "--case", "0"], "FAILED: wrong"),
+        (["loud", "--file", tmp_path / "quiet"], "refused: "),
+    ):  # fmt: skip
+        (tmp_path / "quiet").write_text("quiet")
+        monkeypatch.chdir(tmp_path)
+        ran = CliRunner().invoke(fuzz, [str(each) for each in arguments])
+        assert said in ran.output
+        assert "\\x1b]0;x\\x07" in ran.output
+        assert "\x1b" not in ran.output
 
 
 @pytest.mark.verifies("fuzz-processes")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import functools
 import json
 from pathlib import Path
 
@@ -88,12 +90,77 @@ def test_sums():
         ("nonsense", "line 1 is no JSON object"), ("{}", "line 1 is no run of a regression"),
         (json.dumps({**dataclasses.asdict(ENTRY), "values": "many"}), "line 1 is no run"),
         (json.dumps({**dataclasses.asdict(ENTRY), "mood": "good"}), "line 1 is no run"),
+        (json.dumps({**dataclasses.asdict(ENTRY), "cpu_seconds": None}), "cpu_seconds should be numbers"),
+        (json.dumps({**dataclasses.asdict(ENTRY), "cpu_seconds": float("nan")}), "cpu_seconds should be numbers"),
+        (json.dumps({**dataclasses.asdict(ENTRY), "seed": True}), "seed should be whole numbers"),
+        (json.dumps({**dataclasses.asdict(ENTRY), "failures": [["7", "x"]]}), "pairs of a seed and a text"),
+        ("[" * 100_000, "line 1 is no JSON object"),
     ],
 )  # fmt: skip
 def test_damaged_lines_are_named(tmp_path, line, said):
     (tmp_path / "ledger.jsonl").write_text(line + "\n")
     with pytest.raises(InputError, match=said):
         read(tmp_path / "ledger.jsonl")
+
+
+@pytest.mark.verifies("regression-ledger")
+def test_a_last_line_without_its_end_is_refused_and_stays(tmp_path):
+    ledger = tmp_path / "ledger.jsonl"
+    append(ledger, ENTRY)
+    for left in (json.dumps(dataclasses.asdict(dataclasses.replace(ENTRY, seed=8))), '{"date": "2026'):
+        ledger.write_bytes(ledger.read_bytes().split(b"\n")[0] + b"\n" + left.encode())
+        before = ledger.read_bytes()
+        for act in (lambda: read(ledger), lambda: append(ledger, dataclasses.replace(ENTRY, seed=4))):
+            with pytest.raises(InputError, match="line 2 has no end of line: end it if the entry is whole, remove it"):
+                act()
+        assert ledger.read_bytes() == before
+
+
+@pytest.mark.verifies("regression-ledger")
+def test_a_night_notices_that_the_sources_were_changed(tmp_path, pretend, monkeypatch):
+    kit = functools.cache(lambda: next(hashes))
+    hashes = iter(["0+a", "0+a", "0+b"])
+    monkeypatch.setattr(sim.nights, "kit", kit)
+    kit()
+    with pytest.raises(InputError, match="the sources were changed since the night began"):
+        night(tmp_path / "ledger.jsonl", tmp_path, lambda report: None, ("rtl", "bus"))
+    assert [suite for suite, *_ in pretend] == ["rtl"]
+
+
+@pytest.mark.verifies("regression-ledger")
+@pytest.mark.parametrize("share", ["nan", "inf", "1e300"])
+def test_a_share_that_is_none_is_refused(tmp_path, pretend, share):
+    ran = CliRunner().invoke(cli, ["verify", "nightly", "--share", share, "--ledger", str(tmp_path / "l.jsonl")])
+    assert ran.exit_code == 2, ran.output
+    assert "expected more than 0, and 1000 at most" in ran.output
+    assert pretend == []
+
+
+@pytest.mark.verifies("regression-ledger")
+def test_a_ledger_that_cannot_be_written_is_refused_before_the_work(tmp_path, pretend, monkeypatch):
+    began = []
+    monkeypatch.setattr("sim.verify.verify", lambda *arguments, **how: began.append(arguments))
+    for arguments in (["rtl"], ["nightly", "rtl"]):
+        ran = CliRunner().invoke(cli, ["verify", *arguments, "--ledger", str(tmp_path / "nowhere" / "l.jsonl")])
+        assert ran.exit_code == 2, ran.output
+        assert "nowhere does not exist" in ran.output
+    assert (pretend, began) == ([], [])
+
+
+@pytest.mark.verifies("regression-ledger")
+def test_the_result_is_printed_though_it_cannot_be_added(tmp_path, pretend, monkeypatch):
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    report = Report("rtl", 1, 3, 9, cpu_seconds=2.0)
+    monkeypatch.setattr("sim.verify.verify", lambda *arguments, **how: report)
+    monkeypatch.setattr(sim.nights, "append_line", full)
+    ledger = tmp_path / "l.jsonl"
+    for arguments in (["rtl"], ["nightly", "rtl"]):
+        ran = CliRunner().invoke(cli, ["verify", *arguments, "--ledger", str(ledger)])
+        assert ran.exit_code == 2, ran.output
+        assert "passed: rtl, seed 1" in ran.output
+        assert f"{ledger}: No space left on device" in ran.output
 
 
 @pytest.mark.verifies("regression-ledger")
