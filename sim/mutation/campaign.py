@@ -14,6 +14,7 @@ from typing import Any
 
 from compiler.claim import claimed
 from compiler.errors import InputError
+from compiler.files import append_line
 from hw.params import Params
 from sim.case_file import json_lines
 from sim.mutation.equivalence import equivalent
@@ -129,8 +130,7 @@ class Results:
         self._write(asdict(fate))
 
     def _write(self, values: dict[str, Any]) -> None:
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(values) + "\n")
+        append_line(self.file, json.dumps(values))
 
 
 @dataclass(frozen=True)
