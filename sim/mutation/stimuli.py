@@ -97,7 +97,7 @@ def _bench(built: Build, params: Params, stimulus: Stimulus, folder: Path, file:
 
     The networks of the corners are smaller here: most of a longer run would be the loading of its memories.
     """
-    plusargs = (f"+eie_record={file}",)
+    plusargs: tuple[str, ...] = (f"+eie_record={file}",)
     if stimulus.suite == "corners":
         cases = corner_cases(params, stimulus.seed, (300, 100, 600), wild=False)
         wrong = refused_otherwise(cases, observe(built, cases, folder, plusargs, moments=3))
