@@ -130,16 +130,16 @@ def formal(output: Output, names: tuple[str, ...], jobs: int, timeout: float, ke
     return report.passed
 
 
-def mutation(output: Output, folder: Path, count: int, seed: int, blocks: tuple[str, ...], jobs: int) -> bool:
+def mutation(output: Output, folder: Path, count: int | None, seed: int, blocks: tuple[str, ...], jobs: int) -> bool:
     """Mutants of the hardware: what sees each, a line for each that nothing explains, and counts by block."""
-    from sim.mutation.campaign import begin
+    from sim.mutation.campaign import COUNT, begin
 
-    campaign = begin(folder, count, seed, blocks, told=output.note)
-    with output.progress("simulation") as progress:
-        campaign.simulate(jobs, progress)
-    with output.progress("equivalence") as progress:
-        campaign.prove(progress)
-    report = campaign.asdict()
+    with begin(folder, count or COUNT, seed, blocks, told=output.note) as campaign:
+        with output.progress("simulation") as progress:
+            campaign.simulate(jobs, progress)
+        with output.progress("equivalence") as progress:
+            campaign.prove(progress)
+        report = campaign.asdict()
     for each in report["unexplained"]:
         output.text(f"unexplained  {each['block']:16}  {each['change']}  {' '.join(each['lines'])}")
     for why in report["stale"]:

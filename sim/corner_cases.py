@@ -1,10 +1,10 @@
-"""What may go wrong around a run: networks and refused programs, as a job for the bench `sim.testbench.corners`."""
+"""What may go wrong around a run: networks and refused programs for the bench `sim.testbench.corners`, and overlaps."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from sim.program import chunks, refill_stream
 from sim.rtl.build import Build
 from sim.rtl.engine import simulate
 
-__all__ = ["MOMENTS", "Corners", "corner_cases", "corner_job", "observe"]
+__all__ = ["MOMENTS", "Corners", "corner_cases", "corner_job", "observe", "overlap", "refused_otherwise"]
 
 MOMENTS = 9
 """At which a run in tiles is abandoned."""
@@ -164,7 +164,9 @@ def corner_job(cases: Corners, moments: int = MOMENTS) -> dict[str, Any]:
             "seed": 1, "illegal": illegal}  # fmt: skip
 
 
-def observe(built: Build, cases: Corners, folder: Path, plusargs: Sequence[str] = ()) -> dict[str, Any]:
+def observe(
+    built: Build, cases: Corners, folder: Path, plusargs: Sequence[str] = (), moments: int = MOMENTS
+) -> dict[str, Any]:
     """Run all scenarios in `folder`; what was observed.
 
     Raises
@@ -172,8 +174,35 @@ def observe(built: Build, cases: Corners, folder: Path, plusargs: Sequence[str] 
     RtlError
         The bench failed.
     """
-    (folder / "job.json").write_text(json.dumps(corner_job(cases)))
-    random_start = ("+verilator+rand+reset+2", "+verilator+seed+7")
-    simulate(built, "sim.testbench.corners", folder, plusargs=(*random_start, *plusargs))
-    observed: dict[str, Any] = json.loads((folder / "results.json").read_text())
-    return observed
+    return _bench(built, "corners", corner_job(cases, moments), folder, ("+verilator+seed+7", *plusargs))
+
+
+def refused_otherwise(cases: Corners, observed: Mapping[str, Any]) -> str | None:
+    """The first refused program that did not end as expected, in words."""
+    for n, (outcome, (*_, error, index)) in enumerate(zip(observed["illegal"], cases.refused, strict=True)):
+        got = Error(outcome["status"]["error"]), outcome["status"]["index"]
+        if got != (error, index):
+            return f"refused program {n} ends with {got[0].name} at {got[1]}, expected {error.name} at {index}"
+    return None
+
+
+def overlap(
+    built: Build, params: Params, seed: int, folder: Path, plusargs: Sequence[str] = (), rounds: int = 8
+) -> dict[str, Any]:
+    """Three hosts at once at the host port; "wrong", the first thing that is or None, and "seen", counts.
+
+    Raises
+    ------
+    RtlError
+        The bench failed.
+    """
+    job = {"params": params.asdict(), "seed": seed, "rounds": rounds}
+    return _bench(built, "overlap", job, folder, plusargs)
+
+
+def _bench(built: Build, name: str, job: Mapping[str, Any], folder: Path, plusargs: Sequence[str]) -> dict[str, Any]:
+    """Run a bench of `sim.testbench` from registers with random contents; its results."""
+    (folder / "job.json").write_text(json.dumps(job))
+    simulate(built, f"sim.testbench.{name}", folder, plusargs=("+verilator+rand+reset+2", *plusargs))
+    results: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return results

@@ -75,14 +75,16 @@ OF_SUITES = {"jobs", "cluster", "folder", "ledger", "seed", "cases", "resume", "
     "--coverage", type=click.Path(path_type=Path), metavar="DIR/",
     help="Count coverage of the hardware's source, and write pages into this folder (suites in Verilator).",
 )  # fmt: skip
-@click.option("--mutants", type=click.IntRange(min=1), default=5300, show_default=True, help="How many (mutation).")
+@click.option(
+    "--mutants", type=click.IntRange(min=1), help="How many; by default those of a whole campaign (mutation)."
+)
 @click.option("--blocks", help="Of these files of hw, with commas between; by default of all (mutation).")
 @json_option
 @click.pass_context
 def verify(
     ctx: click.Context, suite: str | None, names: tuple[str, ...], seed: int, jobs: int, cluster: str | None,
     cases: int | None, folder: Path | None, resume: bool, ledger: Path | None, share: float, names_only: bool,
-    timeout: float, keep: Path, coverage: Path | None, mutants: int, blocks: str | None, json_to: str | None,
+    timeout: float, keep: Path, coverage: Path | None, mutants: int | None, blocks: str | None, json_to: str | None,
 ) -> None:  # fmt: skip
     """Run the regression SUITE. Ends with 1 if a check fails; the same seed gives the same run again.
 

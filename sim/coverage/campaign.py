@@ -7,7 +7,6 @@ their program that none before had, and a few besides.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,16 +17,14 @@ from pathlib import Path
 
 from compiler.errors import EieError
 from compiler.image.image import Image
-from hw.layouts import Error
 from hw.params import Params
 from sim.cases import Case, random_case
-from sim.corner_cases import corner_cases, observe
+from sim.corner_cases import corner_cases, observe, overlap, refused_otherwise
 from sim.coverage.bins import traits_of
 from sim.graph_cases import GraphCase, random_graph_case
 from sim.recurrent_cases import random_recurrent_case
 from sim.rtl.build import build
 from sim.rtl.collect import collect_into, collecting
-from sim.rtl.engine import simulate
 from sim.stream_cases import random_ends_case, random_stream_case
 from sim.trials import run_case, run_graph_case
 
@@ -103,21 +100,13 @@ def _corners(seed: int, params: Params) -> str | None:
     """The scenarios of errors, restarts and refusals; the first refused program that ends otherwise than expected."""
     cases = corner_cases(params, seed)
     with tempfile.TemporaryDirectory(prefix="eie-") as name:
-        found = observe(build(params), cases, Path(name))
-    for n, (outcome, (*_, error, index)) in enumerate(zip(found["illegal"], cases.refused, strict=True)):
-        got = Error(outcome["status"]["error"]), outcome["status"]["index"]
-        if got != (error, index):
-            return f"refused program {n} ends with {got[0].name} at {got[1]}, expected {error.name} at {index}"
-    return None
+        return refused_otherwise(cases, observe(build(params), cases, Path(name)))
 
 
 def _traffic(seed: int, params: Params) -> str | None:
     """Three hosts at once at the host port."""
     with tempfile.TemporaryDirectory(prefix="eie-") as name:
-        folder = Path(name)
-        (folder / "job.json").write_text(json.dumps({"params": params.asdict(), "seed": seed, "rounds": 8}))
-        simulate(build(params), "sim.testbench.overlap", folder, plusargs=("+verilator+rand+reset+2",))
-        wrong: str | None = json.loads((folder / "results.json").read_text())["wrong"]
+        wrong: str | None = overlap(build(params), params, seed, Path(name))["wrong"]
     return wrong
 
 

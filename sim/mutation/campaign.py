@@ -5,20 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from compiler.claim import claimed
 from compiler.errors import InputError
+from compiler.files import append_line
 from hw.params import Params
+from sim.case_file import json_lines
 from sim.mutation.equivalence import equivalent
 from sim.mutation.netlist import Mutant, Netlist, netlist
 from sim.mutation.reasons import Reason, fitting, read, stale
-from sim.mutation.replay import replayer, simulator
+from sim.mutation.replay import recordings_key, replayer, simulator
 from sim.mutation.stimuli import Stimulus
 
-__all__ = ["FULL", "PARAMS", "SAMPLE", "SAMPLE_PARAMS", "Campaign", "Fate", "Results", "begin"]
+__all__ = [
+    "COUNT", "FULL", "MUTANTS", "PARAMS", "SAMPLE", "SAMPLE_PARAMS", "WAYS", "Campaign", "Fate", "Results", "begin",
+    "explained", "key_of", "read_results", "sums",
+]  # fmt: skip
 
 PARAMS = Params(
     pes=4, rows=64, queue_depth=8, weight_words=128, pointer_blocks=64, act_lines=300, output_words=512, codebooks=4,
@@ -30,6 +38,9 @@ SAMPLE_PARAMS = PARAMS.replace(pes=1, tables=1)
 
 COUNT = 5300
 """Mutants that are asked for; some are drawn twice or cannot be made, so that there are fewer."""
+
+MUTANTS = "mutants.jsonl"
+"""Of the folder of a campaign."""
 
 PART = 650
 """Mutants in one simulator: compiling takes longer for each, and so does a cycle."""
@@ -44,15 +55,15 @@ FULL = tuple(Stimulus(suite, int(seed)) for suite, seed in (each.split("-") for 
 weights in, which few random networks do on this array."""
 
 
-WAYS = ("simulation", "formal", "equivalent", "listed")
+WAYS = ("simulation", "equivalent", "listed")
 
 
 @dataclass(frozen=True)
 class Fate:
     """What became of a mutant.
 
-    by : "simulation", "formal", "equivalent", "listed", or None: nothing explains it. what : the recording, property,
-    proof or reason. how : how a simulation showed it. cycle : of the recording.
+    by : "simulation", "equivalent", "listed", or None: nothing explains it. what : the recording, the state of the
+    proof, or the reason. how : how a simulation showed it. cycle : of the recording.
     """
 
     change: str
@@ -64,32 +75,54 @@ class Fate:
     cycle: int = 0
 
 
+def read_results(file: Path) -> tuple[dict[str, Any], dict[str, Fate], int]:
+    """What stands in a file of results: its first line, the fates by change, and the bytes of whole lines.
+
+    A line that was not written to its end, when a process was killed, is left out. The first line is empty if there is
+    none.
+
+    Raises
+    ------
+    InputError
+        A line is none of a campaign.
+    """
+    lines, size = json_lines(file)
+    if not lines:
+        return {}, {}, 0
+    fates: dict[str, Fate] = {}
+    for number, values in enumerate(lines, 1):
+        try:
+            if number == 1:
+                head = {"campaign": str(values["campaign"]), "drawn": int(values["drawn"])}
+                continue
+            fate = Fate(**{**values, "lines": tuple(values["lines"])})
+            fates[fate.change] = fate
+        except (KeyError, TypeError, ValueError):
+            raise InputError(
+                f"{file}, line {number} is not of a campaign; remove it, or choose another folder (-o)"
+            ) from None
+    return head, fates, size
+
+
 class Results:
     """A file of JSON lines, the first one for the campaign, one for each mutant: the last one of a mutant counts.
 
-    A line that was not written to its end, when a process was killed, is dropped.
+    key, drawn : of the campaign, and how many mutants it has. The folder must be held (`compiler.claim.claimed`).
     """
 
-    def __init__(self, file: Path, key: str) -> None:
-        self.file, self.fates = file, dict[str, Fate]()
+    def __init__(self, file: Path, key: str, drawn: int) -> None:
+        self.file = file
         file.parent.mkdir(parents=True, exist_ok=True)
-        whole = b""
-        if file.exists():
-            raw = file.read_bytes()
-            whole = raw[: raw.rfind(b"\n") + 1]
-            if len(whole) < len(raw):
-                os.truncate(file, len(whole))
-        lines = whole.decode().splitlines()
-        if lines and json.loads(lines[0]).get("campaign") != key:
+        head, self.fates, size = read_results(file)
+        if head and head["campaign"] != key:
             raise InputError(
-                f"{file} holds another campaign (other hardware, seed or number); expected {key}: give another file, "
-                "or remove it"
+                f"{file} holds another campaign (of other sources, stimuli, seed or number); expected {key}: choose "
+                "another folder (-o), or remove it"
             )
-        for line in lines[1:]:
-            values = json.loads(line)
-            self.fates[values["change"]] = Fate(**{**values, "lines": tuple(values["lines"])})
-        if not lines:
-            self._write({"campaign": key})
+        if file.exists() and size < file.stat().st_size:
+            os.truncate(file, size)
+        if not head:
+            self._write({"campaign": key, "drawn": drawn})
 
     def note(self, fate: Fate) -> None:
         """Keep it; it is in the file when this returns."""
@@ -97,8 +130,7 @@ class Results:
         self._write(asdict(fate))
 
     def _write(self, values: dict[str, Any]) -> None:
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(values) + "\n")
+        append_line(self.file, json.dumps(values))
 
 
 @dataclass(frozen=True)
@@ -116,10 +148,7 @@ class Campaign:
     def fate(self, mutant: Mutant) -> Fate | None:
         """What became of a mutant, if it is known; a reason is looked up anew each time."""
         fate = self.results.fates.get(mutant.change)
-        if fate is None or fate.by:
-            return fate
-        reason = fitting(self.reasons, mutant)
-        return replace(fate, by="listed", what=reason.why) if reason else fate
+        return explained(fate, self.reasons) if fate else None
 
     def simulate(self, jobs: int = 1, progress: Callable[[int, int], None] | None = None) -> None:
         """Replay everything for each mutant that has no fate yet, part by part: a simulator of all would be slow."""
@@ -159,34 +188,52 @@ class Campaign:
 
     def asdict(self) -> dict[str, Any]:
         """Counts by block of the mutants that were run, what killed them, and every one that is not explained."""
-        blocks: dict[str, dict[str, int]] = {}
-        suites: dict[str, int] = {}
-        reasons: dict[str, int] = {}
-        left = []
-        for mutant in self.mutants:
-            fate = self.fate(mutant)
-            if fate is None:
-                continue
-            row = blocks.setdefault(mutant.block, dict.fromkeys(("mutants", *WAYS, "unexplained"), 0))
-            row["mutants"] += 1
-            row[fate.by or "unexplained"] += 1
-            if fate.by == "simulation":
-                suite = fate.what.rsplit("-", 1)[0]
-                suites[suite] = suites.get(suite, 0) + 1
-            if fate.by == "listed":
-                reasons[fate.what] = reasons.get(fate.what, 0) + 1
-            if not fate.by:
-                left.append({"block": mutant.block, "change": mutant.change, "lines": list(mutant.lines),
-                             "found": fate.what})  # fmt: skip
-        total = {name: sum(row[name] for row in blocks.values()) for name in ("mutants", *WAYS, "unexplained")}
+        found = sums([fate for mutant in self.mutants if (fate := self.fate(mutant))])
+        run = found["total"]["mutants"]
         return {
-            "passed": 0 < total["mutants"] == len(self.mutants) and not left and not self.stale,
-            "drawn": len(self.mutants), "total": total, "blocks": blocks,
-            "suites": suites, "reasons": reasons, "stale": [reason.why for reason in self.stale],
-            "unexplained": left,
+            "passed": 0 < run == len(self.mutants) and not found["unexplained"] and not self.stale,
+            "drawn": len(self.mutants), **found, "stale": [reason.why for reason in self.stale],
         }  # fmt: skip
 
 
+def explained(fate: Fate, reasons: Sequence[Reason]) -> Fate:
+    """A fate, with the first reason for it if nothing else explains it."""
+    if fate.by:
+        return fate
+    reason = fitting(reasons, Mutant(0, fate.block, fate.change, fate.lines))
+    return replace(fate, by="listed", what=reason.why) if reason else fate
+
+
+def sums(fates: Iterable[Fate]) -> dict[str, Any]:
+    """Counts by block and way, suites that killed, reasons, and what nothing explains."""
+    columns = ("mutants", *WAYS, "unexplained")
+    blocks: dict[str, dict[str, int]] = {}
+    suites: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    left = []
+    for fate in fates:
+        row = blocks.setdefault(fate.block, dict.fromkeys(columns, 0))
+        row["mutants"] += 1
+        row[fate.by or "unexplained"] += 1
+        if fate.by == "simulation":
+            suites[fate.what.rsplit("-", 1)[0]] += 1
+        if fate.by == "listed":
+            reasons[fate.what] += 1
+        if not fate.by:
+            left.append({"block": fate.block, "change": fate.change, "lines": list(fate.lines), "found": fate.what})
+    total = {name: sum(row[name] for row in blocks.values()) for name in columns}
+    return {
+        "total": total, "blocks": blocks, "suites": dict(suites), "reasons": dict(reasons), "unexplained": left,
+    }  # fmt: skip
+
+
+def key_of(netlist: Netlist, mutants: Sequence[Mutant], stimuli: Sequence[Stimulus]) -> str:
+    """Of a campaign: its mutants, what is replayed for each, and all sources that a recording comes from."""
+    parts = [recordings_key(netlist), [each.name for each in stimuli], [each.change for each in mutants]]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+@contextmanager
 def begin(
     folder: Path,
     count: int = COUNT,
@@ -195,8 +242,8 @@ def begin(
     params: Params = PARAMS,
     stimuli: Sequence[Stimulus] = FULL,
     told: Callable[[str], None] = lambda text: None,
-) -> Campaign:
-    """Make the mutants, and read what is known of them.
+) -> Iterator[Campaign]:
+    """Make the mutants, read what is known of them, and hold the folder as long as the block runs.
 
     Parameters
     ----------
@@ -206,18 +253,16 @@ def begin(
     Raises
     ------
     InputError
-        `folder` has results of another campaign, or there is no such block.
+        `folder` has results of another campaign, another process is at work in it, or there is no such block.
     ToolError
         A tool is missing or failed.
     """
     for block in blocks:  # before anything takes time
         if not (Path(__file__).parents[2] / "hw" / f"{block}.py").exists():
             raise InputError(f"unknown block {block!r}; expected the name of a file in hw, as scan or tile_loop")
-    told("netlist")
-    whole = netlist(params)
-    mutants = whole.mutants(count, seed, blocks)
-    key = hashlib.sha256(
-        json.dumps([whole.prepared, [each.change for each in mutants]]).encode()
-    ).hexdigest()[:24]  # fmt: skip
-    results = Results(folder / "mutants.jsonl", key)
-    return Campaign(whole, mutants, stimuli, results, read(), told, not blocks and count >= COUNT)
+    with claimed(folder):
+        told("netlist")
+        whole = netlist(params)
+        mutants = whole.mutants(count, seed, blocks)
+        results = Results(folder / MUTANTS, key_of(whole, mutants, stimuli), len(mutants))
+        yield Campaign(whole, mutants, stimuli, results, read(), told, not blocks and count >= COUNT)

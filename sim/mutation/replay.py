@@ -24,8 +24,9 @@ from sim.mutation.netlist import Mutant, Netlist
 from sim.mutation.record import BYTES, LOOK, with_recorder
 from sim.mutation.stimuli import Stimulus, record
 from sim.rtl.build import Build, build
+from sim.trials import kit
 
-__all__ = ["SECONDS", "Replayer", "replayer", "simulator"]
+__all__ = ["SECONDS", "Replayer", "recordings_key", "replayer", "simulator"]
 
 SECONDS = 120
 """Processor seconds that a mutant may take; the longest run of one that survives takes a few."""
@@ -88,6 +89,11 @@ class Replayer:
                     process.kill()
 
 
+def recordings_key(netlist: Netlist) -> str:
+    """Of the recordings of a netlist, whichever mutants are in the simulator: all sources may change a bench's run."""
+    return hashlib.sha256(f"{kit()}\n{netlist.prepared}".encode()).hexdigest()[:24]
+
+
 def replayer(
     built: Build, netlist: Netlist, stimuli: Sequence[Stimulus], told: Callable[[str], None] = lambda text: None
 ) -> Replayer:
@@ -100,11 +106,7 @@ def replayer(
     ToolError
         A bench fails on the array without a fault.
     """
-    code = b"".join(
-        file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")) if file.stem in ("record", "stimuli")
-    )
-    key = hashlib.sha256(code + netlist.prepared.encode()).hexdigest()[:24]  # whichever mutants are in the simulator
-    folder = cache_folder() / "mutation" / key
+    folder = cache_folder() / "mutation" / recordings_key(netlist)
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     cycles = 0

@@ -1,4 +1,7 @@
-"""The table of a campaign: ``python -m sim.mutation.report build/mutation.json docs/results`` writes it."""
+"""The table of a campaign as far as it has come, also while it runs or after it was broken off.
+
+``python -m sim.mutation.report build/mutation docs/results`` writes it from the folder of the campaign.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,29 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from compiler.errors import InputError
 from compiler.files import write_files
-from sim.mutation.campaign import WAYS
+from sim.mutation.campaign import MUTANTS, WAYS, explained, read_results, sums
+from sim.mutation.reasons import read
 
-__all__ = ["short", "table"]
+__all__ = ["short", "so_far", "table"]
 
 _COLUMNS = ("mutants", *WAYS, "unexplained")
+
+
+def so_far(folder: Path) -> dict[str, Any]:
+    """The counts of what stands in the folder of a campaign.
+
+    Raises
+    ------
+    InputError
+        There are no results, or they are damaged.
+    """
+    head, fates, _ = read_results(folder / MUTANTS)
+    if not head:
+        raise InputError(f"{folder} holds no results of mutants; expected the folder of eie verify mutation -o")
+    reasons = read()
+    return {"drawn": head["drawn"], **sums(explained(fate, reasons) for fate in fates.values())}
 
 
 def short(report: dict[str, Any]) -> dict[str, Any]:
@@ -44,8 +64,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    given, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    report = json.loads(given.read_text(encoding="utf-8"))
+    report = so_far(Path(sys.argv[1]))
     write_files(
-        folder, {"mutation.json": json.dumps(short(report), indent=1) + "\n", "mutation.md": table(report)}
+        Path(sys.argv[2]), {"mutation.json": json.dumps(short(report), indent=1) + "\n", "mutation.md": table(report)}
     )  # fmt: skip

@@ -5,7 +5,6 @@ Each run is checked when it is recorded, by what checks it in its regression, so
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,18 +16,17 @@ from numpy.typing import NDArray
 
 from compiler.errors import ToolError
 from compiler.image.image import Image
-from hw.layouts import Error
 from hw.params import Params
 from sim import run as engines
 from sim.cases import random_case
-from sim.corner_cases import corner_cases, corner_job
+from sim.corner_cases import corner_cases, observe, overlap, refused_otherwise
 from sim.decode import decode
 from sim.graph_cases import random_graph_case
 from sim.mutation.record import parse
 from sim.network import run_network
 from sim.program import flat
 from sim.rtl.build import Build
-from sim.rtl.engine import run_rtl, simulate
+from sim.rtl.engine import run_rtl
 from sim.stream_cases import random_ends_case, random_stream_case
 
 __all__ = ["Stimulus", "record"]
@@ -99,19 +97,12 @@ def _bench(built: Build, params: Params, stimulus: Stimulus, folder: Path, file:
 
     The networks of the corners are smaller here: most of a longer run would be the loading of its memories.
     """
+    plusargs: tuple[str, ...] = (f"+eie_record={file}",)
     if stimulus.suite == "corners":
         cases = corner_cases(params, stimulus.seed, (300, 100, 600), wild=False)
-        job = corner_job(cases, moments=3)
+        wrong = refused_otherwise(cases, observe(built, cases, folder, plusargs, moments=3))
     else:
-        job = {"params": params.asdict(), "seed": stimulus.seed, "rounds": 8}
-    (folder / "job.json").write_text(json.dumps(job))
-    plusargs = ("+verilator+rand+reset+2", f"+verilator+seed+{stimulus.seed}", f"+eie_record={file}")
-    simulate(built, f"sim.testbench.{stimulus.suite}", folder, plusargs=plusargs)
-    results = json.loads((folder / "results.json").read_text())
-    if stimulus.suite == "corners":
-        got = [(Error(one["status"]["error"]), one["status"]["index"]) for one in results["illegal"]]
-        wrong = got != [(error, index) for *_, error, index in cases.refused]
-    else:
-        wrong = results["wrong"] is not None
+        plusargs = (f"+verilator+seed+{stimulus.seed}", *plusargs)
+        wrong = overlap(built, params, stimulus.seed, folder, plusargs)["wrong"]
     if wrong:
-        raise ToolError(f"{stimulus.name}: the bench found something wrong; run its test first")
+        raise ToolError(f"{stimulus.name}: the bench found something wrong ({wrong}); run its test first")

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
@@ -9,12 +7,12 @@ from hw.layouts import Error, Memory, fields, identity, refill_header
 from hw.params import LANES, Params
 from hw.registers import ID
 from sim import run as engines
-from sim.corner_cases import MOMENTS, corner_cases, observe
+from sim.corner_cases import MOMENTS, corner_cases, observe, overlap
 from sim.decode import decode
 from sim.golden_array import run_layers
 from sim.program import chunks, layer_records, record_numbers, refill_stream
 from sim.rtl.build import build
-from sim.rtl.engine import simulate, unpack_record
+from sim.rtl.engine import unpack_record
 from tests.sim.faults import with_switches
 
 pytestmark = [pytest.mark.rtl, pytest.mark.slow]
@@ -202,16 +200,9 @@ def test_bus_answers_errors_and_identity(observed):
     assert bus["id"] == [ID, digest & 0xFFFFFFFF, digest >> 32, PARAMS.pes]
 
 
-def overlap(built, folder, seed, *plusargs, rounds=8):
-    """What the bench of overlapping accesses says: what was wrong first, and what was seen."""
-    (folder / "job.json").write_text(json.dumps({"params": PARAMS.asdict(), "seed": seed, "rounds": rounds}))
-    simulate(built, "sim.testbench.overlap", folder, plusargs=("+verilator+rand+reset+2", *plusargs))
-    return json.loads((folder / "results.json").read_text())
-
-
 @pytest.mark.verifies("axi4-lite-three-hosts-once")
 def test_accesses_may_overlap_in_any_way(built, tmp_path, seed):
-    found = overlap(built, tmp_path, seed)
+    found = overlap(built, PARAMS, seed, tmp_path)
     assert found["wrong"] is None
     seen = found["seen"]
     assert all(seen[f"{channel} waits"] > 20 for channel in ("aw", "w", "b", "ar", "r"))
@@ -224,6 +215,6 @@ def test_accesses_may_overlap_in_any_way(built, tmp_path, seed):
 @pytest.mark.verifies("planted-faults-response-overwritten-order")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_fault_of_the_host_port_is_caught(built, tmp_path, seed, fault):
-    found = overlap(built, tmp_path, seed, f"+fault_{fault}")
+    found = overlap(built, PARAMS, seed, tmp_path, (f"+fault_{fault}",))
     assert found["wrong"] is not None
     assert found["wrong"].startswith(FAULTS[fault][3])
