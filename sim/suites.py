@@ -103,7 +103,7 @@ _LOOPS = Params(
 
 SUITES: dict[str, Suite] = {
     "amaranth": Suite("random arrays and networks in Amaranth's simulator", "amaranth", 400, 12, night=100),
-    "rtl": Suite("random networks on seven arrays of 1 to 64 PEs, Verilog in Verilator", "rtl", 700, 14, _ARRAYS,
+    "rtl": Suite("random networks on seven arrays of 1 to 64 PEs, Verilog in Verilator", "rtl", 700, 5, _ARRAYS,
                  night=700),
     "bus": Suite("the same through the host port, word by word", "rtl", 60, 4, _ARRAYS[:4], bus=True,
                  night=60),
