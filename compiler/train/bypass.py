@@ -11,6 +11,8 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from compiler.train.evaluating import evaluating
+
 __all__ = ["Bypassed", "Residual", "blocks", "bypass", "replace"]
 
 
@@ -64,15 +66,10 @@ def bypass(module: nn.Module, inputs: Tensor) -> list[str]:
             continue
         taken: list[tuple[Tensor, Tensor]] = []
         handle = cast(nn.Module, block).register_forward_hook(_keep(taken))
-        training = module.training
-        try:
-            with torch.no_grad():
-                module.eval()(inputs)
-                stand_in = block.bypassed().eval()
-                same = all(torch.equal(stand_in(into), out) for into, out in taken)
-        finally:
-            module.train(training)
-            handle.remove()
+        with evaluating(module, [handle]):
+            module(inputs)
+            stand_in = block.bypassed().eval()
+            same = all(torch.equal(stand_in(into), out) for into, out in taken)
         if taken and same:
             replace(module, path)
             found.append(path)

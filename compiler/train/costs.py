@@ -6,8 +6,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from compiler.train.evaluating import evaluating
 
 __all__ = ["LayerCost", "layer_costs", "totals"]
 
@@ -52,14 +53,8 @@ def layer_costs(module: nn.Module, sample: Tensor) -> list[LayerCost]:
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
     named = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, kinds)]
     handles = [layer.register_forward_hook(note) for _, layer in named]
-    training = module.training
-    try:
-        with torch.no_grad():
-            module.eval()(sample)
-    finally:
-        module.train(training)
-        for handle in handles:
-            handle.remove()
+    with evaluating(module, handles):
+        module(sample)
     found = []
     for path, layer in named:
         weight = layer.weight.detach()

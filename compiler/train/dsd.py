@@ -18,10 +18,9 @@ are here as well: the same sparsity, 30 %, in every layer, and a tenth of the le
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compiler.train import prune
 from compiler.train.layers import weights
@@ -74,7 +73,7 @@ def lift(module: nn.Module) -> int:
             if mask is None:
                 continue
             # Momentum from before the pruning may have moved what lies under the mask.
-            original = cast(Tensor, getattr(site.module.parametrizations, site.name).original)
+            original = prune.trained(site.module, site.name)
             original.mul_(mask.mask)
             lifted += int((~mask.mask).sum())
             mask.mask.fill_(True)

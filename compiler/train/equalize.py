@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize
 
 from compiler.errors import ModelError
 from compiler.train import prune
+from compiler.train.evaluating import evaluating
 from compiler.train.fold import Folded
 from compiler.train.removal import same_tensors, tensors
 from compiler.train.ties import places
@@ -85,14 +86,8 @@ def _pairs(module: nn.Module, inputs: Tensor) -> dict[str, str]:
 
     handles = [layer.register_forward_pre_hook(come, with_kwargs=True) for layer in names]
     handles += [layer.register_forward_hook(note) for layer in names]
-    training = module.training
-    try:
-        with torch.no_grad():
-            module.eval()(inputs)
-    finally:
-        module.train(training)
-        for handle in handles:
-            handle.remove()
+    with evaluating(module, handles):
+        module(inputs)
     return {maker: found[0] for maker, found in takers.items() if len(found) == 1 and found[0] != maker}
 
 
@@ -145,7 +140,7 @@ def _by_channel(taker: nn.Module, weight: Tensor, count: int) -> Tensor:
 
 
 def _scale(maker: nn.Module, taker: nn.Module, scale: Tensor) -> None:
-    made, read = _trained(maker), _trained(taker)
+    made, read = prune.trained(maker), prune.trained(taker)
     made.div_(scale.view(-1, *[1] * (made.dim() - 1)))
     if maker.bias is not None:
         cast(Tensor, maker.bias).div_(scale)
@@ -154,8 +149,3 @@ def _scale(maker: nn.Module, taker: nn.Module, scale: Tensor) -> None:
     else:
         each = scale.repeat_interleave(read.shape[1] // len(scale))
         read.mul_(each.view(1, -1, *[1] * (read.dim() - 2)))
-
-
-def _trained(layer: nn.Module) -> Tensor:
-    masked = cast(Any, layer).parametrizations.weight.original if prune.find(layer) is not None else layer.weight
-    return cast(Tensor, masked)

@@ -133,7 +133,7 @@ def _fold(module: nn.Module, path: str, norm_path: str) -> None:
     scale = scale if norm.weight is None else scale * norm.weight.double()
     before = -norm.running_mean.double() if layer.bias is None else layer.bias.double() - norm.running_mean.double()
     shift = before * scale if norm.bias is None else before * scale + norm.bias.double()
-    trained = layer.weight if prune.find(layer) is None else layer.parametrizations.weight.original
+    trained = prune.trained(layer)
     trained.copy_(trained.double() * scale.view(-1, *[1] * (trained.dim() - 1)))
     if layer.bias is None:
         layer.bias = nn.Parameter(shift.to(trained.dtype), requires_grad=trained.requires_grad)

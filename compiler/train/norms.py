@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from compiler.train.evaluating import evaluating
 
 __all__ = ["NORMS", "norms_after"]
 
@@ -33,12 +34,6 @@ def norms_after(module: nn.Module, inputs: Tensor) -> dict[str, str]:
                 made.append((given, path))
 
         handles.append(layer.register_forward_hook(note))
-    training = module.training
-    try:
-        with torch.no_grad():
-            module.eval()(inputs)
-    finally:
-        module.train(training)
-        for handle in handles:
-            handle.remove()
+    with evaluating(module, handles):
+        module(inputs)
     return found

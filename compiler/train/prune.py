@@ -21,7 +21,7 @@ from compiler.train.layers import Site, named_values, weights
 from compiler.train.parametrized import finite, refuse_parametrized, register
 from compiler.train.select import Patterns
 
-__all__ = ["Mask", "attach", "find", "prune", "prune_sites"]
+__all__ = ["Mask", "attach", "find", "prune", "prune_sites", "trained"]
 
 
 class Mask(nn.Module):
@@ -70,6 +70,13 @@ def find(module: nn.Module, name: str = "weight") -> Mask | None:
         return None
     chain = cast(Sequence[nn.Module], getattr(module.parametrizations, name))
     return next((step for step in chain if isinstance(step, Mask)), None)
+
+
+def trained(module: nn.Module, name: str = "weight") -> nn.Parameter:
+    """What is trained of parameter `name`: under a mask the weights in front of it, else the parameter."""
+    if find(module, name) is None:
+        return cast(nn.Parameter, getattr(module, name))
+    return cast(nn.Parameter, getattr(module.parametrizations, name).original)
 
 
 def prune(
@@ -150,7 +157,7 @@ def _prune_together(sites: Sequence[Site], density: float) -> None:
     for site, mask, part in zip(sites, masks, parts, strict=True):
         mask.mask &= part.view(mask.mask.shape)
         # What lies under the mask no longer matters; zero keeps saved states free of leftovers.
-        original = cast(Tensor, getattr(site.module.parametrizations, site.name).original)
+        original = trained(site.module, site.name)
         original.mul_(mask.mask)
 
 

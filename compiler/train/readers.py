@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
 from compiler.errors import ModelError
+from compiler.train.evaluating import evaluating
 
 __all__ = ["readers", "recurrent_layers"]
 
@@ -83,12 +82,8 @@ def _inputs(module: nn.Module, rnn: nn.Module, inputs: Tensor, unit: int | None)
     ]
     if unit is not None:
         handles.append(rnn.register_forward_hook(shift))
-    try:
-        with _evaluating(module):
-            module(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with evaluating(module, handles):
+        module(inputs)
     return seen
 
 
@@ -108,14 +103,3 @@ def _changed(before: Tensor, after: Tensor) -> list[int] | None:
         return None
     differs = (before != after).flatten(0, -2).any(0) if before.dim() > 1 else before != after
     return torch.nonzero(differs).flatten().tolist()
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    training = module.training
-    try:
-        with torch.no_grad():
-            module.eval()
-            yield
-    finally:
-        module.train(training)

@@ -21,11 +21,10 @@ from hw.params import Params
 from sim.cases import Case, random_case
 from sim.corner_cases import corner_cases, observe, overlap, refused_otherwise
 from sim.coverage.bins import traits_of
-from sim.graph_cases import GraphCase, random_graph_case
-from sim.recurrent_cases import random_recurrent_case
+from sim.graph_cases import GraphCase
 from sim.rtl.build import build
 from sim.rtl.collect import collect_into, collecting
-from sim.stream_cases import random_ends_case, random_stream_case
+from sim.suites import SUITES
 from sim.trials import run_case, run_graph_case
 
 __all__ = ["ARRAYS", "PLAN", "Campaign", "run_campaign"]
@@ -71,11 +70,6 @@ PLAN: tuple[Part, ...] = (
     Part("tiles", "rtl", 3, 20), Part("least", "rtl", 6), Part("least", "bus", 1),
 )  # fmt: skip
 
-_GRAPHS: dict[str, Callable[[int, Params], GraphCase]] = {
-    "networks": random_graph_case, "streams": random_stream_case, "ends": random_ends_case,
-    "recurrent": random_recurrent_case,
-}  # fmt: skip
-
 
 @dataclass
 class Campaign:
@@ -89,8 +83,8 @@ class Campaign:
 
 
 def _draw(kind: str, seed: int, params: Params) -> tuple[Case | GraphCase, tuple[Image, ...]]:
-    if kind in _GRAPHS:
-        drawn = _GRAPHS[kind](seed, params)
+    if make := SUITES[kind].graphs:
+        drawn = make(seed, params)
         return drawn, drawn.network.images
     case = random_case(seed, params)
     return case, (case.image,)

@@ -21,13 +21,12 @@ from sim import run as engines
 from sim.cases import random_case
 from sim.corner_cases import corner_cases, observe, overlap, refused_otherwise
 from sim.decode import decode
-from sim.graph_cases import random_graph_case
 from sim.mutation.record import parse
 from sim.network import run_network
 from sim.program import flat
 from sim.rtl.build import Build
 from sim.rtl.engine import run_rtl
-from sim.stream_cases import random_ends_case, random_stream_case
+from sim.suites import SUITES
 
 __all__ = ["Stimulus", "record"]
 
@@ -43,9 +42,6 @@ class Stimulus:
     def name(self) -> str:
         """Of its recording."""
         return f"{self.suite}-{self.seed}"
-
-
-_CASES = {"networks": random_graph_case, "streams": random_stream_case, "ends": random_ends_case}
 
 
 def record(built: Build, params: Params, stimulus: Stimulus) -> NDArray[np.uint8]:
@@ -71,10 +67,11 @@ def record(built: Build, params: Params, stimulus: Stimulus) -> NDArray[np.uint8
 
 def _images(params: Params, stimulus: Stimulus) -> list[tuple[Image, Mapping[str, NDArray[np.int16]]]]:
     """Images of a case, each with its inputs."""
-    if stimulus.suite == "rtl":
+    make = SUITES[stimulus.suite].graphs
+    if make is None:
         case = random_case(stimulus.seed, params)
         return [(case.image, case.x)]
-    network = _CASES[stimulus.suite](stimulus.seed, params)
+    network = make(stimulus.seed, params)
     found: list[tuple[Image, Mapping[str, NDArray[np.int16]]]] = []
     run_network(network.network, network.x, engine="golden", watch=lambda image, maps: found.append((image, maps)))
     return found
