@@ -7,6 +7,7 @@ import click
 from eie.commands.bench import bench
 from eie.commands.compile import compile_command
 from eie.commands.compress import compress
+from eie.commands.cost import cost
 from eie.commands.decompress import decompress
 from eie.commands.diff import diff
 from eie.commands.doctor import doctor
@@ -74,6 +75,7 @@ for command in (
     compress,
     decompress,
     info,
+    cost,
     run,
     diff,
     presets,

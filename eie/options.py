@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_PRESET", "array_options", "example", "json_option", "layers_option", "make_params", "opened_port",
-    "port_option",
+    "port_option", "source_options",
 ]  # fmt: skip
 
 DEFAULT_PRESET = "BALANCED_16"
@@ -26,6 +27,26 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def example(*lines: str) -> str:
     """The Example section that ends the help of a command."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def source_options(command: Command) -> Command:
+    """``INPUT``, ``--calibrate``, ``--weights`` and ``--trust``, read by `eie.inputs.read_source`."""
+    given = click.argument("given", metavar="INPUT")
+    calibrate = click.option(
+        "--calibrate",
+        metavar="X.npy",
+        type=click.Path(path_type=Path),
+        help="Inputs (n, …) on which fixed-point ranges are chosen; int16 says that inputs are raw integers. "
+        "Several inputs: an .npz with an array for each, by name.",
+    )
+    weights = click.option(
+        "--weights",
+        metavar="W.safetensors",
+        type=click.Path(path_type=Path),
+        help="State of what module:function returns.",
+    )
+    trust = click.option("--trust", is_flag=True, help="Permit a .pt2 file, which can run code of its author.")
+    return given(calibrate(weights(trust(command))))
 
 
 def json_option(command: Command) -> Command:
