@@ -11,6 +11,7 @@ import pytest
 import eie
 from compiler.errors import InputError
 from compiler.graph.dense import Dense, dense_graph
+from tests.eie.conftest import Invoke, Layer
 
 GRAPH = dense_graph([Dense("a", np.eye(4, dtype=np.float32))])
 
@@ -21,7 +22,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.verifies("cost-command")
-def test_json_and_words_agree(layer, invoke) -> None:
+def test_json_and_words_agree(layer: Layer, invoke: Invoke) -> None:
     arguments = ("cost", layer.npz, "--calibrate", layer.inputs, "--samples", 2, "--blocks")
     result = invoke(*arguments, "--json")
     assert result.exit_code == 0, result.output
@@ -37,7 +38,7 @@ def test_json_and_words_agree(layer, invoke) -> None:
 
 
 @pytest.mark.verifies("cost-command")
-def test_without_inputs_it_says_what_to_do(layer, invoke) -> None:
+def test_without_inputs_it_says_what_to_do(layer: Layer, invoke: Invoke) -> None:
     result = invoke("cost", layer.npz)
     assert result.exit_code == 2
     assert "expected --calibrate X.npy" in result.stderr

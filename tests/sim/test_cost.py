@@ -34,8 +34,11 @@ def network(seed: int, thin: bool = False) -> tuple[Graph, NDArray[Any]]:
         return {"weight": made.astype(np.float32), "bias": rng.normal(size=shape[0])}
 
     def conv(name: str, source: str, channels: int, to: int) -> str:
-        window = {"stride": (1, 1), "padding": (1,) * 4, "dilation": (1, 1), "groups": 1, "activation": "relu"}
-        return build.add("Conv", name, source, tensors=weight(to, channels, 3, 3), **window)
+        tensors = weight(to, channels, 3, 3)
+        return build.add(
+            "Conv", name, source, tensors=tensors, stride=(1, 1), padding=(1,) * 4, dilation=(1, 1), groups=1,
+            activation="relu",
+        )  # fmt: skip
 
     first = conv("first", build.add("Input", "x", shape=(3, 8, 8)), 3, 8)
     joined = build.add("Add", "joined", conv("second", first, 8, 8), first)
@@ -81,7 +84,7 @@ def test_blocks_compute_the_network() -> None:
 @pytest.mark.verifies("cost-blocks")
 def test_a_changed_layer_costs_that_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[str] = []
-    real = sim.cost.compile_graph
+    real = compile_graph
 
     def counted(graph: Graph, *rest: Any) -> Any:
         compiled.append(next(node.name for node in graph if node.tensors))
