@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from collections import Counter, defaultdict
 from dataclasses import asdict
@@ -63,7 +64,7 @@ def wrong(trace: Trace, records: list[list[dict[str, int]]]) -> list[str]:
             found += ["starved"] * (cycles[run, layer, "starved"] != record["starved"])
     for spans in tracks.values():
         spans.sort(key=lambda args: args["cycle"])
-        for one, other in zip(spans, spans[1:], strict=False):
+        for one, other in itertools.pairwise(spans):
             found += ["overlap"] * (one["cycle"] + one["cycles"] > other["cycle"])
         found += ["empty slice"] * any(args["cycles"] <= 0 for args in spans)
     return found
