@@ -16,11 +16,12 @@ from typing import Any, Protocol
 
 import torch
 
+from compiler.command_line import command
 from compiler.errors import InputError
 from compiler.experiments.base import Env, Experiment, Trial
 from compiler.experiments.document import text
 from compiler.train.checkpoint import write_atomic
-from compiler.train.report import command, versions
+from compiler.train.report import versions
 
 __all__ = ["REPORT", "TRIALS", "Told", "run_experiment"]
 

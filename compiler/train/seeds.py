@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compiler.command_line import command
 from compiler.errors import InputError
 from compiler.train import checkpoint
 from compiler.train.recipe import Recipe
 from compiler.train.recipe import load as load_recipe
-from compiler.train.report import command, versions
+from compiler.train.report import versions
 from compiler.train.run import Progress, train_recipe
 from compiler.train.runfolder import REPORT
 

@@ -126,7 +126,7 @@ def _least(
 
 
 def roofline(layers: Sequence[Mapping[str, Any]], pes: int) -> dict[str, Any]:
-    """The array as a roofline: products a cycle over products for each cycle of the part that is busiest beside the PEs.
+    """The array as a roofline: products a cycle over products for each cycle of the busiest part beside the PEs.
 
     The roof is the number of PEs, or, left of the ridge, a product for each product that this part brings in a cycle.
     ``points`` : of each layer ``intensity``, ``achieved`` products a cycle (over the cycles in which it is counted),
