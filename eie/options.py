@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_PRESET", "array_options", "example", "json_option", "layers_option", "make_params", "opened_port",
-    "port_option",
+    "port_option", "tensorboard_option",
 ]  # fmt: skip
 
 DEFAULT_PRESET = "BALANCED_16"
@@ -38,6 +39,16 @@ def json_option(command: Command) -> Command:
         flag_value="-",
         default=None,
         help="Machine output to standard output (give --json last, or --json=-), or to the file F.",
+    )(command)
+
+
+def tensorboard_option(command: Command) -> Command:
+    """``--tensorboard``: a folder for event files."""
+    return click.option(
+        "--tensorboard",
+        metavar="DIR/",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Also write event files for TensorBoard into this folder (pip install 'eie-kit[tensorboard]').",
     )(command)
 
 

@@ -209,6 +209,7 @@ def chain(points: Sequence[Mapping[str, Any]]) -> str:
                           fontsize=8)  # fmt: skip
         axis.set_xticks(at, [_short(point["name"]) for point in points])
         axis.margins(x=0.1, y=0.3)
+        axis.set_ylim(top=min(axis.get_ylim()[1], 101))
         axis.grid(axis="y")
         axis.set_ylabel("accuracy on the test set, %")
 
@@ -216,21 +217,21 @@ def chain(points: Sequence[Mapping[str, Any]]) -> str:
     return _svg("chain", "Accuracy along the chain", f"Accuracy on the test set: {said}.", (7.5, 3.2), draw)
 
 
-def history(stages: Sequence[Mapping[str, Any]]) -> str:
-    """Loss, validation and density after each epoch, stage after stage."""
+def history(stages: Sequence[Mapping[str, Any]], key: str = "history") -> str:
+    """Loss, validation and density after each epoch, stage after stage. `key` : unique in the page."""
     points = [(stage["stage"], epoch) for stage in stages for epoch in stage["history"]]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(3, 1, sharex=True)
         names = ("loss", "validation accuracy, %", "weights left, %")
-        keys: tuple[Callable[[Mapping[str, Any]], float], ...] = (
+        values: tuple[Callable[[Mapping[str, Any]], float], ...] = (
             lambda e: e["loss"], lambda e: 100 * e["validation"], lambda e: 100 * e["density"]
         )  # fmt: skip
-        for axis, name, key in zip(axes, names, keys, strict=True):
+        for axis, name, value in zip(axes, names, values, strict=True):
             first = 0
             for number, stage in enumerate(stages):
                 at = range(first, first + len(stage["history"]))
-                axis.plot(at, [key(each) for each in stage["history"]], ".-", color=_SERIES[number % len(_SERIES)],
+                axis.plot(at, [value(each) for each in stage["history"]], ".-", color=_SERIES[number % len(_SERIES)],
                           label=_short(stage["stage"]))  # fmt: skip
                 first += len(stage["history"])
             axis.set_ylabel(name, fontsize=8)
@@ -239,7 +240,7 @@ def history(stages: Sequence[Mapping[str, Any]]) -> str:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
 
     return _svg(
-        "history", "Training, epoch by epoch",
+        key, "Training, epoch by epoch",
         f"Three curves over {len(points)} epochs of {len(stages)} stages: loss, accuracy on the validation set, and "
         "the share of weights that is left.", (7.5, 5.2), draw,
     )  # fmt: skip
