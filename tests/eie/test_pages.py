@@ -68,7 +68,7 @@ def test_figures_are_those_of_the_commands(reported: Any, invoke: Any) -> None:
         assert row["cycles"] == layer["cycles"] / 5
         assert row["products"] == (layer["counters"]["entries"] - layer["counters"]["padding"]) / 5
     assert sum(count for _, count in network["weights"][0]["centroids"]) == network["layers"][0]["nonzeros"]
-    assert [edge for edge in network["drawing"]["edges"]] == [[0, 1], [1, 2], [2, 3], [3, 4]]
+    assert network["drawing"]["edges"] == [[0, 1], [1, 2], [2, 3], [3, 4]]
 
 
 @pytest.mark.verifies("report-page-browser")
@@ -97,7 +97,6 @@ def test_numbers_are_for_people() -> None:
     assert [figure(v) for v in (0, 5, 1234567, 12.0, 0.001234, 3.14159, 99999.5)] == [
         "0", "5", "1,234,567", "12", "0.00123", "3.14", "100,000",
     ]  # fmt: skip
-    assert figure(12.345, 2) == "12.35" or figure(12.345, 2) == "12.34"
     assert json.loads(embedded("</script><!--&")) == "</script><!--&"
     assert "<" not in embedded("</script><!--&")
 
@@ -130,9 +129,10 @@ def test_progress_survives_half_a_line_and_a_second_process(tmp_path: Path) -> N
     (run,) = state(tmp_path, now=time.time() + 2 * QUIET)["runs"]
     assert run["status"] == "silent"
     (tmp_path / "progress.jsonl").write_text((tmp_path / "progress.jsonl").read_text() + "\n")
-    with pytest.raises(RuntimeError), Journal(tmp_path) as journal:
-        journal.note("begin", kind="training", name="r", epochs={"dense": 3})
-        journal.note("epoch", stage="dense", epoch=2, loss=0.4, validation=0.6, density=1.0)
+    second = Journal(tmp_path)
+    second.note("begin", kind="training", name="r", epochs={"dense": 3})
+    second.note("epoch", stage="dense", epoch=2, loss=0.4, validation=0.6, density=1.0)
+    with pytest.raises(RuntimeError), second:
         raise RuntimeError("no room")
     (run,) = state(tmp_path)["runs"]
     assert (run["done"], run["status"], run["message"]) == (2, "failed", "RuntimeError: no room")
@@ -183,8 +183,8 @@ def browser() -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="eie-") as profile:
         for flag in (
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-            "--window-size=1200,900", f"--user-data-dir={profile}",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--disable-dev-shm-usage", "--window-size=1200,900", f"--user-data-dir={profile}",
         ):  # fmt: skip
             options.add_argument(flag)
         made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
@@ -206,21 +206,23 @@ for (const cell of document.querySelectorAll("[data-path]")) {
   const near = (a, b) => Math.abs(a - b) <= 0.006 + 0.006 * Math.abs(b);
   compared += 1;
   if (value !== given) wrong.push([cell.dataset.path, value, given]);
-  else if (given !== null && !near(shown, given) && !near(shown, 100 * given)) wrong.push([cell.dataset.path, given, cell.textContent]);
+  else if (given !== null && !near(shown, given) && !near(shown, 100 * given))
+    wrong.push([cell.dataset.path, given, cell.textContent]);
 }
 return [compared, wrong];
 """
 
 # What somebody who does not see, or has no mouse, would miss.
 ACCESS = """
-const wrong = [];
-for (const svg of document.querySelectorAll("svg")) {
+const wrong = [], every = (selector) => [...document.querySelectorAll(selector)];
+const text = (id) => document.getElementById(id)?.textContent;
+for (const svg of every("svg")) {
   const ids = (svg.getAttribute("aria-labelledby") ?? "").split(" ");
-  if (svg.getAttribute("role") !== "img" || !ids.every((id) => document.getElementById(id)?.textContent)) wrong.push("a drawing without a name");
+  if (svg.getAttribute("role") !== "img" || !ids.every(text)) wrong.push("a drawing without a name");
 }
-for (const table of document.querySelectorAll("table")) if (!table.caption?.textContent) wrong.push("a table without a caption");
-for (const button of document.querySelectorAll("button")) if (!button.textContent.trim()) wrong.push("a button without a name");
-for (const link of document.querySelectorAll("nav a")) if (!document.querySelector(link.getAttribute("href"))) wrong.push("a link to nothing");
+if (every("table").some((table) => !table.caption?.textContent)) wrong.push("a table without a caption");
+if (every("button").some((button) => !button.textContent.trim())) wrong.push("a button without a name");
+if (every("nav a").some((link) => !document.querySelector(link.getAttribute("href")))) wrong.push("a link to nothing");
 const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
 if (new Set(ids).size !== ids.length) wrong.push("an id twice: " + ids.find((id, n) => ids.indexOf(id) !== n));
 const levels = [...document.querySelectorAll("h1, h2, h3")].map((head) => Number(head.tagName[1]));
@@ -230,8 +232,8 @@ return wrong;
 """
 
 COLUMN = """
-const cells = [...document.querySelectorAll("#table-layers tbody tr")].map((row) => row.querySelector(`[data-path$="${arguments[0]}"]`));
-return cells.map((cell) => Number(cell.dataset.value));
+const rows = [...document.querySelectorAll("#table-layers tbody tr")];
+return rows.map((row) => Number(row.querySelector(`[data-path$="${arguments[0]}"]`).dataset.value));
 """
 
 
