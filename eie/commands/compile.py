@@ -65,14 +65,16 @@ def compile_command(
     check_writable(target, "--output")
     params, options = make_params(preset, settings)
 
-    from compiler.arrays import read_arrays
-    from compiler.graph.show import show
-    from compiler.lower.pipeline import lower
-    from compiler.network_file import save
-    from compiler.source import fit, load
-    from eie.compiled import show_compiled
-    from eie.inputs import assign_inputs
-    from sim.describe import describe
+    with output.patience("loading the compiler"):
+        from compiler.arrays import read_arrays
+        from compiler.graph.show import show
+        from compiler.lower.pipeline import lower
+        from compiler.network_file import save
+        from compiler.source import fit, load
+        from eie.compiled import show_compiled
+        from eie.inputs import assign_inputs
+        from eie.remembered import remember
+        from sim.describe import describe
 
     def after(name: str, graph: Graph) -> None:
         output.note(f"--- {name}\n{show(graph)}\n")
@@ -95,6 +97,8 @@ def compile_command(
     with output.patience("choosing number formats, encoding and packing"):
         network, reports = lower(source.graph, params, calibration, options)
     save(network, target)
-    facts = describe(network)
+    with output.patience("counting cycles"):
+        facts = describe(network)
+    remember(target, facts)
     show_compiled(output, target, facts, reports)
     output.result({"output": str(target), **facts})

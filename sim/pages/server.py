@@ -28,9 +28,9 @@ class Server(ThreadingHTTPServer):
 
     Parameters
     ----------
-    folder : of a run, or with runs in it; may be made later. host, port : where; port 0 takes one that is free. Requests
-        that name another host than this one are refused, so that no page of elsewhere reads along; not if `host` is an
-        outer address.
+    folder : of a run, or with runs in it; may be made later.
+    host, port : where; port 0 takes one that is free. Requests that name another host than this one are refused, so
+        that no page of elsewhere reads along; not if `host` is an outer address.
 
     Raises
     ------
