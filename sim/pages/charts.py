@@ -26,7 +26,7 @@ _VARIABLES = {_TEXT: "--text", _GRID: "--line", _SURFACE: "--surface"} | {
     color: f"--series-{n}" for n, color in enumerate(_SERIES)
 }
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "eie", "font.family": "sans-serif", "font.size": 10,
     "text.parse_math": False, "text.color": _TEXT, "axes.labelcolor": _TEXT, "axes.edgecolor": _GRID,
     "xtick.color": _TEXT, "ytick.color": _TEXT, "grid.color": _GRID, "grid.linewidth": 0.6,

@@ -147,7 +147,7 @@ def roofline(layers: Sequence[Mapping[str, Any]], pes: int) -> dict[str, Any]:
 
 def weights(network: Network) -> list[dict[str, Any]]:
     """Of each layer with weights (at most `HISTOGRAMS`) the int16 centroids and how many entries have each."""
-    found = []
+    found: list[dict[str, Any]] = []
     for image in network.images:
         for layer in decode(image).layers:
             if not isinstance(layer, Layer) or layer.maximum:
@@ -187,9 +187,9 @@ def drawing(network: Network) -> dict[str, Any]:
             inner = _Inner(image, node.inputs, node.outputs)
             for layer in image.layers:
                 result = image.maps[layer.result]
-                shape = (result.channels, result.height, result.width)
                 reads = [inner.name(source) for source in layer.sources]
-                add(layer.name, "array", shape, reads, [inner.name(layer.result)])
+                makes = (result.channels, result.height, result.width)
+                add(layer.name, "array", makes, reads, [inner.name(layer.result)])
             continue
         on = {"Input": "input", "Output": "output"}.get(node.op, "host" if node.name in host else "")
         name = node.outputs[0] if node.outputs else node.inputs[0]
