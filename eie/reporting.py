@@ -156,9 +156,9 @@ def _made(data: dict[str, Any]) -> dict[str, str]:
             sources = dict.fromkeys(each["source"] for each in network["energy"]["accesses"] if each["count"])
             made["sources of energies"] = "; ".join(sources)
     for name in ("training", "search"):
-        if found := data.get(name):
-            made[f"{name}: command"] = f"{found['command']} (finished {found['finished']})"
-            made[f"{name}: versions"] = ", ".join(f"{key} {value}" for key, value in found["versions"].items())
+        if part := data.get(name):
+            made[f"{name}: command"] = f"{part['command']} (finished {part['finished']})"
+            made[f"{name}: versions"] = ", ".join(f"{key} {value}" for key, value in part["versions"].items())
     return made
 
 

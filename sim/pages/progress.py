@@ -67,11 +67,17 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
             yield plain
 
 
+def _cases(folder: Path) -> Iterator[Mapping[str, Any]]:
+    """Lines of a regression; those that a fuzzing campaign writes under the same name say no status."""
+    return (line for line in _lines(folder / CASES) if isinstance(line.get("status"), str))
+
+
 def _run(folder: Path, now: float) -> dict[str, Any]:
     lines = list(_lines(folder / JOURNAL))
-    begin = next((line for line in reversed(lines) if line.get("what") == "begin"), {})
+    nothing: Mapping[str, Any] = {}
+    begin = next((line for line in reversed(lines) if line.get("what") == "begin"), nothing)
     kind = str(begin.get("kind", "regression"))
-    last = lines[-1] if lines else {}
+    last = lines[-1] if lines else nothing
     files = [folder / name for name in (JOURNAL, CASES) if (folder / name).exists()]
     age = max(0.0, now - max((file.stat().st_mtime for file in files), default=now))
     found: dict[str, Any] = {
@@ -132,7 +138,7 @@ def _experiment(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str
 
 
 def _regression(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str, Any], found: dict[str, Any]) -> None:
-    cases = {(line.get("stage"), line.get("number"), line.get("seed")): line for line in _lines(folder / CASES)}
+    cases = {(line.get("stage"), line.get("number"), line.get("seed")): line for line in _cases(folder)}
     statuses = Counter(str(line.get("status")) for line in cases.values())
     began = begin.get("time", 0.0)
     found["done"], found["total"] = len(cases), begin.get("total")

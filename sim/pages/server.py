@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
@@ -50,6 +51,11 @@ class Server(ThreadingHTTPServer):
                 f"port {port} of {host} cannot be listened at ({error.strerror}); give another --port"
             ) from None
         self.names = {host, "localhost", LOOPBACK} if host in (LOOPBACK, "localhost") else None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A page that is closed while it is answered is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:
