@@ -23,6 +23,7 @@ from eie.commands.run import run
 from eie.commands.train import train
 from eie.commands.verify import verify
 from eie.commands.verilog import verilog
+from eie.commands.watch import watch
 from eie.failure import Reporting
 from eie.options import example
 from eie.verbosity import verbosity_options
@@ -86,6 +87,7 @@ for command in (
     fuzz,
     bench,
     report,
+    watch,
 ):
     cli.add_command(command)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_PRESET", "array_options", "example", "json_option", "layers_option", "make_params", "opened_port",
-    "port_option", "source_options",
+    "port_option", "source_options", "tensorboard_option",
 ]  # fmt: skip
 
 DEFAULT_PRESET = "BALANCED_16"
@@ -59,6 +59,16 @@ def json_option(command: Command) -> Command:
         flag_value="-",
         default=None,
         help="Machine output to standard output (give --json last, or --json=-), or to the file F.",
+    )(command)
+
+
+def tensorboard_option(command: Command) -> Command:
+    """``--tensorboard``: a folder for event files."""
+    return click.option(
+        "--tensorboard",
+        metavar="DIR/",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Also write event files for TensorBoard into this folder (pip install 'eie-kit[tensorboard]').",
     )(command)
 
 

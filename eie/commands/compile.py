@@ -54,12 +54,14 @@ def compile_command(
     check_writable(target, "--output")
     params, options = make_params(preset, settings)
 
-    from compiler.graph.show import show
-    from compiler.lower.pipeline import lower
-    from compiler.network_file import save
-    from eie.compiled import show_compiled
-    from eie.inputs import read_source
-    from sim.describe import describe
+    with output.patience("loading the compiler"):
+        from compiler.graph.show import show
+        from compiler.lower.pipeline import lower
+        from compiler.network_file import save
+        from eie.compiled import show_compiled
+        from eie.inputs import read_source
+        from eie.remembered import remember
+        from sim.describe import describe
 
     def after(name: str, graph: Graph) -> None:
         output.note(f"--- {name}\n{show(graph)}\n")
@@ -74,6 +76,8 @@ def compile_command(
     with output.patience("choosing number formats, encoding and packing"):
         network, reports = lower(source.graph, params, calibration, options)
     save(network, target)
-    facts = describe(network)
+    with output.patience("counting cycles"):
+        facts = describe(network)
+    remember(target, facts)
     show_compiled(output, target, facts, reports)
     output.result({"output": str(target), **facts})
