@@ -204,8 +204,10 @@ def memory_read(params: Params) -> data.StructLayout:
 
 
 def memory_write(params: Params) -> data.StructLayout:
-    """A word to write. Data as wide as the widest memory that the host writes; descriptors of a slim array come in parts
-    of 32 bits, see `memory_read`."""
+    """A word to write. Data as wide as the widest memory that the host writes.
+
+    Descriptors of a slim array come in parts of 32 bits, as of `memory_read`.
+    """
     parts = (Memory.RECORDS, *([Memory.DESCRIPTORS] if params.slim else []))
     width = max(memory_shape(params, memory)[2] for memory in Memory if memory not in parts)
     return data.StructLayout({
