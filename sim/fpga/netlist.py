@@ -62,7 +62,7 @@ def stage_verilog(plan: Plan, stage: str, note: Callable[[str], None]) -> str:
     ToolError
         A tool is missing.
     InputError
-        A tool failed, or no such stage.
+        A tool failed, no such stage, or none of this family.
     """
     if stage not in STAGES:
         raise InputError(f"stage {stage!r}; expected one of {', '.join(STAGES)}")
@@ -72,9 +72,9 @@ def stage_verilog(plan: Plan, stage: str, note: Callable[[str], None]) -> str:
         synthesize(plan, note)
         text = _from_json(plan.synthesis, f"{TOP}.netlist", _directed)
     else:
-        text = _from_json(
-            place_netlist(plan, note), PLACED.removesuffix(".json"), _pulled if plan.board.family is ECP5 else _directed
-        )
+        if plan.board.family is not ECP5:
+            raise InputError(f"{plan.board.name}: cells of a placed netlist are modelled for the family ecp5 only")
+        text = _from_json(place_netlist(plan, note), PLACED.removesuffix(".json"), _pulled)
     return "\n".join((_wrapper(plan, text), text, cell_models(plan.board.family)))
 
 
@@ -87,9 +87,9 @@ def _directed(netlist: Any) -> Any:
 
 
 def _pulled(netlist: Any) -> Any:
-    """A netlist after placement whose inputs without a net have what the part makes of them.
+    """A netlist of an ECP5 after placement whose inputs without a net have what the part makes of them.
 
-    ECP5: a one, by a pull-up; a zero where the cell's ``…MUX`` says so or inverts it, and at the reset of a flip-flop
+    That is a one, by a pull-up; a zero where the cell's ``…MUX`` says so or inverts it, and at the reset of a flip-flop
     and the carry into a chain, which are then not in use.
     """
     for cell in netlist["modules"][TOP]["cells"].values():
