@@ -30,7 +30,7 @@ from sim.fpga.flow import read_json, run_yosys, tool
 from sim.fpga.place import PLACED, Plan, place_netlist, plan_board, synthesize
 from sim.rtl.build import build
 
-__all__ = ["STAGES", "cell_models", "netlist_plan", "pins_port", "stage_verilog"]
+__all__ = ["STAGES", "cell_models", "netlist_plan", "pins_port", "pulled", "stage_verilog"]
 
 STAGES = ("rtl", "synthesized", "placed")
 INNER = "eie_array"
@@ -74,25 +74,30 @@ def stage_verilog(plan: Plan, stage: str, note: Callable[[str], None]) -> str:
     else:
         if plan.board.family is not ECP5:
             raise InputError(f"{plan.board.name}: cells of a placed netlist are modelled for the family ecp5 only")
-        text = _from_json(place_netlist(plan, note), PLACED.removesuffix(".json"), _pulled)
+        text = _from_json(place_netlist(plan, note), PLACED.removesuffix(".json"), pulled)
     return "\n".join((_wrapper(plan, text), text, cell_models(plan.board.family)))
+
+
+def _cells(netlist: Any) -> Iterator[Any]:
+    for module in netlist["modules"].values():
+        yield from module["cells"].values()
 
 
 def _directed(netlist: Any) -> Any:
     """A netlist whose buffers of pins say by their name which way they go: a simulator wants to know it of a port."""
-    for cell in netlist["modules"][TOP]["cells"].values():
+    for cell in _cells(netlist):
         if cell["type"] == "TRELLIS_IO":
             cell["type"] += "_" + cell["parameters"].get("DIR", "INPUT").strip()
     return netlist
 
 
-def _pulled(netlist: Any) -> Any:
+def pulled(netlist: Any) -> Any:
     """A netlist of an ECP5 after placement whose inputs without a net have what the part makes of them.
 
     That is a one, by a pull-up; a zero where the cell's ``…MUX`` says so or inverts it, and at the reset of a flip-flop
     and the carry into a chain, which are then not in use.
     """
-    for cell in netlist["modules"][TOP]["cells"].values():
+    for cell in _cells(netlist):
         settings = cell["parameters"]
         if cell["connections"].get("FXA") and cell["connections"].get("FXB"):
             settings["IS_Z1"] = "1"  # its multiplexer takes the outputs of two others, not of tables
