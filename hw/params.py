@@ -245,8 +245,11 @@ _BOARD_MIN = _BOARD_4.replace(
     pes=1, rows=16, queue_depth=8, weight_words=512, pointer_blocks=256, act_lines=256, output_words=256, codebooks=2,
 )  # fmt: skip
 
-# The same on a smaller chip still.
-_BOARD_SLIM = _BOARD_MIN.replace(slim=True)
+# The same on a smaller chip still, where logic is scarcer than block RAM: queue and accumulators are large enough to go
+# into it.
+_BOARD_SLIM = _BOARD_MIN.replace(
+    slim=True, rows=64, queue_depth=128, weight_words=1024, pointer_blocks=512, act_lines=512, output_words=512,
+)  # fmt: skip
 
 # An array that fills an ECP5-85: so many codebooks that they go into block RAM, and no more accumulators and
 # descriptors than a lookup table used as memory has words.

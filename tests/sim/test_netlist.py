@@ -88,6 +88,6 @@ def test_an_unknown_stage_is_refused() -> None:
 def test_a_placed_netlist_of_another_family_is_refused() -> None:
     plan = netlist.netlist_plan(BOARDS["tang-nano-20k"], PRESETS["BOARD_MIN"])
     with pytest.raises(
-        EieError, match="tang-nano-20k: cells of a placed netlist are modelled for the family ecp5 only"
+        EieError, match="20k: cells of a placed netlist are modelled for the family ecp5 only"
     ):
         netlist.stage_verilog(plan, "placed", print)
