@@ -30,7 +30,16 @@ from sim.fpga.flow import read_json, run_yosys, tool
 from sim.fpga.place import PLACED, Plan, place_netlist, plan_board, synthesize
 from sim.rtl.build import build
 
-__all__ = ["STAGES", "cell_models", "netlist_plan", "pins_port", "pulled", "simulated", "stage_verilog"]
+__all__ = [
+    "STAGES",
+    "cell_models",
+    "netlist_plan",
+    "netlist_verilog",
+    "pins_port",
+    "pulled",
+    "simulated",
+    "stage_verilog",
+]
 
 STAGES = ("rtl", "synthesized", "placed")
 INNER = "eie_array"
@@ -70,11 +79,11 @@ def stage_verilog(plan: Plan, stage: str, note: Callable[[str], None]) -> str:
         text = _rtl(plan)
     elif stage == "synthesized":
         synthesize(plan, note)
-        text = _from_json(plan.synthesis, f"{TOP}.netlist", simulated)
+        text = netlist_verilog(plan.synthesis, f"{TOP}.netlist", simulated)
     else:
         if plan.board.family is not ECP5:
             raise InputError(f"{plan.board.name}: cells of a placed netlist are modelled for the family ecp5 only")
-        text = _from_json(place_netlist(plan, note), PLACED.removesuffix(".json"), pulled)
+        text = netlist_verilog(place_netlist(plan, note), PLACED.removesuffix(".json"), pulled)
     return "\n".join((_wrapper(plan, text), text, cell_models(plan.board.family)))
 
 
@@ -167,7 +176,7 @@ def _by_use(cell: Any) -> None:
     }
 
 
-def _from_json(folder: Path, name: str, change: Callable[[Any], Any]) -> str:
+def netlist_verilog(folder: Path, name: str, change: Callable[[Any], Any]) -> str:
     """Verilog of a netlist in yosys's JSON, changed; kept beside it, under the hash of what it is made of."""
     text = json.dumps(change(read_json(folder / f"{name}.json")))
     name = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

