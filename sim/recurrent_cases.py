@@ -59,24 +59,25 @@ def recurrent(rng: np.random.Generator, kind: str, *, steps: int = 10, size: int
         if number == 0 or rng.random() < 0.5:
             build.add("Output", f"out{number}", name)
     if ends and rng.random() < 0.3:  # halves of what is left of a loop
-        _gated(build, ends[int(rng.integers(len(ends)))])
+        _gated(build, rng, ends[int(rng.integers(len(ends)))])
     return build.graph(), rng.normal(size=(8, length, features))
 
 
-def _gated(build: Builder, state: str) -> None:
-    """Half of a vector times a function of the other half."""
+def _gated(build: Builder, rng: np.random.Generator, state: str) -> None:
+    """A layer of half of a vector times a function of the other half."""
     half = build.shape(state)[0] // 2
     first = build.add("Slice", "first_half", state, axis=0, begin=0, end=half, step=1, drop=False)
     second = build.add("Slice", "second_half", state, axis=0, begin=half, end=2 * half, step=1, drop=False)
     gate = build.add("Activation", "gate", second, function="tanh")
-    build.add("Output", "gated", build.add("Multiply", "product", first, gate))
+    product = build.add("Multiply", "product", first, gate)
+    build.add("Output", "gated", build.add("Linear", "of_gated", product, tensors={"weight": _sparse(rng, 3, half)}))
 
 
 def recurrent_layer(
     build: Builder, rng: np.random.Generator, name: str, kind: str, sequence: str, units: int, *, reverse: bool
 ) -> list[str]:
-    features = build.shape(sequence)[1]
     """One layer: the names of its steps, and of its states at the end."""
+    features = build.shape(sequence)[1]
     states = ("s",) if kind == "rhn" else CELLS[kind][1]
     begin = [
         build.add("Constant", f"{name}.{state}0", tensors={"value": rng.normal(size=units) * bool(rng.integers(2))})

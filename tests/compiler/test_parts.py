@@ -77,7 +77,7 @@ def test_halves_of_what_a_loop_leaves(kind: str, which: int, length: int) -> Non
 
 
 def test_forgotten_parts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planted: what is known of the parts of a map is lost where a node is folded in, and where a loop leaves a state."""
+    """Planted: what is known of parts is lost where a node is folded in, and where a loop leaves a state."""
 
     def forget(*_: Any) -> None:
         return None
