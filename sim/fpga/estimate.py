@@ -71,7 +71,7 @@ def held_memories(params: Params) -> list[Held]:
         *(Held(name, number, *shapes[name], styles.get(name, "auto")) for name, number in numbers.items() if number),
         Held("records", 1, 32, record_words(params)),
         Held("places of segments", 1, window_origin(params).size, SEGMENTS, "distributed"),
-        Held("request", 1, 32, MOST_WORDS, "distributed"),
+        Held("request", 1, 32, MOST_WORDS, "block" if params.slim else "distributed"),
     ]
 
 

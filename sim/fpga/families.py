@@ -47,7 +47,11 @@ class Family:
         """Whether yosys puts the memory into block RAM."""
         if not self.distributed:
             return True
-        return style == "auto" and self.ram_cost * self.blocks(bits, words) < 4 * self.cells(bits, words)
+        return (
+            style == "block"
+            or style == "auto"
+            and self.ram_cost * self.blocks(bits, words) < 4 * self.cells(bits, words)
+        )
 
 
 ECP5 = Family(

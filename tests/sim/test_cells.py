@@ -35,8 +35,8 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
 LOGIC = """
   // Carries, registers with enable and reset, and tables that need multiplexers of two kinds.
   localparam [127:0] TABLE = 128'h93c7_0f5a_1be2_8d46_e017_55a9_3c64_f2b8;
-  reg [15:0] sum;
-  reg [1:0] late;
+  reg [15:0] sum = 5;
+  reg [1:0] late = 0;
   wire seven = TABLE[{b[0], a[5:0]}], five = a[0] & b[1] ^ a[2] | b[3] & ~a[4];
   always @(posedge clk) late <= {late[0], seven};
   always @(posedge clk) if (w_addr[2:0] == 3) sum <= 5; else if (w_en) sum <= sum + a + five;
@@ -94,12 +94,12 @@ def placed(folder: Path, change: Callable[[Any], Any]) -> str:
             [*tool(*ECP5.nextpnr), "--25k", "--json", "ecp5.json", "--out-of-context", "--no-route", "--write",
              "placed.json", "--quiet", "--timing-allow-fail"], folder, "nextpnr.log",
         )  # fmt: skip
-    return netlist_verilog(folder, "placed", change)
+    return netlist_verilog(folder, "placed", change).replace("module top(", "module made_ecp5(")  # nextpnr's own name
 
 
 def grounded(netlist: Any) -> Any:
     """Planted: inputs of lookup tables without a net are zero."""
-    for cell in netlist["modules"]["made_ecp5"]["cells"].values():
+    for cell in netlist["modules"]["top"]["cells"].values():
         for pin in "ABCD" if cell["type"] == "TRELLIS_COMB" else "":
             cell["connections"][pin] = cell["connections"][pin] or ["0"]
     return pulled(netlist)
@@ -119,6 +119,7 @@ def verdicts(tmp_path_factory, request) -> dict[str, tuple[int, int]]:
     (folder / "eie_ram.v").write_text(primitive())
     modules, instances, names, netlists = [primitive()], [], [], {}
     wires = "clk, w_en, r_en, w_addr, r_addr, w_data, a, b"
+    named = ", ".join(f".{wire}({wire})" for wire in wires.split(", "))
     for kind in FAULTS:
         family = FAMILIES.get(kind, ECP5)
         name, total = family.name, sum(bits for bits, _ in shapes(family))
@@ -142,7 +143,7 @@ def verdicts(tmp_path_factory, request) -> dict[str, tuple[int, int]]:
             instances.append(
                 f"  wire [{total - 1}:0] r_{prefix}; wire [31:0] p_{prefix}; wire [17:0] l_{prefix};\n"
                 f"  integer wrong_r_{prefix} = 0, wrong_p_{prefix} = 0;\n"
-                f"  {prefix}_made_{name} i_{prefix}({wires}, r_{prefix}, p_{prefix}, l_{prefix});\n"
+                f"  {prefix}_made_{name} i_{prefix}({named}, .r(r_{prefix}), .p(p_{prefix}), .l(l_{prefix}));\n"
                 f"  always @(negedge clk) begin if (r_{prefix} !== r_{name}) wrong_r_{prefix}++; "
                 f"if ({{p_{prefix}, l_{prefix}}} !== {{p_{name}, l_{name}}}) wrong_p_{prefix}++; end\n"
                 f'  final $display("{names[-1]} %0d %0d", wrong_r_{prefix}, wrong_p_{prefix});'
