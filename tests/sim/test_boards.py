@@ -247,10 +247,10 @@ def test_the_smallest_board_is_synthesized_as_estimated() -> None:
     plan = plan_board(BOARDS["tang-nano-9k"], PRESETS["BOARD_SLIM"], (1,))
     synthesize(plan, print)
     found = read_json(plan.synthesis / f"{TOP}.netlist.json")["modules"][TOP]["cells"].values()
-    cells = Counter(re.sub(r"^(LUT|DFF|SDPX9B|DPX9B).*", r"\1", cell["type"]) for cell in found)
+    cells = Counter(re.sub(r"^(LUT|DFF|SDPX9B|DPX9B|SPX9).*", r"\1", cell["type"]) for cell in found)
     needs = estimate(plan.board, plan.params).needs
     memory = cells["RAM16SDP4"]
-    assert (memory, cells["SDPX9B"] + cells["DPX9B"], cells["MULT18X18"]) == (
+    assert (memory, cells["SDPX9B"] + cells["DPX9B"] + cells["SPX9"], cells["MULT18X18"]) == (
         needs["cells"],
         needs["ram"],
         needs["mult"],
