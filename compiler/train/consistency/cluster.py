@@ -78,6 +78,8 @@ class _Sign:
 
     count: int = 0
     at: float = field(default_factory=time.monotonic)
+    fresh: bool = True
+    """Its process has made none yet: it loads, and its first step is the longest."""
 
 
 def train(
@@ -236,16 +238,16 @@ class Driver:
 
     def _look(self) -> list[dict[str, Any]]:
         """The state of every server; one that is gone is started again from its checkpoint."""
-        while True:
-            try:
-                for number, server in enumerate(self.servers):
-                    self.ray.get(server.state.remote(), timeout=self.settings.timeout)
-                states = self.ray.get([server.state.remote() for server in self.servers])
-                break
-            except (self.ray.exceptions.RayActorError, self.ray.exceptions.GetTimeoutError) as error:
-                self._fault("server", number, clusters.last_line(error))
-                self.ray.kill(self.servers[number])
-                self.servers[number] = self._served_again(number)
+        states = []
+        for number in range(len(self.servers)):
+            while True:
+                try:
+                    states.append(self.ray.get(self.servers[number].state.remote(), timeout=self.settings.timeout))
+                    break
+                except (self.ray.exceptions.RayActorError, self.ray.exceptions.GetTimeoutError) as error:
+                    self._fault("server", number, clusters.last_line(error))
+                    self.ray.kill(self.servers[number])
+                    self.servers[number] = self._served_again(number)
         self._note(states)
         return states
 
@@ -266,11 +268,10 @@ class Driver:
         """Replace a worker that is silent, and does not wait for others."""
         for worker in set(self.running.values()):
             sign = self.signs["worker", worker]
-            there = all(worker in state["processes"] for state in states)
             waits = any(worker in state["waiting"] for state in states)
             if waits:
                 sign.at = time.monotonic()
-            limit = self.settings.timeout if there else _BEGIN
+            limit = _BEGIN if sign.fresh else self.settings.timeout
             if time.monotonic() - sign.at > limit:
                 self._replace("hung", worker, f"silent for {limit} s")
 
@@ -284,7 +285,7 @@ class Driver:
         what = "server" if kind == "server" else "worker"
         sign = self.signs[what, number]
         self.faults.append({"kind": kind, "number": number, "at": sign.at, "had": sign.count})
-        sign.at = time.monotonic()  # its successor's time begins
+        sign.at, sign.fresh = time.monotonic(), True  # its successor's time begins
 
     def _note(self, states: list[dict[str, Any]]) -> None:
         """Signs of life, and whether what was replaced goes on."""
@@ -294,7 +295,7 @@ class Driver:
         for key, count in counts.items():
             sign = self.signs[key]
             if count > sign.count:
-                sign.count, sign.at = count, now
+                sign.count, sign.at, sign.fresh = count, now, False
         for fault in self.faults:
             what = "server" if fault["kind"] == "server" else "worker"
             if "seconds" not in fault and self.signs[what, fault["number"]].count > fault["had"]:

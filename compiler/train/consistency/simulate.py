@@ -74,6 +74,7 @@ class _Process:
     worker: int
     incarnation: int
     client: Client
+    checker: Checker
     alive: bool = True
     hung_until: float = 0.0
     asked: float = 0.0
@@ -117,7 +118,7 @@ class Simulation:
             Shard(number, {name: values[name] for name in part}, learner.workers, staleness)
             for number, part in enumerate(self.parts)
         ]
-        self.checker = Checker(staleness)
+        self.staleness, self._checkers = staleness, list[Checker]()
         self.now, self.refused, self.faults = 0.0, 0, list[dict[str, Any]]()
         self.waited = [0.0] * learner.workers
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -172,12 +173,20 @@ class Simulation:
                 f"nothing goes on at {self.now:.3f} s: updates {applied}, expected {total} of each worker"
             )
         return Outcome(
-            self.now, reached, curve, self.checker, self.waited, self.faults, self.refused, self.values()
+            self.now, reached, curve, self._checked(), self.waited, self.faults, self.refused, self.values()
         )  # fmt: skip
 
     def values(self) -> dict[str, NDArray[Any]]:
         """What all shards hold now."""
         return whole([shard.values for shard in self.shards])
+
+    def _checked(self) -> Checker:
+        """What the checkers of all processes saw."""
+        found = Checker(self.staleness)
+        for each in self._checkers:
+            found.reads += each.reads
+            found.lags.update(each.lags)
+        return found
 
     def _at(self, time: float, what: Callable[..., None], *arguments: Any) -> None:
         heapq.heappush(self._events, (time, self._count, what, arguments))
@@ -197,8 +206,9 @@ class Simulation:
         if incarnation and self.folder is not None:
             for shard in self.shards:  # so that a shard that restarts does not take updates of the one before
                 shard.save(self._path(shard))
-        process = _Process(worker, incarnation, Client(self.parts, applied))
+        process = _Process(worker, incarnation, Client(self.parts, applied), Checker(self.staleness))
         self._processes[worker] = process
+        self._checkers.append(process.checker)
         self._ask(process)
 
     def _ask(self, process: _Process) -> None:
@@ -211,7 +221,7 @@ class Simulation:
     def _replied(self, process: _Process, number: int, values: Values, read: Read) -> None:
         if self._held(process, self._replied, number, values, read):
             return
-        self.checker.check([read])
+        process.checker.check([read])
         process.parts[number] = values
         if len(process.parts) < len(self.shards):
             return
@@ -228,8 +238,12 @@ class Simulation:
         clock = process.client.clock
         for number, share in enumerate(process.client.made(update)):
             # One message after the other: a worker may end in between.
-            self._at(self.now + self.latency * (1 + 0.1 * number), self._pushed, process, number, clock, share)
+            self._at(self.now + 0.1 * self.latency * number, self._send, process, number, clock, share)
         self._ask(process)
+
+    def _send(self, process: _Process, number: int, clock: int, update: Values) -> None:
+        if process.alive:
+            self._at(self.now + self.latency, self._pushed, process, number, clock, update)
 
     def _held(self, process: _Process, what: Callable[..., None], *arguments: Any) -> bool:
         """Whether a process cannot do `what` now: it is gone, or hangs and does it later."""
