@@ -133,7 +133,8 @@ class Consistency(OverNetworks):
                 gain = _gain([one["seconds"] for one in runs[0]], [one["seconds"] for one in each])
                 gains[bound] = gain[0]
                 rows.append([
-                    bound_words(bound), _mean([one["seconds"] for one in each]), *(None if math.isnan(x) else x for x in gain),
+                    bound_words(bound), _mean([one["seconds"] for one in each]),
+                    *(None if math.isnan(x) else x for x in gain),
                     _mean([one["rounds"] for one in each]), 100 * (_mean([one["waited"] for one in each]) or 0.0),
                     max(one["worst_lag"] for one in each),
                 ])  # fmt: skip

@@ -9,12 +9,34 @@ import click
 from eie.options import example, json_option
 from eie.output import Output, check_writable_folder
 
+PARALLEL = ("data", "sharded", "tensor", "data-tensor", "pipeline", "server")
+_ONLY = {"micro": "pipeline", "staleness": "server", "servers": "server", "cluster": "server"}
+"""Option → the way of training that it belongs to."""
+
+
+class Bound(click.ParamType):
+    """A bound on staleness: a number, or none."""
+
+    name = "bound"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """The number; None for "none"."""
+        if value == "none":
+            return None
+        if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 6:
+            return int(value)
+        if isinstance(value, int):
+            return value
+        return self.fail(f"{value!r} is no bound; expected 0, 1, 2, … or none", param, ctx)
+
 
 @click.command(
     epilog=example(
         "eie train recipes/digits.toml -o build/run",
         "eie train recipes/digits.toml -o build/run --resume",
         "eie train recipes/lenet-300-100.toml -o build/lenet --seeds",
+        "eie train recipes/distributed/digits.toml -o build/parallel --workers 2 --parallel pipeline",
+        "eie train recipes/distributed/digits.toml -o build/server --workers 2 --parallel server --staleness 3",
     ),
     short_help="Train, prune and weight-share a network.",
 )
@@ -24,14 +46,44 @@ from eie.output import Output, check_writable_folder
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Instead of the recipe's seed.")
 @click.option("--seeds", is_flag=True, help="Train every seed that the recipe lists, each in RUN/seed-N.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run of the same recipe stopped.")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Train on so many processes of this machine.")
+@click.option("--parallel", type=click.Choice(PARALLEL), default="data", show_default=True,
+              help="What the workers share: each batch (data; sharded: and each its part of the weights), the Linear "
+                   "layers (tensor), both (data-tensor), the sequence of layers (pipeline), or values on a parameter "
+                   "server.")  # fmt: skip
+@click.option(
+    "--micro", type=click.IntRange(1, 4096), default=4, show_default=True, help="Micro-batches of a pipeline."
+)
+@click.option("--staleness", metavar="S", type=Bound(), default="3", show_default=True,
+              help="Clocks by which what is read from a parameter server may be late: 0 is bulk-synchronous, none is "
+                   "asynchronous.")  # fmt: skip
+@click.option("--servers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Parameter servers.")
+@click.option(
+    "--cluster", metavar="ADDRESS", help="Parameter servers and workers on this Ray cluster.  [default: here]"
+)
 @json_option
-def train(recipe: Path, folder: Path, seed: int | None, seeds: bool, resume: bool, json_to: str | None) -> None:
+def train(
+    recipe: Path, folder: Path, seed: int | None, seeds: bool, resume: bool, workers: int | None, parallel: str,
+    micro: int, staleness: int | None, servers: int, cluster: str | None, json_to: str | None,
+) -> None:  # fmt: skip
     """Train, prune and weight-share a network; writes RUN/model.safetensors, RUN/model.eiez and RUN/report.json.
 
     With --seeds, RUN/summary.json and RUN/summary.md hold the mean and the worst figures of all seeds.
+
+    With --workers, several processes train a recipe of one dense stage, or one of recipes/distributed; RUN/ then holds
+    checkpoint.safetensors and report.json.
     """
     output = Output(json_to)
     check_writable_folder(folder, "--output")
+    _check_parallel()
+    if workers is not None:
+        if seeds or seed is not None:
+            raise click.UsageError("--workers trains the recipe's seed; leave out --seed and --seeds")
+        if parallel == "server":
+            _train_server(recipe, folder, resume, workers, servers, staleness, cluster, output)
+        else:
+            _train_parallel(recipe, folder, resume, workers, parallel, micro, output)
+        return
     if seeds and seed is not None:
         raise click.UsageError("--seeds trains those that the recipe lists; --seed trains one: give one of the two")
 
@@ -72,3 +124,59 @@ def _train_all(recipe: Path, folder: Path, resume: bool, output: Output) -> None
         title=f"{summary['recipe']}, errors in percent, dense float32 {summary['dense_bytes']:,} bytes",
     )
     output.result(summary)
+
+
+def _check_parallel() -> None:
+    """Options of several processes are given with --workers, and those of one way with that way."""
+    context = click.get_current_context()
+
+    def given(name: str) -> bool:
+        return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+    if context.params["workers"] is None:
+        for name in ("parallel", *_ONLY):
+            if given(name):
+                raise click.UsageError(f"--{name} is for several processes: say how many with --workers")
+    for name, way in _ONLY.items():
+        if given(name) and context.params["parallel"] != way:
+            raise click.UsageError(f"--{name} is for --parallel {way}; it is {context.params['parallel']}")
+
+
+def _train_parallel(
+    recipe: Path, folder: Path, resume: bool, workers: int, parallel: str, micro: int, output: Output
+) -> None:
+    """On processes of torch.distributed."""
+    from compiler.train.parallel.launch import launch
+    from compiler.train.terngrad.job import load
+
+    load(recipe)  # what is wrong with it is said before processes start
+    report = launch(recipe, folder, workers, parallel, micro=micro, resume=resume, told=output.note)
+    output.table(
+        ("epoch", "loss", "validation %"),
+        [(row["epoch"], row["loss_of_rank_0"], 100 * row["validation"]) for row in report["history"]],
+    )
+    output.text(f"test {100 * report['test_accuracy']:.2f} %, {report['seconds']:.0f} s; run: {folder}")
+    output.result(report)
+
+
+def _train_server(
+    recipe: Path, folder: Path, resume: bool, workers: int, servers: int, staleness: int | None, cluster: str | None,
+    output: Output,
+) -> None:  # fmt: skip
+    """Over a parameter server."""
+    from compiler.clusters import LOCAL
+    from compiler.train.consistency.cluster import Settings
+    from compiler.train.consistency.run import train_job
+    from compiler.train.terngrad.job import load
+
+    job = load(recipe)
+    settings = Settings(workers, servers, staleness, seed=job.seed)
+    with output.progress("updates") as progress:
+        report = train_job(job, folder, settings, address=cluster or LOCAL, resume=resume, told=progress)
+    output.table(("clocks late", "reads"), [(int(lag), count) for lag, count in report["lags"].items()])
+    output.text(
+        f"{report['reads']:,} reads, each within the bound ({report['staleness']}); {len(report['replaced'])} "
+        f"processes replaced; validation {100 * report['accuracy']['validation']:.2f} %, test "
+        f"{100 * report['accuracy']['test']:.2f} %; run: {folder}"
+    )
+    output.result(report)

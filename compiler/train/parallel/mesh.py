@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from compiler.errors import RecipeError
 from compiler.train.loop import Batch
+from compiler.train.parallel.way import shares
 from compiler.train.terngrad.virtual import share_loss, worker_random
 from compiler.train.terngrad.wire import losing_workers
 
@@ -55,7 +56,7 @@ class Mesh:
             raise RecipeError(
                 f"data-tensor has {processes} processes; expected an even number: layers are split in two"
             )
-        tensor = {"tensor": processes, "data-tensor": 2}.get(way, 1)
+        tensor = processes // shares(way, processes)
         self.module, self.wrapped, self.seed, self.step = module, module, seed, step
         self.channels_last = way == "data"
         self.plan: dict[str, str] = {}

@@ -16,6 +16,7 @@ from torch.distributed.pipelining import Schedule1F1B, ScheduleGPipe, SplitPoint
 from compiler.errors import RecipeError
 from compiler.train.images import ImageBatch
 from compiler.train.loop import Batch
+from compiler.train.terngrad.virtual import worker_random
 from compiler.train.terngrad.wire import losing_workers
 
 __all__ = ["SCHEDULES", "Pipeline", "cuts"]
@@ -34,6 +35,7 @@ class Pipeline:
     ----------
     module : alike in all processes; images in, class scores out.
     example : as many samples as a batch has.
+    seed, step : of what the module draws, and the step at which the training begins.
     micro : micro-batches in a batch; at least as many as processes for "1f1b".
     schedule : one of `SCHEDULES`.
 
@@ -43,8 +45,10 @@ class Pipeline:
         The module cannot be traced or has fewer layers than there are processes.
     """
 
-    def __init__(self, module: nn.Module, example: Tensor, micro: int = 4, schedule: str = "1f1b") -> None:
-        self.channels_last = False
+    def __init__(
+        self, module: nn.Module, example: Tensor, micro: int = 4, schedule: str = "1f1b", seed: int = 1, step: int = 0
+    ) -> None:
+        self.channels_last, self.seed, self.step = False, seed, step
         self.rank, self.processes = dist.get_rank(), dist.get_world_size()
         if schedule == "1f1b" and micro < self.processes:
             raise RecipeError(f"{micro} micro-batches for {self.processes} processes; expected at least as many")
@@ -71,7 +75,7 @@ class Pipeline:
         }
 
     def __call__(self, module: nn.Module, batch: Batch) -> float:
-        """The gradients of this process' layers; the loss, in the last process, 0 elsewhere."""
+        """The gradients of this process' layers; the loss."""
         if not isinstance(batch, ImageBatch) or batch.known is not None:
             raise RecipeError("a pipeline learns labels of images; the lesson has something else")
         total = self.micro * self.size
@@ -82,14 +86,17 @@ class Pipeline:
             inputs = torch.cat([inputs, inputs[:1].expand(missing, *inputs.shape[1:])])
             target, weights = (torch.cat([each, each.new_zeros(missing)]) for each in (target, weights))
         losses: list[Tensor] = []
-        with losing_workers("passing micro-batches"):
+        with worker_random(self.seed, self.step, self.rank), losing_workers("passing micro-batches"):
             if self.rank == 0:
                 self._schedule.step(inputs)
             elif self.rank == self.processes - 1:
                 self._schedule.step(target=torch.stack([target, weights], 1), losses=losses)
             else:
                 self._schedule.step()
-        return float(sum(loss.item() for loss in losses)) / self.micro
+            loss = torch.stack(losses).mean().detach() if losses else torch.zeros(())
+            dist.broadcast(loss, self.processes - 1)
+        self.step += 1
+        return loss.item()
 
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `Way.whole`."""

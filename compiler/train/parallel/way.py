@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from compiler.train.loop import Batch
 
-__all__ = ["WAYS", "Way"]
+__all__ = ["WAYS", "Way", "shares"]
 
 WAYS = ("data", "sharded", "tensor", "data-tensor", "pipeline")
 """Shares of each batch, with whole parameters (DDP) or split ones (FSDP2); split layers; both; one part of the layers
@@ -36,3 +36,8 @@ class Way(Protocol):
 
     def part(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         """What this process holds of whole ones, by the names of its parameters."""
+
+
+def shares(way: str, processes: int) -> int:
+    """Shares of each batch that a way makes with so many processes; data-tensor splits layers in two."""
+    return {"data": processes, "sharded": processes, "data-tensor": processes // 2}.get(way, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from compiler.errors import RecipeError
 from compiler.train.data import Split
 from compiler.train.images import ImageBatch, Images
 from compiler.train.models import ModelSpec, build
-from compiler.train.parallel.mesh import Mesh, plan
-from compiler.train.parallel.pipeline import Pipeline, cuts
+from compiler.train.parallel.mesh import Mesh
+from compiler.train.parallel.pipeline import Pipeline
 from tests.compiler.train.terngrad.processes import in_group
 
 SHAPE, CLASSES, SAMPLES = (1, 8, 8), 10, 10
