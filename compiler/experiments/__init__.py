@@ -11,6 +11,7 @@ from pathlib import Path
 from compiler.errors import RecipeError
 from compiler.experiments.base import Experiment
 from compiler.experiments.consistency import Consistency
+from compiler.experiments.consistency_faults import ConsistencyFaults
 from compiler.experiments.dsd import DenseSparseDense
 from compiler.experiments.iss import Structures
 from compiler.experiments.quantization import Quantization
@@ -25,6 +26,7 @@ __all__ = ["KINDS", "load"]
 
 _ALL: tuple[type[Experiment], ...] = (
     Consistency,
+    ConsistencyFaults,
     DenseSparseDense,
     Quantization,
     StructuredSparsity,

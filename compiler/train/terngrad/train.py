@@ -106,8 +106,8 @@ class Trainer:
             raise RecipeError(f"{job.name} has a table terngrad, which --parallel data alone exchanges; not {parallel}")
         if job.schedule.clip and parallel not in ("data", "sharded"):
             raise RecipeError(
-                f"{job.name}: schedule.clip takes the norm of all gradients, of which a process of --parallel {parallel} "
-                "has some; leave it out, or share data"
+                f"{job.name}: schedule.clip takes the norm of all gradients, of which a process of --parallel "
+                f"{parallel} has some; leave it out, or share data"
             )
         self.dataset: Dataset = job.data(data_dir, shares(parallel, self.workers))
         self.lesson = Images(self.dataset.train, self.dataset.shape, job.model.flat)
