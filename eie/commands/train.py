@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -70,8 +72,7 @@ def train(
 
     With --seeds, RUN/summary.json and RUN/summary.md hold the mean and the worst figures of all seeds.
 
-    With --workers, several processes train a recipe of one dense stage, or one of recipes/distributed; RUN/ then holds
-    checkpoint.safetensors and report.json.
+    With --workers, several processes train a recipe of one dense stage, or one of recipes/distributed.
     """
     output = Output(json_to)
     check_writable_folder(folder, "--output")
@@ -94,6 +95,11 @@ def train(
         return
     with output.stages() as stages:
         report = train_recipe(recipe, folder, resume=resume, progress=stages, seed=seed)
+    _show(report, folder, output)
+
+
+def _show(report: Mapping[str, Any], folder: Path, output: Output) -> None:
+    """A finished run."""
     output.table(
         ("stage", "epochs", "seconds", "validation %", "test %"),
         [
@@ -146,17 +152,18 @@ def _train_parallel(
     recipe: Path, folder: Path, resume: bool, workers: int, parallel: str, micro: int, output: Output
 ) -> None:
     """On processes of torch.distributed."""
+    from compiler.train.parallel.finished import finish_job
     from compiler.train.parallel.launch import launch
     from compiler.train.terngrad.job import load
 
-    load(recipe)  # what is wrong with it is said before processes start
+    job = load(recipe)  # what is wrong with it is said before processes start
     report = launch(recipe, folder, workers, parallel, micro=micro, resume=resume, told=output.note)
-    output.table(
-        ("epoch", "loss", "validation %"),
-        [(row["epoch"], row["loss_of_rank_0"], 100 * row["validation"]) for row in report["history"]],
-    )
-    output.text(f"test {100 * report['test_accuracy']:.2f} %, {report['seconds']:.0f} s; run: {folder}")
-    output.result(report)
+    how = {"way": parallel, "workers": workers, "ternary": report["ternary"]}
+    history = [
+        {"epoch": row["epoch"], "loss": row["loss_of_rank_0"], "validation": row["validation"]}
+        for row in report["history"]
+    ]
+    _show(finish_job(job, folder, how, history, report["seconds"]), folder, output)
 
 
 def _train_server(
@@ -173,10 +180,9 @@ def _train_server(
     settings = Settings(workers, servers, staleness, seed=job.seed)
     with output.progress("updates") as progress:
         report = train_job(job, folder, settings, address=cluster or LOCAL, resume=resume, told=progress)
-    output.table(("clocks late", "reads"), [(int(lag), count) for lag, count in report["lags"].items()])
+    how = report["parallel"]
+    output.table(("clocks late", "reads"), [(int(lag), count) for lag, count in how["lags"].items()])
     output.text(
-        f"{report['reads']:,} reads, each within the bound ({report['staleness']}); {len(report['replaced'])} "
-        f"processes replaced; validation {100 * report['accuracy']['validation']:.2f} %, test "
-        f"{100 * report['accuracy']['test']:.2f} %; run: {folder}"
+        f"{how['reads']:,} reads, each within the bound ({how['staleness']}); {len(how['replaced'])} processes replaced"
     )
-    output.result(report)
+    _show(report, folder, output)

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from compiler import clusters
 from compiler.train import checkpoint
 from compiler.train.consistency.cluster import Settings, train
 from compiler.train.consistency.core import bound_words
 from compiler.train.consistency.learner import Learner
-from compiler.train.images import Images, accuracy
-from compiler.train.loop import reproducible
+from compiler.train.images import Images
+from compiler.train.parallel.finished import finish_job
 from compiler.train.progress import fresh
-from compiler.train.report import command, versions
 from compiler.train.terngrad.job import Job, parse
+from compiler.train.terngrad.train import CHECKPOINT
 from compiler.train.trainable import check_outputs
 
 __all__ = ["learner_of", "train_job"]
 
-_CHECKPOINT, _REPORT, _SHARDS = "checkpoint.safetensors", "report.json", "shards"
+_SHARDS = "shards"
 
 
 def learner_of(recipe: Mapping[str, Any], data_dir: Path | None, workers: int) -> Learner:
@@ -47,7 +43,7 @@ def train_job(
     resume: bool = False,
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Train; writes OUT/checkpoint.safetensors and OUT/report.json, and returns the latter.
+    """Train; leaves in OUT what every training leaves, and returns its report.
 
     Parameters
     ----------
@@ -71,31 +67,18 @@ def train_job(
     )
     told(total, total)
     learner.load(trained.values)
-    dataset = job.data(data_dir, settings.workers)
-    with reproducible(threads=1), torch.no_grad():
-        shares = {
-            name: accuracy(learner.module, Images(dataset.train, dataset.shape, job.model.flat), split)
-            for name, split in (("validation", dataset.validation), ("test", dataset.test))
-        }
     tensors = {f"module.{name}": value for name, value in learner.module.state_dict().items()}
     content = {"recipe": job.asdict(), "done": job.schedule.epochs, "history": []}
-    checkpoint.save(out / _CHECKPOINT, tensors, content)
-    report = {
-        "recipe": job.asdict(),
-        "parallel": "server",
+    checkpoint.save(out / CHECKPOINT, tensors, content)
+    how = {
+        "way": "server",
         "workers": settings.workers,
         "servers": settings.servers,
         "staleness": bound_words(settings.staleness),
-        "accuracy": shares,
         "updates": total,
         "reads": trained.reads,
         "lags": {str(lag): count for lag, count in sorted(trained.lags.items())},
         "waited": [round(seconds, 3) for seconds in trained.waited],
         "replaced": trained.faults,
-        "seconds": round(trained.seconds, 3),
-        "command": command(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
     }
-    checkpoint.write_atomic(out / _REPORT, (json.dumps(report, indent=2) + "\n").encode())
-    return report
+    return finish_job(job, out, how, [], round(trained.seconds, 3), data_dir)

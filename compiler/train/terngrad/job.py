@@ -57,6 +57,13 @@ class Job:
         }
         return content if self.settings is None else {**content, "terngrad": self.settings.asdict()}
 
+    def recipe(self) -> Recipe:
+        """The recipe by which one process trains the same, with float gradients."""
+        content = self.asdict()
+        stage = {"kind": "dense", **content.pop("schedule")}
+        content.pop("terngrad", None)
+        return recipe.parse({**content, "stages": [stage]}, self.name)
+
     def data(self, folder: Path | None, workers: int) -> Dataset:
         """The data set, of which each of `workers` has a share of every batch.
 
