@@ -33,7 +33,6 @@ from compiler.train.data import Dataset
 from compiler.train.images import Images, accuracy
 from compiler.train.loop import Epoch, Hook, fit, reproducible
 from compiler.train.parallel.mesh import Mesh
-from compiler.train.parallel.pipeline import Pipeline
 from compiler.train.parallel.way import WAYS, Way, shares
 from compiler.train.progress import fresh
 from compiler.train.report import command, versions
@@ -130,6 +129,8 @@ class Trainer:
         trained = self.module if self.parallel == "data" else copy.deepcopy(self.module)
         if self.parallel != "pipeline":
             return Mesh(trained, self.parallel, self.job.seed, step)
+        from compiler.train.parallel.pipeline import Pipeline  # half a second that the others need not
+
         example = self.lesson.arrange(torch.from_numpy(self.dataset.train.inputs[: self.job.schedule.batch]))
         return Pipeline(trained, example, self.micro, seed=self.job.seed, step=step)
 
