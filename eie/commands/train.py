@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from eie.options import example, json_option
+from eie.options import example, json_option, tensorboard_option
 from eie.output import Output, check_writable_folder
+
+if TYPE_CHECKING:
+    from compiler.train.terngrad.job import Job
 
 PARALLEL = ("data", "sharded", "tensor", "data-tensor", "pipeline", "server")
 _ONLY = {"micro": "pipeline", "staleness": "server", "servers": "server", "cluster": "server"}
@@ -63,14 +66,17 @@ class Bound(click.ParamType):
 @click.option(
     "--cluster", metavar="ADDRESS", help="Parameter servers and workers on this Ray cluster.  [default: here]"
 )
+@tensorboard_option
 @json_option
 def train(
     recipe: Path, folder: Path, seed: int | None, seeds: bool, resume: bool, workers: int | None, parallel: str,
-    micro: int, staleness: int | None, servers: int, cluster: str | None, json_to: str | None,
+    micro: int, staleness: int | None, servers: int, cluster: str | None,
+    tensorboard: Path | None, json_to: str | None,
 ) -> None:  # fmt: skip
     """Train, prune and weight-share a network; writes RUN/model.safetensors, RUN/model.eiez and RUN/report.json.
 
-    With --seeds, RUN/summary.json and RUN/summary.md hold the mean and the worst figures of all seeds.
+    With --seeds, RUN/summary.json and RUN/summary.md hold the mean and the worst figures of all seeds. `eie watch RUN/`
+    shows how it goes meanwhile.
 
     With --workers, several processes train a recipe of one dense stage, or one of recipes/distributed.
     """
@@ -80,6 +86,8 @@ def train(
     if workers is not None:
         if seeds or seed is not None:
             raise click.UsageError("--workers trains the recipe's seed; leave out --seed and --seeds")
+        if tensorboard is not None:
+            raise click.UsageError("--tensorboard is for one process; leave out --workers")
         if parallel == "server":
             _train_server(recipe, folder, resume, workers, servers, staleness, cluster, output)
         else:
@@ -91,10 +99,10 @@ def train(
     from compiler.train.run import train_recipe
 
     if seeds:
-        _train_all(recipe, folder, resume, output)
+        _train_all(recipe, folder, resume, tensorboard, output)
         return
     with output.stages() as stages:
-        report = train_recipe(recipe, folder, resume=resume, progress=stages, seed=seed)
+        report = train_recipe(recipe, folder, resume=resume, progress=stages, seed=seed, tensorboard=tensorboard)
     _show(report, folder, output)
 
 
@@ -116,12 +124,12 @@ def _show(report: Mapping[str, Any], folder: Path, output: Output) -> None:
     output.result(report)
 
 
-def _train_all(recipe: Path, folder: Path, resume: bool, output: Output) -> None:
+def _train_all(recipe: Path, folder: Path, resume: bool, tensorboard: Path | None, output: Output) -> None:
     """Every seed of the recipe, and their table."""
     from compiler.train.seeds import WORST, train_seeds
 
     with output.stages() as stages:
-        summary = train_seeds(recipe, folder, resume=resume, progress=stages)
+        summary = train_seeds(recipe, folder, resume=resume, progress=stages, tensorboard=tensorboard)
     rows = [(str(row["seed"]), row) for row in summary["runs"]]
     rows += [("mean", summary["mean"]), ("worst", summary["worst"])]
     output.table(
@@ -148,15 +156,29 @@ def _check_parallel() -> None:
             raise click.UsageError(f"--{name} is for --parallel {way}; it is {context.params['parallel']}")
 
 
+def _job(recipe: Path, folder: Path, resume: bool) -> Job:
+    """The recipe, if the folder is free or may be gone on with."""
+    from compiler.errors import InputError
+    from compiler.train.progress import CHECKPOINTS
+    from compiler.train.terngrad.job import load
+    from compiler.train.terngrad.train import CHECKPOINT
+
+    job = load(recipe)
+    if (folder / CHECKPOINTS).exists():
+        raise InputError(f"{folder} holds a run of one process; choose another folder, or leave out --workers")
+    if (folder / CHECKPOINT).exists() and not resume:
+        raise InputError(f"{folder} holds a run already; continue it with --resume or choose another folder")
+    return job
+
+
 def _train_parallel(
     recipe: Path, folder: Path, resume: bool, workers: int, parallel: str, micro: int, output: Output
 ) -> None:
     """On processes of torch.distributed."""
     from compiler.train.parallel.finished import finish_job
     from compiler.train.parallel.launch import launch
-    from compiler.train.terngrad.job import load
 
-    job = load(recipe)  # what is wrong with it is said before processes start
+    job = _job(recipe, folder, resume)  # what is wrong with it is said before processes start
     report = launch(recipe, folder, workers, parallel, micro=micro, resume=resume, told=output.note)
     how = {"way": parallel, "workers": workers, "ternary": report["ternary"]}
     history = [
@@ -174,9 +196,8 @@ def _train_server(
     from compiler.clusters import LOCAL
     from compiler.train.consistency.cluster import Settings
     from compiler.train.consistency.run import train_job
-    from compiler.train.terngrad.job import load
 
-    job = load(recipe)
+    job = _job(recipe, folder, resume)
     settings = Settings(workers, servers, staleness, seed=job.seed)
     with output.progress("updates") as progress:
         report = train_job(job, folder, settings, address=cluster or LOCAL, resume=resume, told=progress)

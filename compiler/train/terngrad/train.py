@@ -27,6 +27,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from compiler.command_line import command
 from compiler.errors import EieError, InputError, RecipeError, ToolError, WorkerError
 from compiler.train import checkpoint
 from compiler.train.data import Dataset
@@ -35,7 +36,7 @@ from compiler.train.loop import Epoch, Hook, fit, reproducible
 from compiler.train.parallel.mesh import Mesh
 from compiler.train.parallel.way import WAYS, Way, shares
 from compiler.train.progress import fresh
-from compiler.train.report import command, versions
+from compiler.train.report import versions
 from compiler.train.terngrad.exchange import Clock, Exchange
 from compiler.train.terngrad.hook import average_bucket
 from compiler.train.terngrad.job import Job, load
