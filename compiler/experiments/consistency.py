@@ -122,7 +122,7 @@ class Consistency(OverNetworks):
     def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
         """Speed-ups over bulk-synchronous reads of the same seed."""
         figures: dict[str, Any] = {"reads": sum(result["reads"] for result in results.values()), "speedups": {}}
-        findings, plots, tables = [], {}, []
+        findings, lines, tables = [], dict[str, Any](), []
         for network, (name, delays) in product(self.networks, self.stragglers.items()):
             runs = {
                 bound: [results[_key(network.name, name, bound, seed)] for seed in self.seeds]
@@ -148,7 +148,7 @@ class Consistency(OverNetworks):
             )
             figures["speedups"][f"{network.name}.{name}"] = {bound_words(bound): gain for bound, gain in gains.items()}
             findings.append(_finding(network.name, name, delays, gains))
-            plots[f"loss-{network.name}-{name}"] = _plot(f"{network.name}, {name} stragglers", runs)
+            lines[f"{network.name}, {name}"] = [(row[0], row[2], row[3], row[4]) for row in rows]
         lags = Counter({bound_words(bound): 0 for bound in self.all_bounds})
         for trial in self.trials():
             word = bound_words(trial.options["bound"])
@@ -159,7 +159,7 @@ class Consistency(OverNetworks):
             + ", ".join(f"{word}: {lag}" for word, lag in lags.items())
             + ".",
         )
-        return Summary(figures, tables, findings, plots)
+        return Summary(figures, tables, findings, {"speedups": _plot(lines)})
 
     def asdict(self) -> dict[str, Any]:
         """Kind and settings, as JSON."""
@@ -222,12 +222,16 @@ def _finding(network: str, name: str, delays: Delays, gains: Mapping[int | None,
     return words + verdict + "."
 
 
-def _plot(title: str, runs: Mapping[int | None, list[dict[str, Any]]]) -> Figure:
+def _plot(lines: Mapping[str, list[tuple[str, float | None, float | None, float | None]]]) -> Figure:
+    """A line for each network and kind of stragglers: bound, speed-up and its interval."""
     from compiler.train.plots import canvas
 
-    figure, axes = canvas(title)
-    for bound, each in runs.items():
-        axes.plot(*zip(*each[0]["curve"], strict=True), label=f"bound {bound_words(bound)}")
-    axes.set(xlabel="simulated seconds (first seed)", ylabel="training loss", yscale="log")
-    axes.legend()
+    figure, axes = canvas("seconds to the same loss: speed-up over bulk-synchronous reads")
+    for label, points in lines.items():
+        known = [(bound, gain, low or gain, high or gain) for bound, gain, low, high in points if gain is not None]
+        names, gains, lows, highs = zip(*known, strict=True) if known else ((), (), (), ())
+        spread = np.array([np.subtract(gains, lows), np.subtract(highs, gains)])
+        axes.errorbar(names, gains, spread, marker="o", markersize=4, capsize=2, label=label)
+    axes.set(xlabel="bound on staleness, clocks", ylabel="speed-up")
+    axes.legend(fontsize=7)
     return figure

@@ -19,20 +19,13 @@ _ONLY = {"micro": "pipeline", "staleness": "server", "servers": "server", "clust
 """Option → the way of training that it belongs to."""
 
 
-class Bound(click.ParamType):
-    """A bound on staleness: a number, or none."""
-
-    name = "bound"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        """The number; None for "none"."""
-        if value == "none":
-            return None
-        if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 6:
-            return int(value)
-        if isinstance(value, int):
-            return value
-        return self.fail(f"{value!r} is no bound; expected 0, 1, 2, … or none", param, ctx)
+def _bound(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    """A bound on staleness; None for "none"."""
+    if value == "none":
+        return None
+    if value.isascii() and value.isdecimal() and len(value) <= 6:
+        return int(value)
+    raise click.BadParameter(f"{value!r} is no bound; expected 0, 1, 2, … or none", context, parameter)
 
 
 @click.command(
@@ -59,7 +52,7 @@ class Bound(click.ParamType):
 @click.option(
     "--micro", type=click.IntRange(1, 4096), default=4, show_default=True, help="Micro-batches of a pipeline."
 )
-@click.option("--staleness", metavar="S", type=Bound(), default="3", show_default=True,
+@click.option("--staleness", metavar="S", callback=_bound, default="3", show_default=True,
               help="Clocks by which what is read from a parameter server may be late: 0 is bulk-synchronous, none is "
                    "asynchronous.")  # fmt: skip
 @click.option("--servers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Parameter servers.")

@@ -53,7 +53,9 @@ def test_speed_ups_follow_from_seconds() -> None:
     assert "goal 1.4: missed" in by_kind["rotating"]
     assert "goal" not in by_kind["fixed"]
     assert summary.tables[0].rows[2][1:3] == [None, None]  # no bound: not reached
-    assert set(summary.plots) == {f"loss-mlp-digits-{kind}" for kind in by_kind}
+    assert [line.get_label() for line in summary.plots["speedups"].axes[0].containers] == [
+        f"mlp-digits, {kind}" for kind in by_kind
+    ]
 
 
 @pytest.mark.verifies("staleness-experiment")
@@ -69,7 +71,7 @@ def test_a_trial_reaches_its_loss() -> None:
 @pytest.mark.verifies("staleness-experiment")
 def test_what_is_lost_or_does_not_go_on_is_said() -> None:
     experiment: ConsistencyFaults = shipped("consistency-faults")
-    good = {
+    good: dict[str, dict[str, Any]] = {
         trial.key: {
             "seconds": 9.0, "reads": 50, "worst_lag": 1, "lost": 0, "goes_on": None if "none" in trial.key else 4.0,
             "replaced": [],

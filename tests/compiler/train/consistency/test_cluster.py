@@ -46,7 +46,7 @@ def ray() -> Iterator[Any]:
 
     from ray import cloudpickle
 
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PYTHONPATH", str(ROOT))
         clusters.connect(clusters.load(), clusters.LOCAL, 2)
