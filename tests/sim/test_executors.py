@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from compiler import clusters
 from compiler.errors import InputError, ToolError
 from sim import executors
 from sim.case_file import CASES, SUMMARY, case_file
@@ -225,7 +226,7 @@ class Ray:
 def test_a_machine_without_the_kit_is_told_from_an_error_of_the_kit(cause, kind, said, monkeypatch):
     """And a cluster of this machine joins no other one, whatever RAY_ADDRESS says."""
     ray = Ray(cause)
-    monkeypatch.setattr(executors, "_ray", lambda: ray)
+    monkeypatch.setattr(clusters, "load", lambda: ray)
     with pytest.raises(kind, match=said):
         list(executors.Cluster("local", 2).run([Shard(SUITE, "", 0, (1,))]))
     assert (ray.begun["address"], ray.begun["num_cpus"]) == ("local", 2)
