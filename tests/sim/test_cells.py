@@ -27,7 +27,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     "ice40": [("{2'b0, part[0], part[1]}", "{2'b0, part[0], part[0]}"), ("product[31:0]", "product[32:1]")],
     "placed": [("{A, C, B, D}", "{D, C, B, A}"), ("M ? FXB : FXA", "M ? FXA : FXB"), ("M ? F1 : F", "M ? F : F1"),
                ("@(posedge WCK) if (write) words[{WAD3", "@(posedge WCK) if (1) words[{WAD3"),
-               ("{C0, A0, B0, D0}", "{C0, A0, D0, B0}"),
+               ("{A0, C0, B0, D0}", "{C0, A0, B0, D0}"),
                ("SD == \"0\" ? M : DI", "DI"), (".INJECT(CCU2_INJECT1 == \"YES\")", ".INJECT(1)"), GROUNDED],
 }  # fmt: skip
 """What is planted in the models of each family, one at a time. "placed" is an ECP5's netlist after placement."""

@@ -113,8 +113,8 @@ module TRELLIS_RAMW (
     input A0, A1, B0, B1, C0, C1, D0, D1,
     output WDO0, WDO1, WDO2, WDO3, WADO0, WADO1, WADO2, WADO3
 );
-  assign {WDO3, WDO2, WDO1, WDO0} = {A1, D1, B1, C1};
-  assign {WADO3, WADO2, WADO1, WADO0} = {C0, A0, B0, D0};
+  assign {WDO3, WDO2, WDO1, WDO0} = {B1, D1, A1, C1};
+  assign {WADO3, WADO2, WADO1, WADO0} = {A0, C0, B0, D0};
 endmodule
 
 module DCCA (input CLKI, CE, output CLKO);
