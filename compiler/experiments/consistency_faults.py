@@ -18,11 +18,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from compiler.errors import RecipeError, ToolError
+from compiler import clusters
+from compiler.errors import RecipeError, ToolError, WorkerError
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
 from compiler.experiments.subject import NetworkSpec, OverNetworks, Subject, networks_of
 from compiler.train import checkpoint
-from compiler.train.consistency.cluster import Settings, train
+from compiler.train.consistency.cluster import Driver, Settings, train
 from compiler.train.consistency.core import bound_words
 from compiler.train.consistency.delays import Delays
 from compiler.train.consistency.learner import Learner
@@ -30,8 +31,9 @@ from compiler.train.table import Table
 
 __all__ = ["FAULTS", "ConsistencyFaults"]
 
-FAULTS = ("none", "killed", "hung", "restarted")
-"""Nothing; a worker is killed (SIGKILL), or stopped (SIGSTOP); a server is killed."""
+FAULTS = ("none", "killed", "hung", "restarted", "late")
+"""Nothing; a worker is killed (SIGKILL), or stopped (SIGSTOP); a server is killed; servers admit a clock too many."""
+_GOES_ON = FAULTS[1:4]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,8 @@ class ConsistencyFaults(OverNetworks):
             self.workers, self.servers, trial.options["bound"], every=5, timeout=self.timeout, seed=seed
         )  # fmt: skip
         harm = _Harm(trial.options["fault"], self.after)
+        if trial.options["fault"] == "late":
+            return self._late(trial, settings, env)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             try:
@@ -111,13 +115,34 @@ class ConsistencyFaults(OverNetworks):
             "replaced": [fault["kind"] for fault in trained.faults],
         }
 
+    def _late(self, trial: Trial, settings: Settings, env: Env) -> dict[str, Any]:
+        """What a training says whose servers let a read pass one clock too stale."""
+        try:
+            ray = clusters.load()
+        except ToolError as error:
+            return {"skipped": str(error)}
+        make = partial(_learner, self.networks[0], trial.options["seed"], env.data_dir, self.workers)
+        with tempfile.TemporaryDirectory() as scratch:
+            driver = _Late(ray, make, settings, Path(scratch), Delays("fixed", step=self.step))
+            try:
+                clusters.connect(ray, clusters.LOCAL, self.workers)
+                driver.run()
+            except WorkerError as error:
+                return {"caught": str(error)}
+            finally:
+                driver.end()
+                ray.shutdown()
+        return {"caught": None}
+
     def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
         """Seconds until the worker, or the server, has more updates than before."""
         skipped = next((result["skipped"] for result in results.values() if "skipped" in result), None)
         if skipped is not None:
             return Summary({}, [], [f"SKIPPED, nothing was run: {skipped}"])
         rows: list[list[str | int | float | None]] = []
-        for bound, fault, seed in product(self.bounds, FAULTS, self.seeds):
+        late = [results[f"late.{bound}.{seed}"]["caught"] for bound, seed in product(self.bounds, self.seeds)]
+        results = {key: result for key, result in results.items() if "caught" not in result}
+        for bound, fault, seed in product(self.bounds, FAULTS[:4], self.seeds):
             one = results[f"{fault}.{bound}.{seed}"]
             rows.append([
                 fault, bound_words(bound), seed, one["seconds"], one["goes_on"], one["reads"], one["worst_lag"],
@@ -129,7 +154,7 @@ class ConsistencyFaults(OverNetworks):
             f"{sum(result['reads'] for result in results.values()):,} reads, each checked: the bound holds in every "
             "one. " + (f"{lost} updates are LOST." if lost else "No update is lost.")
         ]
-        for fault in FAULTS[1:]:
+        for fault in _GOES_ON:
             times = [results[f"{fault}.{bound}.{seed}"]["goes_on"] for bound, seed in product(self.bounds, self.seeds)]
             known = [seconds for seconds in times if seconds is not None]
             words = "a server that was killed" if fault == "restarted" else f"a worker that was {fault}"
@@ -139,8 +164,21 @@ class ConsistencyFaults(OverNetworks):
                 if len(known) == len(times)
                 else f"After {words} it does NOT go on in {len(times) - len(known)} of {len(times)} trainings."
             )
+        caught = [words for words in late if words is not None and "the bound on staleness does not hold" in words]
+        findings.append(
+            f"Servers that let a read pass one clock too stale are caught in {len(caught)} of {len(late)} trainings"
+            + (f": {caught[0]}." if caught else ".")
+        )
         columns = ["fault", "bound", "seed", "seconds", "goes on after s", "reads", "worst lag", "lost", "replaced"]
         return Summary({"rows": rows}, [SummaryTable("Real processes", columns, rows)], findings)
+
+
+class _Late(Driver):
+    """Its servers let a read pass one clock too stale; its workers do not know."""
+
+    def bound(self) -> int | None:
+        """One more."""
+        return None if self.settings.staleness is None else self.settings.staleness + 1
 
 
 class _Harm:

@@ -43,7 +43,7 @@ class Server:
             self.shard.restore(path)
         self.shard.save(path)
         self.changed = asyncio.Condition()
-        self.waiting: set[int] = set()
+        self.waiting: set[tuple[int, int]] = set()
         self.processes: dict[int, tuple[str, int]] = {}
 
     async def join(self, worker: int, incarnation: int, host: str, process: int) -> int:
@@ -59,12 +59,12 @@ class Server:
 
     async def read(self, worker: int, incarnation: int, clock: int) -> tuple[Values, Read]:
         """The values, as soon as the bound admits it. Raises `WorkerError` if the worker was replaced."""
-        self.waiting.add(worker)
+        self.waiting.add((worker, incarnation))
         async with self.changed:
             await self.changed.wait_for(
                 lambda: self.shard.clocks.fenced(worker, incarnation) or self.shard.admits(worker, clock)
             )
-        self.waiting.discard(worker)
+        self.waiting.discard((worker, incarnation))
         self._fence(worker, incarnation)
         return self.shard.read(worker, clock)
 
@@ -83,7 +83,9 @@ class Server:
         """For who watches: updates of each worker, who waits, and where the processes are."""
         return {
             "applied": list(self.shard.clocks.applied),
-            "waiting": sorted(self.waiting),
+            "waiting": sorted(
+                worker for worker, number in self.waiting if not self.shard.clocks.fenced(worker, number)
+            ),
             "processes": dict(self.processes),
             "process": (socket.gethostname(), os.getpid()),
             "generation": self.shard.generation,

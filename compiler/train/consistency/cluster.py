@@ -186,7 +186,7 @@ class Driver:
             sum(result["reads"] for result in results.values()),
             lags,
             [results[worker]["waited"] for worker in sorted(results)],
-            self.faults,
+            [{key: value for key, value in fault.items() if key != "at"} for fault in self.faults],
         )
 
     def end(self) -> None:

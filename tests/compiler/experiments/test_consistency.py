@@ -78,13 +78,18 @@ def test_what_is_lost_or_does_not_go_on_is_said() -> None:
         }
         for trial in experiment.trials()
     }  # fmt: skip
+    good |= {key: {"caught": "the bound on staleness does not hold: x"} for key in good if key.startswith("late")}
     said = experiment.summarize(good).findings
     assert "No update is lost." in said[0]
     assert said[1] == "After a worker that was killed it goes on in 4.0 s at most."
-    bad = {**good, "killed.0.1": {**good["killed.0.1"], "lost": 2, "goes_on": None}}
+    assert said[-1].startswith(
+        "Servers that let a read pass one clock too stale are caught in 2 of 2 trainings: the bound"
+    )
+    bad = {**good, "late.0.1": {"caught": None}, "killed.0.1": {**good["killed.0.1"], "lost": 2, "goes_on": None}}
     said = experiment.summarize(bad).findings
     assert "2 updates are LOST." in said[0]
     assert "does NOT go on in 1 of 2" in said[1]
+    assert "are caught in 1 of 2 trainings" in said[-1]
     without: dict[str, Any] = {key: {"skipped": "no Ray"} for key in good}
     assert experiment.summarize(without).findings == ["SKIPPED, nothing was run: no Ray"]
 

@@ -78,21 +78,6 @@ def test_a_worker_is_killed_and_nothing_is_lost(ray: Any, tmp_path: Path) -> Non
         train(make, settings, tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.verifies("staleness-planted")
-def test_a_server_that_lets_a_read_pass_one_clock_too_stale_is_caught(ray: Any, tmp_path: Path) -> None:
-    class Late(Driver):
-        def bound(self) -> int:
-            return 1
-
-    driver = Late(ray, make, Settings(2, 1, 0), tmp_path, Delays("fixed", step=0.1))
-    try:
-        with pytest.raises(WorkerError, match=r"the bound on staleness does not hold: worker 1 .* bound 0 asks for"):
-            driver.run()
-    finally:
-        driver.end()
-
-
 def test_too_many_replacements_end_it(tmp_path: Path) -> None:
     driver = Driver(None, make, Settings(2, restarts=1), tmp_path, None)
     driver._fault("killed", 0, "x")
