@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -45,13 +44,14 @@ def test_version_is_told_installed_or_not(invoke) -> None:
 
 def test_help_is_immediate() -> None:
     times = []
-    for _ in range(3):  # the machine may be busy; the best of three says what the command takes
-        began = time.monotonic()
+    for _ in range(3):  # of the processor: a busy machine makes a command wait, not work
+        before = os.times()
         result = run_python("-m", "eie", "--help")
-        times.append(time.monotonic() - began)
+        after = os.times()
+        times.append(sum(after[2:4]) - sum(before[2:4]))
         assert result.returncode == 0
         assert all(command in result.stdout for command in COMMANDS)
-    assert min(times) < 0.5
+    assert min(times) < 0.3
 
 
 @pytest.mark.verifies("commands-help-versions-exit-codes")
