@@ -13,9 +13,10 @@ from compiler.arrays import read_arrays
 from compiler.errors import InputError
 
 if TYPE_CHECKING:
+    from compiler.network import Network
     from compiler.source import Show, Source
 
-__all__ = ["assign_inputs", "read_inputs", "read_source"]
+__all__ = ["assign_inputs", "compiled_inputs", "read_inputs", "read_source"]
 
 
 def read_inputs(path: Path, names: Sequence[str]) -> tuple[NDArray[Any], ...]:
@@ -41,6 +42,31 @@ def assign_inputs(
     if len(names) != 1:
         raise InputError(f"{path}: the network has inputs {', '.join(names)}; expected an .npz with an array for each")
     return (content[np.newaxis] if content.ndim == 1 else content,)
+
+
+def compiled_inputs(
+    file: Path, source: Path | None, density: float, samples: int, seed: int
+) -> tuple[Network, dict[str, NDArray[Any]], str]:
+    """A compiled network, inputs for it by name, and in words where these are from: a file, or random.
+
+    Parameters
+    ----------
+    density : share of random inputs that is not zero. samples, seed : of random inputs.
+
+    Raises
+    ------
+    EieError
+        One of the files cannot be read, they do not fit, or an input is an index.
+    """
+    from compiler.network_file import load
+    from sim.energy import random_inputs
+
+    network = load(file)
+    names = [node.name for node in network.graph.inputs]
+    if source is not None:
+        return network, dict(zip(names, read_inputs(source, names), strict=True)), str(source)
+    made = random_inputs(network, density, samples, seed)
+    return network, dict(made), f"random, {density:.0%} not zero, seed {seed}"
 
 
 def read_source(

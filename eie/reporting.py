@@ -11,6 +11,7 @@ from typing import Any
 
 from compiler.errors import EieError, InputError
 from compiler.network import Network
+from eie.inputs import compiled_inputs, read_inputs
 from eie.output import Output
 
 __all__ = ["collect"]
@@ -43,7 +44,7 @@ def collect(
             network, x, more = _run(output, source, given, samples, counted, preset, settings)
             data |= more
         else:
-            network, x, data["input"] = _file(source, given, density, samples, seed)
+            network, x, data["input"] = compiled_inputs(source, given, density, samples, seed)
             data["said"] = f"{source}, compiled for {network.params.pes} PEs."
         with output.patience("running the models"):
             data["network"] = network_facts(network, x, table, mhz)
@@ -53,21 +54,6 @@ def collect(
     return data
 
 
-def _file(
-    source: Path, given: Path | None, density: float, samples: int, seed: int
-) -> tuple[Network, dict[str, Any], str]:
-    """A compiled network and inputs, and in words where these are from."""
-    from compiler.network_file import load
-    from eie.inputs import read_inputs
-    from sim.energy import random_inputs
-
-    network = load(source)
-    names = [node.name for node in network.graph.inputs]
-    if given is not None:
-        return network, dict(zip(names, read_inputs(given, names), strict=True)), str(given)
-    return network, dict(random_inputs(network, density, samples, seed)), f"random, {density:.0%} not zero, seed {seed}"
-
-
 def _run(
     output: Output, source: Path, given: Path | None, samples: int, counted: int, preset: str, settings: Sequence[str]
 ) -> tuple[Network, dict[str, Any], dict[str, Any]]:
@@ -75,7 +61,6 @@ def _run(
     from compiler.lower.pipeline import lower
     from compiler.source import fit, load
     from compiler.train.run import load_run
-    from eie.inputs import read_inputs
     from eie.options import make_params
     from sim.benchmarks.trained import measure_runs
     from sim.pages.facts import training_facts

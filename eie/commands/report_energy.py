@@ -73,13 +73,14 @@ def energy(
 
     from compiler.files import write_file
     from eie.energytext import markdown, show
+    from eie.inputs import compiled_inputs
     from sim.energy import report
     from sim.energy_table import load_table
 
     table = load_table(table_file)
     entries: list[dict[str, Any]] = []
     for file in files:
-        network, x, given = _of_file(file, source, density, samples, seed)
+        network, x, given = compiled_inputs(file, source, density, samples, seed)
         with output.patience(f"{file}: counting"):
             entries.append({"name": file.stem, "input": given, **report(network, x, table, mhz)})
         show(output, entries[-1])
@@ -95,22 +96,6 @@ def energy(
         write_file(target, markdown(entries, table).encode())
         output.text(f"summary: {target}")
     output.result({"table": table.name, "reports": entries})
-
-
-def _of_file(
-    file: Path, source: Path | None, density: float, samples: int, seed: int
-) -> tuple[Network, dict[str, Any], str]:
-    """A network, inputs for it, and in words where these are from."""
-    from compiler.network_file import load
-    from eie.inputs import read_inputs
-    from sim.energy import random_inputs
-
-    network = load(file)
-    names = [node.name for node in network.graph.inputs]
-    if source is not None:
-        return network, dict(zip(names, read_inputs(source, names), strict=True)), str(source)
-    made = random_inputs(network, density, samples, seed)
-    return network, dict(made), f"random, {density:.0%} not zero, seed {seed}"
 
 
 def _of_layers(layers: str, preset: str, seed: int) -> Iterator[tuple[str, Network, Any, dict[str, Any]]]:
