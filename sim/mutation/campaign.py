@@ -47,8 +47,9 @@ PART = 650
 
 SAMPLE = (Stimulus("overlap", 1), Stimulus("rtl", 1))
 _ORDER = (
-    "rtl-1 ends-1 networks-1 rtl-44 rtl-6 networks-7 rtl-68 networks-2 ends-3 rtl-7 rtl-3 networks-3 ends-2 rtl-5 "
-    "overlap-1 rtl-8 networks-8 rtl-2 streams-1 corners-1"
+    "rtl-1 ends-1 networks-1 functions-1 recurrent-2 overlap-1 rtl-44 functions-2 rtl-6 networks-7 corners-1 "
+    "rtl-68 networks-2 ends-3 rtl-7 recurrent-3 functions-3 rtl-3 networks-3 ends-2 rtl-5 functions-5 functions-6 "
+    "rtl-8 networks-8 rtl-2 streams-1 recurrent-4"
 )
 FULL = tuple(Stimulus(suite, int(seed)) for suite, seed in (each.split("-") for each in _ORDER.split()))
 """In the order in which they are replayed: those that kill most for their time come first. rtl-44 and rtl-68 stream
@@ -63,7 +64,8 @@ class Fate:
     """What became of a mutant.
 
     by : "simulation", "equivalent", "listed", or None: nothing explains it. what : the recording, the state of the
-    proof, or the reason. how : how a simulation showed it. cycle : of the recording.
+    proof, or the reason. how : how a simulation showed it. cycle : of the recording. active : recordings in which the
+    bit of a survivor is another one than without the fault at all.
     """
 
     change: str
@@ -73,6 +75,7 @@ class Fate:
     what: str = ""
     how: str = ""
     cycle: int = 0
+    active: int = 0
 
 
 def read_results(file: Path) -> tuple[dict[str, Any], dict[str, Fate], int]:
@@ -166,7 +169,7 @@ class Campaign:
                 by = "simulation" if found["by"] else None
                 self.results.note(
                     Fate(mutant.change, mutant.block, mutant.lines, by, found["by"] or "", found.get("how", ""),
-                         found.get("cycle", 0))
+                         found.get("cycle", 0), found.get("active", 0))
                 )  # fmt: skip
                 if progress:
                     progress(len(fates), len(self.mutants))

@@ -7,6 +7,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.errors import ToolError
 from hw.accelerator import TOP_MODULE
 from hw.registers import offset
 from sim.mutation.netlist import SELECT, SELECT_BITS
@@ -30,22 +31,35 @@ under way, what does not depend on time. maps : the beat of a map. status : the 
 
 BYTES = sum(-(-bits // 8) for _, bits in LAYOUT) + 1
 
+NEXT = "eie_next"
+"""Input that chooses the mutant of a replay."""
+
 _BUSY = 1
 
 
 def with_recorder(text: str) -> str:
-    """The Verilog of an array that writes its pins to the file of ``+eie_record=``; a plusarg chooses the mutant."""
+    """The Verilog of an array that writes its pins to the file of ``+eie_record=``; a plusarg chooses the mutant.
+
+    With ``+eie_replay`` the input `NEXT` chooses it instead, from one clock edge on. Where a mutant is not the array
+    without it, and whether it is chosen or not, ``eie_seen`` of its number is set (see ``replay.cpp``).
+    """
+    text = "endmodule".join(_watched(module) for module in text.split("endmodule"))
     begin = text.index(f"module {TOP_MODULE}(")
     end = text.index("endmodule", begin)
     top = text[begin:end]
     if SELECT in top:
         top = re.sub(rf"(module {TOP_MODULE}\([^)]*?), {SELECT}\b|\b{SELECT}, ", r"\1", top, count=1)
         top = re.sub(rf"  input \[\d+:0\] {SELECT};\n  wire \[\d+:0\] {SELECT};\n", "", top)
+    top = top.replace(f"module {TOP_MODULE}(", f"module {TOP_MODULE}({NEXT}, ", 1)
     pins = ", ".join(f"{-(-bits // 8) * 8 - bits}'h0, {name}" if bits % 8 else name for name, bits in LAYOUT)
     head, rest = top.split(";\n", 1)
     top = f"""{head};
+  input [{SELECT_BITS - 1}:0] {NEXT};
   reg [{SELECT_BITS - 1}:0] {SELECT};
+  reg eie_replays;
+  initial eie_replays = $test$plusargs("eie_replay");
   initial if (!$value$plusargs("{SELECT}=%d", {SELECT})) {SELECT} = 0;
+  always @(posedge aclk) if (eie_replays) {SELECT} <= {NEXT};
 {rest}
   string eie_record;
   integer eie_recorder = 0;
@@ -54,6 +68,20 @@ def with_recorder(text: str) -> str:
   final if (eie_recorder != 0) $fclose(eie_recorder);
 """
     return text[:begin] + top + text[end:]
+
+
+def _watched(module: str) -> str:
+    """A module that tells of each mutant in it, a choice between two bits, when these differ."""
+    watches = []
+    for wire, digits in re.findall(rf"^  assign (\S+) = {SELECT} == 16'h(\w+);$", module, re.MULTILINE):
+        found = re.search(rf"^  assign .* = {re.escape(wire)} \? (.+) : (.+);$", module, re.MULTILINE)
+        if not found:
+            raise ToolError(f"no choice in the Verilog is that of mutant {int(digits, 16)}; expected one")
+        place = f"eie_seen[{int(digits, 16)}]"
+        watches.append(
+            f'  always @* $c("{{extern unsigned char eie_seen[]; {place} |= ", ({found[1]}) ^ ({found[2]}), ";}}");\n'
+        )
+    return module + "".join(watches)
 
 
 def parse(lines: str) -> NDArray[np.uint8]:

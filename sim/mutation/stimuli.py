@@ -18,7 +18,6 @@ from compiler.errors import ToolError
 from compiler.image.image import Image
 from hw.params import Params
 from sim import run as engines
-from sim.cases import random_case
 from sim.corner_cases import corner_cases, observe, overlap, refused_otherwise
 from sim.decode import decode
 from sim.mutation.record import parse
@@ -67,9 +66,10 @@ def record(built: Build, params: Params, stimulus: Stimulus) -> NDArray[np.uint8
 
 def _images(params: Params, stimulus: Stimulus) -> list[tuple[Image, Mapping[str, NDArray[np.int16]]]]:
     """Images of a case, each with its inputs."""
-    make = SUITES[stimulus.suite].graphs
+    suite = SUITES[stimulus.suite]
+    make = suite.graphs
     if make is None:
-        case = random_case(stimulus.seed, params)
+        case = suite.layers(stimulus.seed, params, suite.batch)
         return [(case.image, case.x)]
     network = make(stimulus.seed, params)
     found: list[tuple[Image, Mapping[str, NDArray[np.int16]]]] = []
