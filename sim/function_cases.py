@@ -1,4 +1,4 @@
-"""Random layers and elementwise operations whose functions have any tables and shifts; every case replays from its seed.
+"""Random layers and elementwise operations with functions of any tables and shifts; every case replays from its seed.
 
 The compiler fits tables and shifts to ranges, so that networks from the graph on have few of them.
 """
@@ -110,8 +110,6 @@ def _with_operations(rng: np.random.Generator, params: Params) -> Program:
 def _connected(
     rng: np.random.Generator, name: str, result: int, inputs: int, units: int, book: NDArray[np.int16]
 ) -> ProgramLayer:
-    from compiler.lower.program import segment_of
-
     shape = (units, 1, 1, inputs)
     codes = rng.integers(1, len(book), shape) * (rng.random(shape) < 0.2)
     return ProgramLayer(

@@ -57,7 +57,8 @@ class Replayer:
         ``mutant`` its number; ``by`` the recording that showed a difference, or None; ``how``: "value", "response",
         "beat" or "interrupt" is another one than recorded, "protocol" one that was not asked for, "hang" one that does
         not come, "assertion" if the array said so itself; ``cycle`` of the recording; ``cpu`` in seconds; of one that
-        nothing shows ``active``, how many recordings make it another bit than the array's at all. The number 0 is the array without a fault, which lists what differs ("read" and "beat": cycles).
+        nothing shows ``active``, how many recordings make it another bit than the array's at all. The number 0 is the
+        array without a fault, which lists what differs ("read" and "beat": cycles).
 
         Raises
         ------
