@@ -55,8 +55,8 @@ write_rtlil prepared.il
 are written, and the export drops them (`hw.export`)."""
 
 _SPLIT = "splitnets -driver\n"
-"""A net of which one bit is driven by a mutant becomes several nets. Else that bit depends on its own net, and a simulator
-that looks at whole nets, as Verilator does, sees a loop."""
+"""A net of which one bit is driven by a mutant becomes several nets. Else that bit depends on its own net, and a
+simulator that looks at whole nets, as Verilator does, sees a loop."""
 
 _HERE = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from hw.accelerator import TOP_MODULE
 from hw.registers import offset
 from sim.mutation.netlist import SELECT, SELECT_BITS
 
-__all__ = ["BYTES", "LAYOUT", "LOOK", "parse", "with_recorder"]
+__all__ = ["BYTES", "LAYOUT", "LOOK", "PINS", "parse", "with_recorder"]
 
 LAYOUT = (
     ("aresetn", 1), ("s_axi_awvalid", 1), ("s_axi_awaddr", 12), ("s_axi_wvalid", 1), ("s_axi_wdata", 32),
@@ -26,10 +26,14 @@ LAYOUT = (
 """Pins of a cycle with their bits; each takes whole bytes, the highest first. Inputs, then outputs."""
 
 LOOK = {"read": 1, "poll": 2, "maps": 4, "status": 8}
-"""Bits of the byte behind them: what is compared. read : all of the word that is read. poll : of STATUS while a run is
-under way, what does not depend on time. maps : the beat of a map. status : the interrupt with this word."""
+"""Bits of the byte behind these, LOOK: what is compared. read : all of the word that is read. poll : of STATUS while a
+run is under way, what does not depend on time. maps : the beat of a map. status : the interrupt with this word."""
 
-BYTES = sum(-(-bits // 8) for _, bits in LAYOUT) + 1
+REPEAT = 4
+"""Bytes behind that: for how many cycles all this is so. It is 1 where a beat is handed over."""
+
+PINS = sum(-(-bits // 8) for _, bits in LAYOUT)
+BYTES = PINS + 1 + REPEAT
 
 NEXT = "eie_next"
 """Input that chooses the mutant of a replay."""
@@ -63,9 +67,21 @@ def with_recorder(text: str) -> str:
 {rest}
   string eie_record;
   integer eie_recorder = 0;
+  reg [{8 * PINS - 1}:0] eie_pins;
+  integer eie_repeat = 0;
   initial if ($value$plusargs("eie_record=%s", eie_record)) eie_recorder = $fopen(eie_record, "w");
-  always @(posedge aclk) if (eie_recorder != 0) $fdisplay(eie_recorder, "%h", {{{pins}}});
-  final if (eie_recorder != 0) $fclose(eie_recorder);
+  always @(posedge aclk) if (eie_recorder != 0) begin
+    if (eie_repeat != 0 && eie_pins == {{{pins}}}) eie_repeat = eie_repeat + 1;
+    else begin
+      if (eie_repeat != 0) $fdisplay(eie_recorder, "%h%h", eie_pins, eie_repeat);
+      eie_pins = {{{pins}}};
+      eie_repeat = 1;
+    end
+  end
+  final if (eie_recorder != 0) begin
+    $fdisplay(eie_recorder, "%h%h", eie_pins, eie_repeat);
+    $fclose(eie_recorder);
+  end
 """
     return text[:begin] + top + text[end:]
 
@@ -85,11 +101,19 @@ def _watched(module: str) -> str:
 
 
 def parse(lines: str) -> NDArray[np.uint8]:
-    """A recording, uint8 (cycles, BYTES), of what the recorder wrote, from the first reset on."""
-    raw = np.frombuffer(bytes.fromhex(lines), np.uint8).reshape(-1, BYTES - 1)
+    """A recording, uint8 (rows, BYTES), of what the recorder wrote, from the first reset on."""
+    raw = np.frombuffer(bytes.fromhex(lines), np.uint8).reshape(-1, PINS + REPEAT)
     raw = raw[np.argmax(raw[:, 0] == 0) :]
-    made = np.concatenate([raw, np.zeros((len(raw), 1), np.uint8)], 1)
     at = dict(zip((name for name, _ in LAYOUT), np.cumsum([0, *(-(-bits // 8) for _, bits in LAYOUT)]), strict=False))
+    beats = np.zeros(len(raw), bool)
+    for valid, ready in ((name, name.replace("valid", "ready")) for name in at if name.endswith("valid")):
+        beats |= (raw[:, at[valid]] & raw[:, at[ready]]).astype(bool)
+    repeats = raw[:, PINS:].copy().view(">u4")[:, 0].astype(np.int64)
+    raw = np.repeat(raw, np.where(beats, repeats, 1), 0)
+    repeats = np.repeat(np.where(beats, 1, repeats), np.where(beats, repeats, 1))
+    made = np.concatenate(
+        [raw[:, :PINS], np.zeros((len(raw), 1), np.uint8), repeats.astype(">u4")[:, None].view(np.uint8)], 1
+    )
 
     def pin(name: str) -> NDArray[np.uint8]:
         return made[:, at[name]]
@@ -108,11 +132,11 @@ def parse(lines: str) -> NDArray[np.uint8]:
         if row[at["s_axi_rvalid"]] & row[at["s_axi_rready"]]:
             status = asked.pop(0) == offset("STATUS") if asked else False
             busy = bool(row[at["s_axi_rdata"] + 3] & _BUSY)
-            row[-1] |= LOOK["poll"] if status and busy else LOOK["read"]
+            row[PINS] |= LOOK["poll"] if status and busy else LOOK["read"]
             if status and not busy:
-                row[-1] |= LOOK["status"]
+                row[PINS] |= LOOK["status"]
         if row[at["s_axi_arvalid"]] & row[at["s_axi_arready"]]:
             asked.append(int(row[at["s_axi_araddr"]]) << 8 | int(row[at["s_axi_araddr"] + 1]))
     sent = (pin("m_axis_acts_tvalid") & pin("m_axis_acts_tready")).astype(bool)
-    made[sent, -1] |= LOOK["maps"]
+    made[sent, PINS] |= LOOK["maps"]
     return made

@@ -30,12 +30,12 @@ unsigned char eie_seen[1 << 16];  // of each mutant, whether it was another bit 
 
 namespace {
 
-// Bytes of a cycle in a recording, numbers with the highest byte first: as `LAYOUT` in sim/mutation/record.py.
+// Bytes of a row of a recording, which is one cycle, or several that are alike and in which no beat is handed over, numbers with the highest byte first: as `LAYOUT` in sim/mutation/record.py.
 enum At {
     ARESETN = 0, AWVALID = 1, AWADDR = 2, WVALID = 4, WDATA = 5, WSTRB = 9, BREADY = 10, ARVALID = 11, ARADDR = 12,
     RREADY = 14, TVALID = 15, TLAST = 16, TDATA = 17, GVALID = 33, GDATA = 34, MREADY = 50, AWREADY = 51, WREADY = 52,
     BVALID = 53, BRESP = 54, ARREADY = 55, RVALID = 56, RDATA = 57, RRESP = 61, IRQ = 62, TREADY = 63, GREADY = 64,
-    MVALID = 65, MLAST = 66, MDATA = 67, LOOK = 83, BYTES = 84,
+    MVALID = 65, MLAST = 66, MDATA = 67, LOOK = 83, REPEAT = 84, BYTES = 88,
 };
 // What LOOK says of the payloads of a cycle.
 enum Look { READ = 1, POLL = 2, MAPS = 4, STATUS = 8 };
@@ -45,7 +45,8 @@ constexpr int PATIENCE = 3000;     // cycles that a beat may come later than in 
 struct Recording {
     std::string name;
     const uint8_t* data;
-    size_t cycles;
+    size_t rows;
+    bool is_long;  // only for mutants that no recording before has made another bit than the array's
 };
 
 struct Shared {  // of a mutant, between the processes
@@ -90,7 +91,7 @@ struct Given {  // a channel into the array
 };
 
 struct Taken {  // a channel out of the array
-    std::vector<long> beats;  // cycles of the recording in which one came
+    std::vector<long> beats;  // rows of the recording in which one came
     size_t came = 0, was = 0;
     void next(bool recorded) { was += recorded; }
 };
@@ -104,7 +105,7 @@ class Walk {
         const char* arguments[] = {"replay", "+eie_replay", "+verilator+rand+reset+2", seeded.c_str()};
         context_->commandArgs(4, arguments);
         top_.reset(new Vtop(context_.get(), ""));
-        for (size_t n = 0; n < recording.cycles; ++n) {
+        for (size_t n = 0; n < recording.rows; ++n) {
             const uint8_t* at = recording.data + n * BYTES;
             if (at[BVALID] & at[BREADY]) b.beats.push_back(n);
             if (at[RVALID] & at[RREADY]) r.beats.push_back(n);
@@ -116,8 +117,8 @@ class Walk {
     }
     // The mutant is on from the clock edge of the next tick on, and seen by the one behind it.
     void choose(int mutant) { top_->eie_next = mutant; }
-    bool ended() const { return n_ >= recording_.cycles; }
-    long cycle() const { return n_; }
+    bool ended() const { return n_ >= recording_.rows; }
+    long cycle() const { return cycle_; }
     const char* tick();  // how the array has shown that it is another one, or null
 
    private:
@@ -130,6 +131,8 @@ class Walk {
     size_t writes = 0, reads = 0, datas = 0;  // that the array has taken
     int waits = 0, odd = 0;
     size_t n_ = 0;
+    uint32_t again_ = 0;  // cycles of this row that are over
+    long cycle_ = 0;
 };
 
 const char* Walk::tick() {
@@ -202,7 +205,7 @@ const char* Walk::tick() {
         go &= b.came >= b.was + (at[BVALID] & at[BREADY]);
         go &= r.came >= r.was + (at[RVALID] & at[RREADY]);
         go &= m.came >= m.was + (at[MVALID] & at[MREADY]);
-        go &= !at[IRQ] || (n && at[IRQ - BYTES]) || top->irq;  // as it rises; when it falls is a matter of time
+        go &= !at[IRQ] || again_ || (n && at[IRQ - BYTES]) || top->irq;  // as it rises; when it falls is a matter of time
         odd = top->irq && !at[IRQ] ? odd + 1 : 0;
         if (odd > PATIENCE) return "interrupt";
     }
@@ -222,6 +225,9 @@ const char* Walk::tick() {
     b.next(at[BVALID] & at[BREADY]);
     r.next(at[RVALID] & at[RREADY]);
     m.next(at[MVALID] & at[MREADY]);
+    ++cycle_;
+    if (++again_ < number(at + REPEAT, 4)) return nullptr;
+    again_ = 0;
     ++n_;
     return nullptr;
 }
@@ -337,7 +343,7 @@ class Children {
 
 }  // namespace
 
-// Arguments: +eie_replay JOBS SEED SECONDS RECORDING… ; mutants as numbers at standard input. Mutant 0 changes nothing
+// Arguments: +eie_replay JOBS SEED SECONDS RECORDING… [+eie_long RECORDING…]; mutants as numbers at standard input. Mutant 0 changes nothing
 // and lists what depends on SEED. A process of its own follows each mutant from where it first is another bit than the
 // array, so that what one kills takes nothing with it, and what comes before is simulated once for all.
 int main(int argc, char** argv) {
@@ -346,7 +352,12 @@ int main(int argc, char** argv) {
     const unsigned seed = strtoul(argv[3], nullptr, 10);
     const rlim_t limit = strtoul(argv[4], nullptr, 10);
     std::vector<Recording> recordings;
+    bool is_long = false;
     for (int n = 5; n < argc; ++n) {
+        if (std::string(argv[n]) == "+eie_long") {
+            is_long = true;
+            continue;
+        }
         const int file = open(argv[n], O_RDONLY);
         const off_t size = file < 0 ? -1 : lseek(file, 0, SEEK_END);
         if (size <= 0) return fprintf(stderr, "cannot read %s\n", argv[n]), 2;
@@ -354,7 +365,7 @@ int main(int argc, char** argv) {
         if (data == MAP_FAILED) return fprintf(stderr, "cannot map %s\n", argv[n]), 2;
         const std::string path = argv[n];
         const size_t begin = path.rfind('/') + 1;
-        recordings.push_back({path.substr(begin, path.rfind('.') - begin), static_cast<uint8_t*>(data), size_t(size) / BYTES});
+        recordings.push_back({path.substr(begin, path.rfind('.') - begin), static_cast<uint8_t*>(data), size_t(size) / BYTES, is_long});
     }
     std::vector<int> left;
     for (int mutant; scanf("%d", &mutant) == 1;) left.push_back(mutant);
@@ -377,7 +388,7 @@ int main(int argc, char** argv) {
                     Walk walk(recording, seed, results);
                     follow(walk, 0, results, shared[0], recording);
                 }
-            } else if (first[mutant] != NEVER) {
+            } else if (first[mutant] != NEVER && !(recording.is_long && active[mutant])) {
                 ++active[mutant];
                 order.emplace_back(first[mutant], mutant);
             }

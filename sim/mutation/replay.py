@@ -21,7 +21,7 @@ from compiler.caches import cache_folder
 from compiler.errors import ToolError
 from hw.accelerator import TOP_MODULE
 from sim.mutation.netlist import Mutant, Netlist
-from sim.mutation.record import BYTES, LOOK, with_recorder
+from sim.mutation.record import LOOK, PINS, with_recorder
 from sim.mutation.stimuli import Stimulus, record
 from sim.rtl.build import Build, build
 from sim.trials import kit
@@ -45,11 +45,14 @@ def simulator(netlist: Netlist, mutants: Sequence[Mutant]) -> Build:
 
 @dataclass(frozen=True)
 class Replayer:
-    """A simulator, and recordings by name in the order in which they are replayed."""
+    """A simulator, and recordings in the order in which they are replayed.
+
+    long : those behind `recordings`, only for mutants that these leave what the array is.
+    """
 
     build: Build
     recordings: tuple[Path, ...]
-    cycles: int
+    long: tuple[Path, ...] = ()
 
     def run(self, numbers: Iterable[int], jobs: int = 1, seed: int = 1) -> Iterator[dict[str, Any]]:
         """What became of each mutant, as it ends.
@@ -58,7 +61,7 @@ class Replayer:
         "beat" or "interrupt" is another one than recorded, "protocol" one that was not asked for, "hang" one that does
         not come, "assertion" if the array said so itself; ``cycle`` of the recording; ``cpu`` in seconds; of one that
         nothing shows ``active``, how many recordings make it another bit than the array's at all. The number 0 is the
-        array without a fault, which lists what differs ("read" and "beat": cycles).
+        array without a fault, which lists what differs ("read" and "beat": rows).
 
         Raises
         ------
@@ -71,7 +74,7 @@ class Replayer:
         environment = {**os.environ, loader: str(cocotb_tools.config.libs_dir)}
         command = [
             str(self.build.folder / TOP_MODULE), "+eie_replay", str(jobs), str(seed), str(SECONDS),
-            *map(str, self.recordings),
+            *map(str, self.recordings), *(["+eie_long", *map(str, self.long)] if self.long else []),
         ]  # fmt: skip
         with tempfile.TemporaryFile("w+", encoding="utf-8") as given:
             given.write("\n".join(map(str, numbers)) + "\n")
@@ -110,7 +113,6 @@ def replayer(
     folder = cache_folder() / "mutation" / recordings_key(netlist)
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    cycles = 0
     for n, stimulus in enumerate(stimuli):
         file = folder / f"{stimulus.name}.bin"
         if not file.exists():
@@ -120,8 +122,8 @@ def replayer(
             made.tofile(part)
             os.replace(part, file)
         files.append(file)
-        cycles += file.stat().st_size // BYTES
-    return Replayer(built, tuple(files), cycles)
+    long = [file for file, stimulus in zip(files, stimuli, strict=True) if stimulus.long]
+    return Replayer(built, tuple(file for file in files if file not in long), tuple(long))
 
 
 def _compared(built: Build, made: NDArray[np.uint8], stimulus: Stimulus) -> NDArray[np.uint8]:
@@ -129,12 +131,12 @@ def _compared(built: Build, made: NDArray[np.uint8], stimulus: Stimulus) -> NDAr
     with tempfile.TemporaryDirectory(prefix="eie-mutation-") as name:
         file = Path(name) / f"{stimulus.name}.bin"
         made.tofile(file)
-        one = Replayer(built, (file,), len(made))
+        one = Replayer(built, (file,))
         for seed in LEARN:
             for found in one.run([0], seed=seed):
                 if found.get("by"):
                     raise ToolError(f"{stimulus.name}: the array without a fault is not its recording: {found}")
                 for what, bits in (("read", LOOK["read"] | LOOK["poll"]), ("beat", LOOK["maps"])):
                     if what in found:
-                        made[found[what], -1] &= ~np.uint8(bits)
+                        made[found[what], PINS] &= ~np.uint8(bits)
     return made
