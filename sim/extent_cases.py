@@ -31,7 +31,7 @@ from hw.params import LANES, Params
 from sim.rtl.build import Build
 from sim.rtl.engine import simulate
 
-__all__ = ["EXTENTS", "FEW", "MOST", "observe_extents", "packed", "wrong_extents"]
+__all__ = ["EXTENTS", "FEW", "MOST", "observe_edges", "observe_extents", "packed", "wrong_extents"]
 
 FEW = (33, 39)
 """Six apart, as many cycles as credit takes from a queue to the scan and back: what waits for it comes in turns of so
@@ -213,3 +213,22 @@ def _numbers(params: Params, run: Mapping[str, Any]) -> dict[str, int]:
 def _unpacked(params: Params, word: int) -> dict[str, int]:
     """The fields of a record."""
     return {name: word >> first & (1 << width) - 1 for name, first, width in fields(record(params))}
+
+
+def observe_edges(built: Build, params: Params, folder: Path, plusargs: Sequence[str] = ()) -> dict[str, Any]:
+    """Offsets, bits, words and headers at their edges; "wrong", the first thing that is or None, and "seen", counts.
+
+    Raises
+    ------
+    RtlError
+        The bench failed.
+    """
+    make = _Maker(params)
+    programs = {
+        "long": make.alone(height=MOST, width=MOST, wx=2000, dx=1), "refill": make.alone(refill=int(params.refill))
+    }  # fmt: skip
+    job = {name: [hex(word) for word in made.words] for name, made in programs.items()}
+    (folder / "job.json").write_text(json.dumps({"params": params.asdict(), **job}))
+    simulate(built, "sim.testbench.edges", folder, plusargs=("+verilator+rand+reset+2", *plusargs))
+    results: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return results

@@ -42,12 +42,12 @@ COUNT = 5300
 MUTANTS = "mutants.jsonl"
 """Of the folder of a campaign."""
 
-PART = 650
+PART = 1300
 """Mutants in one simulator: compiling takes longer for each, and so does a cycle."""
 
 SAMPLE = (Stimulus("overlap", 1), Stimulus("rtl", 1))
 _ORDER = (
-    "rtl-1 ends-1 networks-1 functions-1 recurrent-2 overlap-1 rtl-44 functions-2 rtl-6 networks-7 corners-1 "
+    "rtl-1 ends-1 networks-1 functions-1 recurrent-2 overlap-1 rtl-44 functions-2 rtl-6 networks-7 corners-1 edges-1 "
     "rtl-68 networks-2 ends-3 rtl-7 recurrent-3 functions-3 rtl-3 networks-3 ends-2 rtl-5 functions-5 functions-6 "
     "rtl-8 networks-8 rtl-2 streams-1 recurrent-4 extents-303 extents-65535"
 )

@@ -20,7 +20,7 @@ from hw.params import Params
 from sim import run as engines
 from sim.corner_cases import corner_cases, observe, overlap, refused_otherwise
 from sim.decode import decode
-from sim.extent_cases import observe_extents, wrong_extents
+from sim.extent_cases import observe_edges, observe_extents, wrong_extents
 from sim.mutation.record import parse
 from sim.network import run_network
 from sim.program import flat
@@ -30,12 +30,13 @@ from sim.suites import SUITES
 
 __all__ = ["Stimulus", "record"]
 
+_BENCHES = ("corners", "edges", "extents", "overlap")
 _LONG = 1000
 
 
 @dataclass(frozen=True)
 class Stimulus:
-    """A run: the regression or bench that it is of (`sim.verify.SUITES`, "corners", "overlap" or "extents"), its seed.
+    """A run: the regression or bench that it is of (`sim.verify.SUITES`, or one of `_BENCHES`), its seed.
 
     Of extents the seed is how far they go (`sim.extent_cases`).
     """
@@ -64,7 +65,7 @@ def record(built: Build, params: Params, stimulus: Stimulus) -> NDArray[np.uint8
     """
     with tempfile.TemporaryDirectory(prefix="eie-mutation-") as name:
         folder = Path(name)
-        if stimulus.suite in ("corners", "extents", "overlap"):
+        if stimulus.suite in _BENCHES:
             files = [folder / "record"]
             _bench(built, params, stimulus, folder, files[0])
         else:
@@ -109,6 +110,8 @@ def _bench(built: Build, params: Params, stimulus: Stimulus, folder: Path, file:
     if stimulus.suite == "corners":
         cases = corner_cases(params, stimulus.seed, (300, 100, 600), wild=False)
         wrong: Any = refused_otherwise(cases, observe(built, cases, folder, plusargs, moments=3))
+    elif stimulus.suite == "edges":
+        wrong = observe_edges(built, params, folder, plusargs)["wrong"]
     elif stimulus.suite == "extents":
         observed = observe_extents(built, params, folder, most=stimulus.seed, plusargs=plusargs)
         wrong = wrong_extents(params, observed, most=stimulus.seed)
