@@ -24,7 +24,7 @@ __all__ = ["SECONDS", "equivalent"]
 
 RAM = "eie_ram"
 
-SECONDS = 4
+SECONDS = 2
 """Of abc's PDR for one mutant that signal correspondence does not settle."""
 
 _EXTRACT = """\
@@ -40,24 +40,30 @@ write_json dut.json
 """
 _MITER = """\
 read_rtlil dut.il
-read_verilog miter.v
-hierarchy -top miter
+hierarchy -top dut
 flatten
-opt_clean
 proc
 delete t:$check t:$print t:$scopeinfo
 opt
 memory -nomap
 memory_map
-opt
+opt -fast
 techmap
 opt -fast
 dffunmap
 setundef -zero -undriven -init
 aigmap
 opt_clean
+read_verilog miter.v
+hierarchy -top miter
+proc
+techmap miter
+aigmap miter
+flatten
+opt_clean
 write_aiger -zinit miter.aig
 """
+"""The block is mapped to gates once, with the number of the mutant as an input; abc makes use of the numbers."""
 
 
 def equivalent(
