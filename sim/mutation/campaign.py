@@ -45,6 +45,9 @@ MUTANTS = "mutants.jsonl"
 PART = 1300
 """Mutants in one simulator: compiling takes longer for each, and so does a cycle."""
 
+FEW = 200
+"""So few are not worth the time in which a compiler makes a fast simulator."""
+
 SAMPLE = (Stimulus("overlap", 1), Stimulus("rtl", 1))
 _ORDER = (
     "rtl-1 ends-1 networks-1 streams-3 functions-1 recurrent-2 rtl-44 overlap-1 edges-1 corners-1 streams-2 rtl-10 "
@@ -164,7 +167,9 @@ class Campaign:
             if not left:
                 continue
             self.told(f"simulator with mutants {begin + 1:,} to {begin + len(part):,} of {len(self.mutants):,}")
-            built = simulator(self.netlist, [replace(each, number=each.number - begin) for each in part])
+            built = simulator(
+                self.netlist, [replace(each, number=each.number - begin) for each in part], len(part) <= FEW
+            )
             replay = replayer(built, self.netlist, self.stimuli, self.told)
             for found in replay.run(left, jobs):
                 mutant = left[found["mutant"]]
@@ -188,7 +193,7 @@ class Campaign:
     def stale(self) -> list[Reason]:
         """Reasons that are about no survivor, in a campaign of all blocks."""
         fates = self.results.fates
-        left = [each for each in self.mutants if (fate := fates.get(each.change)) and not fate.by]
+        left = [(each, fate.active) for each in self.mutants if (fate := fates.get(each.change)) and not fate.by]
         return stale(self.reasons, left) if self.whole else []
 
     def asdict(self) -> dict[str, Any]:
@@ -205,7 +210,7 @@ def explained(fate: Fate, reasons: Sequence[Reason]) -> Fate:
     """A fate, with the first reason for it if nothing else explains it."""
     if fate.by:
         return fate
-    reason = fitting(reasons, Mutant(0, fate.block, fate.change, fate.lines))
+    reason = fitting(reasons, Mutant(0, fate.block, fate.change, fate.lines), fate.active)
     return replace(fate, by="listed", what=reason.why) if reason else fate
 
 
@@ -225,7 +230,10 @@ def sums(fates: Iterable[Fate]) -> dict[str, Any]:
         if fate.by == "listed":
             reasons[fate.what] += 1
         if not fate.by:
-            left.append({"block": fate.block, "change": fate.change, "lines": list(fate.lines), "found": fate.what})
+            left.append({
+                "block": fate.block, "change": fate.change, "lines": list(fate.lines), "found": fate.what,
+                "active": fate.active,
+            })  # fmt: skip
     total = {name: sum(row[name] for row in blocks.values()) for name in columns}
     return {
         "total": total, "blocks": blocks, "suites": dict(suites), "reasons": dict(reasons), "unexplained": left,

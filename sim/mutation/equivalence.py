@@ -8,6 +8,8 @@ is what both mean.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 import re
 import shutil
@@ -17,6 +19,9 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
+from compiler.caches import cache_folder
+from compiler.files import append_line
+from sim.case_file import json_lines
 from sim.formal.tools import FormalError, tools
 from sim.mutation.netlist import SELECT, SELECT_BITS, Mutant, Netlist, yosys
 
@@ -71,22 +76,32 @@ def equivalent(
 ) -> Iterator[tuple[str, str]]:
     """What became of each mutant, by its change: "equivalent", "differs" at the ports of its block, or "open".
 
+    What was found before of the same netlist, in the same way, is taken from the cache.
+
     Raises
     ------
     FormalError
         A tool is missing.
     """
     tools()
-    done = 0
+    parts = [netlist.prepared, _EXTRACT, _MITER, str(SECONDS), inspect.getsource(_miter), inspect.getsource(_solve)]
+    file = cache_folder() / "mutation" / f"proofs-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    known = {each["change"]: each["state"] for each in json_lines(file)[0]}
+    found = [mutant for mutant in mutants if mutant.change in known]
+    yield from ((mutant.change, known[mutant.change]) for mutant in found)
+    done = len(found)
     places: dict[tuple[str, str], list[Mutant]] = {}
-    for mutant in mutants:
+    for mutant in (mutant for mutant in mutants if mutant.change not in known):
         module, cell = mutant.option("module"), mutant.option("cell")
         inside = _instances(netlist, module).get(cell, "")
         places.setdefault((module, cell if inside and inside != RAM else ""), []).append(mutant)
     for (module, cell), those in places.items():
         for begin in range(0, len(those), batch):
             part = those[begin : begin + batch]
-            yield from _batch(netlist, module, cell, part).items()
+            for change, state in _batch(netlist, module, cell, part).items():
+                append_line(file, json.dumps({"change": change, "state": state}))
+                yield change, state
             done += len(part)
             if progress:
                 progress(done, len(mutants))

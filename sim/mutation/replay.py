@@ -35,11 +35,17 @@ LEARN = (101, 102, 103)
 """Seeds of the random contents of memories: what is read and depends on them is not compared."""
 
 
-def simulator(netlist: Netlist, mutants: Sequence[Mutant]) -> Build:
-    """The array with all mutants, compiled; cocotb's benches run on it as well (``+eie_mutant=N``)."""
+def simulator(netlist: Netlist, mutants: Sequence[Mutant], quick: bool = False) -> Build:
+    """The array with all mutants, compiled, in less time if it is for a few of them.
+
+    Cocotb's benches run on it as well (``+eie_mutant=N``).
+    """
     text = with_recorder(netlist.verilog(list(mutants)))
     return build(
-        netlist.params, mutate=lambda _: text, program=(resources.files("sim") / "mutation" / "replay.cpp").read_text()
+        netlist.params,
+        mutate=lambda _: text,
+        program=(resources.files("sim") / "mutation" / "replay.cpp").read_text(),
+        quick=quick,
     )
 
 

@@ -66,7 +66,7 @@ def test_a_sample_of_mutants_and_those_whose_fate_is_certain(tmp_path):
     Campaign(whole, [same], SAMPLE, results, []).prove()
     assert results.fates[same.change].by == "equivalent"
 
-    replay = replayer(simulator(whole, mutants), whole, SAMPLE)  # both from the cache
+    replay = replayer(simulator(whole, mutants, quick=True), whole, SAMPLE)  # both from the cache
     assert [found["by"] for found in replay.run([0], seed=7) if "by" in found] == [None]
 
 
@@ -130,8 +130,12 @@ def test_a_reason_fits_by_block_text_port_and_bits():
     assert fitting([reason], mutant()) is reason
     others = [mutant(block="scan"), mutant(port="B"), mutant(bit=6)]
     assert [fitting([reason], other) for other in others] == [None] * 3
-    assert stale([reason], others) == [reason]
-    assert stale([reason], [mutant()]) == []
+    assert stale([reason], [(other, 0) for other in others]) == [reason]
+    assert stale([reason], [(mutant(), 0)]) == []
+    quiet = Reason("mac", "why", mode="inv", quiet=True)
+    assert fitting([quiet], mutant(), 0) is quiet
+    assert fitting([quiet], mutant(), 3) is None
+    assert fitting([Reason("mac", "why", mode="const")], mutant()) is None
 
 
 @pytest.mark.verifies("mutation-reasons")
