@@ -1,4 +1,4 @@
-"""The kit's public API: `compile`, `run`, `load` and `save`, and the command line in `eie.cli`.
+"""The kit's public API: `compile`, `cost`, `run`, `load` and `save`, and the command line in `eie.cli`.
 
 The work is done in the packages `compiler`, `sim` and `hw`; this one only names it. Nothing heavy is imported
 until it is used, so that ``import eie`` and ``eie --help`` are immediate, and so that torch is needed only
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compiler.errors import EieError
+    from compiler.graph.ir import Graph
     from compiler.network import Network
     from compiler.options import Options
     from hw.params import Params
+    from sim.cost import Cost
     from sim.network import NetworkResult
 
-__all__ = ["EieError", "compile", "load", "run", "save"]
+__all__ = ["EieError", "compile", "cost", "load", "run", "save"]
 
 
 def compile(
@@ -48,14 +50,61 @@ def compile(
     EieError
         The model has unsupported operations (all are listed), or does not fit the array.
     """
+    from compiler.lower.pipeline import compile_graph
+
+    graph, arrays = _read(model, example_inputs, calibration)
+    array, settled = _array(params, options)
+    return compile_graph(graph, array, arrays, settled)
+
+
+def cost(
+    model: Any,
+    params: Params | str | None = None,
+    calibration: Any = None,
+    samples: Any = None,
+    example_inputs: Any = None,
+    options: Options | None = None,
+) -> Cost:
+    """What a network costs on an array: cycles, energy and bytes of one sample, by layer; exact, and kept by content.
+
+    Parameters
+    ----------
+    model, params, calibration, example_inputs, options : as for `compile`; calibration data or example inputs there
+        must be.
+    samples : inputs (n, …) that are run, as one batch; the first 8 of the calibration data if not given.
+
+    Returns
+    -------
+    Cost
+        ``cycles`` are those of the hardware, by the exact cycle model; see `sim.cost`.
+
+    Raises
+    ------
+    EieError
+        As `compile`; or the array computes nothing of the network.
+    """
     import numpy as np
 
     from compiler.errors import InputError
+    from compiler.source import fit
+    from sim.cost import cost as cost_of
+
+    graph, arrays = _read(model, example_inputs, calibration)
+    if arrays is None:
+        raise InputError("no calibration data; expected inputs (n, …), since cycles depend on the zeros in them")
+    given = None
+    if samples is not None:
+        given = fit(graph, tuple(np.asarray(x) for x in (samples if isinstance(samples, tuple) else (samples,))))
+    array, settled = _array(params, options)
+    return cost_of(graph, array, arrays, given, options=settled)
+
+
+def _read(model: Any, example_inputs: Any, calibration: Any) -> tuple[Graph, tuple[Any, ...] | None]:
+    """The float graph of a network after its passes, and its calibration data if there is any."""
+    import numpy as np
+
     from compiler.graph.ir import Graph
-    from compiler.lower.pipeline import compile_graph
-    from compiler.options import DEFAULT, preset_options
     from compiler.source import fit, from_module, load, rewrite
-    from hw.params import Params, preset
 
     given = None
     if calibration is not None:
@@ -69,13 +118,21 @@ def compile(
         graph = from_module(model, inputs).graph
         if given is None:
             given = tuple(tensor.detach().cpu().numpy() for tensor in inputs)
-    arrays = None if given is None else fit(graph, given)
-    array_of = preset(params) if isinstance(params, str) else Params() if params is None else params
-    if not isinstance(array_of, Params):
+    return graph, None if given is None else fit(graph, given)
+
+
+def _array(params: Params | str | None, options: Options | None) -> tuple[Params, Options]:
+    """The array that is meant, and how the compiler lays networks out for it."""
+    from compiler.errors import InputError
+    from compiler.options import DEFAULT, preset_options
+    from hw.params import Params, preset
+
+    array = preset(params) if isinstance(params, str) else Params() if params is None else params
+    if not isinstance(array, Params):
         raise InputError(f"params is a {type(params).__name__}; expected hw.params.Params, or the name of a preset")
     if options is None:
         options = preset_options(params) if isinstance(params, str) else DEFAULT
-    return compile_graph(graph, array_of, arrays, options)
+    return array, options
 
 
 def run(network: Network | str | Path, x: Any, engine: str = "rtl", **options: Any) -> NetworkResult:

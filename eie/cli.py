@@ -7,6 +7,7 @@ import click
 from eie.commands.bench import bench
 from eie.commands.compile import compile_command
 from eie.commands.compress import compress
+from eie.commands.cost import cost
 from eie.commands.decompress import decompress
 from eie.commands.diff import diff
 from eie.commands.doctor import doctor
@@ -22,6 +23,7 @@ from eie.commands.run import run
 from eie.commands.train import train
 from eie.commands.verify import verify
 from eie.commands.verilog import verilog
+from eie.commands.watch import watch
 from eie.failure import Reporting
 from eie.options import example
 from eie.verbosity import verbosity_options
@@ -74,6 +76,7 @@ for command in (
     compress,
     decompress,
     info,
+    cost,
     run,
     diff,
     presets,
@@ -84,6 +87,7 @@ for command in (
     fuzz,
     bench,
     report,
+    watch,
 ):
     cli.add_command(command)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from compiler.arrays import read_arrays
 from compiler.errors import InputError
 
-__all__ = ["assign_inputs", "read_inputs"]
+if TYPE_CHECKING:
+    from compiler.source import Show, Source
+
+__all__ = ["assign_inputs", "read_inputs", "read_source"]
 
 
 def read_inputs(path: Path, names: Sequence[str]) -> tuple[NDArray[Any], ...]:
@@ -38,3 +41,26 @@ def assign_inputs(
     if len(names) != 1:
         raise InputError(f"{path}: the network has inputs {', '.join(names)}; expected an .npz with an array for each")
     return (content[np.newaxis] if content.ndim == 1 else content,)
+
+
+def read_source(
+    given: str, weights: Path | None, trust: bool, calibrate: Path | None, show: Show | None = None
+) -> tuple[Source, tuple[NDArray[Any], ...] | None]:
+    """A network to compile (see `compiler.source.load`), and its calibration data: of a file, else its own, else None.
+
+    Raises
+    ------
+    EieError
+        One of both cannot be read, or they do not fit.
+    """
+    from compiler.source import fit, load
+
+    content = None if calibrate is None else read_arrays(calibrate)
+    data = (
+        content if content is None or isinstance(content, dict) else [content[None] if content.ndim == 1 else content]
+    )
+    source = load(given, weights, trust, show, data)
+    if calibrate is None or content is None:
+        return source, source.calibration
+    names = [node.name for node in source.graph.inputs]
+    return source, fit(source.graph, assign_inputs(calibrate, content, names))

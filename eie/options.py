@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_PRESET", "array_options", "example", "json_option", "layers_option", "make_params", "opened_port",
-    "port_option",
+    "port_option", "source_options", "tensorboard_option",
 ]  # fmt: skip
 
 DEFAULT_PRESET = "BALANCED_16"
@@ -28,6 +29,26 @@ def example(*lines: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def source_options(command: Command) -> Command:
+    """``INPUT``, ``--calibrate``, ``--weights`` and ``--trust``, read by `eie.inputs.read_source`."""
+    given = click.argument("given", metavar="INPUT")
+    calibrate = click.option(
+        "--calibrate",
+        metavar="X.npy",
+        type=click.Path(path_type=Path),
+        help="Inputs (n, …) on which fixed-point ranges are chosen; int16 says that inputs are raw integers. "
+        "Several inputs: an .npz with an array for each, by name.",
+    )
+    weights = click.option(
+        "--weights",
+        metavar="W.safetensors",
+        type=click.Path(path_type=Path),
+        help="State of what module:function returns.",
+    )
+    trust = click.option("--trust", is_flag=True, help="Permit a .pt2 file, which can run code of its author.")
+    return given(calibrate(weights(trust(command))))
+
+
 def json_option(command: Command) -> Command:
     """``--json [F]``: the file is optional, and without one the JSON goes to standard output."""
     return click.option(
@@ -38,6 +59,16 @@ def json_option(command: Command) -> Command:
         flag_value="-",
         default=None,
         help="Machine output to standard output (give --json last, or --json=-), or to the file F.",
+    )(command)
+
+
+def tensorboard_option(command: Command) -> Command:
+    """``--tensorboard``: a folder for event files."""
+    return click.option(
+        "--tensorboard",
+        metavar="DIR/",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Also write event files for TensorBoard into this folder (pip install 'eie-kit[tensorboard]').",
     )(command)
 
 

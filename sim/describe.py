@@ -24,7 +24,7 @@ from sim.program import frames
 from sim.run import summarize
 from sim.streams import BEAT
 
-__all__ = ["dense_weights", "describe", "describe_image"]
+__all__ = ["dense_weights", "describe", "describe_image", "stored_bits"]
 
 FLOAT_BITS = 32
 
@@ -129,15 +129,13 @@ def describe_image(image: Image) -> dict[str, Any]:
     transfers = {each.layer: each for each in off_chip(image)}
     busy_pes = _busy(image, stored, rounds)
     layers: list[dict[str, Any]] = []
-    at = 0
+    every_bits = stored_bits(image, stored)
     for number, (layer, steps) in enumerate(zip(image.layers, image.steps, strict=True)):
-        own = stored[at : at + len(steps)]
-        at += len(steps)
         golden = program.layers[number]
         if isinstance(golden, Operation):
             continue
         weights = dense_weights(image, layer, golden, rounds[number])
-        bits = _bits(image, steps, sum(int(each.counts.sum()) for each in own))
+        bits = every_bits[number]
         result = image.maps[layer.result]
         cycle = {
             "ideal": -(-work[number] // params.pes), "busiest": busy_pes[number], "model": times[number],
@@ -226,6 +224,18 @@ def _busy(image: Image, stored: Sequence[StepColumns], rounds: Mapping[int, int]
             at += 1
         totals.append(int(own.max(initial=0)) * rounds[number])
     return totals
+
+
+def stored_bits(image: Image, stored: Sequence[StepColumns] | None = None) -> list[dict[str, int]]:
+    """What each layer of an image has in the memories: bits by part, padding entries included in ``entries``.
+
+    stored : the columns of its segments, if they are known (`sim.decode.columns`).
+    """
+    stored = columns(image) if stored is None else stored
+    ends = np.cumsum([len(steps) for steps in image.steps]).tolist()
+    own = [stored[end - len(steps) : end] for end, steps in zip(ends, image.steps, strict=True)]
+    entries = [sum(int(each.counts.sum()) for each in of_layer) for of_layer in own]
+    return [_bits(image, steps, number) for steps, number in zip(image.steps, entries, strict=True)]
 
 
 def _bits(image: Image, steps: Sequence[Step], entries: int) -> dict[str, int]:

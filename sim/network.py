@@ -191,6 +191,8 @@ def run_network(
     engine: str = "golden",
     waves: Path | None = None,
     waves_limit: int | None = None,
+    waves_depth: int | None = None,
+    waves_window: tuple[int, int] | None = None,
     seed: int = 1,
     port: Port | None = None,
     progress: Progress | None = None,
@@ -204,7 +206,8 @@ def run_network(
     x : inputs, see `check_inputs`.
     engine : one of `sim.run.ENGINES`, for what the array computes; the host's operators are always the golden model's.
     waves : waveform file to write (engine rtl, and networks of one image only): FST if its name ends in ``.fst``, else
-        VCD. waves_limit : bytes it may have; None for the usual 200 MB.
+        VCD. waves_limit : bytes it may have; None for the usual 200 MB. waves_depth, waves_window : see
+        `sim.rtl.engine.run_rtl`.
     seed : of the random initial contents of memories and registers (engine rtl only).
     port : the way to the accelerator (engine board only), see `sim.driver.opening.open_port`; a network of several
         images loads them in turn.
@@ -244,8 +247,8 @@ def run_network(
             if watch:
                 watch(image, maps)
             ran = run(
-                image, maps, engine=engine, waves=waves, waves_limit=waves_limit, seed=seed, port=port,
-                progress=progress,
+                image, maps, engine=engine, waves=waves, waves_limit=waves_limit, waves_depth=waves_depth,
+                waves_window=waves_window, seed=seed, port=port, progress=progress,
             )  # fmt: skip
             runs.append(ran)
             layers += ran.layers

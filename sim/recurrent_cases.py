@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.errors import EieError, ImageError
+from compiler.errors import ImageError
 from compiler.frontend.builder import Builder
 from compiler.frontend.cells import CELLS, Weights, scan
 from compiler.graph.ir import Graph
@@ -19,7 +19,7 @@ from hw.params import Params
 from sim import golden
 from sim.graph_cases import GraphCase, graph_case
 
-__all__ = ["KINDS", "random_recurrent_case", "recurrent", "small_array"]
+__all__ = ["KINDS", "random_recurrent_case", "recurrent", "recurrent_layer", "small_array"]
 
 Array = NDArray[Any]
 
@@ -44,7 +44,7 @@ def recurrent(rng: np.random.Generator, kind: str, *, steps: int = 10, size: int
         units = int(rng.integers(2, size))
         back = bool(rng.integers(2))
         found = [
-            _layer(build, rng, f"loop{layer}{number}", kind, sequence, units, reverse=reverse)
+            recurrent_layer(build, rng, f"loop{layer}{number}", kind, sequence, units, reverse=reverse)
             for number, reverse in enumerate([False, True] if both else [back])
         ]
         sequence = found[0][0]
@@ -58,12 +58,25 @@ def recurrent(rng: np.random.Generator, kind: str, *, steps: int = 10, size: int
     for number, name in enumerate([sequence, *ends]):
         if number == 0 or rng.random() < 0.5:
             build.add("Output", f"out{number}", name)
+    if ends and rng.random() < 0.3:  # halves of what is left of a loop
+        _gated(build, rng, ends[int(rng.integers(len(ends)))])
     return build.graph(), rng.normal(size=(8, length, features))
 
 
-def _layer(
+def _gated(build: Builder, rng: np.random.Generator, state: str) -> None:
+    """A layer of half of a vector times a function of the other half."""
+    half = build.shape(state)[0] // 2
+    first = build.add("Slice", "first_half", state, axis=0, begin=0, end=half, step=1, drop=False)
+    second = build.add("Slice", "second_half", state, axis=0, begin=half, end=2 * half, step=1, drop=False)
+    gate = build.add("Activation", "gate", second, function="tanh")
+    product = build.add("Multiply", "product", first, gate)
+    build.add("Output", "gated", build.add("Linear", "of_gated", product, tensors={"weight": _sparse(rng, 3, half)}))
+
+
+def recurrent_layer(
     build: Builder, rng: np.random.Generator, name: str, kind: str, sequence: str, units: int, *, reverse: bool
 ) -> list[str]:
+    """One layer: the names of its steps, and of its states at the end."""
     features = build.shape(sequence)[1]
     states = ("s",) if kind == "rhn" else CELLS[kind][1]
     begin = [
@@ -126,7 +139,7 @@ def random_recurrent_case(seed: int, params: Params) -> GraphCase:
         graph = run_passes(drawn)
         try:
             network = compile_graph(graph, params, data)
-        except EieError:
+        except ImageError:
             continue
         made = quantize_calibrated(graph, params, [data]).graph
         x, _ = golden.quantize_input(data[: int(rng.integers(1, 4))], made.inputs[0]["exponent"])

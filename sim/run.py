@@ -21,7 +21,7 @@ from sim.golden_array import LayerRun, Program, run_layers
 from sim.program import flat, frames, joined, layer_values
 from sim.whole import whole_lines
 
-__all__ = ["ENGINES", "LayerStats", "Result", "check_input", "model_cycles", "run", "summarize"]
+__all__ = ["ENGINES", "LayerStats", "Result", "check_input", "golden_runs", "model_cycles", "run", "summarize"]
 
 ENGINES = ("golden", "cycles", "rtl", "amaranth", "board")
 
@@ -159,6 +159,8 @@ def run(
     engine: str = "golden",
     waves: Path | None = None,
     waves_limit: int | None = None,
+    waves_depth: int | None = None,
+    waves_window: tuple[int, int] | None = None,
     seed: int = 1,
     bus: bool = False,
     port: Port | None = None,
@@ -172,7 +174,7 @@ def run(
     x : inputs, see `check_input`.
     engine : one of `ENGINES`.
     waves : waveform file to write (engine rtl only): FST if its name ends in ``.fst``, else VCD. waves_limit : bytes it
-        may have; None for the usual 200 MB.
+        may have; None for the usual 200 MB. waves_depth, waves_window : see `sim.rtl.engine.run_rtl`.
     seed : of the random initial contents of memories and registers (engine rtl only).
     bus : load and read through the host port instead of preloading (engine rtl only).
     port : the way to the accelerator (engine board only), which it needs: `sim.driver.opening.open_port`.
@@ -211,7 +213,10 @@ def run(
         from sim.rtl.waves import WAVES_LIMIT
 
         limit = WAVES_LIMIT if waves_limit is None else waves_limit
-        ran = run_rtl(image, raw, program, waves=waves, waves_limit=limit, seed=seed, bus=bus, progress=progress)
+        ran = run_rtl(
+            image, raw, program, waves=waves, waves_limit=limit, waves_depth=waves_depth, waves_window=waves_window,
+            seed=seed, bus=bus, progress=progress,
+        )  # fmt: skip
         values, records, kept, cut = ran.values, ran.records, ran.waves, ran.waves_cut
     elif port is not None:
         from sim.driver.driver import Driver
@@ -234,7 +239,7 @@ def run(
     )  # fmt: skip
 
 
-def _golden_runs(
+def golden_runs(
     image: Image, program: Program, inputs: Sequence[NDArray[np.int16]], count: int, masks: bool = False
 ) -> Iterator[tuple[dict[str, NDArray[np.int16]], list[LayerRun]]]:
     """Maps, and what each layer did, for `count` samples at a time."""
@@ -250,7 +255,7 @@ def _golden(
     """Maps, and saturations of each of the image's layers over the batch."""
     count = max(1, GOLDEN_BYTES // (2 * image.params.line * whole_lines(image)))
     parts, saturated = [], [0] * len(image.layers)
-    for values, runs in _golden_runs(image, program, inputs, count):
+    for values, runs in golden_runs(image, program, inputs, count):
         parts.append(values)
         for layer, ran in zip(program.runs, runs, strict=True):
             saturated[layer.number] += int(ran.saturated.sum())
@@ -268,7 +273,7 @@ def _model(
     parts, records = [], []
     works_of = works(image)
     count = next(iter(chunks(image, inputs))).count
-    for values, runs in _golden_runs(image, program, inputs, count, masks=True):
+    for values, runs in golden_runs(image, program, inputs, count, masks=True):
         parts.append(values)
         times = cycles.run(image.params, works_of, [mask for ran in runs for mask in ran.masks])
         saturated = [0] * len(times)
@@ -290,7 +295,7 @@ def model_cycles(
     from compiler.cycles import model as cycles
     from sim.timing import works
 
-    ((_, runs),) = _golden_runs(image, decode(image), inputs, len(inputs[0]), masks=True)
+    ((_, runs),) = golden_runs(image, decode(image), inputs, len(inputs[0]), masks=True)
     times = cycles.run(image.params, works(image, resident=resident), [mask for ran in runs for mask in ran.masks])
     return summarize(image, [[{**asdict(record), "saturated": 0} for record in times]])[2]
 

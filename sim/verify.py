@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.errors import InputError
+from compiler.journal import Journal
 from sim.case_file import case_file
 from sim.executors import Cluster, Executor, Here, Processes
 from sim.suites import SUITES, Suite, suites
@@ -92,6 +93,7 @@ def verify(
     cluster: str | None = None,
     out: Path | None = None,
     resume: bool = False,
+    tensorboard: Path | None = None,
 ) -> Report:
     """Run a regression.
 
@@ -105,7 +107,8 @@ def verify(
     told : is told what takes long, in suites with `stages`, and of workers that died.
     cluster : address of a Ray cluster that runs the cases; "local" for one of `jobs` workers on this machine.
     out : folder for a line of JSON for each case, as soon as it is through, and the summary. resume : cases that have a
-        line there are not run again.
+        line there are not run again. ``progress.jsonl`` there says how many cases there are (`compiler.journal`).
+    tensorboard : folder for event files: cases that are through, failures, and sums of what was compared.
 
     Raises
     ------
@@ -135,16 +138,20 @@ def verify(
         executor = Processes(jobs)
     trials = trials or plan.trials
     if out is None:
-        return _run(suite, seed, trials, executor, progress, told)
-    with case_file(out, suite, resume) as file:
-        report = _run(suite, seed, trials, executor, progress, told, file.kept, file.add)
+        with Journal(None, tensorboard) as journal:
+            return _run(suite, seed, trials, executor, progress, told, journal)
+    with case_file(out, suite, resume) as file, Journal(out, tensorboard) as journal:
+        report = _run(suite, seed, trials, executor, progress, told, journal, file.kept, file.add)
         file.summarize(report.asdict())
+        journal.note("end", status="finished" if report.passed else "failed",
+                     message=f"{len(report.failures):,} cases differ")  # fmt: skip
         return report
 
 
 def _run(
     suite: str, seed: int, trials: int, executor: Executor, progress: Callable[[int, int], None] | None,
-    told: Callable[[str], None], kept: Mapping[Key, Line] | None = None, keep: Callable[[Line], None] | None = None,
+    told: Callable[[str], None], journal: Journal, kept: Mapping[Key, Line] | None = None,
+    keep: Callable[[Line], None] | None = None,
 ) -> Report:  # fmt: skip
     kept = kept or {}
     wanted = [key for shard in shards(suite, seed, trials) for key in shard.keys()]
@@ -152,6 +159,7 @@ def _run(
     for key in wanted:
         if key in kept:
             report.add(kept[key])
+    journal.note("begin", kind="regression", name=suite, seed=seed, total=len(wanted))
     left = shards(suite, seed, trials, kept)
     if executor.local:
         _build(SUITES[suite], left)
@@ -159,6 +167,8 @@ def _run(
         if keep:
             keep(line)
         report.add(line)
+        sums = {"cases": report.trials, "failures": len(report.failures), "values": report.values}
+        journal.curve({f"{suite}/{name}": value for name, value in sums.items()}, report.trials)
         if progress:
             progress(report.trials, len(wanted))
     report.failures.sort(key=lambda failure: (failure.seed, failure.what))

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.cycles.distances import DISTANCES, Distances, distances_of
+from compiler.cycles.events import PLACES, Events, Round, vectors_at_most
 from compiler.cycles.operations import NO_CLAIMS, operate
 from compiler.cycles.scan import Pes, Window, pack_columns
 from compiler.cycles.streams import Streams, bring
@@ -26,7 +27,7 @@ from compiler.image.steps import ElementwiseStep, LoopStep, Step
 from hw.layouts import COUNTER_MOST, COUNTERS
 from hw.params import LANES, Params
 
-__all__ = ["DISTANCES", "Distances", "LayerTimes", "Work", "run", "run_to_end"]
+__all__ = ["DISTANCES", "Distances", "LayerTimes", "Work", "run", "run_to_end", "vectors_of"]
 
 Int = NDArray[np.int64]
 
@@ -115,6 +116,7 @@ def run_to_end(
     masks: Sequence[NDArray[np.uint8]],
     *,
     distances: Distances = DISTANCES,
+    events: Events | None = None,
 ) -> tuple[list[LayerTimes], int]:
     """Times of every layer and elementwise operation of a run over a batch, in the order of their descriptors.
 
@@ -127,6 +129,7 @@ def run_to_end(
         One for each segment in the order in which they run: segments of a loop have one in each round. What no window
         reads does not matter.
     distances : of the hardware without hops; others are for tests.
+    events : is told when what was, entry by entry; takes 16 bytes for each vector and PE.
 
     Raises
     ------
@@ -134,7 +137,10 @@ def run_to_end(
         A window needs more rows of a map that streams in than its ring holds.
     """
     steps = [work.step for work in works if isinstance(work, Work)]
-    state = _Run(params, len(masks[0]), any(step.stream_in for step in steps), distances_of(params, distances))
+    batch = len(masks[0])
+    state = _Run(params, batch, any(step.stream_in for step in steps), distances_of(params, distances))
+    if events is not None:
+        state.keep(events, vectors_of(works, batch))
     left = list(masks[::-1])
     number, rounds = 0, 1
     offset = 0
@@ -165,6 +171,7 @@ class _Run:
         self.params, self.batch, self.distances = params, batch, distances
         self.streams, self.streams_in = Streams(params.groups, distances), streams_in
         self.pes = Pes.idle(params)
+        self.events: Events | None = None
         self.clock = Clock.start(distances)
         self.claims = NO_CLAIMS.copy()
         self.gates, self.opens = np.zeros(0, np.int64), (0, 0, params.groups)
@@ -172,6 +179,17 @@ class _Run:
         self.youngest = -1  # layer accepted last, since when, and how many entries of it are not counted
         self.since = self.entries = self.written = 0
         self.finished = [0, 0]  # of the last two layers
+
+    def keep(self, events: Events, vectors: int) -> None:
+        """Note when what is, of a run of so many vectors at most."""
+        self.events, self.pes = events, Pes.idle(self.params, vectors)
+
+    def note(self, number: int, times: LayerTimes, tiles: Int, before: Int, segments: int) -> None:
+        """A round is written."""
+        if self.events is not None:
+            self.events.rounds.append(Round(
+                number, times.accepted, times.finished, times.written, tiles, before, self.pes.pushed.copy(), segments
+            ))  # fmt: skip
 
     def layer(self, number: int, layer: list[Work], masks: list[NDArray[np.uint8]], offset: int) -> None:
         """One round of a layer, whose first descriptor has this number."""
@@ -185,6 +203,8 @@ class _Run:
         step = replace(step, destination=step.destination + offset * step.moves_result)
         windows = _windows(layer, masks)
         windows["source"] += [groups * offset * work.step.moves_source for work in layer]
+        seen = np.full((self.batch * step.tiles * len(layer) if self.events is not None else 0, PLACES), -1, np.int64)
+        before = self.pes.pushed.copy()
         packed, sums, padded = (_joined(list(parts)) for parts in zip(*(work.columns for work in layer), strict=True))
         finished, entries, padding, blocked, skipped, refill, waited, first_read = tiles(
             accept, windows, packed, sums, padded, _joined([np.ascontiguousarray(each).reshape(-1) for each in masks]),
@@ -192,7 +212,7 @@ class _Run:
             layer[0].flushes, (self.batch, step.tiles_y, step.tiles_x, step.words, _word_to_line(step, distances)),
             (step.ring_rows, step.height, step.stream_out),
             self.gates, self.opens, self.claims, self.streams.arrays, self.params.queue_depth - distances.round_trip,
-            clock.arrays, self.pes.arrays, distances,
+            clock.arrays, self.pes.arrays, distances, seen,
         )  # fmt: skip
         if step.stream_in:
             self.streams.finish_in(int(clock.scan[1]) + distances.passed)
@@ -202,10 +222,9 @@ class _Run:
         self.youngest, self.since, self.finished = number, accept, [self.finished[1], finished]
         self.entries += entries
         waited += accept - without
-        self.record(
-            number,
-            LayerTimes(accept, finished, written + 1, entries, padding, 0, blocked, skipped, refill, waited),
-        )
+        times = LayerTimes(accept, finished, written + 1, entries, padding, 0, blocked, skipped, refill, waited)
+        self.note(number, times, seen, before, len(layer))
+        self.record(number, times)
 
     def stream(self, step: Step, accept: int) -> int:
         """When the first segment of a layer is accepted, if nothing but streams holds it back behind `accept`."""
@@ -239,7 +258,9 @@ class _Run:
         clock.control[0] = pushed + distances.next_descriptor
         clock.drain[0] = clock.places[place] = clock.operated[0] = written
         clock.place[0] = (place + 1) % len(clock.places)
-        self.record(number, LayerTimes(start, last, written + 1, 0, 0, 0, 0, 0, 0))
+        times = LayerTimes(start, last, written + 1, 0, 0, 0, 0, 0, 0)
+        self.note(number, times, np.zeros((0, PLACES), np.int64), self.pes.pushed.copy(), 0)
+        self.record(number, times)
 
     def count(self, end: int) -> None:
         """Cycles in which no entry was selected, up to `end`, for the layer accepted last.
@@ -249,6 +270,8 @@ class _Run:
         if self.youngest < 0:
             return
         end = min(end, self.written - self.distances.record_to_written)
+        if self.events is not None:
+            self.events.counted.append((self.youngest, self.since, end))
         after = int(selected_after(end, self.pes.pushed, self.pes.jobs))
         record = self.records[self.youngest]
         starved = self.params.pes * (end - self.since) - (self.entries - after)
@@ -271,7 +294,16 @@ class _Run:
         """
         self.count(max(int(self.clock.control[0]), *self.finished))
         end = max(int(self.clock.drain[0]) + self.distances.written_to_free, self.streams.through())
+        if self.events is not None:
+            self.events.jobs, self.events.end = self.pes.jobs, end
         return [_as_read(self.records[number]) for number in sorted(self.records)], end
+
+
+def vectors_of(works: Sequence[Work | ElementwiseStep | LoopStep], batch: int) -> int:
+    """Vectors that a run sends at most."""
+    steps = [work.step if isinstance(work, Work) else None for work in works]
+    sizes = [0 if step is None else batch * step.tiles * step.wy * step.wx * step.vectors for step in steps]
+    return vectors_at_most(works, sizes)
 
 
 def _as_read(record: LayerTimes) -> LayerTimes:

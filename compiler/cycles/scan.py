@@ -71,10 +71,10 @@ class Pes:
     nonempty: NDArray[np.bool_]
 
     @classmethod
-    def idle(cls, params: Params) -> Pes:
-        """At the start of a run."""
+    def idle(cls, params: Params, vectors: int = 0) -> Pes:
+        """At the start of a run; the rings keep all of so many vectors."""
         # More than can be on their way: in the queue, before it, and behind it in expander, its buffer and weight read.
-        ring = 1 << (params.queue_depth + 4 * LANES).bit_length()
+        ring = 1 << (vectors + params.queue_depth + 4 * LANES).bit_length()
         pes = params.pes
         return cls(
             np.full((pes, 7), -1, np.int64), np.zeros(pes, np.int64), np.zeros(pes, np.int64),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.cycles.distances import Distances
+from compiler.cycles.events import ACCEPTED, DRAIN, FINISHED, FIRST_WORD, LAST_WORD, PASSED, WRITTEN
 from compiler.cycles.scan import scan
 from compiler.cycles.streams import LIMITS, PLACES, SENT, WRITES, bring, last_beat, send
 from compiler.jit import njit
@@ -71,13 +72,13 @@ class Clock:
 
 
 @njit(cache=True)
-def _loaded(header: int, free: int, packets: Int, distances: Distances) -> int:
-    """Cycle in which a tile's last word is taken, if the stream always has a beat to give.
+def _loaded(header: int, free: int, packets: Int, distances: Distances) -> tuple[int, int]:
+    """Cycles in which a tile's first and last words are taken, if the stream always has a beat to give.
 
     A packet of n words takes n + 2 cycles. The first of a tile waits until its buffer is free.
     """
     begins = max(header + 1, free) + distances.free_to_words
-    return int(begins + packets[0] - 1 + packets[1:].sum() + 2 * (len(packets) - 1))
+    return begins, int(begins + packets[0] - 1 + packets[1:].sum() + 2 * (len(packets) - 1))
 
 
 @njit(cache=True)
@@ -100,6 +101,7 @@ def tiles(
     clock: tuple[Int, Int, Int, Int, Int, Int, Int, Int, Int],
     pes: tuple[Int, Int, Int, Int, Int, Int, NDArray[np.bool_]],
     distances: Distances,
+    events: Int,
 ) -> tuple[int, int, int, int, int, int, int, int]:
     """All tiles of a layer, the first segment of which is accepted in `accepted`.
 
@@ -108,6 +110,7 @@ def tiles(
     layer streams out. streams : see `streams`.
     gates : when each line from ``opens[0]`` on may be read by `chained` segments of the first tile; lines behind them
     at ``opens[1]``. ``opens[2]``: groups. claims : when operations read.
+    events : is filled in unless it is empty, see `compiler.cycles.events.Round.tiles`.
     Returns finished, entries, padding, blocked, skipped, cycles waited for weights and for streams, first word of the
     last tile's write-back.
     """
@@ -120,6 +123,7 @@ def tiles(
     counted = np.zeros(4, np.int64)  # entries, padding, blocked, skipped
     waited = streamed_waited = 0
     before_tile, before = pushed.copy(), pushed.copy()
+    row = -1
     for sample in range(batch):
         for ty in range(tiles_y):
             for tx in range(tiles_x):
@@ -129,6 +133,7 @@ def tiles(
                 tile_done = 0
                 for n in range(len(windows)):
                     window = windows[n]
+                    row += 1
                     accept = max(control[0], clock_scan[0], free)
                     if window["barrier"]:
                         accept = max(accept, operated[0] + distances.written_to_place)
@@ -158,7 +163,9 @@ def tiles(
                     if streamed:
                         before[:] = pushed
                         words_of = packets[window["first_packet"] : window["first_packet"] + window["packets"]]
-                        last_word = _loaded(refill[0], refill[1 + window["buffer"]], words_of, distances)
+                        first_word, last_word = _loaded(refill[0], refill[1 + window["buffer"]], words_of, distances)
+                        if len(events):
+                            events[row, FIRST_WORD], events[row, LAST_WORD] = first_word, last_word
                         refill[0] = last_word + 1
                         loaded = last_word + distances.loaded
                         waited += max(0, loaded - accept - distances.request)
@@ -167,6 +174,8 @@ def tiles(
                         window, sample, ty, tx, accept, loaded, packed, entries, padding, masks,
                         gates, opens, chained, claims, streams, threshold, clock_scan, counted, pes, distances,
                     )  # fmt: skip
+                    if len(events):
+                        events[row, ACCEPTED], events[row, PASSED] = accept, clock_scan[0]
                     done = clock_scan[2] + distances.scanned_to_finished
                     if fired >= 0:
                         done = max(done, fired + distances.drop_to_done)
@@ -187,6 +196,8 @@ def tiles(
                     room = last_beat(before_row, state_streams, sent, opens[2], distances) + distances.beat_to_drain
                     first_read = max(first_read, room)
                 drain[0] = first_read + words - 1 + word_to_line
+                if len(events):
+                    events[row, FINISHED], events[row, DRAIN], events[row, WRITTEN] = tile_done, first_read, drain[0]
                 if len(writes):
                     number = state_streams[WRITES]
                     writes[number : number + len(flushes)] = first_read + flushes + word_to_line

@@ -16,11 +16,13 @@ from typing import Any, Protocol
 
 import torch
 
+from compiler.command_line import command
 from compiler.errors import InputError
 from compiler.experiments.base import Env, Experiment, Trial
 from compiler.experiments.document import text
+from compiler.journal import Journal
 from compiler.train.checkpoint import write_atomic
-from compiler.train.report import command, versions
+from compiler.train.report import versions
 
 __all__ = ["REPORT", "TRIALS", "Told", "run_experiment"]
 
@@ -45,6 +47,7 @@ def run_experiment(
     resume: bool = False,
     progress: Told | None = None,
     data_dir: Path | None = None,
+    tensorboard: Path | None = None,
 ) -> dict[str, Any]:
     """Run what is not finished yet; returns the report.
 
@@ -59,6 +62,9 @@ def run_experiment(
     jobs : trials at once.
     resume : keep the finished trials that are there, of other seeds of the same recipe as well.
     data_dir : folder with the files of the data set, if not from the cache.
+    tensorboard : folder for event files: trials that are through, their seconds, and numbers among their figures.
+
+    ``out/progress.jsonl`` says what is done while it is (`compiler.journal`).
 
     Raises
     ------
@@ -76,9 +82,15 @@ def run_experiment(
     results = {trial.key: found for trial in trials if (found := _finished(folder, trial, settings)) is not None}
     missing = [trial for trial in trials if trial.key not in results]
     tell(experiment.name, len(results), len(trials), "")
-    for key, result in _run_all(experiment, missing, jobs, data_dir, tell, len(results), len(trials)):
-        write_atomic(folder / f"{key}.json", json.dumps({"settings": settings, "result": result}).encode())
-        results[key] = result
+    with Journal(out, tensorboard) as journal:
+        journal.note("begin", kind="experiment", name=experiment.name, total=len(trials), done=sorted(results))
+        for key, result in _run_all(experiment, missing, jobs, data_dir, tell, len(results), len(trials)):
+            write_atomic(folder / f"{key}.json", json.dumps({"settings": settings, "result": result}).encode())
+            results[key] = result
+            journal.note("trial", key=key, seconds=result["seconds"])
+            numbers = {f"figures/{n}": v for n, v in result["figures"].items() if isinstance(v, int | float)}
+            journal.curve({"trials/done": len(results), "trials/seconds": result["seconds"], **numbers}, len(results))
+        journal.note("end", status="finished")
     ordered = {trial.key: results[trial.key] for trial in trials}
     summary = experiment.summarize({key: result["figures"] for key, result in ordered.items()})
     report = {

@@ -16,7 +16,7 @@ from compiler.lower.program import HIGH, LOW, Function
 from compiler.lower.views import Views
 from hw.params import Params
 
-__all__ = ["Elementwise", "Ref", "elementwise", "function_of", "ref_of"]
+__all__ = ["Elementwise", "Ref", "elementwise", "function_of", "ref_of", "renamed"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,15 @@ class Ref:
     key: Key
     begin: int
     size: int
+
+    def fits(self, units: Mapping[str, int], types: Mapping[str, Type]) -> bool:
+        """Whether it is a whole part of its map, if this is in parts of as many units as here.
+
+        units : value → channels of a part, as others want it.
+        """
+        value, axes = self.key
+        channels = types[value].shape[axes.index("C")]
+        return not (channels % self.size or self.begin % self.size) and units.get(value, self.size) == self.size
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +67,10 @@ class Elementwise(Maker):
         units : value → channels of a part, as others want it; grows if it fits.
         """
         size = types[self.value].shape[self.axes.index("C")]
-        wanted = {self.value: size}
-        for each in self.operands.values():
-            value, axes = each.key
-            channels = types[value].shape[axes.index("C")]
-            if channels % each.size or each.begin % each.size or wanted.setdefault(value, each.size) != each.size:
-                return False
-        if any(units.get(value, size) != size for value, size in wanted.items()):
+        if units.get(self.value, size) != size or not all(ref.fits(units, types) for ref in self.operands.values()):
             return False
-        units.update(wanted)
+        units[self.value] = size
+        units.update({ref.key[0]: ref.size for ref in self.operands.values()})
         return True
 
     def folded(self, node: Node, params: Params) -> Elementwise | None:
@@ -82,6 +86,12 @@ class Elementwise(Maker):
         else:
             return None
         return dataclasses.replace(self, nodes=(*self.nodes, node), fields={**self.fields, **more})
+
+
+def renamed(units: dict[str, int], before: str, after: str) -> None:
+    """A map has another name now that its maker has a node folded in: its parts are as they were."""
+    if before in units:
+        units[after] = units.pop(before)
 
 
 def function_of(node: Node) -> Function:

@@ -19,7 +19,7 @@ from compiler.graph.integer import integer_types
 from compiler.graph.ir import Graph, Node, Type, unique
 from compiler.lower.draft import Draft, draft, folded
 from compiler.lower.draft_segments import Key
-from compiler.lower.elementwise import Elementwise, elementwise, function_of
+from compiler.lower.elementwise import Elementwise, elementwise, function_of, renamed
 from compiler.lower.views import Views
 from hw.params import FUNCTIONS, Params
 
@@ -111,12 +111,12 @@ def looped(node: Node, types: Mapping[str, Type], params: Params) -> Looped | No
     if any(inner[name].kind != "real" or len(inner[name].shape) != 1 for name in inputs):
         return None
     body = _with_functions(body, inner, params)
-    steps = _body(body, inner, params)
-    if steps is None:
-        return None
     count = node["sequences"]
     ends = [each.inputs[0] for each in body if each.op == "Output"]
     results, new = ends[: len(ends) - len(inputs) + count], ends[len(ends) - len(inputs) + count :]
+    steps = _body(body, inner, new, params)
+    if steps is None:
+        return None
     makers = {each.value: place for place, each in enumerate(steps)}
     if len(set(results)) < len(results) or len(set(new)) < len(new) or not {*results, *new} <= set(makers):
         return None
@@ -169,13 +169,18 @@ def _prefixed(body: Graph, prefix: str) -> Graph:
     ))  # fmt: skip
 
 
-def _body(body: Graph, types: Mapping[str, Type], params: Params) -> list[Draft | Elementwise] | None:
-    """Layers and operations of a body in order; None if there is a node that the array does not have."""
+def _body(
+    body: Graph, types: Mapping[str, Type], new: Sequence[str], params: Params
+) -> list[Draft | Elementwise] | None:
+    """Layers and operations of a body in order; None if there is a node that the array does not have.
+
+    new : states at the end of a step: like those at its begin, they are not in parts.
+    """
     made = {each.output: "C" for each in body.inputs}
     views = Views(body, types, made)
     uses = Counter(name for node in body for name in node.inputs)
     found: dict[str, Draft | Elementwise] = {}
-    units: dict[str, int] = {each.output: types[each.output].shape[0] for each in body.inputs}
+    units = {name: types[name].shape[0] for name in (*(each.output for each in body.inputs), *new)}
     for node in body:
         if node.op in _MOVES:
             continue
@@ -186,6 +191,7 @@ def _body(body: Graph, types: Mapping[str, Type], params: Params) -> list[Draft 
             )  # fmt: skip
             if more is not None:
                 del found[before.value], made[before.value]
+                renamed(units, before.value, more.value)
                 found[more.value], made[more.value] = more, "C"
                 continue
         if any(len(types[name].shape) != 1 for name in (*node.inputs, *node.outputs)):

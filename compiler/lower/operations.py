@@ -2,7 +2,7 @@
 
 What an operation reads and makes of several pixels are whole maps, none of which a loop walks over: such maps have the
 distance of pixels that the loop has. A copy is a layer in which each channel reads itself. A function of a map that is
-not so is a function of the copy.
+not so is a function of the copy. Parts of a map that others read in parts of another size are copied as well.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class Operations:
             self.walked.add(name)
             if name in makers and makers[name].op in _MOVES:
                 left += [read for read in makers[name].inputs if read not in self.walked]
+        for loop in self.loops.values():  # a state is not in parts
+            self.units |= {state.final: loop.types[state.new].shape[0] for state in loop.states}
 
     def of(self, node: Node) -> list[Draft | Elementwise]:
         """What computes a node, in order, the last of it the node's value; empty if the array has nothing for it."""
@@ -59,17 +61,18 @@ class Operations:
             return []
         for axes in orders(node, self.views, len(self.types[node.output].shape)):
             each = elementwise(node, self.views, self.types, axes, self.params)
-            if each is not None and (each.single or self._free(each)):
-                if each.fits(self.units, self.types):
-                    return [each]
-            elif node.op == "Table":
+            if each is not None and self._free(each) and each.fits(self.units, self.types):
+                return [each]
+            if node.op == "Table":
                 return self._function(node)
-            elif node.op == "Multiply" and self.params.elementwise and (found := self._copied(node, axes)):
+            if node.op == "Multiply" and self.params.elementwise and (found := self._copied(node, axes)):
                 return found
         return []
 
     def _free(self, each: Elementwise) -> bool:
-        return not self.walked & {each.value, *(name for name, _ in each.reads)}
+        """Whether no loop walks over what it reads and makes; a vector of one axis is not what it walks over."""
+        keys = (each.key, *each.reads)
+        return not any(name in self.walked and not (each.single and axes == "C") for name, axes in keys)
 
     def _function(self, node: Node) -> list[Draft | Elementwise]:
         """A function of a copy."""
@@ -86,7 +89,7 @@ class Operations:
         single = sizes.get("H", 1) == sizes.get("W", 1) == 1
         for name in node.inputs:
             ref = ref_of(self.views, name, axes)
-            if ref is None or (not single and (ref.size < self._channels(ref) or ref.key[0] in self.walked)):
+            if ref is None or not self._usable(ref, single):
                 copy = self.copies.get((name, axes)) or self._copy(name, self.types[name])
                 if copy is None or copy.axes != axes:
                     break
@@ -104,7 +107,7 @@ class Operations:
             each = elementwise(given, self.views, self.types, axes, self.params)
         for name in set(self.made) - known:  # who makes them notes them
             del self.made[name]
-        if each is None or not (each.single or self._free(each)) or not each.fits(self.units, self.types):
+        if each is None or not self._free(each) or not each.fits(self.units, self.types):
             return []
         self.copies |= {(copy.nodes[-1].inputs[0], axes): copy for copy in copies}
         if not walked:
@@ -115,9 +118,12 @@ class Operations:
         assert end is not None
         return [*copies, each, dataclasses.replace(end, nodes=(node, *end.nodes))]
 
-    def _channels(self, ref: Ref) -> int:
+    def _usable(self, ref: Ref, single: bool) -> bool:
+        """Whether an operation can read it where it lies."""
         value, axes = ref.key
-        return self.types[value].shape[axes.index("C")]
+        whole = ref.size == self.types[value].shape[axes.index("C")]
+        alone = value not in self.walked or (single and axes == "C")
+        return (single or whole) and alone and ref.fits(self.units, self.types)
 
     def _copy(self, name: str, kind: Type, result: str = "") -> Draft | None:
         """A layer that makes a copy of a value."""

@@ -20,7 +20,7 @@ from compiler.lower.activity import Density
 from compiler.lower.assemble import AnyDraft, assemble
 from compiler.lower.draft import Draft, draft, folded
 from compiler.lower.draft_segments import Key
-from compiler.lower.elementwise import Elementwise
+from compiler.lower.elementwise import Elementwise, renamed
 from compiler.lower.lookups import Lookup, lookups, with_lookups
 from compiler.lower.loops import Looped, looped, placed
 from compiler.lower.operations import Operations
@@ -158,6 +158,7 @@ def _drafts(
             more = folded(before, node, types, params) if isinstance(before, Draft) else before.folded(node, params)
             if more is not None:
                 del found[before.value], made[before.value]
+                renamed(operations.units, before.value, more.value)
                 note(more, stages[before.value])
                 continue
         if node.name in loops and node.op == "Scan":

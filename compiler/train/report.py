@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import platform
-import shlex
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compiler.coding.container import decompress
+from compiler.command_line import command
 from compiler.train import checkpoint, quantize, structure
 from compiler.train.data import Dataset, is_own
 from compiler.train.layers import uncovered, weights
@@ -26,7 +25,7 @@ from compiler.train.recipe import Recipe
 from compiler.train.runfolder import CALIBRATION, COMPRESSED, MODEL, REPORT
 from compiler.train.sizes import layer_size
 
-__all__ = ["command", "dense_bytes", "finish", "layers_of", "versions"]
+__all__ = ["dense_bytes", "finish", "layers_of", "versions"]
 
 _CALIBRATION_SAMPLES = 1024
 _SUMMED = ("weights", "nonzeros", "sparse_bytes")
@@ -91,13 +90,6 @@ def layers_of(module: nn.Module) -> list[dict[str, Any]]:
 def dense_bytes(recipe: Recipe, dataset: Dataset) -> int:
     """Bytes of the recipe's network, dense in float32, before anything was removed from it."""
     return 4 * sum(parameter.numel() for parameter in fresh(recipe.model, dataset, 0).parameters())
-
-
-def command() -> str:
-    """The command line that is running, without the folders of this machine's programs."""
-    program, *arguments = sys.argv
-    name = Path(program).name
-    return shlex.join(["eie" if name in ("__main__.py", "-m") else name, *arguments])
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from compiler.claim import claimed
 from compiler.errors import InputError, RecipeError
+from compiler.journal import Journal
 from compiler.train import progress as checkpoints
 from compiler.train.augment import Copies
 from compiler.train.data import Dataset
@@ -50,6 +51,7 @@ def train_recipe(
     progress: Progress | None = None,
     seed: int | None = None,
     data_dir: Path | None = None,
+    tensorboard: Path | None = None,
 ) -> dict[str, Any]:
     """Train and compress a network by recipe; returns the report that it also writes.
 
@@ -62,11 +64,14 @@ def train_recipe(
     progress : told about every epoch.
     seed : instead of the recipe's.
     data_dir : folder with the files of the data set, if not from the cache.
+    tensorboard : folder for event files of loss, validation and density, or None.
+
+    ``progress.jsonl`` in the folder says what is done while it is (`compiler.journal`).
 
     Raises
     ------
     RecipeError, ToolError
-        As `recipe.load` and `data.load`.
+        As `recipe.load`, `data.load` and `compiler.journal.Scalars`.
     InputError
         `out` is a file, or holds a run already and `resume` is not set, or it is a run of another recipe, or another
         process is training in it. The user's own data or network is not what a recipe can train.
@@ -82,10 +87,12 @@ def train_recipe(
     with claimed(out), reproducible(wanted.threads):
         if not resume and (out / CHECKPOINTS).exists():  # by a process that was faster
             raise InputError(f"{out} holds a run already; continue it with --resume or choose another folder")
-        return _train(wanted, out, tell, data_dir)
+        return _train(wanted, out, tell, data_dir, tensorboard)
 
 
-def _train(wanted: Recipe, out: Path, tell: Progress, data_dir: Path | None) -> dict[str, Any]:
+def _train(
+    wanted: Recipe, out: Path, tell: Progress, data_dir: Path | None, tensorboard: Path | None
+) -> dict[str, Any]:
     tell("data", 0, 1, wanted.dataset)
     dataset = load_data(wanted.dataset, wanted.validation, data_dir, wanted.samples, wanted.refit)
     tell("data", 1, 1, f"{len(dataset.train)} samples to train on")
@@ -98,14 +105,19 @@ def _train(wanted: Recipe, out: Path, tell: Progress, data_dir: Path | None) -> 
         (out / name).is_file() for name in (MODEL, COMPRESSED, REPORT, CALIBRATION)
     ):
         return read_report(out / REPORT)
-    runner = _Runner(wanted, dataset, out, tell)
     for spec in (wanted.model, *(stage.model for stage in wanted.stages if isinstance(stage, Teach))):
         check_outputs(spec, dataset)
-    while position.stage < len(wanted.stages):
-        position = runner.run_stage(position)
-    module, plain = (runner.network(len(wanted.stages)) for _ in range(2))
-    make_plain(plain)
-    return finish(wanted, module, plain.eval(), dataset, position.records, out)
+    with Journal(out, tensorboard) as journal:
+        epochs = {stage.name: 0 if stage.schedule is None else stage.schedule.epochs for stage in wanted.stages}
+        journal.note("begin", kind="training", name=wanted.name, seed=wanted.seed, epochs=epochs)
+        runner = _Runner(wanted, dataset, out, tell, journal)
+        while position.stage < len(wanted.stages):
+            position = runner.run_stage(position)
+        module, plain = (runner.network(len(wanted.stages)) for _ in range(2))
+        make_plain(plain)
+        report = finish(wanted, module, plain.eval(), dataset, position.records, out)
+        journal.note("end", status="finished")
+    return report
 
 
 def _position(recipe: Recipe, dataset: Dataset, out: Path) -> Position:
@@ -129,8 +141,8 @@ def _position(recipe: Recipe, dataset: Dataset, out: Path) -> Position:
 class _Runner:
     """Runs one stage after the other."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, out: Path, tell: Progress) -> None:
-        self.recipe, self.dataset, self.out, self.tell = recipe, dataset, out, tell
+    def __init__(self, recipe: Recipe, dataset: Dataset, out: Path, tell: Progress, journal: Journal) -> None:
+        self.recipe, self.dataset, self.out, self.tell, self.journal = recipe, dataset, out, tell, journal
         self.teachers: dict[Any, Teacher] = {}
         self.copies = self._copies()
         self.measured = "validation (trained on)" if dataset.refit else "validation"
@@ -162,9 +174,12 @@ class _Runner:
 
         def after_epoch(epoch: Epoch) -> None:
             share = context.measure(module)
-            position.record["history"].append(
-                {"epoch": epoch.done, "loss": epoch.loss, "validation": share, "density": density(weights(module))}
-            )
+            line = {"epoch": epoch.done, "loss": epoch.loss, "validation": share, "density": density(weights(module))}
+            position.record["history"].append(line)
+            # Before the checkpoint: what is lost in a kill is trained again, and noted again.
+            self.journal.note("epoch", stage=stage.name, **line)
+            curves = {f"{name}/{stage.name}": line[name] for name in ("loss", "validation", "density")}
+            self.journal.curve(curves, epoch.done)
             position.record.update(clock.taken())
             position.epoch, position.module, position.optimizer = epoch.done, module, epoch.optimizer
             checkpoints.write(stage_path(self.out, CURRENT), self.recipe, position)
@@ -190,6 +205,7 @@ class _Runner:
             "validation": context.measure(module),
             "test": accuracy(module, lesson, self.dataset.test),
         }
+        self.journal.note("stage", stage=stage.name, **position.record["accuracy"])
         position.record["layers"] = layers_of(module)
         position.module, position.optimizer = module, None
         checkpoints.write(stage_path(self.out, stage.name), self.recipe, position)

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compiler.command_line import command
 from compiler.errors import InputError
 from compiler.train import checkpoint
 from compiler.train.recipe import Recipe
 from compiler.train.recipe import load as load_recipe
-from compiler.train.report import command, versions
+from compiler.train.report import versions
 from compiler.train.run import Progress, train_recipe
 from compiler.train.runfolder import REPORT
 
@@ -34,6 +35,7 @@ def train_seeds(
     progress: Progress | None = None,
     seeds: Sequence[int] | None = None,
     data_dir: Path | None = None,
+    tensorboard: Path | None = None,
 ) -> dict[str, Any]:
     """Train by every seed into ``out/seed-N``; returns the summary that ``out/summary.json`` and ``.md`` also hold.
 
@@ -41,6 +43,7 @@ def train_seeds(
     ----------
     resume : go on where this stopped; runs that are finished are left as they are.
     seeds : instead of those that the recipe lists.
+    tensorboard : folder for event files, in which each seed has one of its own, or None.
 
     Raises
     ------
@@ -57,9 +60,12 @@ def train_seeds(
         if taken:
             raise InputError(f"{', '.join(taken)} exist already; continue with --resume or choose another folder")
     reports = [
-        train_recipe(wanted, folder, resume=resume, progress=progress, seed=seed, data_dir=data_dir)
+        train_recipe(
+            wanted, folder, resume=resume, progress=progress, seed=seed, data_dir=data_dir,
+            tensorboard=None if tensorboard is None else tensorboard / folder.name,
+        )
         for seed, folder in zip(chosen, folders, strict=True)
-    ]
+    ]  # fmt: skip
     summary = summarize(reports)
     checkpoint.write_atomic(out / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
     checkpoint.write_atomic((out / SUMMARY).with_suffix(".md"), summary_text(summary).encode())

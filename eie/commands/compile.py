@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eie.options import array_options, example, json_option, make_params
+from eie.options import array_options, example, json_option, make_params, source_options
 from eie.output import Output, check_writable
 
 if TYPE_CHECKING:
@@ -23,21 +23,10 @@ if TYPE_CHECKING:
         "eie compile resnet.onnx -o resnet.eie --calibrate images.npy --show-passes",
     ),
 )
-@click.argument("given", metavar="INPUT")
+@source_options
 @click.option("-o", "--output", "target", metavar="NET.eie", required=True, type=click.Path(path_type=Path),
               help="File of the compiled network.")  # fmt: skip
 @array_options
-@click.option(
-    "--calibrate",
-    metavar="X.npy",
-    type=click.Path(path_type=Path),
-    help="Inputs (n, …) on which fixed-point ranges are chosen; int16 says that inputs are raw integers. "
-    "Several inputs: an .npz with an array for each, by name.",
-)
-@click.option(
-    "--weights", metavar="W.safetensors", type=click.Path(path_type=Path), help="State of what module:function returns."
-)
-@click.option("--trust", is_flag=True, help="Permit a .pt2 file, which can run code of its author.")
 @click.option("--show-passes", is_flag=True, help="Print the graph as read, and after each pass that changed it.")
 @json_option
 def compile_command(
@@ -65,29 +54,21 @@ def compile_command(
     check_writable(target, "--output")
     params, options = make_params(preset, settings)
 
-    from compiler.arrays import read_arrays
-    from compiler.graph.show import show
-    from compiler.lower.pipeline import lower
-    from compiler.network_file import save
-    from compiler.source import fit, load
-    from eie.compiled import show_compiled
-    from eie.inputs import assign_inputs
-    from sim.describe import describe
+    with output.patience("loading the compiler"):
+        from compiler.graph.show import show
+        from compiler.lower.pipeline import lower
+        from compiler.network_file import save
+        from eie.compiled import show_compiled
+        from eie.inputs import read_source
+        from eie.remembered import remember
+        from sim.describe import describe
 
     def after(name: str, graph: Graph) -> None:
         output.note(f"--- {name}\n{show(graph)}\n")
 
-    content = None if calibrate is None else read_arrays(calibrate)
-    data = (
-        content if content is None or isinstance(content, dict) else [content[None] if content.ndim == 1 else content]
-    )
     with output.patience(f"reading {given}"):
-        source = load(given, weights, trust, after if show_passes else None, data)
-    calibration = source.calibration
-    if calibrate is not None and content is not None:
-        names = [node.name for node in source.graph.inputs]
-        calibration = fit(source.graph, assign_inputs(calibrate, content, names))
-    elif calibration is None:
+        source, calibration = read_source(given, weights, trust, calibrate, after if show_passes else None)
+    if calibration is None:
         output.note(
             "eie: no --calibrate: inputs are taken as integers (exponent 0), and each shift is the smallest that "
             "cannot saturate"
@@ -95,6 +76,8 @@ def compile_command(
     with output.patience("choosing number formats, encoding and packing"):
         network, reports = lower(source.graph, params, calibration, options)
     save(network, target)
-    facts = describe(network)
+    with output.patience("counting cycles"):
+        facts = describe(network)
+    remember(target, facts)
     show_compiled(output, target, facts, reports)
     output.result({"output": str(target), **facts})

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from eie.options import example, json_option
+from eie.options import example, json_option, tensorboard_option
 from eie.output import Output, check_writable_folder
 
 
@@ -25,11 +25,16 @@ from eie.output import Output, check_writable_folder
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Trials at once.")
 @click.option("--resume", is_flag=True, help="Keep finished trials of the same recipe and run the others.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with the files of the data set.")
+@tensorboard_option
 @json_option
-def experiment(recipe: Path, folder: Path, jobs: int, resume: bool, data_dir: Path | None, json_to: str | None) -> None:
+def experiment(
+    recipe: Path, folder: Path, jobs: int, resume: bool, data_dir: Path | None, tensorboard: Path | None,
+    json_to: str | None,
+) -> None:  # fmt: skip
     """Run every trial of an experiment; writes OUT/report.json, OUT/report.md and plots as PNG and SVG.
 
     Each trial runs on one thread and depends on its settings and seed alone; each finished one is kept in OUT/trials.
+    `eie watch OUT/` shows how it goes meanwhile.
     """
     output = Output(json_to)
     check_writable_folder(folder, "--output")
@@ -39,7 +44,9 @@ def experiment(recipe: Path, folder: Path, jobs: int, resume: bool, data_dir: Pa
 
     wanted = load(recipe)
     with output.stages() as stages:
-        report = run_experiment(wanted, folder, jobs=jobs, resume=resume, progress=stages, data_dir=data_dir)
+        report = run_experiment(
+            wanted, folder, jobs=jobs, resume=resume, progress=stages, data_dir=data_dir, tensorboard=tensorboard
+        )
     show(report, output)
     output.text(f"{report['cpu_seconds']:,.0f} CPU seconds; {folder}/report.md")
     output.result(report)

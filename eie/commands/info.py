@@ -29,11 +29,10 @@ def info(file: Path, all_tables: bool, json_to: str | None) -> None:
         show_sizes(file, output)
         return
 
-    from compiler.network_file import load
     from eie.infotext import show_all, show_short
-    from sim.describe import describe
+    from eie.remembered import described
 
-    facts = describe(load(file))
+    facts = described(file)
     everything = all_tables or verbosity() is Verbosity.VERBOSE
     (show_all if everything else show_short)(output, file, facts)
     output.result({"file": str(file), **facts})

@@ -14,10 +14,22 @@ from eie.output import Output, check_writable, check_writable_folder
 ENGINES = ("golden", "cycles", "rtl", "amaranth", "board")
 
 
+def _window(context: click.Context, option: click.Parameter, given: str | None) -> tuple[int, int] | None:
+    """What ``--waves-window`` says."""
+    if given is None:
+        return None
+    first, colon, last = given.partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise click.BadParameter(f"{given!r} is not FROM:TO, two numbers of cycles, the first one smaller: 1000:2000")
+    return int(first), int(last)
+
+
 @click.command(
     epilog=example(
         "eie run layer.eie --input x.npy --output y.npz --engine rtl --json",
         "eie run layer.eie --input x.npy --output y.npz --engine rtl --waves layer.fst",
+        "eie run layer.eie --input x.npy --engine rtl --waves layer.fst --waves-window 1000:2000 --waves-depth 3",
+        "eie run layer.eie --input x.npy --engine cycles --timeline layer.json.gz --clock 800",
         "eie run layer.eie --input x.npy --output y.npz --engine board --port serial:/dev/ttyUSB0",
     )
 )
@@ -56,6 +68,44 @@ ENGINES = ("golden", "cycles", "rtl", "amaranth", "board")
     help="Size that the waveform keeps within, cut at a time step (VCD) or block (FST); the run goes on.",
 )
 @click.option(
+    "--waves-depth",
+    "depth",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Levels of modules in the waveform: 1 is the ports of the array, 2 its core. [default: all]",
+)
+@click.option(
+    "--waves-window",
+    "window",
+    metavar="FROM:TO",
+    callback=_window,
+    help="Cycles of each run in the waveform, FROM to before TO, as records and --timeline count them. [default: all]",
+)
+@click.option(
+    "--timeline",
+    metavar="F",
+    type=click.Path(path_type=Path),
+    help="Trace for Perfetto, .json or .json.gz: layers, tiles, refill, write-back, each PE busy or starved.",
+)
+@click.option(
+    "--timeline-limit",
+    "timeline_limit",
+    metavar="MB",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="Size that the timeline keeps within, before it is packed; it says what is left out.",
+)
+@click.option(
+    "--clock",
+    "mhz",
+    metavar="MHZ",
+    type=click.FloatRange(min=0, min_open=True, max=1e6),
+    default=1000.0,
+    show_default=True,
+    help="Clock at which the timeline shows cycles as time; at 1000 a cycle is a nanosecond.",
+)
+@click.option(
     "--trace",
     metavar="DIR",
     type=click.Path(path_type=Path),
@@ -70,6 +120,11 @@ def run(
     port: str | None,
     waves: Path | None,
     limit: int,
+    depth: int | None,
+    window: tuple[int, int] | None,
+    timeline: Path | None,
+    timeline_limit: int,
+    mhz: float,
     trace: Path | None,
     json_to: str | None,
 ) -> None:
@@ -84,6 +139,10 @@ def run(
         if engine != "rtl":
             raise click.UsageError(f"--waves needs --engine rtl; {engine} writes no waveform")
         check_writable(waves, "--waves")
+    elif depth is not None or window is not None:
+        raise click.UsageError("--waves-depth and --waves-window choose what --waves F writes; give --waves as well")
+    if timeline is not None:
+        check_writable(timeline, "--timeline")
     if target is not None:
         check_writable(target, "--output")
     if trace is not None:
@@ -95,19 +154,24 @@ def run(
     from compiler.network_file import load
     from eie.inputs import read_inputs
     from eie.preview import show_outputs
+    from eie.timelines import save_timeline
     from eie.trace import write_trace
     from sim.network import run_network
 
     network = load(file)
     names = [node.name for node in network.graph.inputs]
     x = dict(zip(names, read_inputs(source, names), strict=True))
+    seen: list[tuple[Any, Any]] = []
     with opened_port(port, [engine], network.params) as opened, output.progress(engine) as progress:
         result = run_network(
-            network, x, engine=engine, waves=waves, waves_limit=limit * 1_000_000, port=opened, progress=progress
-        )
+            network, x, engine=engine, waves=waves, waves_limit=limit * 1_000_000, waves_depth=depth,
+            waves_window=window, port=opened, progress=progress, watch=lambda *image: seen.append(image),
+        )  # fmt: skip
 
     if any(ran.waves_cut for ran in result.runs):
         output.note(f"eie: {waves} ends after {limit} MB, before the run did; give fewer inputs or more --waves-limit")
+    if window is not None and all(window[0] >= (ran.cycles or 0) for ran in result.runs):
+        output.note(f"eie: {waves} is empty: the run ended before cycle {window[0]:,}")
     if result.input_saturated:
         given = sum(array.size for array in x.values())
         output.note(f"eie: {result.input_saturated:,} of {given:,} inputs were saturated to 16 bits")
@@ -142,4 +206,6 @@ def run(
     for what, path in (("outputs", target), ("waveform", result.waves), ("trace", trace)):
         if path is not None:
             output.text(f"{what}: {path}")
+    if timeline is not None:
+        save_timeline(output, network, result, seen, file, timeline, mhz, timeline_limit * 1_000_000)
     output.result(result.asdict())

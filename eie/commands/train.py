@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from eie.options import example, json_option
+from eie.options import example, json_option, tensorboard_option
 from eie.output import Output, check_writable_folder
 
 
@@ -24,11 +24,16 @@ from eie.output import Output, check_writable_folder
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Instead of the recipe's seed.")
 @click.option("--seeds", is_flag=True, help="Train every seed that the recipe lists, each in RUN/seed-N.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run of the same recipe stopped.")
+@tensorboard_option
 @json_option
-def train(recipe: Path, folder: Path, seed: int | None, seeds: bool, resume: bool, json_to: str | None) -> None:
+def train(
+    recipe: Path, folder: Path, seed: int | None, seeds: bool, resume: bool, tensorboard: Path | None,
+    json_to: str | None,
+) -> None:  # fmt: skip
     """Train, prune and weight-share a network; writes RUN/model.safetensors, RUN/model.eiez and RUN/report.json.
 
-    With --seeds, RUN/summary.json and RUN/summary.md hold the mean and the worst figures of all seeds.
+    With --seeds, RUN/summary.json and RUN/summary.md hold the mean and the worst figures of all seeds. `eie watch RUN/`
+    shows how it goes meanwhile.
     """
     output = Output(json_to)
     check_writable_folder(folder, "--output")
@@ -38,10 +43,10 @@ def train(recipe: Path, folder: Path, seed: int | None, seeds: bool, resume: boo
     from compiler.train.run import train_recipe
 
     if seeds:
-        _train_all(recipe, folder, resume, output)
+        _train_all(recipe, folder, resume, tensorboard, output)
         return
     with output.stages() as stages:
-        report = train_recipe(recipe, folder, resume=resume, progress=stages, seed=seed)
+        report = train_recipe(recipe, folder, resume=resume, progress=stages, seed=seed, tensorboard=tensorboard)
     output.table(
         ("stage", "epochs", "seconds", "validation %", "test %"),
         [
@@ -58,12 +63,12 @@ def train(recipe: Path, folder: Path, seed: int | None, seeds: bool, resume: boo
     output.result(report)
 
 
-def _train_all(recipe: Path, folder: Path, resume: bool, output: Output) -> None:
+def _train_all(recipe: Path, folder: Path, resume: bool, tensorboard: Path | None, output: Output) -> None:
     """Every seed of the recipe, and their table."""
     from compiler.train.seeds import WORST, train_seeds
 
     with output.stages() as stages:
-        summary = train_seeds(recipe, folder, resume=resume, progress=stages)
+        summary = train_seeds(recipe, folder, resume=resume, progress=stages, tensorboard=tensorboard)
     rows = [(str(row["seed"]), row) for row in summary["runs"]]
     rows += [("mean", summary["mean"]), ("worst", summary["worst"])]
     output.table(

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from eie.covering import collected, covered, held, whole
-from eie.options import example, json_option
+from eie.options import example, json_option, tensorboard_option
 from eie.output import Output, check_writable, check_writable_folder
 from eie.verifying import formal, ledger_table, list_suites, mutation, nightly, report_line
 
@@ -23,7 +23,7 @@ TAKES = {
     ALL: {"jobs", "seed", "coverage"},
 }
 """Options of what is no suite; a suite takes those of `OF_SUITES`."""
-OF_SUITES = {"jobs", "cluster", "folder", "ledger", "seed", "cases", "resume", "coverage"}
+OF_SUITES = {"jobs", "cluster", "folder", "ledger", "seed", "cases", "resume", "coverage", "tensorboard"}
 
 
 @click.command(
@@ -79,12 +79,14 @@ OF_SUITES = {"jobs", "cluster", "folder", "ledger", "seed", "cases", "resume", "
     "--mutants", type=click.IntRange(min=1), help="How many; by default those of a whole campaign (mutation)."
 )
 @click.option("--blocks", help="Of these files of hw, with commas between; by default of all (mutation).")
+@tensorboard_option
 @json_option
 @click.pass_context
 def verify(
     ctx: click.Context, suite: str | None, names: tuple[str, ...], seed: int, jobs: int, cluster: str | None,
     cases: int | None, folder: Path | None, resume: bool, ledger: Path | None, share: float, names_only: bool,
-    timeout: float, keep: Path, coverage: Path | None, mutants: int | None, blocks: str | None, json_to: str | None,
+    timeout: float, keep: Path, coverage: Path | None, mutants: int | None, blocks: str | None,
+    tensorboard: Path | None, json_to: str | None,
 ) -> None:  # fmt: skip
     """Run the regression SUITE. Ends with 1 if a check fails; the same seed gives the same run again.
 
@@ -96,6 +98,8 @@ def verify(
 
     "nightly" runs the suites of a night (those of NAME, or all that take part), each with the seed behind the last one
     in the ledger, and adds what was compared to the ledger. "ledger" prints the ledger's sums.
+
+    `eie watch DIR/` shows how a suite with -o DIR goes meanwhile.
 
     With --coverage, lines, branches, expressions and toggles of hw/*.py are counted, and functional bins
     (docs/coverage.md). The suite "all" also ends with 1 if one is neither reached nor waived.
@@ -110,7 +114,7 @@ def verify(
         raise click.UsageError("name a suite; eie verify --list names them all")
     given = {
         name for name in ("seed", "jobs", "cluster", "cases", "folder", "resume", "ledger", "share", "timeout", "keep",
-                          "coverage", "mutants", "blocks")
+                          "coverage", "mutants", "blocks", "tensorboard")
         if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
     }  # fmt: skip
     if wrong := given - TAKES.get(suite, OF_SUITES):
@@ -139,7 +143,7 @@ def verify(
     elif suite == LEDGER:
         passed = ledger_table(output, ledger or LEDGER_FILE)
     else:
-        passed = _suite(output, suite, seed, jobs, cluster, cases, folder, resume, ledger, coverage)
+        passed = _suite(output, suite, seed, jobs, cluster, cases, folder, resume, ledger, coverage, tensorboard)
     ctx.exit(0 if passed else 1)
 
 
@@ -153,7 +157,7 @@ def _check_ledger(ledger: Path) -> None:
 
 def _suite(
     output: Output, suite: str, seed: int, jobs: int, cluster: str | None, cases: int | None, folder: Path | None,
-    resume: bool, ledger: Path | None, coverage: Path | None,
+    resume: bool, ledger: Path | None, coverage: Path | None, tensorboard: Path | None,
 ) -> bool:  # fmt: skip
     from sim import nights
     from sim.verify import SUITES, suites
@@ -182,7 +186,7 @@ def _suite(
         with collected(coverage), output.progress(suite) as progress:
             report = run_suite(
                 suite, seed=seed, jobs=jobs, progress=progress, trials=cases, told=output.note, cluster=cluster,
-                out=folder, resume=resume,
+                out=folder, resume=resume, tensorboard=tensorboard,
             )  # fmt: skip
         report_line(output, report)
         result = report.asdict()

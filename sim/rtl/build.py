@@ -44,7 +44,7 @@ _MAKE_VARIABLES = (
     "CFG_CXXFLAGS_COROUTINES=-fcoroutines",
     "OPT_FAST=-O2",
 )
-_MAIN_FST = "main_fst.cpp"
+_MAIN_WAVES = "main_waves.cpp"
 _PINS = "pins.cpp"
 _QUIET = "coverage.vlt"
 _MAIN = "main_own.cpp"  # what it is called in a build
@@ -141,8 +141,8 @@ def build(
     public = (resources.files("sim") / "rtl" / "public.vlt").read_text()
     pins = (resources.files("sim") / "rtl" / _PINS).read_text() if library else ""
     main = program or ""
-    if waves == "fst":
-        main = (resources.files("sim") / "rtl" / _MAIN_FST).read_text()
+    if waves is not None:
+        main = (resources.files("sim") / "rtl" / _MAIN_WAVES).read_text()
     if coverage:
         text = covered.with_bins(text, watched(params))
     quiet = covered.left_out(text, TOP_MODULE, "accelerator.v") if coverage else ""

@@ -42,7 +42,7 @@ from sim.rtl import collect
 from sim.rtl.build import Build, build, tool_environment
 from sim.rtl.fst import FstWaves
 from sim.rtl.vcd import VcdWaves
-from sim.rtl.waves import WAVES_LIMIT, waves_format
+from sim.rtl.waves import WAVES_LIMIT, waves_format, window_plusargs
 from sim.streams import given_maps, transfers
 
 __all__ = ["RtlError", "RtlRun", "run_rtl", "simulate"]
@@ -172,6 +172,8 @@ def run_rtl(
     bus: bool = False,
     waves: Path | None = None,
     waves_limit: int = WAVES_LIMIT,
+    waves_depth: int | None = None,
+    waves_window: tuple[int, int] | None = None,
     built: Build | None = None,
     seed: int = 1,
     watchdog: int | None = None,
@@ -188,6 +190,8 @@ def run_rtl(
     program : the image, decoded.
     bus : load and read every memory through the AXI4-Lite port, as a real host would, instead of preloading.
     waves : where to write a waveform, of `waves_limit` bytes at most; FST if the name ends in ``.fst``, else VCD.
+        waves_depth : levels of modules in it, the top being the first; all if None. waves_window : cycles of each run,
+        from the first to before the last, that are in it; all, and what is before and between runs, if None.
     built : a build to use instead of the one of `image.params` (mutated arrays).
     seed : of the random contents that all memories and registers start with.
     watchdog : cycles after which a run is given up; by default far beyond what any run of this size takes.
@@ -244,6 +248,7 @@ def run_rtl(
         log.mkdir()
         start = (
             f"+eie_preload={preload_folder}", f"+eie_log={log}", f"+eie_waves_limit={waves_limit}",
+            *window_plusargs(waves_depth, waves_window),
             "+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}",
         )  # fmt: skip
         dump = (FstWaves if form == "fst" else VcdWaves)(folder / f"dump.{form}", waves_limit)

@@ -11,7 +11,7 @@ from typing import Self
 
 from compiler.files import is_stream
 
-__all__ = ["WAVES_LIMIT", "Waves", "waves_format"]
+__all__ = ["WAVES_LIMIT", "Waves", "waves_format", "window_plusargs"]
 
 WAVES_LIMIT = 200_000_000
 """Bytes of a waveform unless told otherwise; as VCD, sixteen vectors on sixteen PEs fill about half of it."""
@@ -20,6 +20,22 @@ WAVES_LIMIT = 200_000_000
 def waves_format(path: Path) -> str:
     """Format of a waveform by the name of its file: ``.fst`` is FST; all others, pipes too, are VCD."""
     return "fst" if path.suffix.lower() == ".fst" else "vcd"
+
+
+_STEPS = 2000
+"""Time steps of a cycle: a clock of 2 ns, a resolution of 1 ps."""
+
+_TO_START = 5
+"""Cycles from when the bench says that a run begins to cycle 0 of its records."""
+
+
+def window_plusargs(depth: int | None, window: tuple[int, int] | None) -> list[str]:
+    """What a simulator is told of the levels and of the cycles of each run that its waveform holds."""
+    told = [] if depth is None else [f"+eie_waves_depth={depth}"]
+    if window is not None:
+        first, last = (_STEPS * (_TO_START + cycle) for cycle in window)
+        told += [f"+eie_waves_from={first}", f"+eie_waves_to={last}"]
+    return told
 
 
 class Waves(ABC):

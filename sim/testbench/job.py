@@ -18,6 +18,7 @@ import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
+from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiStreamBus, AxiStreamSource
 
 from hw.layouts import REFILL_BITS, Memory
@@ -112,6 +113,8 @@ class Bench:
         await self.host.write("INTERRUPT", mask("INTERRUPT", "DONE"))
         await self.host.write("FIRST", first)
         await self.host.write("BATCH", batch)
+        # For the simulator's main program, which writes a waveform of some cycles (sim/rtl/main_waves.cpp).
+        os.environ["EIE_RUN_BEGAN"] = str(get_sim_time("step"))
         await self.host.command("START")
         if not self.dut.irq.value:
             # A timer, because ClockCycles would call Python in every cycle.

@@ -33,7 +33,7 @@ def run_python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subproc
 def test_commands_are_those_of_the_manual() -> None:
     assert COMMANDS == [
         "bench", "compile", "compress", "decompress", "diff", "doctor", "experiment", "export", "fpga", "fuzz", "info",
-        "init", "presets", "report", "run", "train", "verify", "verilog",
+        "init", "presets", "report", "run", "train", "verify", "verilog", "watch",
     ]  # fmt: skip
 
 
@@ -66,6 +66,29 @@ def test_help_imports_nothing_heavy() -> None:
     result = run_python("-c", code)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "LOADED []"
+
+
+@pytest.mark.verifies("info-is-remembered")
+def test_info_of_a_file_that_was_seen_needs_no_model(layer, tmp_path) -> None:
+    file = tmp_path / "n.eie"
+    file.write_bytes(layer.image.read_bytes())
+    code = (
+        "import sys\n"
+        "from eie.cli import cli\n"
+        f"cli(['info', {str(file)!r}, '--json=-'], standalone_mode=False)\n"
+        "print('LOADED', [n for n in ('numba', 'scipy', 'torch', 'amaranth') if n in sys.modules], file=sys.stderr)\n"
+    )
+    first, second = (run_python("-c", code, EIE_CACHE=str(tmp_path / "cache")) for _ in range(2))
+    assert "numba" in first.stderr
+    assert second.stderr.strip() == "LOADED []"
+    assert first.stdout == second.stdout
+    (kept,) = (tmp_path / "cache" / "described").iterdir()
+    kept.write_text("{")  # damaged: made again
+    third = run_python("-c", code, EIE_CACHE=str(tmp_path / "cache"))
+    assert "numba" in third.stderr
+    assert third.stdout == first.stdout
+    file.write_bytes(file.read_bytes()[:-1])  # another file
+    assert run_python("-c", code, EIE_CACHE=str(tmp_path / "cache")).returncode != 0
 
 
 def test_import_of_the_package_is_light_and_complete() -> None:

@@ -235,6 +235,19 @@ def test_run_refuses_before_it_runs(options, word, layer, invoke, tmp_path, monk
     assert files(tmp_path) == {}
 
 
+@pytest.mark.verifies("timeline-equals-records")
+def test_a_timeline_is_written_for_a_viewer(layer, invoke, tmp_path) -> None:
+    target = tmp_path / "t.json"
+    result = invoke("run", layer.image, "--input", layer.inputs, "--timeline", target, "--clock", "500")
+    assert result.exit_code == 0, result.output
+    assert f"timeline: {target}" in result.stdout
+    trace = json.loads(target.read_text())
+    cycles = trace["otherData"]["cycles"]
+    assert trace["otherData"]["network"] == layer.image.name
+    last = max(event["ts"] + event["dur"] for event in trace["traceEvents"] if event["ph"] == "X")
+    assert abs(last - cycles / 500) <= 2 / 500, "two nanoseconds a cycle, in microseconds"
+
+
 def test_info_counts_what_is_there(layer, invoke) -> None:
     answer = json.loads(invoke("info", layer.image, "--json").stdout)
     (only,) = answer["layers"]

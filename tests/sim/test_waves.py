@@ -89,3 +89,34 @@ def test_eie_run_says_that_it_cut(tmp_path: Path) -> None:
     short, whole = ((tmp_path / f"{limit}.vcd").read_bytes() for limit in (1, 200))
     assert 900_000 < len(short) <= 1_000_000 < len(whole)
     assert whole.startswith(short)
+
+
+@pytest.mark.verifies("waveforms-hold-levels-cycles")
+@pytest.mark.rtl
+@pytest.mark.slow
+def test_levels_and_cycles_are_chosen(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from compiler.graph.dense import Dense, dense_graph
+    from compiler.lower.pipeline import compile_graph
+    from compiler.network_file import save
+    from eie.cli import cli
+    from hw.params import preset
+    from tests.sim.test_fst import changes
+
+    x = np.ones((4, 24), np.int16)
+    save(compile_graph(dense_graph([Dense("a", np.ones((40, 24), np.float32))]), preset("BALANCED_2"), x),
+         tmp_path / "n.eie")  # fmt: skip
+    np.save(tmp_path / "x.npy", x)
+    common = ["run", str(tmp_path / "n.eie"), "--input", str(tmp_path / "x.npy"), "--engine", "rtl"]
+    target = tmp_path / "w.vcd"
+    result = CliRunner().invoke(
+        cli, [*common, "--waves", str(target), "--waves-depth", "2", "--waves-window", "20:50"]
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found, _ = changes(target.read_text())
+    now = {int(value, 2) for _, value in found["eie_accelerator.core.now.[31:0]"]}
+    assert now == set(range(20, 50)), "the cycles of the records"
+    assert max(name.split(".[")[0].count(".") for name in found) == 2, "the array, and its core"
+    result = CliRunner().invoke(cli, [*common, "--waves", str(target), "--waves-window", "5000000:6000000"])
+    assert "w.vcd is empty: the run ended before cycle 5,000,000" in result.stderr

@@ -25,13 +25,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from compiler.command_line import command
 from compiler.errors import EieError, InputError, ToolError, WorkerError
 from compiler.train import checkpoint
 from compiler.train.data import Dataset
 from compiler.train.images import Images, accuracy
 from compiler.train.loop import Batch, Epoch, Hook, fit, reproducible
 from compiler.train.progress import fresh
-from compiler.train.report import command, versions
+from compiler.train.report import versions
 from compiler.train.terngrad.exchange import Clock, Exchange
 from compiler.train.terngrad.hook import average_bucket
 from compiler.train.terngrad.job import Job, load

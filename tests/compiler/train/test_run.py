@@ -393,6 +393,7 @@ def test_nothing_half_written_is_left(unbroken: Path) -> None:
         "model.eiez",
         "model.safetensors",
         *(f"plots/{name}.{form}" for name in ("history", "size", "weights") for form in ("png", "svg")),
+        "progress.jsonl",
         "report.json",
     ]
 

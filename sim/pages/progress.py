@@ -1,0 +1,154 @@
+"""How far runs are, by the lines that they write: trainings, experiments, regressions, and folders of several."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from compiler.errors import InputError
+from compiler.journal import JOURNAL
+from sim.case_file import CASES
+
+__all__ = ["runs_of", "state"]
+
+QUIET = 120.0
+"""Seconds without a line after which a run that has not ended is shown as silent: it was killed, or takes long."""
+
+FAILURES = 20
+"""Failures that are shown of a run, the last ones."""
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """The folder if it is one of a run, and those one and two levels below; empty if there is none yet."""
+    found = {
+        path.parent for name in (JOURNAL, CASES) for depth in ("", "*/", "*/*/") for path in folder.glob(depth + name)
+    }
+    return sorted(found)
+
+
+def state(folder: Path, now: float | None = None) -> dict[str, Any]:
+    """What is known of the runs in a folder, as JSON.
+
+    ``runs`` : of each its ``path`` below the folder, ``kind`` (training, experiment, regression), ``name``, ``status``
+    (running, silent, finished, failed), ``message``, ``done`` and ``total`` of its epochs, trials or cases, seconds
+    since its last line (``age``) and until the end at its pace (``left``, None if that is not known), ``failures``; of
+    a training also ``stages`` with the ``history`` of each.
+
+    Raises
+    ------
+    InputError
+        There is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; expected that of a run, or one with runs in it")
+    moment = time.time() if now is None else now
+    return {
+        "folder": folder.resolve().name,
+        "runs": [{"path": path.relative_to(folder).as_posix(), **_run(path, moment)} for path in runs_of(folder)],
+    }
+
+
+def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Whole lines of a file that may just be written; what is no JSON object is left out."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return
+    for line in content.split(b"\n")[:-1]:
+        try:
+            plain = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(plain, dict):
+            yield plain
+
+
+def _cases(folder: Path) -> Iterator[Mapping[str, Any]]:
+    """Lines of a regression; those that a fuzzing campaign writes under the same name say no status."""
+    return (line for line in _lines(folder / CASES) if isinstance(line.get("status"), str))
+
+
+def _run(folder: Path, now: float) -> dict[str, Any]:
+    lines = list(_lines(folder / JOURNAL))
+    nothing: Mapping[str, Any] = {}
+    begin = next((line for line in reversed(lines) if line.get("what") == "begin"), nothing)
+    kind = str(begin.get("kind", "regression"))
+    last = lines[-1] if lines else nothing
+    files = [folder / name for name in (JOURNAL, CASES) if (folder / name).exists()]
+    age = max(0.0, now - max((file.stat().st_mtime for file in files), default=now))
+    found: dict[str, Any] = {
+        "kind": kind, "name": str(begin.get("name", folder.name)), "message": "", "failures": [], "stages": [],
+        "done": 0, "total": None, "left": None, "age": round(age, 1),
+        "status": "running" if age < QUIET else "silent",
+    }  # fmt: skip
+    if last.get("what") == "end":
+        found["status"] = "finished" if last.get("status") == "finished" else "failed"
+        found["message"] = str(last.get("message", ""))
+    {"training": _training, "experiment": _experiment}.get(kind, _regression)(folder, lines, begin, found)
+    began, done = begin.get("time"), found["done"] - int(found.pop("before", 0))
+    if found["status"] == "running" and found["total"] and done > 0 and isinstance(began, int | float):
+        pace = (now - age - began) / done
+        found["left"] = round(max(0.0, pace * (found["total"] - found["done"]) - age), 1)
+    return found
+
+
+def _training(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str, Any], found: dict[str, Any]) -> None:
+    """Epochs: the last line of each counts, those that an earlier process wrote among them."""
+    planned = begin.get("epochs")
+    planned = planned if isinstance(planned, dict) else {}
+    stages: dict[str, dict[str, Any]] = {
+        name: {"stage": name, "epochs": count, "finished": False, "test": None, "history": {}}
+        for name, count in planned.items()
+    }
+    first = next((n for n, line in enumerate(lines) if line is begin), 0)
+    new = set()
+    for number, line in enumerate(lines):
+        stage = stages.get(str(line.get("stage")))
+        if stage is None:
+            continue
+        if line.get("what") == "stage":
+            stage["finished"], stage["test"] = True, line.get("test")
+        elif line.get("what") == "epoch" and all(
+            isinstance(line.get(name), int | float) for name in ("epoch", "loss", "validation", "density")
+        ):
+            stage["history"][line["epoch"]] = {
+                name: line[name] for name in ("epoch", "loss", "validation", "density")
+            }  # fmt: skip
+            if number > first:
+                new.add((stage["stage"], line["epoch"]))
+    for stage in stages.values():
+        stage["history"] = [stage["history"][epoch] for epoch in sorted(stage["history"])]
+    found["stages"] = list(stages.values())
+    found["done"] = sum(len(stage["history"]) for stage in stages.values())
+    found["total"] = sum(count for count in planned.values() if isinstance(count, int))
+    found["before"] = found["done"] - len(new)
+
+
+def _experiment(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str, Any], found: dict[str, Any]) -> None:
+    before = begin.get("done")
+    keys = {str(key) for key in before} if isinstance(before, list) else set()
+    found["before"] = len(keys)
+    keys |= {str(line.get("key")) for line in lines if line.get("what") == "trial"}
+    found["done"], found["total"] = len(keys), begin.get("total")
+    found["trials"] = sorted(keys)
+
+
+def _regression(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str, Any], found: dict[str, Any]) -> None:
+    cases = {(line.get("stage"), line.get("number"), line.get("seed")): line for line in _cases(folder)}
+    statuses = Counter(str(line.get("status")) for line in cases.values())
+    began = begin.get("time", 0.0)
+    found["done"], found["total"] = len(cases), begin.get("total")
+    found["before"] = max(0, len(cases) - sum(line.get("suite") == begin.get("name") for line in cases.values()))
+    found["cases"] = dict(statuses)
+    found["values"] = sum(int(line["values"]) for line in cases.values() if isinstance(line.get("values"), int))
+    failed = [line for line in cases.values() if line.get("status") != "passed"]
+    found["failures"] = [
+        {"seed": line.get("seed"), "status": str(line.get("status")), "message": str(line.get("message", ""))[:500]}
+        for line in failed[-FAILURES:]
+    ]
+    if not began:
+        found["left"] = None
