@@ -6,8 +6,10 @@ goes to ``results.json``, with counts of what was tried.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +106,22 @@ class Edges:
                 found = await self.answers(offset("DATA"), 0)
                 self.check("words", found, there and memory in WRITABLE, f"a write to {number}, {unit}, {at}")
 
+    async def slow(self) -> None:
+        """A host that stops now and then between the parts of a word: what it reads is what it has written."""
+        chosen = random.Random(1)
+        write, read = self.host.master.write_if, self.host.master.read_if
+        channels = (write.aw_channel, write.w_channel, read.ar_channel)
+        for channel in channels:
+            channel.set_pause_generator(chosen.random() < 0.6 for _ in itertools.count())
+        for memory in (Memory.DESCRIPTORS, Memory.ACTIVATIONS):
+            words = [chosen.getrandbits(memory_shape(self.params, memory)[2]) for _ in range(6)]
+            await self.host.load(memory, 0, 0, words)
+            found = await self.host.fetch(memory, 0, 0, len(words))
+            self.check("pauses", found == words, True, f"{memory.name} read back")
+        for channel in channels:
+            channel.set_pause_generator(None)
+            channel.pause = False
+
     async def interrupts(self) -> None:
         """The interrupt is there for each flag that is set and enabled."""
         await self.host.load(Memory.DESCRIPTORS, 0, 0, [int(word, 16) for word in self.job["long"]])
@@ -189,6 +207,7 @@ async def edges(dut: Any) -> None:
         await run.offsets()
         await run.bits()
         await run.windows()
+        await run.slow()
         await run.interrupts()
         if run.params.refill:
             await run.refills()
