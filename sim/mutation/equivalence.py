@@ -1,9 +1,9 @@
 """Proof that a mutant changes nothing that one sees at its block: block against block, from reset, for all inputs.
 
-The block is taken alone. Blocks and memories in it are taken out on both sides, but one whose ports are changed: what
-goes to them is compared, what comes from them may be anything, the same on both sides. Compared are all outputs in all
-cycles, but a payload only while its ``valid`` is there, and address and data of a memory only while it is enabled: that
-is what both mean.
+What reaches nothing in the whole array (`sim.mutation.reach`) needs no more proof. Else the block is taken alone. Blocks
+and memories in it are taken out on both sides, but one whose ports are changed: what goes to them is compared, what
+comes from them may be anything, the same on both sides. Compared are all outputs in all cycles, but a payload only
+while its ``valid`` is there, and address and data of a memory only while it is enabled: that is what both mean.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from compiler.files import append_line
 from sim.case_file import json_lines
 from sim.formal.tools import FormalError, tools
 from sim.mutation.netlist import SELECT, SELECT_BITS, Mutant, Netlist, yosys
+from sim.mutation.reach import without_reach
 
 __all__ = ["SECONDS", "equivalent"]
 
@@ -91,8 +92,14 @@ def equivalent(
     found = [mutant for mutant in mutants if mutant.change in known]
     yield from ((mutant.change, known[mutant.change]) for mutant in found)
     done = len(found)
+    left = [mutant for mutant in mutants if mutant.change not in known]
+    for change in sorted(without_reach(netlist, left)):
+        append_line(file, json.dumps({"change": change, "state": "equivalent"}))
+        known[change] = "equivalent"
+        yield change, "equivalent"
+        done += 1
     places: dict[tuple[str, str], list[Mutant]] = {}
-    for mutant in (mutant for mutant in mutants if mutant.change not in known):
+    for mutant in (mutant for mutant in left if mutant.change not in known):
         module, cell = mutant.option("module"), mutant.option("cell")
         inside = _instances(netlist, module).get(cell, "")
         places.setdefault((module, cell if inside and inside != RAM else ""), []).append(mutant)
