@@ -1,8 +1,8 @@
 """Proof that a mutant changes nothing that one sees at its block: block against block, from reset, for all inputs.
 
-What reaches nothing in the whole array (`sim.mutation.reach`) needs no more proof. Else the block is taken alone. Blocks
-and memories in it are taken out on both sides, but one whose ports are changed: what goes to them is compared, what
-comes from them may be anything, the same on both sides. Compared are all outputs in all cycles, but a payload only
+What reaches nothing in the whole array (`sim.mutation.reach`) needs no more proof. Else the block is taken alone.
+Blocks and memories in it are taken out on both sides, but one whose ports are changed: what goes to them is compared,
+what comes from them may be anything, the same on both sides. Compared are all outputs in all cycles, but a payload only
 while its ``valid`` is there, and address and data of a memory only while it is enabled: that is what both mean.
 """
 
