@@ -30,6 +30,9 @@ __all__ = ["SECONDS", "equivalent"]
 
 RAM = "eie_ram"
 
+_SEVERAL = 20
+"""The whole array as gates takes a minute, whatever the number of mutants; a block beside another one, seconds."""
+
 SECONDS = 2
 """Of abc's PDR for one mutant that signal correspondence does not settle."""
 
@@ -93,7 +96,7 @@ def equivalent(
     yield from ((mutant.change, known[mutant.change]) for mutant in found)
     done = len(found)
     left = [mutant for mutant in mutants if mutant.change not in known]
-    for change in sorted(without_reach(netlist, left)):
+    for change in sorted(without_reach(netlist, left)) if len(left) > _SEVERAL else ():
         append_line(file, json.dumps({"change": change, "state": "equivalent"}))
         known[change] = "equivalent"
         yield change, "equivalent"
