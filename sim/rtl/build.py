@@ -198,7 +198,7 @@ def build(
 
 def _extra(coverage: bool, quick: bool) -> tuple[str, ...]:
     """Options of Verilator and make for coverage: compiled as fast as may be, since a build runs for seconds."""
-    return (*covered.OPTIONS, "OPT_FAST=-O1") if coverage else ("OPT_FAST=-O0",) if quick else ()
+    return (*covered.OPTIONS, "OPT_FAST=-O1") if coverage else ("OPT_FAST=-O1",) if quick else ()
 
 
 def _versions() -> list[str]:
