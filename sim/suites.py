@@ -119,7 +119,7 @@ SUITES: dict[str, Suite] = {
     ),
     "functions": Suite(
         "random layers with functions, and elementwise operations, of any shifts and tables, Verilog in Verilator",
-        "rtl", 200, 4, (_ARRAYS[1], _ARRAYS[3]), layers=random_function_case,
+        "rtl", 200, 2, (_ARRAYS[1], _ARRAYS[3]), layers=random_function_case,
     ),
     "networks": Suite(
         "random networks of all operators on 40 arrays, from the graph on, Verilog in Verilator", "rtl", 2000, 8,

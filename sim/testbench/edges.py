@@ -159,13 +159,13 @@ class Edges:
             yield {"memory": memory, "last": 1}, True, False
         for unit in sorted({units - 1, units, *(1 << bit for bit in range(8)), 255}):
             yield {"unit": unit, "last": 1}, True, unit < units
-        for memory in (Memory.WEIGHTS, Memory.POINTERS):
-            size = memory_shape(self.params, memory)[1]
+        for kind in (Memory.WEIGHTS, Memory.POINTERS):
+            size = memory_shape(self.params, kind)[1]
             for at in sorted({0, size - 1, size, size + 1, *(1 << bit for bit in range(20)), (1 << 20) - 1}):
-                yield {"memory": memory.value, "address": at, "last": 1}, True, at <= size
+                yield {"memory": kind.value, "address": at, "last": 1}, True, at <= size
                 if at > size:
-                    yield {"memory": memory.value, "words": at, "last": 1}, False, False
-            yield {"memory": memory.value, "address": 1, "words": size, "last": 1}, False, False
+                    yield {"memory": kind.value, "words": at, "last": 1}, False, False
+            yield {"memory": kind.value, "address": 1, "words": size, "last": 1}, False, False
         yield {"address": (1 << 20) - 1, "words": 1, "last": 1}, False, False
         yield {"address": (1 << 20) - 1, "words": (1 << 20) - 1, "last": 1}, False, False
         (reserved,) = (width for name, _, width in fields(refill_header(self.params)) if name == "reserved")
