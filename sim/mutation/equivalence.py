@@ -88,9 +88,7 @@ def equivalent(
         A tool is missing.
     """
     tools()
-    parts = [netlist.prepared, _EXTRACT, _MITER, str(SECONDS), inspect.getsource(_miter), inspect.getsource(_solve)]
-    file = cache_folder() / "mutation" / f"proofs-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]}.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file = _proofs(netlist)
     known = {each["change"]: each["state"] for each in json_lines(file)[0]}
     found = [mutant for mutant in mutants if mutant.change in known]
     yield from ((mutant.change, known[mutant.change]) for mutant in found)
@@ -115,6 +113,14 @@ def equivalent(
             done += len(part)
             if progress:
                 progress(done, len(mutants))
+
+
+def _proofs(netlist: Netlist) -> Path:
+    """The file of the cache with what was found of a netlist in this way."""
+    parts = [netlist.prepared, _EXTRACT, _MITER, str(SECONDS), inspect.getsource(_miter), inspect.getsource(_solve)]
+    folder = cache_folder() / "mutation"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"proofs-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]}.jsonl"
 
 
 def _batch(netlist: Netlist, module: str, cell: str, mutants: Sequence[Mutant]) -> dict[str, str]:
