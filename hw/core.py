@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.control import Control
 from hw.counters import Counters
+from hw.descriptor_memory import SlimDescriptors
 from hw.drain import Drain
 from hw.elementwise import Elementwise
 from hw.layouts import ACT_BITS, REFILL_BITS, Error, Memory, descriptor
@@ -81,7 +82,9 @@ class Core(wiring.Component):
         m.submodules.scan = self.scan = Scan(params)
         m.submodules.drain = self.drain = Drain(params)
         m.submodules.counters = self.counters = Counters(params)
-        m.submodules.descriptors = self.descriptors = Sram(descriptor(params).size, params.descriptors)
+        m.submodules.descriptors = self.descriptors = (
+            SlimDescriptors(params) if params.slim else Sram(descriptor(params).size, params.descriptors)
+        )
         m.submodules.records = self.records = Recorder(params)
         self.pes = [placed(m, f"pe_{n}", ProcessingElement, PE_MODULE, params, platform) for n in range(params.pes)]
         self.writebacks = [
@@ -333,28 +336,44 @@ class Core(wiring.Component):
             with m.If(~self.busy):
                 m.d.comb += [acts.r_en.eq(self.read.valid), acts.r_addr.eq(request.address)]
         m.d.comb += [
-            self.descriptors.w_en.eq(writes(Memory.DESCRIPTORS, 0)), self.descriptors.w_addr.eq(to.address),
-            self.descriptors.w_data.eq(word),
-            self.descriptors.r_en.eq(self.control.r_en), self.descriptors.r_addr.eq(self.control.r_addr),
+            self.descriptors.w_en.eq(writes(Memory.DESCRIPTORS, 0)), self.descriptors.w_data.eq(word),
+            self.descriptors.r_en.eq(self.control.r_en),
             self.records.r_en.eq(self.read.valid), self.records.r_number.eq(request.address),
             self.records.r_part.eq(self.read.p.part),
         ]  # fmt: skip
-        with m.If(~self.busy):
-            m.d.comb += [
-                self.descriptors.r_en.eq(self.read.valid), self.descriptors.r_addr.eq(request.address),
-            ]  # fmt: skip
 
         def one_part(word: Value) -> Value:
             """The part that is read; which one it is where the word has fewer is not specified."""
             parts = [word[n : n + 32] for n in range(0, len(word), 32)]
             return Array(parts)[part[: (len(parts) - 1).bit_length()]]
 
+        if self.params.slim:
+            described = self._slim_descriptors(m)
+        else:
+            m.d.comb += [self.descriptors.w_addr.eq(to.address), self.descriptors.r_addr.eq(self.control.r_addr)]
+            with m.If(~self.busy):
+                m.d.comb += [
+                    self.descriptors.r_en.eq(self.read.valid), self.descriptors.r_addr.eq(request.address),
+                ]  # fmt: skip
+            described = one_part(self.descriptors.r_data)
+
         found = {n: Signal(32, name=f"found_{n.name.lower()}") for n in READABLE}
         m.d.sync += [
             found[Memory.ACTIVATIONS].eq(one_part(self.scan.word)),
-            found[Memory.DESCRIPTORS].eq(one_part(self.descriptors.r_data)),
+            found[Memory.DESCRIPTORS].eq(described),
             found[Memory.RECORDS].eq(self.records.r_data),
         ]  # fmt: skip
         for which, words in found.items():
             with m.If(memory == which.value):
                 m.d.sync += self.read_data.eq(words)
+
+    def _slim_descriptors(self, m: Module) -> Value:
+        """Descriptors by parts of 32 bits: to and from the host, and to control; returns the part that is read."""
+        descriptors, control, write, read = self.descriptors, self.control, self.write.p, self.read.p
+        m.d.comb += [
+            descriptors.w_number.eq(write.to.address), descriptors.w_part.eq(write.part),
+            descriptors.r_number.eq(control.r_addr), control.r_ready.eq(descriptors.ready),
+            descriptors.p_en.eq(self.read.valid & ~self.busy), descriptors.p_number.eq(read.word.address),
+            descriptors.p_part.eq(read.part),
+        ]  # fmt: skip
+        return descriptors.p_data

@@ -298,9 +298,14 @@ class Host(wiring.Component):
         with m.Elif(self.busy):
             m.d.sync += self._refused.eq(1)
         with m.Else():
-            with m.Switch(self._part):
+            place, whole = self._part, self._last_part
+            if self.params.slim:  # a part of a descriptor is a word of its own
+                one = self._select.memory == Memory.DESCRIPTORS.value
+                place, whole = Mux(one, 0, place), one | whole
+                m.d.sync += self.write.p.part.eq(self._part)
+            with m.Switch(place):
                 for n in range(-(-len(held) // 32)):
                     with m.Case(n):
                         m.d.sync += held[32 * n : 32 * n + 32].eq(self._data)
-            m.d.sync += [self.write.valid.eq(self._last_part), self.write.p.to.eq(self._select)]
+            m.d.sync += [self.write.valid.eq(whole), self.write.p.to.eq(self._select)]
             self._advance(m)

@@ -18,8 +18,8 @@ from hw.params import LANES, PIECES, Params
 
 __all__ = [
     "ACT_BITS", "COUNTERS", "COUNTER_MOST", "FORMAT_VERSION", "MEMORIES", "REFILL_BITS", "WEIGHT_BITS", "Error", "Join",
-    "Memory", "Op", "descriptor", "elementwise", "entry", "fields", "identity", "loop", "memory_shape",
-    "output_word", "pointer_block", "record", "refill_header", "table_word", "weight_word",
+    "Memory", "Op", "descriptor", "descriptor_stride", "elementwise", "entry", "fields", "identity", "loop",
+    "memory_shape", "output_word", "pointer_block", "record", "refill_header", "table_word", "weight_word",
 ]  # fmt: skip
 
 if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type checkers know only the latter
@@ -197,6 +197,11 @@ def descriptor(params: Params) -> data.StructLayout:
 def _function(n: int) -> dict[str, int]:
     """The fields of function `n`: its table, and the shifts of what is looked up."""
     return {f"table_{n}": 3, f"left_{n}": 5, f"right_{n}": 5}
+
+
+def descriptor_stride(params: Params) -> int:
+    """Distance of a descriptor's parts in the memory of a slim array: part p of number n is word p * stride + n."""
+    return 1 << (params.descriptors - 1).bit_length()
 
 
 @_kept

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
+    "DESCRIPTOR_PARTS",
     "FUNCTIONS",
     "LANES",
     "PIECES",
@@ -34,6 +35,9 @@ FUNCTIONS = 2
 
 PIECES = 512
 """Straight pieces of a function table."""
+
+DESCRIPTOR_PARTS = 24
+"""Words of 32 bits in a descriptor."""
 
 WRITE_QUEUE = 8
 """Tiles and elementwise operations that are accepted and not yet written back."""
@@ -87,6 +91,8 @@ class Params:
     streams : there are stream ports through which maps come and go by rows that activation memory does not hold whole.
     refill : there is a stream port that loads tiles of layers larger than the memories while others compute.
     hops : registers more between scan and PEs, each way, for arrays that are wide on the chip, 0 … 2.
+    slim : descriptors lie in a memory of 32-bit words, for small chips: less logic, and each takes `fetch` cycles more.
+        Not with streams, refill or elementwise operations.
 
     Raises
     ------
@@ -111,6 +117,7 @@ class Params:
     streams: bool = True
     refill: bool = True
     hops: int = 0
+    slim: bool = False
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -123,9 +130,12 @@ class Params:
             raise ParamsError(
                 f"queue_depth is {self.queue_depth}; expected at least {self.round_trip + 1} with hops={self.hops}"
             )
-        for name in ("elementwise", "streams", "refill"):
+        units = ("elementwise", "streams", "refill")
+        for name in (*units, "slim"):
             if not isinstance(getattr(self, name), bool):
                 raise ParamsError(f"{name} is {getattr(self, name)!r}; expected true or false")
+        if self.slim and (large := [name for name in units if getattr(self, name)]):
+            raise ParamsError(f"slim is true with {', '.join(large)}; expected false for these in a slim array")
 
     # Derived figures: everything that two places need is computed here and nowhere else.
 
@@ -133,6 +143,11 @@ class Params:
     def round_trip(self) -> int:
         """Cycles from a broadcast until its credit is seen: as many vectors may be on their way to a queue."""
         return ROUND_TRIP + 2 * self.hops
+
+    @property
+    def fetch(self) -> int:
+        """Cycles that a descriptor takes longer than from a memory as wide as it is."""
+        return DESCRIPTOR_PARTS + 1 if self.slim else 0
 
     @property
     def group(self) -> int:
@@ -230,6 +245,12 @@ _BOARD_MIN = _BOARD_4.replace(
     pes=1, rows=16, queue_depth=8, weight_words=512, pointer_blocks=256, act_lines=256, output_words=256, codebooks=2,
 )  # fmt: skip
 
+# The same on a smaller chip still, where logic is scarcer than block RAM: queue and accumulators are large enough to go
+# into it.
+_BOARD_SLIM = _BOARD_MIN.replace(
+    slim=True, rows=64, queue_depth=128, weight_words=1024, pointer_blocks=512, act_lines=512, output_words=512,
+)  # fmt: skip
+
 # An array that fills an ECP5-85: so many codebooks that they go into block RAM, and no more accumulators and
 # descriptors than a lookup table used as memory has words.
 _ECP5_32 = Params(
@@ -243,6 +264,7 @@ PRESETS: dict[str, Params] = {
     "EIE_64": _EIE_64,
     "ECP5_PE": _ECP5_PE,
     "ECP5_32": _ECP5_32,
+    "BOARD_SLIM": _BOARD_SLIM,
     "BOARD_MIN": _BOARD_MIN,
     "BOARD_4": _BOARD_4,
     "BOARD_16": _BOARD_4.replace(pes=16),

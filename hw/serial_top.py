@@ -36,7 +36,10 @@ class SerialTop(wiring.Component):
         m.domains.sync = ClockDomain()
         array = Accelerator(self.params)  # has a clock domain of its own, of the same clock
         m.submodules.array = DomainRenamer({"sync": "array"})(array)
-        m.submodules.host = host = SerialHost(self.divider, refill=self.params.refill, streams=self.params.streams)
+        m.submodules.host = host = SerialHost(
+            self.divider, refill=self.params.refill, streams=self.params.streams,
+            style="block" if self.params.slim else "distributed",
+        )  # fmt: skip
         m.d.comb += [
             ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn),
             array.aclk.eq(self.aclk), array.aresetn.eq(self.aresetn),

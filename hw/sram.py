@@ -27,8 +27,9 @@ class Sram(wiring.Component):
     ----------
     width : bits of a word.
     depth : words.
-    style : what synthesis for an FPGA should make of it: "auto", or "distributed" for memory made of lookup tables,
-        whose register answers in a fraction of a block RAM's time. Elsewhere it means nothing.
+    style : what synthesis for an FPGA should make of it: "auto", "block" for block RAM even where it holds little, or
+        "distributed" for memory made of lookup tables, whose register answers in a fraction of a block RAM's time.
+        Elsewhere it means nothing.
     log : in simulation of the Verilog, what is written is listed in a file where one is asked for.
     """
 

@@ -6,7 +6,7 @@ from amaranth import signed
 from amaranth.lib import data
 
 from hw.layouts import ACT_BITS, REFILL_BITS, WEIGHT_BITS, Memory, descriptor, memory_shape
-from hw.params import LANES, Params
+from hw.params import DESCRIPTOR_PARTS, LANES, Params
 
 __all__ = [
     "LINE_BITS",
@@ -204,9 +204,15 @@ def memory_read(params: Params) -> data.StructLayout:
 
 
 def memory_write(params: Params) -> data.StructLayout:
-    """A word to write. Data as wide as the widest memory that the host writes."""
-    width = max(memory_shape(params, memory)[2] for memory in Memory if memory is not Memory.RECORDS)
-    return data.StructLayout({"to": memory_access(params), "data": width})
+    """A word to write. Data as wide as the widest memory that the host writes.
+
+    Descriptors of a slim array come in parts of 32 bits, as of `memory_read`.
+    """
+    parts = (Memory.RECORDS, *([Memory.DESCRIPTORS] if params.slim else []))
+    width = max(memory_shape(params, memory)[2] for memory in Memory if memory not in parts)
+    return data.StructLayout({
+        "to": memory_access(params), "data": width, **({"part": range(DESCRIPTOR_PARTS)} if params.slim else {}),
+    })  # fmt: skip
 
 
 def refill_write(params: Params) -> data.StructLayout:

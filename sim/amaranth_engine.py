@@ -12,7 +12,7 @@ from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
 from compiler.image.image import Image
-from compiler.image.words import memory_words
+from compiler.image.words import stored_words
 from hw.core import Core
 from hw.layouts import Memory, fields, record
 from hw.params import LANES
@@ -64,7 +64,7 @@ def run_amaranth(
         warnings.simplefilter("ignore", UnusedElaboratable)
         simulator = Simulator(core)
     simulator.add_clock(1e-9)
-    stored = memory_words(image)
+    stored = stored_words(image)
     parts = list(chunks(image, inputs))
     values: list[dict[str, NDArray[np.int16]]] = []
     records: list[dict[str, int]] = []

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from compiler.errors import InputError
-from hw.layouts import ACT_BITS, REFILL_BITS, Memory, memory_shape, table_word
-from hw.params import LANES, PIECES, Params
+from hw.layouts import ACT_BITS, REFILL_BITS, Memory, descriptor_stride, memory_shape, table_word
+from hw.params import DESCRIPTOR_PARTS, LANES, PIECES, Params
 from hw.streams import job
 
 __all__ = ["ARRAY_MEMORIES", "Cost", "Table", "costs", "load_table", "memories"]
@@ -141,6 +141,7 @@ def memories(params: Params) -> dict[str, tuple[int, int]]:
         "accumulators": (params.acc_bits, params.rows),
         "tables": (table_word(params).size, params.tables * PIECES),
         "operands": (ACT_BITS * LANES, 4),
+        **({"descriptors": (32, DESCRIPTOR_PARTS * descriptor_stride(params))} if params.slim else {}),
     }
 
 
@@ -156,7 +157,9 @@ def costs(params: Params, table: Table) -> dict[str, Cost]:
                 cost = Cost(table.own[memory][way], part, "as the table says", table.sources[memory])
             else:
                 size = bits * words / 8
-                cost = Cost(table.sram(bits, size), part, f"sram: {bits} bits of {_size(size)}", table.sources["sram"])
+                words_of = DESCRIPTOR_PARTS if memory == "descriptors" and params.slim else 1
+                rule = f"sram: {f'{words_of} x ' if words_of > 1 else ''}{bits} bits of {_size(size)}"
+                cost = Cost(words_of * table.sram(bits, size), part, rule, table.sources["sram"])
             found[f"{access}_{way}s"] = cost
     adder = params.acc_bits
     found["multiplications"] = Cost(table.pj("multiply"), "arithmetic", "multiply", table.sources["multiply"])

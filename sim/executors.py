@@ -6,7 +6,6 @@ All three run the same function. A shard whose worker died gives None: its calle
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,22 +14,15 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any, Protocol
 
-from compiler.errors import EieError, InputError, ToolError, WorkerError
+from compiler import clusters
+from compiler.clusters import LOCAL
+from compiler.errors import EieError, InputError, WorkerError
 from sim.rtl import collect
 from sim.trials import Line, Shard, run_shard
 
 __all__ = ["LOCAL", "Cluster", "Executor", "Here", "Processes"]
 
-LOCAL = "local"
-"""The address of a cluster of this machine alone, which lives as long as the run."""
 _SECONDS = 1.0  # between looks at the cluster
-# A machine that does much else starts and answers slowly, and is not dead.
-_PATIENCE = {
-    "worker_register_timeout_seconds": 900, "health_check_initial_delay_ms": 60_000, "health_check_timeout_ms": 60_000,
-    "health_check_failure_threshold": 10,
-}  # fmt: skip
-_STARTS = 6  # of a local cluster: Ray gives itself 30 seconds
-_STORE = 100 << 20  # bytes for objects of a local cluster; shards and lines are small
 
 Ran = tuple[Shard, Sequence[Line] | None]
 
@@ -121,37 +113,13 @@ class Cluster:
         WorkerError
             The cluster is gone, or does not start.
         """
-        ray = _ray()
+        ray = clusters.load()
         try:
-            self._connect(ray)
+            clusters.connect(ray, self.address, self.jobs)
             yield from self._run(ray, shards)
         finally:
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.shutdown()
-
-    def _connect(self, ray: Any) -> None:
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-        for left in reversed(range(_STARTS if self.local else 1)):
-            try:
-                if self.local:
-                    ray.init(
-                        address="local", num_cpus=self.jobs, include_dashboard=False, object_store_memory=_STORE,
-                        _system_config=_PATIENCE, **quiet,
-                    )  # fmt: skip
-                else:
-                    ray.init(address=self.address, **quiet)
-                return
-            except Exception as error:  # Ray raises plain ones, also when a busy machine starts it too slowly
-                ray.shutdown()
-                reason = "".join(str(error).strip().splitlines()[:1])
-                if left:
-                    continue
-                if self.local:
-                    raise WorkerError(f"Ray did not start on this machine: {reason}; use --jobs") from None
-                raise InputError(
-                    f"no Ray cluster at {self.address} ({reason}); expected the address that `ray start --head` "
-                    f"printed, or {LOCAL}"
-                ) from None
 
     def _run(self, ray: Any, shards: Sequence[Shard]) -> Iterator[Ran]:
         # Ray's own retries would not say that a worker died, nor that a case kills each one.
@@ -172,27 +140,9 @@ class Cluster:
                     if isinstance(error.cause, EieError):
                         raise error.cause from None
                     raise InputError(
-                        f"a machine of the cluster cannot run the kit: install it on every machine ({_last(error)})"
+                        "a machine of the cluster cannot run the kit: install it on every machine "
+                        f"({clusters.last_line(error)})"
                     ) from None
                 except ray.exceptions.RayError as error:
                     raise WorkerError(f"the cluster at {self.address} is gone: {error}") from None
                 yield shard, lines
-
-
-def _last(error: Any) -> str:
-    """What was raised on a machine of the cluster: the type, and the last line that it says."""
-    cause = error if error.cause is None else error.cause
-    lines = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {lines[-1].strip() if lines else ''}"
-
-
-def _ray() -> Any:
-    """Ray, which counts no use of itself here."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError:
-        raise ToolError("--cluster needs Ray; run: pip install 'eie-kit[cluster]'") from None
-    return ray

@@ -60,6 +60,7 @@ _ARRAYS = (
     _SMALL.replace(pes=16, index_bits=4, refill=False, hops=1),
     _SMALL.replace(pes=32, queue_depth=10, hops=2),
     _SMALL.replace(pes=64, queue_depth=6, rows=16, weight_words=24, pointer_blocks=24),
+    _SMALL.replace(pes=2, queue_depth=7, rows=32, elementwise=False, streams=False, refill=False, slim=True),
 )
 
 
@@ -106,9 +107,9 @@ _LOOPS = Params(
 
 SUITES: dict[str, Suite] = {
     "amaranth": Suite("random arrays and networks in Amaranth's simulator", "amaranth", 400, 12, night=100),
-    "rtl": Suite("random networks on seven arrays of 1 to 64 PEs, Verilog in Verilator", "rtl", 700, 5, _ARRAYS,
+    "rtl": Suite("random networks on eight arrays of 1 to 64 PEs, Verilog in Verilator", "rtl", 700, 5, _ARRAYS,
                  night=700),
-    "bus": Suite("the same through the host port, word by word", "rtl", 60, 4, _ARRAYS[:4], bus=True,
+    "bus": Suite("the same through the host port, word by word", "rtl", 60, 4, (*_ARRAYS[:4], _ARRAYS[-1]), bus=True,
                  night=60),
     "batches": Suite("the same with up to 400 samples a case", "rtl", 350, 0, _ARRAYS, batch=400, night=3500),
     "arrays": Suite("random networks on 48 arrays, Verilog in Verilator", "rtl", 2016, 0, _many_arrays(),

@@ -17,7 +17,7 @@ MAX_PARAMS = 4096
 """Bytes of the text."""
 
 
-_LATER = {"hops": 0}
+_LATER = {"hops": 0, "slim": False}
 """Parameters that files of every version may lack, which were written before there were any."""
 
 

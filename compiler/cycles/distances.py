@@ -37,6 +37,7 @@ class Distances(NamedTuple):
     free_to_words: int = 1  # buffer free and header taken → first word
     loaded: int = 1  # last word of a tile of weights → it may be scanned
     next_descriptor: int = 2  # descriptor taken → next one taken
+    end_to_done: int = 1  # END taken → the run may end
     written_to_place: int = 1  # tile or operation written → its place in the write queue is free, segments may pass
     push_to_start: int = 1  # operation queued → it begins
     written_to_start: int = 1  # tile or operation before written → operation begins
@@ -62,9 +63,10 @@ DISTANCES = Distances()
 
 
 def distances_of(params: Params, known: Distances = DISTANCES) -> Distances:
-    """Distances in an array with these parameters; `known` are those without ``params.hops``."""
-    hops = params.hops
+    """Distances in an array with these parameters; `known` are those without ``params.hops`` and ``params.slim``."""
+    hops, fetch = params.hops, params.fetch
     return known._replace(
+        first_accept=known.first_accept + fetch, next_descriptor=known.next_descriptor + fetch,
         fire_to_queue=known.fire_to_queue + hops, drop_to_done=known.drop_to_done + hops, credit=known.credit + hops,
         round_trip=known.round_trip + 2 * hops,
     )  # fmt: skip

@@ -290,10 +290,13 @@ class _Run:
     def finish(self) -> tuple[list[LayerTimes], int]:
         """All records, and the end. The last layer counts until END is found and all are finished, as the one before.
 
-        The run ends when all that is accepted is written, and nothing is left to take or to send.
+        The run ends when END is found, all that is accepted is written, and nothing is left to take or to send.
         """
         self.count(max(int(self.clock.control[0]), *self.finished))
-        end = max(int(self.clock.drain[0]) + self.distances.written_to_free, self.streams.through())
+        end = max(
+            int(self.clock.drain[0]) + self.distances.written_to_free, self.streams.through(),
+            int(self.clock.control[0]) + self.distances.end_to_done,
+        )  # fmt: skip
         if self.events is not None:
             self.events.jobs, self.events.end = self.pes.jobs, end
         return [_as_read(self.records[number]) for number in sorted(self.records)], end

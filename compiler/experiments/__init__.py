@@ -10,6 +10,8 @@ from pathlib import Path
 
 from compiler.errors import RecipeError
 from compiler.experiments.base import Experiment
+from compiler.experiments.consistency import Consistency
+from compiler.experiments.consistency_faults import ConsistencyFaults
 from compiler.experiments.dsd import DenseSparseDense
 from compiler.experiments.iss import Structures
 from compiler.experiments.quantization import Quantization
@@ -23,6 +25,8 @@ from compiler.train.table import SEED_LIMIT, Table, read_toml
 __all__ = ["KINDS", "load"]
 
 _ALL: tuple[type[Experiment], ...] = (
+    Consistency,
+    ConsistencyFaults,
     DenseSparseDense,
     Quantization,
     StructuredSparsity,

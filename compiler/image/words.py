@@ -8,26 +8,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.image import Image
-from hw.layouts import Memory, fields, memory_shape, table_word
+from hw.layouts import Memory, descriptor_stride, fields, memory_shape, table_word
+from hw.params import DESCRIPTOR_PARTS
 
-__all__ = ["memory_words", "readmemh"]
+__all__ = ["memory_words", "readmemh", "stored_words"]
 
 
 def memory_words(image: Image) -> dict[Memory, list[list[int]]]:
-    """Words to load: memory → unit → words from address 0 on, as far as used."""
+    """Words to load through the host port: memory → unit → words from address 0 on, as far as used."""
     return {memory: [_integers(unit) for unit in words] for memory, words in _word_bytes(image).items()}
 
 
+def stored_words(image: Image) -> dict[Memory, list[list[int]]]:
+    """What the memories of the array hold then, which differs for the descriptors of a slim one."""
+    return {memory: [_integers(unit) for unit in words] for memory, words in _stored_bytes(image).items()}
+
+
 def readmemh(image: Image, folder: str | Path) -> None:
-    """Write each memory unit as ``$readmemh`` text, ``<memory>_<unit>.hex``.
+    """Write what each memory unit holds as ``$readmemh`` text, ``<memory>_<unit>.hex``.
 
     The names are ``weights_<pe>``, ``pointers_<pe>``, ``codebook_0``, ``outputs_<group>``, ``descriptors_0``,
     ``tables_0``.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for memory, units in _word_bytes(image).items():
-        digits = -(-memory_shape(image.params, memory)[2] // 4)
+    for memory, units in _stored_bytes(image).items():
+        digits = min(-(-memory_shape(image.params, memory)[2] // 4), 2 * units.shape[2])
         for number, words in enumerate(units):
             text = words[:, ::-1].tobytes().hex().encode()
             characters = np.frombuffer(text, np.uint8).reshape(len(words), 2 * words.shape[1])[:, -digits:]
@@ -45,6 +51,16 @@ def _word_bytes(image: Image) -> dict[Memory, NDArray[np.uint8]]:
         Memory.DESCRIPTORS: image.descriptors[np.newaxis],
         **({Memory.TABLES: _table_words(image)} if len(image.functions) else {}),
     }
+
+
+def _stored_bytes(image: Image) -> dict[Memory, NDArray[np.uint8]]:
+    """The same as the memories hold it."""
+    found = _word_bytes(image)
+    if image.params.slim:
+        parts = np.zeros((DESCRIPTOR_PARTS, descriptor_stride(image.params), 4), np.uint8)
+        parts[:, : len(image.descriptors)] = image.descriptors.reshape(-1, DESCRIPTOR_PARTS, 4).swapaxes(0, 1)
+        found[Memory.DESCRIPTORS] = parts.reshape(1, -1, 4)
+    return found
 
 
 def _table_words(image: Image) -> NDArray[np.uint8]:

@@ -109,6 +109,7 @@ def fit(
     done: int = 0,
     optimizer_state: Mapping[str, Mapping[str, Tensor]] | None = None,
     backward: Backward = backward,
+    channels_last: bool = True,
 ) -> None:
     """Train `module` in place.
 
@@ -119,8 +120,10 @@ def fit(
     after_epoch : called after each epoch, with the module in evaluation mode.
     done : epochs that a training which was interrupted had done; `optimizer_state` is what it gave last.
     backward : how the gradients of a step come about; by default on the whole batch at once.
+    channels_last : lay images and filters out so, which is twice as fast; not where parameters are parts of others.
     """
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast as channels first; other shapes stay as they are
+    if channels_last:
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # other shapes stay as they are
     backward = next((hook.backward for hook in hooks if hook.backward is not None), backward)
     steps = lesson.steps(schedule.batch)
     total = steps * schedule.epochs

@@ -101,6 +101,7 @@ def _history(report: Mapping[str, Any]) -> Figure:
             epochs.append(done)
             accuracy.append(100 * epoch["validation"])
             zeros.append(100 * (1 - epoch["density"]))
+    axes.set_xlim(0.5, done + 0.5)  # names of stages stand within, also where there is one epoch
     seen = " (samples trained on)" if report["data"]["refit"] else ""
     axes.plot(epochs, accuracy, color="tab:blue", label=f"validation accuracy{seen}")
     other.plot(epochs, zeros, color="tab:orange", label="sparsity")

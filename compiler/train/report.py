@@ -32,11 +32,18 @@ _SUMMED = ("weights", "nonzeros", "sparse_bytes")
 
 
 def finish(
-    recipe: Recipe, module: nn.Module, plain: nn.Module, dataset: Dataset, records: list[dict[str, Any]], out: Path
+    recipe: Recipe,
+    module: nn.Module,
+    plain: nn.Module,
+    dataset: Dataset,
+    records: list[dict[str, Any]],
+    out: Path,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write all that a run leaves; the report comes last and says that everything is there.
 
     plain : the same network as `module`, masks applied and shared weights written out.
+    more : what the report holds besides.
     """
     content = {"recipe": recipe.asdict(), "structure": structure.describe(plain)}
     if is_own(dataset.name):  # which reading the file does not run
@@ -63,6 +70,7 @@ def finish(
         "stages": records,
         "size": _sizes(plain, records, dense_bytes(recipe, dataset), out),
         **{key: round(sum(record[key] for record in records), 3) for key in ("seconds", "cpu_seconds")},
+        **(more or {}),
         "command": command(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),

@@ -89,10 +89,13 @@ class Schedule:
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer of `parameters`.
 
-        One kernel takes all parameters of a step ("fused"): three times as fast as one operation after the other.
+        One kernel takes all parameters of a step ("fused"): three times as fast as one operation after the other. It
+        takes no distributed ones.
         """
+        parameters = list(parameters)
+        fused = all(type(parameter) is nn.Parameter for parameter in parameters)
         if self.optimizer == "sgd":
             return torch.optim.SGD(
-                parameters, lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
+                parameters, lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay, fused=fused
             )
-        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from eie.options import example, json_option, tensorboard_option
 from eie.output import Output, check_writable_folder
+
+if TYPE_CHECKING:
+    from compiler.train.terngrad.job import Job
+
+PARALLEL = ("data", "sharded", "tensor", "data-tensor", "pipeline", "server")
+_ONLY = {"micro": "pipeline", "staleness": "server", "servers": "server", "cluster": "server"}
+"""Option → the way of training that it belongs to."""
+
+
+def _bound(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    """A bound on staleness; None for "none"."""
+    if value == "none":
+        return None
+    if value.isascii() and value.isdecimal() and len(value) <= 6:
+        return int(value)
+    raise click.BadParameter(f"{value!r} is no bound; expected 0, 1, 2, … or none", context, parameter)
 
 
 @click.command(
@@ -15,6 +33,8 @@ from eie.output import Output, check_writable_folder
         "eie train recipes/digits.toml -o build/run",
         "eie train recipes/digits.toml -o build/run --resume",
         "eie train recipes/lenet-300-100.toml -o build/lenet --seeds",
+        "eie train recipes/distributed/digits.toml -o build/parallel --workers 2 --parallel pipeline",
+        "eie train recipes/distributed/digits.toml -o build/server --workers 2 --parallel server --staleness 3",
     ),
     short_help="Train, prune and weight-share a network.",
 )
@@ -24,19 +44,48 @@ from eie.output import Output, check_writable_folder
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Instead of the recipe's seed.")
 @click.option("--seeds", is_flag=True, help="Train every seed that the recipe lists, each in RUN/seed-N.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run of the same recipe stopped.")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Train on so many processes of this machine.")
+@click.option("--parallel", type=click.Choice(PARALLEL), default="data", show_default=True,
+              help="What the workers share: each batch (data; sharded: and each its part of the weights), the Linear "
+                   "layers (tensor), both (data-tensor), the sequence of layers (pipeline), or values on a parameter "
+                   "server.")  # fmt: skip
+@click.option(
+    "--micro", type=click.IntRange(1, 4096), default=4, show_default=True, help="Micro-batches of a pipeline."
+)
+@click.option("--staleness", metavar="S", callback=_bound, default="3", show_default=True,
+              help="Clocks by which what is read from a parameter server may be late: 0 is bulk-synchronous, none is "
+                   "asynchronous.")  # fmt: skip
+@click.option("--servers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Parameter servers.")
+@click.option(
+    "--cluster", metavar="ADDRESS", help="Parameter servers and workers on this Ray cluster.  [default: here]"
+)
 @tensorboard_option
 @json_option
 def train(
-    recipe: Path, folder: Path, seed: int | None, seeds: bool, resume: bool, tensorboard: Path | None,
-    json_to: str | None,
+    recipe: Path, folder: Path, seed: int | None, seeds: bool, resume: bool, workers: int | None, parallel: str,
+    micro: int, staleness: int | None, servers: int, cluster: str | None,
+    tensorboard: Path | None, json_to: str | None,
 ) -> None:  # fmt: skip
     """Train, prune and weight-share a network; writes RUN/model.safetensors, RUN/model.eiez and RUN/report.json.
 
     With --seeds, RUN/summary.json and RUN/summary.md hold the mean and the worst figures of all seeds. `eie watch RUN/`
     shows how it goes meanwhile.
+
+    With --workers, several processes train a recipe of one dense stage, or one of recipes/distributed.
     """
     output = Output(json_to)
     check_writable_folder(folder, "--output")
+    _check_parallel()
+    if workers is not None:
+        if seeds or seed is not None:
+            raise click.UsageError("--workers trains the recipe's seed; leave out --seed and --seeds")
+        if tensorboard is not None:
+            raise click.UsageError("--tensorboard is for one process; leave out --workers")
+        if parallel == "server":
+            _train_server(recipe, folder, resume, workers, servers, staleness, cluster, output)
+        else:
+            _train_parallel(recipe, folder, resume, workers, parallel, micro, output)
+        return
     if seeds and seed is not None:
         raise click.UsageError("--seeds trains those that the recipe lists; --seed trains one: give one of the two")
 
@@ -47,6 +96,11 @@ def train(
         return
     with output.stages() as stages:
         report = train_recipe(recipe, folder, resume=resume, progress=stages, seed=seed, tensorboard=tensorboard)
+    _show(report, folder, output)
+
+
+def _show(report: Mapping[str, Any], folder: Path, output: Output) -> None:
+    """A finished run."""
     output.table(
         ("stage", "epochs", "seconds", "validation %", "test %"),
         [
@@ -77,3 +131,72 @@ def _train_all(recipe: Path, folder: Path, resume: bool, tensorboard: Path | Non
         title=f"{summary['recipe']}, errors in percent, dense float32 {summary['dense_bytes']:,} bytes",
     )
     output.result(summary)
+
+
+def _check_parallel() -> None:
+    """Options of several processes are given with --workers, and those of one way with that way."""
+    context = click.get_current_context()
+
+    def given(name: str) -> bool:
+        return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+    if context.params["workers"] is None:
+        for name in ("parallel", *_ONLY):
+            if given(name):
+                raise click.UsageError(f"--{name} is for several processes: say how many with --workers")
+    for name, way in _ONLY.items():
+        if given(name) and context.params["parallel"] != way:
+            raise click.UsageError(f"--{name} is for --parallel {way}; it is {context.params['parallel']}")
+
+
+def _job(recipe: Path, folder: Path, resume: bool) -> Job:
+    """The recipe, if the folder is free or may be gone on with."""
+    from compiler.errors import InputError
+    from compiler.train.progress import CHECKPOINTS
+    from compiler.train.terngrad.job import load
+    from compiler.train.terngrad.train import CHECKPOINT
+
+    job = load(recipe)
+    if (folder / CHECKPOINTS).exists():
+        raise InputError(f"{folder} holds a run of one process; choose another folder, or leave out --workers")
+    if (folder / CHECKPOINT).exists() and not resume:
+        raise InputError(f"{folder} holds a run already; continue it with --resume or choose another folder")
+    return job
+
+
+def _train_parallel(
+    recipe: Path, folder: Path, resume: bool, workers: int, parallel: str, micro: int, output: Output
+) -> None:
+    """On processes of torch.distributed."""
+    from compiler.train.parallel.finished import finish_job
+    from compiler.train.parallel.launch import launch
+
+    job = _job(recipe, folder, resume)  # what is wrong with it is said before processes start
+    report = launch(recipe, folder, workers, parallel, micro=micro, resume=resume, told=output.note)
+    how = {"way": parallel, "workers": workers, "ternary": report["ternary"]}
+    history = [
+        {"epoch": row["epoch"], "loss": row["loss_of_rank_0"], "validation": row["validation"]}
+        for row in report["history"]
+    ]
+    _show(finish_job(job, folder, how, history, report["seconds"]), folder, output)
+
+
+def _train_server(
+    recipe: Path, folder: Path, resume: bool, workers: int, servers: int, staleness: int | None, cluster: str | None,
+    output: Output,
+) -> None:  # fmt: skip
+    """Over a parameter server."""
+    from compiler.clusters import LOCAL
+    from compiler.train.consistency.cluster import Settings
+    from compiler.train.consistency.run import train_job
+
+    job = _job(recipe, folder, resume)
+    settings = Settings(workers, servers, staleness, seed=job.seed)
+    with output.progress("updates") as progress:
+        report = train_job(job, folder, settings, address=cluster or LOCAL, resume=resume, told=progress)
+    how = report["parallel"]
+    output.table(("clocks late", "reads"), [(int(lag), count) for lag, count in how["lags"].items()])
+    output.text(
+        f"{how['reads']:,} reads, each within the bound ({how['staleness']}); {len(how['replaced'])} processes replaced"
+    )
+    _show(report, folder, output)

@@ -41,7 +41,7 @@ ARRAYS: dict[str, Params] = {
     "least": Params(
         pes=1, rows=16, queue_depth=6, index_bits=4, code_bits=2, weight_words=128, pointer_blocks=64, act_lines=128,
         output_words=128, codebooks=2, descriptors=32, acc_bits=33, tables=0, elementwise=False, streams=False,
-        refill=False,
+        refill=False, slim=True,
     ),
     "tiles": Params(
         pes=2, rows=32, queue_depth=7, index_bits=5, code_bits=4, weight_words=16, pointer_blocks=12, act_lines=512,

@@ -91,7 +91,7 @@ _ALL = (
     ),
     Board(
         "tang-nano-9k", "Tang Nano 9K with GW1NR-9C", GOWIN, "amaranth_boards.tang_nano_9k:TangNano9kPlatform",
-        {"lut": 8_640, "ff": 6_480, "ram": 26, "mult": 20, "cells": 270}, 27, "BOARD_MIN",
+        {"lut": 8_640, "ff": 6_480, "ram": 26, "mult": 20, "cells": 270}, 27, "BOARD_SLIM",
         "openFPGALoader -b tangnano9k {file}",
         target={"family": "GW1N-9C"},
     ),

@@ -13,15 +13,15 @@ from hw.streams import window_origin
 from hw.weight_decode import LOOKUP_WORDS
 from sim.energy_table import memories
 from sim.fpga.boards import BOARDS, Board
-from sim.fpga.families import GOWIN, Family
+from sim.fpga.families import Family
 
 __all__ = ["Estimate", "Held", "check_fits", "estimate", "held_memories", "largest_preset"]
 
 FULL = {"lut": 0.95, "ff": 0.95, "ram": 1.0, "mult": 1.0, "cells": 1.0}
 """Part of a resource beyond which place and route does not end."""
 
-LUT_CELL = 6
-"""Lookup tables whose places a cell of 16 words of 4 bits takes; on Gowin parts, flip-flops as well."""
+CELL = {"ecp5": {"lut": 6, "ff": 0}, "gowin": {"lut": 8, "ff": 6}}
+"""What a cell of 16 words of 4 bits takes the places of, as nextpnr counts."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,15 @@ class Logic:
 
 
 # Measured: docs/fpga.md has the arrays and the commands. Without elementwise operations, function tables and streams.
-# Of arrays before decision records 84 to 86: those of today take less, so what is said to fit fits.
 _LOGIC = {
-    "ecp5": {"lut": Logic(7830, 1217, 850), "ff": Logic(6769, 1044, 515)},
+    "ecp5": {"lut": Logic(5166, 1241, 1045), "ff": Logic(5000, 1001, 519)},
     "ice40": {"lut": Logic(9205, 1217, 865), "ff": Logic(8130, 1115, 500)},
-    "gowin": {"lut": Logic(8443, 1217, 850), "ff": Logic(7284, 1044, 515)},
+    "gowin": {"lut": Logic(5092, 1241, 1045), "ff": Logic(4942, 1001, 519)},
 }
+_SLIM = {"lut": -469, "ff": -783}
+"""What a slim array has more: a narrow word of the host, and no multiplexer of the parts of a descriptor."""
+_HOP = {"lut": 0, "ff": 190}
+"""What a hop takes of each PE."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def held_memories(params: Params) -> list[Held]:
         *(Held(name, number, *shapes[name], styles.get(name, "auto")) for name, number in numbers.items() if number),
         Held("records", 1, 32, record_words(params)),
         Held("places of segments", 1, window_origin(params).size, SEGMENTS, "distributed"),
-        Held("request", 1, 32, MOST_WORDS, "distributed"),
+        Held("request", 1, 32, MOST_WORDS, "block" if params.slim else "distributed"),
     ]
 
 
@@ -125,12 +128,13 @@ def estimate(board: Board, params: Params) -> Estimate:
         elif family.distributed:
             cells += held.number * family.cells(held.bits, held.words)
             muxes += held.number * held.bits * (-(-held.words // 16) - 1)
-    logic = _LOGIC[family.name]
     more = params.elementwise + bool(params.tables)
-    blocked = LUT_CELL * cells
+    cell = CELL.get(family.name, {})
     needs = {
-        "lut": logic["lut"].of(params) + blocked + muxes,
-        "ff": logic["ff"].of(params) + (blocked if family is GOWIN else 0),
+        name: _LOGIC[family.name][name].of(params) + cell.get(name, 0) * cells + _HOP[name] * params.hops * params.pes
+        + _SLIM[name] * params.slim + (muxes if name == "lut" else 0)
+        for name in ("lut", "ff")
+    } | {
         "ram": sum(blocks.values()), "mult": params.pes + params.groups * more,
         **({"cells": cells} if family.distributed else {}),
     }  # fmt: skip

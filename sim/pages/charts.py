@@ -38,6 +38,9 @@ _LONG = 28
 """Signs of a name on an axis."""
 
 
+_ABOVE = 6.0
+"""Points of error above the dense network's up to which a search is drawn."""
+
 _GREY = ("starved", "other")
 
 
@@ -260,6 +263,11 @@ def fronts(found: Sequence[Mapping[str, Any]]) -> str:
                       label="Pareto front")  # fmt: skip
             if network["dense_error"] is not None:
                 axis.axhline(network["dense_error"], color=_TEXT, linestyle=":", linewidth=1, label="dense")
+                top = network["dense_error"] + _ABOVE
+                if above := sum(p["error"] > top for p in points):
+                    low = min(network["dense_error"], *(p["error"] for p in points))
+                    axis.set_ylim(low - 0.05 * (top - low), top)
+                    axis.plot([], [], " ", label=f"{above} above {top:.3g} %, not drawn")
             axis.set_xscale("log", base=2)
             axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axis.set_title(_short(network["name"]), fontsize=9)

@@ -27,7 +27,7 @@ def runs_of(folder: Path) -> list[Path]:
     found = {
         path.parent for name in (JOURNAL, CASES) for depth in ("", "*/", "*/*/") for path in folder.glob(depth + name)
     }
-    return sorted(found)
+    return sorted(path for path in found if (path / JOURNAL).exists() or next(_cases(path), None) is not None)
 
 
 def state(folder: Path, now: float | None = None) -> dict[str, Any]:

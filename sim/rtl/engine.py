@@ -74,7 +74,7 @@ class RtlRun:
     waves_cut: bool = False
 
 
-def scope(memory: Memory, unit: int) -> str:
+def scope(memory: Memory, unit: int, slim: bool = False) -> str:
     """Hierarchical name of the `eie_ram` that is a unit of `memory`, as ``%m`` prints it."""
     inside = {
         Memory.WEIGHTS: f"pe_{unit}.weight_read.memory.ram",
@@ -82,7 +82,7 @@ def scope(memory: Memory, unit: int) -> str:
         Memory.CODEBOOK: f"pe_{unit}.weight_decode.memory.ram",
         Memory.OUTPUTS: f"writeback_{unit}.memory.ram",
         Memory.TABLES: f"writeback_{unit}.lookup.memory.ram",
-        Memory.DESCRIPTORS: "descriptors.ram",
+        Memory.DESCRIPTORS: "descriptors.memory.ram" if slim else "descriptors.ram",
         Memory.ACTIVATIONS: f"acts_{unit}.ram",
     }
     return f"{TOP_MODULE}.core.{inside[memory]}"
@@ -99,7 +99,7 @@ def preload(image: Image, folder: Path) -> None:
         os.replace(folder / f"outputs_{group}.hex", folder / f"{scope(Memory.OUTPUTS, group)}.hex")
         if len(image.functions):
             shutil.copyfile(folder / "tables_0.hex", folder / f"{scope(Memory.TABLES, group)}.hex")
-    os.replace(folder / "descriptors_0.hex", folder / f"{scope(Memory.DESCRIPTORS, 0)}.hex")
+    os.replace(folder / "descriptors_0.hex", folder / f"{scope(Memory.DESCRIPTORS, 0, image.params.slim)}.hex")
 
 
 def simulate(

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -32,8 +31,8 @@ def run_python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subproc
 @pytest.mark.verifies("commands-help-versions-exit-codes")
 def test_commands_are_those_of_the_manual() -> None:
     assert COMMANDS == [
-        "bench", "compile", "compress", "decompress", "diff", "doctor", "experiment", "export", "fpga", "fuzz", "info",
-        "init", "presets", "report", "run", "train", "verify", "verilog", "watch",
+        "bench", "compile", "compress", "cost", "decompress", "diff", "doctor", "experiment", "export", "fpga", "fuzz",
+        "info", "init", "presets", "report", "run", "train", "verify", "verilog", "watch",
     ]  # fmt: skip
 
 
@@ -45,13 +44,14 @@ def test_version_is_told_installed_or_not(invoke) -> None:
 
 def test_help_is_immediate() -> None:
     times = []
-    for _ in range(3):  # the machine may be busy; the best of three says what the command takes
-        began = time.monotonic()
+    for _ in range(3):  # of the processor: a busy machine makes a command wait, not work
+        before = os.times()
         result = run_python("-m", "eie", "--help")
-        times.append(time.monotonic() - began)
+        after = os.times()
+        times.append(sum(after[2:4]) - sum(before[2:4]))
         assert result.returncode == 0
         assert all(command in result.stdout for command in COMMANDS)
-    assert min(times) < 0.5
+    assert min(times) < 0.3
 
 
 @pytest.mark.verifies("commands-help-versions-exit-codes")
@@ -88,7 +88,7 @@ def test_info_of_a_file_that_was_seen_needs_no_model(layer, tmp_path) -> None:
     assert "numba" in third.stderr
     assert third.stdout == first.stdout
     file.write_bytes(file.read_bytes()[:-1])  # another file
-    assert run_python("-c", code, EIE_CACHE=str(tmp_path / "cache")).returncode != 0
+    assert "expected an .eie file" in run_python("-c", code, EIE_CACHE=str(tmp_path / "cache")).stderr
 
 
 def test_import_of_the_package_is_light_and_complete() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,3 +213,30 @@ def test_script_finds_the_tools_of_this_machine() -> None:
     assert done.returncode == 0, done.stdout
     assert done.stdout.endswith("Everything that is required is there.\n")
     assert run_script("--quiet", path=os.environ["PATH"]).stdout == ""
+
+
+@pytest.mark.verifies("doctor-extras")
+def test_every_extra_is_named() -> None:
+    """Each package of an extra but `dev`, and the extra by its name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    said = {name: why for name, _, why in doctor.PACKAGES}
+    for extra, wanted in project["optional-dependencies"].items():
+        for text in wanted if extra != "dev" else []:
+            name = re.split(r"[<>=!~\[ ]", text, maxsplit=1)[0]
+            assert f"[{extra}]" in said[name], f"{name} of {extra}"
+
+
+@pytest.mark.verifies("shell-completion")
+@pytest.mark.parametrize(
+    ("words", "wanted"), [("eie ver", "verify"), ("eie compile --preset BALANCED_1", "BALANCED_16")]
+)
+def test_a_shell_completes_words(words: str, wanted: str) -> None:
+    env = {
+        **os.environ,
+        "_EIE_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    code = "from eie.cli import main; import sys; sys.argv = ['eie']; main()"
+    found = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert f"plain,{wanted}" in found.stdout.split(), found.stderr

@@ -139,6 +139,14 @@ def test_progress_survives_half_a_line_and_a_second_process(tmp_path: Path) -> N
     assert run["stages"][0]["history"][1]["loss"] == 0.4
 
 
+def test_what_is_known_is_written_once(invoke: Any, tmp_path: Path) -> None:
+    (tmp_path / "fuzz").mkdir()
+    (tmp_path / "fuzz" / CASES).write_text('{"first": 0, "cases": 100}\n')  # a campaign of another kind is no run
+    assert json.loads(invoke("watch", tmp_path, "--json=-").stdout)["runs"] == []
+    (tmp_path / "file").write_text("")
+    assert "is a file" in invoke("watch", tmp_path / "file").stderr
+
+
 @pytest.mark.verifies("event-files-tensorboard")
 def test_tensorboard_reads_what_is_written(tmp_path: Path) -> None:
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hw.core import Core
 from hw.layouts import REFILL_BITS, Error, Memory, fields, record
-from hw.params import LANES
+from hw.params import LANES, Params
 from hw.recorder import stored_record
 from sim.tiles import tile_ends
 from tests.hw.programs import Program
@@ -43,6 +43,15 @@ class Outcome:
     beats: int = 0
     taken: int = 0
     sent: list[tuple[int, int]] = field(default_factory=list)
+
+
+def described(params: Params, words: list[int]) -> list[int]:
+    """What the descriptor memory holds: a slim one the first parts of all descriptors, then the second ones, and on."""
+    if not params.slim:
+        return words
+    places = 1 << (params.descriptors - 1).bit_length()
+    rest = [0] * (places - len(words))
+    return [each for part in range(24) for each in [*(word >> 32 * part & 0xFFFFFFFF for word in words), *rest]]
 
 
 def play(
@@ -77,7 +86,7 @@ def play(
                 load(ctx, writeback.table.memory, program.memories[Memory.TABLES][0])
         for n, bank in enumerate(array.acts):
             load(ctx, bank, program.memories[Memory.ACTIVATIONS][n])
-        load(ctx, array.descriptors, program.memories[Memory.DESCRIPTORS][0])
+        load(ctx, array.descriptors, described(params, program.memories[Memory.DESCRIPTORS][0]))
         await ctx.tick().until(~array.busy)
         if before:
             await before(array, ctx)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from amaranth import Signal
+from amaranth import Mux, Signal
 from amaranth.sim import Simulator
 
 import hw.host
@@ -237,6 +237,30 @@ def test_a_descriptor_is_put_together_from_twenty_four_parts(rng):
 
     seen = run(dut, bench)
     assert [(address, data) for _, _, address, data in seen.stored] == [(0, word), (1, word)]
+
+
+@pytest.mark.verifies("host-port-slim-descriptors")
+@pytest.mark.parametrize("fault", [False, True])
+def test_a_slim_array_takes_each_part_of_a_descriptor_as_it_comes(rng, fault, monkeypatch):
+    """With the fault, the host puts them together as elsewhere: then each but the first brings rubbish."""
+    params = PARAMS.replace(slim=True, elementwise=False, streams=False, refill=False)
+    dut = Host(params)
+    parts = [int(part) for part in rng.integers(1, 1 << 32, 2 * 24)]
+    if fault:
+        monkeypatch.setattr(hw.host, "Mux", lambda test, a, b: b if isinstance(a, int) else Mux(test, a, b))
+
+    async def bench(ctx):
+        await write(ctx, dut, "SELECT", Memory.DESCRIPTORS.value)
+        await write(ctx, dut, "ADDRESS", 3)
+        for part in parts:
+            await write(ctx, dut, "DATA", part)
+        assert await value(ctx, dut, "ADDRESS") == 5
+
+    seen = run(dut, bench)
+    expected = [(3 + n // 24, part) for n, part in enumerate(parts)]
+    found = [(address, data & 0xFFFFFFFF) for _, _, address, data in seen.stored]
+    assert (found == expected) is not fault
+    assert len(found) == len(expected)
 
 
 @pytest.mark.verifies("host-port-memory-beyond-units")

@@ -106,6 +106,19 @@ def test_records_and_activations_of_many_random_programs(number: int, seed: int)
     assert records == expected, f"program {program.seed}"
 
 
+SLIM: dict[str, Any] = {"slim": True, "refill": False}
+
+
+@pytest.mark.verifies("cycle-model-slim-arrays")
+@pytest.mark.parametrize("number", range(6))
+def test_records_and_activations_of_programs_on_slim_arrays(number: int, seed: int) -> None:
+    """Each descriptor comes as many cycles later as it has words; with few or many layers."""
+    changes = SLIM | ({"kind": "full", "layers": 1} if number % 2 else {})
+    program = random_program(1000 * seed + number, pes=(1, 2, 8)[number % 3], **changes)
+    seen, expected = compare(program)
+    assert seen == expected, f"program {program.seed}"
+
+
 @pytest.fixture(scope="module")
 def watched() -> list[tuple[Program, tuple[Records, int]]]:
     """Programs of every kind with short queues, and what the array's records say."""
@@ -114,6 +127,7 @@ def watched() -> list[tuple[Program, tuple[Records, int]]]:
         {"seed": 12, "pes": 2, "kind": "full", "layers": 5},
         *({"seed": seed, "pes": 2, "operators": True} for seed in (4, 14, 37)),
         *({"seed": seed, "pes": 2, "streams": True, "layers": 3} for seed in (0, 1, 33)),
+        {"seed": 50, "pes": 2, "kind": "full", "layers": 1, **SLIM},  # END is found when all is written
     ]  # fmt: skip
     programs = [random_program(**each, queue_depth=6) for each in kinds]
     return [(program, compare(program)[0]) for program in programs]
@@ -151,6 +165,15 @@ def test_fault_a_hop_more_or_less_is_seen(far, name: str) -> None:
     for by in (-1, 1):
         changed = {name: getattr(DISTANCES, name) + by}
         assert any(modelled(program, **changed) != records for program, records in far), by
+
+
+@pytest.mark.verifies("cycle-model-slim-arrays")
+def test_fault_fetches_that_the_model_does_not_know_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = random_program(50, pes=2, kind="full", layers=1, **SLIM)
+    records = compare(program)[0]
+    assert modelled(program) == records
+    monkeypatch.setattr(model, "distances_of", lambda params, known: known)
+    assert modelled(program) != records
 
 
 @pytest.mark.verifies("counters-stop-largest-value-hardware")

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from compiler import clusters
 from compiler.errors import InputError, ToolError
 from sim import executors
 from sim.case_file import CASES, SUMMARY, case_file
+from sim.pages.progress import state
 from sim.suites import SUITES
 from sim.trials import COUNTS, SHARD, Line, Shard, kit, run_shard, shards
 from sim.verify import TURNS, Report, verify
@@ -83,6 +85,14 @@ def test_lines_say_what_was_compared(plain):
         assert line.counts["records"] > 0
         assert line.seconds > 0
     assert json.loads((plain / SUMMARY).read_text())["values"] == sum(line.counts["values"] for line in lines(plain))
+
+
+@pytest.mark.verifies("watch-page-browser")
+def test_who_reads_along_knows_how_far_it_is(plain):
+    (run,) = state(plain)["runs"]
+    assert (run["kind"], run["name"], run["status"]) == ("regression", SUITE, "finished")
+    assert (run["done"], run["total"], run["cases"], run["failures"]) == (TRIALS, TRIALS, {"passed": TRIALS}, [])
+    assert run["values"] == sum(line.counts["values"] for line in lines(plain))
 
 
 @pytest.mark.verifies("regression-three-executors")
@@ -216,7 +226,7 @@ class Ray:
 def test_a_machine_without_the_kit_is_told_from_an_error_of_the_kit(cause, kind, said, monkeypatch):
     """And a cluster of this machine joins no other one, whatever RAY_ADDRESS says."""
     ray = Ray(cause)
-    monkeypatch.setattr(executors, "_ray", lambda: ray)
+    monkeypatch.setattr(clusters, "load", lambda: ray)
     with pytest.raises(kind, match=said):
         list(executors.Cluster("local", 2).run([Shard(SUITE, "", 0, (1,))]))
     assert (ray.begun["address"], ray.begun["num_cpus"]) == ("local", 2)

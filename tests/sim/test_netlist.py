@@ -10,17 +10,22 @@ import pytest
 from compiler.errors import EieError
 from hw.params import PRESETS
 from sim.fpga import equivalence, netlist, regression
+from sim.fpga.boards import BOARDS
 from sim.fpga.equivalence import prove_pe
 
 real = pytest.mark.skipif(not os.environ.get("EIE_FPGA"), reason="runs yosys for minutes: EIE_FPGA=1")
+
+
+stages = pytest.mark.parametrize("stage", ["synthesized", "placed"])
 
 
 @pytest.mark.verifies("synthesized-netlist-through-pins-models")
 @real
 @pytest.mark.slow
 @pytest.mark.rtl
-def test_the_synthesized_netlist_equals_the_models(seed) -> None:
-    for case, what, result, _ in regression.stage_cases("synthesized", [seed, seed + 1], print):
+@stages
+def test_a_netlist_equals_the_models(seed, stage) -> None:
+    for case, what, result, _ in regression.stage_cases(stage, [seed, seed + 1], print):
         assert what is None, (case, what)
         assert result is not None
         assert sum(values.size for values in result.values.values())
@@ -28,7 +33,8 @@ def test_the_synthesized_netlist_equals_the_models(seed) -> None:
 
 def one_cell_wrong(text: str) -> str:
     """The netlist with a lookup table of the PE's multiply-accumulate inverted."""
-    table = list(re.finditer(r"\.INIT\(16'h([0-9a-f]{4})\)\s*\) \\\S*pe_0\.mac\S* ", text))[-1]
+    cells = r"(?:LUT4|TRELLIS_COMB_LOGIC) \\\S*pe_0\.mac\S*  ?\([^;]*?\.INIT(?:VAL)?\(16'h([0-9a-f]{4})\)"
+    table = list(re.finditer(cells, text))[-1]
     return f"{text[: table.start(1)]}{int(table[1], 16) ^ 0xFFFF:04x}{text[table.end(1) :]}"
 
 
@@ -36,10 +42,9 @@ def one_cell_wrong(text: str) -> str:
 @real
 @pytest.mark.slow
 @pytest.mark.rtl
-def test_fault_in_a_cell_is_seen_through_the_pins(seed) -> None:
-    found = [
-        what for _, what, _, _ in regression.stage_cases("synthesized", range(seed, seed + 4), print, one_cell_wrong)
-    ]
+@stages
+def test_fault_in_a_cell_is_seen_through_the_pins(seed, stage) -> None:
+    found = [what for _, what, _, _ in regression.stage_cases(stage, range(seed, seed + 4), print, one_cell_wrong)]
     assert any(found)
 
 
@@ -79,3 +84,9 @@ def test_the_result_of_a_proof_is_read_and_its_absence_is_an_error() -> None:
 def test_an_unknown_stage_is_refused() -> None:
     with pytest.raises(EieError, match="expected one of rtl, synthesized, placed"):
         netlist.stage_verilog(None, "routed", print)  # type: ignore[arg-type]
+
+
+def test_a_placed_netlist_of_another_family_is_refused() -> None:
+    plan = netlist.netlist_plan(BOARDS["tang-nano-20k"], PRESETS["BOARD_MIN"])
+    with pytest.raises(EieError, match="20k: cells of a placed netlist are modelled for the family ecp5 only"):
+        netlist.stage_verilog(plan, "placed", print)

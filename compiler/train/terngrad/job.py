@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from compiler.errors import RecipeError
+from compiler.train import recipe
 from compiler.train.data import DATASETS, Dataset, is_own
 from compiler.train.data import load as load_data
 from compiler.train.models import ModelSpec
+from compiler.train.recipe import Recipe
 from compiler.train.schedule import Schedule
+from compiler.train.stages import Train
 from compiler.train.table import SEED_LIMIT, Table, read_toml
 from compiler.train.terngrad.settings import Settings
 
@@ -54,8 +57,15 @@ class Job:
         }
         return content if self.settings is None else {**content, "terngrad": self.settings.asdict()}
 
+    def recipe(self) -> Recipe:
+        """The recipe by which one process trains the same, with float gradients."""
+        content = self.asdict()
+        stage = {"kind": "dense", **content.pop("schedule")}
+        content.pop("terngrad", None)
+        return recipe.parse({**content, "stages": [stage]}, self.name)
+
     def data(self, folder: Path | None, workers: int) -> Dataset:
-        """The data set.
+        """The data set, of which each of `workers` has a share of every batch.
 
         Raises
         ------
@@ -81,7 +91,12 @@ def load(path: Path) -> Job:
 
 
 def parse(content: Mapping[str, Any], source: str) -> Job:
-    """A recipe from its tables; `source` is what messages call it. Raises `RecipeError`."""
+    """A recipe from its tables; `source` is what messages call it. Raises `RecipeError`.
+
+    An ordinary recipe is one as well if it has one stage, of kind dense, and nothing that other processes would not do.
+    """
+    if "stages" in content:
+        return _of_stages(recipe.parse(content, source), source)
     top = Table(content, source, "")
     name = top.text("name")
     seed = top.integer("seed", 0, SEED_LIMIT, default=1)
@@ -98,3 +113,25 @@ def parse(content: Mapping[str, Any], source: str) -> Job:
     settings = Settings.parse(top.table("terngrad"), seed) if top.has("terngrad") else None
     top.finish()
     return Job(name, seed, dataset, validation, samples, model, schedule, settings)
+
+
+def _of_stages(whole: Recipe, source: str) -> Job:
+    """A recipe of one dense stage."""
+    stage = whole.stages[0]
+    wrong = {
+        f"stages of kind {', '.join(each.kind for each in whole.stages)}": [type(each) for each in whole.stages]
+        != [Train],
+        "stages[0].distill": stage.distill is not None,
+        "data.augment": whole.augment is not None,
+        "data.refit": whole.refit,
+        f"precision {whole.precision}": whole.precision != "float32",
+    }
+    if any(wrong.values()) or stage.schedule is None:
+        found = ", ".join(name for name, there in wrong.items() if there)
+        raise RecipeError(
+            f"{source}: {found}: several processes train a recipe with one stage of kind dense and none of these; "
+            "train in one process, or write a recipe as those in recipes/distributed"
+        )
+    return Job(
+        whole.name, whole.seed, whole.dataset, whole.validation, whole.samples, whole.model, stage.schedule, None
+    )  # fmt: skip

@@ -2,41 +2,44 @@
 
     torchrun --nproc-per-node 4 -m compiler.train.terngrad.train recipes/distributed/mnist.toml -o RUN
 
-Every worker takes its share of each batch. Rank 0 writes RUN/checkpoint.safetensors after every epoch and
-RUN/report.json. All workers must see the same folder. When one of them is gone, the others end with an error within
-`--timeout` seconds, mostly at once; with `--resume` the same command goes on after the last finished epoch, to the
-same weights, bit for bit, as if nothing had happened. torchrun's own --max-restarts does that unattended.
+Every worker takes its share of each batch; with --parallel they share the network instead, or both. Rank 0 writes
+RUN/checkpoint.safetensors after every epoch and RUN/report.json. All workers must see the same folder. When one of them
+is gone, the others end with an error within `--timeout` seconds, mostly at once; with `--resume` the same command goes
+on after the last finished epoch, to the same weights, bit for bit, as if nothing had happened. torchrun's own
+--max-restarts does that unattended.
 """  # noqa: D400 - the first lines are what --help shows
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from compiler.command_line import command
-from compiler.errors import EieError, InputError, ToolError, WorkerError
+from compiler.errors import EieError, InputError, RecipeError, ToolError, WorkerError
 from compiler.train import checkpoint
 from compiler.train.data import Dataset
 from compiler.train.images import Images, accuracy
-from compiler.train.loop import Batch, Epoch, Hook, fit, reproducible
+from compiler.train.loop import Epoch, Hook, fit, reproducible
+from compiler.train.parallel.mesh import Mesh
+from compiler.train.parallel.way import WAYS, Way, shares
 from compiler.train.progress import fresh
 from compiler.train.report import versions
 from compiler.train.terngrad.exchange import Clock, Exchange
 from compiler.train.terngrad.hook import average_bucket
 from compiler.train.terngrad.job import Job, load
-from compiler.train.terngrad.virtual import share_loss, worker_random
 from compiler.train.terngrad.wire import Wire, losing_workers
 from compiler.train.trainable import check_outputs
 
@@ -49,7 +52,14 @@ _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def train(
-    job: Job, out: Path, *, resume: bool = False, timeout: float = 60.0, data_dir: Path | None = None
+    job: Job,
+    out: Path,
+    *,
+    resume: bool = False,
+    timeout: float = 60.0,
+    data_dir: Path | None = None,
+    parallel: str = "data",
+    micro: int = 4,
 ) -> dict[str, Any]:
     """Take part in a training as the worker that the environment variables name; its report.
 
@@ -59,6 +69,8 @@ def train(
     resume : go on from the checkpoint there, if there is one.
     timeout : seconds after which a worker that does not answer counts as gone. Must be longer than rank 0 measures
         and writes after an epoch.
+    parallel : one of `way.WAYS`.
+    micro : micro-batches of a pipeline.
 
     Raises
     ------
@@ -77,7 +89,7 @@ def train(
     with losing_workers("meeting the others"):
         dist.init_process_group("gloo", timeout=timedelta(seconds=timeout))
     with reproducible(threads=1):
-        report = Trainer(job, out, data_dir, resume).run()
+        report = Trainer(job, out, data_dir, resume, parallel, micro).run()
     dist.destroy_process_group()
     return report
 
@@ -85,10 +97,19 @@ def train(
 class Trainer:
     """One worker of a training."""
 
-    def __init__(self, job: Job, out: Path, data_dir: Path | None, resume: bool) -> None:
-        self.job, self.out = job, out
+    def __init__(
+        self, job: Job, out: Path, data_dir: Path | None, resume: bool, parallel: str = "data", micro: int = 4
+    ) -> None:
+        self.job, self.out, self.parallel, self.micro = job, out, parallel, micro
         self.rank, self.workers = dist.get_rank(), dist.get_world_size()
-        self.dataset: Dataset = job.data(data_dir, self.workers)
+        if job.settings is not None and parallel != "data":
+            raise RecipeError(f"{job.name} has a table terngrad, which --parallel data alone exchanges; not {parallel}")
+        if job.schedule.clip and parallel not in ("data", "sharded"):
+            raise RecipeError(
+                f"{job.name}: schedule.clip takes the norm of all gradients, of which a process of --parallel "
+                f"{parallel} has some; leave it out, or share data"
+            )
+        self.dataset: Dataset = job.data(data_dir, shares(parallel, self.workers))
         self.lesson = Images(self.dataset.train, self.dataset.shape, job.model.flat)
         check_outputs(job.model, self.dataset)
         self.module = fresh(job.model, self.dataset, job.seed)
@@ -98,36 +119,51 @@ class Trainer:
             if not resume:
                 raise InputError(f"{out} holds a run already; continue it with --resume or choose another folder")
             self._restore(out / CHECKPOINT)
-        # As `fit` will have it: afterwards the parameters of the wrapped module would lie otherwise than it remembers.
-        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.way: Way
+
+    def _prepare(self) -> Way:
+        """What this worker does in a step."""
+        if self.parallel == "data":
+            # As `fit` will have it: else the parameters of the wrapped module would lie otherwise than it remembers.
+            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        step = self.done * self.lesson.steps(self.job.schedule.batch)
+        trained = self.module if self.parallel == "data" else copy.deepcopy(self.module)
+        if self.parallel != "pipeline":
+            return Mesh(trained, self.parallel, self.job.seed, step)
+        from compiler.train.parallel.pipeline import Pipeline  # half a second that the others need not
+
+        example = self.lesson.arrange(torch.from_numpy(self.dataset.train.inputs[: self.job.schedule.batch]))
+        return Pipeline(trained, example, self.micro, seed=self.job.seed, step=step)
 
     def run(self) -> dict[str, Any]:
         """Train to the end."""
         began = time.monotonic()
         schedule = self.job.schedule
-        with losing_workers("comparing the networks"):
-            ddp = DistributedDataParallel(self.module)
+        self.way = way = self._prepare()
         hooks: list[Hook] = []
         exchange: Exchange | None = None
         if self.job.settings is not None:
             exchange = Exchange(self.module, self.job.settings, Wire(scheme=self.job.settings.scheme))
-            ddp.register_comm_hook(exchange, average_bucket)
+            assert isinstance(way, Mesh)
+            assert isinstance(way.wrapped, DistributedDataParallel)
+            way.wrapped.register_comm_hook(exchange, average_bucket)
             hooks.append(Clock(exchange, self.lesson.steps(schedule.batch)))
-        steps = _Steps(ddp, self, self.done * self.lesson.steps(schedule.batch))
         fit(
-            self.module,
+            way.module,
             self.lesson,
             schedule,
             (self.job.seed,),
             hooks=hooks,
             after_epoch=self._after_epoch,
             done=self.done,
-            optimizer_state=self.optimizer,
-            backward=steps,
+            optimizer_state=None if self.optimizer is None else _by_parameter(_by_key(self.optimizer), way.part),
+            backward=way,
+            channels_last=way.channels_last,
         )
         report = {
             "recipe": self.job.asdict(),
             "workers": self.workers,
+            "parallel": self.parallel,
             "scheme": None if exchange is None else Wire(scheme=exchange.settings.scheme).scheme,
             "ternary": [] if exchange is None else [name for name, yes in exchange.plan.ternary.items() if yes],
             "history": self.history,
@@ -143,14 +179,18 @@ class Trainer:
 
     def _after_epoch(self, epoch: Epoch) -> None:
         """Rank 0 measures and writes; its loss is that on its own shares."""
+        whole = self.way.whole(self.way.module.state_dict())
+        optimizer = _by_parameter(_by_key(epoch.optimizer), self.way.whole)
         if self.rank != 0:
             return
+        if self.way.module is not self.module:
+            self.module.load_state_dict(whole)
         share = accuracy(self.module, self.lesson, self.dataset.validation)
         self.history.append(
             {"epoch": epoch.done, "workers": self.workers, "loss_of_rank_0": epoch.loss, "validation": share}
         )
         tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
-        for parameter, values in epoch.optimizer.items():
+        for parameter, values in optimizer.items():
             tensors.update({f"optimizer.{key}.{parameter}": value for key, value in values.items()})
         content = {"recipe": self.job.asdict(), "done": epoch.done, "history": self.history}
         checkpoint.save(self.out / CHECKPOINT, tensors, content)
@@ -192,19 +232,20 @@ def _parts(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
     return state, optimizer
 
 
-class _Steps:
-    """The `loop.Backward` of one worker: gradients on its share, averaged while they come."""
+def _by_key(state: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    """Parameter → key → tensor, turned round."""
+    turned: dict[str, dict[str, Tensor]] = {}
+    for outer, values in state.items():
+        for inner, value in values.items():
+            turned.setdefault(inner, {})[outer] = value
+    return turned
 
-    def __init__(self, ddp: nn.Module, trainer: Trainer, step: int) -> None:
-        self.ddp, self.trainer, self.step = ddp, trainer, step
 
-    def __call__(self, module: nn.Module, batch: Batch) -> float:
-        me = self.trainer
-        with worker_random(me.job.seed, self.step, me.rank), losing_workers("averaging gradients"):
-            loss = share_loss(self.ddp, batch, me.workers, me.rank)
-            loss.backward()  # type: ignore[no-untyped-call]
-        self.step += 1
-        return loss.item()
+def _by_parameter(
+    state: Mapping[str, Mapping[str, Tensor]], change: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+) -> dict[str, dict[str, Tensor]]:
+    """Key → parameter → tensor, changed key by key in one order in all processes, and turned round."""
+    return _by_key({key: change(state[key]) for key in sorted(state)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -217,10 +258,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--resume", action="store_true", help="go on from the checkpoint in the folder, if there is one"
     )
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds until a silent worker counts as gone (60)")
+    parser.add_argument("--parallel", choices=WAYS, default="data", help="what the workers share (data)")
+    parser.add_argument("--micro", type=int, default=4, help="micro-batches of a pipeline (4)")
     parser.add_argument("--data-dir", type=Path, help="folder with the files of the data set")
     given = parser.parse_args(arguments)
     try:
-        train(load(given.recipe), given.out, resume=given.resume, timeout=given.timeout, data_dir=given.data_dir)
+        train(
+            load(given.recipe), given.out, resume=given.resume, timeout=given.timeout, data_dir=given.data_dir,
+            parallel=given.parallel, micro=given.micro,
+        )  # fmt: skip
     except EieError as error:
         print(f"rank {os.environ.get('RANK', '?')}: {error}", file=sys.stderr, flush=True)
         return error.exit_code

@@ -1,27 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cells of Lattice's ECP5 for simulation, as far as netlists of the array have them, after synthesis and after place and
-// route. Written after Lattice's documents: FPGA-TN-02204 (memory), FPGA-TN-02205 (multipliers), FPGA-DS-02012 (the rest),
-// and Project Trellis's description of slices. What a netlist does not use of a cell ends the simulation.
+// Cells of Lattice's ECP5 for simulation, as far as netlists of the array have them, after synthesis and after
+// placement. Written after Lattice's documents: FPGA-TN-02204 (memory), FPGA-TN-02205 (multipliers), FPGA-DS-02012 (the rest),
+// and Project Trellis's description of slices. What a netlist does not use of a cell ends the simulation. Contents of lookup
+// tables come as pins (`sim.fpga.netlist.simulated`): as parameters they would make a module of each.
 
-// A buffer of a pin, before synthesis (IB, OBZ) and after place and route. B is the pin.
-module IB (input I, output O);
-  assign O = I;
+// A buffer of a pin, by its direction: a netlist calls both TRELLIS_IO. B is the pin.
+module TRELLIS_IO_INPUT #(parameter DIR = "INPUT") (input B, I, T, output O);
+  assign O = B;
 endmodule
 
-module OBZ (input I, T, output O);
-  assign O = I;
-  always @* if (T) $fatal(1, "OBZ that lets go of its pin is not modelled");
+module TRELLIS_IO_OUTPUT #(parameter DIR = "OUTPUT") (output B, input I, T, output O);
+  assign B = I;
 endmodule
 
-module TRELLIS_IO #(parameter DIR = "INPUT") (inout B, input I, T, output O);
-  generate
-    if (DIR == "INPUT") assign O = B;
-    else if (DIR == "OUTPUT") assign B = I;
-    else initial $fatal(1, "TRELLIS_IO in direction %s is not modelled", DIR);
-  endgenerate
-endmodule
-
-module LUT4 #(parameter [15:0] INIT = 0) (input A, B, C, D, output Z);
+module LUT4 (input [15:0] INIT, input A, B, C, D, output Z);
   assign Z = INIT[{D, C, B, A}];
 endmodule
 
@@ -35,21 +27,21 @@ endmodule
 
 // One bit of a carry chain. The carry is that of the lookup table, or, where this is 0, of its half for A and B alone. With
 // INJECT neither a carry comes in nor is one made where the table is 0.
-module eie_carry #(parameter [15:0] INIT = 0, parameter INJECT = 0) (input A, B, C, D, CIN, output S, COUT);
+module eie_carry #(parameter INJECT = 0) (input [15:0] INIT, input A, B, C, D, CIN, output S, COUT);
   wire whole = INIT[{D, C, B, A}], half = INIT[{B, A}];
   assign S = whole ^ (INJECT ? 1'b0 : CIN);
   assign COUT = whole ? CIN : INJECT ? 1'b0 : half;
 endmodule
 
 module CCU2C #(
-    parameter [15:0] INIT0 = 0, INIT1 = 0, parameter INJECT1_0 = "YES", INJECT1_1 = "YES"
-) (input CIN, A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT);
+    parameter INJECT1_0 = "YES", INJECT1_1 = "YES"
+) (input [15:0] INIT0, INIT1, input CIN, A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT);
   wire between;
-  eie_carry #(.INIT(INIT0), .INJECT(INJECT1_0 == "YES")) first(A0, B0, C0, D0, CIN, S0, between);
-  eie_carry #(.INIT(INIT1), .INJECT(INJECT1_1 == "YES")) second(A1, B1, C1, D1, between, S1, COUT);
+  eie_carry #(.INJECT(INJECT1_0 == "YES")) first(INIT0, A0, B0, C0, D0, CIN, S0, between);
+  eie_carry #(.INJECT(INJECT1_1 == "YES")) second(INIT1, A1, B1, C1, D1, between, S1, COUT);
 endmodule
 
-// A flip-flop with an enable, and a set or reset with the clock. After place and route, SD says that data comes from DI
+// A flip-flop with an enable, and a set or reset with the clock. After placement, SD says that data comes from DI
 // (the table beside it); else from M.
 module TRELLIS_FF #(
     parameter GSR = "ENABLED", CEMUX = "1", CLKMUX = "CLK", LSRMUX = "LSR", SRMODE = "LSR_OVER_CE", REGSET = "RESET",
@@ -86,43 +78,43 @@ module TRELLIS_DPR16X4 #(
   initial if (WCKMUX == "INV") $fatal(1, "TRELLIS_DPR16X4 written at the other edge is not modelled");
 endmodule
 
-// After place and route: a lookup table, which is half of a carry pair or a 16-word memory of one bit in other modes, with
-// the multiplexer behind it.
-module TRELLIS_COMB #(
-    parameter MODE = "LOGIC", parameter [15:0] INITVAL = 0, parameter CCU2_INJECT1 = "NO", WREMUX = "WRE",
-    parameter WCKMUX = "WCK", IS_Z1 = 0
-) (
-    input A, B, C, D, M, FCI, F1, FXA, FXB, WD, WAD0, WAD1, WAD2, WAD3, WRE, WCK,
-    output F, FCO, OFX
-);
-  generate
-    if (MODE == "LOGIC") begin
-      assign F = INITVAL[{D, C, B, A}];
-      assign FCO = 1'b0;
-    end else if (MODE == "CCU2") begin
-      eie_carry #(.INIT(INITVAL), .INJECT(CCU2_INJECT1 == "YES")) carry(A, B, C, D, FCI, F, FCO);
-    end else if (MODE == "DPRAM") begin
-      reg [15:0] words = INITVAL;
-      wire write = WREMUX == "INV" ? ~WRE : WRE;
-      always @(posedge WCK) if (write) words[{WAD3, WAD2, WAD1, WAD0}] <= WD;
-      assign F = words[{A, C, B, D}];  // that is how the read address is wired
-      assign FCO = 1'b0;
-    end else if (MODE == "RAMW_BLOCK") begin  // its place is taken by the write port beside it
-      assign F = 1'b0;
-      assign FCO = 1'b0;
-    end else initial $fatal(1, "TRELLIS_COMB in mode %s is not modelled", MODE);
-    if (IS_Z1) assign OFX = M ? FXB : FXA;
-    else assign OFX = M ? F1 : F;
-  endgenerate
+// After placement a lookup table is a TRELLIS_COMB, here by what it is used as: alone; with the multiplexer behind it and the
+// table beside it (PFUMX), or behind two others (L6MUX21); half of a carry pair; a 16-word memory of one bit.
+module TRELLIS_COMB_LOGIC (input [15:0] INITVAL, input A, B, C, D, output F);
+  assign F = INITVAL[{D, C, B, A}];
 endmodule
 
-// After place and route: hands the write port of a memory of lookup tables on.
+module TRELLIS_COMB_PFUMX (input [15:0] INITVAL, input A, B, C, D, M, F1, output F, OFX);
+  assign F = INITVAL[{D, C, B, A}];
+  assign OFX = M ? F1 : F;
+endmodule
+
+module TRELLIS_COMB_L6MUX21 (input [15:0] INITVAL, input A, B, C, D, M, FXA, FXB, output F, OFX);
+  assign F = INITVAL[{D, C, B, A}];
+  assign OFX = M ? FXB : FXA;
+endmodule
+
+module TRELLIS_COMB_CCU2 #(parameter CCU2_INJECT1 = "NO") (input [15:0] INITVAL, input A, B, C, D, FCI, output F, FCO);
+  eie_carry #(.INJECT(CCU2_INJECT1 == "YES")) carry(INITVAL, A, B, C, D, FCI, F, FCO);
+endmodule
+
+module TRELLIS_COMB_DPRAM #(
+    parameter [15:0] INITVAL = 0, parameter WREMUX = "WRE", WCKMUX = "WCK"
+) (input A, B, C, D, WD, WAD0, WAD1, WAD2, WAD3, WRE, WCK, output F);
+  reg [15:0] words = INITVAL;
+  wire write = WREMUX == "INV" ? ~WRE : WRE;
+  always @(posedge WCK) if (write) words[{WAD3, WAD2, WAD1, WAD0}] <= WD;
+  assign F = words[{A, C, B, D}];  // that is how the read address is wired
+  initial if (WCKMUX == "INV") $fatal(1, "a memory that is written at the other edge is not modelled");
+endmodule
+
+// After placement: hands the write port of a memory of lookup tables on.
 module TRELLIS_RAMW (
     input A0, A1, B0, B1, C0, C1, D0, D1,
     output WDO0, WDO1, WDO2, WDO3, WADO0, WADO1, WADO2, WADO3
 );
-  assign {WDO3, WDO2, WDO1, WDO0} = {A1, D1, B1, C1};
-  assign {WADO3, WADO2, WADO1, WADO0} = {C0, A0, B0, D0};
+  assign {WDO3, WDO2, WDO1, WDO0} = {B1, D1, A1, C1};
+  assign {WADO3, WADO2, WADO1, WADO0} = {A0, C0, B0, D0};
 endmodule
 
 module DCCA (input CLKI, CE, output CLKO);

@@ -2,6 +2,7 @@
 // Cells of Gowin's GW1N and GW2A for simulation, as far as netlists of the array have them. Written after Gowin's documents:
 // UG288 (configurable function units), UG285 (block RAM), UG287 (multipliers), UG289 (pins).
 // What a netlist does not use of a cell (registers inside a multiplier, output registers of a RAM) ends the simulation.
+// Contents of lookup tables come as pins (`sim.fpga.netlist.simulated`).
 
 module VCC (output V);
   assign V = 1'b1;
@@ -24,19 +25,19 @@ module TBUF (output O, input I, OEN);
   always @* if (OEN) $fatal(1, "TBUF that lets go of its pin is not modelled");
 endmodule
 
-module LUT1 #(parameter [1:0] INIT = 0) (output F, input I0);
+module LUT1 (input [1:0] INIT, output F, input I0);
   assign F = INIT[I0];
 endmodule
 
-module LUT2 #(parameter [3:0] INIT = 0) (output F, input I0, I1);
+module LUT2 (input [3:0] INIT, output F, input I0, I1);
   assign F = INIT[{I1, I0}];
 endmodule
 
-module LUT3 #(parameter [7:0] INIT = 0) (output F, input I0, I1, I2);
+module LUT3 (input [7:0] INIT, output F, input I0, I1, I2);
   assign F = INIT[{I2, I1, I0}];
 endmodule
 
-module LUT4 #(parameter [15:0] INIT = 0) (output F, input I0, I1, I2, I3);
+module LUT4 (input [15:0] INIT, output F, input I0, I1, I2, I3);
   assign F = INIT[{I3, I2, I1, I0}];
 endmodule
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lookup table, block RAM and multiplier of Lattice's iCE40 for simulation, as far as synthesis makes use of them. Written after
 // FPGA-TN-02002 (block RAM) and FPGA-TN-02007 (DSP). SPRAM has one port and the array's memories have two, so it is not used.
-// What is not modelled ends the simulation.
+// What is not modelled ends the simulation. Contents of lookup tables come as pins (`sim.fpga.netlist.simulated`).
 
-module SB_LUT4 #(parameter [15:0] LUT_INIT = 0) (output O, input I0, I1, I2, I3);
+module SB_LUT4 (input [15:0] LUT_INIT, output O, input I0, I1, I2, I3);
   assign O = LUT_INIT[{I3, I2, I1, I0}];
 endmodule
 

@@ -17,6 +17,7 @@ from compiler import experiments
 from compiler.errors import EieError, InputError, RecipeError
 from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Trial
 from compiler.experiments.runner import REPORT, TRIALS, run_experiment
+from compiler.journal import JOURNAL
 from compiler.train.table import Table
 
 
@@ -83,6 +84,8 @@ def test_what_fails_keeps_what_is_finished_and_resumes_to_the_same(
 ) -> None:
     with pytest.raises(EieError, match="three is broken"):
         run_experiment(Squares(name="squares", seeds=(1, 2, 3, 4), broken=3), tmp_path)
+    last = json.loads((tmp_path / JOURNAL).read_text().splitlines()[-1])
+    assert (last["what"], last["status"], last["message"]) == ("end", "failed", "EieError: three is broken")
     done = {path.stem for path in (tmp_path / TRIALS).iterdir()}
     assert {"seed-1", "seed-2"} <= done
     assert "seed-3" not in done
@@ -99,6 +102,9 @@ def test_what_fails_keeps_what_is_finished_and_resumes_to_the_same(
         SQUARES, tmp_path, resume=True, jobs=2, progress=lambda stage, done, total, text: told.append((done, total))
     )
     assert figures(report) == figures(whole[1])
+    begin = next(each for line in reversed((tmp_path / JOURNAL).read_text().splitlines())
+                 if (each := json.loads(line))["what"] == "begin")  # fmt: skip
+    assert (begin["total"], set(begin["done"])) == (4, done)
     assert told[0] == (len(done), 4)
     assert told[-1] == (4, 4)
 

@@ -383,6 +383,20 @@ def test_checkpoint_of_another_network_is_refused(copied: Path) -> None:
         train_recipe(TINY, copied, resume=True)
 
 
+@pytest.mark.verifies("watch-page-browser")
+def test_its_lines_say_what_the_report_says(unbroken: Path) -> None:
+    lines = [json.loads(line) for line in (unbroken / "progress.jsonl").read_text().splitlines()]
+    report = json.loads((unbroken / "report.json").read_text())
+    assert [line["what"] for line in lines[:: len(lines) - 1]] == ["begin", "end"]
+    for stage in report["stages"]:
+        epochs = [line for line in lines if line["what"] == "epoch" and line["stage"] == stage["stage"]]
+        assert [{key: line[key] for key in ("epoch", "loss", "validation", "density")} for line in epochs] == stage[
+            "history"
+        ]
+        (end,) = (line for line in lines if line["what"] == "stage" and line["stage"] == stage["stage"])
+        assert end["test"] == stage["accuracy"]["test"]
+
+
 def test_nothing_half_written_is_left(unbroken: Path) -> None:
     found = sorted(str(path.relative_to(unbroken)) for path in unbroken.rglob("*") if path.is_file())
     assert found == [

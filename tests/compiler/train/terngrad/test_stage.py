@@ -13,7 +13,7 @@ from compiler.errors import ModelError, RecipeError
 from compiler.train import prune, recipe
 from compiler.train.data import load
 from compiler.train.images import Images
-from compiler.train.loop import fit, seed_of
+from compiler.train.loop import fit, reproducible, seed_of
 from compiler.train.progress import fresh
 from compiler.train.run import train_recipe
 from compiler.train.terngrad.channel import Local
@@ -116,10 +116,11 @@ def test_a_stage_trains_as_virtual_workers(tmp_path: Path) -> None:
     workers = VirtualWorkers(module, Settings(2.0, 100, seed=seed_of(5, 0)), 4)
     lesson = Images(dataset.train, dataset.shape)
     losses: list[float] = []
-    fit(
-        module, lesson, stage.schedule, (5, 0), hooks=[Clock(workers.exchange, lesson.steps(40))],
-        after_epoch=lambda epoch: losses.append(epoch.loss), backward=workers,
-    )  # fmt: skip
+    with reproducible(threads=1):  # as the recipe has it
+        fit(
+            module, lesson, stage.schedule, (5, 0), hooks=[Clock(workers.exchange, lesson.steps(40))],
+            after_epoch=lambda epoch: losses.append(epoch.loss), backward=workers,
+        )  # fmt: skip
     assert [epoch["loss"] for epoch in report["stages"][0]["history"]] == losses
 
 

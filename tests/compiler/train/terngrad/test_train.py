@@ -160,7 +160,7 @@ def parsed(change: dict[str, Any]) -> job.Job:
         ({"terngrad": {"clip": -1}}, "terngrad.clip is -1"),
         ({"terngrad": {"scale": 1}}, "unknown key terngrad.scale"),
         ({"schedule": {"epochs": 0, "learning_rate": 0.1}}, "schedule.epochs is 0"),
-        ({"stages": []}, "unknown key stages"),
+        ({"stages": []}, "unknown key schedule"),
     ],
 )
 def test_wrong_recipes_say_what_is_wrong(change: dict[str, Any], message: str) -> None:

@@ -1,0 +1,215 @@
+"""A server and a worker as actors of Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compiler import clusters
+from compiler.errors import EieError, WorkerError
+from compiler.train.consistency.client import Client
+from compiler.train.consistency.core import Checker, Read
+from compiler.train.consistency.delays import Delays
+from compiler.train.consistency.learner import Learner
+from compiler.train.consistency.shard import Shard, Values, whole
+
+__all__ = ["Server", "Worker"]
+
+_PAUSE = 0.1  # seconds between tries to reach a server that restarts
+
+
+class Server:
+    """A shard behind calls. Reads wait until the bound admits them; all else is done at once.
+
+    Parameters
+    ----------
+    path : of the checkpoint; where there is one, the shard goes on from it.
+    every : a checkpoint is written whenever all workers have made so many updates more.
+    """
+
+    def __init__(
+        self, number: int, values: Values, workers: int, staleness: int | None, path: Path, every: int
+    ) -> None:
+        self.shard = Shard(number, values, workers, staleness)
+        self.path, self.every = path, every
+        if path.exists():
+            self.shard.restore(path)
+        self.shard.save(path)
+        self.changed = asyncio.Condition()
+        self.waiting: set[tuple[int, int]] = set()
+        self.processes: dict[int, tuple[str, int]] = {}
+
+    async def join(self, worker: int, incarnation: int, host: str, process: int) -> int:
+        """A process takes the part of a worker; the updates of that worker which are here."""
+        before = self.shard.clocks.incarnations[worker]
+        applied = self.shard.clocks.join(worker, incarnation)
+        self.processes[worker] = host, process
+        if incarnation > before:  # a shard that restarts must not take updates of the one before
+            self.shard.save(self.path)
+            async with self.changed:
+                self.changed.notify_all()
+        return applied
+
+    async def read(self, worker: int, incarnation: int, clock: int) -> tuple[Values, Read]:
+        """The values, as soon as the bound admits it. Raises `WorkerError` if the worker was replaced."""
+        self.waiting.add((worker, incarnation))
+        async with self.changed:
+            await self.changed.wait_for(
+                lambda: self.shard.clocks.fenced(worker, incarnation) or self.shard.admits(worker, clock)
+            )
+        self.waiting.discard((worker, incarnation))
+        self._fence(worker, incarnation)
+        return self.shard.read(worker, clock)
+
+    async def push(self, worker: int, incarnation: int, clock: int, update: Values) -> int:
+        """Add an update; how many of this worker's the last checkpoint holds."""
+        self._fence(worker, incarnation)
+        if self.shard.apply(worker, clock, update):
+            applied, durable = self.shard.clocks.applied, self.shard.durable
+            if min(applied) >= min(durable) + self.every:
+                self.shard.save(self.path)
+            async with self.changed:
+                self.changed.notify_all()
+        return self.shard.durable[worker]
+
+    async def state(self) -> dict[str, Any]:
+        """For who watches: updates of each worker, who waits, and where the processes are."""
+        return {
+            "applied": list(self.shard.clocks.applied),
+            "waiting": sorted(
+                worker for worker, number in self.waiting if not self.shard.clocks.fenced(worker, number)
+            ),
+            "processes": dict(self.processes),
+            "process": (socket.gethostname(), os.getpid()),
+            "generation": self.shard.generation,
+        }
+
+    async def values(self, save: bool = False) -> Values:
+        """What is held, written to the checkpoint first if that is wanted."""
+        if save:
+            self.shard.save(self.path)
+        return self.shard.values
+
+    def _fence(self, worker: int, incarnation: int) -> None:
+        if self.shard.clocks.fenced(worker, incarnation):
+            raise WorkerError(f"worker {worker} was replaced: process {incarnation} of it is no longer wanted")
+
+
+class Worker:
+    """One process of a worker.
+
+    Parameters
+    ----------
+    names : of the servers' actors.
+    parts : names of the parameters of each.
+    patience : seconds in which a server that is gone must be back.
+    """
+
+    def __init__(
+        self,
+        worker: int,
+        incarnation: int,
+        names: Sequence[str],
+        parts: Sequence[Sequence[str]],
+        staleness: int | None,
+        patience: float,
+    ) -> None:
+        self.ray = clusters.load()
+        self.worker, self.incarnation, self.names, self.parts = worker, incarnation, names, parts
+        self.patience = patience
+        self.checker = Checker(staleness)
+        self.servers: list[Any] = []
+        self.client: Client
+        self.waited = 0.0
+
+    def run(self, make: Callable[[], Learner], delays: Delays | None, seed: int, began: float) -> dict[str, Any]:
+        """Make all updates.
+
+        Parameters
+        ----------
+        make : the learner, in this process.
+        delays : what a step takes at least, or None.
+        seed : of the delays; began: the start of the training, seconds since the epoch.
+
+        Raises
+        ------
+        WorkerError
+            A read broke the bound, a server does not come back, or this worker was replaced.
+        """
+        torch.set_num_threads(1)
+        learner = make()
+        self.servers = [self.ray.get_actor(name) for name in self.names]
+        me = self.worker, self.incarnation
+        self.client = Client(
+            self.parts, self.ray.get([each.join.remote(*me, *_place()) for each in self.servers])
+        )  # fmt: skip
+        loss = 0.0
+        while self.client.clock < learner.total:
+            clock, at = self.client.clock, time.time()
+            given = self._all("read", [(*me, clock)] * len(self.servers))
+            self.checker.check([read for _, read in given])
+            start = time.time()
+            self.waited += start - at
+            update, loss = learner.update(whole([values for values, _ in given]), self.worker, clock)
+            if delays is not None:
+                seconds = delays.seconds(seed, self.worker, learner.workers, clock, start - began)
+                time.sleep(max(0.0, seconds - (time.time() - start)))
+            shares = self.client.made(update)
+            for shard, durable in enumerate(self._all("push", [(*me, clock, share) for share in shares])):
+                self.client.durable(shard, durable)
+        return {
+            "worker": self.worker,
+            "reads": self.checker.reads,
+            "lags": dict(self.checker.lags),
+            "waited": self.waited,
+            "loss": loss,
+        }
+
+    def _all(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """What every server answers."""
+        asked = [
+            getattr(server, method).remote(*each) for server, each in zip(self.servers, arguments, strict=True)
+        ]  # fmt: skip
+        return [self._answer(shard, method, arguments[shard], reference) for shard, reference in enumerate(asked)]
+
+    def _answer(self, shard: int, method: str, arguments: tuple[Any, ...], reference: Any) -> Any:
+        """The answer of a server, or of the one that takes its place."""
+        errors = self.ray.exceptions
+        deadline: float | None = None
+        while True:
+            try:
+                if reference is None:
+                    self._again(shard)
+                    reference = getattr(self.servers[shard], method).remote(*arguments)
+                return self.ray.get(reference)
+            except errors.RayTaskError as error:
+                raise (error.cause if isinstance(error.cause, EieError) else error) from None
+            except (errors.RayActorError, ValueError) as error:  # ValueError: no actor of that name
+                deadline = deadline or time.monotonic() + self.patience
+                if time.monotonic() > deadline:
+                    raise WorkerError(
+                        f"server {shard} has been gone for {self.patience} s ({clusters.last_line(error)})"
+                    ) from None
+                reference = None
+                time.sleep(_PAUSE)
+
+    def _again(self, shard: int) -> None:
+        """Meet a server that restarted, and send it what its checkpoint does not hold."""
+        server = self.ray.get_actor(self.names[shard])
+        me = self.worker, self.incarnation
+        applied = self.ray.get(server.join.remote(*me, *_place()))
+        for clock, update in self.client.missing(shard, applied):
+            self.client.durable(shard, self.ray.get(server.push.remote(*me, clock, update)))
+        self.servers[shard] = server
+
+
+def _place() -> tuple[str, int]:
+    """Host and process."""
+    return socket.gethostname(), os.getpid()
