@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from amaranth.lib import data
 from numpy.typing import NDArray
 
 from compiler.errors import ImageError
 from compiler.image.image import Image
 from compiler.image.words import memory_words
 from compiler.lower.build import build
-from hw.layouts import Error, Memory, Op, descriptor, fields
+from hw.layouts import Error, Memory, Op, descriptor, elementwise, fields, loop
 from hw.params import SEGMENTS, Params
 from sim import run as engines
 from sim.cases import random_input, random_network
@@ -49,9 +50,9 @@ class Corners:
     wild: bool
 
 
-def _put(params: Params, word: int, **values: int) -> int:
-    """A descriptor with fields replaced."""
-    for name, first, width in fields(descriptor(params)):
+def _put(layout: data.Layout, word: int, **values: int) -> int:
+    """A descriptor of a layout with fields replaced."""
+    for name, first, width in fields(layout):
         if name in values:
             word = word & ~(((1 << width) - 1) << first) | (values[name] & (1 << width) - 1) << first
     return word
@@ -74,7 +75,7 @@ def _refused(image: Image) -> list[Refused]:
     params = image.params
 
     def put(word: int, **values: int) -> int:
-        return _put(params, word, **values)
+        return _put(descriptor(params), word, **values)
 
     words = memory_words(image)[Memory.DESCRIPTORS][0]
     end = words[-1]
@@ -109,6 +110,8 @@ def _refused(image: Image) -> list[Refused]:
         ([put(legal, tiles_x=2, last=0), *[put(legal, **two)] * SEGMENTS, end], 1, Error.RANGE, SEGMENTS),
         # Sums that were kept for a segment that does not come: written back, and the next run starts from zero.
         ([put(legal, last=0), put(legal, first=0, last=0), put(end, reserved3=1)], 1, Error.RESERVED, 2),
+        *_refused_operations(params, legal, end),
+        *_refused_streams(params, legal, end),
         # A refused tile takes nothing from the stream (which is empty here) and waits for nothing.
         ([put(legal, refill=1, words=0), end], 1, Error.RANGE, 0),
         ([put(legal, refill=1, tiles_y=2), end], 1, Error.RANGE, 0),
@@ -118,6 +121,65 @@ def _refused(image: Image) -> list[Refused]:
         ([put(legal, source=0, wy=1, wx=1, vectors=3, pointers=params.pointer_blocks - 1, **inside), end], 1,
          Error.RANGE, 0),
     ]  # fmt: skip
+
+
+def _reserved(layout: data.Layout) -> Iterator[tuple[str, int]]:
+    """The lowest and the highest bit of each reserved field, as a value of it."""
+    for name, _, width in fields(layout):
+        if name.startswith("reserved"):
+            yield from dict.fromkeys([(name, 1), (name, 1 << (width - 1))])
+
+
+def _refused_operations(params: Params, legal: int, end: int) -> list[Refused]:
+    """Operations and ends of loops. What is accepted before one is carried out."""
+    operation, ends = elementwise(params), loop(params)
+    fits = _put(operation, 0, op=Op.ELEMENTWISE.value, lines=1, result=0, low=-5, high=4, frame=1)
+    back = _put(ends, 0, op=Op.LOOP.value, first=0, count=1)
+
+    def wrong(layout: data.Layout, word: int, **values: int) -> Refused:
+        return [legal, _put(layout, word, **values), end], 1, Error.RANGE, 1
+
+    inside = _put(descriptor(params), legal, last=0)
+    found: list[Refused] = [
+        wrong(ends, back, count=0), wrong(ends, back, first=1), wrong(ends, back, first=0xFFFF),
+        ([legal, back, back, end], 1, Error.RANGE, 2),  # it leads into the loop before
+        ([legal, back, _put(ends, back, first=1), end], 1, Error.RANGE, 2),
+        ([inside, back, end], 1, Error.RANGE, 1),
+        *(([legal, _put(ends, back, **{name: value}), end], 1, Error.RESERVED, 1) for name, value in _reserved(ends)),
+    ]  # fmt: skip
+    if not params.elementwise:
+        return [*found, ([fits, end], 1, Error.OPCODE, 0)]
+    tables = range(params.tables, 8)
+    return [
+        *found, ([fits, end], 0, Error.RANGE, 0), wrong(operation, fits, lines=0), wrong(operation, fits, low=5),
+        wrong(operation, fits, low=-1, high=-2), wrong(operation, fits, has_e=1),
+        wrong(operation, fits, a=params.act_lines), wrong(operation, fits, result=params.act_lines),
+        *(wrong(operation, fits, functions=1, table_1=table) for table in tables),
+        ([inside, fits, end], 1, Error.RANGE, 1),
+        *(([legal, _put(operation, fits, **{name: value}), end], 1, Error.RESERVED, 1)
+          for name, value in _reserved(operation)),
+    ]  # fmt: skip
+
+
+def _refused_streams(params: Params, legal: int, end: int) -> list[Refused]:
+    """Layers whose maps stream, or have functions, that cannot be; none of them takes a beat."""
+    layout = descriptor(params)
+    ring = {
+        "chained": 0, "moves_source": 0, "ring": 1, "stream_in": 1, "reach": 2, "ring_rows": 3, "ring_row": 1, "dy": 1,
+        "step_y": 1, "y0": 0, "ring_size": 3,
+    }  # fmt: skip
+    sent = {"stream_out": 1, "out_rows": 1, "tile_lines": 1, "moves_result": 0}
+    rings = (
+        {"ring_rows": 0}, {"ring_row": 0}, {"ring": 0}, {"stream_in": 0}, {"chained": 1}, {"moves_source": 1},
+        {"reach": 0}, {"reach": 4}, {"dy": 4}, {"step_y": 4}, {"y0": 4}, {"y0": -4},
+    )  # fmt: skip
+    outs = ({"out_rows": 0}, {"tile_lines": 0}, {"moves_result": 1})
+    tables = [(n, table) for n in (1, 2) for table in range(params.tables, 8)]
+    wrong = [{**ring, **each} for each in rings] + [{**sent, **each} for each in outs]
+    wrong += [{"functions": 1, f"table_{n}": table} for n, table in tables]
+    kept = [([legal, _put(layout, legal, **{name: value}), end], 1, Error.RESERVED, 1) for name, value in
+            _reserved(layout)]  # fmt: skip
+    return [*(([_put(layout, legal, **values), end], 1, Error.RANGE, 0) for values in wrong), *kept]
 
 
 def corner_cases(params: Params, seed: int, entries: tuple[int, int, int] = ENTRIES, *, wild: bool = True) -> Corners:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hw.params import Params
-from sim.cases import random_params
+from sim.cases import Case, random_case, random_params
+from sim.function_cases import random_function_case
 from sim.graph_cases import GraphCase, random_graph_case
 from sim.recurrent_cases import random_recurrent_case
 from sim.stream_cases import random_ends_case, random_stream_case
@@ -22,7 +23,8 @@ class Suite:
 
     batch : samples of a case at most.
     together : trials in turn on one array; a run with few trials then needs few arrays, others for each seed.
-    graphs : what makes networks from the graph on; if there is none, layers are made by `sim.cases`.
+    graphs : what makes networks from the graph on; if there is none, layers are made by `layers`, of a seed, an array
+        and a number of samples at most.
     stages : of a board's design, on each of which all trials run through its pins (`sim.fpga.regression`), in one
         process. proof : one PE is proven equal to its netlist as well.
     night : cases of a night (`sim.nights`); 0 if the suite takes no part.
@@ -37,6 +39,7 @@ class Suite:
     batch: int = 4
     together: int = 1
     graphs: Callable[[int, Params], GraphCase] | None = None
+    layers: Callable[[int, Params | None, int], Case] = random_case
     stages: tuple[str, ...] = ()
     proof: bool = False
     night: int = 0
@@ -114,6 +117,10 @@ SUITES: dict[str, Suite] = {
     "scale": Suite(
         "random networks on 128 and 256 PEs, Verilog in Verilator", "rtl", 40, 0,
         tuple(_SMALL.replace(pes=pes, queue_depth=8, rows=16, pointer_blocks=256) for pes in (128, 256)), night=40,
+    ),
+    "functions": Suite(
+        "random layers with functions, and elementwise operations, of any shifts and tables, Verilog in Verilator",
+        "rtl", 200, 2, (_ARRAYS[1], _ARRAYS[3]), layers=random_function_case,
     ),
     "networks": Suite(
         "random networks of all operators on 40 arrays, from the graph on, Verilog in Verilator", "rtl", 2000, 8,

@@ -22,7 +22,7 @@ from compiler.image.rings import off_chip
 from hw.layouts import identity
 from hw.params import Params
 from sim import run as engines
-from sim.cases import Case, random_case
+from sim.cases import Case
 from sim.compare import compare, compare_networks
 from sim.coverage.bins import traits_of
 from sim.fields import wrong_fields
@@ -208,7 +208,7 @@ def _trial(shard: Shard, seed: int) -> tuple[str | None, dict[str, int], str]:
         if plan.graphs:
             assert params is not None
             return *run_graph_case(plan.graphs(seed, params), plan.engine), identity(params)
-        case = random_case(seed, params, plan.batch)
+        case = plan.layers(seed, params, plan.batch)
         return *run_case(case, plan.engine, plan.bus), identity(case.image.params)
     except ToolError:
         raise

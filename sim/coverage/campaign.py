@@ -18,7 +18,7 @@ from pathlib import Path
 from compiler.errors import EieError
 from compiler.image.image import Image
 from hw.params import Params
-from sim.cases import Case, random_case
+from sim.cases import Case
 from sim.corner_cases import corner_cases, observe, overlap, refused_otherwise
 from sim.coverage.bins import traits_of
 from sim.graph_cases import GraphCase
@@ -83,10 +83,11 @@ class Campaign:
 
 
 def _draw(kind: str, seed: int, params: Params) -> tuple[Case | GraphCase, tuple[Image, ...]]:
-    if make := SUITES[kind].graphs:
-        drawn = make(seed, params)
+    suite = SUITES[kind]
+    if suite.graphs:
+        drawn = suite.graphs(seed, params)
         return drawn, drawn.network.images
-    case = random_case(seed, params)
+    case = suite.layers(seed, params, suite.batch)
     return case, (case.image,)
 
 

@@ -1,13 +1,15 @@
 """Proof that a mutant changes nothing that one sees at its block: block against block, from reset, for all inputs.
 
-The block is taken alone. Blocks and memories in it are taken out on both sides, but one whose ports are changed: what
-goes to them is compared, what comes from them may be anything, the same on both sides. Compared are all outputs in all
-cycles, but a payload only while its ``valid`` is there, and address and data of a memory only while it is enabled: that
-is what both mean.
+What reaches nothing in the whole array (`sim.mutation.reach`) needs no more proof. Else the block is taken alone.
+Blocks and memories in it are taken out on both sides, but one whose ports are changed: what goes to them is compared,
+what comes from them may be anything, the same on both sides. Compared are all outputs in all cycles, but a payload only
+while its ``valid`` is there, and address and data of a memory only while it is enabled: that is what both mean.
 """
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 import re
 import shutil
@@ -17,14 +19,21 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
+from compiler.caches import cache_folder
+from compiler.files import append_line
+from sim.case_file import json_lines
 from sim.formal.tools import FormalError, tools
 from sim.mutation.netlist import SELECT, SELECT_BITS, Mutant, Netlist, yosys
+from sim.mutation.reach import without_reach
 
 __all__ = ["SECONDS", "equivalent"]
 
 RAM = "eie_ram"
 
-SECONDS = 4
+_SEVERAL = 20
+"""The whole array as gates takes a minute, whatever the number of mutants; a block beside another one, seconds."""
+
+SECONDS = 2
 """Of abc's PDR for one mutant that signal correspondence does not settle."""
 
 _EXTRACT = """\
@@ -40,24 +49,30 @@ write_json dut.json
 """
 _MITER = """\
 read_rtlil dut.il
-read_verilog miter.v
-hierarchy -top miter
+hierarchy -top dut
 flatten
-opt_clean
 proc
 delete t:$check t:$print t:$scopeinfo
 opt
 memory -nomap
 memory_map
-opt
+opt -fast
 techmap
 opt -fast
 dffunmap
 setundef -zero -undriven -init
 aigmap
 opt_clean
+read_verilog miter.v
+hierarchy -top miter
+proc
+techmap miter
+aigmap miter
+flatten
+opt_clean
 write_aiger -zinit miter.aig
 """
+"""The block is mapped to gates once, with the number of the mutant as an input; abc makes use of the numbers."""
 
 
 def equivalent(
@@ -65,25 +80,47 @@ def equivalent(
 ) -> Iterator[tuple[str, str]]:
     """What became of each mutant, by its change: "equivalent", "differs" at the ports of its block, or "open".
 
+    What was found before of the same netlist, in the same way, is taken from the cache.
+
     Raises
     ------
     FormalError
         A tool is missing.
     """
     tools()
-    done = 0
+    file = _proofs(netlist)
+    known = {each["change"]: each["state"] for each in json_lines(file)[0]}
+    found = [mutant for mutant in mutants if mutant.change in known]
+    yield from ((mutant.change, known[mutant.change]) for mutant in found)
+    done = len(found)
+    left = [mutant for mutant in mutants if mutant.change not in known]
+    for change in sorted(without_reach(netlist, left)) if len(left) > _SEVERAL else ():
+        append_line(file, json.dumps({"change": change, "state": "equivalent"}))
+        known[change] = "equivalent"
+        yield change, "equivalent"
+        done += 1
     places: dict[tuple[str, str], list[Mutant]] = {}
-    for mutant in mutants:
+    for mutant in (mutant for mutant in left if mutant.change not in known):
         module, cell = mutant.option("module"), mutant.option("cell")
         inside = _instances(netlist, module).get(cell, "")
         places.setdefault((module, cell if inside and inside != RAM else ""), []).append(mutant)
     for (module, cell), those in places.items():
         for begin in range(0, len(those), batch):
             part = those[begin : begin + batch]
-            yield from _batch(netlist, module, cell, part).items()
+            for change, state in _batch(netlist, module, cell, part).items():
+                append_line(file, json.dumps({"change": change, "state": state}))
+                yield change, state
             done += len(part)
             if progress:
                 progress(done, len(mutants))
+
+
+def _proofs(netlist: Netlist) -> Path:
+    """The file of the cache with what was found of a netlist in this way."""
+    parts = [netlist.prepared, _EXTRACT, _MITER, str(SECONDS), inspect.getsource(_miter), inspect.getsource(_solve)]
+    folder = cache_folder() / "mutation"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"proofs-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]}.jsonl"
 
 
 def _batch(netlist: Netlist, module: str, cell: str, mutants: Sequence[Mutant]) -> dict[str, str]:

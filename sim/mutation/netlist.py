@@ -54,6 +54,10 @@ write_rtlil prepared.il
 """What is tied to a constant goes, so that few mutants change nothing. Contents of memories are never used before they
 are written, and the export drops them (`hw.export`)."""
 
+_SPLIT = "splitnets -driver\n"
+"""A net of which one bit is driven by a mutant becomes several nets. Else that bit depends on its own net, and a
+simulator that looks at whole nets, as Verilator does, sees a loop."""
+
 _HERE = Path(__file__).parents[2]
 
 
@@ -139,9 +143,16 @@ class Netlist:
             (folder / "prepared.il").write_text(self.prepared, encoding="utf-8")
             (folder / "eie_ram.v").write_text(_ram(), encoding="utf-8")
             yosys(
-                f"read_verilog -lib eie_ram.v\nread_rtlil prepared.il\n{applied}write_verilog -noattr out.v\n", folder
+                f"read_verilog -lib eie_ram.v\nread_rtlil prepared.il\n{applied}{_SPLIT}write_verilog -noattr out.v\n",
+                folder,
             )
-            return (folder / "out.v").read_text(encoding="utf-8")
+            return _begun((folder / "out.v").read_text(encoding="utf-8"))
+
+
+def _begun(text: str) -> str:
+    """Registers whose output is changed begin with zeros: ``mutate`` leaves their initial value at the changed net."""
+    text = re.sub(r"^(  reg (?:\[\d+:0\] )?_\d+_);$", r"\1 = 0;", text, flags=re.MULTILINE)
+    return re.sub(r"= \d+'b[01x]+;$", lambda found: found[0].replace("x", "0"), text, flags=re.MULTILINE)
 
 
 def _split(line: str) -> tuple[str, tuple[str, ...]]:

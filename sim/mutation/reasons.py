@@ -23,7 +23,8 @@ class Reason:
     """Why some mutants of a block need not be killed.
 
     block : file of `hw` without its ending. text : a piece of the source line that they are of; empty for any. port :
-    pattern of the cell's port. cell : pattern of the cell's name. bits : lowest and highest bit. why : a sentence.
+    pattern of the cell's port. cell : pattern of the cell's name. bits : lowest and highest bit. mode : pattern of the
+    kind of change. quiet : only those whose bit is the same as without the fault in all recordings. why : a sentence.
     """
 
     block: str
@@ -32,12 +33,16 @@ class Reason:
     port: str = ""
     cell: str = ""
     bits: tuple[int, int] = (0, 1 << 30)
+    mode: str = ""
+    quiet: bool = False
 
-    def fits(self, mutant: Mutant) -> bool:
-        """Whether it is about this mutant."""
+    def fits(self, mutant: Mutant, active: int = 0) -> bool:
+        """Whether it is about this mutant, which differs in so many recordings."""
         low, high = self.bits
         return (
             mutant.block == self.block
+            and not (self.quiet and active)
+            and bool(re.search(self.mode, mutant.option("mode")))
             and (not self.text or any(self.text in _source(line) for line in mutant.lines))
             and bool(re.search(self.port, mutant.option("port")))
             and bool(re.search(self.cell, mutant.option("cell")))
@@ -70,7 +75,7 @@ def read(text: str | None = None) -> list[Reason]:
             reason = Reason(**{**entry, "bits": tuple(entry.get("bits", (0, 1 << 30)))})
         except TypeError as error:
             raise InputError(
-                f"reasons.toml, reason {number}: {error}; expected block, why, text, port, cell, bits"
+                f"reasons.toml, reason {number}: {error}; expected block, why, text, port, cell, bits, mode, quiet"
             ) from None
         file = f"hw/{reason.block}.py"
         if not (_HERE / file).exists():
@@ -83,11 +88,11 @@ def read(text: str | None = None) -> list[Reason]:
     return found
 
 
-def fitting(reasons: Sequence[Reason], mutant: Mutant) -> Reason | None:
-    """The first reason about a mutant."""
-    return next((reason for reason in reasons if reason.fits(mutant)), None)
+def fitting(reasons: Sequence[Reason], mutant: Mutant, active: int = 0) -> Reason | None:
+    """The first reason about a mutant that differs in so many recordings."""
+    return next((reason for reason in reasons if reason.fits(mutant, active)), None)
 
 
-def stale(reasons: Sequence[Reason], mutants: Sequence[Mutant]) -> list[Reason]:
-    """Reasons that are about none of these mutants: those that were left over."""
-    return [reason for reason in reasons if not any(reason.fits(mutant) for mutant in mutants)]
+def stale(reasons: Sequence[Reason], mutants: Sequence[tuple[Mutant, int]]) -> list[Reason]:
+    """Reasons that are about none of these mutants, each with its recordings: those that were left over."""
+    return [reason for reason in reasons if not any(reason.fits(*each) for each in mutants)]

@@ -21,7 +21,7 @@ from compiler.caches import cache_folder
 from compiler.errors import ToolError
 from hw.accelerator import TOP_MODULE
 from sim.mutation.netlist import Mutant, Netlist
-from sim.mutation.record import BYTES, LOOK, with_recorder
+from sim.mutation.record import LOOK, PINS, with_recorder
 from sim.mutation.stimuli import Stimulus, record
 from sim.rtl.build import Build, build
 from sim.trials import kit
@@ -35,29 +35,39 @@ LEARN = (101, 102, 103)
 """Seeds of the random contents of memories: what is read and depends on them is not compared."""
 
 
-def simulator(netlist: Netlist, mutants: Sequence[Mutant]) -> Build:
-    """The array with all mutants, compiled; cocotb's benches run on it as well (``+eie_mutant=N``)."""
+def simulator(netlist: Netlist, mutants: Sequence[Mutant], quick: bool = False) -> Build:
+    """The array with all mutants, compiled, in less time if it is for a few of them.
+
+    Cocotb's benches run on it as well (``+eie_mutant=N``).
+    """
     text = with_recorder(netlist.verilog(list(mutants)))
     return build(
-        netlist.params, mutate=lambda _: text, program=(resources.files("sim") / "mutation" / "replay.cpp").read_text()
+        netlist.params,
+        mutate=lambda _: text,
+        program=(resources.files("sim") / "mutation" / "replay.cpp").read_text(),
+        quick=quick,
     )
 
 
 @dataclass(frozen=True)
 class Replayer:
-    """A simulator, and recordings by name in the order in which they are replayed."""
+    """A simulator, and recordings in the order in which they are replayed.
+
+    long : those behind `recordings`, only for mutants that these leave what the array is.
+    """
 
     build: Build
     recordings: tuple[Path, ...]
-    cycles: int
+    long: tuple[Path, ...] = ()
 
     def run(self, numbers: Iterable[int], jobs: int = 1, seed: int = 1) -> Iterator[dict[str, Any]]:
         """What became of each mutant, as it ends.
 
         ``mutant`` its number; ``by`` the recording that showed a difference, or None; ``how``: "value", "response",
         "beat" or "interrupt" is another one than recorded, "protocol" one that was not asked for, "hang" one that does
-        not come, "assertion" if the array said so itself; ``cycle`` of the recording; ``cpu`` in seconds. The number 0
-        is the array without a fault, which lists what differs ("read" and "beat": cycles).
+        not come, "assertion" if the array said so itself; ``cycle`` of the recording; ``cpu`` in seconds; of one that
+        nothing shows ``active``, how many recordings make it another bit than the array's at all. The number 0 is the
+        array without a fault, which lists what differs ("read" and "beat": rows).
 
         Raises
         ------
@@ -70,7 +80,7 @@ class Replayer:
         environment = {**os.environ, loader: str(cocotb_tools.config.libs_dir)}
         command = [
             str(self.build.folder / TOP_MODULE), "+eie_replay", str(jobs), str(seed), str(SECONDS),
-            *map(str, self.recordings),
+            *map(str, self.recordings), *(["+eie_long", *map(str, self.long)] if self.long else []),
         ]  # fmt: skip
         with tempfile.TemporaryFile("w+", encoding="utf-8") as given:
             given.write("\n".join(map(str, numbers)) + "\n")
@@ -109,7 +119,6 @@ def replayer(
     folder = cache_folder() / "mutation" / recordings_key(netlist)
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    cycles = 0
     for n, stimulus in enumerate(stimuli):
         file = folder / f"{stimulus.name}.bin"
         if not file.exists():
@@ -119,8 +128,8 @@ def replayer(
             made.tofile(part)
             os.replace(part, file)
         files.append(file)
-        cycles += file.stat().st_size // BYTES
-    return Replayer(built, tuple(files), cycles)
+    long = [file for file, stimulus in zip(files, stimuli, strict=True) if stimulus.long]
+    return Replayer(built, tuple(file for file in files if file not in long), tuple(long))
 
 
 def _compared(built: Build, made: NDArray[np.uint8], stimulus: Stimulus) -> NDArray[np.uint8]:
@@ -128,12 +137,12 @@ def _compared(built: Build, made: NDArray[np.uint8], stimulus: Stimulus) -> NDAr
     with tempfile.TemporaryDirectory(prefix="eie-mutation-") as name:
         file = Path(name) / f"{stimulus.name}.bin"
         made.tofile(file)
-        one = Replayer(built, (file,), len(made))
-        for seed in LEARN:
+        one = Replayer(built, (file,))
+        for seed in LEARN[: 1 if stimulus.long else None]:
             for found in one.run([0], seed=seed):
                 if found.get("by"):
                     raise ToolError(f"{stimulus.name}: the array without a fault is not its recording: {found}")
                 for what, bits in (("read", LOOK["read"] | LOOK["poll"]), ("beat", LOOK["maps"])):
                     if what in found:
-                        made[found[what], -1] &= ~np.uint8(bits)
+                        made[found[what], PINS] &= ~np.uint8(bits)
     return made

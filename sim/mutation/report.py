@@ -38,15 +38,23 @@ def so_far(folder: Path) -> dict[str, Any]:
 def short(report: dict[str, Any]) -> dict[str, Any]:
     """What is kept of a report: counts, and what is not explained as block, change and source lines."""
     kept = ("drawn", "total", "blocks", "suites", "reasons")
-    left = [f"{each['block']}: {each['change']} ({', '.join(each['lines'])})" for each in report["unexplained"]]
+    left = [
+        f"{each['block']}: {each['change']} ({', '.join(each['lines'])}), in {each['active']} recordings"
+        for each in report["unexplained"]
+    ]
     return {**{name: report[name] for name in kept}, "unexplained": left}
 
 
 def table(report: dict[str, Any]) -> str:
     """Markdown: a row for each block, then the suites and the reasons."""
     total = report["total"]
+    quiet = sum(not each["active"] for each in report["unexplained"])
+    head = (
+        f"Of {report['drawn']:,} mutants {total['mutants']:,} were run; {total['unexplained']:,} survive unexplained. "
+        f"Of these {quiet:,} are the same bit as without the fault in all recordings."
+    )
     lines = [
-        f"Of {report['drawn']:,} mutants {total['mutants']:,} were run; {total['unexplained']:,} survive unexplained.",
+        head,
         "",
         "| block | " + " | ".join(_COLUMNS) + " |",
         "|---|" + "---:|" * len(_COLUMNS),

@@ -18,9 +18,9 @@ from compiler.errors import ToolError
 from compiler.image.image import Image
 from hw.params import Params
 from sim import run as engines
-from sim.cases import random_case
 from sim.corner_cases import corner_cases, observe, overlap, refused_otherwise
 from sim.decode import decode
+from sim.extent_cases import observe_edges, observe_extents, wrong_extents
 from sim.mutation.record import parse
 from sim.network import run_network
 from sim.program import flat
@@ -30,10 +30,16 @@ from sim.suites import SUITES
 
 __all__ = ["Stimulus", "record"]
 
+_BENCHES = ("corners", "edges", "extents", "overlap")
+_LONG = 1000
+
 
 @dataclass(frozen=True)
 class Stimulus:
-    """A run: the regression or bench that it is of (`sim.verify.SUITES`, "corners" or "overlap"), and its seed."""
+    """A run: the regression or bench that it is of (`sim.verify.SUITES`, or one of `_BENCHES`), its seed.
+
+    Of extents the seed is how far they go (`sim.extent_cases`).
+    """
 
     suite: str
     seed: int
@@ -43,9 +49,14 @@ class Stimulus:
         """Of its recording."""
         return f"{self.suite}-{self.seed}"
 
+    @property
+    def long(self) -> bool:
+        """It is replayed only for mutants that nothing before it has made another bit than the array's."""
+        return self.suite == "extents" and self.seed > _LONG
+
 
 def record(built: Build, params: Params, stimulus: Stimulus) -> NDArray[np.uint8]:
-    """The recording of a stimulus, uint8 (cycles, `sim.mutation.record.BYTES`).
+    """The recording of a stimulus, uint8 (rows, `sim.mutation.record.BYTES`).
 
     Raises
     ------
@@ -54,7 +65,7 @@ def record(built: Build, params: Params, stimulus: Stimulus) -> NDArray[np.uint8
     """
     with tempfile.TemporaryDirectory(prefix="eie-mutation-") as name:
         folder = Path(name)
-        if stimulus.suite in ("corners", "overlap"):
+        if stimulus.suite in _BENCHES:
             files = [folder / "record"]
             _bench(built, params, stimulus, folder, files[0])
         else:
@@ -67,9 +78,10 @@ def record(built: Build, params: Params, stimulus: Stimulus) -> NDArray[np.uint8
 
 def _images(params: Params, stimulus: Stimulus) -> list[tuple[Image, Mapping[str, NDArray[np.int16]]]]:
     """Images of a case, each with its inputs."""
-    make = SUITES[stimulus.suite].graphs
+    suite = SUITES[stimulus.suite]
+    make = suite.graphs
     if make is None:
-        case = random_case(stimulus.seed, params)
+        case = suite.layers(stimulus.seed, params, suite.batch)
         return [(case.image, case.x)]
     network = make(stimulus.seed, params)
     found: list[tuple[Image, Mapping[str, NDArray[np.int16]]]] = []
@@ -90,14 +102,19 @@ def _run(built: Build, image: Image, x: Mapping[str, Any], stimulus: Stimulus, f
 
 
 def _bench(built: Build, params: Params, stimulus: Stimulus, folder: Path, file: Path) -> None:
-    """Corners are judged by their errors here, and fully in `tests/sim/test_corners.py`; overlaps by their bench.
+    """Corners are judged by their errors here, and fully in `tests/sim/test_corners.py`; others as in their tests.
 
     The networks of the corners are smaller here: most of a longer run would be the loading of its memories.
     """
     plusargs: tuple[str, ...] = (f"+eie_record={file}",)
     if stimulus.suite == "corners":
         cases = corner_cases(params, stimulus.seed, (300, 100, 600), wild=False)
-        wrong = refused_otherwise(cases, observe(built, cases, folder, plusargs, moments=3))
+        wrong: Any = refused_otherwise(cases, observe(built, cases, folder, plusargs, moments=3))
+    elif stimulus.suite == "edges":
+        wrong = observe_edges(built, params, folder, plusargs)["wrong"]
+    elif stimulus.suite == "extents":
+        observed = observe_extents(built, params, folder, most=stimulus.seed, plusargs=plusargs)
+        wrong = wrong_extents(params, observed, most=stimulus.seed)
     else:
         plusargs = (f"+verilator+seed+{stimulus.seed}", *plusargs)
         wrong = overlap(built, params, stimulus.seed, folder, plusargs)["wrong"]

@@ -106,6 +106,7 @@ def build(
     library: bool = False,
     coverage: bool | None = None,
     program: str | None = None,
+    quick: bool = False,
 ) -> Build:
     """Compile the array, or take it from the cache.
 
@@ -120,6 +121,7 @@ def build(
         while something collects (`sim.rtl.collect`).
     program : C++ of a main program in the place of cocotb's, which it may include as ``verilator.cpp``; not with
         `waves`.
+    quick : compiled in less time, for a simulator that runs for a few seconds only.
 
     Raises
     ------
@@ -158,8 +160,8 @@ def build(
     ]
     if library:
         parts += [pins, params.refill, params.streams]
-    if coverage:
-        parts += [quiet, *_extra(coverage)]
+    if coverage or quick:
+        parts += [quiet, *_extra(coverage, quick)]
     key = json.dumps(parts)
     folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (folder / TOP_MODULE).exists():
@@ -180,7 +182,7 @@ def build(
             files[_QUIET] = quiet
         for name, content in files.items():
             (work / name).write_text(content)
-        _compile(work, environment, waves, bool(main), library, coverage)
+        _compile(work, environment, waves, bool(main), library, coverage, quick)
         shutil.rmtree(work / "obj", ignore_errors=True)
         if work.parent != folder.parent:
             work = Path(shutil.move(work, folder.parent))
@@ -194,9 +196,9 @@ def build(
     return Build(folder, waves, False, coverage)
 
 
-def _extra(coverage: bool) -> tuple[str, ...]:
+def _extra(coverage: bool, quick: bool) -> tuple[str, ...]:
     """Options of Verilator and make for coverage: compiled as fast as may be, since a build runs for seconds."""
-    return (*covered.OPTIONS, "OPT_FAST=-O1") if coverage else ()
+    return (*covered.OPTIONS, "OPT_FAST=-O1") if coverage else ("OPT_FAST=-O1",) if quick else ()
 
 
 def _versions() -> list[str]:
@@ -227,7 +229,7 @@ def _verilog(params: Params, annotated: bool) -> str:
 
 
 def _compile(
-    work: Path, environment: dict[str, str], waves: str | None, own: bool, library: bool, coverage: bool
+    work: Path, environment: dict[str, str], waves: str | None, own: bool, library: bool, coverage: bool, quick: bool
 ) -> None:
     import cocotb_tools.config
 
@@ -245,15 +247,20 @@ def _compile(
         "-LDFLAGS", f"-L{cocotb_tools.config.libs_dir} -lcocotbvpi_verilator",
         *tracing, *([_QUIET] if coverage else []), "lint.vlt", "public.vlt", "accelerator.v", "eie_ram.v",
     ]  # fmt: skip
-    _make(work, environment, command, (waves or "",), coverage)
+    _make(work, environment, command, (waves or "",), coverage, quick)
 
 
 def _make(
-    work: Path, environment: dict[str, str], command: Sequence[str], more: Sequence[str], coverage: bool = False
+    work: Path,
+    environment: dict[str, str],
+    command: Sequence[str],
+    more: Sequence[str],
+    coverage: bool = False,
+    quick: bool = False,
 ) -> None:
     """Verilator and the compiler; `more` of what decides how the library's objects are compiled."""
-    make = ["make", "-j2", "-C", "obj", "-f", "Vtop.mk", *_MAKE_VARIABLES, *_extra(coverage)[-1:]]
-    flags = (*_versions(), *more, *_OPTIONS, *_MAKE_VARIABLES[1:], *_extra(coverage))
+    make = ["make", "-j2", "-C", "obj", "-f", "Vtop.mk", *_MAKE_VARIABLES, *_extra(coverage, quick)[-1:]]
+    flags = (*_versions(), *more, *_OPTIONS, *_MAKE_VARIABLES[1:], *_extra(coverage, False))  # not OPT_FAST of quick
     _step(command, work, environment)
     runtime.lend(work / "obj", flags)
     _step(make, work, environment)

@@ -13,6 +13,7 @@ from compiler.errors import InputError
 from eie.cli import cli
 from sim.mutation.campaign import MUTANTS, SAMPLE, SAMPLE_PARAMS, Campaign, Fate, Results, begin, key_of
 from sim.mutation.netlist import Mutant, Netlist, netlist
+from sim.mutation.reach import without_reach
 from sim.mutation.reasons import Reason, fitting, read, stale
 from sim.mutation.replay import recordings_key, replayer, simulator
 from sim.mutation.report import so_far, table
@@ -66,8 +67,26 @@ def test_a_sample_of_mutants_and_those_whose_fate_is_certain(tmp_path):
     Campaign(whole, [same], SAMPLE, results, []).prove()
     assert results.fates[same.change].by == "equivalent"
 
-    replay = replayer(simulator(whole, mutants), whole, SAMPLE)  # both from the cache
+    replay = replayer(simulator(whole, mutants, quick=True), whole, SAMPLE)  # both from the cache
     assert [found["by"] for found in replay.run([0], seed=7) if "by" in found] == [None]
+
+
+@pytest.mark.verifies("mutation-tool-planted")
+def test_a_mutant_reaches_nothing_if_its_bit_leads_nowhere():
+    """Of a sum of four bits two are handed out."""
+    widths = "".join(f"    parameter \\{name}_WIDTH 4\n" for name in "ABY")
+    prepared = (
+        "\nmodule \\eie_accelerator\n  wire width 4 input 1 \\a\n  wire width 4 input 2 \\b\n  wire width 4 \\sum\n"
+        "  wire width 2 output 3 \\o\n  cell $add $1\n    parameter \\A_SIGNED 0\n    parameter \\B_SIGNED 0\n"
+        f"{widths}    connect \\A \\a\n    connect \\B \\b\n    connect \\Y \\sum\n  end\n"
+        "  connect \\o \\sum [1:0]\nend\n"
+    )
+    bits = [
+        Mutant(n, "core", f"-mode inv -module eie_accelerator -cell $1 -port {port} -portbit {bit}", ())
+        for n, (port, bit) in enumerate([("Y", 0), ("Y", 3), ("A", 2), ("B", 1)])
+    ]
+    assert without_reach(Netlist(SAMPLE_PARAMS, prepared, {}), bits) == {bits[1].change, bits[2].change}
+    assert without_reach(Netlist(SAMPLE_PARAMS, prepared, {}), []) == set()
 
 
 @pytest.mark.verifies("mutation-results")
@@ -130,8 +149,12 @@ def test_a_reason_fits_by_block_text_port_and_bits():
     assert fitting([reason], mutant()) is reason
     others = [mutant(block="scan"), mutant(port="B"), mutant(bit=6)]
     assert [fitting([reason], other) for other in others] == [None] * 3
-    assert stale([reason], others) == [reason]
-    assert stale([reason], [mutant()]) == []
+    assert stale([reason], [(other, 0) for other in others]) == [reason]
+    assert stale([reason], [(mutant(), 0)]) == []
+    quiet = Reason("mac", "why", mode="inv", quiet=True)
+    assert fitting([quiet], mutant(), 0) is quiet
+    assert fitting([quiet], mutant(), 3) is None
+    assert fitting([Reason("mac", "why", mode="const")], mutant()) is None
 
 
 @pytest.mark.verifies("mutation-reasons")
