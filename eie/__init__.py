@@ -81,7 +81,7 @@ def cost(
     Raises
     ------
     EieError
-        As `compile`; or the array computes nothing of the network.
+        As `compile`.
     """
     import numpy as np
 

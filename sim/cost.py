@@ -8,6 +8,7 @@ under a hash of all that it depends on, so that only what changed is compiled an
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -32,6 +33,7 @@ from hw.params import Params
 from sim.describe import stored_bits
 from sim.energy import report
 from sim.energy_table import Table, load_table
+from sim.network import check_inputs
 from sim.trials import kit
 
 __all__ = ["BlockCosts", "Bytes", "Cost", "Cycles", "LayerCost", "Picojoules", "block_costs", "cost", "cost_of"]
@@ -128,8 +130,11 @@ class BlockCosts:
         return Bytes(sum(each.stored for each in self.blocks.values()))
 
     def error(self, whole: Cost) -> float:
-        """How far the sum of cycles is from those of the whole network, as a share of these, with its sign."""
-        return self.cycles / whole.cycles - 1.0
+        """How far the sum of cycles is from those of the whole network, as a share of these, with its sign.
+
+        0 where the array computes nothing.
+        """
+        return self.cycles / whole.cycles - 1.0 if whole.cycles else 0.0
 
 
 def cost(
@@ -157,7 +162,7 @@ def cost(
     ModelError, ImageError
         The network cannot be compiled for the array, or does not fit it.
     InputError
-        The data does not fit the network, or the array computes nothing of it.
+        The data does not fit the network.
     """
     given = tuple(data[:SAMPLES] for data in calibration) if samples is None else tuple(samples)
     prices = load_table() if table is None else table
@@ -168,14 +173,21 @@ def cost(
         network = compile_graph(graph, params, calibration, options)
         inputs = {node.name: data for node, data in zip(network.graph.inputs, given, strict=True)}
         known = cost_of(network, inputs, prices, key)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_file(file, json.dumps(dataclasses.asdict(known), sort_keys=True).encode())
+        with contextlib.suppress(OSError):  # what cannot be kept is found again
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_file(file, json.dumps(dataclasses.asdict(known), sort_keys=True).encode())
     return known
 
 
 def cost_of(network: Network, samples: Any, table: Table | None = None, key: str = "") -> Cost:
-    """What a compiled network costs; `samples` as `sim.network.check_inputs` takes them. Errors as `cost`."""
+    """What a compiled network costs; `samples` as `sim.network.check_inputs` takes them. Errors as `cost`.
+
+    A network of which the array computes nothing has no layers, and costs nothing.
+    """
     prices = load_table() if table is None else table
+    if not network.images:
+        raw, _ = check_inputs(network, samples)
+        return Cost((), len(raw[0]), tuple(node.name for node in network.host), prices.name, key)
     found = report(network, samples, prices, MHZ)
     bits = [sum(parts.values()) for image in network.images for parts in stored_bits(image)]
     layers = tuple(

@@ -114,7 +114,7 @@ def looped(node: Node, types: Mapping[str, Type], params: Params) -> Looped | No
     count = node["sequences"]
     ends = [each.inputs[0] for each in body if each.op == "Output"]
     results, new = ends[: len(ends) - len(inputs) + count], ends[len(ends) - len(inputs) + count :]
-    steps = _body(body, inner, new, params)
+    steps = _body(body, inner, ends, params)
     if steps is None:
         return None
     makers = {each.value: place for place, each in enumerate(steps)}
@@ -170,17 +170,17 @@ def _prefixed(body: Graph, prefix: str) -> Graph:
 
 
 def _body(
-    body: Graph, types: Mapping[str, Type], new: Sequence[str], params: Params
+    body: Graph, types: Mapping[str, Type], ends: Sequence[str], params: Params
 ) -> list[Draft | Elementwise] | None:
     """Layers and operations of a body in order; None if there is a node that the array does not have.
 
-    new : states at the end of a step: like those at its begin, they are not in parts.
+    ends : what a step makes, for a sequence or as a state: like what it is given, it is not in parts.
     """
     made = {each.output: "C" for each in body.inputs}
     views = Views(body, types, made)
     uses = Counter(name for node in body for name in node.inputs)
     found: dict[str, Draft | Elementwise] = {}
-    units = {name: types[name].shape[0] for name in (*(each.output for each in body.inputs), *new)}
+    units = {name: types[name].shape[0] for name in (*(each.output for each in body.inputs), *ends)}
     for node in body:
         if node.op in _MOVES:
             continue

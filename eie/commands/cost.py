@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @source_options
 @array_options
 @click.option("--samples", type=click.IntRange(min=1), default=8, show_default=True,
-              help="Of the calibration data that are run, as one batch.")  # fmt: skip
+              help="Of the calibration data that are run, as one batch; all of them if there are fewer.")  # fmt: skip
 @click.option("--blocks", is_flag=True,
               help="Also each operator with weights by itself, and how far their sum is from the whole.")  # fmt: skip
 @click.option("--table", "table_file", metavar="F.toml", type=click.Path(path_type=Path),
@@ -64,13 +64,14 @@ def cost(
         raise InputError(
             f"{given} brings no inputs; expected --calibrate X.npy, since cycles depend on the zeros among activations"
         )
-    data = [each[:samples] for each in calibration]
+    count = min(samples, *map(len, calibration))
+    data = [each[:count] for each in calibration]
     with output.patience("compiling and timing the network"):
         whole = whole_cost(source.graph, params, calibration, data, options=options, table=prices)
     apart = None
     if blocks:
         with output.patience("compiling and timing each block"):
-            apart = block_costs(source.graph, params, calibration, count=samples, options=options, table=prices)
+            apart = block_costs(source.graph, params, calibration, count=count, options=options, table=prices)
     _show(output, whole, apart)
     result = {"input": given, "params": params.asdict(), **whole.asdict()}
     if apart is not None:

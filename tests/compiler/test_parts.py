@@ -76,6 +76,31 @@ def test_halves_of_what_a_loop_leaves(kind: str, which: int, length: int) -> Non
     assert (ran.wrong, ran.host, len(ran.images)) == ([], [], 1)
 
 
+@pytest.mark.verifies("parts-of-maps")
+def test_halves_of_what_a_loop_gives_to_another_loop() -> None:
+    """One loop multiplies halves of a result, which the next one reads whole: it is not in parts."""
+    rng = np.random.default_rng(8)
+    build = Builder()
+    sequence = build.add("Input", "x", shape=(3, 4))
+    zero = build.add("Constant", "zero", tensors={"value": np.zeros(4)})
+    first, second = Builder(), Builder()
+    read, state = first.add("Input", "x", shape=(4,)), first.add("Input", "s", shape=(4,))
+    weight = rng.normal(size=(8, 8)).astype(np.float32)
+    both = first.add("Linear", "both", first.add("Concat", "beside", read, state), tensors={"weight": weight})
+    new = first.add("Multiply", "new", half(first, both, 0), half(first, both, 1))
+    for number, value in enumerate((both, new)):
+        first.add("Output", f"out{number}", value)
+    loop = build.add("Scan", "one", sequence, zero, body=first.graph(), results=("both",), reverse=False)
+    made = next(node for node in build.nodes if node.name == loop).outputs[0]
+    wide = build.add("Constant", "wide", tensors={"value": np.zeros(8)})
+    read, state = second.add("Input", "x", shape=(8,)), second.add("Input", "s", shape=(8,))
+    new = second.add("Add", "new", second.add("Multiply", "square", read, read), state)
+    second.add("Output", "out0", new)
+    last = build.add("Scan", "two", made, wide, body=second.graph(), results=(), reverse=False)
+    ran = run(build, next(node for node in build.nodes if node.name == last).outputs[-1], 3, 4)
+    assert ran.wrong == []
+
+
 def test_forgotten_parts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: what is known of parts is lost where a node is folded in, and where a loop leaves a state."""
 

@@ -20,6 +20,7 @@ from compiler.lower.pipeline import compile_graph
 from hw.params import Params
 from sim.cost import block_costs, cost
 from sim.network import run_network
+from sim.recurrent_cases import KINDS, recurrent, recurrent_layer
 
 PARAMS = Params(pes=4, rows=64)
 
@@ -66,19 +67,61 @@ def test_cycles_are_those_of_the_hardware(tmp_path: Path) -> None:
 
 @pytest.mark.verifies("cost-blocks")
 def test_blocks_compute_the_network() -> None:
-    """Each block, given what it reads, makes what the network makes there."""
     graph, data = network(2)
-    right = values(graph, [data])
-    made = blocks(graph)
-    assert [len(block.reads) for block in made] == [1] * len(made)
-    assert len(made) >= 3
+    assert [len(block.reads) for block in blocks(graph)] == [1, 1, 1]
+    same(graph, [data])
+
+
+@pytest.mark.verifies("cost-blocks")
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_of_loops_compute_the_network(kind: str) -> None:
+    """Scans with their initial states, which are constants; two directions; what comes behind them."""
+    for seed in range(4):
+        graph, data = recurrent(np.random.default_rng(seed), kind, steps=3, size=6)
+        same(run_passes(graph), [data])
+
+
+@pytest.mark.verifies("cost-blocks")
+def test_blocks_of_two_inputs_and_an_index() -> None:
+    rng = np.random.default_rng(6)
+    build = Builder()
+    row = build.add("Gather", "row", build.add("Input", "word", shape=(), kind="index"),
+                    tensors={"table": rng.normal(size=(7, 4)).astype(np.float32)})  # fmt: skip
+    other = build.add("Input", "x", shape=(4,))
+    both = build.add("Add", "both", row, other)
+    for n, read in enumerate((both, other)):
+        weight = rng.normal(size=(3, 4)).astype(np.float32)
+        build.add("Output", f"y{n}", build.add("Linear", f"fc{n}", read, tensors={"weight": weight}))
+    same(build.graph(), [rng.integers(0, 7, 5), rng.normal(size=(5, 4))])
+
+
+def same(graph: Graph, data: list[NDArray[Any]]) -> None:
+    """Each block, given what it reads, makes what the network makes there; together they make its outputs."""
+    right = values(graph, data)
     seen = set()
-    for block in made:
+    for block in blocks(graph):
         own = values(block.graph, [right[name] for name in block.reads])
         for node in block.graph.outputs:
             np.testing.assert_array_equal(own[node.inputs[0]], right[node.inputs[0]])
             seen.add(node.inputs[0])
     assert {node.inputs[0] for node in graph.outputs} <= seen
+
+
+@pytest.mark.verifies("cost-blocks")
+def test_what_the_host_computes_costs_nothing(tmp_path: Path) -> None:
+    """A loop that the array cannot run without its elementwise unit, and a layer behind it."""
+    build = Builder()
+    rng = np.random.default_rng(7)
+    ends = recurrent_layer(build, rng, "loop", "lstm", build.add("Input", "x", shape=(3, 4)), 4, reverse=False)
+    weight = rng.normal(size=(3, 4)).astype(np.float32)
+    build.add("Output", "y", build.add("Linear", "fc", ends[1], tensors={"weight": weight}))
+    graph, data = run_passes(build.graph()), rng.normal(size=(8, 3, 4))
+    params = PARAMS.replace(elementwise=False)
+    found = block_costs(graph, params, [data], kept=tmp_path)
+    assert found.blocks["loop"].cycles == 0
+    assert found.blocks["loop"].host
+    assert found.cycles == found.blocks["fc"].cycles > 0
+    assert cost(graph, params, [data], kept=tmp_path).host
 
 
 @pytest.mark.verifies("cost-blocks")
