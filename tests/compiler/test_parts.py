@@ -22,8 +22,9 @@ PARAMS = Params(pes=4, rows=64)
 
 def half(build: Builder, value: str, number: int, axis: int = 0) -> str:
     size = build.shape(value)[axis] // 2
-    ends = {"begin": number * size, "end": (number + 1) * size}
-    return build.add("Slice", f"{value}.{number}", value, axis=axis, step=1, drop=False, **ends)
+    return build.add(
+        "Slice", f"{value}.{number}", value, axis=axis, step=1, drop=False, begin=number * size, end=(number + 1) * size
+    )
 
 
 def gated(build: Builder, value: str) -> str:
