@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compiler.errors import InputError
 from compiler.graph.dense import Dense, dense_graph
 from compiler.journal import Journal
 from compiler.lower.pipeline import compile_graph
@@ -28,7 +29,7 @@ from sim.pages.progress import QUIET, state
 from sim.pages.server import Server
 from sim.trials import Line
 
-WAIT = 20.0
+WAIT = 60.0
 NAME = 'b <script>alert("x")</script> & $x$'  # of a layer: somebody's file
 
 
@@ -305,7 +306,15 @@ def report_in(browser: Any, folder: Path, data: dict[str, Any]) -> None:
 
 def watched_in(browser: Any, folder: Path) -> None:
     def serving(port: int) -> Server:
-        server = Server(folder, port=port)
+        end = time.monotonic() + WAIT
+        while True:  # the port that a server gave up may be another's for a while
+            try:
+                server = Server(folder, port=port)
+                break
+            except InputError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return server
 
