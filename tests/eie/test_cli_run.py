@@ -248,12 +248,14 @@ def test_run_refuses_before_it_runs(options, word, layer, invoke, tmp_path, monk
     assert files(tmp_path) == {}
 
 
+@pytest.mark.verifies("waveforms-hold-levels-cycles")
 def test_a_window_is_compared_with_the_longest_run_and_not_with_their_sum(layer, invoke, tmp_path, monkeypatch) -> None:
     import sim.network
 
     runs = [sim.network.run_network(load_network(layer.image), np.load(layer.inputs)[:count], engine="cycles").runs[0]
             for count in (1, 5)]  # fmt: skip
-    one, five = (ran.cycles for ran in runs)
+    one, five = (ran.records[0][-1]["written"] for ran in runs)
+    assert one < five
     both = dataclasses.replace(runs[1], records=[*runs[0].records, *runs[1].records], cycles=one + five)
     found = sim.network.run_network(load_network(layer.image), np.load(layer.inputs), engine="cycles")
     monkeypatch.setattr(sim.network, "run_network", lambda *_, **__: dataclasses.replace(found, runs=[both]))
@@ -272,6 +274,7 @@ def commands(group: click.Group) -> Iterator[click.Command]:
         yield from commands(command) if isinstance(command, click.Group) else [command]
 
 
+@pytest.mark.verifies("options-finite-numbers")
 def test_no_option_takes_a_number_that_is_not_finite() -> None:
     from eie.cli import cli
     from eie.commands.fmax import fmax

@@ -337,7 +337,7 @@ def watched_in(browser: Any, folder: Path) -> None:
     server.shutdown()
     server.server_close()
     until(lambda: "Nobody answers" in text(), "the server is gone")
-    training.note("epoch", stage="dense", epoch=2, loss=0.4, validation=0.95, density=1.0)
+    training.note("epoch", stage="dense", epoch=2, loss=float("nan"), validation=0.95, density=1.0)
     case = Line("rtl", "", 0, 7, "a", "k", "differs", "layer x differs", 1.0, 1.0, "here:1", {"values": 12})
     with Journal(folder / "night" / "rtl-1") as night:
         night.note("begin", kind="regression", name="rtl", total=4)
@@ -346,6 +346,7 @@ def watched_in(browser: Any, folder: Path) -> None:
     until(lambda: "2 of 3 epochs" in text() and "Nobody" not in text(), "the same page after a restart")
     assert "1 of 4 cases" in text()
     assert "layer x differs" in text()
+    assert "95.00" in text(), "beside a loss that is no number"
     training.note("end", status="finished")
     until(lambda: "finished" in text(), "the end")
     server.shutdown()

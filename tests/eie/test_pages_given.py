@@ -45,6 +45,7 @@ def asked(folder: Path) -> Any:
     return found
 
 
+@pytest.mark.verifies("pages-strange-lines-reports")
 def test_a_loss_that_is_no_number_is_none(invoke: Any, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     journal = Journal(tmp_path)
@@ -68,6 +69,7 @@ def test_a_loss_that_is_no_number_is_none(invoke: Any, tmp_path: Path) -> None:
     assert (stage["test"], run["done"]) == (None, 4)
 
 
+@pytest.mark.verifies("pages-strange-lines-reports")
 @pytest.mark.parametrize(
     "lines",
     [
@@ -84,10 +86,8 @@ def test_a_loss_that_is_no_number_is_none(invoke: Any, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_lines_of_a_stranger_are_shown_or_left_out(lines: str, tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_text(lines)
-    cases = [
-        {"status": "differs", "seed": seed, "stage": seed, "number": seed, "values": seed}
-        for seed in ([1], {}, 1e9, "x", True)
-    ]
+    strange: tuple[object, ...] = ([1], {}, 1e9, "x", True)
+    cases = [{"status": "differs", **dict.fromkeys(("seed", "stage", "number", "values"), value)} for value in strange]
     (tmp_path / CASES).write_text("".join(json.dumps(case) + "\n" for case in cases))
     (run,) = asked(tmp_path)["runs"]
     assert "error" not in run
@@ -96,9 +96,15 @@ def test_lines_of_a_stranger_are_shown_or_left_out(lines: str, tmp_path: Path) -
         assert (run["done"], run["cases"], run["values"]) == (5, {"differs": 5}, 0)
 
 
+@pytest.mark.verifies("watch-page-browser")
 def test_each_chart_is_drawn_once_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = []
-    monkeypatch.setattr(charts, "history", lambda stages, key: drawn.append(key) or f"<svg {key}>")
+    drawn: list[str] = []
+
+    def history(stages: object, key: str) -> str:
+        drawn.append(key)
+        return f"<svg {key} {len(drawn)}>"
+
+    monkeypatch.setattr(charts, "history", history)
     journals = [Journal(tmp_path / f"run-{n:02}") for n in range(40)]
     for journal in journals:
         journal.note("begin", kind="training", name="r", epochs={"dense": 4})
@@ -110,7 +116,9 @@ def test_each_chart_is_drawn_once_however_many_there_are(tmp_path: Path, monkeyp
         assert len(drawn) == 40
         journals[7].note("epoch", stage="dense", epoch=2, loss=0.4, validation=0.5, density=1.0)
         (tmp_path / "run-00" / JOURNAL).unlink()
-        assert [run["chart"] for run in server.now()["runs"]] == [run["chart"] for run in first["runs"][1:]]
+        pairs = zip(server.now()["runs"], first["runs"][1:], strict=True)
+        kept = [run["chart"] == before["chart"] for run, before in pairs]
+        assert kept == [n != 6 for n in range(39)]
         assert len(drawn) == 41
 
 
@@ -121,6 +129,7 @@ REPORT: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.verifies("pages-strange-lines-reports")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -158,6 +167,7 @@ def test_a_report_that_is_right_is_shown(invoke: Any, tmp_path: Path) -> None:
     assert "it is no JSON object" in invoke("report", tmp_path, "-o", tmp_path / "r.html").stderr
 
 
+@pytest.mark.verifies("report-page-browser")
 def test_a_network_of_which_the_array_computes_nothing_has_a_page(invoke: Any, tmp_path: Path) -> None:
     build = Builder()
     x = build.add("Input", "x", shape=(6,))
@@ -172,6 +182,7 @@ def test_a_network_of_which_the_array_computes_nothing_has_a_page(invoke: Any, t
     assert '<dd data-path="network.total.samples_per_second" data-value="">\N{EN DASH}</dd>' in text
 
 
+@pytest.mark.verifies("event-files-tensorboard")
 def test_without_its_package_tensorboard_is_refused_before_there_is_a_folder(
     invoke: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

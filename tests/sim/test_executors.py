@@ -129,6 +129,7 @@ def test_what_has_a_line_is_not_run_again(plain, tmp_path, monkeypatch):
     assert (begin["total"], begin["done"]) == (TRIALS, TRIALS - 1)
 
 
+@pytest.mark.verifies("regression-resume")
 def test_the_time_left_of_a_resumed_run_is_by_the_pace_of_its_own_cases(plain, tmp_path):
     text = (plain / CASES).read_text().splitlines(keepends=True)[0]
     cases = [json.dumps({**json.loads(text), "seed": seed}) + "\n" for seed in range(90)]
