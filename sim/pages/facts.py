@@ -5,6 +5,7 @@ The page (`sim.pages.page`) shows these and computes nothing.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -212,15 +213,22 @@ class _Inner:
 
 
 def training_facts(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the report of a run of ``eie train``: accuracy after each stage, how each went, sizes, what made it."""
+    """Of the report of a run of ``eie train``: accuracy after each stage, how each went, sizes, what made it.
+
+    A figure of an epoch that is NaN or infinite is None.
+    """
     return {
         **{name: report[name] for name in ("seed", "data", "size", "command", "finished", "versions", "cpu_seconds")},
         "stages": [
             {"stage": stage["stage"], "kind": stage["kind"], "epochs": stage["epochs"], **stage["accuracy"],
-             "history": stage["history"]}
+             "history": [{name: _finite(value) for name, value in epoch.items()} for epoch in stage["history"]]}
             for stage in report["stages"]
         ],
     }  # fmt: skip
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _REPORT: dict[str, type] = {

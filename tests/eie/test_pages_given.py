@@ -20,6 +20,8 @@ from compiler.network_file import save
 from hw.params import preset
 from sim.case_file import CASES
 from sim.pages import charts
+from sim.pages.facts import training_facts
+from sim.pages.page import render
 from sim.pages.server import Server
 
 WAIT = 60.0
@@ -67,6 +69,19 @@ def test_a_loss_that_is_no_number_is_none(invoke: Any, tmp_path: Path) -> None:
     assert [epoch["loss"] for epoch in stage["history"]] == [0.5, None, None, None]
     assert stage["history"][3] == {"epoch": 4, "loss": None, "validation": None, "density": None}
     assert (stage["test"], run["done"]) == (None, 4)
+
+
+@pytest.mark.verifies("pages-strange-lines-reports")
+def test_a_page_of_a_training_that_diverged_can_be_read() -> None:
+    figures = {"loss": float("nan"), "validation": 0.5, "density": 1.0}
+    stage = {"stage": "dense", "kind": "dense", "epochs": 2, "accuracy": {"test": 0.5, "validation": 0.5},
+             "history": [{"epoch": 1, **figures, "loss": 0.5}, {"epoch": 2, **figures}]}  # fmt: skip
+    about = dict.fromkeys(("seed", "data", "size", "command", "finished", "versions", "cpu_seconds"), "")
+    training = training_facts({**about, "stages": [stage]})
+    chain = [{"name": "dense", "test": 0.5, "validation": 0.5, "epochs": 2}]
+    page = render({"name": "r", "said": "", "made": {}, "training": training, "chain": chain, "chain_said": ""})
+    (epoch,) = strict(page.split('id="report-data">')[1].split("</script>")[0])["training"]["stages"][0]["history"][1:]
+    assert epoch == {"epoch": 2, **figures, "loss": None}
 
 
 @pytest.mark.verifies("pages-strange-lines-reports")
