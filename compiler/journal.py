@@ -7,6 +7,7 @@ taken up again adds to the file.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,27 +17,32 @@ from typing import Any, Self
 from compiler.errors import ToolError
 from compiler.files import append_line
 
-__all__ = ["JOURNAL", "Journal", "Scalars"]
+__all__ = ["JOURNAL", "Journal", "Scalars", "event_writer"]
 
 JOURNAL = "progress.jsonl"
 """File of a run's lines."""
 
 
-class Scalars:
-    """Event files of TensorBoard in a folder, by its own writer.
+def event_writer() -> Any:
+    """TensorBoard's own writer of event files; a command that will need it asks before it begins.
 
     Raises
     ------
     ToolError
         The package tensorboard is not installed.
     """
+    try:
+        from tensorboard.summary import Writer
+    except ImportError as error:
+        raise ToolError("--tensorboard needs the package tensorboard; run: pip install tensorboard") from error
+    return Writer
+
+
+class Scalars:
+    """Event files of TensorBoard in a folder. Raises as `event_writer`."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from tensorboard.summary import Writer
-        except ImportError as error:
-            raise ToolError("--tensorboard needs the package tensorboard; run: pip install tensorboard") from error
-        self._writer = Writer(str(folder))
+        self._writer = event_writer()(str(folder))
 
     def add(self, values: Mapping[str, float], step: int) -> None:
         """Points of curves, by their names."""
@@ -63,9 +69,9 @@ class Journal:
 
     def __init__(self, folder: Path | None, scalars: Path | None = None) -> None:
         self.path = None if folder is None else folder / JOURNAL
+        self._scalars = None if scalars is None else Scalars(scalars)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-        self._scalars = None if scalars is None else Scalars(scalars)
 
     def __enter__(self) -> Self:
         return self
@@ -79,9 +85,11 @@ class Journal:
             self._scalars.close()
 
     def note(self, what: str, **said: Any) -> None:
-        """A line. `what` : "begin", "stage", "epoch", "trial" or "end"."""
+        """A line. `what` : "begin", "stage", "epoch", "trial" or "end". NaN and infinite numbers are null in it."""
         if self.path is not None:
-            append_line(self.path, json.dumps({"what": what, "time": round(time.time(), 3), **said}))
+            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in said.items()}
+            line = {"what": what, "time": round(time.time(), 3), **finite}
+            append_line(self.path, json.dumps(line, allow_nan=False))
 
     def curve(self, values: Mapping[str, float], step: int) -> None:
         """Points for TensorBoard."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,13 +16,28 @@ if TYPE_CHECKING:
     from sim.driver.port import Port
 
 __all__ = [
-    "DEFAULT_PRESET", "array_options", "example", "json_option", "layers_option", "make_params", "opened_port",
-    "port_option", "source_options", "tensorboard_option",
+    "CLOCK", "DEFAULT_PRESET", "FiniteRange", "array_options", "check_tensorboard", "example", "json_option",
+    "layers_option", "make_params", "opened_port", "port_option", "source_options", "tensorboard_option",
 ]  # fmt: skip
 
 DEFAULT_PRESET = "BALANCED_16"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class FiniteRange(click.FloatRange):
+    """Numbers within bounds. nan, which lies within any of click's, and inf are refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; fails as click's types do."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
+CLOCK = FiniteRange(1e-6, 1e6)
+"""MHz, from a hertz to a terahertz: times and rates at any of these are finite."""
 
 
 def example(*lines: str) -> str:
@@ -70,6 +86,20 @@ def tensorboard_option(command: Command) -> Command:
         type=click.Path(file_okay=False, path_type=Path),
         help="Also write event files for TensorBoard into this folder (pip install 'eie-kit[tensorboard]').",
     )(command)
+
+
+def check_tensorboard(folder: Path | None) -> None:
+    """Refuse ``--tensorboard`` without its package, before anything is made or run.
+
+    Raises
+    ------
+    ToolError
+        The package is not installed.
+    """
+    if folder is not None:
+        from compiler.journal import event_writer
+
+        event_writer()
 
 
 def port_option(command: Command) -> Command:

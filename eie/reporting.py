@@ -114,15 +114,17 @@ def _is_experiment(folder: Path) -> bool:
 
 def _experiment(folder: Path) -> dict[str, Any]:
     """The report of an experiment. Raises `InputError`."""
+    from sim.pages.facts import wrong_report
+
     path = folder / "report.json"
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        wanted = {"experiment", "figures", "findings", "tables", "command", "finished", "versions"}
-        missing = sorted(wanted - report.keys())
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        # What the page could not hold: nan, infinite numbers, halves of surrogate pairs.
+        json.dumps(report, ensure_ascii=False, allow_nan=False).encode()
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as the report of eie experiment: {error}") from error
-    if missing:
-        raise InputError(f"{path} is no report of eie experiment: it has no {', '.join(missing)}")
+    if wrong := wrong_report(report):
+        raise InputError(f"{path} is no report of eie experiment: {wrong}")
     return dict(report)
 
 

@@ -88,7 +88,7 @@ def follow(
         times = [asdict(each) for each in model.run_to_end(image.params, what, masks, events=events)[0]]
         records = [dict(each) for each in recorded[len(found)]] if recorded else times
         for layer, mine, theirs in zip(image.layers, times, records, strict=True):
-            if wrong := [name for name, value in mine.items() if name != "saturated" and theirs[name] != value]:
+            if wrong := [name for name, value in mine.items() if theirs[name] != value]:
                 raise TimelineError(
                     f"layer {layer.name}, run {len(found)}: {wrong[0]} is {theirs[wrong[0]]:,} in the engine's record "
                     f"and {mine[wrong[0]]:,} in the cycle model; no timeline is written"

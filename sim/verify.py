@@ -159,7 +159,7 @@ def _run(
     for key in wanted:
         if key in kept:
             report.add(kept[key])
-    journal.note("begin", kind="regression", name=suite, seed=seed, total=len(wanted))
+    journal.note("begin", kind="regression", name=suite, seed=seed, total=len(wanted), done=len(kept))
     left = shards(suite, seed, trials, kept)
     if executor.local:
         _build(SUITES[suite], left)

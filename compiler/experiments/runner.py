@@ -90,8 +90,17 @@ def run_experiment(
             journal.note("trial", key=key, seconds=result["seconds"])
             numbers = {f"figures/{n}": v for n, v in result["figures"].items() if isinstance(v, int | float)}
             journal.curve({"trials/done": len(results), "trials/seconds": result["seconds"], **numbers}, len(results))
+        report = _write(experiment, out, settings, {trial.key: results[trial.key] for trial in trials})
         journal.note("end", status="finished")
-    ordered = {trial.key: results[trial.key] for trial in trials}
+    return report
+
+
+def _write(
+    experiment: Experiment, out: Path, settings: dict[str, Any], ordered: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Sum the trials up and write the report; returns it."""
+    from compiler.train.plots import FORMATS, picture
+
     summary = experiment.summarize({key: result["figures"] for key, result in ordered.items()})
     report = {
         "experiment": settings,
@@ -108,8 +117,6 @@ def run_experiment(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
-    from compiler.train.plots import FORMATS, picture
-
     for name, figure in summary.plots.items():
         for form in FORMATS:
             write_atomic(out / f"{name}.{form}", picture(figure, form))

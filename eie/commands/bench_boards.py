@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eie.options import example, json_option
+from eie.options import CLOCK, example, json_option
 from eie.output import Output, check_writable
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _ASSUMED = 50.0
               help="Array, with parameters changed, under a name; may be repeated. [default: ECP5_32]")  # fmt: skip
 @click.option("--board", "boards", metavar="BOARD", multiple=True,
               help="Say of each array whether this board of `eie fpga` holds it; may be repeated.")  # fmt: skip
-@click.option("--clock", type=click.FloatRange(min=0, min_open=True), metavar="MHZ",
+@click.option("--clock", type=CLOCK, metavar="MHZ",
               help=f"Clock of the arrays. [default: {_ASSUMED:g}, an assumption]")  # fmt: skip
 @click.option("--placed", type=click.Path(path_type=Path), metavar="F.json",
               help="Clock and array from a report of `eie fpga` or `make fmax-array`, instead of both.")  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from eie.options import example, json_option, tensorboard_option
+from eie.options import check_tensorboard, example, json_option, tensorboard_option
 from eie.output import Output, check_writable_folder
 
 
@@ -38,6 +38,7 @@ def experiment(
     """
     output = Output(json_to)
     check_writable_folder(folder, "--output")
+    check_tensorboard(tensorboard)
 
     from compiler.experiments import load
     from compiler.experiments.runner import run_experiment

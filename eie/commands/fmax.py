@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from eie.failure import ReportingCommand
-from eie.options import Command, example, json_option, make_params
+from eie.options import Command, FiniteRange, example, json_option, make_params
 from eie.output import Output, check_writable_folder
 
 __all__ = ["fmax", "seeds_option"]
@@ -52,9 +52,9 @@ def seeds_option(default: str) -> Callable[[Command], Command]:
 @click.option("--preset", metavar="P", help="Parameter set.  [default: ECP5_PE, of an array ECP5_32]")
 @click.option("--set", "settings", metavar="K=V", multiple=True, help="Change one parameter; may be repeated.")
 @seeds_option(SEEDS)
-@click.option("--target", type=click.FloatRange(1, 1000), metavar="MHZ",
+@click.option("--target", type=FiniteRange(1, 1000), metavar="MHZ",
               help="Clock that place and route aims for.  [default: 150, of an array 100]")  # fmt: skip
-@click.option("--require", type=click.FloatRange(min=0), default=None, metavar="MHZ",
+@click.option("--require", type=FiniteRange(min=0), default=None, metavar="MHZ",
               help="End with exit code 1 if a seed is slower.")  # fmt: skip
 @click.option("-o", "--output", "folder", metavar="DIR", type=click.Path(path_type=Path), default=Path("build/fmax"),
               show_default=True, help="Folder for Verilog, netlists, nextpnr's reports and logs.")  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from eie.commands.fmax import seeds_option
-from eie.options import example, json_option, make_params
+from eie.options import FiniteRange, example, json_option, make_params
 from eie.output import Output, check_writable_folder
 
 __all__ = ["fpga"]
@@ -39,7 +39,7 @@ def _list_boards(ctx: click.Context, parameter: click.Parameter, value: bool) ->
               help="Folder for bitstream, report and logs. [default: build/fpga/BOARD]")  # fmt: skip
 @click.option("--preset", metavar="P", help="Parameter set of the array. [default: the board's]")
 @click.option("--set", "settings", metavar="K=V", multiple=True, help="Change one parameter; may be repeated.")
-@click.option("--clock", type=click.FloatRange(1, 400), metavar="MHZ",
+@click.option("--clock", type=FiniteRange(1, 400), metavar="MHZ",
               help="Clock of the design, by a PLL (ECP5). [default: the board's]")  # fmt: skip
 @click.option("--baud", type=click.IntRange(min=300), metavar="N", help="Rate of the serial line. [default: 1000000]")
 @seeds_option("1")

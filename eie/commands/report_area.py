@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from eie.options import array_options, example, json_option, make_params
+from eie.options import FiniteRange, array_options, example, json_option, make_params
 from eie.output import Output, check_writable_folder
 
 __all__ = ["area"]
@@ -20,7 +20,7 @@ __all__ = ["area"]
 )
 @click.option("--liberty", metavar="F.lib", type=click.Path(path_type=Path),
               help="Library of standard cells. [default: that of Debian's qflow-tech-osu018, 0.18 µm]")  # fmt: skip
-@click.option("--feature", metavar="NM", type=click.FloatRange(min=1),
+@click.option("--feature", metavar="NM", type=FiniteRange(min=1),
               help="Feature size of the library, to scale the area to 45 nm.")  # fmt: skip
 @click.option("-o", "--output", "folder", metavar="DIR", type=click.Path(path_type=Path), default=Path("build/area"),
               show_default=True, help="Folder for Verilog, script and log.")  # fmt: skip

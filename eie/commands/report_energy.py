@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eie.options import example, json_option
+from eie.options import CLOCK, FiniteRange, example, json_option
 from eie.output import Output, check_writable
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ __all__ = ["energy"]
 @click.argument("files", metavar="[NET.eie]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--input", "source", metavar="X.npy", type=click.Path(path_type=Path),
               help="Batch of the one network, as for eie run. Without it the input is random.")  # fmt: skip
-@click.option("--density", type=click.FloatRange(0, 1), default=0.35, show_default=True,
+@click.option("--density", type=FiniteRange(0, 1), default=0.35, show_default=True,
               help="Share of a random input that is not zero.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(min=1), default=4, show_default=True, help="Of a random input.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of everything random.")
 @click.option("--table", "table_file", metavar="F.toml", type=click.Path(path_type=Path),
               help="Energies of your own process or memories, in place of those of the same name.")  # fmt: skip
-@click.option("--clock", "mhz", metavar="MHZ", type=click.FloatRange(min=0, min_open=True), default=800.0,
+@click.option("--clock", "mhz", metavar="MHZ", type=CLOCK, default=800.0,
               show_default=True, help="Clock that power and time are said at.")  # fmt: skip
 @click.option("--layers", metavar="NAME,…|all",
               help="Some of the nine layers of the EIE publication, random at their densities.")  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eie.options import array_options, example, json_option
+from eie.options import CLOCK, FiniteRange, array_options, example, json_option
 from eie.output import Output, check_writable
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ __all__ = ["page"]
               help="Without --input: how many, for cycles and energy.")  # fmt: skip
 @click.option("--accuracy-samples", "counted", type=click.IntRange(min=0), default=500, show_default=True,
               help="Test samples of a run that the golden model computes; 0 for none.")  # fmt: skip
-@click.option("--density", type=click.FloatRange(0, 1), default=0.35, show_default=True,
+@click.option("--density", type=FiniteRange(0, 1), default=0.35, show_default=True,
               help="Share of a random input that is not zero.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of a random input.")
 @click.option("--search", metavar="OUT/", type=click.Path(path_type=Path),
               help="Folder of eie experiment: its tables, and the Pareto front of error and size.")  # fmt: skip
 @click.option("--table", "table_file", metavar="F.toml", type=click.Path(path_type=Path),
               help="Energies, as for eie report energy.")  # fmt: skip
-@click.option("--clock", "mhz", metavar="MHZ", type=click.FloatRange(min=0, min_open=True), default=800.0,
+@click.option("--clock", "mhz", metavar="MHZ", type=CLOCK, default=800.0,
               show_default=True, help="Clock that power and samples a second are said at.")  # fmt: skip
 @array_options
 @json_option

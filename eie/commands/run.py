@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from eie.options import example, json_option, opened_port, port_option
+from eie.options import CLOCK, example, json_option, opened_port, port_option
 from eie.output import Output, check_writable, check_writable_folder
+
+if TYPE_CHECKING:
+    from sim.network import NetworkResult
+
+CYCLES = 2**32
+"""More than the clock of the records, which has 32 bits, can say."""
 
 ENGINES = ("golden", "cycles", "rtl", "amaranth", "board")
 
@@ -18,10 +25,18 @@ def _window(context: click.Context, option: click.Parameter, given: str | None) 
     """What ``--waves-window`` says."""
     if given is None:
         return None
-    first, colon, last = given.partition(":")
-    if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
-        raise click.BadParameter(f"{given!r} is not FROM:TO, two numbers of cycles, the first one smaller: 1000:2000")
-    return int(first), int(last)
+    found = re.fullmatch(r"([0-9]{1,10}):([0-9]{1,10})", given)
+    first, last = map(int, found.groups()) if found else (0, 0)
+    if not first < last < CYCLES:
+        raise click.BadParameter(
+            f"{given!r} is not FROM:TO, two numbers of cycles below 2^32, the first one smaller: 1000:2000"
+        )
+    return first, last
+
+
+def _longest(result: NetworkResult) -> int:
+    """Cycles of the longest single run, by its records: a batch may take several."""
+    return max((each["written"] for ran in result.runs for run in ran.records for each in run), default=0)
 
 
 @click.command(
@@ -71,7 +86,7 @@ def _window(context: click.Context, option: click.Parameter, given: str | None) 
     "--waves-depth",
     "depth",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1000),
     help="Levels of modules in the waveform: 1 is the ports of the array, 2 its core. [default: all]",
 )
 @click.option(
@@ -100,7 +115,7 @@ def _window(context: click.Context, option: click.Parameter, given: str | None) 
     "--clock",
     "mhz",
     metavar="MHZ",
-    type=click.FloatRange(min=0, min_open=True, max=1e6),
+    type=CLOCK,
     default=1000.0,
     show_default=True,
     help="Clock at which the timeline shows cycles as time; at 1000 a cycle is a nanosecond.",
@@ -170,8 +185,8 @@ def run(
 
     if any(ran.waves_cut for ran in result.runs):
         output.note(f"eie: {waves} ends after {limit} MB, before the run did; give fewer inputs or more --waves-limit")
-    if window is not None and all(window[0] >= (ran.cycles or 0) for ran in result.runs):
-        output.note(f"eie: {waves} is empty: the run ended before cycle {window[0]:,}")
+    if window is not None and window[0] >= _longest(result):
+        output.note(f"eie: {waves} is empty: no run lasts until cycle {window[0]:,}")
     if result.input_saturated:
         given = sum(array.size for array in x.values())
         output.note(f"eie: {result.input_saturated:,} of {given:,} inputs were saturated to 16 bits")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eie.options import example, json_option, tensorboard_option
+from eie.options import check_tensorboard, example, json_option, tensorboard_option
 from eie.output import Output, check_writable_folder
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def train(
         return
     if seeds and seed is not None:
         raise click.UsageError("--seeds trains those that the recipe lists; --seed trains one: give one of the two")
+    check_tensorboard(tensorboard)
 
     from compiler.train.run import train_recipe
 

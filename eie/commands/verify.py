@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from eie.covering import collected, covered, held, whole
-from eie.options import example, json_option, tensorboard_option
+from eie.options import FiniteRange, check_tensorboard, example, json_option, tensorboard_option
 from eie.output import Output, check_writable, check_writable_folder
 from eie.verifying import formal, ledger_table, list_suites, mutation, nightly, report_line
 
@@ -60,12 +60,12 @@ OF_SUITES = {"jobs", "cluster", "folder", "ledger", "seed", "cases", "resume", "
     help=f"Add the run to this ledger; nightly and ledger have {LEDGER_FILE}.",
 )  # fmt: skip
 @click.option(
-    "--share", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
+    "--share", type=FiniteRange(min=0, min_open=True), default=1.0, show_default=True,
     help="Of the cases of a night (nightly).",
 )  # fmt: skip
 @click.option("--list", "names_only", is_flag=True, help="Name the suites; with formal, the properties.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=1), default=600, show_default=True, help="Seconds for one proof (formal)."
+    "--timeout", type=FiniteRange(min=1), default=600, show_default=True, help="Seconds for one proof (formal)."
 )
 @click.option(
     "--keep", type=click.Path(file_okay=False, path_type=Path), default=Path("build/formal"), show_default=True,
@@ -178,6 +178,7 @@ def _suite(
         raise click.UsageError("--coverage counts what runs, with --resume only part of the cases; leave one out")
     if coverage is not None and folder is not None and coverage.resolve() == folder.resolve():
         raise click.UsageError(f"--output and --coverage are both {folder}; name two folders")
+    check_tensorboard(tensorboard)
     began_at = ""
     if ledger:
         nights.check_new(ledger, suite, seed)

@@ -7,6 +7,7 @@ those who do not see it; all of its numbers stand in a table beside it or in the
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -221,21 +222,18 @@ def chain(points: Sequence[Mapping[str, Any]]) -> str:
 
 
 def history(stages: Sequence[Mapping[str, Any]], key: str = "history") -> str:
-    """Loss, validation and density after each epoch, stage after stage. `key` : unique in the page."""
+    """Loss, validation and density after each epoch, stage after stage; None is a gap. `key` : unique in the page."""
     points = [(stage["stage"], epoch) for stage in stages for epoch in stage["history"]]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(3, 1, sharex=True)
         names = ("loss", "validation accuracy, %", "weights left, %")
-        values: tuple[Callable[[Mapping[str, Any]], float], ...] = (
-            lambda e: e["loss"], lambda e: 100 * e["validation"], lambda e: 100 * e["density"]
-        )  # fmt: skip
-        for axis, name, value in zip(axes, names, values, strict=True):
+        for axis, name, key, scale in zip(axes, names, ("loss", "validation", "density"), (1, 100, 100), strict=True):
             first = 0
             for number, stage in enumerate(stages):
                 at = range(first, first + len(stage["history"]))
-                axis.plot(at, [value(each) for each in stage["history"]], ".-", color=_SERIES[number % len(_SERIES)],
-                          label=_short(stage["stage"]))  # fmt: skip
+                values = [math.nan if each[key] is None else scale * each[key] for each in stage["history"]]
+                axis.plot(at, values, ".-", color=_SERIES[number % len(_SERIES)], label=_short(stage["stage"]))
                 first += len(stage["history"])
             axis.set_ylabel(name, fontsize=8)
             axis.grid(True)

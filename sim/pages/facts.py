@@ -5,6 +5,8 @@ The page (`sim.pages.page`) shows these and computes nothing.
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,10 +18,11 @@ from sim.decode import decode
 from sim.describe import describe
 from sim.energy import report as energy_report
 from sim.energy_table import Table
+from sim.fields import wrong_fields
 from sim.golden_array import Layer
 from sim.network import run_network
 
-__all__ = ["network_facts", "pareto", "training_facts"]
+__all__ = ["network_facts", "pareto", "training_facts", "wrong_report"]
 
 HISTOGRAMS = 24
 """Layers whose weights are shown, those of the most entries."""
@@ -210,19 +213,64 @@ class _Inner:
 
 
 def training_facts(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the report of a run of ``eie train``: accuracy after each stage, how each went, sizes, what made it."""
+    """Of the report of a run of ``eie train``: accuracy after each stage, how each went, sizes, what made it.
+
+    A figure of an epoch that is NaN or infinite is None.
+    """
     return {
         **{name: report[name] for name in ("seed", "data", "size", "command", "finished", "versions", "cpu_seconds")},
         "stages": [
             {"stage": stage["stage"], "kind": stage["kind"], "epochs": stage["epochs"], **stage["accuracy"],
-             "history": stage["history"]}
+             "history": [{name: _finite(value) for name, value in epoch.items()} for epoch in stage["history"]]}
             for stage in report["stages"]
         ],
     }  # fmt: skip
 
 
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_REPORT: dict[str, type] = {
+    "experiment": dict, "figures": dict, "findings": list, "tables": list, "command": str, "finished": str,
+    "versions": dict,
+}  # fmt: skip
+_TABLE: dict[str, type] = {"title": str, "columns": list, "rows": list}
+_POINT: dict[str, type] = {"ratio": float, "test": float, "way": str}
+
+
+def wrong_report(report: Any) -> str:
+    """What `pareto` and the page cannot use of the report of an experiment, in words; empty if nothing."""
+    if not isinstance(report, dict):
+        return "it is no JSON object"
+    if wrong := wrong_fields(report, _REPORT):
+        return wrong
+    parts: list[tuple[str, Any, dict[str, type]]] = [("experiment", report["experiment"], {"name": str})]
+    parts += [(f"tables[{n}]", table, _TABLE) for n, table in enumerate(report["tables"])]
+    for name, figures in report["figures"].items():
+        if isinstance(figures, dict) and "points" in figures:
+            dense: dict[str, type] = {} if figures.get("dense_test_error") is None else {"dense_test_error": float}
+            if wrong := wrong_fields(figures, {"points": list, **dense}):
+                return f"figures.{name}: {wrong}"
+            parts += [(f"figures.{name}.points[{n}]", point, _POINT) for n, point in enumerate(figures["points"])]
+    for where, part, expected in parts:
+        if wrong := wrong_fields(part, expected) if isinstance(part, dict) else "it is no JSON object":
+            return f"{where}: {wrong}"
+    for number, table in enumerate(report["tables"]):
+        if not all(isinstance(row, list) and all(map(_is_cell, row)) for row in table["rows"]):
+            return f"tables[{number}]: rows should be lists of texts and numbers"
+    return ""
+
+
+def _is_cell(value: Any) -> bool:
+    number = isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    return number or value is None or isinstance(value, str)
+
+
 def pareto(report: Mapping[str, Any]) -> dict[str, Any]:
     """Of the report of ``eie experiment``: its tables and findings, and the points that no other beats.
+
+    report : with nothing wrong in it, see `wrong_report`.
 
     ``fronts`` : for each network of a search of error against compression all points (``ratio``, test ``error`` in
     percent, ``label``), and which are on the ``front``: no other is smaller at no more error.

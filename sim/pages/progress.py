@@ -21,6 +21,9 @@ QUIET = 120.0
 FAILURES = 20
 """Failures that are shown of a run, the last ones."""
 
+_MOST, _EXACT = 1e100, 2**53
+"""Figures up to the first can be drawn, whole numbers below the second are the same in a browser."""
+
 
 def runs_of(folder: Path) -> list[Path]:
     """The folder if it is one of a run, and those one and two levels below; empty if there is none yet."""
@@ -50,6 +53,18 @@ def state(folder: Path, now: float | None = None) -> dict[str, Any]:
         "folder": folder.resolve().name,
         "runs": [{"path": path.relative_to(folder).as_posix(), **_run(path, moment)} for path in runs_of(folder)],
     }
+
+
+def _number(value: Any) -> float | None:
+    """A finite number of a line, which may be somebody's; None for all else: a loss that is NaN, a text."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MOST:
+        return None
+    return float(value)
+
+
+def _count(value: Any) -> int | None:
+    """A number of things in a line, or None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _EXACT else None
 
 
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -89,17 +104,20 @@ def _run(folder: Path, now: float) -> dict[str, Any]:
         found["status"] = "finished" if last.get("status") == "finished" else "failed"
         found["message"] = str(last.get("message", ""))
     {"training": _training, "experiment": _experiment}.get(kind, _regression)(folder, lines, begin, found)
-    began, done = begin.get("time"), found["done"] - int(found.pop("before", 0))
-    if found["status"] == "running" and found["total"] and done > 0 and isinstance(began, int | float):
+    began, done = _number(begin.get("time")), found["done"] - found.pop("before")
+    if found["status"] == "running" and found["total"] and done > 0 and began is not None and 0 <= began <= now:
         pace = (now - age - began) / done
         found["left"] = round(max(0.0, pace * (found["total"] - found["done"]) - age), 1)
     return found
 
 
 def _training(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str, Any], found: dict[str, Any]) -> None:
-    """Epochs: the last line of each counts, those that an earlier process wrote among them."""
-    planned = begin.get("epochs")
-    planned = planned if isinstance(planned, dict) else {}
+    """Epochs: the last line of each counts, those that an earlier process wrote among them.
+
+    A figure that is not finite, as the loss of a training that diverges, is None.
+    """
+    given = begin.get("epochs")
+    planned = {name: _count(count) for name, count in given.items()} if isinstance(given, dict) else {}
     stages: dict[str, dict[str, Any]] = {
         name: {"stage": name, "epochs": count, "finished": False, "test": None, "history": {}}
         for name, count in planned.items()
@@ -111,20 +129,17 @@ def _training(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str, 
         if stage is None:
             continue
         if line.get("what") == "stage":
-            stage["finished"], stage["test"] = True, line.get("test")
-        elif line.get("what") == "epoch" and all(
-            isinstance(line.get(name), int | float) for name in ("epoch", "loss", "validation", "density")
-        ):
-            stage["history"][line["epoch"]] = {
-                name: line[name] for name in ("epoch", "loss", "validation", "density")
-            }  # fmt: skip
+            stage["finished"], stage["test"] = True, _number(line.get("test"))
+        elif line.get("what") == "epoch" and (epoch := _count(line.get("epoch"))) is not None:
+            figures = {name: _number(line.get(name)) for name in ("loss", "validation", "density")}
+            stage["history"][epoch] = {"epoch": epoch, **figures}
             if number > first:
-                new.add((stage["stage"], line["epoch"]))
+                new.add((stage["stage"], epoch))
     for stage in stages.values():
         stage["history"] = [stage["history"][epoch] for epoch in sorted(stage["history"])]
     found["stages"] = list(stages.values())
     found["done"] = sum(len(stage["history"]) for stage in stages.values())
-    found["total"] = sum(count for count in planned.values() if isinstance(count, int))
+    found["total"] = sum(count for count in planned.values() if count is not None)
     found["before"] = found["done"] - len(new)
 
 
@@ -133,22 +148,20 @@ def _experiment(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str
     keys = {str(key) for key in before} if isinstance(before, list) else set()
     found["before"] = len(keys)
     keys |= {str(line.get("key")) for line in lines if line.get("what") == "trial"}
-    found["done"], found["total"] = len(keys), begin.get("total")
+    found["done"], found["total"] = len(keys), _count(begin.get("total"))
     found["trials"] = sorted(keys)
 
 
 def _regression(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str, Any], found: dict[str, Any]) -> None:
-    cases = {(line.get("stage"), line.get("number"), line.get("seed")): line for line in _cases(folder)}
-    statuses = Counter(str(line.get("status")) for line in cases.values())
-    began = begin.get("time", 0.0)
-    found["done"], found["total"] = len(cases), begin.get("total")
-    found["before"] = max(0, len(cases) - sum(line.get("suite") == begin.get("name") for line in cases.values()))
+    cases = {tuple(str(line.get(name)) for name in ("stage", "number", "seed")): line for line in _cases(folder)}
+    statuses = Counter(line["status"] for line in cases.values())
+    found["done"], found["total"] = len(cases), _count(begin.get("total"))
+    found["before"] = _count(begin.get("done")) or 0
     found["cases"] = dict(statuses)
-    found["values"] = sum(int(line["values"]) for line in cases.values() if isinstance(line.get("values"), int))
-    failed = [line for line in cases.values() if line.get("status") != "passed"]
+    found["values"] = sum(_count(line.get("values")) or 0 for line in cases.values())
+    failed = [line for line in cases.values() if line["status"] != "passed"]
     found["failures"] = [
-        {"seed": line.get("seed"), "status": str(line.get("status")), "message": str(line.get("message", ""))[:500]}
+        {"seed": seed if isinstance(seed := line.get("seed"), int) else None, "status": line["status"],
+         "message": str(line.get("message", ""))[:500]}
         for line in failed[-FAILURES:]
-    ]
-    if not began:
-        found["left"] = None
+    ]  # fmt: skip

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sys
 import threading
-from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,8 +21,6 @@ from sim.pages.progress import state
 __all__ = ["LOOPBACK", "Server"]
 
 LOOPBACK = "127.0.0.1"
-
-_drawing = threading.Lock()  # matplotlib draws one figure at a time
 
 
 class Server(ThreadingHTTPServer):
@@ -44,6 +43,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, folder: Path, host: str = LOOPBACK, port: int = 0) -> None:
         self.folder = folder
+        self._drawing = threading.Lock()  # matplotlib draws one figure at a time
+        self._charts: dict[str, tuple[str, str]] = {}
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:
@@ -56,6 +57,25 @@ class Server(ThreadingHTTPServer):
         """A page that is closed while it is answered is no error."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
+
+    def now(self) -> dict[str, Any]:
+        """What `sim.pages.progress.state` says, with a chart of each training that has an epoch.
+
+        The last chart of each run is kept, and is drawn anew only when there is another epoch.
+        """
+        try:
+            found = state(self.folder)
+        except (EieError, OSError) as error:
+            return {"error": str(error), "folder": self.folder.name, "runs": []}
+        with self._drawing:
+            kept, self._charts = self._charts, {}
+            for run in found["runs"]:
+                path, stages = run["path"], [stage for stage in run["stages"] if stage["history"]]
+                text = json.dumps(stages, allow_nan=False)
+                before, chart = kept.get(path, ("[]", ""))
+                self._charts[path] = text, chart if text == before else _chart(stages, path)
+                run["chart"] = self._charts[path][1]
+        return found
 
     @property
     def url(self) -> str:
@@ -78,11 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
             case "/":
                 self._send(HTTPStatus.OK, "text/html", _page().encode())
             case "/state":
-                try:
-                    found = _with_charts(state(self.server.folder))
-                except (EieError, OSError) as error:
-                    found = {"error": str(error), "folder": self.server.folder.name, "runs": []}
-                self._send(HTTPStatus.OK, "application/json", json.dumps(found).encode())
+                content = json.dumps(self.server.now(), allow_nan=False).encode()
+                self._send(HTTPStatus.OK, "application/json", content)
             case _:
                 self._send(HTTPStatus.NOT_FOUND, "text/plain", b"there is / and /state\n")
 
@@ -105,20 +122,9 @@ def _page() -> str:
     return environment().from_string(resource("watch.html")).render({"style": resource("page.css"), "script": script})
 
 
-def _with_charts(found: dict[str, Any]) -> dict[str, Any]:
-    """The same with a chart of each training that has an epoch; drawn anew only when there is another one."""
-    for number, run in enumerate(found["runs"]):
-        stages = [stage for stage in run["stages"] if stage["history"]]
-        run["chart"] = _chart(json.dumps(stages), number) if stages else ""
-    return found
-
-
-@lru_cache(32)
-def _chart(stages: str, number: int) -> str:
+def _chart(stages: list[dict[str, Any]], path: str) -> str:
     try:
         from sim.pages.charts import history
     except ImportError:  # without matplotlib there are the numbers
         return ""
-    given: list[Mapping[str, Any]] = json.loads(stages)
-    with _drawing:
-        return history(given, f"history-{number}")
+    return history(stages, f"history-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}")

@@ -41,8 +41,8 @@ function show(run, number) {
   section.append(line);
   if (run.total) section.append(make("progress", "", { value: run.done, max: run.total, "aria-label": `${unit} of ${run.name}` }));
   if (run.stages.length) section.append(table("Stages", ["stage", "epochs", "of", "loss", "validation %", "weights left %", "test %"], run.stages.map((stage) => {
-    const last = stage.history.at(-1), percent = (value) => (value === null || value === undefined ? "–" : (100 * value).toFixed(2));
-    return [stage.stage, stage.history.length, stage.epochs, last ? last.loss.toFixed(4) : "–", percent(last?.validation), percent(last?.density), percent(stage.test)];
+    const last = stage.history.at(-1), figure = (value, scale, digits) => (value === null || value === undefined ? "–" : (scale * value).toFixed(digits));
+    return [stage.stage, stage.history.length, stage.epochs ?? "–", figure(last?.loss, 1, 4), ...[last?.validation, last?.density, stage.test].map((value) => figure(value, 100, 2))];
   })));
   if (run.chart) {  // drawn by the server of this page; names in it are escaped there
     const figure = make("figure");
@@ -55,7 +55,7 @@ function show(run, number) {
     section.append(details);
   }
   if (run.cases) section.append(make("p", `${Object.entries(run.cases).map(([name, count]) => `${count.toLocaleString("en")} ${name}`).join(", ") || "no case yet"}; ${run.values.toLocaleString("en")} values compared`));
-  if (run.failures.length) section.append(table("Failures, the last ones", ["seed", "status", "what"], run.failures.map((each) => [each.seed, each.status, each.message])));
+  if (run.failures.length) section.append(table("Failures, the last ones", ["seed", "status", "what"], run.failures.map((each) => [each.seed ?? "–", each.status, each.message])));
   return section;
 }
 

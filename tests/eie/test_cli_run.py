@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+
+from compiler.network_file import load as load_network
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -222,6 +228,13 @@ def test_json_does_not_overwrite_the_image(layer, invoke, tmp_path) -> None:
         (["--output", "nowhere/y.npz"], "nowhere"),
         (["--json", "nowhere/y.json"], "nowhere"),
         (["--engine", "fpga"], "fpga"),
+        (["--timeline", "t.json", "--clock", "nan"], "nan is not a finite number"),
+        (["--timeline", "t.json", "--clock", "inf"], "--clock"),
+        (["--timeline", "t.json", "--clock", "1e-320"], "--clock"),
+        (["--engine", "rtl", "--waves", "w.vcd", "--waves-window", "0:10000000000000000"], "below 2^32"),
+        (["--engine", "rtl", "--waves", "w.vcd", "--waves-window", "0:4294967296"], "below 2^32"),
+        (["--engine", "rtl", "--waves", "w.vcd", "--waves-window", f"0:{'9' * 5000}"], "below 2^32"),
+        (["--engine", "rtl", "--waves", "w.vcd", "--waves-depth", "4294967296"], "1000"),
     ],
 )
 def test_run_refuses_before_it_runs(options, word, layer, invoke, tmp_path, monkeypatch) -> None:
@@ -233,6 +246,48 @@ def test_run_refuses_before_it_runs(options, word, layer, invoke, tmp_path, monk
     assert result.exit_code == 2
     assert word in result.stderr
     assert files(tmp_path) == {}
+
+
+@pytest.mark.verifies("waveforms-hold-levels-cycles")
+def test_a_window_is_compared_with_the_longest_run_and_not_with_their_sum(layer, invoke, tmp_path, monkeypatch) -> None:
+    import sim.network
+
+    runs = [sim.network.run_network(load_network(layer.image), np.load(layer.inputs)[:count], engine="cycles").runs[0]
+            for count in (1, 5)]  # fmt: skip
+    one, five = (ran.records[0][-1]["written"] for ran in runs)
+    assert one < five
+    both = dataclasses.replace(runs[1], records=[*runs[0].records, *runs[1].records], cycles=one + five)
+    found = sim.network.run_network(load_network(layer.image), np.load(layer.inputs), engine="cycles")
+    monkeypatch.setattr(sim.network, "run_network", lambda *_, **__: dataclasses.replace(found, runs=[both]))
+    common = ("run", layer.image, "--input", layer.inputs, "--engine", "rtl", "--waves", tmp_path / "w.vcd")
+    for first, empty in ((five - 1, False), (five, True), (one + five - 1, True)):
+        result = invoke(*common, "--waves-window", f"{first}:{first + 9}")
+        assert result.exit_code == 0, result.output
+        assert ("w.vcd is empty: no run lasts until cycle" in result.stderr) == empty
+
+
+def commands(group: click.Group) -> Iterator[click.Command]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield from commands(command) if isinstance(command, click.Group) else [command]
+
+
+@pytest.mark.verifies("options-finite-numbers")
+def test_no_option_takes_a_number_that_is_not_finite() -> None:
+    from eie.cli import cli
+    from eie.commands.fmax import fmax
+
+    floats = [(command.name, option) for command in (*commands(cli), fmax) for option in command.params
+              if isinstance(option.type, type(click.FLOAT))]  # fmt: skip
+    assert len(floats) >= 9
+    for _, option in floats:
+        for given in ("nan", "inf", "-inf"):
+            with pytest.raises(click.BadParameter):
+                option.type.convert(given, option, None)
+    with pytest.raises(AssertionError):  # planted: one of click's own
+        assert math.isfinite(click.FloatRange(min=0).convert("nan", None, None))
 
 
 @pytest.mark.verifies("timeline-equals-records")

@@ -16,6 +16,7 @@ import pytest
 
 from compiler import clusters
 from compiler.errors import InputError, ToolError
+from compiler.journal import JOURNAL, Journal
 from sim import executors
 from sim.case_file import CASES, SUMMARY, case_file
 from sim.pages.progress import state
@@ -124,6 +125,20 @@ def test_what_has_a_line_is_not_run_again(plain, tmp_path, monkeypatch):
     assert [len(shard.seeds) for shard in ran] == [1]
     assert Counter(line.key for line in lines(tmp_path)) == Counter(line.key for line in lines(plain))
     assert summary(tmp_path) == summary(plain)
+    begin = json.loads((tmp_path / JOURNAL).read_text().splitlines()[0])
+    assert (begin["total"], begin["done"]) == (TRIALS, TRIALS - 1)
+
+
+@pytest.mark.verifies("regression-resume")
+def test_the_time_left_of_a_resumed_run_is_by_the_pace_of_its_own_cases(plain, tmp_path):
+    text = (plain / CASES).read_text().splitlines(keepends=True)[0]
+    cases = [json.dumps({**json.loads(text), "seed": seed}) + "\n" for seed in range(90)]
+    (tmp_path / CASES).write_text("".join(cases))
+    Journal(tmp_path).note("begin", kind="regression", name=SUITE, total=100, done=88)  # two are through since
+    began = json.loads((tmp_path / JOURNAL).read_text())["time"]
+    os.utime(tmp_path / CASES, (began + 20, began + 20))
+    (run,) = state(tmp_path, now=began + 20)["runs"]
+    assert (run["done"], run["left"]) == (90, pytest.approx(100, abs=1))
 
 
 @pytest.mark.verifies("regression-resume")

@@ -119,4 +119,4 @@ def test_levels_and_cycles_are_chosen(tmp_path: Path) -> None:
     assert now == set(range(20, 50)), "the cycles of the records"
     assert max(name.split(".[")[0].count(".") for name in found) == 2, "the array, and its core"
     result = CliRunner().invoke(cli, [*common, "--waves", str(target), "--waves-window", "5000000:6000000"])
-    assert "w.vcd is empty: the run ended before cycle 5,000,000" in result.stderr
+    assert "w.vcd is empty: no run lasts until cycle 5,000,000" in result.stderr

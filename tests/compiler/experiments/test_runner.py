@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -76,6 +77,25 @@ def test_the_report_holds_figures_findings_tables_and_plots(whole: tuple[Path, d
     assert "Seeds 1, 2, 3, 4; 4 trials" in words
     assert (folder / "empty.png").read_bytes().startswith(b"\x89PNG")
     assert b"</svg>" in (folder / "empty.svg").read_bytes()
+
+
+class Unsummed(Squares):
+    """Its trials are through, and no report can be made of them."""
+
+    def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
+        raise EieError("no sum")
+
+
+def test_an_experiment_ends_when_its_report_is_written(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    def ends(folder: Path) -> list[str]:
+        lines = map(json.loads, (folder / JOURNAL).read_text().splitlines())
+        return [line["status"] for line in lines if line["what"] == "end"]
+
+    assert ends(whole[0]) == ["finished"]
+    shutil.copytree(whole[0] / TRIALS, tmp_path / TRIALS)
+    with pytest.raises(EieError, match="no sum"):
+        run_experiment(Unsummed(name="squares", seeds=(1, 2, 3, 4)), tmp_path, resume=True)
+    assert ends(tmp_path) == ["failed"]
 
 
 @pytest.mark.verifies("fails-keeps-finished-resumes-same")
