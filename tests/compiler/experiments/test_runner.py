@@ -204,8 +204,9 @@ def test_every_recipe_in_the_repository_is_read() -> None:
     folder = Path(__file__).parents[3] / "recipes" / "experiments"
     found = [*folder.glob("*.toml"), *(folder / "small").glob("*.toml")]
     assert {experiments.load(path).kind for path in found} == set(experiments.KINDS)
-    # What `eie bench train` runs is every kind there is.
-    assert {experiments.load(path).kind for path in folder.glob("small/*.toml")} == set(experiments.KINDS)
+    # What `eie bench train` runs is every kind there is, but the one that kills real processes, which takes minutes.
+    small = {experiments.load(path).kind for path in folder.glob("small/*.toml")}
+    assert small == set(experiments.KINDS) - {"consistency-faults"}
 
 
 @dataclass(frozen=True, kw_only=True)
