@@ -27,6 +27,10 @@ RIDDLES = {
 }
 
 
+CONFLICT = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
+"""What a merge leaves where both sides changed a line."""
+
+
 def found(text: str) -> list[str]:
     return [word for pattern, word in RIDDLES.items() if re.search(pattern, text, re.IGNORECASE)]
 
@@ -51,3 +55,11 @@ def test_nothing_that_is_read_holds_a_riddle() -> None:
 @pytest.mark.parametrize("text", ["The octet is read.", "At equal error it is smaller.", "the Room rule"])
 def test_a_planted_riddle_is_found(text: str) -> None:
     assert len(found(text)) == 1
+
+
+@pytest.mark.verifies("no-half-merged-files")
+def test_no_file_is_half_merged() -> None:
+    assert [
+        str(path.relative_to(ROOT)) for path in sources() if CONFLICT.search(path.read_text(encoding="utf-8"))
+    ] == []
+    assert CONFLICT.search("one\n<<<<<<< HEAD\ntwo\n")

@@ -306,7 +306,7 @@ def test_programs_that_contradict_themselves_are_refused(seed: int) -> None:
         return dataclasses.replace(program, loops=(dataclasses.replace(loops[0], **changes), *loops[1:]))
 
     for wrong, words in (
-        (with_map(alike, vectors=maps[alike].vectors + 1), "do not fill"),
+        (with_map(alike, vectors=maps[alike].vectors + 1), "do not fill|vectors apart"),
         (with_map(alike, vectors=0), "do not fill"),
         (with_map(alike, layout=-1), "no layout|another layout|lie as"),
         (with_map(walked, pitch=maps[walked].pitch + 1), "vectors apart"),

@@ -4,7 +4,17 @@
 // and Project Trellis's description of slices. What a netlist does not use of a cell ends the simulation. Contents of lookup
 // tables come as pins (`sim.fpga.netlist.simulated`): as parameters they would make a module of each.
 
-// A buffer of a pin, by its direction: a netlist calls both TRELLIS_IO. B is the pin.
+// A buffer of a pin as a design before synthesis names it.
+module IB (input I, output O);
+  assign O = I;
+endmodule
+
+module OBZ (input I, T, output O);
+  assign O = I;
+  always @* if (T) $fatal(1, "OBZ that lets go of its pin is not modelled");
+endmodule
+
+// The same by its direction: a netlist calls both TRELLIS_IO. B is the pin.
 module TRELLIS_IO_INPUT #(parameter DIR = "INPUT") (input B, I, T, output O);
   assign O = B;
 endmodule
