@@ -66,6 +66,10 @@ class Shard:
         self.clocks.applied[worker] += 1
         return True
 
+    def due(self, every: int) -> bool:
+        """Whether all workers have made `every` updates more than the last checkpoint holds."""
+        return min(self.clocks.applied) >= min(self.durable) + every
+
     def save(self, path: Path) -> None:
         """Write a checkpoint whole or not at all; from then on workers need not keep what it holds."""
         tensors = {name: torch.from_numpy(value) for name, value in self.values.items()}
