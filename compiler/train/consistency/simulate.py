@@ -19,7 +19,7 @@ from compiler.train.consistency.client import Client
 from compiler.train.consistency.core import Checker, Read
 from compiler.train.consistency.delays import Delays
 from compiler.train.consistency.learner import Learner
-from compiler.train.consistency.shard import Shard, Values, split, whole
+from compiler.train.consistency.shard import Shard, Values, shard_path, split, whole
 
 __all__ = ["Fault", "Outcome", "Simulation"]
 
@@ -198,7 +198,7 @@ class Simulation:
 
     def _path(self, shard: Shard) -> Path:
         assert self.folder is not None
-        return self.folder / f"shard-{shard.number}.safetensors"
+        return shard_path(self.folder, shard.number)
 
     # What workers do
 
