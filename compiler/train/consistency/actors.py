@@ -93,6 +93,10 @@ class Server:
             "generation": self.shard.generation,
         }
 
+    async def watch(self) -> None:
+        """Never returns: the call fails when this server is gone, which tells those who wait for others."""
+        await asyncio.Event().wait()
+
     async def values(self, save: bool = False) -> Values:
         """What is held, written to the checkpoint first if that is wanted."""
         if save:
@@ -128,6 +132,7 @@ class Worker:
         self.patience = patience
         self.checker = Checker(staleness)
         self.servers: list[Any] = [None] * len(names)
+        self.watches: list[Any] = [None] * len(names)
         self.client: Client | None = None
         self.waited = 0.0
 
@@ -188,6 +193,7 @@ class Worker:
                 if reference is None:
                     self._again(shard)
                     reference = getattr(self.servers[shard], method).remote(*arguments)
+                self._wait(shard, reference)
                 return self.ray.get(reference)
             except errors.RayTaskError as error:
                 raise (error.cause if isinstance(error.cause, EieError) else error) from None
@@ -200,6 +206,19 @@ class Worker:
                 reference = None
                 time.sleep(_PAUSE)
 
+    def _wait(self, shard: int, reference: Any) -> None:
+        """Wait until a server answers or is gone.
+
+        Meanwhile meet others that restart: what this worker waits for may wait there for what it alone can send again.
+        """
+        while True:
+            watches = [each for each in self.watches if each is not None]
+            ready, _ = self.ray.wait([reference, *watches], num_returns=1)
+            gone = shard if ready[0] == reference else self.watches.index(ready[0])
+            if gone == shard:
+                return
+            self._answer(gone, "join", (self.worker, self.incarnation, *_place()), None)
+
     def _again(self, shard: int) -> None:
         """Meet a server for the first time, or one that restarted: send it what its checkpoint does not hold."""
         server = self.ray.get_actor(self.names[shard])
@@ -208,7 +227,7 @@ class Worker:
         if self.client is not None:
             for clock, update in self.client.missing(shard, applied):
                 self.client.durable(shard, self.ray.get(server.push.remote(*me, clock, update)))
-        self.servers[shard] = server
+        self.servers[shard], self.watches[shard] = server, server.watch.remote()
 
 
 def _place() -> tuple[str, int]:

@@ -344,7 +344,9 @@ class Simulation:
         shard.save(self._path(shard))  # its generation
         self._down[number] = False
         for process in self._processes.values():
-            self._meet(process, number)
+            # Who waits for an answer, of whatever shard, notices now; who computes does when it sends the update.
+            if len(process.parts) < len(self.shards) or process.client.clock == self.learner.total:
+                self._meet(process, number)
         self._wake(number)
 
     def _note(self, shard: Shard) -> None:

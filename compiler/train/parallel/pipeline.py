@@ -6,6 +6,7 @@ Sources: GPipe (Huang et al., 2019); 1F1B of PipeDream-Flush (Narayanan et al., 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -21,16 +22,7 @@ __all__ = ["SCHEDULES", "Pipeline", "cuts"]
 
 SCHEDULES = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
 """All forward passes before all backward ones; or one of each in turn, which holds fewer activations."""
-_TYPES = (
-    torch.float32,
-    torch.float64,
-    torch.bfloat16,
-    torch.float16,
-    torch.int64,
-    torch.int32,
-    torch.uint8,
-    torch.bool,
-)
+_TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.int32, torch.bool)
 _DIMENSIONS = 8  # of a tensor, at most
 
 
