@@ -250,7 +250,8 @@ def test_who_is_gone_sends_nothing_again(tmp_path: Path, monkeypatch: pytest.Mon
         if kind == "killed":
             assert not after
         else:
-            assert after[0] == (pytest.approx(11.6), 0), after
+            assert after[0][0] > 11.5
+            assert [clock for _, clock in after] == list(range(12)), after
 
 
 @pytest.mark.verifies("staleness-faults")
