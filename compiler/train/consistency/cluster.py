@@ -210,7 +210,8 @@ class Driver:
         return shard_path(self.folder, number)
 
     def _serve(self, number: int) -> Any:
-        actor = self.ray.remote(num_cpus=0, max_restarts=0, max_concurrency=1000)(Server)
+        calls = 1000 + 2 * self.settings.workers  # at once: each worker waits for an answer, and watches
+        actor = self.ray.remote(num_cpus=0, max_restarts=0, max_concurrency=calls)(Server)
         return actor.options(name=self.names[number]).remote(
             number, self.values[number], self.settings.workers, self.bound(), self._path(number), self.settings.every
         )

@@ -166,7 +166,6 @@ def test_gradients_of_two_processes_are_those_of_one(way: str, name: str, pair: 
     assert [differ(found[way, name], name) for found, _, _ in pair[0]] == ["", ""]
 
 
-@pytest.mark.slow
 @pytest.mark.verifies("parallel-gradients-equal-one-process")
 def test_gradients_of_a_grid_of_four_processes_are_those_of_one(tmp_path: Path) -> None:
     """Two halves of the layers for each of two shares of the batch; of two processes, one dimension is 1."""
