@@ -28,6 +28,7 @@ from compiler.train.recipe import load as load_recipe
 from compiler.train.report import finish, layers_of
 from compiler.train.runfolder import CALIBRATION, COMPRESSED, MODEL, REPORT, LoadedRun, load_run, read_report
 from compiler.train.stages import Context, Stage, Teach
+from compiler.train.taken import check_free
 from compiler.train.trainable import check_outputs
 
 __all__ = ["LoadedRun", "Progress", "load_run", "train_recipe"]
@@ -73,20 +74,18 @@ def train_recipe(
     RecipeError, ToolError
         As `recipe.load`, `data.load` and `compiler.journal.Scalars`.
     InputError
-        `out` is a file, or holds a run already and `resume` is not set, or it is a run of another recipe, or another
-        process is training in it. The user's own data or network is not what a recipe can train.
+        `out` is a file, or holds a run already and `resume` is not set, or it is a run of another recipe or of several
+        processes, or another process is training in it. The user's own data or network is not what a recipe can train.
     """
     wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     if seed is not None:
         wanted = wanted.replace(seed=seed)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; expected a folder for the run, or a name that is free")
-    if not resume and (out / CHECKPOINTS).exists():
-        raise InputError(f"{out} holds a run already; continue it with --resume or choose another folder")
+    check_free(out, CHECKPOINTS, resume)
     tell: Progress = progress or (lambda stage, done, total, text: None)
     with claimed(out), reproducible(wanted.threads):
-        if not resume and (out / CHECKPOINTS).exists():  # by a process that was faster
-            raise InputError(f"{out} holds a run already; continue it with --resume or choose another folder")
+        check_free(out, CHECKPOINTS, resume)  # again: a process may have been faster
         return _train(wanted, out, tell, data_dir, tensorboard)
 
 

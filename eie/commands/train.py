@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from eie.options import check_tensorboard, example, json_option, tensorboard_option
 from eie.output import Output, check_writable_folder
-
-if TYPE_CHECKING:
-    from compiler.train.terngrad.job import Job
 
 PARALLEL = ("data", "sharded", "tensor", "data-tensor", "pipeline", "server")
 _ONLY = {"micro": "pipeline", "staleness": "server", "servers": "server", "cluster": "server"}
@@ -150,36 +147,27 @@ def _check_parallel() -> None:
             raise click.UsageError(f"--{name} is for --parallel {way}; it is {context.params['parallel']}")
 
 
-def _job(recipe: Path, folder: Path, resume: bool) -> Job:
-    """The recipe, if the folder is free or may be gone on with."""
-    from compiler.errors import InputError
-    from compiler.train.progress import CHECKPOINTS
-    from compiler.train.terngrad.job import load
-    from compiler.train.terngrad.train import CHECKPOINT
-
-    job = load(recipe)
-    if (folder / CHECKPOINTS).exists():
-        raise InputError(f"{folder} holds a run of one process; choose another folder, or leave out --workers")
-    if (folder / CHECKPOINT).exists() and not resume:
-        raise InputError(f"{folder} holds a run already; continue it with --resume or choose another folder")
-    return job
-
-
 def _train_parallel(
     recipe: Path, folder: Path, resume: bool, workers: int, parallel: str, micro: int, output: Output
 ) -> None:
     """On processes of torch.distributed."""
+    from compiler.claim import claimed
     from compiler.train.parallel.finished import finish_job
     from compiler.train.parallel.launch import launch
+    from compiler.train.taken import CHECKPOINT, check_free
+    from compiler.train.terngrad.job import load
 
-    job = _job(recipe, folder, resume)  # what is wrong with it is said before processes start
-    report = launch(recipe, folder, workers, parallel, micro=micro, resume=resume, told=output.note)
-    how = {"way": parallel, "workers": workers, "ternary": report["ternary"]}
-    history = [
-        {"epoch": row["epoch"], "loss": row["loss_of_rank_0"], "validation": row["validation"]}
-        for row in report["history"]
-    ]
-    _show(finish_job(job, folder, how, history, report["seconds"]), folder, output)
+    job = load(recipe)  # what is wrong is said before processes start
+    check_free(folder, CHECKPOINT, resume)
+    with claimed(folder):
+        report = launch(recipe, folder, workers, parallel, micro=micro, resume=resume, told=output.note)
+        how = {"way": parallel, "workers": workers, "ternary": report["ternary"]}
+        history = [
+            {"epoch": row["epoch"], "loss": row["loss_of_rank_0"], "validation": row["validation"]}
+            for row in report["history"]
+        ]
+        finished = finish_job(job, folder, how, history, report["seconds"])
+    _show(finished, folder, output)
 
 
 def _train_server(
@@ -190,8 +178,9 @@ def _train_server(
     from compiler.clusters import LOCAL
     from compiler.train.consistency.cluster import Settings
     from compiler.train.consistency.run import train_job
+    from compiler.train.terngrad.job import load
 
-    job = _job(recipe, folder, resume)
+    job = load(recipe)
     settings = Settings(workers, servers, staleness, seed=job.seed)
     with output.progress("updates") as progress:
         report = train_job(job, folder, settings, address=cluster or LOCAL, resume=resume, told=progress)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from compiler.claim import claimed
+
 RECIPE = """
 [data]
 name = "digits"
@@ -44,6 +46,46 @@ def test_a_run_on_two_processes_is_read_like_any_other(invoke, recipe: str, tmp_
     again = invoke("train", recipe, "-o", str(out), "--workers", "2", "--parallel", "tensor")
     assert again.exit_code == 2
     assert "continue it with --resume" in again.output
+
+
+@pytest.mark.verifies("parallel-wrong-use")
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+@pytest.mark.parametrize(
+    ("there", "options", "said"),
+    [
+        (["checkpoints"], ["--workers", "2"], "holds a run of one process, and this is one on several processes"),
+        (
+            ["checkpoints"],
+            ["--workers", "2", "--parallel", "server"],
+            "holds a run of one process, and this is one over",
+        ),
+        (
+            ["checkpoint.safetensors"],
+            [],
+            "holds a run on several processes (--workers), and this is one of one process",
+        ),
+        (["shards"], ["--workers", "2"], "holds a run over a parameter server (--parallel server), and this is one on"),
+        (["shards", "checkpoint.safetensors"], [], "holds a run over a parameter server"),
+    ],
+)
+def test_a_folder_goes_on_in_the_way_that_it_was_begun(
+    there: list[str], options: list[str], resume: list[str], said: str, invoke, recipe: str, tmp_path: Path
+) -> None:
+    for name in there:
+        (tmp_path / "run" / name).mkdir(parents=True)
+    Path(recipe).write_text(RECIPE.replace("[schedule]", '[[stages]]\nkind = "dense"'))  # which one process takes too
+    result = invoke("train", recipe, "-o", str(tmp_path / "run"), *options, *resume)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.verifies("parallel-wrong-use")
+@pytest.mark.parametrize("way", ["data", "server"])
+def test_two_commands_in_one_folder_are_refused(way: str, invoke, recipe: str, tmp_path: Path) -> None:
+    with claimed(tmp_path / "run"):
+        result = invoke("train", recipe, "-o", str(tmp_path / "run"), "--workers", "2", "--parallel", way)
+    assert result.exit_code == 2
+    assert "another process is at work in" in " ".join(result.output.replace("│", " ").split())
 
 
 @pytest.mark.verifies("parallel-wrong-use")

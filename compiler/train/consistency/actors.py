@@ -68,28 +68,34 @@ class Server:
         self._fence(worker, incarnation)
         return self.shard.read(worker, clock)
 
-    async def push(self, worker: int, incarnation: int, clock: int, update: Values) -> int:
-        """Add an update; how many of this worker's the last checkpoint holds."""
+    async def push(self, worker: int, incarnation: int, clock: int, update: Values, last: bool = False) -> int:
+        """Add an update; how many of this worker's the last checkpoint holds.
+
+        With the `last` one of a worker, which ends then and can send nothing again, that is all of them.
+        """
         self._fence(worker, incarnation)
-        if self.shard.apply(worker, clock, update):
-            applied, durable = self.shard.clocks.applied, self.shard.durable
-            if min(applied) >= min(durable) + self.every:
-                self.shard.save(self.path)
+        new = self.shard.apply(worker, clock, update)
+        if self.shard.due(self.every) or (last and self.shard.durable[worker] <= clock):
+            self.shard.save(self.path)
+        if new:
             async with self.changed:
                 self.changed.notify_all()
         return self.shard.durable[worker]
 
     async def state(self) -> dict[str, Any]:
-        """For who watches: updates of each worker, who waits, and where the processes are."""
+        """For who watches: updates of each worker, which (worker, incarnation) wait, where the processes are."""
         return {
             "applied": list(self.shard.clocks.applied),
-            "waiting": sorted(
-                worker for worker, number in self.waiting if not self.shard.clocks.fenced(worker, number)
-            ),
+            "incarnations": list(self.shard.clocks.incarnations),
+            "waiting": sorted(self.waiting),
             "processes": dict(self.processes),
             "process": (socket.gethostname(), os.getpid()),
             "generation": self.shard.generation,
         }
+
+    async def watch(self) -> None:
+        """Never returns: the call fails when this server is gone, which tells those who wait for others."""
+        await asyncio.Event().wait()
 
     async def values(self, save: bool = False) -> Values:
         """What is held, written to the checkpoint first if that is wanted."""
@@ -125,8 +131,9 @@ class Worker:
         self.worker, self.incarnation, self.names, self.parts = worker, incarnation, names, parts
         self.patience = patience
         self.checker = Checker(staleness)
-        self.servers: list[Any] = []
-        self.client: Client
+        self.servers: list[Any] = [None] * len(names)
+        self.watches: list[Any] = [None] * len(names)
+        self.client: Client | None = None
         self.waited = 0.0
 
     def run(self, make: Callable[[], Learner], delays: Delays | None, seed: int, began: float) -> dict[str, Any]:
@@ -145,14 +152,11 @@ class Worker:
         """
         torch.set_num_threads(1)
         learner = make()
-        self.servers = [self.ray.get_actor(name) for name in self.names]
         me = self.worker, self.incarnation
-        self.client = Client(
-            self.parts, self.ray.get([each.join.remote(*me, *_place()) for each in self.servers])
-        )  # fmt: skip
+        self.client = client = Client(self.parts, self._all("join", [(*me, *_place())] * len(self.servers)))
         loss = 0.0
-        while self.client.clock < learner.total:
-            clock, at = self.client.clock, time.time()
+        while client.clock < learner.total:
+            clock, at = client.clock, time.time()
             given = self._all("read", [(*me, clock)] * len(self.servers))
             self.checker.check([read for _, read in given])
             start = time.time()
@@ -161,9 +165,9 @@ class Worker:
             if delays is not None:
                 seconds = delays.seconds(seed, self.worker, learner.workers, clock, start - began)
                 time.sleep(max(0.0, seconds - (time.time() - start)))
-            shares = self.client.made(update)
-            for shard, durable in enumerate(self._all("push", [(*me, clock, share) for share in shares])):
-                self.client.durable(shard, durable)
+            last, shares = clock + 1 == learner.total, client.made(update)
+            for shard, durable in enumerate(self._all("push", [(*me, clock, share, last) for share in shares])):
+                client.durable(shard, durable)
         return {
             "worker": self.worker,
             "reads": self.checker.reads,
@@ -175,8 +179,9 @@ class Worker:
     def _all(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """What every server answers."""
         asked = [
-            getattr(server, method).remote(*each) for server, each in zip(self.servers, arguments, strict=True)
-        ]  # fmt: skip
+            None if server is None else getattr(server, method).remote(*each)
+            for server, each in zip(self.servers, arguments, strict=True)
+        ]
         return [self._answer(shard, method, arguments[shard], reference) for shard, reference in enumerate(asked)]
 
     def _answer(self, shard: int, method: str, arguments: tuple[Any, ...], reference: Any) -> Any:
@@ -188,6 +193,7 @@ class Worker:
                 if reference is None:
                     self._again(shard)
                     reference = getattr(self.servers[shard], method).remote(*arguments)
+                self._wait(shard, reference)
                 return self.ray.get(reference)
             except errors.RayTaskError as error:
                 raise (error.cause if isinstance(error.cause, EieError) else error) from None
@@ -200,14 +206,28 @@ class Worker:
                 reference = None
                 time.sleep(_PAUSE)
 
+    def _wait(self, shard: int, reference: Any) -> None:
+        """Wait until a server answers or is gone.
+
+        Meanwhile meet others that restart: what this worker waits for may wait there for what it alone can send again.
+        """
+        while True:
+            watches = [each for each in self.watches if each is not None]
+            ready, _ = self.ray.wait([reference, *watches], num_returns=1)
+            gone = shard if ready[0] == reference else self.watches.index(ready[0])
+            if gone == shard:
+                return
+            self._answer(gone, "join", (self.worker, self.incarnation, *_place()), None)
+
     def _again(self, shard: int) -> None:
-        """Meet a server that restarted, and send it what its checkpoint does not hold."""
+        """Meet a server for the first time, or one that restarted: send it what its checkpoint does not hold."""
         server = self.ray.get_actor(self.names[shard])
         me = self.worker, self.incarnation
         applied = self.ray.get(server.join.remote(*me, *_place()))
-        for clock, update in self.client.missing(shard, applied):
-            self.client.durable(shard, self.ray.get(server.push.remote(*me, clock, update)))
-        self.servers[shard] = server
+        if self.client is not None:
+            for clock, update in self.client.missing(shard, applied):
+                self.client.durable(shard, self.ray.get(server.push.remote(*me, clock, update)))
+        self.servers[shard], self.watches[shard] = server, server.watch.remote()
 
 
 def _place() -> tuple[str, int]:

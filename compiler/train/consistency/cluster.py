@@ -14,11 +14,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from compiler import clusters
-from compiler.errors import EieError, InputError, WorkerError
+from compiler.errors import EieError, WorkerError
 from compiler.train.consistency.actors import Server, Worker
 from compiler.train.consistency.delays import Delays
 from compiler.train.consistency.learner import Learner
-from compiler.train.consistency.shard import split, whole
+from compiler.train.consistency.shard import check_checkpoints, shard_path, split, whole
 
 __all__ = ["Driver", "Settings", "Trained", "train"]
 
@@ -106,9 +106,9 @@ def train(
     Raises
     ------
     WorkerError
-        A read broke the bound, or more processes ended than may be replaced.
+        A read broke the bound, updates are lost, or more processes ended than may be replaced.
     InputError
-        `folder` holds a training and `resume` is not set; or as `clusters.connect`.
+        `folder` holds a training and `resume` is not set, or another one than this; or as `clusters.connect`.
     ToolError
         Ray is not installed.
     """
@@ -139,11 +139,11 @@ class Driver:
         resume: bool = False,
     ) -> None:
         self.ray, self.make, self.settings, self.folder, self.delays = ray, make, settings, folder.absolute(), delays
-        values = make().values()
+        learner = make()
+        self.total, values = learner.total, learner.values()
         self.parts = split({name: value.size for name, value in values.items()}, settings.servers)
         self.values = [{name: values[name] for name in part} for part in self.parts]
-        if any(self._path(number).exists() for number in range(settings.servers)) and not resume:
-            raise InputError(f"{folder} holds a training already; continue it with --resume or choose another folder")
+        check_checkpoints(self.folder, self.values, settings.workers, resume)
         run = secrets.token_hex(4)
         self.names = [f"eie-{run}-{number}" for number in range(settings.servers)]
         self.servers: list[Any] = []
@@ -159,7 +159,11 @@ class Driver:
     def run(self, told: Callable[[list[dict[str, Any]]], None] | None = None) -> Trained:
         """See `train`."""
         self.servers = [self._serve(number) for number in range(self.settings.servers)]
-        self.ray.get([server.state.remote() for server in self.servers])
+        try:
+            states = self.ray.get([server.state.remote() for server in self.servers])
+        except self.ray.exceptions.RayError as error:
+            raise WorkerError(f"the servers did not start: {clusters.last_line(error)}") from None
+        self._first(states)
         self.began = time.time()
         for worker in range(self.settings.workers):
             self._begin(worker)
@@ -176,7 +180,10 @@ class Driver:
             if told is not None:
                 told(states)
         seconds = time.monotonic() - (first or time.monotonic())
-        values = whole(self.ray.get([server.values.remote(save=True) for server in self.servers]))
+        applied = [state["applied"] for state in self._look()]
+        if any(count != self.total for each in applied for count in each):
+            raise WorkerError(f"updates are lost: servers have {applied}, expected {self.total} of each worker")
+        values = whole([self._ask(number, "values", True) for number in range(len(self.servers))])
         lags: Counter[int] = Counter()
         for result in results.values():
             lags.update(result["lags"])
@@ -186,7 +193,7 @@ class Driver:
             sum(result["reads"] for result in results.values()),
             lags,
             [results[worker]["waited"] for worker in sorted(results)],
-            [{key: value for key, value in fault.items() if key != "at"} for fault in self.faults],
+            [{key: fault[key] for key in ("kind", "number", "seconds") if key in fault} for fault in self.faults],
         )
 
     def end(self) -> None:
@@ -200,10 +207,11 @@ class Driver:
         return self.settings.staleness
 
     def _path(self, number: int) -> Path:
-        return self.folder / f"shard-{number}.safetensors"
+        return shard_path(self.folder, number)
 
     def _serve(self, number: int) -> Any:
-        actor = self.ray.remote(num_cpus=0, max_restarts=0, max_concurrency=1000)(Server)
+        calls = 1000 + 2 * self.settings.workers  # at once: each worker waits for an answer, and watches
+        actor = self.ray.remote(num_cpus=0, max_restarts=0, max_concurrency=calls)(Server)
         return actor.options(name=self.names[number]).remote(
             number, self.values[number], self.settings.workers, self.bound(), self._path(number), self.settings.every
         )
@@ -227,6 +235,8 @@ class Driver:
             raise WorkerError(f"worker {worker} failed: {clusters.last_line(error)}") from None
         except self.ray.exceptions.RayActorError as error:
             self._replace("killed", worker, clusters.last_line(error))
+        except self.ray.exceptions.RayError as error:
+            raise WorkerError(f"worker {worker} failed: {clusters.last_line(error)}") from None
 
     def _replace(self, kind: str, worker: int, reason: str) -> None:
         self._fault(kind, worker, reason)
@@ -237,19 +247,25 @@ class Driver:
         self._begin(worker)
 
     def _look(self) -> list[dict[str, Any]]:
-        """The state of every server; one that is gone is started again from its checkpoint."""
-        states = []
-        for number in range(len(self.servers)):
-            while True:
-                try:
-                    states.append(self.ray.get(self.servers[number].state.remote(), timeout=self.settings.timeout))
-                    break
-                except (self.ray.exceptions.RayActorError, self.ray.exceptions.GetTimeoutError) as error:
-                    self._fault("server", number, clusters.last_line(error))
-                    self.ray.kill(self.servers[number])
-                    self.servers[number] = self._served_again(number)
+        """The state of every server."""
+        states = [self._ask(number, "state") for number in range(len(self.servers))]
         self._note(states)
         return states
+
+    def _ask(self, number: int, method: str, *arguments: Any) -> Any:
+        """What a server answers; one that is gone is started again from its checkpoint first."""
+        while True:
+            try:
+                asked = getattr(self.servers[number], method).remote(*arguments)
+                return self.ray.get(asked, timeout=self.settings.timeout)
+            except self.ray.exceptions.RayTaskError as error:
+                raise WorkerError(f"server {number} failed: {clusters.last_line(error)}") from None
+            except (self.ray.exceptions.RayActorError, self.ray.exceptions.GetTimeoutError) as error:
+                self._fault("server", number, clusters.last_line(error))
+                self.ray.kill(self.servers[number])
+                self.servers[number] = self._served_again(number)
+                for worker in range(self.settings.workers):  # which could do nothing meanwhile
+                    self.signs["worker", worker].at = time.monotonic()
 
     def _served_again(self, number: int) -> Any:
         """A server of the same name; Ray takes a moment to give up the old one's."""
@@ -257,19 +273,21 @@ class Driver:
         while True:
             try:
                 server = self._serve(number)
-                self.ray.get(server.state.remote())
+                self.ray.get(server.state.remote(), timeout=_BEGIN)
                 return server
             except ValueError:
                 if time.monotonic() > deadline:
                     raise WorkerError(f"server {number} could not be started again in {_BEGIN} s") from None
                 time.sleep(_BEAT)
+            except self.ray.exceptions.RayError as error:
+                raise WorkerError(f"server {number} did not start again: {clusters.last_line(error)}") from None
 
     def _hung(self, states: list[dict[str, Any]]) -> None:
         """Replace a worker that is silent, and does not wait for others."""
         for worker in set(self.running.values()):
             sign = self.signs["worker", worker]
-            waits = any(worker in state["waiting"] for state in states)
-            if waits:
+            me = worker, self.incarnations[worker]  # a process before it may have been waiting when it was killed
+            if any(me in state["waiting"] for state in states):
                 sign.at = time.monotonic()
             limit = _BEGIN if sign.fresh else self.settings.timeout
             if time.monotonic() - sign.at > limit:
@@ -284,19 +302,31 @@ class Driver:
             )
         what = "server" if kind == "server" else "worker"
         sign = self.signs[what, number]
-        self.faults.append({"kind": kind, "number": number, "at": sign.at, "had": sign.count})
+        self.faults.append({"kind": kind, "number": number, "at": sign.at})
         sign.at, sign.fresh = time.monotonic(), True  # its successor's time begins
+
+    def _first(self, states: list[dict[str, Any]]) -> None:
+        """Begin with what the servers have: nothing, or the training that goes on."""
+        self.incarnations = [max(each) for each in zip(*(state["incarnations"] for state in states), strict=True)]
+        for key, count in self._counts(states).items():
+            self.signs[key] = _Sign(count)
+
+    def _counts(self, states: list[dict[str, Any]]) -> dict[tuple[str, int], int]:
+        """Updates of every worker that all servers have, and of all workers that a server has."""
+        counts = {("worker", w): min(state["applied"][w] for state in states) for w in range(self.settings.workers)}
+        return counts | {("server", number): sum(state["applied"]) for number, state in enumerate(states)}
 
     def _note(self, states: list[dict[str, Any]]) -> None:
         """Signs of life, and whether what was replaced goes on."""
         now = time.monotonic()
-        counts = {("worker", w): min(state["applied"][w] for state in states) for w in range(self.settings.workers)}
-        counts |= {("server", number): sum(state["applied"]) for number, state in enumerate(states)}
-        for key, count in counts.items():
+        for key, count in self._counts(states).items():
             sign = self.signs[key]
             if count > sign.count:
                 sign.count, sign.at, sign.fresh = count, now, False
-        for fault in self.faults:
-            what = "server" if fault["kind"] == "server" else "worker"
-            if "seconds" not in fault and self.signs[what, fault["number"]].count > fault["had"]:
-                fault["seconds"] = now - fault.pop("at")
+            for fault in self.faults:
+                if key != ("server" if fault["kind"] == "server" else "worker", fault["number"]):
+                    continue
+                if "had" not in fault:  # with what came between the last look and the fault
+                    fault["had"] = sign.count
+                elif "seconds" not in fault and count > fault["had"]:
+                    fault["seconds"] = now - fault.pop("at")

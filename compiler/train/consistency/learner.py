@@ -35,7 +35,7 @@ class Learner:
     Raises
     ------
     RecipeError
-        The schedule has an optimizer with state, which would have to be as old as what is read.
+        The schedule has an optimizer with state, which would have to be as old as what is read; or `clip`.
     """
 
     def __init__(self, module: nn.Module, lesson: Lesson, schedule: Schedule, seed: int, workers: int) -> None:
@@ -43,6 +43,11 @@ class Learner:
             raise RecipeError(
                 f"schedule.optimizer is {schedule.optimizer!r} with momentum {schedule.momentum}; expected sgd with "
                 "momentum 0: updates of several workers meet in any order"
+            )
+        if schedule.clip:
+            raise RecipeError(
+                f"schedule.clip is {schedule.clip}: it takes the norm of the gradients of a whole batch, of which each "
+                "worker of a parameter server has a share; leave it out"
             )
         self.module, self.lesson, self.schedule, self.seed, self.workers = module, lesson, schedule, seed, workers
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as `fit` has it
@@ -75,9 +80,6 @@ class Learner:
         with worker_random(self.seed, clock, worker):
             loss = share_loss(self.module, batch, self.workers, worker)
             loss.backward()  # type: ignore[no-untyped-call]
-        trained = list(self._parameters.values())
-        if self.schedule.clip:
-            nn.utils.clip_grad_norm_(trained, self.schedule.clip)
         rate, decay = self.schedule.rate(clock, self.total) / self.workers, self.schedule.weight_decay
         update = {}
         with torch.no_grad():

@@ -14,7 +14,7 @@ from compiler.errors import InputError
 from compiler.train import checkpoint
 from compiler.train.consistency.core import Clocks, Read
 
-__all__ = ["Shard", "Values", "split", "whole"]
+__all__ = ["Shard", "Values", "check_checkpoints", "shard_path", "split", "whole"]
 
 Values = Mapping[str, NDArray[Any]]
 """Name of a parameter → its values, or what is added to them; float, any shape."""
@@ -66,6 +66,10 @@ class Shard:
         self.clocks.applied[worker] += 1
         return True
 
+    def due(self, every: int) -> bool:
+        """Whether all workers have made `every` updates more than the last checkpoint holds."""
+        return min(self.clocks.applied) >= min(self.durable) + every
+
     def save(self, path: Path) -> None:
         """Write a checkpoint whole or not at all; from then on workers need not keep what it holds."""
         tensors = {name: torch.from_numpy(value) for name, value in self.values.items()}
@@ -91,12 +95,46 @@ class Shard:
         generation = content.get("generation")
         if not whole or expected != found or content.get("shard") != self.number or type(generation) is not int:
             raise InputError(
-                f"{path} is no checkpoint of shard {self.number} of this network for {len(self.durable)} workers; "
-                "choose another folder"
+                f"{path} is no checkpoint of shard {self.number} of this network for {len(self.durable)} workers; give "
+                "the recipe and the numbers of workers and servers that it was begun with, or choose another folder"
             )
         self.values = {name: np.array(tensor.numpy()) for name, tensor in tensors.items()}
         self.clocks.applied, self.clocks.incarnations = (list(each) for each in numbers)  # type: ignore[arg-type]
         self.durable, self.generation = list(self.clocks.applied), generation + 1
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Where the checkpoint of a shard lies."""
+    return folder / f"shard-{number}.safetensors"
+
+
+def check_checkpoints(folder: Path, parts: Sequence[Values], workers: int, resume: bool) -> None:
+    """Look at the checkpoints in a folder, before there are processes.
+
+    Parameters
+    ----------
+    parts : what each shard is to hold.
+    resume : whether there may be any.
+
+    Raises
+    ------
+    InputError
+        They are of a training that is not to go on, of another network, of other numbers of workers or servers, or
+        damaged.
+    """
+    there = sorted(path.name for path in folder.glob("shard-*.safetensors"))
+    if not there:
+        return
+    if not resume:
+        raise InputError(f"{folder} holds a training already; continue it with --resume or choose another folder")
+    wanted = [shard_path(folder, number).name for number in range(len(parts))]
+    if there != sorted(wanted):
+        raise InputError(
+            f"{folder} holds {', '.join(there)}; {len(parts)} servers go on from {', '.join(wanted)}: give the number "
+            "of servers that it was begun with, or choose another folder"
+        )
+    for number, values in enumerate(parts):
+        Shard(number, values, workers, None).restore(shard_path(folder, number))
 
 
 def split(sizes: Mapping[str, int], shards: int) -> list[list[str]]:

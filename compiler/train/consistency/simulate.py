@@ -19,7 +19,7 @@ from compiler.train.consistency.client import Client
 from compiler.train.consistency.core import Checker, Read
 from compiler.train.consistency.delays import Delays
 from compiler.train.consistency.learner import Learner
-from compiler.train.consistency.shard import Shard, Values, split, whole
+from compiler.train.consistency.shard import Shard, Values, shard_path, split, whole
 
 __all__ = ["Fault", "Outcome", "Simulation"]
 
@@ -53,7 +53,7 @@ class Outcome:
     checker : that saw every read.
     waited : seconds that each worker waited for reads beyond their messages.
     faults : what went wrong, and seconds until the worker, or the shard, had more updates than before.
-    refused : updates of processes that had been replaced.
+    refused : how often a process that had been replaced was turned away.
     values : at the end.
     """
 
@@ -69,12 +69,16 @@ class Outcome:
 
 @dataclass(eq=False)
 class _Process:
-    """One process of a worker."""
+    """One process of a worker.
+
+    met : the generation of each shard that it has talked to; one that restarted, it meets anew.
+    """
 
     worker: int
     incarnation: int
     client: Client
     checker: Checker
+    met: list[int]
     alive: bool = True
     hung_until: float = 0.0
     asked: float = 0.0
@@ -194,7 +198,7 @@ class Simulation:
 
     def _path(self, shard: Shard) -> Path:
         assert self.folder is not None
-        return self.folder / f"shard-{shard.number}.safetensors"
+        return shard_path(self.folder, shard.number)
 
     # What workers do
 
@@ -206,7 +210,8 @@ class Simulation:
         if incarnation and self.folder is not None:
             for shard in self.shards:  # so that a shard that restarts does not take updates of the one before
                 shard.save(self._path(shard))
-        process = _Process(worker, incarnation, Client(self.parts, applied), Checker(self.staleness))
+        met = [shard.generation for shard in self.shards]
+        process = _Process(worker, incarnation, Client(self.parts, applied), Checker(self.staleness), met)
         self._processes[worker] = process
         self._checkers.append(process.checker)
         self._ask(process)
@@ -242,8 +247,29 @@ class Simulation:
         self._ask(process)
 
     def _send(self, process: _Process, number: int, clock: int, update: Values) -> None:
-        if process.alive:
-            self._at(self.now + self.latency, self._pushed, process, number, clock, update)
+        if self._held(process, self._send, number, clock, update):
+            return
+        if self._unmet(process, number):
+            self._meet(process, number)  # and send this with all that the shard misses
+            return
+        self._at(self.now + self.latency, self._pushed, process, number, self.shards[number].generation, clock, update)
+
+    def _unmet(self, process: _Process, number: int) -> bool:
+        """Whether a shard restarted and this process has not noticed yet."""
+        return process.met[number] != self.shards[number].generation
+
+    def _meet(self, process: _Process, number: int) -> None:
+        """Send a shard that restarted what its checkpoint does not hold."""
+        shard = self.shards[number]
+        if self._held(process, self._meet, number) or self._down[number] or not self._unmet(process, number):
+            return
+        if shard.clocks.fenced(process.worker, process.incarnation):
+            self.refused += 1
+            process.alive = False  # it is told so, and ends
+            return
+        process.met[number] = shard.generation
+        for clock, update in process.client.missing(number, shard.clocks.applied[process.worker]):
+            self._send(process, number, clock, update)
 
     def _held(self, process: _Process, what: Callable[..., None], *arguments: Any) -> bool:
         """Whether a process cannot do `what` now: it is gone, or hangs and does it later."""
@@ -267,18 +293,18 @@ class Simulation:
         """Whether a shard lets a worker read."""
         return shard.admits(worker, clock)
 
-    def _pushed(self, process: _Process, number: int, clock: int, update: Values) -> None:
+    def _pushed(self, process: _Process, number: int, generation: int, clock: int, update: Values) -> None:
         shard = self.shards[number]
-        if self._down[number]:
-            return  # lost with the server; the worker has it yet
+        if self._down[number] or generation != shard.generation:
+            return  # lost with the server that it was sent to; the worker has it yet
         if shard.clocks.fenced(process.worker, process.incarnation):
             self.refused += 1
             return
         if not shard.apply(process.worker, clock, update):
             return
         self._note(shard)
-        if self.folder is not None and min(shard.clocks.applied) >= min(shard.durable) + self.every:
-            shard.save(self._path(shard))
+        if self.folder is not None and (shard.due(self.every) or clock + 1 == self.learner.total):
+            shard.save(self._path(shard))  # with the last update of a worker too, which ends then and keeps nothing
             for each in self._processes.values():
                 each.client.durable(number, shard.durable[each.worker])
         self._wake(number)
@@ -318,8 +344,9 @@ class Simulation:
         shard.save(self._path(shard))  # its generation
         self._down[number] = False
         for process in self._processes.values():
-            for clock, update in process.client.missing(number, shard.clocks.applied[process.worker]):
-                self._at(self.now + self.latency, self._pushed, process, number, clock, update)
+            # Who waits for an answer, of whatever shard, notices now; who computes does when it sends the update.
+            if len(process.parts) < len(self.shards) or process.client.clock == self.learner.total:
+                self._meet(process, number)
         self._wake(number)
 
     def _note(self, shard: Shard) -> None:

@@ -12,8 +12,8 @@ from compiler.train.images import Images, accuracy
 from compiler.train.loop import reproducible
 from compiler.train.progress import fresh
 from compiler.train.report import finish, layers_of
+from compiler.train.taken import CHECKPOINT
 from compiler.train.terngrad.job import Job
-from compiler.train.terngrad.train import CHECKPOINT
 
 __all__ = ["finish_job"]
 

@@ -18,6 +18,7 @@ __all__ = ["launch"]
 
 _MODULE = "compiler.train.terngrad.train"
 _REPORT = "report.json"
+_TIMEOUT = 3600.0  # seconds: the others wait while rank 0 measures; when one ends, torchrun ends them at once
 _ERRORS: dict[int, type[EieError]] = {InputError.exit_code: InputError, ToolError.exit_code: ToolError}
 
 
@@ -45,7 +46,8 @@ def launch(
     """
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers), "-m", _MODULE,
-        str(recipe), "-o", str(out), "--parallel", parallel, "--micro", str(micro), *(["--resume"] if resume else []),
+        str(recipe), "-o", str(out), "--parallel", parallel, "--micro", str(micro),
+        "--timeout", str(_TIMEOUT), *(["--resume"] if resume else []),
     ]  # fmt: skip
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:

@@ -6,7 +6,6 @@ Sources: GPipe (Huang et al., 2019); 1F1B of PipeDream-Flush (Narayanan et al., 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,6 +22,8 @@ __all__ = ["SCHEDULES", "Pipeline", "cuts"]
 
 SCHEDULES = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
 """All forward passes before all backward ones; or one of each in turn, which holds fewer activations."""
+_TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.int32, torch.bool)
+_DIMENSIONS = 8  # of a tensor, at most
 
 
 class Pipeline:
@@ -69,9 +70,7 @@ class Pipeline:
         self.module: nn.Module = stage.submod
         self._schedule = SCHEDULES[schedule](stage, micro, loss_fn=_loss)
         self.owners = {
-            name: number
-            for number in range(self.processes)
-            for name, _ in pipe.get_stage_module(number).named_parameters()
+            name: number for number in range(self.processes) for name in pipe.get_stage_module(number).state_dict()
         }
 
     def __call__(self, module: nn.Module, batch: Batch) -> float:
@@ -100,14 +99,27 @@ class Pipeline:
 
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `Way.whole`."""
-        parts: list[Any] = [None] * self.processes
+        mine = {name: value.contiguous() for name, value in self.part(tensors).items()}
+        names = sorted(self.owners)
+        # What there is, before it is sent, in numbers: a peer's bytes are never read as Python objects.
+        heads = torch.zeros(len(names), 3 + _DIMENSIONS, dtype=torch.int64)
+        for row, name in enumerate(names):
+            if name in mine:
+                size = mine[name].shape
+                heads[row, : 3 + len(size)] = torch.tensor([1, _TYPES.index(mine[name].dtype), len(size), *size])
+        found: dict[str, Tensor] = {}
         with losing_workers("putting parts together"):
-            dist.all_gather_object(parts, {name: value.detach() for name, value in tensors.items()})
-        return {name: value for part in parts for name, value in part.items()}
+            dist.all_reduce(heads)
+            for name, (there, kind, dimensions, *sizes) in zip(names, heads.tolist(), strict=True):
+                if there:
+                    value = mine.get(name, torch.empty(sizes[:dimensions], dtype=_TYPES[kind]))
+                    dist.broadcast(value.reshape(-1).view(torch.uint8), self.owners[name])
+                    found[name] = value
+        return found
 
     def part(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `Way.part`."""
-        return {name: value for name, value in tensors.items() if self.owners[name] == self.rank}
+        return {name: value.detach() for name, value in tensors.items() if self.owners[name] == self.rank}
 
 
 def _loss(outputs: Tensor, target: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ from compiler.train.parallel.mesh import Mesh
 from compiler.train.parallel.way import WAYS, Way, shares
 from compiler.train.progress import fresh
 from compiler.train.report import versions
+from compiler.train.taken import CHECKPOINT, check_free
 from compiler.train.terngrad.exchange import Clock, Exchange
 from compiler.train.terngrad.hook import average_bucket
 from compiler.train.terngrad.job import Job, load
@@ -45,7 +46,6 @@ from compiler.train.trainable import check_outputs
 
 __all__ = ["CHECKPOINT", "REPORT", "Trainer", "main", "train"]
 
-CHECKPOINT = "checkpoint.safetensors"
 REPORT = "report.json"
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -115,9 +115,8 @@ class Trainer:
         self.module = fresh(job.model, self.dataset, job.seed)
         self.done, self.history = 0, list[dict[str, Any]]()
         self.optimizer: dict[str, dict[str, Tensor]] | None = None
+        check_free(out, CHECKPOINT, resume)
         if (out / CHECKPOINT).exists():
-            if not resume:
-                raise InputError(f"{out} holds a run already; continue it with --resume or choose another folder")
             self._restore(out / CHECKPOINT)
         self.way: Way
 

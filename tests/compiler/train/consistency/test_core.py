@@ -17,7 +17,7 @@ from compiler.train.consistency.client import Client
 from compiler.train.consistency.core import Checker, Clocks, Read
 from compiler.train.consistency.delays import KINDS, Delays
 from compiler.train.consistency.learner import Learner
-from compiler.train.consistency.shard import Shard, split
+from compiler.train.consistency.shard import Shard, check_checkpoints, shard_path, split
 from compiler.train.consistency.simulate import Fault, Outcome, Simulation
 from compiler.train.data import Split
 from compiler.train.images import Images
@@ -94,6 +94,8 @@ def test_a_server_that_lets_a_read_pass_one_clock_too_stale_is_caught(bound: int
         (Read(0, 5, 0, 0, (5, 2, 4)), "has 2 updates of worker 1; bound 2 asks for 3"),
         (Read(0, 5, 0, 0, (4, 4, 4)), "misses own updates, has 4"),
         (Read(0, 3, 0, 0, (3, 3, 6)), ""),
+        (Read(0, 3, 0, 1, (3, 3, 7)), ""),  # after a restart, workers send again one after the other
+        (Read(0, 3, 0, 1, (3, 0, 7)), "has 0 updates of worker 1; bound 2 asks for 1"),
         (Read(0, 3, 0, 0, (3, 3, 7)), "worker 2 has made 7 updates while another has 3; bound 2 allows 6"),
     ],
 )
@@ -159,6 +161,100 @@ def test_faults_lose_nothing_and_it_goes_on_in_the_stated_time(
 
 
 @pytest.mark.verifies("staleness-faults")
+@pytest.mark.parametrize("bound", [1, 3, None])
+@pytest.mark.parametrize(
+    "before",
+    [(), (Fault("hung", 2, -0.5, seconds=4.0),), (Fault("hung", 2, -0.5, seconds=40.0),), (Fault("killed", 2, -0.5),)],
+    ids=["all live", "one hangs", "one is replaced", "one is dead"],
+)
+def test_a_shard_restarts_at_any_time_and_goes_far_back(
+    bound: int | None, before: tuple[Fault, ...], tmp_path: Path, seed: int
+) -> None:
+    """Also when some workers have ended, hang, or are gone: their updates are there, each once, or are made again."""
+    for number, at in enumerate((2.05, 6.05, 9.3, 12.0, 14.7, 18.2)):
+        faults = [dataclasses.replace(each, at=each.at + at) for each in before]
+        made = simulation(bound, "random", seed + number, folder=tmp_path / f"{at}", every=10, timeout=10.0, start=2.0)
+        outcome = made.run(faults=[*faults, Fault("restarted", 1, at, seconds=2.0)])
+        assert all((value == 12).all() for value in outcome.values.values()), (at, outcome.values)
+
+
+def to_whatever_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message to the shard that died reaches the one that takes its place."""
+    pushed = Simulation._pushed
+
+    def push(self: Simulation, process: Any, number: int, generation: int, clock: int, update: Any) -> None:
+        pushed(self, process, number, self.shards[number].generation, clock, update)
+
+    monkeypatch.setattr(Simulation, "_pushed", push)
+
+
+def as_if_no_shard_went_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checker holds all reads to both rules."""
+    check = Checker.check
+
+    def checks(self: Checker, reads: Any) -> None:
+        check(self, [dataclasses.replace(each, generation=0) for each in reads])
+
+    monkeypatch.setattr(Checker, "check", checks)
+
+
+@pytest.mark.verifies("staleness-planted")
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (None, ""),
+        (to_whatever_is_there, "came before update"),
+        (as_if_no_shard_went_back, "the bound on staleness does not hold"),
+    ],
+)
+def test_what_is_true_of_a_shard_before_its_restart_is_not_after_it(
+    plant: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def restarts() -> None:
+        for seed, at in ((1, 6.05), (1, 6.35), (2, 6.05)):
+            made = simulation(3, "random", seed, folder=tmp_path / f"{seed}-{at}", every=10)
+            made.run(faults=[Fault("restarted", 1, at, seconds=0.05)])
+
+    if plant is None:
+        restarts()
+        return
+    plant(monkeypatch)
+    with pytest.raises(WorkerError, match=said):
+        restarts()
+
+
+@pytest.mark.verifies("staleness-faults")
+def test_who_waits_for_another_shard_sends_again_what_this_one_lost(tmp_path: Path) -> None:
+    """Else three workers wait on one shard for the fourth, which waits on the other for what that lost of theirs."""
+    made = simulation(0, "random", 2, folder=tmp_path, every=10)
+    outcome = made.run(faults=[Fault("hung", 2, 5.05, seconds=6.0), Fault("restarted", 0, 6.05, seconds=1.0)])
+    assert all((value == 12).all() for value in outcome.values.values())
+
+
+def test_who_is_gone_sends_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restarted shard has of a dead worker what its checkpoint has; of one that hangs, until it wakes up."""
+    had: list[tuple[float, int]] = []
+    pushed = Simulation._pushed
+
+    def push(self: Simulation, process: Any, *arguments: Any) -> None:
+        if process.worker == 2 and arguments[0] == 1 and process.incarnation == 0:
+            had.append((self.now, arguments[2]))
+        pushed(self, process, *arguments)
+
+    monkeypatch.setattr(Simulation, "_pushed", push)
+    for kind in ("killed", "hung"):
+        had.clear()
+        made = simulation(3, "none", folder=tmp_path / kind, every=10, timeout=10.0, start=5.0)
+        made.run(faults=[Fault(kind, 2, 5.5, 6.0), Fault("restarted", 1, 6.05, seconds=1.0)])
+        after = [(at, clock) for at, clock in had if at > 5.8]
+        if kind == "killed":
+            assert not after
+        else:
+            assert after[0][0] > 11.5
+            assert [clock for _, clock in after] == list(range(12)), after
+
+
+@pytest.mark.verifies("staleness-faults")
 def test_the_same_faults_give_the_same_bits(tmp_path: Path) -> None:
     every = ("killed", "hung", "restarted")
     first, second = (with_faults(3, tmp_path / name, every) for name in ("a", "b"))
@@ -217,6 +313,23 @@ def test_a_shard_comes_back_from_its_checkpoint_and_from_no_other(tmp_path: Path
     for other in (Shard(1, values, 2, 1), Shard(0, values, 3, 1), Shard(0, {"a": np.zeros(4, np.float32)}, 2, 1)):
         with pytest.raises(InputError, match="is no checkpoint of shard"):
             other.restore(tmp_path / "s.safetensors")
+
+
+def test_checkpoints_are_looked_at_before_there_are_processes(tmp_path: Path) -> None:
+    parts = [{"a": np.zeros(3, np.float32)}, {"b": np.zeros(2, np.float32)}]
+    check_checkpoints(tmp_path, parts, 2, resume=False)
+    for number, values in enumerate(parts):
+        Shard(number, values, 2, 1).save(shard_path(tmp_path, number))
+    check_checkpoints(tmp_path, parts, 2, resume=True)
+    with pytest.raises(InputError, match="continue it with --resume"):
+        check_checkpoints(tmp_path, parts, 2, resume=False)
+    with pytest.raises(InputError, match=r"1 servers go on from shard-0.safetensors: give the number of servers"):
+        check_checkpoints(tmp_path, parts[:1], 2, resume=True)
+    with pytest.raises(InputError, match="of this network for 3 workers; give the recipe and the numbers of workers"):
+        check_checkpoints(tmp_path, parts, 3, resume=True)
+    shard_path(tmp_path, 1).write_bytes(b"x")
+    with pytest.raises(InputError, match="is damaged"):
+        check_checkpoints(tmp_path, parts, 2, resume=True)
 
 
 def test_shards_are_of_near_equal_size() -> None:
@@ -282,3 +395,5 @@ def test_statistics_are_averaged_and_optimizers_with_state_refused() -> None:
         np.testing.assert_array_equal(again[name], value, err_msg=name)
     with pytest.raises(RecipeError, match="expected sgd with momentum 0"):
         Learner(module, lesson(), dataclasses.replace(SCHEDULE, momentum=0.9), 1, 1)
+    with pytest.raises(RecipeError, match=r"schedule.clip is 2.5: .*leave it out"):
+        Learner(module, lesson(), dataclasses.replace(SCHEDULE, clip=2.5), 1, 1)

@@ -166,6 +166,14 @@ def test_gradients_of_two_processes_are_those_of_one(way: str, name: str, pair: 
     assert [differ(found[way, name], name) for found, _, _ in pair[0]] == ["", ""]
 
 
+@pytest.mark.verifies("parallel-gradients-equal-one-process")
+def test_gradients_of_a_grid_of_four_processes_are_those_of_one(tmp_path: Path) -> None:
+    """Two halves of the layers for each of two shares of the batch; of two processes, one dimension is 1."""
+    pairs = [("data-tensor", "mlp"), ("data-tensor", "cnn")]
+    for found in in_group(4, tmp_path, gradients, pairs):
+        assert [differ(found[way, name], name) for way, name in pairs] == ["", ""]
+
+
 @pytest.mark.verifies("parallel-planted")
 @pytest.mark.parametrize(("way", "name"), FAULTS)
 def test_a_fault_in_a_way_is_caught(way: str, name: str, pair: tuple[Any, Path]) -> None:
