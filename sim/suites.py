@@ -106,7 +106,7 @@ _LOOPS = Params(
 )  # fmt: skip
 
 SUITES: dict[str, Suite] = {
-    "amaranth": Suite("random arrays and networks in Amaranth's simulator", "amaranth", 400, 8, night=100),
+    "amaranth": Suite("random arrays and networks in Amaranth's simulator", "amaranth", 400, 12, night=100),
     "rtl": Suite("random networks on eight arrays of 1 to 64 PEs, Verilog in Verilator", "rtl", 700, 5, _ARRAYS,
                  night=700),
     "bus": Suite("the same through the host port, word by word", "rtl", 60, 4, (*_ARRAYS[:4], _ARRAYS[-1]), bus=True,
