@@ -39,8 +39,8 @@ def state(folder: Path, now: float | None = None) -> dict[str, Any]:
     ``runs`` : of each its ``path`` below the folder, ``kind`` (training, experiment, search, regression), ``name``,
     ``status`` (running, silent, finished, failed), ``message``, ``done`` and ``total`` of its epochs, trials or cases,
     seconds since its last line (``age``) and until the end at its pace (``left``, None if that is not known),
-    ``failures``; of a training also ``stages`` with the ``history`` of each, of a search its ``objectives`` and ``front``, the trials
-    that no other beats.
+    ``failures``; of a training also ``stages`` with the ``history`` of each, of a search its ``objectives`` and
+    ``front``, the trials that no other beats.
 
     Raises
     ------
