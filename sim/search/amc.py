@@ -62,8 +62,8 @@ class Amc(Comparison):
         if chosen not in shares or len(shares) < 2:
             raise RecipeError(f"{table.source}: uniform is {chosen}; expected one of two or more shares {list(shares)}")
         return {
-            "arrays": arrays, "shares": shares, "uniform": chosen, "samples": table.integer("samples", 1, 256, default=2),
-            **cls.common(table, AGENTS),
+            "arrays": arrays, "shares": shares, "uniform": chosen,
+            "samples": table.integer("samples", 1, 256, default=2), **cls.common(table, AGENTS),
         }  # fmt: skip
 
     def settings(self) -> list[Mapping[str, Any]]:
@@ -76,7 +76,7 @@ class Amc(Comparison):
         levels = [self.shares for _ in keys]
         split = subject.dataset.validation.take(slice(self.judged))
         variants = Variants.make(subject.module, levels, pruned, subject.lesson, split)
-        costs = self._table(subject, variants, options["array"])
+        costs = self._layer_cycles(subject, variants, options["array"])
         at = self.shares.index(self.uniform)
         problem = Problem(costs, sum(each[at] for each in costs), variants.score,
                           features(subject.module, example(subject)), "ahead")  # fmt: skip
@@ -126,7 +126,7 @@ class Amc(Comparison):
         inputs = subject.dataset.train.inputs[: max(64, self.samples)]
         return source.graph, [inputs]
 
-    def _table(self, subject: Subject, variants: Variants, array: str) -> list[list[float]]:
+    def _layer_cycles(self, subject: Subject, variants: Variants, array: str) -> list[list[float]]:
         """Of each layer its cycles at each share, made to ascend; all layers at one share are measured together."""
         keys = [site.key for site in variants.sites]
         columns: list[Sequence[float]] = []

@@ -131,7 +131,7 @@ class Comparison(OverNetworks):
         tables, findings, plots, figures = [], [], {}, {}
         broken = [
             f"{key} {row['agent']}" for key, result in results.items() for row in result["rows"]
-            if row["cost"] > row["budget"]
+            if row["cost"] > row["budget"] or row["costs"].get("cycles", 0) > row["costs"].get("limit", 0)
         ]  # fmt: skip
         count = sum(len(result["rows"]) for result in results.values())
         findings.append(

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compiler.experiments.policy.problem import Policy
+from compiler.experiments.subject import Subject
 from compiler.train import cluster
 from compiler.train.costs import layer_costs
 from compiler.train.data import Split
 from compiler.train.images import Images, accuracy
-from compiler.experiments.subject import Subject
 from compiler.train.layers import Site, weights
 
 __all__ = ["Variants", "example", "features", "pruned", "shared"]

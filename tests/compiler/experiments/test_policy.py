@@ -112,38 +112,39 @@ def test_agents_come_near_a_known_optimum(name: str) -> None:
         pytest.importorskip("optuna")
         pytest.importorskip("cmaes")
     closed = []
-    for seed in (1, 2):
+    for seed in (1,) if name in ("ddpg", "amc") else (1, 2):  # these take seconds
         problem, optimum = toy(5, seed)
         AGENTS["uniform"](problem, 1, 0, 90.0)
         start = problem.best_score
         fresh, _ = toy(5, seed)
-        AGENTS[name](fresh, 60, seed, 90.0)
-        assert fresh.evaluations <= 60
+        AGENTS[name](fresh, 40, seed, 90.0)
+        assert fresh.evaluations <= 40
         assert fresh.best is not None
         assert fresh.fits(fresh.best)
         assert len(fresh.history) == fresh.evaluations
         assert start < optimum
         closed.append((fresh.best_score - start) / (optimum - start))
-        again, _ = toy(5, seed)
-        AGENTS[name](again, 60, seed, 90.0)
-        assert again.history == fresh.history
+        first, second = (toy(5, seed)[0] for _ in range(2))
+        for each in (first, second):
+            AGENTS[name](each, 23, seed, 90.0)
+        assert first.history == second.history
     assert np.mean(closed) == 0 if name == "uniform" else np.mean(closed) > 0.6
 
 
 @pytest.mark.verifies("policy-agents")
 @pytest.mark.parametrize("learns", [True, False])
 def test_the_actor_learns_what_is_rewarded(learns: bool) -> None:
-    """One step a pass, the reward is greatest at an action of 0.8; planted: a critic that is never trained."""
-    agent = Ddpg(1, 1, 3, Constants(warmup=40, hidden=32, actor_rate=2e-3, critic_rate=1e-2, tau=0.1))
+    """One step a pass, the reward is greatest at an action of 0.7; planted: a critic that is never trained."""
+    agent = Ddpg(1, 1, 1, Constants(warmup=100, hidden=64, actor_rate=1e-3, critic_rate=1e-2, tau=0.05))
     if not learns:
         agent.optimizers[1].step = lambda *_: None  # type: ignore[assignment,method-assign]
-    for _ in range(240):
+    for _ in range(400):
         state = np.ones(1)
         action = agent.act(state)
-        agent.learn([state], [action], -((action - 0.8) ** 2))
+        agent.learn([state], [action], -10 * (action - 0.7) ** 2)
     with torch.no_grad():
         found = float(agent.actor(torch.ones(1, 1)))
-    assert (abs(found - 0.8) < 0.12) == learns
+    assert (abs(found - 0.7) < 0.05) == learns
 
 
 @pytest.mark.verifies("policy-agents")
