@@ -40,9 +40,7 @@ def judged(
     case = make_conv(shape, seed)
     quantized = quantize_graph(run_passes(case.graph), params)
     (program,) = partition(quantized.graph, params, dict.fromkeys(("x", "y"), shape.activations)).programs
-    found = tiles.tile_choices(
-        program.layers[0], program.maps, known or params, DEFAULT, tiles.densities(program)
-    )
+    found = tiles.tile_choices(program.layers[0], program.maps, known or params, DEFAULT, tiles.densities(program))
     pairs = []
     for choice in found[:count]:
         image = pack(_encode(program, tiles.Plan((choice,), (None,), frozenset()), params, DEFAULT), params, DEFAULT)
