@@ -259,7 +259,7 @@ def without(monkeypatch: pytest.MonkeyPatch, attribute: str) -> None:
     """Measure with an `eie_ram` that lacks a part of its attributes."""
     text = flow.primitive()
     assert text.count(attribute) == 1
-    monkeypatch.setattr(flow, "_primitive", lambda: text.replace(attribute, ""))
+    monkeypatch.setattr(flow, "primitive", lambda: text.replace(attribute, ""))
 
 
 @pytest.mark.verifies("planted-fault-codebook-block-ram")
