@@ -13,6 +13,7 @@ from compiler.experiments.base import Experiment
 from compiler.experiments.consistency import Consistency
 from compiler.experiments.consistency_faults import ConsistencyFaults
 from compiler.experiments.dsd import DenseSparseDense
+from compiler.experiments.hashing import Hashing
 from compiler.experiments.iss import Structures
 from compiler.experiments.quantization import Quantization
 from compiler.experiments.ssl import StructuredSparsity
@@ -28,6 +29,7 @@ _ALL: tuple[type[Experiment], ...] = (
     Consistency,
     ConsistencyFaults,
     DenseSparseDense,
+    Hashing,
     Quantization,
     StructuredSparsity,
     Structures,
