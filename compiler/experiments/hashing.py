@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Arm", "Hashing", "dense_products", "equal_width"]
 
 _DENSE = "dense"
-_PROBED = 300  # samples whose multiplications decide the width of the small network
+_PROBED = 100  # samples whose multiplications decide the width of the small network
 _CLAIM_POINTS, _CLAIM_SHARE = 1.0, 0.05
 
 
