@@ -14,6 +14,7 @@ from compiler.experiments.consistency import Consistency
 from compiler.experiments.consistency_faults import ConsistencyFaults
 from compiler.experiments.dsd import DenseSparseDense
 from compiler.experiments.hashing import Hashing
+from compiler.experiments.hashing_wide import HashingWide
 from compiler.experiments.iss import Structures
 from compiler.experiments.quantization import Quantization
 from compiler.experiments.ssl import StructuredSparsity
@@ -30,6 +31,7 @@ _ALL: tuple[type[Experiment], ...] = (
     ConsistencyFaults,
     DenseSparseDense,
     Hashing,
+    HashingWide,
     Quantization,
     StructuredSparsity,
     Structures,

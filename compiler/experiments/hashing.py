@@ -196,9 +196,7 @@ class Hashing(Experiment):
         }
         return Summary(figures, [table, compared], self._findings(tests, adjusted), {"errors": _plot(rows)})
 
-    def _findings(
-        self, tests: Sequence[tuple[str, str, str, Paired, float]], adjusted: Sequence[float]
-    ) -> list[str]:
+    def _findings(self, tests: Sequence[tuple[str, str, str, Paired, float]], adjusted: Sequence[float]) -> list[str]:
         found = []
         hashing = {arm.name for arm in self.arms if arm.settings.way == "hash"}
         for network in self.networks:
@@ -220,7 +218,9 @@ class Hashing(Experiment):
             for arm, other, pair, share, p in mine:
                 if other != _DENSE:
                     better = "worse" if pair.mean > 0 else "better"
-                    sure = f"{better} (p = {p:.2g} by Holm)" if p < 0.05 else f"no sure difference (p = {p:.2g} by Holm)"
+                    sure = (
+                        f"{better} (p = {p:.2g} by Holm)" if p < 0.05 else f"no sure difference (p = {p:.2g} by Holm)"
+                    )
                     found.append(
                         f"{network.name}, {arm} ({share:.1%}): {pair.words()} against a small dense network of as many "
                         f"multiplications: {sure}."

@@ -119,6 +119,7 @@ def draw(neurons, want, found, state, active):  # type: ignore[no-untyped-def]
 def train_samples(
     inputs, labels, order, sizes, weights, weight_at, biases, bias_at, starts, which, sign, bucket_starts, members,
     per_code, probes, want, candidates, way, centres, offsets, rate, state, touched, counts, results,
+    indices, used,
 ):  # type: ignore[no-untyped-def]  # fmt: skip
     """Train on the samples of `order`, one after the other; with a rate below zero only run them.
 
@@ -140,6 +141,8 @@ def train_samples(
     counts : int64 (len(COUNTS),): multiplications are added here. An active neuron with a result of zero passes
         nothing on and takes no part in what follows.
     results : float64 (2,): loss and wrong answers are added here.
+    indices, used : int32 (layers + 1, widest), int64 (layers + 1,): scratch, which at the end holds the neurons of the
+        last sample that passed something on, by layer, inputs first.
     """
     layers, learns, centred = len(sizes) - 1, rate >= 0, centres.shape[1] > 0
     most = 0
@@ -149,9 +152,7 @@ def train_samples(
     sums = np.zeros(tables * per_code, np.float32)
     hits, found = np.zeros(most, np.int16), np.zeros(most, np.int32)
     levels = np.zeros(tables * probes + 2, np.int32)
-    indices = np.zeros((layers + 1, most), np.int32)
     values = np.zeros((layers + 1, most), np.float32)
-    sizes_now = np.zeros(layers + 1, np.int64)
     errors, below = np.zeros(most, np.float32), np.zeros(most, np.float32)
     active = np.zeros(most, np.int32)
     for sample in order:
@@ -161,9 +162,9 @@ def train_samples(
                 indices[0, count] = index
                 values[0, count] = inputs[sample, index]
                 count += 1
-        sizes_now[0] = count
+        used[0] = count
         for layer in range(layers):
-            n, last = sizes_now[layer], layer == layers - 1
+            n, last = used[layer], layer == layers - 1
             if last:
                 chosen = sizes[layer + 1]
                 for neuron in range(chosen):
@@ -202,7 +203,7 @@ def train_samples(
             elif not last and way == RANDOM and not learns:  # what training saw on average
                 for place in range(kept):
                     values[layer + 1, place] *= want[layer] / chosen
-            sizes_now[layer + 1] = kept
+            used[layer + 1] = kept
         top, best = values[layers], 0
         for neuron in range(sizes[layers]):
             if top[neuron] > top[best]:
@@ -218,9 +219,9 @@ def train_samples(
             errors[neuron] = math.exp(top[neuron] - greatest) / total
         errors[labels[sample]] -= 1
         for layer in range(layers - 1, -1, -1):
-            n = sizes_now[layer]
+            n = used[layer]
             below[:n] = 0
-            for place in range(sizes_now[layer + 1]):
+            for place in range(used[layer + 1]):
                 neuron, delta = indices[layer + 1, place], errors[place]
                 row = weight_at[layer] + neuron * sizes[layer]
                 if layer:
@@ -230,6 +231,6 @@ def train_samples(
                 if layer < layers - 1:
                     touched[layer, neuron] = 1
             if layer:
-                counts[1] += sizes_now[layer + 1] * n
-            counts[2] += sizes_now[layer + 1] * (n + 1)
+                counts[1] += used[layer + 1] * n
+            counts[2] += used[layer + 1] * (n + 1)
             errors[:n] = below[:n]

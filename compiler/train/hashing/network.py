@@ -170,6 +170,10 @@ class HashedNetwork:
         self.counts[:] = before
         return 100 * wrong
 
+    def active(self, sample: NDArray[np.float32]) -> list[NDArray[np.int32]]:
+        """Neurons of every layer, nonzero inputs first, that pass something on for one sample, float32 (inputs,)."""
+        return self._share(sample[None], np.zeros(1, np.int64), np.zeros(1, np.int64), -1.0, 0)[2]
+
     def _run(
         self, inputs: NDArray[np.float32], labels: NDArray[np.int64], order: NDArray[np.int64], rate: float,
         threads: int,
@@ -187,7 +191,7 @@ class HashedNetwork:
                     for thread, share in enumerate(np.array_split(part, threads))
                 ]
                 for job in jobs:
-                    counts, results = job.result()
+                    counts, results, _ = job.result()
                     self.counts += counts
                     losses += results
                 if rate >= 0:
@@ -196,17 +200,20 @@ class HashedNetwork:
 
     def _share(
         self, inputs: NDArray[np.float32], labels: NDArray[np.int64], order: NDArray[np.int64], rate: float, thread: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """What one thread does of a period: its counts, and its sums of losses and wrong answers."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], list[NDArray[np.int32]]]:
+        """What one thread does of a period: its counts, sums of losses and wrong answers, and the last active sets."""
         state = np.random.SeedSequence([self.seed, self._intervals, thread]).generate_state(1, np.uint64) | np.uint64(1)
         counts, results = np.zeros(len(COUNTS), np.int64), np.zeros(2)
         settings = self.settings
+        indices = np.zeros((len(self.sizes), int(self.sizes.max())), np.int32)
+        used = np.zeros(len(self.sizes), np.int64)
         train_samples(
             inputs, labels, order, self.sizes, self.weights, self.weight_at, self.biases, self.bias_at, self.starts,
             self.which, self.sign, self.bucket_starts, self.members, settings.bits, settings.probes, self.want,
             self.candidates, WAYS.index(settings.way), self.centres, self.offsets, rate, state, self.touched, counts, results,
+            indices, used,
         )  # fmt: skip
-        return counts, results
+        return counts, results, [row[:count].copy() for row, count in zip(indices, used, strict=True)]
 
     def module(self) -> nn.Sequential:
         """Linear and ReLU with the same memory: pruning, sharing and compiling go on from it.

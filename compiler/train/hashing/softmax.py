@@ -39,7 +39,9 @@ class SoftmaxNetwork:
         self.random = np.random.Generator(np.random.PCG64([seed, 3]))
         self.products = 0
 
-    def train(self, contexts: NDArray[np.int32], targets: NDArray[np.int64], order: NDArray[np.int64], rate: float) -> float:
+    def train(
+        self, contexts: NDArray[np.int32], targets: NDArray[np.int64], order: NDArray[np.int64], rate: float
+    ) -> float:
         """Train on the samples of `order`; returns the mean loss, which is that of the sample where there is one."""
         losses = 0.0
         for first in range(0, len(order), self.batch):

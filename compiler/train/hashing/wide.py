@@ -184,8 +184,8 @@ def train_words(
             scale = np.float32(rate / math.sqrt(embedding_sums[row] + EPSILON))
             for index in range(width):
                 embeddings[row, index] -= scale * below[index]
-        scale = np.float32(rate / math.sqrt(embedding_sums[len(embedding_sums) - 1] + EPSILON))
         embedding_sums[len(embedding_sums) - 1] += np.float32(square)
+        scale = np.float32(rate / math.sqrt(embedding_sums[len(embedding_sums) - 1] + EPSILON))
         for index in range(width):
             hidden_biases[index] -= scale * below[index]
         counts[0] += chosen * width
@@ -230,7 +230,9 @@ class WideNetwork:
         )  # fmt: skip
         lay_out(self.codes, words, self.bucket_starts, self.members)
 
-    def train(self, contexts: NDArray[np.int32], targets: NDArray[np.int64], order: NDArray[np.int64], rate: float) -> float:
+    def train(
+        self, contexts: NDArray[np.int32], targets: NDArray[np.int64], order: NDArray[np.int64], rate: float
+    ) -> float:
         """Train on the samples of `order`; returns the mean of the losses as they were estimated."""
         losses, settings, one = 0.0, self.settings, self.projections
         for first in range(0, len(order), settings.period):
