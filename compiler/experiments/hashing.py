@@ -1,7 +1,7 @@
 """Training by hash tables against dense training, dropout, exact top-k, and a small network of as many multiplications.
 
-Source of the claim: Scalable and Sustainable Deep Learning via Randomized Hashing (Spring & Shrivastava, KDD 2017): with
-5 % of the multiplications the accuracy is within a point of that of dense training, on average.
+The claim is that of Scalable and Sustainable Deep Learning via Randomized Hashing (Spring & Shrivastava, KDD 2017):
+with 5 % of the multiplications the accuracy is within a point of that of dense training, on average.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -212,8 +212,8 @@ class Hashing(Experiment):
                     "holds on average, its interval reaches further" if pair.mean <= _CLAIM_POINTS else "does not hold"
                 )  # fmt: skip
                 found.append(
-                    f"{network.name}: with at most 5 % of dense training's multiplications the best of hashing is {arm} "
-                    f"at {share:.1%}: {pair.words()} against dense. Within one point: {verdict}."
+                    f"{network.name}: with at most 5 % of dense training's multiplications the best of hashing is "
+                    f"{arm} at {share:.1%}: {pair.words()} against dense. Within one point: {verdict}."
                 )
             for arm, other, pair, share, p in mine:
                 if other != _DENSE:
@@ -230,7 +230,7 @@ class Hashing(Experiment):
 
 def dense_products(sizes: Sequence[int]) -> int:
     """Multiplications of one sample's forward and backward pass and update, zeros included."""
-    layers = [inputs * outputs for inputs, outputs in zip(sizes, sizes[1:], strict=False)]
+    layers = [inputs * outputs for inputs, outputs in pairwise(sizes)]
     return 3 * sum(layers) - layers[0]
 
 

@@ -6,8 +6,8 @@ share `writing` of its time; so of `threads` the expected number that is at a we
 
     ``overlap * writing * (threads - 1)``,
 
-for each of which the line of the cache has to come from another core. Tables are laid out by one thread while the others
-wait (Amdahl).
+for each of which the line of the cache has to come from another core. Tables are laid out by one thread while the
+others wait (Amdahl).
 
 The two constants, `serial` and `cost`, come from times of one and of two threads; more are a prediction.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def overlap(active: Sequence[Sequence[set[int]]]) -> float:
     active : for each sample the neurons of every layer, the input's nonzeros and the output included.
     """
     both = mine = 0
-    for first, second in zip(active, active[1:], strict=False):
+    for first, second in pairwise(active):
         for layer in range(len(first) - 1):
             mine += len(first[layer]) * len(first[layer + 1])
             both += len(first[layer] & second[layer]) * len(first[layer + 1] & second[layer + 1])

@@ -23,7 +23,7 @@ __all__ = [
 
 HASH, RANDOM, ADAPTIVE, TOP = range(4)
 WAYS = ("hash", "random", "adaptive", "top")
-"""How active neurons are found: by the tables, by chance, by chance after their results, or those of greatest results."""
+"""How active neurons are found: by the tables, by chance, by chance and result, or the greatest results."""
 
 _STEER = 0.01  # how fast running means and the share of adaptive dropout follow
 
@@ -180,8 +180,8 @@ def train_samples(
                 if centred:
                     counts[3] += centre(sums, centres[layer], learns)
                 chosen = retrieve(
-                    sums, bucket_starts[layer], members[layer], per_code, probes, candidates[layer], hits, found, levels,
-                    state, active,
+                    sums, bucket_starts[layer], members[layer], per_code, probes, candidates[layer], hits, found,
+                    levels, state, active,
                 )  # fmt: skip
             kept = 0
             for place in range(chosen):

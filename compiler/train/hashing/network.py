@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -65,8 +66,8 @@ class HashSettings:
         wrong = [f"{name} = {getattr(self, name)!r}" for name, right in legal.items() if not right]
         if wrong:
             raise InputError(
-                f"hashing with {', '.join(wrong)}; expected share and density above 0 up to 1, pool at least 1, bits 1 to "
-                f"{_LARGEST_CODE}, tables 1 to 1024, probes 1 to 1 + bits, a period of at least 1, and one of the ways "
+                f"hashing with {', '.join(wrong)}; expected share and density above 0 up to 1, pool at least 1, bits 1 "
+                f"to {_LARGEST_CODE}, tables 1 to 1024, probes 1 to 1 + bits, a period of at least 1, and one of the ways "
                 f"{', '.join(WAYS)}"
             )
 
@@ -103,7 +104,7 @@ class HashedNetwork:
         self.weights = np.concatenate(
             [
                 random.normal(0, math.sqrt((2 if layer < hidden else 1) / terms[layer]), inputs * outputs)
-                for layer, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False))
+                for layer, (inputs, outputs) in enumerate(pairwise(sizes))
             ]
         ).astype(np.float32)
         self.biases = np.zeros(self.bias_at[-1], np.float32)
@@ -210,8 +211,8 @@ class HashedNetwork:
         train_samples(
             inputs, labels, order, self.sizes, self.weights, self.weight_at, self.biases, self.bias_at, self.starts,
             self.which, self.sign, self.bucket_starts, self.members, settings.bits, settings.probes, self.want,
-            self.candidates, WAYS.index(settings.way), self.centres, self.offsets, rate, state, self.touched, counts, results,
-            indices, used,
+            self.candidates, WAYS.index(settings.way), self.centres, self.offsets, rate, state, self.touched, counts,
+            results, indices, used,
         )  # fmt: skip
         return counts, results, [row[:count].copy() for row, count in zip(indices, used, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Hash tables of the neurons of a layer: codes that are computed again for neurons that moved, and buckets laid out anew.
+"""Hash tables of the neurons of a layer: codes are computed again for neurons that moved, buckets laid out anew.
 
 A table's buckets are one list of neurons with the place where each bucket begins, made by counting sort: that takes no
 multiplication, and a bucket's neurons stand in rising order however they came there, so that tables after any number
@@ -6,8 +6,6 @@ of updates equal tables that are built at once.
 """
 
 from __future__ import annotations
-
-import numpy as np
 
 from compiler.jit import njit
 

@@ -56,15 +56,15 @@ class WideSettings:
             and 1 <= self.probes <= 1 + self.bits and 0 < self.density <= 1 and self.period >= 1
         ):  # fmt: skip
             raise InputError(
-                f"hashing of words with {self}; expected want from 0, drawn and period from 1, bits 1 to 16, tables 1 to "
-                "1024, probes 1 to 1 + bits, and density above 0 up to 1"
+                f"hashing of words with {self}; expected want from 0, drawn and period from 1, bits 1 to 16, tables 1 "
+                "to 1024, probes 1 to 1 + bits, and density above 0 up to 1"
             )
 
 
 def first_weights(
     words: int, context: int, hidden: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Embeddings (context * words, hidden), hidden biases, output weights (words, hidden), output biases; of all ways."""
+    """Embeddings (context * words, hidden), hidden biases, output weights (words, hidden), output biases."""
     random = np.random.Generator(np.random.PCG64([seed, 2]))
     return (
         random.normal(0, 1 / math.sqrt(context), (context * words, hidden)).astype(np.float32),

@@ -101,9 +101,10 @@ def check_active(network: HashedNetwork, sample: NDArray[np.float32]) -> None:
     values = sample.astype(np.float64)
     for layer in range(len(SIZES) - 2):
         hits = named(network, layer, values)
-        results = matrix(network, layer).astype(np.float64) @ values + network.biases[network.bias_at[layer] :][
-            : SIZES[layer + 1]
-        ]
+        results = (
+            matrix(network, layer).astype(np.float64) @ values
+            + network.biases[network.bias_at[layer] :][: SIZES[layer + 1]]
+        )
         positive = {neuron for neuron in hits if results[neuron] > 0}
         mine = set(active[layer + 1].tolist())
         if len(hits) <= network.candidates[layer]:
@@ -142,7 +143,7 @@ def step_errors(network: HashedNetwork, sample: NDArray[np.float32], label: int,
     torch.nn.functional.cross_entropy(value, torch.tensor(label)).backward()
     network.train(sample[None], np.array([label]), np.zeros(1, np.int64), rate)
     return max(
-        float((mine - (theirs - rate * theirs.grad)).abs().max())
+        float((mine - (theirs - rate * theirs.grad)).detach().abs().max())
         for mine, theirs in zip(network.module().parameters(), masked.parameters(), strict=True)
         if theirs.grad is not None
     )
