@@ -67,7 +67,7 @@ class HashSettings:
         if wrong:
             raise InputError(
                 f"hashing with {', '.join(wrong)}; expected share and density above 0 up to 1, pool at least 1, bits 1 "
-                f"to {_LARGEST_CODE}, tables 1 to 1024, probes 1 to 1 + bits, a period of at least 1, and one of the ways "
+                f"to {_LARGEST_CODE}, tables 1 to 1024, probes 1 to 1 + bits, a period from 1, and one of the ways "
                 f"{', '.join(WAYS)}"
             )
 
