@@ -1,7 +1,7 @@
 """Times of the kernels: vectorized against scalar, and two threads against one. Run as ``python -m`` it prints JSON.
 
-Scalar code is the same code with LLVM's vectorizers off, which numba decides when it is imported: so it runs in a process
-of its own, with a cache of its own.
+Scalar code is the same code with the vectorizers of LLVM off, which numba decides when it is imported: so it runs in
+a process of its own, with a cache of its own.
 """
 
 from __future__ import annotations
