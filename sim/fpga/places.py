@@ -81,8 +81,7 @@ def _adders(cells: Mapping[str, Any], driver: Mapping[int, tuple[str, str]], use
         last, length = head, 2
         while last in following:
             last, length = following[last], length + 1
-        (carry,) = adders[last]["connections"].get("COUT") or (None,)
-        length += users.get(carry, 0) > 0
+        length += any(users.get(bit, 0) for bit in adders[last]["connections"].get("COUT", ()))
         total += length + length % 2
     return total
 
