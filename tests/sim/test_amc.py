@@ -1,4 +1,4 @@
-"""AMC on the array: the limit in cycles of the exact model, held by the whole network; policies measured on all arrays."""
+"""AMC on the array: the limit in cycles of the exact model, held by the whole network; each policy on all arrays."""
 
 from __future__ import annotations
 
