@@ -15,6 +15,8 @@ from compiler.experiments.consistency import Consistency
 from compiler.experiments.consistency_faults import ConsistencyFaults
 from compiler.experiments.dsd import DenseSparseDense
 from compiler.experiments.haq import Haq
+from compiler.experiments.hashing import Hashing
+from compiler.experiments.hashing_wide import HashingWide
 from compiler.experiments.iss import Structures
 from compiler.experiments.quantization import Quantization
 from compiler.experiments.ssl import StructuredSparsity
@@ -31,6 +33,8 @@ _ALL: tuple[type[Experiment], ...] = (
     ConsistencyFaults,
     DenseSparseDense,
     Haq,
+    Hashing,
+    HashingWide,
     Quantization,
     StructuredSparsity,
     Structures,
