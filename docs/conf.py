@@ -51,6 +51,8 @@ def _outside(app: Any, name: str, source: list[str]) -> None:
         return match[0]
 
     source[0] = _LINK.sub(shown, source[0])
+    if not re.search(r"^# ", source[0], re.MULTILINE) and name != root_doc:  # tables that a command wrote
+        source[0] = f"# {name.removesuffix('/summary').removesuffix('/report').rpartition('/')[2]}\n\n{source[0]}"
 
 
 def setup(app: Any) -> None:

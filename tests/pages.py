@@ -19,7 +19,12 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 def run_shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run shell lines in a folder, where `eie` is this kit, up to the first that fails."""
-    lines = ["set -e", f'eie() {{ "{sys.executable}" -m eie "$@"; }}', f'python() {{ "{sys.executable}" "$@"; }}', script]
+    lines = [
+        "set -e",
+        f'eie() {{ "{sys.executable}" -m eie "$@"; }}',
+        f'python() {{ "{sys.executable}" "$@"; }}',
+        script,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         ["bash", "-c", "\n".join(lines)], cwd=folder, env=environment, capture_output=True, text=True, check=False
