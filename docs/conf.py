@@ -51,7 +51,7 @@ def _outside(app: Any, name: str, source: list[str]) -> None:
         return match[0]
 
     source[0] = _LINK.sub(shown, source[0])
-    if not re.search(r"^# ", source[0], re.MULTILINE) and name != root_doc:  # tables that a command wrote
+    if not source[0].lstrip().startswith(("# ", "<")) and name != root_doc:  # tables that a command wrote
         source[0] = f"# {name.removesuffix('/summary').removesuffix('/report').rpartition('/')[2]}\n\n{source[0]}"
 
 
