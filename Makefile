@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 JOBS ?= 2
+PYTHONS ?= $(PYTHON)
 PRESET ?= BALANCED_16
 BOARDS ?= ulx3s-85f orangecrab-25f colorlight-5a75b tang-nano-20k
 # Options for the one pip command that installs torch, for instance to name an index of CPU builds.
@@ -23,7 +24,7 @@ DOCTOR_OPTIONS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(DATA),--data $(DATA))
 	$(if $(MNIST_DIR),--mnist-dir '$(MNIST_DIR)') $(if $(wildcard $(READY)),--quiet)
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor setup sim test regression nightly formal mutation fuzz lint types format verilog bench fmax fmax-array fpga docs ci constraints clean distclean
+.PHONY: help doctor setup sim test regression nightly formal mutation fuzz lint types format verilog bench fmax fmax-array fpga docs site docs-links wheels ci constraints clean distclean
 
 help:
 	@echo 'make sim         train, compress, compile, simulate the Verilog, compare everything, print one summary'
@@ -43,7 +44,9 @@ help:
 	@echo 'make fmax        clock, size and slowest path of one PE on an ECP5-85 (three seeds), in build/fmax.json'
 	@echo 'make fmax-array  the same of a whole array of 32 PEs behind a serial line (hours), in build/fmax-array.json'
 	@echo 'make fpga        a bitstream for each board that holds an array, and their netlists verified (BOARDS="ulx3s-85f")'
-	@echo 'make docs        write the generated parts of docs/ again'
+	@echo 'make docs        write the generated parts of docs/ again, and the site in build/site (make site: that alone)'
+	@echo 'make docs-links  ask every address on the web that the documents name'
+	@echo 'make wheels      build sdist and wheel, and try the wheel in new environments (PYTHONS="python3.11 python3.13")'
 	@echo 'make ci          what the continuous integration runs'
 	@echo 'make constraints pin every package again, in constraints.txt'
 	@echo 'make clean       remove what was built;  make distclean removes .venv as well'
@@ -133,6 +136,21 @@ docs: $(READY)
 	@$(RUN) -m sim.formal.table
 	@$(RUN) -m sim.coverage.document
 	@$(RUN) -m tests.features
+	@$(MAKE) --no-print-directory site
+
+# Warnings are errors: a link or an anchor that leads nowhere is one.
+site: $(READY)
+	@$(RUN) -m sphinx -q -W --keep-going -b html docs build/site
+	@echo 'build/site/index.html written'
+
+# Asks every address on the web that the pages name, so it needs a network.
+docs-links: $(READY)
+	@$(RUN) -m sphinx -q -b linkcheck docs build/links
+
+# In a new environment of each Python named, one after the other: the wheel, and the first commands of the README.
+wheels: $(READY)
+	@rm -rf build/dist && $(RUN) -m build --no-isolation --outdir build/dist .
+	@for python in $(PYTHONS); do bash .ci/try-wheel $$python build/dist/*.whl || exit; done
 
 ci:
 	@bash .ci/run

@@ -14,6 +14,7 @@ from compiler.cycles import model as cycles
 from compiler.image.image import Image, LayerInfo
 from compiler.image.rings import Streamed, off_chip
 from compiler.image.steps import Step
+from compiler.jit import interpreted
 from compiler.network import Network
 from hw.layouts import ACT_BITS, MEMORIES, WEIGHT_BITS, Memory, descriptor, memory_shape, output_word, pointer_block
 from hw.params import PIECES
@@ -27,6 +28,9 @@ from sim.streams import BEAT
 __all__ = ["dense_weights", "describe", "describe_image", "stored_bits"]
 
 FLOAT_BITS = 32
+
+FEW = 4000
+"""Vectors times PEs of a run that plain Python models in less time than numba takes to load."""
 
 PARTS = ("entries", "pointers", "codebook", "outputs", "descriptor")
 """What a layer takes in the memories."""
@@ -295,7 +299,9 @@ def _times(image: Image, program: Program, resident: bool = False) -> tuple[list
     ones = replace(program, layers=tuple(full))
     runs = list(run_layers(ones, frames(image, inputs), image.params.acc_bits, masks=True))
     works = timing.works(image, resident=resident)
-    times = cycles.run(image.params, works, [mask for ran in runs for mask in ran.masks])
+    few = cycles.vectors_of(works, 1) * image.params.pes < FEW
+    with interpreted(few):
+        times = cycles.run(image.params, works, [mask for ran in runs for mask in ran.masks])
     records = [{**asdict(each), "saturated": 0} for each in times]
     _, _, stats = summarize(image, [records])
     return [each.cycles or 0 for each in stats], [record["entries"] - record["padding"] for record in records]

@@ -34,8 +34,8 @@ class NetworkResult:
     Attributes
     ----------
     engine, pes : which one, and the processing elements of the array.
-    values : name → raw int16 (batch, *shape): each value that something computed, also within images and loops, and
-        each output. Values of a loop's body have all steps, in their order: (batch, steps, *shape).
+    values : name → raw int16 (batch, …): each value that something computed, also within images and loops, and
+        each output. Values of a loop's body have all steps, in their order: (batch, steps, …).
     types : name → what one sample of it is.
     names : the outputs, in order; `raw`, `exponent` and `value` are those of the first.
     input_saturated : input values that did not fit int16 after quantization.
@@ -62,7 +62,7 @@ class NetworkResult:
 
     @property
     def raw(self) -> NDArray[Any]:
-        """int16 (batch, *shape) of the first output."""
+        """int16 (batch, …) of the first output."""
         return self.values[self.names[0]]
 
     @property
@@ -72,7 +72,7 @@ class NetworkResult:
 
     @property
     def value(self) -> NDArray[np.float64]:
-        """float64 (batch, *shape) of the first output."""
+        """float64 (batch, …) of the first output."""
         return self.real(self.names[0])
 
     def real(self, name: str) -> NDArray[np.float64]:

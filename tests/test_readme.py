@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.pages import run_shell
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,11 +35,7 @@ def test_commands_of_your_own_network_run_as_they_stand(tmp_path):
     assert block is not None
     lines = block[1].splitlines()
     assert lines[0].startswith("eie init ")
-    script = "\n".join(["set -e", f'eie() {{ "{sys.executable}" -m eie "$@"; }}', *lines])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_shell("\n".join(lines), tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = re.findall(r"^ +(\d+) +(\d+): ", done.stdout, re.MULTILINE)
     assert [digit for _, digit in rows[:8]] == list("01234567")  # what is drawn is what is read

@@ -299,7 +299,7 @@ class _Run:
         )  # fmt: skip
         if self.events is not None:
             self.events.jobs, self.events.end = self.pes.jobs, end
-        return [_as_read(self.records[number]) for number in sorted(self.records)], end
+        return [_as_read(self.records[number]) for number in sorted(self.records)], int(end)
 
 
 def vectors_of(works: Sequence[Work | ElementwiseStep | LoopStep], batch: int) -> int:
@@ -311,8 +311,8 @@ def vectors_of(works: Sequence[Work | ElementwiseStep | LoopStep], batch: int) -
 
 def _as_read(record: LayerTimes) -> LayerTimes:
     """As the array holds it, 32 bits a field: times wrap, counters stop."""
-    times = {name: getattr(record, name) & 0xFFFFFFFF for name in ("accepted", "finished", "written")}
-    counters = {name: min(getattr(record, name), COUNTER_MOST) for name in COUNTERS if name != "saturated"}
+    times = {name: int(getattr(record, name)) & 0xFFFFFFFF for name in ("accepted", "finished", "written")}
+    counters = {name: int(min(getattr(record, name), COUNTER_MOST)) for name in COUNTERS if name != "saturated"}
     return LayerTimes(**times, **counters)
 
 
