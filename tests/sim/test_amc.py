@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""AMC on the array: the limit in cycles of the exact model, held by the whole network; policies on all arrays."""
-=======
 """AMC on the array: the limit in cycles of the exact model, held by the whole network; each policy on all arrays."""
->>>>>>> search
 
 from __future__ import annotations
 
