@@ -80,7 +80,7 @@ class ActivationQueue(wiring.Component):
     def _far(self, m: Module, read: Signal) -> None:
         """The vector at the head stands in the register of the memory's output."""
         style = "distributed" if self.depth <= LOOKUP_DEPTH else "auto"
-        m.submodules.memory = memory = Sram(job(self.params).size, self.depth, style)
+        m.submodules.memory = memory = Sram(self.i.payload.shape().size, self.depth, style)
         head, tail = Signal(range(self.depth)), Signal(range(self.depth))
         m.d.comb += [
             memory.w_en.eq(self.i.valid), memory.w_addr.eq(tail), memory.w_data.eq(self.i.payload),
@@ -91,7 +91,7 @@ class ActivationQueue(wiring.Component):
 
     def _near(self, m: Module, read: Signal) -> None:
         """The vector at the head stays in the memory, and the one before it, for its activations."""
-        shape, words = job(self.params), self.depth + 2
+        shape, words = self.i.payload.shape(), self.depth + 2
         rest_bits = shape.size - shape["acts"].width
         m.submodules.acts = acts = NearRam(shape["acts"].width, words)
         m.submodules.rest = rest = NearRam(rest_bits, words)

@@ -269,8 +269,9 @@ def faulty(simulate, rng, monkeypatch, name):
     """A run with a fault; returns weights, tiles and what was seen."""
     if name in PLANTED:
         monkeypatch.setattr(*PLANTED[name])
-    weights = Weights.random(SMALL, rng, 12, densities=(0, 0, 0, 0.05, 0.3))
-    tiles = [Tile.random(SMALL, rng, 12, n) for n in range(3)]
+    params = SMALL.replace(rows=17) if name == "no bypass" else SMALL  # fewer are read in the cycle of the write
+    weights = Weights.random(params, rng, 12, densities=(0, 0, 0, 0.05, 0.3))
+    tiles = [Tile.random(params, rng, 12, n) for n in range(3)]
 
     def mask(sent):
         return 0xFF if name == "mask ignored" else sent
