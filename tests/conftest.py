@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # One worker is one process on one core; libraries that start their own threads slow each other down.
@@ -38,6 +39,13 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The longest first, so that no worker starts one when the others are done.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    # Imported libraries stay, half a million objects. Who walks over all objects, Python's garbage collector and
+    # `compiler.train.ties`, need not look at them in every test.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

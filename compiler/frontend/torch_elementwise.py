@@ -186,12 +186,20 @@ def _prelu(call: Call) -> Any:
     return weight if weight.numel() == 1 else weight.reshape(-1, *[1] * (call.x.rank - 2))
 
 
-def _batch_norm(call: Call) -> tuple[Value, ...]:
-    """The statistics are constants in evaluation: a scale and an offset for each channel."""
+_OF_THE_BATCH = "not supported: normalization with the statistics of the batch; set track_running_stats=True"
+
+
+def _batch_norm(call: Call, place: int | None = None) -> Value:
+    """The statistics are constants in evaluation: a scale and an offset for each channel.
+
+    place : of the value among several results; None where it is the only one.
+    """
     x = call["input"]
+    if call.get("training"):
+        raise Refused(_OF_THE_BATCH)
     terms = [call[key] for key in ("running_mean", "running_var", "weight", "bias")]
     if not isinstance(x, Value) or any(isinstance(term, Value) for term in terms) or terms[0] is None:
-        raise Refused("not supported: normalization with the statistics of the batch; set track_running_stats=True")
+        raise Refused(_OF_THE_BATCH)
     if x.axis(1) != 0:
         raise Refused("it expects samples along axis 0 and channels along axis 1")
     mean, variance = (array(term) for term in terms[:2])
@@ -200,7 +208,7 @@ def _batch_norm(call: Call) -> tuple[Value, ...]:
     offset = (0.0 if terms[3] is None else array(terms[3])) - mean * scale
     each = (-1, *[1] * (x.rank - 2))
     tensors = {"scale": scale.reshape(each), "offset": offset.reshape(each)}
-    return (call.value(call.emit("Affine", x.name, tensors=tensors), x.samples, 0),)
+    return call.value(call.emit("Affine", x.name, tensors=tensors), x.samples, place)
 
 
 def _fake_quantize(call: Call) -> Value:
@@ -246,7 +254,8 @@ ELEMENTWISE: dict[str, Translation] = {
     "leaky_relu": _two_slopes(lambda call: call["negative_slope"]),
     "prelu": _two_slopes(_prelu),
     "abs": _two_slopes(lambda call: -1.0),
-    "_native_batch_norm_legit_no_training": _batch_norm,
+    "batch_norm": _batch_norm,
+    "_native_batch_norm_legit_no_training": lambda call: (_batch_norm(call, 0),),
     "fake_quantize_per_tensor_affine": _fake_quantize,
     "fake_quantize_per_channel_affine": _fake_quantize,
 }

@@ -53,7 +53,7 @@ def from_torch(module: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> G
     with torch_module.evaluation(ready), torch.no_grad():
         expected = torch_module.call(ready, inputs)
         with torch_module.quiet():
-            program = torch_module.export(ready, inputs, SUPPORTED)
+            program = torch_module.export(ready, inputs, TRANSLATIONS, SUPPORTED)
             graph = _Translator(program, _output_names(expected)).graph()
         verify(graph)
         probed = torch_module.probe(ready, inputs) if _sharp(graph) else None

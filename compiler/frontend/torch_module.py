@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import operator
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -202,8 +203,16 @@ def call(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
         raise ModelError(f"the model fails on example_inputs ({shown}): {type(error).__name__}: {error}") from error
 
 
-def export(module: nn.Module, inputs: tuple[Tensor, ...], supported: str) -> torch.export.ExportedProgram:
+def export(
+    module: nn.Module, inputs: tuple[Tensor, ...], known: Container[str], supported: str
+) -> torch.export.ExportedProgram:
     """The module as one program of ATen operations, in-place ones made functional.
+
+    Parameters
+    ----------
+    module, inputs : what is exported, and what it is called with.
+    known : names of the operations that can be translated.
+    supported : them in words, for the message.
 
     Raises
     ------
@@ -211,8 +220,10 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...], supported: str) -> tor
         `torch.export` cannot read it.
     """
     try:
-        # An empty table makes in-place operations functional and decomposes nothing else.
-        program: torch.export.ExportedProgram = torch.export.export(module, inputs).run_decompositions({})
+        program: torch.export.ExportedProgram = torch.export.export(module, inputs)
+        if not _readable(program, known):
+            # An empty table makes in-place operations functional and decomposes nothing else. It takes a second or two.
+            program = program.run_decompositions({})
     except Exception as error:  # torch raises a dozen unrelated types here, all of them about the user's module
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
@@ -220,6 +231,20 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...], supported: str) -> tor
             f"supported is {supported}; control flow must not depend on values"
         ) from error
     return program
+
+
+def _readable(program: torch.export.ExportedProgram, known: Container[str]) -> bool:
+    """Whether every operation has a translation as it stands, and none writes into its inputs."""
+    return all(
+        node.op != "call_function" or node.target is operator.getitem or _plain(node.target, known)
+        for node in program.graph.nodes
+    )
+
+
+def _plain(target: Any, known: Container[str]) -> bool:
+    if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:
+        return False
+    return target.namespace == "aten" and target._opname in known
 
 
 @contextmanager

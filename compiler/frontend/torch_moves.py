@@ -263,7 +263,7 @@ def _repeat(call: Call) -> Result:
 
 
 _SAME = ("clone", "detach", "alias")
-_RESHAPES = ("view", "_unsafe_view", "squeeze", "unsqueeze")
+_RESHAPES = ("view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze")
 
 MOVES: dict[str, Translation] = {
     **dict.fromkeys(_SAME, _same),

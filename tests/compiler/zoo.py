@@ -198,6 +198,9 @@ MAPS = [
     _layer("batch norm 2d", lambda: nn.BatchNorm2d(2)),
     _layer("batch norm plain", lambda: nn.BatchNorm1d(4, affine=False, eps=0.1), (4, 7)),
     _layer("batch norm 1d", lambda: nn.BatchNorm1d(8), (8,)),
+    # What writes in place is rewritten by torch as a whole, and has other names for the rest then.
+    _layer("batch norm, written in place", lambda: nn.Sequential(nn.BatchNorm2d(2), nn.ReLU(inplace=True))),
+    _of("joined axes, written in place", lambda m, x: x.permute(0, 3, 2, 1).reshape(-1, 48, 2).mul_(2), (2, 6, 8)),
 ]
 
 MOVES = [

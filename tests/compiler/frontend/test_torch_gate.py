@@ -42,7 +42,8 @@ PLANTED = {
     "gelu tanh": ("gelu", changed("gelu", approximate="none")),
     "leaky relu": ("leaky_relu", changed("leaky_relu", negative_slope=0.1001)),
     "add two": ("add", changed("add", alpha=0.5)),
-    "batch norm 2d": ("_native_batch_norm_legit_no_training", changed(
+    "batch norm 2d": ("batch_norm", changed("batch_norm", eps=1e-3)),
+    "batch norm, written in place": ("_native_batch_norm_legit_no_training", changed(
         "_native_batch_norm_legit_no_training", eps=1e-3)),
     "relu6": ("relu6", ORIGINAL["relu"]),
     "chunk": ("split", lambda call: tuple(reversed(ORIGINAL["split"](call)))),
