@@ -23,7 +23,7 @@ class ActivationQueue(wiring.Component):
     """First-in first-out queue of vectors with a registered credit flag.
 
     The queue is a RAM with a registered output: the vector at its head stands in the memory's output register, and the
-    next one is read in the cycle in which it is taken. A small one (`Params.near_queue`) is a RAM that is read within a
+    next one is read in the cycle in which it is taken. A small one (`Params.near`) is a RAM that is read within a
     cycle, with words for the vector at the output and for the one taken last, whose activations it shows: no register
     holds a copy. When vectors come and go, and what ``level`` counts, is the same.
 
@@ -51,7 +51,7 @@ class ActivationQueue(wiring.Component):
     def __init__(self, params: Params) -> None:
         self.params = params
         self.depth, self.round_trip = params.queue_depth, ROUND_TRIP + 2 * params.hops
-        self.near = params.near_queue
+        self.near = params.near
         self.params = params
         super().__init__({
             "i": In(stream.Signature(job(params), always_ready=True)),

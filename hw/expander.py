@@ -45,7 +45,7 @@ class Expander(wiring.Component):
 
     Members
     -------
-    i : vectors (at least one bit of ``mask`` is set). With `Params.near_queue`, ``acts`` are those of the vector taken
+    i : vectors (at least one bit of ``mask`` is set). With `Params.near`, ``acts`` are those of the vector taken
         last.
     o : columns, with the number of entries in the first weight word (``take``); ``last`` of its vector.
     """
@@ -66,9 +66,9 @@ class Expander(wiring.Component):
         after = Signal(LANES)  # the lanes of those after it
         ending = Signal()  # there are none; beside `after`, since what takes the next vector leads to all of the queue
         shape = self.i.payload.shape()
-        kept = ("base", "lengths", "tag", *(() if params.near_queue else ("acts",)))
+        kept = ("base", "lengths", "tag", *(() if params.near else ("acts",)))
         vector = Signal(data.StructLayout({name: shape[name].shape for name in kept}), reset_less=True)
-        acts = self.i.p.acts if params.near_queue else vector.acts
+        acts = self.i.p.acts if params.near else vector.acts
         bits = min(params.count_bits + 3, params.entry_address_bits)  # of seven lengths
         offsets = [Signal(bits, name=f"offset_{n}", reset_less=True) for n in range(LANES)]
 
@@ -91,7 +91,8 @@ class Expander(wiring.Component):
             return terms[0]
 
         m.d.comb += [
-            now.start.eq(vector.base + pick(list(offsets))), now.count.eq(pick([vector.lengths[n] for n in range(LANES)])),
+            now.start.eq(vector.base + pick(list(offsets))),
+            now.count.eq(pick([vector.lengths[n] for n in range(LANES)])),
             now.act.eq(pick([acts[n] for n in range(LANES)])), now.last.eq(ending), now.tag.eq(vector.tag),
             pushed.eq(valid & ~second_valid), popped.eq(self.o.valid & self.o.ready),
         ]  # fmt: skip

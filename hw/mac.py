@@ -30,10 +30,10 @@ class Mac(wiring.Component):
 
     Timing: a sum is written `LATENCY` cycles after its operands arrive. ``sum`` follows ``drain.slot`` and
     ``drain.bank`` by 1 cycle.
-    Few accumulators (`Params.near_sums`) lie in memories that are read within a cycle: in that of the write. Such a
+    Few accumulators (`Params.near`) lie in memories that are read within a cycle: in that of the write. Such a
     memory has a bit more, whether its accumulator was written since it was cleared: if not, it stands for zero.
-    Bypass, where there are more: the accumulator is read in the cycle in which the entry before it writes; if it is the same
-    one, the sum just written is used instead of the memory's answer. The entry before that has left.
+    Bypass, where there are more: the accumulator is read in the cycle in which the entry before it writes; if it is the
+    same one, the sum just written is used instead of the memory's answer. The entry before that has left.
 
     No accumulator is read and written in the same cycle, where the memory's answer is not specified. Between
     entries, the bypass above sees to it. Between entries and write-back, control does: ``drain.bank`` and ``clear``
@@ -59,7 +59,7 @@ class Mac(wiring.Component):
     def __init__(self, params: Params) -> None:
         self.params = params
         self.banks: list[Any] = [
-            NearRam(params.acc_bits + 1, params.rows) if params.near_sums else Sram(params.acc_bits, params.rows)
+            NearRam(params.acc_bits + 1, params.rows) if params.near else Sram(params.acc_bits, params.rows)
             for _ in range(2)
         ]
         super().__init__({
@@ -74,7 +74,7 @@ class Mac(wiring.Component):
         m = Module()
         params = self.params
         m.submodules.bank_0, m.submodules.bank_1 = self.banks
-        if params.near_sums:
+        if params.near:
             self._near(m)
             return m
         product = Signal(signed(WEIGHT_BITS + ACT_BITS), reset_less=True)
@@ -169,15 +169,13 @@ class Mac(wiring.Component):
         ]  # fmt: skip
         m.d.sync += self.sum.eq(Mux(drained_used, drained, 0))
         for n, memory in enumerate(self.banks):
-            mine = Signal(name=f"mine_{n}")
+            mine, cleared = Signal(name=f"mine_{n}"), self.drain.clear & (self.drain.bank == n)
             word = Signal(_near_word(bits), name=f"word_{n}")
             m.d.comb += [
                 mine.eq(valid & (held.bank == n)), word.sum.eq(total), word.used.eq(mine),
                 memory.r_addr.eq(Mux(mine, row, self.drain.slot)),
                 memory.w_addr.eq(Mux(mine, row, self.drain.clear_slot)), memory.w_data.eq(word),
-                memory.w_en.eq(
-                    Mux(mine, larger | ~takes_maximum, (self.drain.clear & (self.drain.bank == n)) | self.drain.clear_all)
-                ),
+                memory.w_en.eq(Mux(mine, larger | ~takes_maximum, cleared | self.drain.clear_all)),
             ]  # fmt: skip
 
 

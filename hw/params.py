@@ -48,7 +48,7 @@ ROUND_TRIP = 5
 register."""
 
 NEAR_WORDS = 16
-"""Words of a memory that an FPGA makes of lookup tables without a multiplexer behind: one that is read within a cycle."""
+"""Words of a memory that is read within a cycle: as many as a lookup table used as memory has."""
 
 _LIMITS: dict[str, tuple[int, int]] = {
     "pes": (1, 256),
@@ -202,17 +202,13 @@ class Params:
         return max(1, (self.codebooks - 1).bit_length())
 
     @property
-    def near_queue(self) -> bool:
-        """The queue is read within a cycle, and keeps a vector's activations until its last column is handed over.
+    def near(self) -> bool:
+        """Queue and accumulators are so small that they are read within a cycle.
 
-        It has two words more than vectors: that of the vector at the output, and of the one that is expanded.
+        Such a queue keeps a vector's activations until its last column is handed over: it has two words more than
+        vectors, that of the vector at the output and that of the one that is expanded.
         """
-        return self.queue_depth + 2 <= NEAR_WORDS
-
-    @property
-    def near_sums(self) -> bool:
-        """Accumulators are read, added to and written within a cycle."""
-        return self.rows <= NEAR_WORDS
+        return self.rows <= NEAR_WORDS and self.queue_depth + 2 <= NEAR_WORDS
 
     def act_vectors(self, values: int) -> int:
         """Activation vectors that hold `values` activations."""

@@ -20,7 +20,7 @@ from sim.formal.sheet import Sheet
 __all__ = ["CLAIMS"]
 
 PARAMS = Params(
-    pes=1, rows=2, weight_words=2, pointer_blocks=2, act_lines=2, output_words=2, codebooks=1, descriptors=2, tables=0,
+    pes=1, rows=2, queue_depth=8, weight_words=2, pointer_blocks=2, act_lines=2, output_words=2, codebooks=1, descriptors=2, tables=0,
     acc_bits=33, elementwise=False, streams=False, refill=False,
 )  # fmt: skip
 
@@ -89,13 +89,13 @@ def accumulate(s: Sheet, kind: Any) -> None:
     s.given((maximum == s.past(maximum)) | ((value == 0) & ~late_mine))
 
     words = [Value.cast(Array(memory.words)[slot]) for memory in dut.banks]
-    if PARAMS.near_sums:  # a word that was not written since it was cleared stands for zero
+    if PARAMS.near:  # a word that was not written since it was cleared stands for zero
         words = [Mux(word[bits], word[:bits], 0) for word in words]
     stored = Mux(bank, words[1], words[0])
     s.must(~s.past(maximum) | ((value >> ACT_BITS) == 0), "inside: a maximum has 16 bits")
     s.must(late_mine | (stored == value), "the accumulator is what its entries make, in the cycle after the last one")
     total = s.inner("total")
-    if PARAMS.near_sums:
+    if PARAMS.near:
         s.must(~late_mine | (stored == before), "inside: what the one before made is in the memory")
         kept = late_mine & maximum & (value == before)
         s.must(~late_mine | kept | (total[:bits] == value), "what is written is what its entries make")
@@ -125,16 +125,20 @@ CLAIMS = (
         accumulate,
         Mac,
         {
-            "what was cleared counts": lambda: planted(Mac, "Mux(used & ~takes_maximum,", "Mux(~takes_maximum,", "_near"),
+            "what was cleared counts": lambda: planted(
+                Mac, "Mux(used & ~takes_maximum,", "Mux(~takes_maximum,", "_near"
+            ),
             "a maximum of what was cleared": lambda: planted(
                 Mac, "Mux(used, stored[:ACT_BITS], 0)", "stored[:ACT_BITS]", "_near"
             ),
             "a maximum is added": lambda: planted(Mac, "Mux(used & ~takes_maximum,", "Mux(used,", "_near"),
             "a smaller value is the maximum": lambda: planted(Mac, "larger | ~takes_maximum", "1", "_near"),
             "both banks are cleared": lambda: planted(
-                Mac, "(self.drain.clear & (self.drain.bank == n))", "self.drain.clear", "_near"
+                Mac, "self.drain.clear & (self.drain.bank == n)", "self.drain.clear", "_near"
             ),
-            "the sum of the other bank": lambda: planted(Mac, "Mux(self.drain.bank, words", "Mux(held.bank, words", "_near", 2),
+            "the sum of the other bank": lambda: planted(
+                Mac, "Mux(self.drain.bank, words", "Mux(held.bank, words", "_near", 2
+            ),
             "an entry goes to the accumulator that is cleared": lambda: planted(
                 Mac, "Mux(mine, row, self.drain.clear_slot)", "self.drain.clear_slot", "_near"
             ),
@@ -147,7 +151,7 @@ CLAIMS = (
     Claim(
         "mac-accumulate-far",
         "Mac",
-        "The same of more accumulators, in a memory with a register behind it; a read during a write may give anything.",
+        "The same of more accumulators, behind a register; a read of a word that is written may give anything.",
         accumulate,
         Mac,
         {

@@ -143,9 +143,7 @@ def expander(s: Sheet, kind: Any) -> None:
     m.d.comb += (without := Signal(LANES)).eq(Mux(handed == 0, less[0], Mux(handed == 1, less[1], less[2])))
     s.must(~chosen | (left != 0), "inside: columns are left")
     s.must(~chosen | (before + of_it <= inside), "inside: they are there")
-    s.must(
-        ~stands | (valid & same & (waiting == without) & (before + of_it == inside)), "inside: the vector"
-    )
+    s.must(~stands | (valid & same & (waiting == without) & (before + of_it == inside)), "inside: the vector")
     found = _column(s, kept, left)
     further = _column(s, kept, left & (left - 1))
     here = data.View(found.shape(), s.inner("first")).as_value()

@@ -36,20 +36,28 @@ def _narrow_job(params: Params) -> data.StructLayout:
 
 def order(s: Sheet, kind: Any) -> None:
     """Vectors through the queue, while no more are sent than it holds."""
-    dut = s.add(kind(PARAMS))
+    dut = s.add(kind(PARAMS), built=True)
     i, o = dut.i, dut.o
     s.given(~(i.valid & (dut.level == dut.depth)))
     taken = o.valid & o.ready
+    inside = Signal(range(dut.depth + 2))
+    s.m.d.sync += inside.eq(inside + i.valid - taken)
     out = o.p.bits if dut.near else o.payload
     one = follow(s, i.valid, taken, i.payload, out, most=dut.depth + 1)
     s.steady(o.valid, o.ready, out, "output")
     if dut.near:
+        words = dut.depth + 2
+        front, tail, before = (s.inner(name) for name in ("front", "tail", "before"))
+        ever = Signal()  # one was taken
+        s.m.d.sync += ever.eq(ever | taken)
+        s.must((front < words) & (tail < words) & (before < words), "inside: places")
+        behind = front + inside
+        s.must((behind == tail) | (behind == tail + words), "inside: those between front and tail")
+        s.must(~ever | (before + 1 == front) | (before + 1 == front + words), "inside: the one taken last")
         last = Signal()  # the chosen one was taken last
         with s.m.If(taken):
             s.m.d.sync += last.eq(one.shown)
         s.must(~last | (o.p.acts == one.kept[-1]), "activations are those of the vector taken last")
-    inside = Signal(range(dut.depth + 2))
-    s.m.d.sync += inside.eq(inside + i.valid - (o.valid & o.ready))
     s.must(dut.level + o.valid == inside, "`level` counts all vectors but the one at the output")
     s.must(~s.past(i.valid, 2) | o.valid | s.past(o.valid), "a vector shows after two cycles")
     s.must((inside == 0) | o.valid | s.past(i.valid) | s.past(o.valid & o.ready), "none stays behind")

@@ -43,7 +43,7 @@ def check_levels(depth, written, taken, levels, credits, round_trip):
 
 def drive_by_credit_rule(simulate, rng, depth, *, lag, vectors=400, hops=0):
     """Send vectors by the credit flag through a pipe of `lag` cycles; returns the highest level seen."""
-    params = Params(pes=1, queue_depth=depth, hops=hops)
+    params = Params(pes=1, rows=16, queue_depth=depth, hops=hops)
     dut = ActivationQueue(params)
     expected, written, taken, levels, credits = deque(), [], [], [], []
     shows = []  # whose activations a near queue shows: those of the vector taken last
@@ -72,7 +72,7 @@ def drive_by_credit_rule(simulate, rng, depth, *, lag, vectors=400, hops=0):
             if ctx.get(dut.o.valid) and ctx.get(dut.o.ready):
                 assert ctx.get(dut.o.payload.base) == expected.popleft()
                 taken.append(cycle)
-                if params.near_queue:
+                if params.near:
                     shows[:] = [ctx.get(dut.o.payload.base)]
                 else:
                     assert ctx.get(dut.o.payload.acts[7]) == ctx.get(dut.o.payload.base)
