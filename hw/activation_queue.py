@@ -52,7 +52,9 @@ class ActivationQueue(wiring.Component):
         self.params = params
         self.depth, self.round_trip = params.queue_depth, ROUND_TRIP + 2 * params.hops
         self.near = params.near
-        self.params = params
+        style = "distributed" if self.depth <= LOOKUP_DEPTH else "auto"
+        if not self.near:
+            self.memory = Sram(job(params).size, self.depth, style)
         super().__init__({
             "i": In(stream.Signature(job(params), always_ready=True)),
             "o": Out(stream.Signature(job(params))),
@@ -79,8 +81,7 @@ class ActivationQueue(wiring.Component):
 
     def _far(self, m: Module, read: Signal) -> None:
         """The vector at the head stands in the register of the memory's output."""
-        style = "distributed" if self.depth <= LOOKUP_DEPTH else "auto"
-        m.submodules.memory = memory = Sram(self.i.payload.shape().size, self.depth, style)
+        m.submodules.memory = memory = self.memory
         head, tail = Signal(range(self.depth)), Signal(range(self.depth))
         m.d.comb += [
             memory.w_en.eq(self.i.valid), memory.w_addr.eq(tail), memory.w_data.eq(self.i.payload),
