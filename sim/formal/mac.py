@@ -20,8 +20,8 @@ from sim.formal.sheet import Sheet
 __all__ = ["CLAIMS"]
 
 PARAMS = Params(
-    pes=1, rows=2, queue_depth=8, weight_words=2, pointer_blocks=2, act_lines=2, output_words=2, codebooks=1, descriptors=2, tables=0,
-    acc_bits=33, elementwise=False, streams=False, refill=False,
+    pes=1, rows=2, queue_depth=8, weight_words=2, pointer_blocks=2, act_lines=2, output_words=2, codebooks=1,
+    descriptors=2, tables=0, acc_bits=33, elementwise=False, streams=False, refill=False,
 )  # fmt: skip
 
 
