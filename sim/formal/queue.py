@@ -60,6 +60,7 @@ def order(s: Sheet, kind: Any) -> None:
         s.must(~last | (o.p.acts == one.kept[-1]), "activations are those of the vector taken last")
     s.must(dut.level + o.valid == inside, "`level` counts all vectors but the one at the output")
     s.must(~s.past(i.valid, 2) | o.valid | s.past(o.valid), "a vector shows after two cycles")
+    s.must(~(o.valid & s.past(i.valid & (inside == 0))), "and not before")
     s.must((inside == 0) | o.valid | s.past(i.valid) | s.past(o.valid & o.ready), "none stays behind")
     s.reach((dut.level == dut.depth) & o.valid, "it is full")
     s.reach(i.valid & o.valid & o.ready & s.past(i.valid & o.valid & o.ready), "one vector in and one out a cycle")
