@@ -4,7 +4,7 @@
 PYTHON ?= python3
 JOBS ?= 2
 PRESET ?= BALANCED_16
-BOARDS ?= ulx3s-85f orangecrab-25f colorlight-5a75b tang-nano-20k tang-nano-9k
+BOARDS ?= ulx3s-85f orangecrab-25f colorlight-5a75b tang-nano-20k
 # Options for the one pip command that installs torch, for instance to name an index of CPU builds.
 TORCH_PIP_FLAGS ?=
 

@@ -20,6 +20,7 @@ from eie.commands.init import init
 from eie.commands.presets import presets
 from eie.commands.report import report
 from eie.commands.run import run
+from eie.commands.search import search
 from eie.commands.train import train
 from eie.commands.verify import verify
 from eie.commands.verilog import verilog
@@ -72,6 +73,7 @@ for command in (
     doctor,
     train,
     experiment,
+    search,
     compile_command,
     compress,
     decompress,

@@ -28,7 +28,14 @@ INTERRUPTED = 130
 READER_GONE = 141
 
 # Packages that only an extra brings.
-EXTRAS = {"torch": "torch", "sklearn": "torch", "matplotlib": "plots", "onnx": "onnx"}
+EXTRAS = {
+    "torch": "torch",
+    "sklearn": "torch",
+    "matplotlib": "plots",
+    "onnx": "onnx",
+    "optuna": "search",
+    "cmaes": "search",
+}
 OURS = ("hw", "compiler", "sim", "eie")
 
 # Errors of writing to standard output. They name no file, as nobody opened one.

@@ -1,13 +1,14 @@
-"""Where the shards of a regression run: in this process, in others, or on a Ray cluster.
+"""Where the shards of a regression, or the trials of a search, run: in this process, in others, or on a Ray cluster.
 
-All three run the same function. A shard whose worker died gives None: its caller has it run again.
+All three run the same function. A shard whose worker died gives None: its caller has it run again. The shards may be a
+deque to which whoever reads the results appends more: it is looked at again after each result.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -17,14 +18,23 @@ from typing import Any, Protocol
 from compiler import clusters
 from compiler.clusters import LOCAL
 from compiler.errors import EieError, InputError, WorkerError
+from compiler.parent import end_with_parent
 from sim.rtl import collect
-from sim.trials import Line, Shard, run_shard
+from sim.trials import run_shard
 
-__all__ = ["LOCAL", "Cluster", "Executor", "Here", "Processes"]
+__all__ = ["LOCAL", "Cluster", "Executor", "Here", "Processes", "Work"]
 
 _SECONDS = 1.0  # between looks at the cluster
 
-Ran = tuple[Shard, Sequence[Line] | None]
+Ran = tuple[Any, Sequence[Any] | None]
+
+Work = Callable[..., Iterator[Any]]
+"""A function of a shard, and of what is told what takes long, which gives its lines: a shard and its lines are pickled
+between processes of this run."""
+
+
+def _cases(shard: Any, told: Callable[[str], None] | None = None) -> Iterator[Any]:
+    return run_shard(shard, told)
 
 
 class Executor(Protocol):
@@ -34,7 +44,7 @@ class Executor(Protocol):
     def local(self) -> bool:
         """On this machine, so that what is built here is there."""
 
-    def run(self, shards: Sequence[Shard], careful: bool = False) -> Iterator[Ran]:
+    def run(self, shards: Iterable[Any], careful: bool = False) -> Iterator[Ran]:
         """Lines of each shard in any order, perhaps in several parts; None once if its worker died.
 
         careful : a worker that dies is to take no other shard with it.
@@ -47,16 +57,30 @@ class Here:
 
     told: Callable[[str], None] | None = None
     local: bool = True
+    work: Work = _cases
 
-    def run(self, shards: Sequence[Shard], careful: bool = False) -> Iterator[Ran]:
+    def run(self, shards: Iterable[Any], careful: bool = False) -> Iterator[Ran]:
         """See `Executor.run`."""
-        for shard in shards:
-            for line in run_shard(shard, self.told):
+        waiting = _queue(shards)
+        while waiting:
+            shard = waiting.popleft()
+            for line in self.work(shard, self.told):
                 yield shard, [line]
 
 
-def _lines(shard: Shard) -> list[Line]:
-    return list(run_shard(shard))
+def _queue(shards: Iterable[Any]) -> deque[Any]:
+    """A deque stays the one that it is, as it may grow."""
+    return shards if isinstance(shards, deque) else deque(shards)
+
+
+def _lines(work: Work, shard: Any) -> list[Any]:
+    return list(work(shard))
+
+
+def _begin(folder: Any) -> None:
+    """Start a worker: its coverage is collected, and it ends when the process that started it was killed."""
+    collect.collect_into(folder)
+    end_with_parent()
 
 
 @dataclass
@@ -65,18 +89,19 @@ class Processes:
 
     jobs: int
     local: bool = True
+    work: Work = _cases
 
-    def run(self, shards: Sequence[Shard], careful: bool = False) -> Iterator[Ran]:
+    def run(self, shards: Iterable[Any], careful: bool = False) -> Iterator[Ran]:
         """See `Executor.run`. A pool breaks as a whole when one of its processes dies; another one goes on."""
-        waiting = deque(shards)
+        waiting = _queue(shards)
         while waiting:
-            running: dict[Future[list[Line]], Shard] = {}
+            running: dict[Future[list[Any]], Any] = {}
             count, start = 1 if careful else self.jobs, get_context("spawn")
-            with ProcessPoolExecutor(count, start, collect.collect_into, (collect.place(),)) as pool:
+            with ProcessPoolExecutor(count, start, _begin, (collect.place(),)) as pool:
                 with contextlib.suppress(BrokenProcessPool):
                     while waiting or running:
                         while waiting and len(running) < (1 if careful else self.jobs):
-                            running[pool.submit(_lines, waiting[0])] = waiting[0]
+                            running[pool.submit(_lines, self.work, waiting[0])] = waiting[0]
                             waiting.popleft()
                         ended, _ = wait(running, return_when=FIRST_COMPLETED)
                         for future in sorted(ended, key=lambda future: future.exception() is not None):
@@ -95,13 +120,14 @@ class Cluster:
 
     address: str
     jobs: int = 1
+    work: Work = _cases
 
     @property
     def local(self) -> bool:
         """What is built here is there."""
         return self.address == LOCAL
 
-    def run(self, shards: Sequence[Shard], careful: bool = False) -> Iterator[Ran]:
+    def run(self, shards: Iterable[Any], careful: bool = False) -> Iterator[Ran]:
         """See `Executor.run`.
 
         Raises
@@ -121,11 +147,15 @@ class Cluster:
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.shutdown()
 
-    def _run(self, ray: Any, shards: Sequence[Shard]) -> Iterator[Ran]:
+    def _run(self, ray: Any, shards: Iterable[Any]) -> Iterator[Ran]:
         # Ray's own retries would not say that a worker died, nor that a case kills each one.
         task = ray.remote(max_retries=0, num_cpus=1)(_lines)
-        running = {task.remote(shard): shard for shard in shards}
-        while running:
+        waiting = _queue(shards)
+        running: dict[Any, Any] = {}
+        while waiting or running:
+            while waiting:
+                shard = waiting.popleft()
+                running[task.remote(self.work, shard)] = shard
             ended, _ = ray.wait([*running], num_returns=1, timeout=_SECONDS)
             for reference in ended:
                 shard = running.pop(reference)

@@ -6,6 +6,7 @@ the report.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from compiler.errors import RecipeError
@@ -13,6 +14,9 @@ from compiler.experiments.base import Experiment
 from compiler.experiments.consistency import Consistency
 from compiler.experiments.consistency_faults import ConsistencyFaults
 from compiler.experiments.dsd import DenseSparseDense
+from compiler.experiments.haq import Haq
+from compiler.experiments.hashing import Hashing
+from compiler.experiments.hashing_wide import HashingWide
 from compiler.experiments.iss import Structures
 from compiler.experiments.quantization import Quantization
 from compiler.experiments.ssl import StructuredSparsity
@@ -28,6 +32,9 @@ _ALL: tuple[type[Experiment], ...] = (
     Consistency,
     ConsistencyFaults,
     DenseSparseDense,
+    Haq,
+    Hashing,
+    HashingWide,
     Quantization,
     StructuredSparsity,
     Structures,
@@ -41,8 +48,10 @@ KINDS: dict[str, type[Experiment]] = {cls.kind: cls for cls in _ALL}
 """Kind, as recipes write it → class."""
 
 
-def load(path: Path) -> Experiment:
+def load(path: Path, more: Mapping[str, type[Experiment]] | None = None) -> Experiment:
     """Read the recipe of an experiment.
+
+    more : kinds beside `KINDS`: those that need what simulates the array.
 
     Raises
     ------
@@ -50,7 +59,8 @@ def load(path: Path) -> Experiment:
         The file cannot be read or a value is not legal; the message names file, key, value and legal range.
     """
     table = Table(read_toml(path), str(path), "")
-    cls = KINDS[table.choice("kind", KINDS)]
+    kinds = {**KINDS, **(more or {})}
+    cls = kinds[table.choice("kind", kinds)]
     name = table.text("name", default=path.stem)
     seeds = table.integers("seeds", 0, SEED_LIMIT, default=[1])
     if not seeds:

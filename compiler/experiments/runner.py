@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from datetime import UTC, datetime
-from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +18,7 @@ from compiler.errors import InputError
 from compiler.experiments.base import Env, Experiment, Trial
 from compiler.experiments.document import text
 from compiler.journal import Journal
+from compiler.parent import end_with_parent
 from compiler.train.checkpoint import write_atomic
 from compiler.train.report import versions
 
@@ -194,15 +192,7 @@ def _begin(said: Any) -> None:
     """Start a process of trials: it ends when the one that started it does, even if that was killed."""
     global _said
     _said = said
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    sentinel = parent.sentinel
-
-    def watch() -> None:
-        wait_for([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent()
 
 
 def _trial(experiment: Experiment, trial: Trial, data_dir: Path | None) -> dict[str, Any]:

@@ -170,7 +170,8 @@ def estimate(
         )
         inside = math.prod(sides)
         scanned = inside * vectors + (seen.positions * cut.tiles - inside)
-        scan += scanned * blocks
+        # While a segment is scanned, the descriptor of the next one is fetched.
+        scan += max(scanned, params.fetch * cut.tiles) * blocks
         loads.append(_Load(scanned * blocks, own, seen.wy))
         pointers += seen.positions * vectors * blocks / alike
     entries += UNEVEN * scan / (params.queue_depth - params.round_trip) + _dry(loads, cut.tiles * blocks, params)

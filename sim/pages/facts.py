@@ -248,6 +248,8 @@ def wrong_report(report: Any) -> str:
     parts: list[tuple[str, Any, dict[str, type]]] = [("experiment", report["experiment"], {"name": str})]
     parts += [(f"tables[{n}]", table, _TABLE) for n, table in enumerate(report["tables"])]
     for name, figures in report["figures"].items():
+        if isinstance(figures, dict) and "tried" in figures and (wrong := _wrong_search(figures)):
+            return f"figures.{name}: {wrong}"
         if isinstance(figures, dict) and "points" in figures:
             dense: dict[str, type] = {} if figures.get("dense_test_error") is None else {"dense_test_error": float}
             if wrong := wrong_fields(figures, {"points": list, **dense}):
@@ -262,6 +264,44 @@ def wrong_report(report: Any) -> str:
     return ""
 
 
+def _search_fronts(name: str, figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A panel for each pair of the first objective and another one; of a single objective, over the trials."""
+    objectives = figures["objectives"]
+    done = [each for each in figures["tried"] if each["state"] == "complete"]
+    panels: list[tuple[int | None, str]] = [(number, text) for number, text in enumerate(objectives) if number] or [
+        (None, "trial")
+    ]
+    return [
+        {"name": name, "dense_error": None, "across": text, "up": objectives[0],
+         "points": [
+             {"ratio": each["trial"] if number is None else each["objectives"][number], "error": each["objectives"][0],
+              "label": f"trial {each['trial']}", "front": each["front"]}
+             for each in done
+         ]}
+        for number, text in panels
+    ]  # fmt: skip
+
+
+def _wrong_search(figures: Mapping[str, Any]) -> str:
+    """What `_search_fronts` cannot use, in words; empty if nothing."""
+    names, tried = figures.get("objectives"), figures["tried"]
+    if not isinstance(names, list) or not names or not all(isinstance(each, str) for each in names):
+        return "objectives should be a list of texts"
+    if not isinstance(tried, list) or not all(isinstance(each, dict) for each in tried):
+        return "tried should be a list of JSON objects"
+    for number, each in enumerate(tried):
+        if wrong := wrong_fields(each, {"trial": int, "state": str, "objectives": list}):
+            return f"tried[{number}]: {wrong}"
+        if not isinstance(each.get("front"), bool):
+            return f"tried[{number}].front should be true or false"
+        numbers = each["objectives"]
+        if each["state"] == "complete" and (len(numbers) != len(names) or None in numbers or not all(
+            _is_cell(value) and not isinstance(value, str) for value in numbers
+        )):  # fmt: skip
+            return f"tried[{number}].objectives should be {len(names)} numbers"
+    return ""
+
+
 def _is_cell(value: Any) -> bool:
     number = isinstance(value, int | float) and abs(value) <= sys.float_info.max
     return number or value is None or isinstance(value, str)
@@ -273,10 +313,13 @@ def pareto(report: Mapping[str, Any]) -> dict[str, Any]:
     report : with nothing wrong in it, see `wrong_report`.
 
     ``fronts`` : for each network of a search of error against compression all points (``ratio``, test ``error`` in
-    percent, ``label``), and which are on the ``front``: no other is smaller at no more error.
+    percent, ``label``), and which are on the ``front``: no other is smaller at no more error. Of ``eie search``: for
+    each objective but the first one (``ratio``) the first (``error``), then with what they are, ``across`` and ``up``.
     """
     fronts = []
     for name, figures in report["figures"].items():
+        if isinstance(figures, Mapping) and "tried" in figures:
+            fronts += _search_fronts(report["experiment"]["name"], figures)
         if not isinstance(figures, Mapping) or "points" not in figures:
             continue
         points = [

@@ -36,10 +36,11 @@ def runs_of(folder: Path) -> list[Path]:
 def state(folder: Path, now: float | None = None) -> dict[str, Any]:
     """What is known of the runs in a folder, as JSON.
 
-    ``runs`` : of each its ``path`` below the folder, ``kind`` (training, experiment, regression), ``name``, ``status``
-    (running, silent, finished, failed), ``message``, ``done`` and ``total`` of its epochs, trials or cases, seconds
-    since its last line (``age``) and until the end at its pace (``left``, None if that is not known), ``failures``; of
-    a training also ``stages`` with the ``history`` of each.
+    ``runs`` : of each its ``path`` below the folder, ``kind`` (training, experiment, search, regression), ``name``,
+    ``status`` (running, silent, finished, failed), ``message``, ``done`` and ``total`` of its epochs, trials or cases,
+    seconds since its last line (``age``) and until the end at its pace (``left``, None if that is not known),
+    ``failures``; of a training also ``stages`` with the ``history`` of each, of a search its ``objectives`` and
+    ``front``, the trials that no other beats.
 
     Raises
     ------
@@ -103,7 +104,9 @@ def _run(folder: Path, now: float) -> dict[str, Any]:
     if last.get("what") == "end":
         found["status"] = "finished" if last.get("status") == "finished" else "failed"
         found["message"] = str(last.get("message", ""))
-    {"training": _training, "experiment": _experiment}.get(kind, _regression)(folder, lines, begin, found)
+    {"training": _training, "experiment": _experiment, "search": _search}.get(kind, _regression)(
+        folder, lines, begin, found
+    )
     began, done = _number(begin.get("time")), found["done"] - found.pop("before")
     if found["status"] == "running" and found["total"] and done > 0 and began is not None and 0 <= began <= now:
         pace = (now - age - began) / done
@@ -150,6 +153,31 @@ def _experiment(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str
     keys |= {str(line.get("key")) for line in lines if line.get("what") == "trial"}
     found["done"], found["total"] = len(keys), _count(begin.get("total"))
     found["trials"] = sorted(keys)
+
+
+def _search(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str, Any], found: dict[str, Any]) -> None:
+    """As an experiment, with the trials that no other beats in all objectives, the best of the first one first."""
+    _experiment(folder, lines, begin, found)
+    given = begin.get("objectives")
+    names = [str(name)[:40] for name in given] if isinstance(given, list) else []
+    trials = {str(line.get("key")): line for line in lines if line.get("what") == "trial"}
+    points: dict[str, list[float]] = {}
+    for key, line in trials.items():
+        numbers = line.get("objectives")
+        plain = [_number(each) for each in numbers] if isinstance(numbers, list) else []
+        if names and len(plain) == len(names) and None not in plain:
+            points[key] = [each for each in plain if each is not None]
+    best = [
+        key for key, one in points.items()
+        if not any(other != one and all(a <= b for a, b in zip(other, one, strict=True)) for other in points.values())
+    ]  # fmt: skip
+    found["objectives"] = names
+    found["front"] = [{"trial": key, "figures": points[key]} for key in sorted(best, key=lambda key: points[key])]
+    found["front"] = found["front"][:FAILURES]
+    found["failures"] = [
+        {"seed": None, "status": "failed", "message": f"trial {key}: {line.get('message', '')}"[:500]}
+        for key, line in trials.items() if line.get("state") == "failed"
+    ][-FAILURES:]  # fmt: skip
 
 
 def _regression(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str, Any], found: dict[str, Any]) -> None:

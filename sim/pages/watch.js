@@ -49,6 +49,7 @@ function show(run, number) {
     figure.append(new DOMParser().parseFromString(run.chart, "text/html").body.firstChild);
     section.append(figure);
   }
+  if (run.front?.length) section.append(table("Trials that no other beats", ["trial", ...run.objectives], run.front.map((each) => [each.trial, ...each.figures])));
   if (run.trials?.length) {
     const details = make("details");
     details.append(make("summary", `${run.trials.length} trials are through`), make("p", run.trials.join(", ")));

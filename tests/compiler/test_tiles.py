@@ -33,12 +33,14 @@ SHAPES = {
 }
 
 
-def judged(shape: ConvShape, seed: int, count: int = 12, params: Params = PARAMS) -> list[tuple[float, int]]:
-    """Estimated and modelled cycles of the best tilings of a layer."""
+def judged(
+    shape: ConvShape, seed: int, count: int = 12, params: Params = PARAMS, known: Params | None = None
+) -> list[tuple[float, int]]:
+    """Estimated and modelled cycles of the best tilings of a layer. known : what the estimate takes the array for."""
     case = make_conv(shape, seed)
     quantized = quantize_graph(run_passes(case.graph), params)
     (program,) = partition(quantized.graph, params, dict.fromkeys(("x", "y"), shape.activations)).programs
-    found = tiles.tile_choices(program.layers[0], program.maps, params, DEFAULT, tiles.densities(program))
+    found = tiles.tile_choices(program.layers[0], program.maps, known or params, DEFAULT, tiles.densities(program))
     pairs = []
     for choice in found[:count]:
         image = pack(_encode(program, tiles.Plan((choice,), (None,), frozenset()), params, DEFAULT), params, DEFAULT)
@@ -56,6 +58,16 @@ def test_the_chosen_tiles_are_nearly_the_best(name: str, seed: int) -> None:
     pairs = judged(SHAPES[name], seed)
     assert all(0.85 < estimate / model < 1.2 for estimate, model in pairs), pairs
     assert pairs[0][1] < 1.06 * min(model for _, model in pairs), pairs
+
+
+@pytest.mark.verifies("tiles-of-slim-arrays-count-fetches")
+def test_descriptors_that_a_slim_array_fetches_are_counted(seed: int) -> None:
+    """Planted: an estimate that takes the array for one that fetches a descriptor at once."""
+    slim = roomy(preset("BOARD_SLIM").replace(rows=256))
+    shape = ConvShape("g", "pointwise", 8, 16, 10, 10, weights=0.3, activations=0.5, shortcut=16)
+    assert all(0.8 < estimate / model for estimate, model in judged(shape, seed, 5, slim))
+    wrong = judged(shape, seed, 5, slim, slim.replace(slim=False))
+    assert not all(0.8 < estimate / model for estimate, model in wrong), wrong
 
 
 @pytest.mark.verifies("planted-faults-products-light-segments")

@@ -21,6 +21,7 @@ from sim.fpga.boards import BOARDS, board
 from sim.fpga.estimate import check_fits, estimate, largest_preset
 from sim.fpga.flow import read_json
 from sim.fpga.place import plan_board, synthesize
+from sim.fpga.places import Places, check_places, gowin_places
 from sim.fpga.pll import Pll
 
 MIN = PRESETS["BOARD_MIN"]
@@ -82,13 +83,66 @@ def test_lookup_tables_are_close_to_what_nextpnr_counts(name, preset, lut, ff, c
     assert needs["cells"] == cells
 
 
+@pytest.mark.verifies("flip-flops-alone-take-places")
+@pytest.mark.parametrize(
+    ("name", "preset", "places"),
+    [
+        ("tang-nano-9k", "BOARD_SLIM", 10_919),
+        ("tang-nano-20k", "BOARD_MIN", 14_568),
+        ("tang-nano-20k", "BOARD_4", 22_790),
+    ],
+)
+def test_flip_flops_without_a_lookup_table_take_places_too(name, preset, places) -> None:
+    """The figures are those of yosys's netlists (docs/fpga.md)."""
+    found = estimate(BOARDS[name], PRESETS[preset])
+    assert found.needs["places"] == pytest.approx(places, rel=0.02)
+    assert ("places" in found.excess) == (places > BOARDS[name].holds["places"])
+
+
+def gowin_netlist(*cells: tuple[str, dict[str, list[int | str]]]) -> dict[str, object]:
+    """A netlist of cells, each a type and its pins."""
+    outputs = {"F", "SUM", "COUT", "Q", "O"}
+    return {"modules": {TOP: {"cells": {
+        f"cell_{n}": {
+            "type": kind, "connections": pins,
+            "port_directions": {pin: "output" if pin in outputs else "input" for pin in pins},
+        } for n, (kind, pins) in enumerate(cells)
+    }}}}  # fmt: skip
+
+
+@pytest.mark.verifies("flip-flops-alone-take-places")
+def test_places_are_counted_as_nextpnr_lays_cells_out() -> None:
+    def adder(carry: int | str, out: int, total: int) -> tuple[str, dict[str, list[int | str]]]:
+        return "ALU", {"CIN": [carry], "COUT": [out], "SUM": [total]}
+
+    found = gowin_places(gowin_netlist(
+        ("LUT4", {"F": [1]}), ("DFF", {"D": [1], "Q": [2]}), ("DFFE", {"D": [1], "Q": [3]}),  # the second stands alone
+        ("DFFR", {"D": [2], "Q": [4]}), ("DFF", {"D": ["0"], "Q": [5]}),  # so do both of these
+        adder("0", 10, 11), adder(10, 12, 13), ("DFF", {"D": [13], "Q": [14]}),  # in front, two bits, one to be even
+        adder("1", 20, 21), adder(20, 22, 23), ("LUT1", {"I0": [22], "F": [24]}),  # in front, two bits, and the carry
+        ("RAM16SDP4", {"DO": [30]}),
+    ), TOP)  # fmt: skip
+    assert found == Places(tables=2, adders=4 + 4, memory=1, alone=3)
+    assert found.all == 2 + 8 + 8 + 3
+    check_places(found, 21, "a part")
+    with pytest.raises(InputError, match=r"a part has 20 places, and the netlist takes 21: 2 lookup tables, .*smaller"):
+        check_places(found, 20, "a part")
+
+
+@pytest.mark.verifies("flip-flops-alone-take-places")
+def test_fault_an_estimate_without_them_lets_through_what_is_never_placed(monkeypatch) -> None:
+    monkeypatch.setitem(estimates._LOGIC["gowin"], "alone", estimates.Logic(0, 0, 0))
+    monkeypatch.setitem(estimates._SLIM, "alone", 0)
+    assert estimate(BOARDS["tang-nano-9k"], PRESETS["BOARD_SLIM"]).fits
+
+
 @pytest.mark.verifies("board-cannot-hold-said-before")
 def test_a_board_that_holds_nothing_says_by_how_much_and_which_do() -> None:
     result = run("icebreaker")
     assert result.exit_code == 1 or isinstance(result.exception, InputError)
-    with pytest.raises(InputError, match=r"lookup tables of .*no preset fits.*ulx3s-85f.*tang-nano-9k"):
+    with pytest.raises(InputError, match=r"lookup tables of .*no preset fits.*ulx3s-85f.*tang-nano-20k"):
         check_fits(estimate(BOARDS["icebreaker"], PRESETS["BOARD_SLIM"]))
-    with pytest.raises(InputError, match=r"cells of 16 x 4 bits of 270; the largest preset that fits is BOARD_SLIM"):
+    with pytest.raises(InputError, match=r"14,580 places of lookup tables .* of 8,640, .* of 270; no preset fits"):
         check_fits(estimate(BOARDS["tang-nano-9k"], MIN))
 
 
@@ -110,7 +164,8 @@ def test_fault_an_estimate_without_memories_of_lookup_tables_lets_through_what_d
     tight = MIN.replace(pes=8, codebooks=8)
     assert not estimate(BOARDS["tang-nano-20k"], tight).fits
     monkeypatch.setattr(estimates, "CELL", {})
-    monkeypatch.setitem(estimates.FULL, "cells", 9.0)
+    for counted in ("cells", "places"):
+        monkeypatch.setitem(estimates.FULL, counted, 9.0)
     assert estimate(BOARDS["tang-nano-20k"], tight).fits
 
 
@@ -219,6 +274,25 @@ def test_the_fastest_seed_makes_the_bitstream_and_the_same_is_made_once(tools) -
     assert (tools / "ran").read_text().split().count("yosys") == 1
 
 
+@pytest.mark.verifies("kept-result-knows-its-tools")
+@pytest.mark.parametrize("variable", ["YOSYS", "NEXTPNR_ECP5", "ECPPACK"])
+def test_what_another_tool_made_is_not_taken_from_the_cache(tools, monkeypatch, variable) -> None:
+    def keys() -> tuple[str, str, str]:
+        plan = plan_board(BOARDS["colorlight-5a75b"], MIN, (1,))
+        return plan.key, plan.design_key, plan.placed_key
+
+    named = keys()
+    assert named == keys()
+    (tools / "tool.py").write_text(TOOLS + "# another build of it\n")
+    changed = keys()
+    monkeypatch.delenv(variable)
+    packaged = keys()
+    assert len({named[0], changed[0], packaged[0]}) == 3
+    assert named[1] != changed[1]
+    assert (changed[1] != packaged[1]) == (variable == "YOSYS")
+    assert changed[2] != packaged[2]
+
+
 @pytest.mark.verifies("clock-met-tool-fails")
 def test_a_clock_that_is_not_met_ends_with_1_and_the_report(tools) -> None:
     result = run("colorlight-5a75b", "--preset", "BOARD_MIN", "--clock", 40, "-o", tools / "out")
@@ -243,18 +317,24 @@ def test_a_tool_that_fails_leaves_its_logs_and_nothing_else(tools) -> None:
 @pytest.mark.verifies("smallest-board-synthesized-fits")
 @pytest.mark.slow
 def test_the_smallest_board_is_synthesized_as_estimated() -> None:
-    """By yosys; nextpnr counts a tenth more cells of carry chains, and places of memory cells (docs/fpga.md)."""
-    plan = plan_board(BOARDS["tang-nano-9k"], PRESETS["BOARD_SLIM"], (1,))
+    """By yosys, and counted as nextpnr does (docs/fpga.md)."""
+    plan = plan_board(BOARDS["tang-nano-20k"], MIN, (1,))
     synthesize(plan, print)
-    found = read_json(plan.synthesis / f"{TOP}.netlist.json")["modules"][TOP]["cells"].values()
-    cells = Counter(re.sub(r"^(LUT|DFF|SDPX9B|DPX9B|SPX9).*", r"\1", cell["type"]) for cell in found)
-    needs = estimate(plan.board, plan.params).needs
+    netlist = read_json(plan.synthesis / f"{TOP}.netlist.json")
+    cells = Counter(
+        re.sub(r"^(DFF|SDPX9B|DPX9B|SPX9).*", r"\1", cell["type"]) for cell in netlist["modules"][TOP]["cells"].values()
+    )
+    needs, places = estimate(plan.board, plan.params).needs, gowin_places(netlist, TOP)
     memory = cells["RAM16SDP4"]
     assert (memory, cells["SDPX9B"] + cells["DPX9B"] + cells["SPX9"], cells["MULT18X18"]) == (
         needs["cells"],
         needs["ram"],
         needs["mult"],
     )
-    assert cells["LUT"] + 1.1 * cells["ALU"] + 8 * memory == pytest.approx(needs["lut"], rel=0.03)
+    assert places.memory == memory
+    assert places.all - places.alone == pytest.approx(needs["lut"], rel=0.03)
+    assert places.all == pytest.approx(needs["places"], rel=0.03)
     assert cells["DFF"] + 6 * memory == pytest.approx(needs["ff"], rel=0.03)
-    assert needs["lut"] < 0.9 * plan.board.holds["lut"]
+    check_places(places, plan.board.holds["places"], plan.board.text)
+    with pytest.raises(InputError, match="Choose a smaller array"):
+        check_places(places, BOARDS["tang-nano-9k"].holds["places"], BOARDS["tang-nano-9k"].text)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -218,7 +219,7 @@ class Ray:
         pass
 
     def remote(self, **how):
-        return lambda function: type("Task", (), {"remote": staticmethod(lambda shard: "reference")})
+        return lambda function: type("Task", (), {"remote": staticmethod(lambda work, shard: "reference")})
 
     def wait(self, references, **how):
         return references, []
@@ -287,21 +288,22 @@ def test_a_case_that_kills_its_worker_each_time_is_named_and_takes_no_other_alon
     )
 
 
-def _dies(shard: Shard) -> list[Line]:
+def _dies(shard: Shard, told=None) -> Iterator[Line]:
     """Ends its process at the first case; in a process of its own."""
     if 1 in shard.seeds:
         os._exit(9)
-    return []
+    yield from ()
 
 
 @pytest.mark.verifies("regression-three-executors")
-def test_processes_go_on_when_one_dies(monkeypatch):
-    monkeypatch.setattr(executors, "_lines", _dies)
+def test_processes_go_on_when_one_dies():
     work = [Shard(SUITE, "", 0, (seed,)) for seed in (1, 2)]
-    ran = list(executors.Processes(2).run(work))
+    ran = list(executors.Processes(2, work=_dies).run(work))
     assert Counter(shard.seeds[0] for shard, _ in ran) == Counter((1, 2))
     assert (1,) in [shard.seeds for shard, found in ran if found is None]
-    assert [shard.seeds for shard, found in executors.Processes(2).run(work, careful=True) if found is None] == [(1,)]
+    assert [
+        shard.seeds for shard, found in executors.Processes(2, work=_dies).run(work, careful=True) if found is None
+    ] == [(1,)]
 
 
 @pytest.mark.parametrize("suite", ["rtl", "networks", "netlist", "amaranth"])

@@ -246,6 +246,7 @@ real = pytest.mark.skipif(not os.environ.get("EIE_FPGA"), reason="runs yosys and
 @pytest.mark.verifies("pe-reaches-130-mhz-three")
 @real
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_one_pe_reaches_130_mhz_and_maps_as_meant(tmp_path) -> None:
     result = run(tmp_path, "--require", "130", "--json", str(tmp_path / "fmax.json"))
     assert result.exit_code == 0, result.output
@@ -258,12 +259,13 @@ def without(monkeypatch: pytest.MonkeyPatch, attribute: str) -> None:
     """Measure with an `eie_ram` that lacks a part of its attributes."""
     text = flow.primitive()
     assert text.count(attribute) == 1
-    monkeypatch.setattr(flow, "_primitive", lambda: text.replace(attribute, ""))
+    monkeypatch.setattr(flow, "primitive", lambda: text.replace(attribute, ""))
 
 
 @pytest.mark.verifies("planted-fault-codebook-block-ram")
 @real
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_fault_codebook_in_block_ram_misses_130_mhz(tmp_path, monkeypatch) -> None:
     without(monkeypatch, ", ram_style = STYLE")
     assert run(tmp_path, "--seeds", "1", "--require", "130").exit_code == 1
@@ -272,6 +274,7 @@ def test_fault_codebook_in_block_ram_misses_130_mhz(tmp_path, monkeypatch) -> No
 @pytest.mark.verifies("planted-fault-ram-must-answer")
 @real
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_fault_old_word_on_a_read_during_a_write_costs_registers(tmp_path, monkeypatch) -> None:
     """What `no_rw_check` is for: synthesis would otherwise remember and compare what is written."""
     without(monkeypatch, "no_rw_check, ")

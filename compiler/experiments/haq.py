@@ -1,0 +1,98 @@
+"""Bits of the shared weights of each layer, under a limit on their bytes, by agents and by what they have to beat.
+
+Source: HAQ: Hardware-Aware Automated Quantization with Mixed Precision (Wang et al., CVPR 2019), with shared weights
+(k-means) as in its table 6.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
+
+from compiler.experiments.policy.comparison import Comparison, Found
+from compiler.experiments.policy.network import Variants, example, features, shared
+from compiler.experiments.policy.problem import Policy, Problem
+from compiler.experiments.subject import Subject
+from compiler.train.layers import make_plain, weights
+from compiler.train.packing import compressed_files
+from compiler.train.stages import Share
+from compiler.train.table import Table
+
+__all__ = ["Haq", "layer_bytes"]
+
+AGENTS = ("uniform", "random", "greedy", "tpe", "cmaes", "ddpg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Haq(Comparison):
+    """Codes of `low` to `high` bits; the limit is the bytes of codes of `uniform` bits in all layers.
+
+    Attributes
+    ----------
+    ends : bits of the first and the last layer, as published 8; 0 leaves them to the agents.
+    """
+
+    kind: ClassVar[str] = "haq"
+    low: int
+    high: int
+    uniform: int
+    ends: int
+
+    @classmethod
+    def options(cls, table: Table) -> dict[str, Any]:
+        """Widths, the limit, and what all comparisons have."""
+        low = table.integer("low", 1, 8, default=2)
+        high = table.integer("high", low + 1, 8, default=8)
+        return {
+            "low": low, "high": high, "uniform": table.integer("uniform", low, high),
+            "ends": table.integer("ends", 0, 8, default=8), **cls.common(table, AGENTS),
+        }  # fmt: skip
+
+    def problem(self, subject: Subject, options: Mapping[str, Any]) -> tuple[Problem, Any]:
+        """Bytes of each layer at each width, and the network that has them."""
+        sites = list(weights(subject.module))
+        levels = [list(range(self.low, self.high + 1)) for _ in sites]
+        if self.ends:
+            levels[0] = levels[-1] = [self.ends]
+        costs = [[layer_bytes(site.value.numel(), bits) for bits in each]
+                 for site, each in zip(sites, levels, strict=True)]  # fmt: skip
+        budget = sum(cost[0] if len(cost) == 1 else cost[self.uniform - self.low] for cost in costs)
+        split = subject.dataset.validation.take(slice(self.judged))
+        variants = Variants.make(subject.module, levels, shared, subject.lesson, split)
+        described = features(subject.module, example(subject))
+        return Problem(costs, budget, variants.score, described), (variants, levels)
+
+    def found(self, subject: Subject, known: Any, policy: Policy) -> Found:
+        """Codes in fixed width with their tables, as the limit counts them, and the whole file, entropy-coded."""
+        variants, _ = known
+        module = copy.deepcopy(variants.put(policy))
+        bits = self.words(known, policy)
+        counted = sum(
+            layer_bytes(site.value.numel(), int(each)) for site, each in zip(weights(module), bits, strict=True)
+        )
+        return Found(module, {"bytes": counted, "bytes of .eiez": min(map(len, compressed_files(module).values()))})
+
+    def train(self, subject: Subject, found: Found, known: Any, policy: Policy) -> nn.Module:
+        """The shared values are trained, as by a recipe's stage share."""
+        module = copy.deepcopy(subject.module)
+        keys = [site.key for site in weights(module)]
+        stage = Share(
+            kind="share", name="share", schedule=self.finetune, bias_bits=None, start="density", grid="free",
+            labels="free", code_bits=dict(zip(keys, map(int, self.words(known, policy)), strict=True)),
+        )  # fmt: skip
+        subject.apply(stage, module, 1)  # the same order of samples for all agents
+        make_plain(module)
+        return module
+
+    def words(self, known: Any, policy: Policy) -> list[float]:
+        """Bits."""
+        return [each[level] for each, level in zip(known[1], policy, strict=True)]
+
+
+def layer_bytes(count: int, bits: int) -> float:
+    """A code for each weight, and a table of int16 values."""
+    return count * bits / 8 + 2 * ((1 << bits) - 1)

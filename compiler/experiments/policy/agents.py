@@ -1,0 +1,120 @@
+"""Ways to find a policy, each with the same number of evaluations: DDPG as published, and what it has to beat."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from compiler.errors import ToolError
+from compiler.experiments.policy.ddpg import Constants, Ddpg
+from compiler.experiments.policy.problem import Policy, Problem
+
+__all__ = ["AGENTS", "Agent", "uniform"]
+
+Agent = Callable[[Problem, int, int, float], None]
+"""Leaves the best policy in the problem, after at most so many evaluations, with a seed; the last number is the
+accuracy before anything is taken away, percent."""
+
+
+def uniform(problem: Problem, evaluations: int, seed: int, dense: float) -> None:
+    """The same level for all layers that have a choice, the highest that fits; one evaluation."""
+    problem.evaluate(_same(problem))
+
+
+def _same(problem: Problem) -> Policy:
+    most = max(len(costs) for costs in problem.costs)
+    for level in reversed(range(most)):
+        policy = tuple(min(level, len(costs) - 1) for costs in problem.costs)
+        if problem.fits(policy):
+            return policy
+    return (0,) * len(problem)
+
+
+def _random(problem: Problem, evaluations: int, seed: int, dense: float) -> None:
+    """Independent uniform actions."""
+    rng = np.random.default_rng(seed)
+    for _ in range(evaluations):
+        problem.evaluate(problem.decode(rng.uniform(size=len(problem)).tolist()))
+
+
+def _greedy(problem: Problem, evaluations: int, seed: int, dense: float) -> None:
+    """Layer by layer what each level alone loses; then from the top, the step that loses least for what it saves.
+
+    Where evaluations do not suffice for all levels, those between are taken on a straight line.
+    """
+    top = tuple(len(costs) - 1 for costs in problem.costs)
+    steps = [(layer, level) for layer, costs in enumerate(problem.costs) for level in range(len(costs) - 1)]
+    count = min(len(steps), evaluations - 1)
+    measured = {steps[n] for n in np.linspace(0, len(steps) - 1, max(0, count)).round().astype(int)} if count else set()
+    losses = []
+    for layer, costs in enumerate(problem.costs):
+        known = [len(costs) - 1]
+        values = [0.0]
+        for level in reversed(range(len(costs) - 1)):
+            if (layer, level) in measured:
+                known.append(level)
+                values.append(dense - problem.measure((*top[:layer], level, *top[layer + 1 :])))
+        losses.append(np.interp(range(len(costs)), known[::-1], values[::-1]))
+    levels = list(top)
+    while not problem.fits(levels):
+        prices = {
+            layer: (losses[layer][level - 1] - losses[layer][level])
+            / max(problem.costs[layer][level] - problem.costs[layer][level - 1], 1e-12)
+            for layer, level in enumerate(levels)
+            if level
+        }
+        levels[min(prices, key=lambda layer: (prices[layer], layer))] -= 1
+    problem.evaluate(tuple(levels))
+
+
+def _ddpg(problem: Problem, evaluations: int, seed: int, dense: float, constants: Constants | None = None) -> None:
+    """DDPG with HAQ's constants and reward, a tenth of the points gained."""
+    states = len(problem.state(0, (), 1.0))
+    agent = Ddpg(states, len(problem), seed, constants)
+    for _ in range(evaluations):
+        policy, seen, actions = problem.walk(lambda layer, state: agent.act(state))
+        agent.learn(seen, actions, 0.1 * (problem.evaluate(policy) - dense))
+
+
+def _amc(problem: Problem, evaluations: int, seed: int, dense: float) -> None:
+    """DDPG with AMC's constants, for fewer evaluations than it had with a warm-up of an eighth of them, as there."""
+    warmup = min(100, max(1, evaluations // 8))
+    _ddpg(problem, evaluations, seed, dense, Constants(warmup=warmup, decay=0.95, memory=100))
+
+
+def _optuna(sampler: Callable[[Any, int], Any]) -> Agent:
+    def run(problem: Problem, evaluations: int, seed: int, dense: float) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                import optuna
+            except ImportError:
+                raise ToolError("this agent needs Optuna; run: pip install 'eie-kit[search]'") from None
+            optuna.logging.set_verbosity(optuna.logging.ERROR)
+            study = optuna.create_study(direction="maximize", sampler=sampler(optuna.samplers, seed))
+            space: dict[str, Any] = {
+                str(layer): optuna.distributions.FloatDistribution(0.0, 1.0)
+                for layer, costs in enumerate(problem.costs)
+                if len(costs) > 1
+            }
+            for _ in range(evaluations):
+                trial = study.ask(space)
+                actions = [trial.params.get(str(layer), 1.0) for layer in range(len(problem))]
+                study.tell(trial, problem.evaluate(problem.decode(actions)))
+
+    return run
+
+
+AGENTS: dict[str, Agent] = {
+    "uniform": uniform,
+    "random": _random,
+    "greedy": _greedy,
+    "tpe": _optuna(lambda samplers, seed: samplers.TPESampler(seed=seed, multivariate=True)),
+    "cmaes": _optuna(lambda samplers, seed: samplers.CmaEsSampler(seed=seed)),
+    "ddpg": _ddpg,
+    "amc": _amc,
+}
+"""Name → what it does. "ddpg" has HAQ's constants, "amc" those of AMC."""

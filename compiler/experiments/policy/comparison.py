@@ -1,0 +1,219 @@
+"""Agents on the same networks with as many evaluations each: what HAQ and AMC have in common."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from compiler.errors import RecipeError
+from compiler.experiments.base import Env, Summary, SummaryTable, Trial
+from compiler.experiments.paired import Paired
+from compiler.experiments.policy.agents import AGENTS
+from compiler.experiments.policy.problem import Policy, Problem
+from compiler.experiments.subject import NetworkSpec, OverNetworks, Subject, networks_of, schedule_of
+from compiler.train.schedule import Schedule
+from compiler.train.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Comparison", "Found"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The network of a policy, and what it costs in all measures. `module` : plain, not trained since."""
+
+    module: nn.Module
+    costs: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(OverNetworks):
+    """Every agent finds a policy for every network and seed; each policy is trained on alike, and tested.
+
+    Attributes
+    ----------
+    agents : names of `agents.AGENTS`, uniform among them. evaluations : of each, but for uniform and greedy.
+    judged : validation samples that a policy is judged by; the rest of them is not seen by any search.
+    finetune : the training of a policy that was found.
+    goal : points that a search is to gain over uniform.
+    """
+
+    agents: tuple[str, ...]
+    evaluations: int
+    judged: int
+    finetune: Schedule
+    goal: float
+
+    @classmethod
+    def common(cls, table: Table, agents: Sequence[str]) -> dict[str, Any]:
+        """The fields of both kinds. Raises `RecipeError`."""
+        chosen = table.texts("agents", default=list(agents))
+        if unknown := [name for name in chosen if name not in AGENTS]:
+            raise RecipeError(
+                f"{table.source}: agents names {', '.join(unknown)}; expected some of {', '.join(AGENTS)}"
+            )
+        if "uniform" not in chosen or len(set(chosen)) < len(chosen):
+            raise RecipeError(f"{table.source}: agents is {list(chosen)}; expected each once, and uniform among them")
+        return {
+            "networks": networks_of(table),
+            "agents": chosen,
+            "evaluations": table.integer("evaluations", 2, 100_000),
+            "judged": table.integer("judged", 10, 1 << 20),
+            "finetune": schedule_of(table, "finetune", 0),
+            "goal": table.number("goal", 0, 100, default=0.5, low_included=True),
+        }
+
+    @abstractmethod
+    def problem(self, subject: Subject, options: Mapping[str, Any]) -> tuple[Problem, Any]:
+        """What is to be solved on a trained network, and what `found` and `train` want to know of it."""
+
+    @abstractmethod
+    def found(self, subject: Subject, known: Any, policy: Policy) -> Found:
+        """The network of a policy; its costs are measured again, and not taken from the search."""
+
+    @abstractmethod
+    def train(self, subject: Subject, found: Found, known: Any, policy: Policy) -> nn.Module:
+        """The network of a policy, trained on."""
+
+    def settled(self, subject: Subject, problem: Problem, known: Any) -> Policy:
+        """The best policy of a search, made smaller where the sum of its costs is only near to what it costs."""
+        assert problem.best is not None
+        return problem.best
+
+    @abstractmethod
+    def words(self, known: Any, policy: Policy) -> list[float]:
+        """What the levels of a policy are."""
+
+    def settings(self) -> list[Mapping[str, Any]]:
+        """What each network is searched for; more than one gives a matrix of each policy at each."""
+        return [{}]
+
+    def run(self, trial: Trial, env: Env) -> dict[str, Any]:
+        """Every agent on one network and seed."""
+        spec, subject = self.subject(trial, env)
+        env.note("dense")
+        subject.train(subject.module, spec.dense, 0)
+        dense = 100 * (1 - subject.errors(subject.module)["validation"] / 100)
+        rows = []
+        for options in self.settings():
+            env.note(f"levels {json.dumps(options) if options else ''}")
+            original, known = self.problem(subject, options)
+            for number, name in enumerate(self.agents):
+                env.note(name)
+                own = Problem(original.costs, original.budget, original.score, original.features, original.limit)
+                own._known = original._known  # what one agent has asked for is the same for another
+                AGENTS[name](own, self.evaluations, subject.seed * 1000 + number, original.score(self._top(own)))
+                policy = self.settled(subject, own, known)
+                made = self.found(subject, known, policy)
+                before = subject.errors(made.module)
+                trained = self.train(subject, made, known, policy)
+                rows.append({
+                    "agent": name, **options, "policy": list(policy), "levels": self.words(known, policy),
+                    "cost": own.cost(policy), "budget": own.budget, "evaluations": own.evaluations,
+                    "judged": own.best_score, "found": before, "trained": subject.errors(trained),
+                    "costs": dict(made.costs), "history": own.history,
+                })  # fmt: skip
+        return {"dense": subject.errors(subject.module), "dense_accuracy": dense, "rows": rows}
+
+    def _top(self, problem: Problem) -> Policy:
+        return tuple(len(costs) - 1 for costs in problem.costs)
+
+    def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
+        """Means over the seeds, differences from uniform pair by pair, and whether the limit held in every run."""
+        tables, findings, plots, figures = [], [], {}, {}
+        broken = [
+            f"{key} {row['agent']}" for key, result in results.items() for row in result["rows"]
+            if row["cost"] > row["budget"] or row["costs"].get("cycles", 0) > row["costs"].get("limit", 0)
+        ]  # fmt: skip
+        count = sum(len(result["rows"]) for result in results.values())
+        findings.append(
+            f"The limit held in all {count} searches."
+            if not broken
+            else f"The limit was broken by {', '.join(broken)}."
+        )
+        for network in self.networks:
+            for options in self.settings():
+                runs = [results[f"{network.name}.{seed}"] for seed in self.seeds]
+                rows = {
+                    name: [
+                        next(row for row in run["rows"]
+                             if row["agent"] == name and all(row[k] == v for k, v in options.items()))
+                        for run in runs
+                    ]
+                    for name in self.agents
+                }  # fmt: skip
+                title = ", ".join([network.name, *(str(value) for value in options.values())])
+                table, compared = self._table(network, title, rows, fmean([run["dense"]["test"] for run in runs]))
+                tables.append(table)
+                figures[title] = {name: {k: p.asdict() for k, p in each.items()} for name, each in compared.items()}
+                for when, each in compared.items():
+                    findings += self._verdicts(title, when, each)
+                plots["search-" + title.replace(", ", "-")] = _plot(title, rows)
+        return Summary(figures, tables, findings, plots)
+
+    def _table(
+        self, network: NetworkSpec, title: str, rows: Mapping[str, list[dict[str, Any]]], dense: float
+    ) -> tuple[SummaryTable, dict[str, dict[str, Paired]]]:
+        """A row an agent; and the points that each gains over uniform, as found and trained on."""
+        compared: dict[str, dict[str, Paired]] = {"as found": {}, "trained on": {}}
+        lines: list[list[str | int | float | None]] = []
+        measures = list(rows["uniform"][0]["costs"])
+        for name, found in rows.items():
+            gains: list[float | None] = [None, None]
+            if name != "uniform" and len(found) > 1:
+                for n, (when, key) in enumerate((("as found", "found"), ("trained on", "trained"))):
+                    compared[when][name] = Paired.of(
+                        [row[key]["test"] for row in rows["uniform"]], [row[key]["test"] for row in found]
+                    )
+                    gains[n] = round(compared[when][name].mean, 3)
+            lines.append([
+                name, round(fmean([row["evaluations"] for row in found])),
+                round(fmean([100 - row["judged"] for row in found]), 3),
+                round(fmean([row["found"]["test"] for row in found]), 3), gains[0],
+                round(fmean([row["trained"]["test"] for row in found]), 3), gains[1],
+                round(100 * fmean([row["cost"] / row["budget"] for row in found]), 2),
+                *(round(fmean([row["costs"][key] for row in found]), 1) for key in measures),
+            ])  # fmt: skip
+        columns = [
+            "agent", "evaluations", "error judged by, %", "test error as found, %", "gain, points",
+            "test error trained on, %", "gain, points", "% of the limit", *measures,
+        ]  # fmt: skip
+        return SummaryTable(f"{title}: mean of {len(self.seeds)} seeds; dense {dense:.2f} %", columns, lines), compared
+
+    def _verdicts(self, title: str, when: str, compared: Mapping[str, Paired]) -> list[str]:
+        """One sentence for each agent, whichever way it came out."""
+        found = []
+        for name, paired in compared.items():
+            words = (
+                "missed" if paired.mean < self.goal else "met" if paired.significant else "met, but within the noise"
+            )
+            found.append(f"{title}, {when}: {name} gains {paired.words()} over uniform; "
+                         f"{self.goal:g} points: {words}.")  # fmt: skip
+        return found
+
+
+def _plot(title: str, rows: Mapping[str, list[dict[str, Any]]]) -> Figure:
+    """The best of a search so far, on the samples it is judged by; mean over the seeds."""
+    from compiler.train.plots import canvas
+
+    figure, axes = canvas(title)
+    for name, found in rows.items():
+        if name == "uniform":
+            axes.axhline(fmean([100 - row["judged"] for row in found]), color="gray", linestyle=":", label=name)
+            continue
+        steps = min(len(row["history"]) for row in found)
+        curve = [fmean([100 - row["history"][n] for row in found]) for n in range(steps)]
+        shown = [(n + 1, each) for n, each in enumerate(curve) if each < 1e6]
+        if shown:
+            axes.plot(*zip(*shown, strict=True), label=name, marker="o" if len(shown) == 1 else None)
+    axes.set(xlabel="evaluations", ylabel="error on the samples it is judged by, %")
+    axes.legend()
+    return figure

@@ -1,0 +1,114 @@
+"""A trained network in variants: each layer pruned or shared to each of its levels beforehand, then put together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from compiler.experiments.policy.problem import Policy
+from compiler.experiments.subject import Subject
+from compiler.train import cluster
+from compiler.train.costs import layer_costs
+from compiler.train.data import Split
+from compiler.train.images import Images, accuracy
+from compiler.train.layers import Site, weights
+
+__all__ = ["Variants", "example", "features", "pruned", "shared"]
+
+Change = Callable[[Tensor, float], Tensor]
+"""From a weight and a level to what is left of it."""
+
+
+def shared(weight: Tensor, bits: float) -> Tensor:
+    """The weight with its nonzero values shared: the optimum of 2**bits - 1 values, or for 7 and 8 bits near to it.
+
+    Many values are found from quantiles, since the optimum of 255 takes seconds and moves no sample.
+    """
+    array = weight.detach().numpy()
+    values = array[array != 0]
+    if not len(values):
+        return weight.detach().clone()
+    count = (1 << int(bits)) - 1
+    points = (
+        cluster.centroids(values, count) if bits <= 6 else cluster.centroids(values, count, "density", iterations=10)
+    )
+    found = array.copy()
+    found[array != 0] = points[cluster.nearest(values, points)]
+    return torch.from_numpy(found)
+
+
+def pruned(weight: Tensor, density: float) -> Tensor:
+    """The weight with the share `density` of its elements left, those of the largest magnitude."""
+    flat = weight.detach().flatten()
+    kept = torch.zeros_like(flat, dtype=torch.bool)
+    kept[flat.abs().topk(max(1, round(density * flat.numel()))).indices] = True
+    return torch.where(kept, flat, torch.zeros_like(flat)).view(weight.shape)
+
+
+def example(subject: Subject) -> Tensor:
+    """A sample of the network."""
+    return subject.lesson.arrange(torch.from_numpy(subject.dataset.train.inputs[:1]))
+
+
+def features(module: nn.Module, sample: Tensor) -> NDArray[np.float64]:
+    """HAQ's description of each layer: depthwise, inputs, outputs, stride, kernel, weights, multiplications, number."""
+    costs = {each.name: each for each in layer_costs(module, sample)}
+    rows = []
+    for number, site in enumerate(weights(module)):
+        layer, shape = site.module, site.value.shape
+        groups, stride = getattr(layer, "groups", 1), getattr(layer, "stride", (1,))
+        stride = stride[0] if isinstance(stride, tuple) else 1
+        kernel = shape[-1] if len(shape) > 2 else 1
+        multiplies = costs[site.key].multiplies if site.key in costs else site.value.numel()
+        rows.append([
+            float(groups > 1), shape[1], shape[0], stride, kernel, np.log(site.value.numel()),
+            np.log(max(1, multiplies)), number,
+        ])  # fmt: skip
+    return np.asarray(rows, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Variants:
+    """Tensors of each layer at each of its levels, in a copy of the network.
+
+    Attributes
+    ----------
+    module : the copy. sites : its layers. tensors : of each, of each level.
+    lesson, split : what accuracy is measured on.
+    """
+
+    module: nn.Module
+    sites: tuple[Site, ...]
+    tensors: tuple[tuple[Tensor, ...], ...]
+    lesson: Images
+    split: Split
+
+    @classmethod
+    def make(
+        cls, module: nn.Module, levels: Sequence[Sequence[float]], change: Change, lesson: Images, split: Split
+    ) -> Variants:
+        """Change each layer of a copy to each level."""
+        own = copy.deepcopy(module)
+        sites = tuple(weights(own))
+        tensors = tuple(
+            tuple(change(site.value.detach().contiguous(), level) for level in each)
+            for site, each in zip(sites, levels, strict=True)
+        )
+        return cls(own, sites, tensors, lesson, split)
+
+    def put(self, policy: Policy) -> nn.Module:
+        """The copy at a policy."""
+        with torch.no_grad():
+            for site, tensors, level in zip(self.sites, self.tensors, policy, strict=True):
+                site.value.copy_(tensors[level])
+        return self.module
+
+    def score(self, policy: Policy) -> float:
+        """Percent of the samples that the network gets right at a policy."""
+        return 100 * accuracy(self.put(policy), self.lesson, self.split)

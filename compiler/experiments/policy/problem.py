@@ -1,0 +1,153 @@
+"""A level for each layer, under a limit on the sum of their costs that no policy can break.
+
+Sources: HAQ (Wang et al., CVPR 2019), section 3; AMC (He et al., ECCV 2018), algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.errors import InputError
+
+__all__ = ["LIMITS", "Policy", "Problem"]
+
+LIMITS = ("backwards", "ahead")
+"""How a policy is held below the limit. "backwards" (HAQ): when all layers have a level, these fall by one from the
+last layer to the first, again and again, until the policy fits. "ahead" (AMC): a layer gets no more than is left if all
+layers behind it get the least."""
+
+Policy = tuple[int, ...]
+"""Number of the level of each layer, from 0."""
+
+Floats = NDArray[np.float64]
+Choose = Callable[[int, Floats], float]
+"""From the number of a layer and its state to an action, 0 … 1."""
+
+
+@dataclass(eq=False)
+class Problem:
+    """What an agent solves.
+
+    Attributes
+    ----------
+    costs : of each layer, of each of its levels, ascending; a layer with one level has no choice.
+    budget : that the sum of costs may reach.
+    score : accuracy of a policy in percent; what was asked for before is not computed again, but counts.
+    features : numbers that tell layers apart, (layers, n); scaled to 0 … 1 over the layers.
+    limit : one of `LIMITS`.
+    best, best_score : so far. evaluations : policies that were asked for. history : best score after each of them.
+
+    Raises
+    ------
+    InputError
+        No policy fits, or costs do not ascend.
+    """
+
+    costs: Sequence[Sequence[float]]
+    budget: float
+    score: Callable[[Policy], float]
+    features: Floats
+    limit: str = "backwards"
+    best: Policy | None = None
+    best_score: float = -np.inf
+    evaluations: int = 0
+    history: list[float] = field(default_factory=list)
+    _known: dict[Policy, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if any(list(each) != sorted(each) or not each for each in self.costs):
+            raise InputError("the costs of a layer's levels do not ascend")
+        least = sum(each[0] for each in self.costs)
+        if least > self.budget:
+            raise InputError(f"the least that all layers cost is {least:,.6g}; expected a limit of that or more")
+        low, high = self.features.min(0), self.features.max(0)
+        self.features = (self.features - low) / np.where(high > low, high - low, 1.0)
+
+    def __len__(self) -> int:
+        return len(self.costs)
+
+    def cost(self, policy: Sequence[int]) -> float:
+        """Of all layers."""
+        return float(sum(costs[level] for costs, level in zip(self.costs, policy, strict=True)))
+
+    def fits(self, policy: Sequence[int]) -> bool:
+        """Whether it is below the limit."""
+        return self.cost(policy) <= self.budget
+
+    def level(self, layer: int, action: float) -> int:
+        """Level of an action: round(-0.5 + action · levels), within the levels (HAQ, equation 2)."""
+        count = len(self.costs[layer])
+        return int(np.clip(np.rint(-0.5 + action * count), 0, count - 1))
+
+    def state(self, layer: int, chosen: Sequence[int], last: float) -> Floats:
+        """Of a layer: its features, what it can cost at most, what is spent, what is left behind, the last action."""
+        whole = sum(costs[-1] for costs in self.costs) or 1.0
+        spent = sum(costs[level] for costs, level in zip(self.costs, chosen, strict=False))
+        rest = sum(costs[-1] for costs in self.costs[layer + 1 :])
+        more = [layer / max(1, len(self) - 1), self.costs[layer][-1] / whole, spent / whole, rest / whole, last]
+        return np.concatenate([self.features[layer], more])
+
+    def walk(self, choose: Choose) -> tuple[Policy, list[Floats], list[float]]:
+        """One pass through the layers: the policy, which fits; of each layer the state, and the action it came to."""
+        chosen: list[int] = []
+        states: list[Floats] = []
+        last = 1.0
+        for layer in range(len(self)):
+            states.append(self.state(layer, chosen, last))
+            level = self.level(layer, choose(layer, states[-1]))
+            if self.limit == "ahead":
+                level = self._room(layer, level, chosen)
+            chosen.append(level)
+            last = self.action(layer, level)
+        policy = tuple(chosen) if self.limit == "ahead" else self.reduced(chosen)
+        return policy, states, [self.action(layer, level) for layer, level in enumerate(policy)]
+
+    def action(self, layer: int, level: int) -> float:
+        """The middle of the actions that give a level."""
+        return (level + 0.5) / len(self.costs[layer])
+
+    def decode(self, actions: Sequence[float]) -> Policy:
+        """The policy of one action a layer."""
+        return self.walk(lambda layer, state: float(actions[layer]))[0]
+
+    def reduced(self, policy: Sequence[int]) -> Policy:
+        """Levels fall by one, from the last layer to the first, until it fits."""
+        levels, cost = list(policy), self.cost(policy)
+        while cost > self.budget:
+            for layer in reversed(range(len(levels))):
+                if levels[layer] and cost > self.budget:
+                    levels[layer] -= 1
+                    cost = self.cost(levels)
+        return tuple(levels)
+
+    def _room(self, layer: int, level: int, chosen: Sequence[int]) -> int:
+        """The level, or the highest that leaves room for the least of those behind."""
+        rest = [costs[0] for costs in self.costs[layer + 1 :]]
+        while level:
+            # In the order in which `cost` adds up, so that both agree to the last bit.
+            taken = [costs[n] for costs, n in zip(self.costs, chosen, strict=False)]
+            if float(sum([*taken, self.costs[layer][level], *rest])) <= self.budget:
+                break
+            level -= 1
+        return level
+
+    def evaluate(self, policy: Policy) -> float:
+        """Accuracy of a policy that fits; counts as an evaluation. Raises `InputError` if it does not fit."""
+        if not self.fits(policy):
+            raise InputError(f"a policy costs {self.cost(policy):,.6g}, above the limit of {self.budget:,.6g}")
+        found = self.measure(policy)
+        if found > self.best_score:
+            self.best, self.best_score = policy, found
+        return found
+
+    def measure(self, policy: Policy) -> float:
+        """Accuracy of any policy, also of one that does not fit, and so is never the best; counts as an evaluation."""
+        self.evaluations += 1
+        if policy not in self._known:
+            self._known[policy] = self.score(policy)
+        self.history.append(max(self.best_score, self._known[policy] if self.fits(policy) else -np.inf))
+        return self._known[policy]

@@ -1,0 +1,216 @@
+"""Policies: limits that nothing breaks, agents on problems whose optimum is known, DDPG's own parts, HAQ end to end."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from compiler.errors import InputError, RecipeError
+from compiler.experiments import load
+from compiler.experiments.base import Env
+from compiler.experiments.haq import Haq, layer_bytes
+from compiler.experiments.policy.agents import AGENTS
+from compiler.experiments.policy.ddpg import Constants, Ddpg
+from compiler.experiments.policy.network import pruned, shared
+from compiler.experiments.policy.problem import LIMITS, Problem
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The networks of agents are small: threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@st.composite
+def problems(draw: Any) -> Problem:
+    """Layers of one to six levels whose costs ascend, and a limit between the least and more than all."""
+    number = st.floats(0, 1e6, allow_nan=False, allow_infinity=False)
+    costs = draw(st.lists(st.lists(number, min_size=1, max_size=6).map(sorted), min_size=1, max_size=7))
+    least, most = sum(each[0] for each in costs), sum(each[-1] for each in costs)
+    budget = least + draw(st.floats(0, 1.1)) * (most - least)
+    return Problem(costs, max(budget, least), lambda policy: float(sum(policy)), np.ones((len(costs), 2)),
+                   draw(st.sampled_from(LIMITS)))  # fmt: skip
+
+
+@pytest.mark.verifies("policy-limit")
+@hypothesis_settings(max_examples=60)
+@given(problems(), st.data())
+def test_no_policy_breaks_the_limit(problem: Problem, data: Any) -> None:
+    actions = data.draw(st.lists(st.floats(0, 1), min_size=len(problem), max_size=len(problem)))
+    policy = problem.decode(actions)
+    assert problem.fits(policy)
+    assert all(0 <= level < len(costs) for level, costs in zip(policy, problem.costs, strict=True))
+    wished = [problem.level(layer, action) for layer, action in enumerate(actions)]
+    assert all(got <= wish for got, wish in zip(policy, wished, strict=True))
+    if problem.fits(wished) and problem.limit == "backwards":
+        assert list(policy) == wished
+
+
+@pytest.mark.verifies("policy-limit")
+def test_a_policy_above_the_limit_is_never_the_best() -> None:
+    problem = Problem([[1, 2], [1, 2]], 3, lambda policy: float(sum(policy)), np.zeros((2, 1)))
+    with pytest.raises(InputError, match="costs 4, above the limit of 3"):  # planted
+        problem.evaluate((1, 1))
+    assert problem.measure((1, 1)) == 2
+    assert problem.best is None
+    problem.evaluate((1, 0))
+    assert (problem.best, problem.best_score, problem.evaluations) == ((1, 0), 1, 2)
+    with pytest.raises(InputError, match="the least that all layers cost is 2; expected a limit of that or more"):
+        Problem([[1, 2], [1, 2]], 1.5, lambda policy: 0.0, np.zeros((2, 1)))
+    with pytest.raises(InputError, match="do not ascend"):
+        Problem([[2, 1]], 3, lambda policy: 0.0, np.zeros((1, 1)))
+
+
+@pytest.mark.verifies("policy-limit")
+def test_limits_are_the_published_ones() -> None:
+    """HAQ takes from the last layer first; AMC leaves the later layers their least."""
+    costs = [[1, 2, 3], [1, 2, 3], [1, 2, 3]]
+    haq = Problem(costs, 6, lambda policy: 0.0, np.zeros((3, 1)))
+    assert haq.decode([0.9, 0.9, 0.9]) == (1, 1, 1)
+    assert Problem(costs, 8, lambda policy: 0.0, np.zeros((3, 1))).decode([0.9, 0.9, 0.9]) == (2, 2, 1)
+    amc = Problem(costs, 6, lambda policy: 0.0, np.zeros((3, 1)), "ahead")
+    assert amc.decode([0.9, 0.9, 0.9]) == (2, 1, 0)
+    eight = Problem([list(range(7))], 9, lambda policy: 0.0, np.zeros((1, 1)))  # 2 to 8 bits
+    assert [eight.level(0, action) for action in (0.0, 0.0714, 0.5, 0.93, 1.0)] == [0, 0, 3, 6, 6]
+
+
+def toy(layers: int, seed: int) -> tuple[Problem, float]:
+    """Layers that lose unlike much for a level; and the least loss that fits, found by trying all."""
+    rng = np.random.default_rng(seed)
+    sizes, hurts = rng.uniform(1, 10, layers), np.exp(rng.normal(0, 1.5, layers))
+    levels = 4
+    costs = [[size * (level + 1) for level in range(levels)] for size in sizes]
+
+    def score(policy: tuple[int, ...]) -> float:
+        return 90 - float(sum(hurt * 4.0**-level for hurt, level in zip(hurts, policy, strict=True)))
+
+    features = np.stack([sizes, hurts, np.arange(layers)], 1)
+    problem = Problem(costs, 2.2 * float(sizes.sum()), score, features)
+    every = itertools.product(range(levels), repeat=layers)
+    return problem, max(score(policy) for policy in every if problem.fits(policy))
+
+
+@pytest.mark.verifies("policy-agents")
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_agents_come_near_a_known_optimum(name: str) -> None:
+    """Uniform levels leave what they leave; the others close most of what is between those and the optimum."""
+    if name in ("tpe", "cmaes"):
+        pytest.importorskip("optuna")
+        pytest.importorskip("cmaes")
+    closed = []
+    for seed in (1,) if name in ("ddpg", "amc") else (1, 2):  # these take seconds
+        problem, optimum = toy(5, seed)
+        AGENTS["uniform"](problem, 1, 0, 90.0)
+        start = problem.best_score
+        fresh, _ = toy(5, seed)
+        AGENTS[name](fresh, 40, seed, 90.0)
+        assert fresh.evaluations <= 40
+        assert fresh.best is not None
+        assert fresh.fits(fresh.best)
+        assert len(fresh.history) == fresh.evaluations
+        assert start < optimum
+        closed.append((fresh.best_score - start) / (optimum - start))
+        first, second = (toy(5, seed)[0] for _ in range(2))
+        for each in (first, second):
+            AGENTS[name](each, 23, seed, 90.0)
+        assert first.history == second.history
+    assert np.mean(closed) == 0 if name == "uniform" else np.mean(closed) > 0.6
+
+
+@pytest.mark.verifies("policy-agents")
+@pytest.mark.parametrize("learns", [True, False])
+def test_the_actor_learns_what_is_rewarded(learns: bool) -> None:
+    """One step a pass, the reward is greatest at an action of 0.7; planted: a critic that is never trained."""
+    agent = Ddpg(1, 1, 1, Constants(warmup=100, hidden=64, actor_rate=1e-3, critic_rate=1e-2, tau=0.05))
+    if not learns:
+        agent.optimizers[1].step = lambda *_: None  # type: ignore[assignment,method-assign]
+    for _ in range(400):
+        state = np.ones(1)
+        action = agent.act(state)
+        agent.learn([state], [action], -10 * (action - 0.7) ** 2)
+    with torch.no_grad():
+        found = float(agent.actor(torch.ones(1, 1)))
+    assert (abs(found - 0.7) < 0.05) == learns
+
+
+@pytest.mark.verifies("policy-agents")
+def test_a_step_that_ends_its_pass_has_no_value_behind_it() -> None:
+    agent = Ddpg(2, 3, 1)
+    states = [np.full(2, float(n)) for n in range(3)]
+    agent.learn(states, [0.1, 0.2, 0.3], 5.0)
+    assert [(step[2], step[4]) for step in agent.memory] == [(5.0, 1.0), (5.0, 1.0), (5.0, 0.0)]
+    assert [float(step[3][0]) for step in agent.memory] == [1.0, 2.0, 2.0]
+
+
+@pytest.mark.verifies("policy-haq")
+def test_variants_hold_what_their_levels_say() -> None:
+    weight = torch.randn(20, 30, generator=torch.Generator().manual_seed(1))
+    for bits in (2, 4, 7):
+        found = shared(weight, bits)
+        assert len(found.unique()) <= 2**bits - 1
+        assert (found - weight).abs().max() < (weight.max() - weight.min()) / 2
+    assert float(((shared(weight, 5) - weight) ** 2).sum()) < float(((shared(weight, 3) - weight) ** 2).sum())
+    assert shared(torch.zeros(3, 3), 4).eq(0).all()
+    kept = pruned(weight, 0.25)
+    assert int((kept != 0).sum()) == 150
+    assert weight[kept != 0].abs().min() >= weight[kept == 0].abs().max()
+    assert layer_bytes(1000, 4) == 500 + 30
+
+
+@pytest.mark.verifies("policy-haq")
+def test_haq_end_to_end_small(tmp_path: Path) -> None:
+    pytest.importorskip("cmaes")
+    text = (ROOT / "recipes/experiments/small/haq.toml").read_text()
+    recipe = tmp_path / "haq.toml"
+    for old, new in (
+        ("evaluations = 30", "evaluations = 6"), ("epochs = 12", "epochs = 2"), ("judged = 200", "judged = 100"),
+        ('name = "mlp-digits"\n', 'name = "mlp-digits"\nsamples = 600\n'),
+    ):  # fmt: skip
+        text = text.replace(old, new)
+    recipe.write_text(text)
+    experiment = load(recipe)
+    assert isinstance(experiment, Haq)
+    results = {trial.key: experiment.run(trial, Env(None, lambda word: None)) for trial in experiment.trials()}
+    for result in results.values():
+        for row in result["rows"]:
+            assert row["cost"] == row["costs"]["bytes"] <= row["budget"]
+            assert row["evaluations"] <= max(6, 13)
+        assert {row["agent"] for row in result["rows"]} == set(experiment.agents)
+        assert next(row["levels"] for row in result["rows"] if row["agent"] == "uniform") == [3, 3, 3]
+    summary = experiment.summarize(results)
+    assert summary.findings[0] == "The limit held in all 12 searches."
+    assert any("ddpg gains" in each for each in summary.findings)
+    results["mlp-digits.1"]["rows"][3]["cost"] += 1e9  # planted
+    assert "The limit was broken by mlp-digits.1 tpe" in experiment.summarize(results).findings[0]
+
+
+@pytest.mark.verifies("policy-haq")
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"ddpg"]', '"sarsa"]', "agents names sarsa; expected some of uniform"),
+        ('"uniform", ', "", "uniform among them"),
+        ("uniform = 3", "uniform = 7", "uniform is 7; expected an integer from 2 to 6"),
+        ("judged = 200", "", "judged is missing"),
+    ],
+)
+def test_recipes_that_are_wrong_are_refused(old: str, new: str, said: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "haq.toml"
+    recipe.write_text((ROOT / "recipes/experiments/small/haq.toml").read_text().replace(old, new, 1))
+    with pytest.raises(RecipeError) as caught:
+        load(recipe)
+    assert said in str(caught.value)

@@ -1,0 +1,291 @@
+"""Training by hash tables: active sets, gradients, counts and tables against slow references, and planted faults."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from compiler.errors import InputError
+from compiler.train.hashing import network as network_file
+from compiler.train.hashing.conflicts import Conflicts, overlap
+from compiler.train.hashing.kernels import BACKWARD, FORWARD, QUERY, UPDATE
+from compiler.train.hashing.network import HashedNetwork, HashSettings
+
+SIZES = [12, 40, 30, 5]
+SETTINGS = HashSettings(share=0.5, bits=3, tables=4, probes=2, density=0.5, period=7, centred=False)
+
+
+def make(seed: int = 1, settings: HashSettings = SETTINGS) -> HashedNetwork:
+    return HashedNetwork(SIZES, settings, seed)
+
+
+def samples(rng: np.random.Generator, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    inputs = rng.normal(size=(count, SIZES[0])).astype(np.float32)
+    inputs[rng.random(inputs.shape) < 0.4] = 0
+    return inputs, rng.integers(0, SIZES[-1], count)
+
+
+def matrix(network: HashedNetwork, layer: int) -> NDArray[np.float32]:
+    rows, columns = SIZES[layer + 1], SIZES[layer]
+    return network.weights[network.weight_at[layer] :][: rows * columns].reshape(rows, columns)
+
+
+def projections(network: HashedNetwork, layer: int) -> NDArray[np.float64]:
+    """The dense matrix (inputs, bits) of what lies by coordinate."""
+    bits = network.settings.bits * network.settings.tables
+    dense = np.zeros((SIZES[layer], bits))
+    for index in range(SIZES[layer]):
+        for entry in range(network.starts[layer, index], network.starts[layer, index + 1]):
+            dense[index, network.which[layer, entry]] += network.sign[layer, entry]
+    return dense
+
+
+def named(network: HashedNetwork, layer: int, values: NDArray[np.float64]) -> Counter[int]:
+    """Neurons that share buckets with an input, and how many, by brute force over all neurons."""
+    settings = network.settings
+    sums = values @ projections(network, layer)
+    hits: Counter[int] = Counter()
+    for probe in range(settings.probes):
+        for table in range(settings.tables):
+            mine = sums[table * settings.bits :][: settings.bits]
+            bits = mine >= 0
+            if probe:
+                bits[np.argsort(abs(mine), kind="stable")[probe - 1]] ^= True
+            code = sum(int(bit) << place for place, bit in enumerate(bits))
+            hits.update(np.flatnonzero(network.codes[layer, table, : SIZES[layer + 1]] == code).tolist())
+        if len(hits) >= network.candidates[layer]:
+            break
+    return hits
+
+
+def slow_products(network: HashedNetwork, sample: NDArray[np.float32]) -> dict[int, int]:
+    """Multiplications of one step, one by one, of the network's own active sets."""
+    done: Counter[int] = Counter()
+    active = network.active(sample)
+    values = {0: sample.astype(np.float64)}
+    for layer in range(len(SIZES) - 1):
+        last = layer == len(SIZES) - 2
+        computed = range(SIZES[-1]) if last else named(network, layer, values[layer])
+        if not last:
+            for index in active[layer]:
+                done[QUERY] += np.count_nonzero(projections(network, layer)[index])
+        values[layer + 1] = np.zeros(SIZES[layer + 1])
+        for neuron in computed:
+            total = float(network.biases[network.bias_at[layer] + neuron])
+            for index in active[layer]:
+                total += matrix(network, layer)[neuron, index] * values[layer][index]
+                done[FORWARD] += 1
+            values[layer + 1][neuron] = total if last else max(total, 0)
+    for layer in range(len(SIZES) - 2, -1, -1):
+        for _ in active[layer + 1]:
+            done[UPDATE] += 1  # rate times the neuron's error
+            for _ in active[layer]:
+                done[UPDATE] += 1
+                done[BACKWARD] += layer > 0
+    return dict(done)
+
+
+def wide_open(seed: int = 1) -> HashedNetwork:
+    """No limit on active neurons: they are all that the tables name."""
+    return make(seed, HashSettings(1.0, bits=3, tables=4, probes=2, density=0.5, period=7, centred=False))
+
+
+def check_active(network: HashedNetwork, sample: NDArray[np.float32]) -> None:
+    active = network.active(sample)
+    assert active[0].tolist() == np.flatnonzero(sample).tolist()
+    values = sample.astype(np.float64)
+    for layer in range(len(SIZES) - 2):
+        hits = named(network, layer, values)
+        results = (
+            matrix(network, layer).astype(np.float64) @ values
+            + network.biases[network.bias_at[layer] :][: SIZES[layer + 1]]
+        )
+        positive = {neuron for neuron in hits if results[neuron] > 0}
+        mine = set(active[layer + 1].tolist())
+        if len(hits) <= network.candidates[layer]:
+            assert mine == positive
+        else:  # of equally many hits any may be taken, but none before one that has more
+            assert mine <= positive
+            chosen = sorted(hits.values(), reverse=True)[: network.candidates[layer]]
+            assert {neuron for neuron in positive if hits[neuron] > chosen[-1]} <= mine
+            assert all(hits[neuron] >= chosen[-1] for neuron in mine)
+        values = np.zeros(SIZES[layer + 1])
+        values[active[layer + 1]] = results[active[layer + 1]]
+
+
+@pytest.mark.verifies("hashing-active-sets")
+@pytest.mark.parametrize("limited", [False, True])
+def test_active_sets_equal_brute_force(limited: bool, rng: np.random.Generator) -> None:
+    network = make() if limited else wide_open()
+    for sample in samples(rng, 20)[0]:
+        check_active(network, sample)
+
+
+def step_errors(network: HashedNetwork, sample: NDArray[np.float32], label: int, rate: float) -> float:
+    """Largest difference of what a step changed from autograd's gradients of the network masked to its active sets."""
+    active = network.active(sample)
+    masked = network.module()
+    for parameter in masked.parameters():
+        parameter.data = parameter.detach().clone()
+    value = torch.from_numpy(sample)
+    linear = [layer for layer in masked if isinstance(layer, torch.nn.Linear)]
+    for layer, one in enumerate(linear):
+        value = one(value)
+        if layer < len(linear) - 1:
+            mask = torch.zeros(len(value))
+            mask[active[layer + 1]] = 1
+            value = torch.relu(value) * mask
+    torch.nn.functional.cross_entropy(value, torch.tensor(label)).backward()
+    network.train(sample[None], np.array([label]), np.zeros(1, np.int64), rate)
+    return max(
+        float((mine - (theirs - rate * theirs.grad)).detach().abs().max())
+        for mine, theirs in zip(network.module().parameters(), masked.parameters(), strict=True)
+        if theirs.grad is not None
+    )
+
+
+@pytest.mark.verifies("hashing-gradient")
+def test_steps_equal_autograd_of_the_masked_network(rng: np.random.Generator) -> None:
+    network = wide_open()
+    inputs, labels = samples(rng, 10)
+    for sample, label in zip(inputs, labels, strict=True):
+        assert step_errors(network, sample, int(label), 0.1) < 1e-5
+
+
+@pytest.mark.verifies("hashing-gradient-fault")
+def test_planted_fault_a_lost_update_is_caught(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = network_file.train_samples
+
+    def loses(*given: Any) -> None:
+        weights, before = given[4], given[4].copy()
+        real(*given)
+        moved = np.flatnonzero(weights != before)
+        if len(moved):
+            weights[moved[len(moved) // 2]] = before[moved[len(moved) // 2]]
+
+    monkeypatch.setattr(network_file, "train_samples", loses)
+    inputs, labels = samples(rng, 5)
+    network = wide_open()
+    assert max(step_errors(network, x, int(y), 0.5) for x, y in zip(inputs, labels, strict=True)) > 1e-5
+
+
+@pytest.mark.verifies("hashing-counts")
+def test_counts_equal_a_slow_instrumented_network(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = wide_open()
+    inputs, labels = samples(rng, 6)
+
+    def differences() -> int:
+        wrong = 0
+        for sample, label in zip(inputs, labels, strict=True):
+            wanted, before = slow_products(network, sample), network.counts.copy()
+            network.train(sample[None], label[None], np.zeros(1, np.int64), 0.05)
+            wrong += any(network.counts[kind] - before[kind] != count for kind, count in wanted.items())
+        return wrong
+
+    assert differences() == 0
+    real = network_file.train_samples
+
+    def misses(*given: Any) -> None:
+        real(*given)
+        given[-4][FORWARD] -= 1
+
+    monkeypatch.setattr(network_file, "train_samples", misses)  # the fault: a multiplication that is not counted
+    assert differences() == len(labels)
+
+
+def stale(network: HashedNetwork) -> int:
+    """Entries of the tables that differ from those of a network which hashes every neuron anew."""
+    codes, members, starts = network.codes.copy(), network.members.copy(), network.bucket_starts.copy()
+    network.weights_changed()
+    return sum(
+        int((mine != theirs).sum())
+        for mine, theirs in ((codes, network.codes), (members, network.members), (starts, network.bucket_starts))
+    )
+
+
+@pytest.mark.verifies("hashing-rehash")
+def test_incremental_hashing_equals_a_full_one(rng: np.random.Generator) -> None:
+    network = make()
+    inputs, labels = samples(rng, 40)
+    before = network.codes.copy()
+    network.train(inputs, labels, np.arange(40), 0.3)
+    assert (network.codes != before).any()
+    assert stale(network) == 0
+    for layer in range(2):  # every neuron is in the bucket of its code, once in each table
+        for table, row in enumerate(network.members[layer, :, : SIZES[layer + 1]]):
+            assert sorted(row.tolist()) == list(range(SIZES[layer + 1]))
+            codes = network.codes[layer, table, row]
+            assert codes.tolist() == sorted(codes.tolist())
+
+
+@pytest.mark.verifies("hashing-rehash-fault")
+def test_planted_fault_a_stale_bucket_is_caught(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = network_file.rehash
+
+    def forgets(*given: Any) -> int:
+        given[8][::2] = 0  # every other neuron's mark is lost
+        return int(real(*given))
+
+    network = make()
+    monkeypatch.setattr(network_file, "rehash", forgets)
+    inputs, labels = samples(rng, 40)
+    network.train(inputs, labels, np.arange(40), 0.3)
+    monkeypatch.undo()
+    assert stale(network) > 0
+
+
+@pytest.mark.verifies("hashing-replay")
+def test_a_seed_replays_in_one_thread_and_threads_share_all_samples(rng: np.random.Generator) -> None:
+    inputs, labels = samples(rng, 60)
+    networks = [make(seed) for seed in (3, 3, 4)]
+    for network in networks:
+        network.train(inputs, labels, np.arange(60), 0.05)
+    assert (networks[0].weights == networks[1].weights).all()
+    assert (networks[0].counts == networks[1].counts).all()
+    assert (networks[0].weights != networks[2].weights).any()
+    random = HashSettings(0.5, way="random", period=10)
+    counts = []
+    for threads in (1, 2):  # with a rate of zero nothing depends on timing but which neurons are drawn
+        network = make(1, random)
+        loss = network.train(inputs, labels, np.arange(60), 0.0, threads)
+        counts.append((network.counts[FORWARD] > 0, np.isfinite(loss)))
+    assert counts == [(True, True)] * 2
+
+
+@pytest.mark.parametrize("way", ["hash", "random", "adaptive", "top"])
+def test_every_way_learns_what_is_easy(way: str, rng: np.random.Generator) -> None:
+    inputs = rng.normal(size=(400, SIZES[0])).astype(np.float32)
+    labels = inputs[:, : SIZES[-1]].argmax(1)
+    network = make(1, HashSettings(0.6, pool=1.5, bits=3, tables=6, probes=4, period=100, way=way))
+    first = network.evaluate(inputs, labels)
+    for _ in range(8):
+        network.train(inputs, labels, rng.permutation(400), 0.02)
+    assert network.evaluate(inputs, labels) < first - 15
+
+
+def test_top_is_the_greatest(rng: np.random.Generator) -> None:
+    network = make(1, HashSettings(0.2, way="top"))
+    for sample in samples(rng, 5)[0]:
+        results = matrix(network, 0) @ sample
+        wanted = [neuron for neuron in np.argsort(-results)[: network.want[0]] if results[neuron] > 0]
+        assert sorted(network.active(sample)[1].tolist()) == sorted(wanted)
+
+
+@pytest.mark.parametrize("wrong", [{"share": 0.0}, {"bits": 17}, {"probes": 9}, {"way": "best"}, {"pool": 0.5}])
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(wrong))} = "):
+        HashSettings(**{"share": 0.1, **wrong})
+
+
+def test_the_model_of_conflicts_gives_back_what_it_was_fitted_to() -> None:
+    active = [[{0, 1}, {2, 3}], [{1, 4}, {3}], [{9}, {8}]]
+    assert overlap(active) == pytest.approx(1 / 6)
+    model = Conflicts.fit(serial=0.05, overlap=0.2, writing=0.3, two=1.8)
+    assert model.speedup(2) == pytest.approx(1.8)
+    assert model.speedup(1) == pytest.approx(1)
+    assert 1.8 < model.speedup(4) < 4
