@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Signal
+from amaranth import Cat, Module, Signal
 from amaranth.hdl import Assert
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.near_ram import NearRam
 from hw.params import ROUND_TRIP, Params
 from hw.sram import Sram
 from hw.streams import job
@@ -22,7 +23,9 @@ class ActivationQueue(wiring.Component):
     """First-in first-out queue of vectors with a registered credit flag.
 
     The queue is a RAM with a registered output: the vector at its head stands in the memory's output register, and the
-    next one is read in the cycle in which it is taken.
+    next one is read in the cycle in which it is taken. A small one (`Params.near`) is a RAM that is read within a
+    cycle, with words for the vector at the output and for the one taken last, whose activations it shows: no register
+    holds a copy. When vectors come and go, and what ``level`` counts, is the same.
 
     Credit rule: ``credit <= (level + round_trip + 1 <= depth)``. A broadcast reaches the queue ``4 + hops`` cycles
     after it fires and the flag is ``1 + hops`` cycles old when it is seen, so at most ``round_trip`` vectors are on
@@ -36,7 +39,7 @@ class ActivationQueue(wiring.Component):
     Members
     -------
     i : jobs (always ready: the credit rule guarantees it).
-    o : jobs in the same order.
+    o : jobs in the same order. From a near queue, ``acts`` are those of the vector taken last, until the next is taken.
     level : vectors in the memory.
     credit : a vector may be broadcast.
 
@@ -48,8 +51,10 @@ class ActivationQueue(wiring.Component):
     def __init__(self, params: Params) -> None:
         self.params = params
         self.depth, self.round_trip = params.queue_depth, ROUND_TRIP + 2 * params.hops
+        self.near = params.near
         style = "distributed" if self.depth <= LOOKUP_DEPTH else "auto"
-        self.memory = Sram(job(params).size, self.depth, style)
+        if not self.near:
+            self.memory = Sram(job(params).size, self.depth, style)
         super().__init__({
             "i": In(stream.Signature(job(params), always_ready=True)),
             "o": Out(stream.Signature(job(params))),
@@ -59,27 +64,11 @@ class ActivationQueue(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.memory = memory = self.memory
         read = Signal()
-
-        def advance(address: Signal) -> None:
-            with m.If(address == self.depth - 1):
-                m.d.sync += address.eq(0)
-            with m.Else():
-                m.d.sync += address.eq(address + 1)
-
-        head = Signal(range(self.depth))
-        tail = Signal(range(self.depth))
-        m.d.comb += [
-            # A word is read one cycle after it is written at the earliest: `level` is a register.
-            read.eq((self.level != 0) & (~self.o.valid | self.o.ready)),
-            memory.w_en.eq(self.i.valid), memory.w_addr.eq(tail), memory.w_data.eq(self.i.payload),
-            memory.r_en.eq(read), memory.r_addr.eq(head), self.o.payload.eq(memory.r_data),
-        ]  # fmt: skip
-        with m.If(self.i.valid):
-            advance(tail)
+        # A word is read one cycle after it is written at the earliest: `level` is a register.
+        m.d.comb += read.eq((self.level != 0) & (~self.o.valid | self.o.ready))
+        (self._near if self.near else self._far)(m, read)
         with m.If(read):
-            advance(head)
             m.d.sync += self.o.valid.eq(1)
         with m.Elif(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
@@ -89,3 +78,44 @@ class ActivationQueue(wiring.Component):
             Assert(~(self.i.valid & (self.level == self.depth)), "activation queue overflow"),
         ]
         return m
+
+    def _far(self, m: Module, read: Signal) -> None:
+        """The vector at the head stands in the register of the memory's output."""
+        m.submodules.memory = memory = self.memory
+        head, tail = Signal(range(self.depth)), Signal(range(self.depth))
+        m.d.comb += [
+            memory.w_en.eq(self.i.valid), memory.w_addr.eq(tail), memory.w_data.eq(self.i.payload),
+            memory.r_en.eq(read), memory.r_addr.eq(head), self.o.payload.eq(memory.r_data),
+        ]  # fmt: skip
+        _advance(m, tail, self.depth, self.i.valid)
+        _advance(m, head, self.depth, read)
+
+    def _near(self, m: Module, read: Signal) -> None:
+        """The vector at the head stays in the memory, and the one before it, for its activations."""
+        shape, words = self.i.payload.shape(), self.depth + 2
+        rest_bits = shape.size - shape["acts"].width
+        m.submodules.acts = acts = NearRam(shape["acts"].width, words)
+        m.submodules.rest = rest = NearRam(rest_bits, words)
+        names = [name for name, _ in shape if name != "acts"]
+        front, tail, before = (Signal(range(words), name=name) for name in ("front", "tail", "before"))
+        taken = Signal()
+        m.d.comb += [
+            taken.eq(self.o.valid & self.o.ready),
+            acts.w_en.eq(self.i.valid), acts.w_addr.eq(tail), acts.w_data.eq(self.i.p.acts),
+            rest.w_en.eq(self.i.valid), rest.w_addr.eq(tail), rest.w_data.eq(Cat(self.i.p[name] for name in names)),
+            acts.r_addr.eq(before), rest.r_addr.eq(front),
+            self.o.p.acts.eq(acts.r_data), Cat(self.o.p[name] for name in names).eq(rest.r_data),
+        ]  # fmt: skip
+        _advance(m, tail, words, self.i.valid)
+        _advance(m, front, words, taken)
+        with m.If(taken):
+            m.d.sync += before.eq(front)
+
+
+def _advance(m: Module, address: Signal, words: int, when: Signal) -> None:
+    """Step an address on, around the end of a memory."""
+    with m.If(when):
+        m.d.sync += address.eq(address + 1)
+        if words & (words - 1):
+            with m.If(address == words - 1):
+                m.d.sync += address.eq(0)

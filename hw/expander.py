@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.layouts import ACT_BITS
 from hw.params import LANES, Params
 from hw.streams import column, job
 
 __all__ = ["Expander"]
 
 
-def _starts(base: Value, lengths: list[Value]) -> list[Value]:
-    """Where each of eight columns starts: three additions deep."""
+def _offsets(lengths: list[Value]) -> list[Value]:
+    """Where each of eight columns starts behind the first one: two additions deep."""
     pair, middle, right = (lengths[n] + lengths[n + 1] for n in (0, 2, 4))
     four = pair + middle
     return [
-        base, base + lengths[0], base + pair, (base + lengths[2]) + pair, base + four, (base + lengths[4]) + four,
-        (base + right) + four, (base + right) + (lengths[6] + four),
+        Const(0, 1), lengths[0], pair, lengths[2] + pair, four, lengths[4] + four, right + four,
+        right + (lengths[6] + four),
     ]  # fmt: skip
 
 
@@ -31,8 +32,8 @@ class Expander(wiring.Component):
     """Hand over the columns of a vector that have work, lowest lane first.
 
     The entries of a vector's columns lie one behind the other, so a column starts at ``base`` plus the lengths of all
-    lower columns, whether these have work or not. The eight starts are worked out when a vector is taken and stand
-    in registers, beside the lane that is next (one-hot) and the lanes after it.
+    lower columns, whether these have work or not. The eight sums of lengths are worked out when a vector is taken and
+    stand in registers, beside the base, the lane that is next (one-hot) and the lanes after it.
 
     Columns pass through a buffer of two to weight read, so that no path leads from there to the queue: a column
     enters the buffer while at most one stands in it. One column a cycle, without a bubble between vectors.
@@ -44,7 +45,8 @@ class Expander(wiring.Component):
 
     Members
     -------
-    i : vectors (at least one bit of ``mask`` is set).
+    i : vectors (at least one bit of ``mask`` is set). With `Params.near`, ``acts`` are those of the vector taken
+        last.
     o : columns, with the number of entries in the first weight word (``take``); ``last`` of its vector.
     """
 
@@ -63,12 +65,16 @@ class Expander(wiring.Component):
         lanes = Signal(LANES)  # the lane of the next column, one-hot
         after = Signal(LANES)  # the lanes of those after it
         ending = Signal()  # there are none; beside `after`, since what takes the next vector leads to all of the queue
-        vector = Signal(self.i.payload.shape(), reset_less=True)
-        starts = [Signal(params.entry_address_bits, name=f"start_{n}", reset_less=True) for n in range(LANES)]
+        shape = self.i.payload.shape()
+        kept = ("base", "lengths", "tag", *(() if params.near else ("acts",)))
+        vector = Signal(data.StructLayout({name: shape[name].shape for name in kept}), reset_less=True)
+        acts = self.i.p.acts if params.near else vector.acts
+        bits = min(params.count_bits + 3, params.entry_address_bits)  # of seven lengths
+        offsets = [Signal(bits, name=f"offset_{n}", reset_less=True) for n in range(LANES)]
 
         # One column of it.
         found = data.StructLayout({
-            "start": params.entry_address_bits, "count": params.count_bits, "act": vector.acts[0].shape(), "last": 1,
+            "start": params.entry_address_bits, "count": params.count_bits, "act": ACT_BITS, "last": 1,
             "tag": vector.tag.shape(),
         })  # fmt: skip
         now = Signal(found)
@@ -85,8 +91,9 @@ class Expander(wiring.Component):
             return terms[0]
 
         m.d.comb += [
-            now.start.eq(pick(list(starts))), now.count.eq(pick([vector.lengths[n] for n in range(LANES)])),
-            now.act.eq(pick([vector.acts[n] for n in range(LANES)])), now.last.eq(ending), now.tag.eq(vector.tag),
+            now.start.eq(vector.base + pick(list(offsets))),
+            now.count.eq(pick([vector.lengths[n] for n in range(LANES)])),
+            now.act.eq(pick([acts[n] for n in range(LANES)])), now.last.eq(ending), now.tag.eq(vector.tag),
             pushed.eq(valid & ~second_valid), popped.eq(self.o.valid & self.o.ready),
         ]  # fmt: skip
 
@@ -97,9 +104,9 @@ class Expander(wiring.Component):
 
         m.d.comb += self.i.ready.eq(~valid | (pushed & ending))
         with m.If(self.i.ready):
-            m.d.sync += [valid.eq(self.i.valid), vector.eq(self.i.payload)]
+            m.d.sync += [valid.eq(self.i.valid), *(vector[name].eq(self.i.p[name]) for name in kept)]
             lengths = [self.i.p.lengths[n] for n in range(LANES)]
-            m.d.sync += [start.eq(at) for start, at in zip(starts, _starts(self.i.p.base, lengths), strict=True)]
+            m.d.sync += [offset.eq(at) for offset, at in zip(offsets, _offsets(lengths), strict=True)]
             next_lanes(self.i.p.mask)
         with m.Elif(pushed):
             next_lanes(after)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth import Cat, Module, Mux, Signal, signed
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.layouts import ACT_BITS, WEIGHT_BITS
+from hw.near_ram import NearRam
 from hw.params import Params
 from hw.sram import Sram
 from hw.streams import drain_request, product_operands, tag
@@ -27,8 +30,10 @@ class Mac(wiring.Component):
 
     Timing: a sum is written `LATENCY` cycles after its operands arrive. ``sum`` follows ``drain.slot`` and
     ``drain.bank`` by 1 cycle.
-    Bypass: the accumulator is read in the cycle in which the entry before it writes; if it is the same
-    one, the sum just written is used instead of the memory's answer. The entry before that has left.
+    Few accumulators (`Params.near`) lie in memories that are read within a cycle: in that of the write. Such a
+    memory has a bit more, whether its accumulator was written since it was cleared: if not, it stands for zero.
+    Bypass, where there are more: the accumulator is read in the cycle in which the entry before it writes; if it is the
+    same one, the sum just written is used instead of the memory's answer. The entry before that has left.
 
     No accumulator is read and written in the same cycle, where the memory's answer is not specified. Between
     entries, the bypass above sees to it. Between entries and write-back, control does: ``drain.bank`` and ``clear``
@@ -53,7 +58,10 @@ class Mac(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.banks = [Sram(params.acc_bits, params.rows) for _ in range(2)]
+        self.banks: list[Any] = [
+            NearRam(params.acc_bits + 1, params.rows) if params.near else Sram(params.acc_bits, params.rows)
+            for _ in range(2)
+        ]
         super().__init__({
             "i": In(stream.Signature(product_operands(params), always_ready=True)),
             "done": Out(1), "done_tag": Out(tag(params)),
@@ -66,6 +74,9 @@ class Mac(wiring.Component):
         m = Module()
         params = self.params
         m.submodules.bank_0, m.submodules.bank_1 = self.banks
+        if params.near:
+            self._near(m)
+            return m
         product = Signal(signed(WEIGHT_BITS + ACT_BITS), reset_less=True)
         valid = Signal()
         last = Signal()
@@ -123,3 +134,51 @@ class Mac(wiring.Component):
                     memory.w_data.eq(0),
                 ]
         return m
+
+    def _near(self, m: Module) -> None:
+        """An accumulator is read, added to and written in one cycle."""
+        bits, entry = self.params.acc_bits, self.i.p
+        product = Signal(signed(WEIGHT_BITS + ACT_BITS), reset_less=True)
+        valid, last, takes_maximum = Signal(), Signal(), Signal()
+        held = Signal(tag(self.params))
+        row = Signal(self.params.row_bits)
+        maximum = self.maximum.bit_select(entry.tag.bank, 1)
+        from_lowest = Cat(entry.act[:-1], ~entry.act[-1])  # act + 32768
+        m.d.sync += [
+            product.eq(Mux(maximum, from_lowest, entry.weight.raw.as_signed() * entry.act.as_signed())),
+            takes_maximum.eq(maximum),
+            valid.eq(self.i.valid), last.eq(entry.last), held.eq(entry.tag), row.eq(entry.row),
+        ]  # fmt: skip
+
+        words = [data.View(_near_word(bits), memory.r_data) for memory in self.banks]
+        stored, used = Signal(bits), Signal()
+        total = Signal(bits)
+        larger = Signal()
+        m.d.comb += [
+            stored.eq(Mux(held.bank, words[1].sum, words[0].sum)),
+            used.eq(Mux(held.bank, words[1].used, words[0].used)),
+            # A maximum is what comes, where that is larger; else nothing is written.
+            total.eq(Mux(used & ~takes_maximum, stored, 0) + product),  # the carry out is dropped: sums wrap
+            larger.eq(product[:ACT_BITS] > Mux(used, stored[:ACT_BITS], 0)),
+            self.done.eq(valid & last), self.done_tag.eq(held),
+        ]  # fmt: skip
+        drained, drained_used = Signal(bits), Signal()
+        m.d.comb += [
+            drained.eq(Mux(self.drain.bank, words[1].sum, words[0].sum)),
+            drained_used.eq(Mux(self.drain.bank, words[1].used, words[0].used)),
+        ]  # fmt: skip
+        m.d.sync += self.sum.eq(Mux(drained_used, drained, 0))
+        for n, memory in enumerate(self.banks):
+            mine, cleared = Signal(name=f"mine_{n}"), self.drain.clear & (self.drain.bank == n)
+            word = Signal(_near_word(bits), name=f"word_{n}")
+            m.d.comb += [
+                mine.eq(valid & (held.bank == n)), word.sum.eq(total), word.used.eq(mine),
+                memory.r_addr.eq(Mux(mine, row, self.drain.slot)),
+                memory.w_addr.eq(Mux(mine, row, self.drain.clear_slot)), memory.w_data.eq(word),
+                memory.w_en.eq(Mux(mine, larger | ~takes_maximum, cleared | self.drain.clear_all)),
+            ]  # fmt: skip
+
+
+def _near_word(bits: int) -> data.StructLayout:
+    """A sum, and whether it was written since it was cleared."""
+    return data.StructLayout({"sum": bits, "used": 1})

@@ -14,6 +14,7 @@ __all__ = [
     "DESCRIPTOR_PARTS",
     "FUNCTIONS",
     "LANES",
+    "NEAR_WORDS",
     "PIECES",
     "PRESETS",
     "ROUND_TRIP",
@@ -45,6 +46,9 @@ WRITE_QUEUE = 8
 ROUND_TRIP = 5
 """Cycles from a broadcast until its credit is seen, without `Params.hops`: 4 to the queue write, 1 for the credit
 register."""
+
+NEAR_WORDS = 16
+"""Words of a memory that is read within a cycle: as many as a lookup table used as memory has."""
 
 _LIMITS: dict[str, tuple[int, int]] = {
     "pes": (1, 256),
@@ -197,6 +201,15 @@ class Params:
         """Width of the number of a codebook."""
         return max(1, (self.codebooks - 1).bit_length())
 
+    @property
+    def near(self) -> bool:
+        """Queue and accumulators are so small that they are read within a cycle.
+
+        Such a queue keeps a vector's activations until its last column is handed over: it has two words more than
+        vectors, that of the vector at the output and that of the one that is expanded.
+        """
+        return self.rows <= NEAR_WORDS and self.queue_depth + 2 <= NEAR_WORDS
+
     def act_vectors(self, values: int) -> int:
         """Activation vectors that hold `values` activations."""
         return -(-values // LANES)
@@ -254,7 +267,7 @@ _BOARD_SLIM = _BOARD_MIN.replace(
 # An array that fills an ECP5-85: so many codebooks that they go into block RAM, and no more accumulators and
 # descriptors than a lookup table used as memory has words.
 _ECP5_32 = Params(
-    pes=32, index_bits=4, rows=16, queue_depth=16, weight_words=512, pointer_blocks=512, act_lines=1024,
+    pes=32, index_bits=4, rows=16, queue_depth=14, weight_words=512, pointer_blocks=512, act_lines=1024,
     output_words=512, codebooks=32, descriptors=16, acc_bits=36, tables=0, elementwise=False, streams=False,
     refill=False, hops=1,
 )  # fmt: skip

@@ -24,7 +24,7 @@ class PointerRead(wiring.Component):
 
     Timing: ``o`` is valid `LATENCY` cycles after ``i``, in order, one vector a cycle. ``dropped`` pulses in that
     cycle instead of ``o.valid`` if no column has work. Nothing looks at the activations on their way to the queue, so
-    they come `ACTS_LATE` cycles after the rest: what delays them stands once in front of all PEs.
+    they come `ACTS_LATE` cycles after the rest, with the job: what delays them stands once in front of all PEs.
 
     Members
     -------
@@ -37,7 +37,7 @@ class PointerRead(wiring.Component):
     """
 
     LATENCY = 3
-    ACTS_LATE = LATENCY - 1
+    ACTS_LATE = LATENCY
 
     def __init__(self, params: Params) -> None:
         self.params = params
@@ -72,14 +72,17 @@ class PointerRead(wiring.Component):
 
         mask = Signal(LANES)
         work = Signal()
+        base, lengths = Signal.like(block.base, reset_less=True), Signal.like(block.lengths, reset_less=True)
+        columns, belongs = Signal(LANES, reset_less=True), Signal(tag(params), reset_less=True)
         m.d.comb += mask.eq(passing[1].mask & Cat(block.lengths[n] != 0 for n in range(LANES)))
         m.d.sync += [
             work.eq(mask.any()),
-            self.o.p.base.eq(block.base), self.o.p.lengths.eq(block.lengths), self.o.p.mask.eq(mask),
-            self.o.p.acts.eq(self.i.p.acts), self.o.p.tag.eq(passing[1].tag),
+            base.eq(block.base), lengths.eq(block.lengths), columns.eq(mask), belongs.eq(passing[1].tag),
         ]  # fmt: skip
         m.d.comb += [
+            self.o.p.base.eq(base), self.o.p.lengths.eq(lengths), self.o.p.mask.eq(columns),
+            self.o.p.acts.eq(self.i.p.acts), self.o.p.tag.eq(belongs),
             self.o.valid.eq(valid[2] & work),
-            self.dropped.eq(valid[2] & ~work), self.dropped_tag.eq(self.o.p.tag),
+            self.dropped.eq(valid[2] & ~work), self.dropped_tag.eq(belongs),
         ]  # fmt: skip
         return m

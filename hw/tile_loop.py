@@ -21,9 +21,9 @@ class TileLoop(wiring.Component):
     The other descriptors stand between layers. At a LOOP the program goes back to the body's first descriptor, with the
     loop offset moved on, until the body has run as often as it shall; then the offset is 0 again.
 
-    The place of each segment's window moves on from tile to tile. It is kept for `SEGMENTS` segments: a layer of
-    several tiles has no more. The first tile of each sample begins at the descriptor's own place, so that a layer of
-    one tile may have any number.
+    The place of each segment's window moves on from tile to tile. It is kept for `SEGMENTS` segments, or as many as
+    there are descriptors: a layer of several tiles has no more. The first tile of each sample begins at the
+    descriptor's own place, so that a layer of one tile may have any number.
 
     In a ring of rows, windows move on modulo its rows. Rows of tiles that stream out take its places in turn, counted
     on over the samples.
@@ -72,7 +72,9 @@ class TileLoop(wiring.Component):
         ending = data.View(loop(self.params), layer.as_value())
         op = Value.cast(layer.op)
         group_bits = (self.params.groups - 1).bit_length()
-        m.submodules.memory = origins = memory.Memory(shape=self.origin, depth=SEGMENTS, init=[])
+        m.submodules.memory = origins = memory.Memory(
+            shape=self.origin, depth=min(SEGMENTS, self.params.descriptors), init=[]
+        )
         kept, moved = origins.read_port(domain="comb"), origins.write_port()
         head = Signal(16)  # the first descriptor of the layer
         sample = Signal(16)

@@ -30,21 +30,37 @@ PARAMS = Params(
 
 
 def _narrow_job(params: Params) -> data.StructLayout:
-    """A vector of two bits: the queue looks at none."""
-    return data.StructLayout({"bits": 2})
+    """A vector of two bits, and activations of one: the queue looks at none."""
+    return data.StructLayout({"bits": 2, "acts": 1})
 
 
 def order(s: Sheet, kind: Any) -> None:
     """Vectors through the queue, while no more are sent than it holds."""
-    dut = s.add(kind(PARAMS))
+    dut = s.add(kind(PARAMS), built=True)
     i, o = dut.i, dut.o
     s.given(~(i.valid & (dut.level == dut.depth)))
-    follow(s, i.valid, o.valid & o.ready, i.payload, o.payload, most=dut.depth + 1)
-    s.steady(o.valid, o.ready, o.payload, "output")
+    taken = o.valid & o.ready
     inside = Signal(range(dut.depth + 2))
-    s.m.d.sync += inside.eq(inside + i.valid - (o.valid & o.ready))
+    s.m.d.sync += inside.eq(inside + i.valid - taken)
+    out = o.p.bits if dut.near else o.payload
+    one = follow(s, i.valid, taken, i.payload, out, most=dut.depth + 1)
+    s.steady(o.valid, o.ready, out, "output")
+    if dut.near:
+        words = dut.depth + 2
+        front, tail, before = (s.inner(name) for name in ("front", "tail", "before"))
+        ever = Signal()  # one was taken
+        s.m.d.sync += ever.eq(ever | taken)
+        s.must((front < words) & (tail < words) & (before < words), "inside: places")
+        behind = front + inside
+        s.must((behind == tail) | (behind == tail + words), "inside: those between front and tail")
+        s.must(~ever | (before + 1 == front) | (before + 1 == front + words), "inside: the one taken last")
+        last = Signal()  # the chosen one was taken last
+        with s.m.If(taken):
+            s.m.d.sync += last.eq(one.shown)
+        s.must(~last | (o.p.acts == one.kept[-1]), "activations are those of the vector taken last")
     s.must(dut.level + o.valid == inside, "`level` counts all vectors but the one at the output")
     s.must(~s.past(i.valid, 2) | o.valid | s.past(o.valid), "a vector shows after two cycles")
+    s.must(~(o.valid & s.past(i.valid & (inside == 0))), "and not before")
     s.must((inside == 0) | o.valid | s.past(i.valid) | s.past(o.valid & o.ready), "none stays behind")
     s.reach((dut.level == dut.depth) & o.valid, "it is full")
     s.reach(i.valid & o.valid & o.ready & s.past(i.valid & o.valid & o.ready), "one vector in and one out a cycle")
@@ -94,7 +110,10 @@ CLAIMS = (
         ActivationQueue,
         {
             "the end of the memory is one place early for writes": lambda: planted(
-                ActivationQueue, "address == self.depth - 1", "address == self.depth - 1 - (address is tail)"
+                ActivationQueue, "_advance(m, tail, words,", "_advance(m, tail, words - 1,", "_near"
+            ),
+            "a place is used again while its activations are needed": lambda: planted(
+                ActivationQueue, "self.depth + 2", "self.depth + 1", "_near"
             ),
             "a vector is read before it is written": lambda: planted(
                 ActivationQueue, "read.eq((self.level != 0)", "read.eq(((self.level != 0) | self.i.valid)"
@@ -104,6 +123,21 @@ CLAIMS = (
             ),
         },
         narrow={"hw.activation_queue.job": _narrow_job},
+        bug_depth=16,
+        cover_depth=16,
+    ),
+    Claim(
+        "queue-order-far",
+        "ActivationQueue",
+        "The same of a queue that is too large to be read within a cycle.",
+        order,
+        ActivationQueue,
+        {
+            "the end of the memory is one place early for writes": lambda: planted(
+                ActivationQueue, "_advance(m, tail, self.depth,", "_advance(m, tail, self.depth - 1,", "_far"
+            ),
+        },
+        narrow={"hw.activation_queue.job": _narrow_job, "hw.params.NEAR_WORDS": 0},
         bug_depth=16,
         cover_depth=16,
     ),

@@ -119,13 +119,13 @@ def highest(mask):
     return Cat(mask[n] & ~mask[n + 1 :].any() for n in range(len(mask)))
 
 
-def late_starts(base, lengths, original=hw.expander._starts):
+def late_offsets(lengths, original=hw.expander._offsets):
     """Each sum takes in one length too many."""
-    return original(base + lengths[0], [*lengths[1:], lengths[0]])
+    return [lengths[0] + each for each in original([*lengths[1:], lengths[0]])]
 
 
 @pytest.mark.verifies("planted-faults-columns-swapped-start")
-@pytest.mark.parametrize(("name", "fault"), [("_lowest", highest), ("_starts", late_starts)])
+@pytest.mark.parametrize(("name", "fault"), [("_lowest", highest), ("_offsets", late_offsets)])
 def test_fault_order_swapped_or_sum_off_by_one(simulate, rng, monkeypatch, name, fault):
     monkeypatch.setattr(hw.expander, name, fault)
     vectors = random_vectors(rng, 40)

@@ -73,10 +73,13 @@ def test_every_file_says_its_license(files):
 
 @pytest.mark.verifies("exported-verilog-plain-names-pins")
 def test_memories_are_instances_of_the_one_primitive_but_for_two_small_ones(files):
-    """Places of segments and of what is to be written: a few words, read in the cycle of their address (registers)."""
+    """Places of segments and of what is to be written: a few words, read in the cycle of their address (registers).
+
+    So are queue and accumulators of a PE where they are as small.
+    """
     params, texts = files
     arrays = re.findall(r"^  reg \[(\d+):0\] \w+ \[(\d+):0\];", texts["accelerator.v"], re.MULTILINE)
-    assert len(arrays) == 1 + params.elementwise
+    assert len(arrays) == 1 + params.elementwise + 4 * params.near
     assert all(int(last) < 32 for _, last in arrays)
     assert len(re.findall(r"^  eie_ram #\(", texts["accelerator.v"], re.MULTILINE)) > 8
 

@@ -252,13 +252,13 @@ def without_bypass(select, yes, no, original=hw.mac.Mux):
     return no if getattr(select, "name", "") == "forward" else original(select, yes, no)
 
 
-def one_length_late(base, lengths, original=hw.expander._starts):
-    return original(base + lengths[0], [*lengths[1:], lengths[0]])
+def one_length_late(lengths, original=hw.expander._offsets):
+    return [lengths[0] + each for each in original([*lengths[1:], lengths[0]])]
 
 
 PLANTED = {
     "no bypass": (hw.mac, "Mux", without_bypass),
-    "prefix sum off by one": (hw.expander, "_starts", one_length_late),
+    "prefix sum off by one": (hw.expander, "_offsets", one_length_late),
     "columns without entries stay": (hw.pointer_read, "Cat", lambda _: Const(0xFF, 8)),
     "bubble": (hw.pe, "Expander", Bubble),
     "credit one late": (hw.activation_queue, "ROUND_TRIP", ROUND_TRIP - 1),
@@ -269,8 +269,9 @@ def faulty(simulate, rng, monkeypatch, name):
     """A run with a fault; returns weights, tiles and what was seen."""
     if name in PLANTED:
         monkeypatch.setattr(*PLANTED[name])
-    weights = Weights.random(SMALL, rng, 12, densities=(0, 0, 0, 0.05, 0.3))
-    tiles = [Tile.random(SMALL, rng, 12, n) for n in range(3)]
+    params = SMALL.replace(rows=17) if name == "no bypass" else SMALL  # fewer are read in the cycle of the write
+    weights = Weights.random(params, rng, 12, densities=(0, 0, 0, 0.05, 0.3))
+    tiles = [Tile.random(params, rng, 12, n) for n in range(3)]
 
     def mask(sent):
         return 0xFF if name == "mask ignored" else sent
