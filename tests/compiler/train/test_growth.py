@@ -170,7 +170,8 @@ def test_a_recipe_trains_sparse_resumes_to_the_same_bytes_and_goes_on_to_sharing
     assert recipe.parse(made.asdict(), "again") == made
     report = train_recipe(made, tmp_path / "one")
     left = round(0.2 * (64 * 16 + 16 * 10))
-    assert sum(layer["nonzeros"] for layer in report["stages"][0]["layers"]) == pytest.approx(left, abs=2)
+    # A weight that came at a pixel which is blank in every image has no gradient and stays zero.
+    assert 0.9 * left < sum(layer["nonzeros"] for layer in report["stages"][0]["layers"]) <= left + 2
 
     def stop(stage: str, done: int, total: int, text: str) -> None:
         if stage == kind and done == 2:
