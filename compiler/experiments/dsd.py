@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import nn
 
 from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Trial
-from compiler.experiments.paired import Paired, holm
+from compiler.experiments.paired import Family, Paired
 from compiler.experiments.subject import NetworkSpec, Subject, networks_of
 from compiler.train import dsd
 from compiler.train.table import Table
@@ -102,11 +102,11 @@ class DenseSparseDense(Experiment):
             }
             for number, network in enumerate(self.networks)
         }
-        pairs = {name: Paired.of(ways["dsd"], ways["plain"]) for name, ways in errors.items()}
-        adjusted = dict(zip(pairs, holm([pair.p for pair in pairs.values()]), strict=True))
+        family = Family({name: Paired.of(ways["dsd"], ways["plain"]) for name, ways in errors.items()})
+        pairs, adjusted = family.pairs, family.corrected
         figures = {
             "test_error": errors,
-            "dsd_minus_plain": {name: {**pair.asdict(), "p_holm": adjusted[name]} for name, pair in pairs.items()},
+            "dsd_minus_plain": family.asdict(),
         }
         rows = [
             [

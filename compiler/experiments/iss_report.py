@@ -10,6 +10,7 @@ import numpy as np
 
 from compiler.experiments.base import Summary, SummaryTable
 from compiler.experiments.iss_network import Network
+from compiler.experiments.paired import Family
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,6 +68,7 @@ def summarize(
     tables, findings = [], []
     figures: dict[str, Any] = {"networks": {}}
     plots = {}
+    compared: dict[str, tuple[list[float], list[float]]] = {}
     for network in networks:
 
         def row(way: str, strength: float, name: str = network.name) -> _Row:
@@ -78,6 +80,11 @@ def summarize(
         limit = dense.mean("validation") * (1 + tolerance)
         chosen, equal = _choose(iss, limit, "multiplies")
         rival, rival_equal = _choose(l1, limit, "nonzeros") if l1 else (None, False)
+        ends = [found["test"] for found in chosen.seeds]
+        others = {"dense": [found["test"] for found in dense.seeds]}
+        others["the same size, direct"] = [found["direct"]["test"] for found in chosen.seeds]
+        others |= {} if rival is None else {"L1": [found["test"] for found in rival.seeds]}
+        compared |= {f"{network.name}, ISS - {name}": (ends, values) for name, values in others.items()}
         tables.append(_table(network.name, dense, iss, l1))
         tables.append(_speeds(network.name, iss, l1, batches))
         findings += _sentences(dense, chosen, equal, rival, rival_equal, tolerance, batches)
@@ -99,7 +106,9 @@ def summarize(
         f"{data['test']:,} to report on; a vocabulary of {data['words']:,}. Strengths were chosen on validation; "
         "test is reported only."
     )
-    return Summary(figures, tables, findings, plots)
+    family = Family.of(compared)
+    figures["test_perplexity_differences"] = family.asdict()
+    return Summary(figures, [*tables, family.table("test perplexity")], [*findings, family.finding()], plots)
 
 
 def _choose(rows: Sequence[_Row], limit: float, size: str) -> tuple[_Row, bool]:

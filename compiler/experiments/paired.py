@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-__all__ = ["Paired", "holm"]
+from compiler.experiments.base import SummaryTable
+
+__all__ = ["Family", "Paired", "holm"]
+
+_ROUND = 4
 
 
 @dataclass(frozen=True)
@@ -73,3 +77,67 @@ def holm(p: Sequence[float]) -> list[float]:
         greatest = max(greatest, min(1.0, (len(p) - rank) * p[index]))
         found[index] = greatest
     return found
+
+
+@dataclass(frozen=True)
+class Family:
+    """All comparisons that one report makes, with p-values corrected for their number.
+
+    Attributes
+    ----------
+    pairs : what is compared, in words → the differences.
+    corrected : in the same words → p after Holm's correction.
+    """
+
+    pairs: Mapping[str, Paired]
+
+    @classmethod
+    def of(cls, values: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Family:
+        """From the two ways' values by seed; comparisons of one seed, which nothing can be tested by, are left out."""
+        return cls({name: Paired.of(*both) for name, both in values.items() if len(both[0]) > 1})
+
+    @property
+    def corrected(self) -> dict[str, float]:
+        """See the class."""
+        return dict(zip(self.pairs, holm([pair.p for pair in self.pairs.values()]), strict=True))
+
+    def split(self) -> tuple[list[str], list[str]]:
+        """Names of those below and of those above zero, by p below 0.05 after the correction."""
+        found = self.corrected
+        sure = {name: pair.mean for name, pair in self.pairs.items() if found[name] < 0.05}
+        return [name for name, mean in sure.items() if mean < 0], [name for name, mean in sure.items() if mean > 0]
+
+    def asdict(self) -> dict[str, Any]:
+        """As JSON: each comparison with `p_holm` beside p."""
+        found = self.corrected
+        return {name: {**pair.asdict(), "p_holm": found[name]} for name, pair in self.pairs.items()}
+
+    def table(self, unit: str) -> SummaryTable:
+        """A row for each comparison."""
+        found = self.corrected
+        rows = [
+            [
+                name, *(round(value, _ROUND) for value in (pair.mean, pair.low, pair.high)),
+                *(float(f"{p:.2g}") for p in (pair.p, found[name])), pair.pairs,
+            ]
+            for name, pair in self.pairs.items()
+        ]  # fmt: skip
+        return SummaryTable(
+            f"Differences of pairs by seed, {unit}; paired t-tests, p corrected for their number (Holm)",
+            ["first - second", "mean", "95 % low", "95 % high", "p", "p, Holm", "seeds"],
+            rows,
+        )
+
+    def finding(self) -> str:
+        """One sentence: which comparisons show a difference, and that the others show none."""
+        if not self.pairs:
+            return "One seed: no difference can be tested."
+        low, high = self.split()
+        parts = [f"{words} zero: {', '.join(names) or 'none'}" for words, names in (("below", low), ("above", high))]
+        rest = len(self.pairs) - len(low) - len(high)
+        seeds = min(pair.pairs for pair in self.pairs.values())
+        few = f"; with {seeds} seeds only large differences can show" if rest and seeds < 5 else ""
+        return (
+            f"Of {len(self.pairs)} paired comparisons, p below 0.05 after Holm's correction for their number: "
+            f"{'; '.join(parts)}. {rest} show no difference, which is not the same as none{few}."
+        )

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
-from compiler.experiments.paired import Paired, holm
+from compiler.experiments.paired import Family, Paired
 from compiler.experiments.subject import OverNetworks, networks_of, schedule_of
 from compiler.train.schedule import Schedule
 from compiler.train.stages import Share
@@ -94,8 +94,7 @@ class Quantization(OverNetworks):
             f"{bits} {grid}": self._difference(errors, bits, (grid, "-c"), (grid, "-c+1"))
             for bits, grid in product(self.bits, GRIDS)
         }
-        tests = [*grids.items(), *updates.items()]
-        corrected = dict(zip([key for key, _ in tests], holm([paired.p for _, paired in tests]), strict=True))
+        corrected = Family({**grids, **updates}).corrected
         figures = {
             "test_error": {
                 f"{name} {_key(bits, grid, update)}": values for (name, bits, grid, update), values in errors.items()

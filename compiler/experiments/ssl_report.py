@@ -7,6 +7,7 @@ from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 from compiler.experiments.base import Summary, SummaryTable
+from compiler.experiments.paired import Family
 from compiler.experiments.ssl_ways import DENSE, DIRECT, L1, LONGER, MAGNITUDE, SSL
 from compiler.experiments.subject import NetworkSpec
 
@@ -25,10 +26,13 @@ def summarize(networks: Sequence[NetworkSpec], seeds: Sequence[int], results: Ma
     tables: list[SummaryTable] = []
     findings: list[str] = []
     plots: dict[str, Figure] = {}
+    compared: dict[str, tuple[list[float], list[float]]] = {}
     for network in networks:
         runs = [results[f"{network.name}.{seed}"] for seed in seeds]
         ways = {way: _way([run["points"][way] for run in runs]) for way in _WAYS if way in runs[0]["points"]}
         tried = [_way([run["points"][way] for run in runs]) | {"way": way} for way in _strengths(runs[0])]
+        tests = {way: [run["points"][way]["errors"]["test"] for run in runs] for way in ways}
+        compared |= {f"{network.name}, {SSL} - {way}": (tests[SSL], tests[way]) for way in ways if way != SSL}
         speed = {
             batch: {way: median(run["times"][batch][DENSE] / run["times"][batch][way] for run in runs) for way in times}
             for batch, times in runs[0]["times"].items()
@@ -43,7 +47,9 @@ def summarize(networks: Sequence[NetworkSpec], seeds: Sequence[int], results: Ma
         plots[f"ssl-{network.name}"] = _plot(network.name, ways, tried)
         if by_density:
             plots[f"ssl-{network.name}-time"] = _time_plot(network.name, ways, speed, by_density)
-    return Summary(figures, tables, findings, plots)
+    family = Family.of(compared)
+    figures["test_error_differences"] = family.asdict()
+    return Summary(figures, [*tables, family.table("points of test error")], [*findings, family.finding()], plots)
 
 
 def _way(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from scipy import stats
 from torch import Tensor
 
 from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Trial
+from compiler.experiments.paired import Family
 from compiler.experiments.subject import NetworkSpec, Subject, networks_of
 from compiler.train.images import accuracy
 from compiler.train.loop import Epoch, fit, seed_of
@@ -108,6 +109,7 @@ class TernGrad(Experiment):
         figures: dict[str, Any] = {}
         rows: list[list[str | int | float | None]] = []
         findings, plots = [], {}
+        compared: dict[str, tuple[list[float], list[float]]] = {}
         for network in self.networks:
             runs = {
                 workers: [results[f"{network.name}.{workers or 'float'}.{seed}"] for seed in self.seeds]
@@ -115,6 +117,7 @@ class TernGrad(Experiment):
             }
             errors = {workers: [run["test"] for run in each] for workers, each in runs.items()}
             lost = {w: [e - f for e, f in zip(errors[w], errors[0], strict=True)] for w in self.workers}
+            compared |= {f"{network.name}, {w} workers - float": (errors[w], errors[0]) for w in self.workers}
             figures[network.name] = {"test_errors": errors, "lost": lost}
             rows.append([network.name, "float", float(np.mean(errors[0])), None, None])
             for workers, values in lost.items():
@@ -155,6 +158,10 @@ class TernGrad(Experiment):
                 tests,
             ),
         ]
+        family = Family.of(compared)
+        figures["test_error_differences"] = family.asdict()
+        tables.append(family.table("points of test error"))
+        findings.append(family.finding())
         return Summary(figures, tables, findings, plots)
 
 

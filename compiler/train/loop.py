@@ -60,6 +60,9 @@ class Hook:
     clipped: bool = True
     backward: Backward | None = None
 
+    def begin(self, optimizer: torch.optim.Optimizer) -> None:
+        """Before the first step of a training, or of what is left of it; the optimizer has its state."""
+
     def before_step(self, step: int, total: int) -> None:
         """Before the forward pass of one of `total` steps."""
 
@@ -132,6 +135,8 @@ def fit(
     if optimizer_state is not None:
         for name, values in optimizer_state.items():
             optimizer.state[named[name]] = {key: _placed(value, named[name]) for key, value in values.items()}
+    for hook in hooks:
+        hook.begin(optimizer)
     for epoch in range(done, schedule.epochs):
         module.train()
         losses, samples = 0.0, 0

@@ -20,7 +20,21 @@ from compiler.train.data import DATASETS, is_own
 from compiler.train.images import PRECISIONS
 from compiler.train.layers import weights
 from compiler.train.models import ModelSpec, build
-from compiler.train.stages import Fold, GroupLasso, Iss, Lift, Prune, Scan, Share, Shrink, Stage, Teach, TernGrad, Train
+from compiler.train.stages import (
+    Fold,
+    GroupLasso,
+    Grow,
+    Iss,
+    Lift,
+    Prune,
+    Scan,
+    Share,
+    Shrink,
+    Stage,
+    Teach,
+    TernGrad,
+    Train,
+)
 from compiler.train.stages import parse as parse_stages
 from compiler.train.table import SEED_LIMIT, Table, read_toml
 
@@ -169,11 +183,14 @@ def _check_order(stages: tuple[Stage, ...], source: str) -> None:
             )
         if isinstance(stage, Prune) and stage.density == "sensitivity" and not scanned:
             raise RecipeError(f"{where}.density is 'sensitivity', but no stage of that kind comes before")
-        if not trained and not isinstance(stage, Teach | Train | TernGrad | Prune):
+        if not trained and not isinstance(stage, Teach | Train | TernGrad | Prune | Grow):
             raise RecipeError(f"{where} is of kind {stage.kind}; expected one that trains the network before it")
         if isinstance(stage, Lift) and not masked:
-            raise RecipeError(f"{where} is of kind lift, but no mask is there to lift; expected kind prune before it")
-        if isinstance(stage, Prune | GroupLasso | Iss) and shared:
+            raise RecipeError(
+                f"{where} is of kind lift, but no mask is there to lift; expected kind prune, rigl, set or static "
+                "before it"
+            )
+        if isinstance(stage, Prune | GroupLasso | Grow | Iss) and shared:
             raise RecipeError(
                 f"{where} is of kind {stage.kind}, and the weights are shared by then, so that none can become zero by "
                 "itself; expected it before kind share"
@@ -184,7 +201,7 @@ def _check_order(stages: tuple[Stage, ...], source: str) -> None:
                 "itself; expected it before kind share"
             )
         shared = isinstance(stage, Share) or (shared and not isinstance(stage, Shrink))
-        masked = isinstance(stage, Prune) or (masked and not isinstance(stage, Share))
+        masked = isinstance(stage, Prune | Grow) or (masked and not isinstance(stage, Share))
         scanned |= isinstance(stage, Scan)
         trained |= not isinstance(stage, Teach)
         seen.append(stage.name)

@@ -12,6 +12,7 @@ from compiler.train.stages import dsd
 from compiler.train.stages.base import Context, Distill, Stage, parse_stage
 from compiler.train.stages.fold import Fold
 from compiler.train.stages.group_lasso import GroupLasso
+from compiler.train.stages.grow import Grow
 from compiler.train.stages.iss import Iss
 from compiler.train.stages.lift import Lift
 from compiler.train.stages.prune import Prune
@@ -30,6 +31,7 @@ __all__ = [
     "Distill",
     "Fold",
     "GroupLasso",
+    "Grow",
     "Iss",
     "Lift",
     "Prune",
@@ -49,6 +51,9 @@ KINDS: dict[str, type[Stage]] = {
     "finetune": Train,
     "terngrad": TernGrad,
     "prune": Prune,
+    "rigl": Grow,
+    "set": Grow,
+    "static": Grow,
     "lift": Lift,
     "group_lasso": GroupLasso,
     "iss": Iss,

@@ -9,7 +9,7 @@ import pytest
 
 from compiler.experiments.base import Env, Trial
 from compiler.experiments.dsd import DenseSparseDense
-from compiler.experiments.paired import holm
+from compiler.experiments.paired import Family, Paired, holm
 from compiler.experiments.subject import NetworkSpec
 from compiler.train import dsd
 from compiler.train.loop import reproducible
@@ -123,3 +123,21 @@ def test_shipped_recipes(path: Path) -> None:
     assert {"gru", "lstm"} < models
     assert len({trial.key for trial in found.trials()}) == len(found.networks) * len(found.seeds)
     assert all(network.dense.shape == "constant" for network in found.networks)
+
+
+@pytest.mark.verifies("reports-correct-for-all-their-tests")
+def test_a_family_of_comparisons_is_corrected_together_and_says_what_shows() -> None:
+    sure = ([3.0, 3.1, 3.2, 2.9], [1.0, 1.0, 1.1, 1.0])
+    unsure = ([1.0, 2.0, 3.0, 2.5], [1.1, 1.7, 3.3, 2.2])
+    family = Family.of({"a": sure, "b": (sure[1], sure[0]), "c": unsure, "one seed": ([1.0], [2.0])})
+    assert list(family.pairs) == ["a", "b", "c"]
+    assert family.split() == (["b"], ["a"])
+    plain = [Paired.of(*each).p for each in (sure, (sure[1], sure[0]), unsure)]
+    assert [each["p_holm"] for each in family.asdict().values()] == pytest.approx(holm(plain))
+    assert family.asdict()["a"]["p_holm"] == pytest.approx(3 * plain[0])
+    assert family.finding() == (
+        "Of 3 paired comparisons, p below 0.05 after Holm's correction for their number: below zero: b; above zero: a. "
+        "1 show no difference, which is not the same as none; with 4 seeds only large differences can show."
+    )
+    assert len(family.table("points").rows) == 3
+    assert Family.of({"one seed": ([1.0], [2.0])}).finding() == "One seed: no difference can be tested."
