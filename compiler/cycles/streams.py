@@ -50,12 +50,12 @@ class Streams:
     @property
     def last_received(self) -> int:
         """When the last vector of the last layer comes, if it has let all rows go."""
-        return bring(len(self.received), *self.arrays[:4])
+        return int(bring(len(self.received), *self.arrays[:4]))
 
     @property
     def last_sent(self) -> int:
         """When the last beat of what is written so far is taken."""
-        return last_beat(self.state[SENT] - 1, self.state, self.sent, self.groups, self.distances)
+        return int(last_beat(self.state[SENT] - 1, self.state, self.sent, self.groups, self.distances))
 
     def through(self) -> int:
         """First cycle in which nothing is left to take or to send."""

@@ -115,7 +115,7 @@ class Family:
     def table(self, unit: str) -> SummaryTable:
         """A row for each comparison."""
         found = self.corrected
-        rows = [
+        rows: list[list[str | int | float | None]] = [
             [
                 name, *(round(value, _ROUND) for value in (pair.mean, pair.low, pair.high)),
                 *(float(f"{p:.2g}") for p in (pair.p, found[name])), pair.pairs,

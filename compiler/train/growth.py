@@ -167,7 +167,7 @@ class Growth(Hook):
 
         def watch(module: nn.Module, inputs: Any, output: Tensor) -> None:
             if output.requires_grad:
-                output.register_hook(seen)
+                output.register_hook(seen)  # type: ignore[no-untyped-call]
 
         return watch
 
