@@ -46,7 +46,7 @@ help:
 	@echo 'make fpga        a bitstream for each board that holds an array, and their netlists verified (BOARDS="ulx3s-85f")'
 	@echo 'make docs        write the generated parts of docs/ again, and the site in build/site (make site: that alone)'
 	@echo 'make docs-links  ask every address on the web that the documents name'
-	@echo 'make wheels      build sdist and wheel, and try the wheel in new environments (PYTHONS="python3.11 python3.13")'
+	@echo 'make wheels      build sdist and wheel, and try the wheel in new environments (PYTHONS="python3.11 python3.12")'
 	@echo 'make ci          what the continuous integration runs'
 	@echo 'make constraints pin every package again, in constraints.txt'
 	@echo 'make clean       remove what was built;  make distclean removes .venv as well'
