@@ -71,7 +71,7 @@ class HashingWide(Experiment):
     def options(cls, table: Table) -> dict[str, Any]:
         """Text, network, budgets and rates."""
         defaults = WideSettings()
-        found = {
+        found: dict[str, Any] = {
             "corpus": table.choice("corpus", text.TEXTS),
             "vocabulary": table.integer("vocabulary", 3, 1 << 24),
             "context": table.integer("context", 1, 100),
@@ -88,7 +88,7 @@ class HashingWide(Experiment):
             }
             one.finish()
         one = table.table("tables")
-        found["settings"] = WideSettings(
+        settings = WideSettings(
             want=one.integer("want", 1, 1 << 24, default=defaults.want),
             drawn=one.integer("drawn", 1, 1 << 24, default=defaults.drawn),
             bits=one.integer("bits", 1, 16, default=defaults.bits),
@@ -98,11 +98,13 @@ class HashingWide(Experiment):
             period=one.integer("period", 1, 1 << 30, default=defaults.period),
         )
         one.finish()
-        if found["sampled"] > found["vocabulary"] or found["settings"].want >= found["vocabulary"]:
+        sampled, vocabulary = found["sampled"], found["vocabulary"]
+        if sampled > vocabulary or settings.want + 1 >= vocabulary:
             raise RecipeError(
-                f"{table.source}: the vocabulary has {found['vocabulary']} words; expected more than a sample"
+                f"{table.source}: the vocabulary has {vocabulary} words; expected at least the {sampled} of a sample, "
+                f"and more than the {settings.want} of the tables and the right one"
             )
-        return found
+        return {**found, "settings": settings}
 
     def trials(self) -> list[Trial]:
         """One for each seed and way."""

@@ -116,11 +116,11 @@ def draw(neurons, want, found, state, active):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def train_samples(
+def train_samples(  # type: ignore[no-untyped-def]
     inputs, labels, order, sizes, weights, weight_at, biases, bias_at, starts, which, sign, bucket_starts, members,
     per_code, probes, want, candidates, way, centres, offsets, rate, state, touched, counts, results,
     indices, used,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Train on the samples of `order`, one after the other; with a rate below zero only run them.
 
     Parameters
