@@ -212,8 +212,8 @@ class WideNetwork:
     def __init__(self, words: int, context: int, hidden: int, settings: WideSettings, seed: int) -> None:
         if settings.want + 1 >= words:
             raise InputError(
-                f"the tables name up to {settings.want} of {words} words; expected at least two fewer, so that chance has "
-                "words to draw: ask for fewer, or take a larger vocabulary"
+                f"the tables name up to {settings.want} of {words} words; expected at least two fewer, so that chance "
+                "has words to draw: ask for fewer, or take a larger vocabulary"
             )
         self.settings, self.seed = settings, seed
         self.embeddings, self.hidden_biases, self.weights, self.biases = first_weights(words, context, hidden, seed)
