@@ -106,7 +106,9 @@ def train_words(  # type: ignore[no-untyped-def]
     """
     words, width = weights.shape
     hidden, below = np.zeros(width, np.float32), np.zeros(width, np.float32)
-    everywhere = np.arange(width).astype(np.int32)
+    everywhere = np.zeros(width, np.int32)
+    for index in range(width):
+        everywhere[index] = index
     sums = np.zeros(bucket_starts.shape[0] * per_code, np.float32)
     hits, found = np.zeros(words, np.int16), np.zeros(words, np.int32)
     levels = np.zeros(bucket_starts.shape[0] * probes + 2, np.int32)
