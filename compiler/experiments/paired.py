@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-__all__ = ["Paired", "holm"]
+__all__ = ["Paired", "holm", "seeds_in_words"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Paired:
     def words(self, unit: str = "points") -> str:
         """The difference, its interval and p, in words."""
         return f"{self.mean:+.3f} {unit} (95 % {self.low:+.3f} to {self.high:+.3f}, p = {self.p:.2g}, n = {self.pairs})"
+
+
+def seeds_in_words(count: int) -> str:
+    """How many seeds stand behind a figure; one has no interval, which is said."""
+    return "one seed, no interval" if count == 1 else f"{count} seeds"
 
 
 def holm(p: Sequence[float]) -> list[float]:
