@@ -12,7 +12,8 @@ import pytest
 from compiler.errors import RecipeError
 from compiler.experiments import load
 from compiler.experiments.base import Env, Summary
-from compiler.experiments.hashing import Hashing, dense_products
+from compiler.experiments.hashing import Hashing
+from compiler.experiments.hashing_rival import dense_products
 from compiler.experiments.hashing_wide import WAYS, HashingWide, seconds_to, windows
 from compiler.train.loop import reproducible
 
@@ -68,7 +69,7 @@ def test_the_small_recipe_of_hidden_layers_runs_and_reports(tmp_path: Path) -> N
 @pytest.mark.verifies("hashing-wide-experiment-small")
 def test_the_small_recipe_of_a_wide_output_runs_and_reports(tmp_path: Path) -> None:
     experiment: HashingWide = changed(
-        tmp_path, "hashing-wide", ("full = 4000", "full = 400"), ("= 8000", "= 600"), ("vocabulary = 3000", "vocabulary = 400")
+        tmp_path, "hashing-wide", ("full = 4000", "full = 400"), ("= 8000", "= 600"), ("= 3000", "= 400")
     )  # fmt: skip
     results = run(experiment, [])
     assert all(len(one["curve"]) == 5 for one in results.values())
@@ -146,7 +147,7 @@ def test_the_report_of_hidden_layers_gives_a_verdict_over_seeds_and_none_over_on
     assert "+2.02 points against dense, +1.00 against a small dense network" in one.findings[1]
     assert one.findings[1].endswith("that is no verdict.")
     assert not any("hold" in finding for finding in one.findings)
-    assert one.tables[1].rows == []
+    assert len(one.tables) == 1
 
 
 def test_windows_and_seconds() -> None:
@@ -165,7 +166,7 @@ def test_windows_and_seconds() -> None:
     ("name", "old", "new", "said"),
     [
         ("hashing", 'name = "top-k 10 %"', 'name = "dense"', "one is called dense"),
-        ("hashing", 'model = { name = "mlp", hidden = [200, 200] }', 'model = { name = "gru", hidden = 6 }', "expected mlp"),
+        ("hashing", '"mlp", hidden = [200, 200]', '"gru", hidden = 6', "expected mlp"),
         ("hashing-wide", "vocabulary = 3000", "vocabulary = 150", "at least the 200 of a sample"),
         ("hashing-wide", "want = 60", "want = 2999", "more than the 2999 of the tables"),
         ("hashing-wide", '"pydoc"', '"moby"', "expected one of|one of bible"),
