@@ -210,7 +210,7 @@ def train_samples(  # type: ignore[no-untyped-def]
                     sums, bucket_starts[layer], members[layer], per_code, probes, candidates[layer], hits, found,
                     levels, state, active,
                 )  # fmt: skip
-            kept = 0
+            kept = np.int64(0)  # not a literal, for which numba would compile what is called a second time
             for place in range(chosen):
                 neuron = active[place]
                 row = weight_at[layer] + neuron * sizes[layer]
@@ -260,4 +260,5 @@ def train_samples(  # type: ignore[no-untyped-def]
             if layer:
                 counts[1] += used[layer + 1] * n
             counts[2] += used[layer + 1] * (n + 1)
-            errors[:n] = below[:n]
+            for place in range(n):  # numba compiles an assignment of slices for two seconds
+                errors[place] = below[place]

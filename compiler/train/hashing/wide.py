@@ -117,7 +117,8 @@ def train_words(  # type: ignore[no-untyped-def]
     logits = np.zeros(want + drawn + 1, np.float64)
     losses = 0.0
     for sample in order:
-        hidden[:] = hidden_biases
+        for index in range(width):
+            hidden[index] = hidden_biases[index]
         for place in range(contexts.shape[1]):
             for index in range(width):
                 hidden[index] += embeddings[contexts[sample, place], index]
