@@ -18,7 +18,7 @@ from compiler.train.hashing.retrieve import next_random, retrieve
 
 __all__ = [
     "ADAPTIVE", "BACKWARD", "COUNTS", "FORWARD", "HASH", "QUERY", "RANDOM", "REHASH", "TOP", "UPDATE", "WAYS",
-    "dot_at", "step_at", "train_samples",
+    "dot_at", "smallest", "step_at", "train_samples",
 ]  # fmt: skip
 
 HASH, RANDOM, ADAPTIVE, TOP = range(4)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compiler.errors import InputError
 from compiler.train.hashing import network as network_file
 from compiler.train.hashing.conflicts import Conflicts, overlap
-from compiler.train.hashing.kernels import BACKWARD, FORWARD, QUERY, UPDATE
+from compiler.train.hashing.kernels import BACKWARD, FORWARD, QUERY, UPDATE, smallest
 from compiler.train.hashing.network import HashedNetwork, HashSettings
 
 SIZES = [12, 40, 30, 5]
@@ -256,6 +256,16 @@ def test_top_is_the_greatest(rng: np.random.Generator) -> None:
         results = matrix(network, 0) @ sample
         wanted = [neuron for neuron in np.argsort(-results)[: network.want[0]] if results[neuron] > 0]
         assert sorted(network.active(sample)[1].tolist()) == sorted(wanted)
+
+
+def test_the_smallest_are_those_of_a_sort(rng: np.random.Generator) -> None:
+    for count in (1, 2, 3, 10, 50):
+        for most in (2, 1000):  # with equals, and nearly without
+            values = rng.integers(0, most, count + 3).astype(np.float32)
+            before = values.copy()
+            found = [smallest.py_func(values, count, place) for place in range(count)]
+            assert found == sorted(values[:count].tolist())
+            assert (values == before).all()
 
 
 @pytest.mark.parametrize("wrong", [{"share": 0.0}, {"bits": 17}, {"probes": 9}, {"way": "best"}, {"pool": 0.5}])
