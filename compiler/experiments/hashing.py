@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,7 +17,8 @@ import torch
 
 from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Trial
-from compiler.experiments.paired import Paired, holm
+from compiler.experiments.hashing_rival import all_active, dense_products, equal_width
+from compiler.experiments.paired import Paired, holm, seeds_in_words
 from compiler.experiments.subject import NetworkSpec, Subject, networks_of
 from compiler.train.data import Dataset
 from compiler.train.hashing.kernels import COUNTS, WAYS
@@ -28,10 +29,9 @@ from compiler.train.table import Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Arm", "Hashing", "dense_products", "equal_width"]
+__all__ = ["Arm", "Hashing"]
 
 _DENSE = "dense"
-_PROBED = 100  # samples whose multiplications decide the width of the small network
 _CLAIM_POINTS, _CLAIM_SHARE = 1.0, 0.05
 
 
@@ -122,7 +122,7 @@ class Hashing(Experiment):
         if arm.settings.way == "hash":
             width = equal_width(sizes, data, found["products"], seed)
             env.note(f"{arm.name}, {width} wide")
-            small = _all_active([sizes[0], *[width] * (len(sizes) - 2), sizes[-1]], seed)
+            small = all_active([sizes[0], *[width] * (len(sizes) - 2), sizes[-1]], seed)
             found["small"] = {"width": width, **self._train(small, data, arm.rival_rate, seed)}
         return found
 
@@ -182,7 +182,7 @@ class Hashing(Experiment):
             ],
         )
         table = SummaryTable(
-            f"Mean test error over {len(self.seeds)} seeds, %, and multiplications, % of dense training's",
+            f"Test error, %, mean ({seeds_in_words(len(self.seeds))}), and multiplications, % of dense training's",
             ["network", "arm", "active, most", "multiplications %", "error", "error, all neurons active",
              "width of the small network", "its error"],
             rows,
@@ -194,11 +194,27 @@ class Hashing(Experiment):
                 for (name, arm, other, pair, share), p in zip(tests, adjusted, strict=True)
             ],
         }
-        return Summary(figures, [table, compared], self._findings(tests, adjusted), {"errors": _plot(rows)})
+        findings = [*self._budget(), *self._findings(rows, tests, adjusted)]
+        tables = [table, compared] if tests else [table]  # one seed has no intervals
+        return Summary(figures, tables, findings, {"errors": _plot(rows)})
 
-    def _findings(self, tests: Sequence[tuple[str, str, str, Paired, float]], adjusted: Sequence[float]) -> list[str]:
+    def _budget(self) -> list[str]:
+        """What stands behind all other findings."""
+        return [
+            f"{network.name}: {seeds_in_words(len(self.seeds))}; "
+            f"{'all' if network.samples is None else f'{network.samples:,}'} training samples, "
+            f"{network.validation:.1%} of which validate; {self.epochs} epochs."
+            for network in self.networks
+        ]
+
+    def _findings(
+        self, rows: Sequence[Sequence[Any]], tests: Sequence[tuple[str, str, str, Paired, float]],
+        adjusted: Sequence[float],
+    ) -> list[str]:  # fmt: skip
         found = []
         hashing = {arm.name for arm in self.arms if arm.settings.way == "hash"}
+        if len(self.seeds) == 1:
+            return [self._one_seed(network.name, rows) for network in self.networks]
         for network in self.networks:
             mine = [
                 (arm, other, pair, share, p)
@@ -227,34 +243,19 @@ class Hashing(Experiment):
                     )
         return found
 
-
-def dense_products(sizes: Sequence[int]) -> int:
-    """Multiplications of one sample's forward and backward pass and update, zeros included."""
-    layers = [inputs * outputs for inputs, outputs in pairwise(sizes)]
-    return 3 * sum(layers) - layers[0]
-
-
-def equal_width(sizes: Sequence[int], data: Dataset, products: float, seed: int) -> int:
-    """Width of a dense network of as many hidden layers that takes as many multiplications, or a few fewer.
-
-    It too is trained by the kernel that leaves zeros out, so its multiplications are counted on some samples.
-    """
-
-    def taken(width: int) -> float:
-        network = _all_active([sizes[0], *[width] * (len(sizes) - 2), sizes[-1]], seed)
-        order = np.arange(min(_PROBED, len(data.train)))
-        network.train(data.train.inputs, data.train.labels, order, 0.01)
-        return float(network.counts.sum() / len(order))
-
-    low, high = 1, max(sizes)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if taken(middle) <= products else (low, middle)
-    return low
-
-
-def _all_active(sizes: Sequence[int], seed: int) -> HashedNetwork:
-    return HashedNetwork(sizes, HashSettings(1.0, way="top"), seed)
+    def _one_seed(self, network: str, rows: Sequence[Sequence[Any]]) -> str:
+        """Differences without a test, and no verdict on a claim that is about an average."""
+        mine = [row for row in rows if row[0] == network]
+        base = mine[0][4]
+        cheap = [row for row in mine if row[7] is not None and row[3] <= 100 * _CLAIM_SHARE]
+        if not cheap:
+            return f"{network}: no hashing with at most 5 % of dense training's multiplications."
+        _, arm, _, share, error, _, _, rival = min(cheap, key=lambda row: row[4] - base)
+        return (
+            f"{network}: with at most 5 % of dense training's multiplications the best of hashing is {arm} at "
+            f"{share:.1f}%: {error - base:+.2f} points against dense, {error - rival:+.2f} against a small dense "
+            "network of as many multiplications, with one seed: that is no verdict."
+        )
 
 
 def _sizes(subject: Subject) -> list[int]:

@@ -11,7 +11,7 @@ from scipy import stats
 
 from compiler.experiments.base import SummaryTable
 
-__all__ = ["Family", "Paired", "holm"]
+__all__ = ["Family", "Paired", "holm", "seeds_in_words"]
 
 _ROUND = 4
 
@@ -65,6 +65,11 @@ class Paired:
     def words(self, unit: str = "points") -> str:
         """The difference, its interval and p, in words."""
         return f"{self.mean:+.3f} {unit} (95 % {self.low:+.3f} to {self.high:+.3f}, p = {self.p:.2g}, n = {self.pairs})"
+
+
+def seeds_in_words(count: int) -> str:
+    """How many seeds stand behind a figure; one has no interval, which is said."""
+    return "one seed, no interval" if count == 1 else f"{count} seeds"
 
 
 def holm(p: Sequence[float]) -> list[float]:

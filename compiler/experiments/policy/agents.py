@@ -95,7 +95,7 @@ def _optuna(sampler: Callable[[Any, int], Any]) -> Agent:
                 raise ToolError("this agent needs Optuna; run: pip install 'eie-kit[search]'") from None
             optuna.logging.set_verbosity(optuna.logging.ERROR)
             study = optuna.create_study(direction="maximize", sampler=sampler(optuna.samplers, seed))
-            space: dict[str, Any] = {
+            space: dict[str, optuna.distributions.BaseDistribution] = {
                 str(layer): optuna.distributions.FloatDistribution(0.0, 1.0)
                 for layer, costs in enumerate(problem.costs)
                 if len(costs) > 1

@@ -18,7 +18,7 @@ from compiler.train.hashing.retrieve import next_random, retrieve
 
 __all__ = [
     "ADAPTIVE", "BACKWARD", "COUNTS", "FORWARD", "HASH", "QUERY", "RANDOM", "REHASH", "TOP", "UPDATE", "WAYS",
-    "dot_at", "step_at", "train_samples",
+    "dot_at", "smallest", "step_at", "train_samples",
 ]  # fmt: skip
 
 HASH, RANDOM, ADAPTIVE, TOP = range(4)
@@ -67,9 +67,36 @@ def centre(sums, centres, learns):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def smallest(values, count, place):  # type: ignore[no-untyped-def]
+    """The number that stands at `place` of the first `count` values once they are sorted.
+
+    Same as numpy's partition, which takes numba five seconds to compile.
+
+    Source: Algorithm 65: FIND (Hoare, 1961).
+    """
+    rest, left, right = values[:count].copy(), 0, count - 1
+    while left < right:
+        pivot, low, high = rest[place], left, right
+        while low <= high:
+            while rest[low] < pivot:
+                low += 1
+            while pivot < rest[high]:
+                high -= 1
+            if low <= high:
+                rest[low], rest[high] = rest[high], rest[low]
+                low += 1
+                high -= 1
+        if high < place:
+            left = low
+        if place < low:
+            right = high
+    return rest[place]
+
+
+@njit(cache=True, nogil=True)
 def keep_top(indices, values, count, want):  # type: ignore[no-untyped-def]
     """Move the `want` greatest of `count` values to the front, in their order; returns `want`. Of equals the first."""
-    least = np.partition(values[:count], count - want)[count - want]
+    least = smallest(values, count, count - want)
     greater = 0
     for place in range(count):
         greater += values[place] > least
@@ -116,11 +143,11 @@ def draw(neurons, want, found, state, active):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def train_samples(
+def train_samples(  # type: ignore[no-untyped-def]
     inputs, labels, order, sizes, weights, weight_at, biases, bias_at, starts, which, sign, bucket_starts, members,
     per_code, probes, want, candidates, way, centres, offsets, rate, state, touched, counts, results,
     indices, used,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Train on the samples of `order`, one after the other; with a rate below zero only run them.
 
     Parameters
@@ -183,7 +210,7 @@ def train_samples(
                     sums, bucket_starts[layer], members[layer], per_code, probes, candidates[layer], hits, found,
                     levels, state, active,
                 )  # fmt: skip
-            kept = 0
+            kept = np.int64(0)  # not a literal, for which numba would compile what is called a second time
             for place in range(chosen):
                 neuron = active[place]
                 row = weight_at[layer] + neuron * sizes[layer]
@@ -233,4 +260,5 @@ def train_samples(
             if layer:
                 counts[1] += used[layer + 1] * n
             counts[2] += used[layer + 1] * (n + 1)
-            errors[:n] = below[:n]
+            for place in range(n):  # numba compiles an assignment of slices for two seconds
+                errors[place] = below[place]

@@ -83,10 +83,10 @@ def retrieve(sums, bucket_starts, members, per_code, probes, want, hits, found, 
     left = want - above  # of those with just `level` hits
     offset = np.int64(next_random(state) % np.uint64(count))
     for step in range(count):
-        place = step + offset
-        if place >= count:
-            place -= count
-        neuron = found[place]
+        turned = step + offset
+        if turned >= count:
+            turned -= count
+        neuron = found[turned]
         if hits[neuron] > level:
             active[taken] = neuron
             taken += 1

@@ -53,6 +53,7 @@ class SoftmaxNetwork:
     def _step(self, where: Tensor, targets: Tensor, rate: float) -> float:
         batch, width = len(targets), self.weights.shape[1]
         hidden = (self.embeddings[where].sum(1) + self.hidden_biases).relu_()
+        rows: Tensor | slice
         if self.sampled:
             rows, place, shift = self._sample(targets)
             weights, biases = self.weights[rows], self.biases[rows] - shift
@@ -74,7 +75,8 @@ class SoftmaxNetwork:
         else:
             self.weights.sub_(gradient.mul_(scale[:, None]))
         self.biases[rows] -= scale * of_biases
-        used, inverse = where.reshape(-1).unique(return_inverse=True)
+        used, inverse = torch.unique(where, return_inverse=True)
+        inverse = inverse.reshape(-1)
         summed = torch.zeros(len(used), width).index_add_(0, inverse, below.repeat_interleave(where.shape[1], 0))
         self.embedding_sums[used] += summed.square().mean(1)
         self.embeddings[used] -= rate / (self.embedding_sums[used] + EPSILON).sqrt()[:, None] * summed

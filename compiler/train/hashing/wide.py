@@ -92,10 +92,10 @@ def back_and_step(rows, row, values, delta, scale, below):  # type: ignore[no-un
 
 
 @njit(cache=True, nogil=True)
-def train_words(
+def train_words(  # type: ignore[no-untyped-def]
     contexts, targets, order, embeddings, embedding_sums, hidden_biases, weights, biases, row_sums, starts, which, sign,
     bucket_starts, members, per_code, probes, want, drawn, rate, state, touched, counts,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Train on the samples of `order`, one after the other; returns the sum of their estimated losses.
 
     Parameters
@@ -106,7 +106,9 @@ def train_words(
     """
     words, width = weights.shape
     hidden, below = np.zeros(width, np.float32), np.zeros(width, np.float32)
-    everywhere = np.arange(width).astype(np.int32)
+    everywhere = np.zeros(width, np.int32)
+    for index in range(width):
+        everywhere[index] = index
     sums = np.zeros(bucket_starts.shape[0] * per_code, np.float32)
     hits, found = np.zeros(words, np.int16), np.zeros(words, np.int32)
     levels = np.zeros(bucket_starts.shape[0] * probes + 2, np.int32)
@@ -115,7 +117,8 @@ def train_words(
     logits = np.zeros(want + drawn + 1, np.float64)
     losses = 0.0
     for sample in order:
-        hidden[:] = hidden_biases
+        for index in range(width):
+            hidden[index] = hidden_biases[index]
         for place in range(contexts.shape[1]):
             for index in range(width):
                 hidden[index] += embeddings[contexts[sample, place], index]
@@ -202,9 +205,19 @@ class WideNetwork:
     words, context, hidden : size of the vocabulary, words before the one that is to be said, width.
     settings : see there.
     seed : of weights, projections and draws.
+
+    Raises
+    ------
+    InputError
+        The tables could name all words, and none would be left to draw.
     """
 
     def __init__(self, words: int, context: int, hidden: int, settings: WideSettings, seed: int) -> None:
+        if settings.want + 1 >= words:
+            raise InputError(
+                f"the tables name up to {settings.want} of {words} words; expected at least two fewer, so that chance "
+                "has words to draw: ask for fewer, or take a larger vocabulary"
+            )
         self.settings, self.seed = settings, seed
         self.embeddings, self.hidden_biases, self.weights, self.biases = first_weights(words, context, hidden, seed)
         self.embedding_sums = np.zeros(len(self.embeddings) + 1, np.float32)  # the last one is that of the biases

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compiler.errors import InputError
 from compiler.train.hashing import network as network_file
 from compiler.train.hashing.conflicts import Conflicts, overlap
-from compiler.train.hashing.kernels import BACKWARD, FORWARD, QUERY, UPDATE
+from compiler.train.hashing.kernels import BACKWARD, FORWARD, QUERY, UPDATE, smallest
 from compiler.train.hashing.network import HashedNetwork, HashSettings
 
 SIZES = [12, 40, 30, 5]
@@ -239,24 +239,6 @@ def test_planted_fault_a_stale_bucket_is_caught(rng: np.random.Generator, monkey
     assert stale(network) > 0
 
 
-@pytest.mark.verifies("hashing-replay")
-def test_a_seed_replays_in_one_thread_and_threads_share_all_samples(rng: np.random.Generator) -> None:
-    inputs, labels = samples(rng, 60)
-    networks = [make(seed) for seed in (3, 3, 4)]
-    for network in networks:
-        network.train(inputs, labels, np.arange(60), 0.05)
-    assert (networks[0].weights == networks[1].weights).all()
-    assert (networks[0].counts == networks[1].counts).all()
-    assert (networks[0].weights != networks[2].weights).any()
-    random = HashSettings(0.5, way="random", period=10)
-    counts = []
-    for threads in (1, 2):  # with a rate of zero nothing depends on timing but which neurons are drawn
-        network = make(1, random)
-        loss = network.train(inputs, labels, np.arange(60), 0.0, threads)
-        counts.append((network.counts[FORWARD] > 0, np.isfinite(loss)))
-    assert counts == [(True, True)] * 2
-
-
 @pytest.mark.parametrize("way", ["hash", "random", "adaptive", "top"])
 def test_every_way_learns_what_is_easy(way: str, rng: np.random.Generator) -> None:
     inputs = rng.normal(size=(400, SIZES[0])).astype(np.float32)
@@ -274,6 +256,16 @@ def test_top_is_the_greatest(rng: np.random.Generator) -> None:
         results = matrix(network, 0) @ sample
         wanted = [neuron for neuron in np.argsort(-results)[: network.want[0]] if results[neuron] > 0]
         assert sorted(network.active(sample)[1].tolist()) == sorted(wanted)
+
+
+def test_the_smallest_are_those_of_a_sort(rng: np.random.Generator) -> None:
+    for count in (1, 2, 3, 10, 50):
+        for most in (2, 1000):  # with equals, and nearly without
+            values = rng.integers(0, most, count + 3).astype(np.float32)
+            before = values.copy()
+            found = [smallest.py_func(values, count, place) for place in range(count)]
+            assert found == sorted(values[:count].tolist())
+            assert (values == before).all()
 
 
 @pytest.mark.parametrize("wrong", [{"share": 0.0}, {"bits": 17}, {"probes": 9}, {"way": "best"}, {"pool": 0.5}])
