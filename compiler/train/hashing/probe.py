@@ -39,22 +39,22 @@ def kernels(repeats: int = 7) -> dict[str, float]:
     indices = np.sort(random.permutation(_ROWS)[:_ACTIVE]).astype(np.int32)
     some = random.normal(size=_ACTIVE).astype(np.float32)
 
-    @njit
+    @njit()
     def dots(rows, values, out):  # type: ignore[no-untyped-def]
         for row in range(len(rows)):
             out[row] = dot(rows, row, values)
 
-    @njit
+    @njit()
     def steps(rows, values, sums):  # type: ignore[no-untyped-def]
         for row in range(len(rows)):
             back_and_step(rows, row, values, np.float32(1e-3), np.float32(1e-6), sums)
 
-    @njit
+    @njit()
     def gathers(flat, indices, some, out):  # type: ignore[no-untyped-def]
         for row in range(len(out)):
             out[row] = dot_at(flat, row * len(out), indices, some, len(some))
 
-    @njit
+    @njit()
     def scatters(flat, indices, some, out):  # type: ignore[no-untyped-def]
         for row in range(len(out)):
             step_at(flat, row * len(out), indices, some, len(some), np.float32(1e-6))
