@@ -263,7 +263,7 @@ def test_the_smallest_are_those_of_a_sort(rng: np.random.Generator) -> None:
         for most in (2, 1000):  # with equals, and nearly without
             values = rng.integers(0, most, count + 3).astype(np.float32)
             before = values.copy()
-            found = [smallest.py_func(values, count, place) for place in range(count)]
+            found = [smallest(values, count, place) for place in range(count)]
             assert found == sorted(values[:count].tolist())
             assert (values == before).all()
 
