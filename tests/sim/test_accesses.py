@@ -58,8 +58,8 @@ def watched(image: Image, x: Any) -> Counter[str]:
             seen["weight_writes"] += get(pe.weight_read.memory.w_en)
             seen["pointer_reads"] += get(pe.pointer_read.memory.r_en)
             seen["pointer_writes"] += get(pe.pointer_read.memory.w_en)
-            seen["queue_reads"] += get(pe.queue.memory.r_en)
-            seen["queue_writes"] += get(pe.queue.memory.w_en)
+            seen["queue_reads"] += get(pe.queue.o.valid & pe.queue.o.ready)  # each is read once, to be taken
+            seen["queue_writes"] += get(pe.queue.i.valid)
             seen["codebook_reads"] += get(pe.weight_decode.memory.r_en)
             seen["working_cycles"] += get(pe.weight_read.o.valid)
             for bank in pe.mac.banks:
