@@ -32,8 +32,8 @@ class NearRam(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.ram = ram = memory.Memory(self.data)
-        write, read = ram.write_port(), ram.read_port(domain="comb")
+        m.submodules.memory = words = memory.Memory(self.data)
+        write, read = words.write_port(), words.read_port(domain="comb")
         m.d.comb += [
             write.en.eq(self.w_en), write.addr.eq(self.w_addr), write.data.eq(self.w_data),
             read.addr.eq(self.r_addr), self.r_data.eq(read.data),

@@ -137,8 +137,9 @@ def memories(params: Params) -> dict[str, tuple[int, int]]:
     )}  # fmt: skip
     return {
         **{name: (bits, words) for name, (words, bits) in shapes.items()},
-        "queue": (job(params).size, params.queue_depth),
-        "accumulators": (params.acc_bits, params.rows),
+        # Small ones: a word for the vector at the output and the one taken last, and a bit beside each sum.
+        "queue": (job(params).size, params.queue_depth + 2 * params.near),
+        "accumulators": (params.acc_bits + params.near, params.rows),
         "tables": (table_word(params).size, params.tables * PIECES),
         "operands": (ACT_BITS * LANES, 4),
         **({"descriptors": (32, DESCRIPTOR_PARTS * descriptor_stride(params))} if params.slim else {}),

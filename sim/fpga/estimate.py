@@ -26,32 +26,41 @@ CELL = {"ecp5": {"lut": 6, "ff": 0}, "gowin": {"lut": 8, "ff": 6}}
 
 @dataclass(frozen=True)
 class Logic:
-    """Lookup tables or flip-flops without memories: of an array, of each PE, of each write-back group."""
+    """Lookup tables or flip-flops without memories: of an array, of each PE, of each write-back group.
+
+    near : of each PE whose queue and accumulators are read within a cycle (`Params.near`).
+    """
 
     array: int
     pe: int
+    near: int
     group: int
 
     def of(self, params: Params) -> int:
         """Sum for an array."""
-        return self.array + self.pe * params.pes + self.group * params.groups
+        return self.array + (self.near if params.near else self.pe) * params.pes + self.group * params.groups
 
 
 # Measured: docs/fpga.md has the arrays and the commands. Without elementwise operations, function tables and streams.
 _LOGIC = {
-    "ecp5": {"lut": Logic(5166, 1241, 1045), "ff": Logic(5000, 1001, 519)},
-    "ice40": {"lut": Logic(9205, 1217, 865), "ff": Logic(8130, 1115, 500)},
-    "gowin": {"lut": Logic(5092, 1241, 1045), "ff": Logic(4942, 1001, 519), "alone": Logic(3337, 721, 230)},
+    "ecp5": {"lut": Logic(5287, 1083, 940, 1045), "ff": Logic(4930, 1004, 586, 519)},
+    "ice40": {"lut": Logic(9205, 1217, 1217, 865), "ff": Logic(8130, 1115, 1115, 500)},
+    "gowin": {
+        "lut": Logic(5228, 1042, 843, 1045), "ff": Logic(4930, 1004, 586, 519), "alone": Logic(3269, 715, 348, 230),
+    },
 }
-_SLIM = {"lut": -469, "ff": -783, "alone": -793}
+_SLIM = {"lut": -469, "ff": -841, "alone": -793}
 """What a slim array has more: a narrow word of the host, and no multiplexer of the parts of a descriptor."""
-_HOP = {"lut": 0, "ff": 190, "alone": 190}
-"""What a hop takes of each PE."""
+_HOP = {"lut": 0, "ff": 52, "alone": 52}
+"""What a hop takes of each PE, with its part of the delay in the core."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """One kind of memory: how many, bits of a word, words, and whether it may lie in block RAM."""
+    """One kind of memory: how many, bits of a word, words, and whether it may lie in block RAM.
+
+    style : as `hw.sram.Sram` has it, or "near" if it is read within a cycle: never in block RAM.
+    """
 
     name: str
     number: int
@@ -70,10 +79,12 @@ def held_memories(params: Params) -> list[Held]:
         "tables": params.groups if params.tables else 0, "operands": 2 * params.groups if params.elementwise else 0,
     }  # fmt: skip
     styles = {"codebook": codebook, "operands": "distributed"}
+    if params.near:
+        styles |= {"queue": "near", "accumulators": "near"}
     return [
         *(Held(name, number, *shapes[name], styles.get(name, "auto")) for name, number in numbers.items() if number),
         Held("records", 1, 32, record_words(params)),
-        Held("places of segments", 1, window_origin(params).size, SEGMENTS, "distributed"),
+        Held("places of segments", 1, window_origin(params).size, min(SEGMENTS, params.descriptors), "near"),
         Held("request", 1, 32, MOST_WORDS, "block" if params.slim else "distributed"),
     ]
 
@@ -147,7 +158,7 @@ def estimate(board: Board, params: Params) -> Estimate:
 
 def _in_blocks(family: Family, held: Held) -> bool:
     if not family.distributed:  # a memory that is read within a cycle becomes flip-flops there
-        return held.name != "places of segments"
+        return held.style != "near"
     return family.in_blocks(held.bits, held.words, held.style)
 
 

@@ -71,12 +71,16 @@ def test_block_rams_are_those_that_synthesis_makes(name, preset, blocks) -> None
 @pytest.mark.parametrize(
     ("name", "preset", "lut", "ff", "cells"),
     [
-        ("tang-nano-9k", "BOARD_SLIM", 7_424, 5_947, 50), ("colorlight-5a75b", "BOARD_MIN", 9_686, 6_453, 340),
-        ("ulx3s-85f", "ECP5_32", 63_696, 45_242, 2_410),
+        ("tang-nano-9k", "BOARD_SLIM", 7_094, 5_786, 29), ("colorlight-5a75b", "BOARD_MIN", 9_310, 6_035, 321),
+        ("tang-nano-20k", "BOARD_MIN", 9_796, 7_962, 321), ("ulx3s-85f", "BOARD_4", 14_720, 9_466, 585),
+        ("ulx3s-85f", "ECP5_32", 54_570, 27_422, 2_453),
     ],
 )  # fmt: skip
 def test_lookup_tables_are_close_to_what_nextpnr_counts(name, preset, lut, ff, cells) -> None:
-    """The figures are those of nextpnr before it places (docs/fpga.md)."""
+    """The figures are those of nextpnr before it places, Gowin's as `sim.fpga.places` counts them (docs/fpga.md).
+
+    Those of ECP5_32 are with 32 words of places of segments, of which it has 16 since: 21 cells fewer are expected.
+    """
     needs = estimate(BOARDS[name], PRESETS[preset]).needs
     assert needs["lut"] == pytest.approx(lut, rel=0.02)
     assert needs["ff"] == pytest.approx(ff, rel=0.02)
@@ -87,9 +91,9 @@ def test_lookup_tables_are_close_to_what_nextpnr_counts(name, preset, lut, ff, c
 @pytest.mark.parametrize(
     ("name", "preset", "places"),
     [
-        ("tang-nano-9k", "BOARD_SLIM", 10_919),
-        ("tang-nano-20k", "BOARD_MIN", 14_568),
-        ("tang-nano-20k", "BOARD_4", 22_790),
+        ("tang-nano-9k", "BOARD_SLIM", 10_515),
+        ("tang-nano-20k", "BOARD_MIN", 13_643),
+        ("tang-nano-20k", "BOARD_4", 22_023),
     ],
 )
 def test_flip_flops_without_a_lookup_table_take_places_too(name, preset, places) -> None:
@@ -131,7 +135,7 @@ def test_places_are_counted_as_nextpnr_lays_cells_out() -> None:
 
 @pytest.mark.verifies("flip-flops-alone-take-places")
 def test_fault_an_estimate_without_them_lets_through_what_is_never_placed(monkeypatch) -> None:
-    monkeypatch.setitem(estimates._LOGIC["gowin"], "alone", estimates.Logic(0, 0, 0))
+    monkeypatch.setitem(estimates._LOGIC["gowin"], "alone", estimates.Logic(0, 0, 0, 0))
     monkeypatch.setitem(estimates._SLIM, "alone", 0)
     assert estimate(BOARDS["tang-nano-9k"], PRESETS["BOARD_SLIM"]).fits
 
@@ -142,7 +146,7 @@ def test_a_board_that_holds_nothing_says_by_how_much_and_which_do() -> None:
     assert result.exit_code == 1 or isinstance(result.exception, InputError)
     with pytest.raises(InputError, match=r"lookup tables of .*no preset fits.*ulx3s-85f.*tang-nano-20k"):
         check_fits(estimate(BOARDS["icebreaker"], PRESETS["BOARD_SLIM"]))
-    with pytest.raises(InputError, match=r"14,580 places of lookup tables .* of 8,640, .* of 270; no preset fits"):
+    with pytest.raises(InputError, match=r"13,643 places of lookup tables .* of 8,640, .* of 270; no preset fits"):
         check_fits(estimate(BOARDS["tang-nano-9k"], MIN))
 
 
