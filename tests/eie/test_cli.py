@@ -33,7 +33,7 @@ def run_python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subproc
 def test_commands_are_those_of_the_manual() -> None:
     assert COMMANDS == [
         "bench", "compile", "compress", "cost", "decompress", "diff", "doctor", "experiment", "export", "fpga", "fuzz",
-        "info", "init", "presets", "report", "run", "train", "verify", "verilog", "watch",
+        "info", "init", "presets", "report", "run", "search", "train", "verify", "verilog", "watch",
     ]  # fmt: skip
 
 
