@@ -41,7 +41,9 @@ _SIDES = f"""\
 {_READ}proc
 flatten
 opt_clean
-{_PRODUCT}opt_clean
+{_PRODUCT}opt_merge
+opt_dff
+opt_clean
 write_rtlil gold.il
 design -reset
 {_READ}synth_gowin -noiopads -top {PE_MODULE}

@@ -44,13 +44,23 @@ class Logic:
 # Measured: docs/fpga.md has the arrays and the commands. Without elementwise operations, function tables and streams.
 _LOGIC = {
     "ecp5": {"lut": Logic(5287, 1083, 940, 1045), "ff": Logic(4930, 1004, 586, 519)},
-    "ice40": {"lut": Logic(9205, 1217, 1217, 865), "ff": Logic(8130, 1115, 1115, 500)},
+    "ice40": {"lut": Logic(6390, 1217, 1009, 865), "ff": Logic(4150, 1015, 566, 500)},
     "gowin": {
-        "lut": Logic(5228, 1042, 843, 1045), "ff": Logic(4930, 1004, 586, 519), "alone": Logic(3269, 715, 348, 230),
+        "lut": Logic(5228, 1042, 843, 1045),
+        "ff": Logic(4930, 1004, 586, 519),
+        "alone": Logic(3269, 715, 348, 230),
     },
 }
-_SLIM = {"lut": -469, "ff": -841, "alone": -793}
-"""What a slim array has more: a narrow word of the host, and no multiplexer of the parts of a descriptor."""
+_SLIM = {
+    "ecp5": {"lut": -469, "ff": -841}, "ice40": {"lut": -469, "ff": -73},
+    "gowin": {"lut": -469, "ff": -841, "alone": -793},
+}  # fmt: skip
+"""What a slim array has more: a narrow word of the host, and no multiplexer of the parts of a descriptor.
+
+Descriptors lie in block RAM of an iCE40 anyway, so no word of them stands in flip-flops there.
+"""
+_NEAR_BIT = {"lut": 0.8, "ff": 1.0}
+"""What a bit of a memory takes that is read within a cycle, where no lookup table is memory."""
 _HOP = {"lut": 0, "ff": 52, "alone": 52}
 """What a hop takes of each PE, with its part of the delay in the core."""
 
@@ -133,6 +143,7 @@ def estimate(board: Board, params: Params) -> Estimate:
     """
     family = board.family
     blocks: dict[str, int] = {}
+    near = 0  # bits that become flip-flops
     cells = muxes = 0  # a bit of a memory of lookup tables of more than 16 words is chosen from several cells
     for held in held_memories(params):
         if _in_blocks(family, held):
@@ -140,11 +151,14 @@ def estimate(board: Board, params: Params) -> Estimate:
         elif family.distributed:
             cells += held.number * family.cells(held.bits, held.words)
             muxes += held.number * held.bits * (-(-held.words // 16) - 1)
+        else:
+            near += held.number * held.bits * held.words
     more = params.elementwise + bool(params.tables)
     cell = CELL.get(family.name, {})
     logic = {
         name: each.of(params) + cell.get(name, 0) * cells + _HOP[name] * params.hops * params.pes
-        + _SLIM[name] * params.slim + (muxes if name == "lut" else 0)
+        + _SLIM[family.name][name] * params.slim + (muxes if name == "lut" else 0)
+        + round(_NEAR_BIT.get(name, 0) * near)
         for name, each in _LOGIC[family.name].items()
     }  # fmt: skip
     needs = {

@@ -114,7 +114,10 @@ def play(
             outcome.records.append({name: word >> at & (1 << bits) - 1 for name, at, bits in fields(record(params))})
         unused = params.acc_bits if params.near else 0  # of a near sum, the bit that says whether there is one
         outcome.left = sum(
-            ctx.get(bank.data[n]) >> unused != 0 for pe in array.pes for bank in pe.mac.banks for n in range(params.rows)
+            ctx.get(bank.data[n]) >> unused != 0
+            for pe in array.pes
+            for bank in pe.mac.banks
+            for n in range(params.rows)
         )
 
     async def refill(ctx: Any) -> None:

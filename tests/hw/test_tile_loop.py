@@ -11,8 +11,11 @@ from tests.hw.altered import Altered
 PARAMS = Params(pes=16)
 
 
-def random_layer(rng):
-    """The segments of a layer: some of them read its ring, some a map that lies here as a whole."""
+def random_layer(rng, number=None):
+    """The segments of a layer: some of them read its ring, some a map that lies here as a whole.
+
+    number : of them; one to three if it is not given.
+    """
     row, rows, height = int(rng.integers(1, 50)), int(rng.integers(4, 9)), int(rng.integers(1, 12))
     layer = {
         "op": 1, "tiles_y": int(rng.integers(1, 5)), "tiles_x": int(rng.integers(1, 4)),
@@ -21,7 +24,7 @@ def random_layer(rng):
         "stream_in": 1, "ring_rows": rows, "ring_row": row, "ring_size": rows * row, "ring_skip": height % rows,
         "ring_skip_size": height % rows * row, "stream_out": int(rng.integers(2)), "out_rows": int(rng.integers(1, 4)),
     }  # fmt: skip
-    number = int(rng.integers(1, 4))
+    number = number or int(rng.integers(1, 4))
     segments = []
     for n in range(number):
         ring = int(n == 0 or rng.random() < 0.6)
@@ -125,3 +128,25 @@ def test_faults_are_caught(simulate, rng, fault):
     layers = [[{**each, "stream_out": 1, "tiles_y": 4} for each in random_layer(rng)] for _ in range(3)]
     seen, _ = play(simulate, rng, Altered(TileLoop(PARAMS), FAULTS[fault]), layers, 3)
     assert seen != [each[:4] for each in expected(layers, 3)]
+
+
+def places_kept(simulate, rng):
+    """What is seen of a layer of several tiles with as many segments as there are descriptors, and what is expected."""
+    params = PARAMS.replace(descriptors=16)
+    layers = [[{**each, "tiles_y": 3, "tiles_x": 2} for each in random_layer(rng, params.descriptors)]]
+    seen, _ = play(simulate, rng, TileLoop(params), layers, 2)
+    return seen, [each[:4] for each in expected(layers, 2)]
+
+
+@pytest.mark.verifies("places-as-many-as-descriptors")
+def test_every_segment_that_descriptors_allow_keeps_its_place(simulate, rng):
+    seen, wanted = places_kept(simulate, rng)
+    assert len(seen) == 2 * 6 * 16
+    assert seen == wanted
+
+
+@pytest.mark.verifies("places-as-many-as-descriptors")
+def test_fault_one_place_fewer_is_caught(simulate, rng, monkeypatch):
+    monkeypatch.setattr("hw.tile_loop.min", lambda *values: min(*values) - 1, raising=False)
+    seen, wanted = places_kept(simulate, rng)
+    assert seen != wanted
