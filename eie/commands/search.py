@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from eie.commands.experiment import show
-from eie.options import example, json_option
+from eie.options import check_tensorboard, example, json_option, tensorboard_option
 from eie.output import Output, check_writable_folder
 
 
@@ -30,10 +30,11 @@ from eie.output import Output, check_writable_folder
 @click.option("--rtl", metavar="N", type=click.IntRange(min=0), default=1, show_default=True,
               help="Run so many of the best (ends of the front) as Verilog; cycles must be those counted.")  # fmt: skip
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with the files of the data set.")
+@tensorboard_option
 @json_option
 def search(
     recipe: Path, folder: Path, jobs: int, cluster: str | None, resume: bool, rtl: int, data_dir: Path | None,
-    json_to: str | None,
+    tensorboard: Path | None, json_to: str | None,
 ) -> None:  # fmt: skip
     """Vary fields of a recipe, and of the array, as its table [search] says; writes OUT/report.json and OUT/report.md.
 
@@ -43,6 +44,7 @@ def search(
     """
     output = Output(json_to)
     check_writable_folder(folder, "--output")
+    check_tensorboard(tensorboard)
 
     from sim.search.run import run_search
     from sim.search.spec import load
@@ -50,8 +52,9 @@ def search(
     wanted = load(recipe)
     with output.stages() as stages:
         report = run_search(
-            wanted, folder, jobs=jobs, cluster=cluster, resume=resume, rtl=rtl, progress=stages, data_dir=data_dir
-        )
+            wanted, folder, jobs=jobs, cluster=cluster, resume=resume, rtl=rtl, progress=stages, data_dir=data_dir,
+            tensorboard=tensorboard,
+        )  # fmt: skip
     show(report, output)
     output.text(f"{report['cpu_seconds']:,.0f} CPU seconds; {folder}/report.md")
     output.result(report)

@@ -43,6 +43,7 @@ def run_search(
     rtl: int = 1,
     progress: Told | None = None,
     data_dir: Path | None = None,
+    tensorboard: Path | None = None,
 ) -> dict[str, Any]:
     """Run what is not known yet; returns the report that ``out/report.json`` and ``report.md`` also hold.
 
@@ -55,6 +56,7 @@ def run_search(
     resume : go on with the same search, which may have more trials now.
     rtl : of the best (of several objectives: of the ends of the front), how many are run as Verilog, and compared.
     data_dir : folder with the files of the data set, if not from the cache.
+    tensorboard : folder for event files: what is searched for, by number of the trial.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def run_search(
             executor = Cluster(cluster, jobs, work=run_task)
         elif jobs > 1:
             executor = Processes(min(jobs, search.ahead), work=run_task)
-        with closing(Study(search, out)) as study, Journal(out) as journal:
+        with closing(Study(search, out)) as study, Journal(out, tensorboard) as journal:
             _Run(search, out, study, executor, tell, journal, data_dir).all()
             best = front(study.outcomes)
             if not best:
@@ -179,6 +181,7 @@ class _Run:
             "trial", key=f"{outcome.number:05d}", seconds=outcome.seconds, state=outcome.state,
             values=dict(outcome.values), objectives=list(outcome.objectives), message=outcome.message,
         )  # fmt: skip
+        self.journal.curve(dict(zip(self.search.objectives, outcome.objectives, strict=False)), outcome.number)
         self._clean()
         self._say()
 

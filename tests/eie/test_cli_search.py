@@ -42,9 +42,13 @@ learning_rate = 1e-2
 def test_report_json_and_pages_agree(tmp_path: Path, invoke: Invoke) -> None:
     recipe, out = tmp_path / "small.toml", tmp_path / "out"
     recipe.write_text(RECIPE)
-    result = invoke("search", recipe, "-o", out, "--rtl", "0", "--json")
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
+    result = invoke("search", recipe, "-o", out, "--rtl", "0", "--tensorboard", tmp_path / "events", "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
+    (events,) = (tmp_path / "events").iterdir()
+    points = [(v.tag, e.step) for e in loader.EventFileLoader(str(events)).Load() for v in e.summary.value]
+    assert sorted(points) == [(name, trial) for name in ("error", "file") for trial in range(3)]
     assert report == json.loads((out / "report.json").read_text())
     front = report["figures"]["search"]["front"]
     (run,) = (each for each in state(out)["runs"] if each["kind"] == "search")
