@@ -27,8 +27,8 @@ def verilog_text(params: Params, top: wiring.Component | None = None, annotated:
     `top` takes the place of the accelerator, under its name: something that has it inside (`hw.serial_top`).
     `annotated`: with the Amaranth source of everything, for coverage.
 
-    Memory initialisation of tile loop and write queue is dropped: their contents are never used before they are
-    written, and a design that relied on it would differ between simulation and silicon.
+    Memory initialisation of tile loop, write queue and near memories is dropped: their contents are never used before
+    they are written, and a design that relied on it would differ between simulation and silicon.
     """
     parts = [
         convert(ProcessingElement(params), PE_MODULE, annotated=annotated),
@@ -41,7 +41,7 @@ def verilog_text(params: Params, top: wiring.Component | None = None, annotated:
 
 
 def without_memory_init(text: str) -> str:
-    """Verilog text whose memories (those of tile loop and write queue) start with whatever they hold."""
+    """Verilog text whose memories (those of tile loop, write queue and near ones) start with whatever they hold."""
     return re.sub(r"\n  initial begin\n(?:    memory\[\d+\] = [^\n]*\n)+  end", "", text)
 
 

@@ -15,7 +15,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.accelerator import TOP_MODULE
-from hw.export import verilog_files
+from hw.export import verilog_files, verilog_text
 from hw.params import Params, preset
 from hw.platform import convert
 from sim.rtl.build import tool_environment
@@ -82,6 +82,15 @@ def test_memories_are_instances_of_the_one_primitive_but_for_two_small_ones(file
     assert len(arrays) == 1 + params.elementwise + 4 * params.near
     assert all(int(last) < 32 for _, last in arrays)
     assert len(re.findall(r"^  eie_ram #\(", texts["accelerator.v"], re.MULTILINE)) > 8
+
+
+@pytest.mark.verifies("exported-verilog-plain-names-pins")
+@pytest.mark.parametrize("name", ["BOARD_MIN", "BOARD_4"])
+def test_no_memory_starts_with_contents(name):
+    """A design that relied on them would differ between simulation and silicon; near memories are no `eie_ram`."""
+    text = verilog_text(preset(name))
+    assert len(re.findall(r"^  reg \[\d+:0\] memory \[\d+:0\];", text, re.MULTILINE)) == 1 + 4 * preset(name).near
+    assert not re.search(r"^  initial\b", text, re.MULTILINE)
 
 
 def accepted_by_yosys(folder, files):
