@@ -19,7 +19,7 @@ from hw.params import LANES, PIECES, Params
 __all__ = [
     "ACT_BITS", "COUNTERS", "COUNTER_MOST", "FORMAT_VERSION", "MEMORIES", "REFILL_BITS", "WEIGHT_BITS", "Error", "Join",
     "Memory", "Op", "descriptor", "descriptor_stride", "elementwise", "entry", "fields", "identity", "loop",
-    "memory_shape", "output_word", "pointer_block", "record", "refill_header", "table_word", "weight_word",
+    "memory_shape", "near_sum", "output_word", "pointer_block", "record", "refill_header", "table_word", "weight_word",
 ]  # fmt: skip
 
 if TYPE_CHECKING:  # Amaranth's enumerations are Python's with a shape; type checkers know only the latter
@@ -103,6 +103,12 @@ def pointer_block(params: Params) -> data.StructLayout:
         "base": params.entry_address_bits,
         "lengths": data.ArrayLayout(params.count_bits, LANES),
     })  # fmt: skip
+
+
+@_kept
+def near_sum(params: Params) -> data.StructLayout:
+    """One word of near accumulators: a sum, and whether it was written since it was cleared."""
+    return data.StructLayout({"sum": params.acc_bits, "used": 1})
 
 
 @_kept

@@ -8,7 +8,7 @@ from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.layouts import ACT_BITS, WEIGHT_BITS
+from hw.layouts import ACT_BITS, WEIGHT_BITS, near_sum
 from hw.near_ram import NearRam
 from hw.params import Params
 from hw.sram import Sram
@@ -150,7 +150,7 @@ class Mac(wiring.Component):
             valid.eq(self.i.valid), last.eq(entry.last), held.eq(entry.tag), row.eq(entry.row),
         ]  # fmt: skip
 
-        words = [data.View(_near_word(bits), memory.r_data) for memory in self.banks]
+        words = [data.View(near_sum(self.params), memory.r_data) for memory in self.banks]
         stored, used = Signal(bits), Signal()
         total = Signal(bits)
         larger = Signal()
@@ -170,15 +170,10 @@ class Mac(wiring.Component):
         m.d.sync += self.sum.eq(Mux(drained_used, drained, 0))
         for n, memory in enumerate(self.banks):
             mine, cleared = Signal(name=f"mine_{n}"), self.drain.clear & (self.drain.bank == n)
-            word = Signal(_near_word(bits), name=f"word_{n}")
+            word = Signal(near_sum(self.params), name=f"word_{n}")
             m.d.comb += [
                 mine.eq(valid & (held.bank == n)), word.sum.eq(total), word.used.eq(mine),
                 memory.r_addr.eq(Mux(mine, row, self.drain.slot)),
                 memory.w_addr.eq(Mux(mine, row, self.drain.clear_slot)), memory.w_data.eq(word),
                 memory.w_en.eq(Mux(mine, larger | ~takes_maximum, cleared | self.drain.clear_all)),
             ]  # fmt: skip
-
-
-def _near_word(bits: int) -> data.StructLayout:
-    """A sum, and whether it was written since it was cleared."""
-    return data.StructLayout({"sum": bits, "used": 1})

@@ -27,7 +27,7 @@ from sim.verify import SUITES, run_case, verify
 from tests.sim.faults import with_switches
 
 ARRAY = SUITES["rtl"].arrays[0]  # one PE, queue depth 6: the smallest build
-SWITCHED = SUITES["rtl"].arrays[1]  # two PEs, queue depth 7, tiles
+SWITCHED = SUITES["rtl"].arrays[1].replace(rows=32)  # two PEs, queue depth 7, tiles; far memories, which have a bypass
 
 
 @pytest.mark.verifies("verilog-golden-cycles-counters-model")

@@ -73,7 +73,7 @@ def test_a_tiny_experiment_runs_and_reports(tmp_path: Path) -> None:
     assert again["curve"] == strong["curve"]
     summary = experiment.summarize(results)
     assert set(summary.plots) == {"a-tradeoff", "a-units", "b-tradeoff", "b-units"}
-    assert len(summary.findings) == 3 + 2 + 1
+    assert len(summary.findings) == 3 + 2 + 1 + 1  # the last one: which differences of pairs show
     assert len(summary.tables[0].rows) == 1 + 2 * 2 + 1
     assert any("iss 2/2" in words for words in told)
 
