@@ -11,6 +11,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
 
+os.environ.setdefault("EIE_BUILD", "quick")  # most simulators run for seconds: compiling them is what takes time
+
 import numpy as np
 import pytest
 from hypothesis import settings

@@ -106,7 +106,7 @@ def build(
     library: bool = False,
     coverage: bool | None = None,
     program: str | None = None,
-    quick: bool = False,
+    quick: bool | None = None,
 ) -> Build:
     """Compile the array, or take it from the cache.
 
@@ -121,7 +121,8 @@ def build(
         while something collects (`sim.rtl.collect`).
     program : C++ of a main program in the place of cocotb's, which it may include as ``verilator.cpp``; not with
         `waves`.
-    quick : compiled in less time, for a simulator that runs for a few seconds only.
+    quick : compiled in less time, for a simulator that runs for a few seconds only; by default where the environment
+        has ``EIE_BUILD=quick``, as in the tests.
 
     Raises
     ------
@@ -129,6 +130,7 @@ def build(
         A tool, or for FST a header, is missing, or the compilation failed; the message ends with what the tool printed.
     """
     settle()
+    quick = os.environ.get("EIE_BUILD") == "quick" if quick is None else quick
     coverage = (collect.covered() if coverage is None else coverage) and not library
     text = _verilog(params, coverage)
     if mutate is not None:

@@ -164,7 +164,9 @@ def network(tmp_path: Path) -> Any:
     from hw.params import preset
 
     x = np.ones((40, 24), np.int16)
-    return compile_graph(dense_graph([Dense("a", np.ones((40, 24), np.float32))]), preset("BALANCED_2"), x), x
+    return compile_graph(
+        dense_graph([Dense("a", np.ones((40, 24), np.float32))]), preset("BALANCED_1"), x
+    ), x  # the array of the demo: its simulator is there
 
 
 @pytest.mark.verifies("fst-holds-values-vcd-ends")
