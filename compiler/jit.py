@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import update_wrapper
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -30,7 +31,7 @@ class Kernel:
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         self.function, self.options = function, options
         self.compiled: Callable[..., Any] | None = None
-        self.__name__, self.__doc__, self.__module__ = function.__name__, function.__doc__, function.__module__
+        update_wrapper(self, function)
         _kernels.append(self)
 
     def __call__(self, *values: Any) -> Any:
@@ -68,9 +69,10 @@ def _compile() -> None:
             os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "numba"))
         import numba
 
-        for kernel in _kernels:
-            if kernel.compiled is None:
-                kernel.compiled = numba.njit(**kernel.options)(kernel.function)
+        made = {each: numba.njit(**each.options)(each.function) for each in _kernels if each.compiled is None}
         for kernel in _kernels:  # numba knows its own functions only
             names = kernel.function.__globals__
-            names.update({name: each.compiled for name, each in names.items() if isinstance(each, Kernel)})
+            known = {name: each for name, each in names.items() if isinstance(each, Kernel)}
+            names.update({name: made.get(each) or each.compiled for name, each in known.items()})
+        for kernel, compiled in made.items():  # last: from here on other threads call it
+            kernel.compiled = compiled

@@ -30,7 +30,7 @@ class ActivationQueue(wiring.Component):
     Credit rule: ``credit <= (level + round_trip + 1 <= depth)``. A broadcast reaches the queue ``4 + hops`` cycles
     after it fires and the flag is ``1 + hops`` cycles old when it is seen, so at most ``round_trip`` vectors are on
     their way that ``level`` does not count, plus the one that fires now: the queue cannot overflow, whatever is sent.
-    The vector in the output register is one more than ``depth``.
+    The vector at the output is one more than ``depth``.
 
     Timing: ``o`` is valid `LATENCY` cycles after ``i`` at the earliest; one vector in and one out a cycle. ``level``
     counts a vector from the cycle after it is written to the cycle in which it is read out of the memory. Vector j,
@@ -40,7 +40,7 @@ class ActivationQueue(wiring.Component):
     -------
     i : jobs (always ready: the credit rule guarantees it).
     o : jobs in the same order. From a near queue, ``acts`` are those of the vector taken last, until the next is taken.
-    level : vectors in the memory.
+    level : vectors that wait behind the one at the output.
     credit : a vector may be broadcast.
 
     Source: EIE section IV, "Activation Queue and Load Balancing".
@@ -51,9 +51,8 @@ class ActivationQueue(wiring.Component):
     def __init__(self, params: Params) -> None:
         self.params = params
         self.depth, self.round_trip = params.queue_depth, ROUND_TRIP + 2 * params.hops
-        self.near = params.near
-        style = "distributed" if self.depth <= LOOKUP_DEPTH else "auto"
-        if not self.near:
+        if not params.near:
+            style = "distributed" if self.depth <= LOOKUP_DEPTH else "auto"
             self.memory = Sram(job(params).size, self.depth, style)
         super().__init__({
             "i": In(stream.Signature(job(params), always_ready=True)),
@@ -67,7 +66,7 @@ class ActivationQueue(wiring.Component):
         read = Signal()
         # A word is read one cycle after it is written at the earliest: `level` is a register.
         m.d.comb += read.eq((self.level != 0) & (~self.o.valid | self.o.ready))
-        (self._near if self.near else self._far)(m, read)
+        (self._near if self.params.near else self._far)(m, read)
         with m.If(read):
             m.d.sync += self.o.valid.eq(1)
         with m.Elif(self.o.ready):
@@ -92,7 +91,7 @@ class ActivationQueue(wiring.Component):
 
     def _near(self, m: Module, read: Signal) -> None:
         """The vector at the head stays in the memory, and the one before it, for its activations."""
-        shape, words = self.i.payload.shape(), self.depth + 2
+        shape, words = self.i.payload.shape(), self.params.queue_words
         rest_bits = shape.size - shape["acts"].width
         m.submodules.acts = acts = NearRam(shape["acts"].width, words)
         m.submodules.rest = rest = NearRam(rest_bits, words)

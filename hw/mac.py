@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -59,7 +59,7 @@ class Mac(wiring.Component):
     def __init__(self, params: Params) -> None:
         self.params = params
         self.banks: list[Any] = [
-            NearRam(params.acc_bits + 1, params.rows) if params.near else Sram(params.acc_bits, params.rows)
+            NearRam(near_sum(params).size, params.rows) if params.near else Sram(params.acc_bits, params.rows)
             for _ in range(2)
         ]
         super().__init__({
@@ -72,72 +72,8 @@ class Mac(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        params = self.params
         m.submodules.bank_0, m.submodules.bank_1 = self.banks
-        if params.near:
-            self._near(m)
-            return m
-        product = Signal(signed(WEIGHT_BITS + ACT_BITS), reset_less=True)
-        valid = Signal()
-        last = Signal()
-        held = Signal(tag(params))
-        bank = held.bank
-        row = Signal(params.row_bits)
-        forward = Signal()
-        takes_maximum = Signal()
-        previous = Signal(signed(params.acc_bits), reset_less=True)
-        stored = Signal(signed(params.acc_bits))
-        before = Signal(signed(params.acc_bits))
-        total = Signal(signed(params.acc_bits))
-
-        act = self.i.p.act
-        maximum = self.maximum.bit_select(self.i.p.tag.bank, 1)
-        from_lowest = Cat(act[:-1], ~act[-1])  # act + 32768
-        m.d.sync += [
-            product.eq(Mux(maximum, from_lowest, self.i.p.weight.raw.as_signed() * act.as_signed())),
-            takes_maximum.eq(maximum),
-            valid.eq(self.i.valid), last.eq(self.i.p.last), held.eq(self.i.p.tag), row.eq(self.i.p.row),
-            forward.eq(valid & (row == self.i.p.row) & (bank == self.i.p.tag.bank)),
-            previous.eq(total),
-        ]  # fmt: skip
-
-        added = Signal(params.acc_bits)
-        larger = Signal(ACT_BITS)
-        m.d.comb += [
-            stored.eq(Mux(bank, self.banks[1].r_data, self.banks[0].r_data)),
-            before.eq(Mux(forward, previous, stored)),
-            added.eq(before + product),  # the carry out is dropped: sums wrap
-            larger.eq(Mux(product[:ACT_BITS] > before[:ACT_BITS], product[:ACT_BITS], before[:ACT_BITS])),
-            # Two values below 2**16 add up to less than 2**17: from there on the sum is zero as it is, and the
-            # longest part of its carry chain ends without a multiplexer behind it.
-            total.eq(Cat(Mux(takes_maximum, larger, added[: ACT_BITS + 1]), added[ACT_BITS + 1 :])),
-            self.done.eq(valid & last), self.done_tag.eq(held),
-        ]  # fmt: skip
-
-        drained = Signal()
-        m.d.sync += drained.eq(self.drain.bank)
-        m.d.comb += self.sum.eq(Mux(drained, self.banks[1].r_data, self.banks[0].r_data))
-        for n, memory in enumerate(self.banks):
-            draining = self.drain.bank == n
-            # Reading an accumulator in the cycle that writes it is what `forward` is for: no read then.
-            clash = valid & (bank == n) & (row == self.i.p.row)
-            with m.If(self.i.valid & (self.i.p.tag.bank == n)):
-                m.d.comb += [memory.r_en.eq(~clash), memory.r_addr.eq(self.i.p.row)]
-            with m.Elif(draining):
-                m.d.comb += [memory.r_en.eq(1), memory.r_addr.eq(self.drain.slot)]
-            with m.If(valid & (bank == n)):
-                m.d.comb += [memory.w_en.eq(1), memory.w_addr.eq(row), memory.w_data.eq(total)]
-            with m.Else():
-                m.d.comb += [
-                    memory.w_en.eq((self.drain.clear & draining) | self.drain.clear_all),
-                    memory.w_addr.eq(self.drain.clear_slot),
-                    memory.w_data.eq(0),
-                ]
-        return m
-
-    def _near(self, m: Module) -> None:
-        """An accumulator is read, added to and written in one cycle."""
-        bits, entry = self.params.acc_bits, self.i.p
+        entry = self.i.p
         product = Signal(signed(WEIGHT_BITS + ACT_BITS), reset_less=True)
         valid, last, takes_maximum = Signal(), Signal(), Signal()
         held = Signal(tag(self.params))
@@ -149,18 +85,67 @@ class Mac(wiring.Component):
             takes_maximum.eq(maximum),
             valid.eq(self.i.valid), last.eq(entry.last), held.eq(entry.tag), row.eq(entry.row),
         ]  # fmt: skip
+        m.d.comb += [self.done.eq(valid & last), self.done_tag.eq(held)]
+        (self._near if self.params.near else self._far)(m, product, valid, takes_maximum, held.bank, row)
+        return m
 
+    def _far(self, m: Module, product: Signal, valid: Signal, takes_maximum: Signal, bank: Value, row: Signal) -> None:
+        """An accumulator is read in one cycle, and added to and written in the next."""
+        bits, entry = self.params.acc_bits, self.i.p
+        forward = Signal()
+        previous = Signal(signed(bits), reset_less=True)
+        stored = Signal(signed(bits))
+        before = Signal(signed(bits))
+        total = Signal(signed(bits))
+        m.d.sync += [
+            forward.eq(valid & (row == entry.row) & (bank == entry.tag.bank)),
+            previous.eq(total),
+        ]  # fmt: skip
+
+        added = Signal(bits)
+        larger = Signal(ACT_BITS)
+        m.d.comb += [
+            stored.eq(Mux(bank, self.banks[1].r_data, self.banks[0].r_data)),
+            before.eq(Mux(forward, previous, stored)),
+            added.eq(before + product),  # the carry out is dropped: sums wrap
+            larger.eq(Mux(product[:ACT_BITS] > before[:ACT_BITS], product[:ACT_BITS], before[:ACT_BITS])),
+            # Two values below 2**16 add up to less than 2**17: from there on the sum is zero as it is, and the
+            # longest part of its carry chain ends without a multiplexer behind it.
+            total.eq(Cat(Mux(takes_maximum, larger, added[: ACT_BITS + 1]), added[ACT_BITS + 1 :])),
+        ]  # fmt: skip
+
+        drained = Signal()
+        m.d.sync += drained.eq(self.drain.bank)
+        m.d.comb += self.sum.eq(Mux(drained, self.banks[1].r_data, self.banks[0].r_data))
+        for n, memory in enumerate(self.banks):
+            draining = self.drain.bank == n
+            # Reading an accumulator in the cycle that writes it is what `forward` is for: no read then.
+            clash = valid & (bank == n) & (row == entry.row)
+            with m.If(self.i.valid & (entry.tag.bank == n)):
+                m.d.comb += [memory.r_en.eq(~clash), memory.r_addr.eq(entry.row)]
+            with m.Elif(draining):
+                m.d.comb += [memory.r_en.eq(1), memory.r_addr.eq(self.drain.slot)]
+            with m.If(valid & (bank == n)):
+                m.d.comb += [memory.w_en.eq(1), memory.w_addr.eq(row), memory.w_data.eq(total)]
+            with m.Else():
+                m.d.comb += [
+                    memory.w_en.eq((self.drain.clear & draining) | self.drain.clear_all),
+                    memory.w_addr.eq(self.drain.clear_slot),
+                    memory.w_data.eq(0),
+                ]
+
+    def _near(self, m: Module, product: Signal, valid: Signal, takes_maximum: Signal, bank: Value, row: Signal) -> None:
+        """An accumulator is read, added to and written in one cycle."""
+        bits = self.params.acc_bits
         words = [data.View(near_sum(self.params), memory.r_data) for memory in self.banks]
         stored, used = Signal(bits), Signal()
         total = Signal(bits)
         larger = Signal()
         m.d.comb += [
-            stored.eq(Mux(held.bank, words[1].sum, words[0].sum)),
-            used.eq(Mux(held.bank, words[1].used, words[0].used)),
+            stored.eq(Mux(bank, words[1].sum, words[0].sum)), used.eq(Mux(bank, words[1].used, words[0].used)),
             # A maximum is what comes, where that is larger; else nothing is written.
             total.eq(Mux(used & ~takes_maximum, stored, 0) + product),  # the carry out is dropped: sums wrap
             larger.eq(product[:ACT_BITS] > Mux(used, stored[:ACT_BITS], 0)),
-            self.done.eq(valid & last), self.done_tag.eq(held),
         ]  # fmt: skip
         drained, drained_used = Signal(bits), Signal()
         m.d.comb += [
@@ -172,7 +157,7 @@ class Mac(wiring.Component):
             mine, cleared = Signal(name=f"mine_{n}"), self.drain.clear & (self.drain.bank == n)
             word = Signal(near_sum(self.params), name=f"word_{n}")
             m.d.comb += [
-                mine.eq(valid & (held.bank == n)), word.sum.eq(total), word.used.eq(mine),
+                mine.eq(valid & (bank == n)), word.sum.eq(total), word.used.eq(mine),
                 memory.r_addr.eq(Mux(mine, row, self.drain.slot)),
                 memory.w_addr.eq(Mux(mine, row, self.drain.clear_slot)), memory.w_data.eq(word),
                 memory.w_en.eq(Mux(mine, larger | ~takes_maximum, cleared | self.drain.clear_all)),

@@ -50,6 +50,9 @@ register."""
 NEAR_WORDS = 16
 """Words of a memory that is read within a cycle: as many as a lookup table used as memory has."""
 
+_NEAR_QUEUE = 2
+"""Words that a near queue has more than vectors wait in it."""
+
 _LIMITS: dict[str, tuple[int, int]] = {
     "pes": (1, 256),
     "index_bits": (4, 8),
@@ -205,10 +208,23 @@ class Params:
     def near(self) -> bool:
         """Queue and accumulators are so small that they are read within a cycle.
 
-        Such a queue keeps a vector's activations until its last column is handed over: it has two words more than
+        See `queue_words` for those of the queue.
+        """
+        return self.rows <= NEAR_WORDS and self.queue_depth + _NEAR_QUEUE <= NEAR_WORDS
+
+    @property
+    def queue_words(self) -> int:
+        """Words of the queue's memory.
+
+        A near queue keeps a vector's activations until its last column is handed over: it has two words more than
         vectors, that of the vector at the output and that of the one that is expanded.
         """
-        return self.rows <= NEAR_WORDS and self.queue_depth + 2 <= NEAR_WORDS
+        return self.queue_depth + _NEAR_QUEUE * self.near
+
+    @property
+    def places(self) -> int:
+        """Segments of a layer of several tiles whose place is kept: as many as descriptors allow."""
+        return min(SEGMENTS, self.descriptors)
 
     def act_vectors(self, values: int) -> int:
         """Activation vectors that hold `values` activations."""

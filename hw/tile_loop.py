@@ -72,9 +72,7 @@ class TileLoop(wiring.Component):
         ending = data.View(loop(self.params), layer.as_value())
         op = Value.cast(layer.op)
         group_bits = (self.params.groups - 1).bit_length()
-        m.submodules.memory = origins = memory.Memory(
-            shape=self.origin, depth=min(SEGMENTS, self.params.descriptors), init=[]
-        )
+        m.submodules.memory = origins = memory.Memory(shape=self.origin, depth=self.params.places, init=[])
         kept, moved = origins.read_port(domain="comb"), origins.write_port()
         head = Signal(16)  # the first descriptor of the layer
         sample = Signal(16)

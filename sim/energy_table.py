@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler.errors import InputError
-from hw.layouts import ACT_BITS, REFILL_BITS, Memory, descriptor_stride, memory_shape, table_word
+from hw.layouts import ACT_BITS, REFILL_BITS, Memory, descriptor_stride, memory_shape, near_sum, table_word
 from hw.params import DESCRIPTOR_PARTS, LANES, PIECES, Params
 from hw.streams import job
 
@@ -137,9 +137,8 @@ def memories(params: Params) -> dict[str, tuple[int, int]]:
     )}  # fmt: skip
     return {
         **{name: (bits, words) for name, (words, bits) in shapes.items()},
-        # Small ones: a word for the vector at the output and the one taken last, and a bit beside each sum.
-        "queue": (job(params).size, params.queue_depth + 2 * params.near),
-        "accumulators": (params.acc_bits + params.near, params.rows),
+        "queue": (job(params).size, params.queue_words),
+        "accumulators": (near_sum(params).size if params.near else params.acc_bits, params.rows),
         "tables": (table_word(params).size, params.tables * PIECES),
         "operands": (ACT_BITS * LANES, 4),
         **({"descriptors": (32, DESCRIPTOR_PARTS * descriptor_stride(params))} if params.slim else {}),

@@ -14,7 +14,7 @@ from torch import Tensor
 from compiler.frontend.torch_call import Call, Refused, Translation, Value, array, number, same_for_all
 from compiler.frontend.torch_products import expanded
 
-__all__ = ["ELEMENTWISE"]
+__all__ = ["ELEMENTWISE", "OF_THE_BATCH"]
 
 
 def _affine(call: Call, x: Value, scale: Any, offset: Any, suffix: str = "") -> str:
@@ -186,7 +186,7 @@ def _prelu(call: Call) -> Any:
     return weight if weight.numel() == 1 else weight.reshape(-1, *[1] * (call.x.rank - 2))
 
 
-_OF_THE_BATCH = "not supported: normalization with the statistics of the batch; set track_running_stats=True"
+OF_THE_BATCH = "normalization with the statistics of the batch; set track_running_stats=True"
 
 
 def _batch_norm(call: Call, place: int | None = None) -> Value:
@@ -196,10 +196,10 @@ def _batch_norm(call: Call, place: int | None = None) -> Value:
     """
     x = call["input"]
     if call.get("training"):
-        raise Refused(_OF_THE_BATCH)
+        raise Refused(f"not supported: {OF_THE_BATCH}")
     terms = [call[key] for key in ("running_mean", "running_var", "weight", "bias")]
     if not isinstance(x, Value) or any(isinstance(term, Value) for term in terms) or terms[0] is None:
-        raise Refused(_OF_THE_BATCH)
+        raise Refused(f"not supported: {OF_THE_BATCH}")
     if x.axis(1) != 0:
         raise Refused("it expects samples along axis 0 and channels along axis 1")
     mean, variance = (array(term) for term in terms[:2])

@@ -8,7 +8,7 @@ from typing import Any
 from torch.fx import Node
 
 from compiler.frontend.torch_call import Call, Refused, Result, Translation, Value
-from compiler.frontend.torch_elementwise import ELEMENTWISE
+from compiler.frontend.torch_elementwise import ELEMENTWISE, OF_THE_BATCH
 from compiler.frontend.torch_maps import MAPS
 from compiler.frontend.torch_moves import MOVES
 from compiler.frontend.torch_products import PRODUCTS
@@ -78,7 +78,7 @@ _HINTS = {
     "layer_norm": "normalization at run time; use BatchNorm",
     "group_norm": "normalization at run time; use BatchNorm",
     "instance_norm": "normalization at run time; use BatchNorm",
-    "native_batch_norm": "normalization with the statistics of the batch; set track_running_stats=True",
+    "native_batch_norm": OF_THE_BATCH,
     "rms_norm": "normalization at run time; use BatchNorm",
     "scaled_dot_product_attention": ATTENTION,
     "conv_transpose": "transposed convolution; upsample outside the module, or use a strided convolution",

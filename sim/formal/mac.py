@@ -137,7 +137,7 @@ CLAIMS = (
                 Mac, "self.drain.clear & (self.drain.bank == n)", "self.drain.clear", "_near"
             ),
             "the sum of the other bank": lambda: planted(
-                Mac, "Mux(self.drain.bank, words", "Mux(held.bank, words", "_near", 2
+                Mac, "Mux(self.drain.bank, words", "Mux(bank, words", "_near", 2
             ),
             "an entry goes to the accumulator that is cleared": lambda: planted(
                 Mac, "Mux(mine, row, self.drain.clear_slot)", "self.drain.clear_slot", "_near"
@@ -155,18 +155,21 @@ CLAIMS = (
         accumulate,
         Mac,
         {
-            "no bypass": lambda: planted(Mac, "before.eq(Mux(forward, previous, stored))", "before.eq(stored)"),
-            "the bypass forgets the bank": lambda: planted(Mac, " & (bank == self.i.p.tag.bank)),", "),"),
+            "no bypass": lambda: planted(Mac, "before.eq(Mux(forward, previous, stored))", "before.eq(stored)", "_far"),
+            "the bypass forgets the bank": lambda: planted(Mac, " & (bank == entry.tag.bank)),", "),", "_far"),
             "the bypass forgets the row": lambda: planted(
-                Mac, "valid & (row == self.i.p.row) & (bank", "valid & (bank"
+                Mac, "valid & (row == entry.row) & (bank", "valid & (bank", "_far"
             ),
-            "both banks are cleared": lambda: planted(Mac, "(self.drain.clear & draining)", "self.drain.clear"),
-            "the sum of the other bank": lambda: planted(Mac, "drained.eq(self.drain.bank)", "drained.eq(bank)"),
-            "a maximum is added": lambda: planted(Mac, "Mux(takes_maximum, larger,", "Mux(0, larger,"),
+            "both banks are cleared": lambda: planted(Mac, "(self.drain.clear & draining)", "self.drain.clear", "_far"),
+            "the sum of the other bank": lambda: planted(
+                Mac, "drained.eq(self.drain.bank)", "drained.eq(bank)", "_far"
+            ),
+            "a maximum is added": lambda: planted(Mac, "Mux(takes_maximum, larger,", "Mux(0, larger,", "_far"),
             "a read of the bank takes the place of an entry's": lambda: planted(
                 Mac,
                 "[memory.r_en.eq(1), memory.r_addr.eq(self.drain.slot)]",
                 "[memory.r_en.eq(0), memory.r_addr.eq(self.drain.slot)]",
+                "_far",
             ),
         },
         engine=INDUCTION,

@@ -42,10 +42,10 @@ def order(s: Sheet, kind: Any) -> None:
     taken = o.valid & o.ready
     inside = Signal(range(dut.depth + 2))
     s.m.d.sync += inside.eq(inside + i.valid - taken)
-    out = o.p.bits if dut.near else o.payload
+    out = o.p.bits if dut.params.near else o.payload
     one = follow(s, i.valid, taken, i.payload, out, most=dut.depth + 1)
     s.steady(o.valid, o.ready, out, "output")
-    if dut.near:
+    if dut.params.near:
         words = dut.depth + 2
         front, tail, before = (s.inner(name) for name in ("front", "tail", "before"))
         ever = Signal()  # one was taken
@@ -113,7 +113,7 @@ CLAIMS = (
                 ActivationQueue, "_advance(m, tail, words,", "_advance(m, tail, words - 1,", "_near"
             ),
             "a place is used again while its activations are needed": lambda: planted(
-                ActivationQueue, "self.depth + 2", "self.depth + 1", "_near"
+                ActivationQueue, "self.params.queue_words", "self.params.queue_words - 1", "_near"
             ),
             "a vector is read before it is written": lambda: planted(
                 ActivationQueue, "read.eq((self.level != 0)", "read.eq(((self.level != 0) | self.i.valid)"

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from compiler.errors import InputError
 from hw.frames import MOST_WORDS
-from hw.params import PRESETS, SEGMENTS, Params
+from hw.params import PRESETS, Params
 from hw.recorder import record_words
 from hw.streams import window_origin
 from hw.weight_decode import LOOKUP_WORDS
 from sim.energy_table import memories
 from sim.fpga.boards import BOARDS, Board
-from sim.fpga.families import Family
 
 __all__ = ["Estimate", "Held", "check_fits", "estimate", "held_memories", "largest_preset"]
 
@@ -29,40 +28,42 @@ class Logic:
     """Lookup tables or flip-flops without memories: of an array, of each PE, of each write-back group.
 
     near : of each PE whose queue and accumulators are read within a cycle (`Params.near`).
+    slim : what a slim array has more: a narrow word of the host, and no multiplexer of the parts of a descriptor.
+        Descriptors lie in block RAM of an iCE40 anyway, so no word of them stands in flip-flops there.
+    hop : what a hop takes of each PE, with its part of the delay in the core.
+    bit : what a bit of a memory takes that is read within a cycle, where no lookup table is memory.
     """
 
     array: int
     pe: int
     near: int
     group: int
+    slim: int
+    hop: int = 0
+    bit: float = 0.0
 
     def of(self, params: Params) -> int:
         """Sum for an array."""
-        return self.array + (self.near if params.near else self.pe) * params.pes + self.group * params.groups
+        pe = (self.near if params.near else self.pe) + self.hop * params.hops
+        return self.array + self.slim * params.slim + pe * params.pes + self.group * params.groups
 
 
 # Measured: docs/fpga.md has the arrays and the commands. Without elementwise operations, function tables and streams.
 _LOGIC = {
-    "ecp5": {"lut": Logic(5287, 1083, 940, 1045), "ff": Logic(4930, 1004, 586, 519)},
-    "ice40": {"lut": Logic(6390, 1217, 1009, 865), "ff": Logic(4150, 1015, 566, 500)},
+    "ecp5": {
+        "lut": Logic(5287, 1083, 940, 1045, slim=-469),
+        "ff": Logic(4930, 1004, 586, 519, slim=-841, hop=52),
+    },
+    "ice40": {
+        "lut": Logic(6390, 1217, 1009, 865, slim=-469, bit=0.8),
+        "ff": Logic(4150, 1015, 566, 500, slim=-73, hop=52, bit=1.0),
+    },
     "gowin": {
-        "lut": Logic(5228, 1042, 843, 1045),
-        "ff": Logic(4930, 1004, 586, 519),
-        "alone": Logic(3269, 715, 348, 230),
+        "lut": Logic(5228, 1042, 843, 1045, slim=-469),
+        "ff": Logic(4930, 1004, 586, 519, slim=-841, hop=52),
+        "alone": Logic(3269, 715, 348, 230, slim=-793, hop=52),
     },
 }
-_SLIM = {
-    "ecp5": {"lut": -469, "ff": -841}, "ice40": {"lut": -469, "ff": -73},
-    "gowin": {"lut": -469, "ff": -841, "alone": -793},
-}  # fmt: skip
-"""What a slim array has more: a narrow word of the host, and no multiplexer of the parts of a descriptor.
-
-Descriptors lie in block RAM of an iCE40 anyway, so no word of them stands in flip-flops there.
-"""
-_NEAR_BIT = {"lut": 0.8, "ff": 1.0}
-"""What a bit of a memory takes that is read within a cycle, where no lookup table is memory."""
-_HOP = {"lut": 0, "ff": 52, "alone": 52}
-"""What a hop takes of each PE, with its part of the delay in the core."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def held_memories(params: Params) -> list[Held]:
     return [
         *(Held(name, number, *shapes[name], styles.get(name, "auto")) for name, number in numbers.items() if number),
         Held("records", 1, 32, record_words(params)),
-        Held("places of segments", 1, window_origin(params).size, min(SEGMENTS, params.descriptors), "near"),
+        Held("places of segments", 1, window_origin(params).size, params.places, "near"),
         Held("request", 1, 32, MOST_WORDS, "block" if params.slim else "distributed"),
     ]
 
@@ -146,7 +147,7 @@ def estimate(board: Board, params: Params) -> Estimate:
     near = 0  # bits that become flip-flops
     cells = muxes = 0  # a bit of a memory of lookup tables of more than 16 words is chosen from several cells
     for held in held_memories(params):
-        if _in_blocks(family, held):
+        if family.in_blocks(held.bits, held.words, held.style):
             blocks[held.name] = held.number * family.blocks(held.bits, held.words)
         elif family.distributed:
             cells += held.number * family.cells(held.bits, held.words)
@@ -156,9 +157,7 @@ def estimate(board: Board, params: Params) -> Estimate:
     more = params.elementwise + bool(params.tables)
     cell = CELL.get(family.name, {})
     logic = {
-        name: each.of(params) + cell.get(name, 0) * cells + _HOP[name] * params.hops * params.pes
-        + _SLIM[family.name][name] * params.slim + (muxes if name == "lut" else 0)
-        + round(_NEAR_BIT.get(name, 0) * near)
+        name: each.of(params) + cell.get(name, 0) * cells + (muxes if name == "lut" else 0) + round(each.bit * near)
         for name, each in _LOGIC[family.name].items()
     }  # fmt: skip
     needs = {
@@ -168,12 +167,6 @@ def estimate(board: Board, params: Params) -> Estimate:
         **({"cells": cells} if family.distributed else {}),
     }  # fmt: skip
     return Estimate(board, params, needs, blocks, bool(more or params.refill or params.streams))
-
-
-def _in_blocks(family: Family, held: Held) -> bool:
-    if not family.distributed:  # a memory that is read within a cycle becomes flip-flops there
-        return held.style != "near"
-    return family.in_blocks(held.bits, held.words, held.style)
 
 
 def largest_preset(board: Board, presets: Iterable[str] = PRESETS) -> str | None:

@@ -44,8 +44,13 @@ class Family:
         return -(-bits // 4) * -(-words // 16)
 
     def in_blocks(self, bits: int, words: int, style: str = "auto") -> bool:
-        """Whether yosys puts the memory into block RAM."""
-        if not self.distributed or style == "block":
+        """Whether yosys puts the memory into block RAM.
+
+        style : as `hw.sram.Sram` has it, or "near" if the memory is read within a cycle: never in block RAM.
+        """
+        if not self.distributed:  # a memory that is read within a cycle becomes flip-flops
+            return style != "near"
+        if style == "block":
             return True
         return style == "auto" and self.ram_cost * self.blocks(bits, words) < 4 * self.cells(bits, words)
 

@@ -28,7 +28,8 @@ from hw.serial_top import SerialTop
 from sim.fpga.report import as_run, cell_counts, public_names, source_names, summary
 
 __all__ = [
-    "DEVICE", "file_identity", "measure", "measure_array", "primitive", "read_json", "run_tool", "run_yosys", "tool",
+    "DEVICE", "file_identity", "measure", "measure_array", "named", "primitive", "read_json", "run_tool", "run_yosys",
+    "tool",
 ]  # fmt: skip
 
 DEVICE = ("--85k", "--speed", "8", "--package", "CABGA381")
@@ -55,6 +56,11 @@ synth_ecp5 -abc9 -top {TOP_MODULE} -json array.json
 """
 
 
+def named(variable: str) -> list[str]:
+    """Command that an environment variable names in the place of a tool; empty if it names none."""
+    return shlex.split(os.environ.get(variable, ""))
+
+
 def tool(variable: str, package: str) -> list[str]:
     """Command of a tool: what the environment variable names, else the program that `package` installs.
 
@@ -63,7 +69,7 @@ def tool(variable: str, package: str) -> list[str]:
     ToolError
         There is none; the message says how to get it.
     """
-    if given := shlex.split(os.environ.get(variable, "")):
+    if given := named(variable):
         if shutil.which(given[0]) is None:
             raise ToolError(f"{variable} names {given[0]!r}, which is no program; unset it or name one")
         return given

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import os
 import shlex
 import shutil
 import tempfile
@@ -24,7 +23,7 @@ from hw.params import Params
 from sim.driver.opening import BAUD
 from sim.fpga.board_top import INSIDE, TOP, board_files
 from sim.fpga.boards import Board
-from sim.fpga.flow import file_identity, read_json, run_tool, tool
+from sim.fpga.flow import file_identity, named, read_json, run_tool, tool
 from sim.fpga.places import check_places, gowin_places
 from sim.fpga.report import critical_path, slowest_clock, source_names
 
@@ -88,9 +87,9 @@ def _versions(board: Board) -> dict[str, str]:
     """What all tools are, which decides what is kept: versions of packages, or the programs that variables name."""
     packer = "apycula" if board.family.pack[1] == "gowin_pack" else board.family.nextpnr[1]
     tools = ((*_YOSYS, _YOSYS[1]), (*board.family.nextpnr, board.family.nextpnr[1]), (*board.family.pack, packer))
-    found = {name: _version(name, name) for name in ("amaranth", "amaranth-boards")}
+    found = {name: importlib.metadata.version(name) for name in ("amaranth", "amaranth-boards")}
     for variable, program, package in tools:
-        if given := shlex.split(os.environ.get(variable, "")):
+        if given := named(variable):
             found[variable] = " ".join(file_identity(word) for word in given)
         else:
             found[package] = _version(package, program)

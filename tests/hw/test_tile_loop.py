@@ -147,6 +147,7 @@ def test_every_segment_that_descriptors_allow_keeps_its_place(simulate, rng):
 
 @pytest.mark.verifies("places-as-many-as-descriptors")
 def test_fault_one_place_fewer_is_caught(simulate, rng, monkeypatch):
-    monkeypatch.setattr("hw.tile_loop.min", lambda *values: min(*values) - 1, raising=False)
+    kept = PARAMS.replace(descriptors=16).places
+    monkeypatch.setattr(Params, "places", kept - 1)
     seen, wanted = places_kept(simulate, rng)
     assert seen != wanted

@@ -135,8 +135,7 @@ def test_places_are_counted_as_nextpnr_lays_cells_out() -> None:
 
 @pytest.mark.verifies("flip-flops-alone-take-places")
 def test_fault_an_estimate_without_them_lets_through_what_is_never_placed(monkeypatch) -> None:
-    monkeypatch.setitem(estimates._LOGIC["gowin"], "alone", estimates.Logic(0, 0, 0, 0))
-    monkeypatch.setitem(estimates._SLIM["gowin"], "alone", 0)
+    monkeypatch.setitem(estimates._LOGIC["gowin"], "alone", estimates.Logic(0, 0, 0, 0, 0))
     assert estimate(BOARDS["tang-nano-9k"], PRESETS["BOARD_SLIM"]).fits
 
 
