@@ -103,6 +103,12 @@ def _fake_channels(m: Body, x: Tensor) -> Tensor:
     return torch.fake_quantize_per_channel_affine(x, torch.full((2,), 0.5), torch.zeros(2, dtype=torch.int32), 1, -3, 4)
 
 
+def _into(m: Body, x: Tensor) -> Tensor:
+    made = x + 1
+    torch.mul(x, 2, out=made.view(made.shape))
+    return made
+
+
 PRODUCTS = [
     _layer("linear", lambda: nn.Linear(8, 4), (8,)),
     _layer("linear without bias", lambda: nn.Linear(8, 4, bias=False), (8,)),
@@ -137,6 +143,7 @@ ELEMENTWISE = [
     _of("square", lambda m, x: x**2 + torch.ops.aten.square.default(x)),
     _of("gate by itself", lambda m, x: x * torch.sigmoid(x)),
     _of("in place", lambda m, x: (x + 0).mul_(2).add_(1).relu_()),
+    _of("written through a view", _into),
     _of("channels scaled by their mean", lambda m, x: x * torch.sigmoid(x.mean((2, 3), keepdim=True))),
     _of("fake quantize", lambda m, x: torch.fake_quantize_per_tensor_affine(x, 0.25, 0, -3, 4)),
     _of("fake quantize channels", _fake_channels),

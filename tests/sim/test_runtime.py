@@ -7,7 +7,9 @@ from pathlib import Path
 import cocotb_tools.config
 import pytest
 
-from sim.rtl import runtime
+from compiler.errors import ToolError
+from hw.params import preset
+from sim.rtl import build, runtime
 
 FLAGS = ("-O3",)
 
@@ -47,3 +49,19 @@ def test_planted_fault_cocotbs_main_lent_is_seen(tmp_path: Path, monkeypatch: py
     assert '#include "Vtop.h"' in main.read_text()
     monkeypatch.setattr(runtime, "_OBJECTS", "verilat*.o")
     assert f"{main.stem}.o" in lent(tmp_path)
+
+
+@pytest.mark.verifies("builds-simulators-share-verilator-s")
+@pytest.mark.parametrize(
+    ("said", "given", "quick"), [("quick", None, True), ("", None, False), ("quick", False, False)]
+)
+def test_the_environment_asks_for_builds_that_take_less_time(
+    said: str, given: bool | None, quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiled(*arguments: object) -> None:
+        raise ToolError(f"quick: {arguments[-1]}")
+
+    monkeypatch.setenv("EIE_BUILD", said)
+    monkeypatch.setattr(build, "_compile", compiled)
+    with pytest.raises(ToolError, match=f"^quick: {quick}$"):
+        build.build(preset("BALANCED_1"), quick=given)
