@@ -9,17 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import run_shell
+from tests.pages import blocks, run_shell
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def shown(text: str, language: str) -> list[str]:
+    """Contents of the blocks of a page in one language."""
+    return [content for each, content in blocks(text) if each == language]
 
 
 @pytest.mark.verifies("readme-s-python-example-runs")
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_python_example_runs(tmp_path):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (example,) = shown(README, "python")
     done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.match(r"\[\d( \d){7}\] \d+\n", done.stdout)
@@ -31,9 +36,7 @@ def test_python_example_runs(tmp_path):
 @pytest.mark.slow
 def test_commands_of_your_own_network_run_as_they_stand(tmp_path):
     section = README.split("## Your own network")[1]
-    block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
-    assert block is not None
-    lines = block[1].splitlines()
+    lines = shown(section, "sh")[0].splitlines()
     assert lines[0].startswith("eie init ")
     done = run_shell("\n".join(lines), tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -48,9 +51,9 @@ def test_commands_shown_exist():
 
     from eie.cli import cli
 
-    shown = set(re.findall(r"(?:^|`)eie (\w+)", README, re.MULTILINE))
-    assert shown >= {"compile", "info", "run", "diff", "verilog", "verify"}
-    for command in shown:
+    commands = set(re.findall(r"(?:^|`)eie (\w+)", README, re.MULTILINE))
+    assert commands >= {"compile", "info", "run", "diff", "verilog", "verify"}
+    for command in commands:
         assert CliRunner().invoke(cli, [command, "--help"]).exit_code == 0
 
 
@@ -65,7 +68,7 @@ def test_training_examples_run_and_name_every_stage(tmp_path):
     from compiler.train.recipe import load
     from compiler.train.stages import KINDS
 
-    example = re.findall(r"```python\n(.*?)```", OWN_MODULE, re.DOTALL)[0]
+    example = shown(OWN_MODULE, "python")[0]
     encoder = nn.Sequential(nn.Linear(64, 32), nn.ReLU())
     model = nn.Sequential()
     model.add_module("encoder", encoder)
@@ -75,7 +78,7 @@ def test_training_examples_run_and_name_every_stage(tmp_path):
     assert 0 < int((weight != 0).sum()) < 0.35 * weight.numel()
     assert len(weight.unique()) == 16
     assert bool((model.head.weight != 0).all())
-    (recipe,) = re.findall(r"```toml\n(.*?)```", TRAINING, re.DOTALL)
+    (recipe,) = shown(TRAINING, "toml")
     (tmp_path / "mine.toml").write_text(recipe)
     assert load(tmp_path / "mine.toml").name == "mine"
     table = "\n".join(line for line in TRAINING.splitlines() if line.startswith("|"))
@@ -83,6 +86,6 @@ def test_training_examples_run_and_name_every_stage(tmp_path):
 
 
 def test_recipes_shown_exist():
-    shown = set(re.findall(r"recipes/[\w/-]+\.toml", README + TRAINING)) - {"recipes/experiments/NAME.toml"}
-    assert shown
-    assert [name for name in shown if not (Path(__file__).parents[1] / name).is_file()] == []
+    recipes = set(re.findall(r"recipes/[\w/-]+\.toml", README + TRAINING)) - {"recipes/experiments/NAME.toml"}
+    assert recipes
+    assert [name for name in recipes if not (Path(__file__).parents[1] / name).is_file()] == []

@@ -124,21 +124,20 @@ class DenseSparseDense(Experiment):
              "95 % low", "95 % high", "p", "p, Holm"],
             rows,
         )  # fmt: skip
-        return Summary(figures, [table], self._findings(pairs, adjusted), {"differences": _plot(errors, pairs)})
+        return Summary(figures, [table], self._findings(family), {"differences": _plot(errors, pairs)})
 
-    def _findings(self, pairs: Mapping[str, Paired], adjusted: Mapping[str, float]) -> list[str]:
+    def _findings(self, family: Family) -> list[str]:
         each = [
             f"{name}: test error of DSD minus that of plain training {pair.words()}: {_verdict(pair)}."
-            for name, pair in pairs.items()
+            for name, pair in family.pairs.items()
         ]
-        better = [name for name, pair in pairs.items() if adjusted[name] < 0.05 and pair.mean < 0]
-        worse = [name for name, pair in pairs.items() if adjusted[name] < 0.05 and pair.mean > 0]
+        better, worse = family.split()
         parts = [f"{len(better)} better ({', '.join(better)})" if better else "none better"]
         parts.append(f"{len(worse)} worse ({', '.join(worse)})" if worse else "none worse")
-        rest = len(pairs) - len(better) - len(worse)
+        rest = len(family.pairs) - len(better) - len(worse)
         whole = (
-            f"Of {len(pairs)} comparisons at sparsity {self.sparsity:.0%}, with p corrected for their number (Holm), "
-            f"DSD comes out {' and '.join(parts)} than plain training; {rest} show no difference."
+            f"Of {len(family.pairs)} comparisons at sparsity {self.sparsity:.0%}, with p corrected for their number "
+            f"(Holm), DSD comes out {' and '.join(parts)} than plain training; {rest} show no difference."
         )
         return [whole, *each]
 

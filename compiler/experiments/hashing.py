@@ -6,10 +6,10 @@ with 5 % of the multiplications the accuracy is within a point of that of dense 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -23,13 +23,14 @@ from compiler.experiments.subject import NetworkSpec, Subject, networks_of
 from compiler.train.data import Dataset
 from compiler.train.hashing.kernels import COUNTS, WAYS
 from compiler.train.hashing.network import HashedNetwork, HashSettings
+from compiler.train.hashing.wide import WideSettings
 from compiler.train.loop import seed_of
 from compiler.train.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Arm", "Hashing"]
+__all__ = ["Arm", "Hashing", "lookups"]
 
 _DENSE = "dense"
 _CLAIM_POINTS, _CLAIM_SHARE = 1.0, 0.05
@@ -82,11 +83,7 @@ class Hashing(Experiment):
                 way=one.choice("way", WAYS, default="hash"),
                 pool=one.number("pool", 1, 1000, default=defaults.pool, low_included=True),
                 centred=one.flag("centred", default=defaults.centred),
-                bits=one.integer("bits", 1, 16, default=defaults.bits),
-                tables=one.integer("tables", 1, 1024, default=defaults.tables),
-                probes=one.integer("probes", 1, 17, default=defaults.probes),
-                density=one.number("density", 0, 1, default=defaults.density, high_included=True),
-                period=one.integer("period", 1, 1 << 30, default=defaults.period),
+                **lookups(one, defaults),
             )
             rate = one.number("rate", 0, 10)
             arms.append(Arm(one.text("name"), settings, rate, one.number("rival_rate", 0, 10, default=rate)))
@@ -127,7 +124,6 @@ class Hashing(Experiment):
         return found
 
     def _train(self, network: HashedNetwork, data: Dataset, rate: float, seed: int) -> dict[str, Any]:
-        network.counts[:] = 0 if network.settings.way != "hash" else network.counts
         curve = []
         for epoch in range(self.epochs):
             order = np.random.default_rng(seed_of(seed, epoch)).permutation(len(data.train))
@@ -151,35 +147,33 @@ class Hashing(Experiment):
     def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
         """A row for every arm, differences to dense training, and to the small network, corrected together."""
         rows: list[list[Any]] = []
-        tests: list[tuple[str, str, str, Paired, float]] = []
+        pairs: list[tuple[str, str, str, Paired, float]] = []
         for number, network in enumerate(self.networks):
             dense = [results[f"{number}.-1.{seed}"] for seed in self.seeds]
             whole, base = dense[0]["products"], [one["errors"]["test"] for one in dense]
-            rows.append([network.name, _DENSE, None, 100.0, _mean(base), _mean(base), None, None])
+            rows.append([network.name, _DENSE, None, 100.0, fmean(base), fmean(base), None, None])
             for place, arm in enumerate(self.arms):
                 each = [results[f"{number}.{place}.{seed}"] for seed in self.seeds]
                 errors = [one["errors"]["test"] for one in each]
-                share = _mean([one["products"] for one in each]) / whole
+                share = fmean([one["products"] for one in each]) / whole
                 small = [one["small"] for one in each if "small" in one]
                 rows.append(
-                    [network.name, arm.name, arm.settings.share, 100 * share, _mean(errors),
-                     _mean([one["all_active"]["test"] for one in each]),
-                     _mean([one["width"] for one in small]) if small else None,
-                     _mean([one["errors"]["test"] for one in small]) if small else None]
+                    [network.name, arm.name, arm.settings.share, 100 * share, fmean(errors),
+                     fmean([one["all_active"]["test"] for one in each]),
+                     fmean([one["width"] for one in small]) if small else None,
+                     fmean([one["errors"]["test"] for one in small]) if small else None]
                 )  # fmt: skip
                 if len(self.seeds) > 1:
-                    tests.append((network.name, arm.name, _DENSE, Paired.of(errors, base), share))
+                    pairs.append((network.name, arm.name, _DENSE, Paired.of(errors, base), share))
                     if small:
                         rival = [one["errors"]["test"] for one in small]
-                        tests.append((network.name, arm.name, "small dense", Paired.of(errors, rival), share))
-        adjusted = holm([pair.p for _, _, _, pair, _ in tests])
+                        pairs.append((network.name, arm.name, "small dense", Paired.of(errors, rival), share))
+        adjusted = holm([pair.p for _, _, _, pair, _ in pairs])
+        tests = [(*one, p) for one, p in zip(pairs, adjusted, strict=True)]
         compared = SummaryTable(
             f"Test error minus that of the other, points, {len(self.seeds)} seeds (below zero: the arm is better)",
             ["network", "arm", "minus", "points", "95 % low", "95 % high", "p", "p, Holm"],
-            [
-                [name, arm, other, pair.mean, pair.low, pair.high, pair.p, p]
-                for (name, arm, other, pair, _), p in zip(tests, adjusted, strict=True)
-            ],
+            [[name, arm, other, pair.mean, pair.low, pair.high, pair.p, p] for name, arm, other, pair, _, p in tests],
         )
         table = SummaryTable(
             f"Test error, %, mean ({seeds_in_words(len(self.seeds))}), and multiplications, % of dense training's",
@@ -191,10 +185,10 @@ class Hashing(Experiment):
             "rows": rows,
             "tests": [
                 {"network": name, "arm": arm, "minus": other, "share": share, **pair.asdict(), "p_holm": p}
-                for (name, arm, other, pair, share), p in zip(tests, adjusted, strict=True)
+                for name, arm, other, pair, share, p in tests
             ],
         }
-        findings = [*self._budget(), *self._findings(rows, tests, adjusted)]
+        findings = [*self._budget(), *self._findings(rows, tests)]
         tables = [table, compared] if tests else [table]  # one seed has no intervals
         return Summary(figures, tables, findings, {"errors": _plot(rows)})
 
@@ -208,9 +202,8 @@ class Hashing(Experiment):
         ]
 
     def _findings(
-        self, rows: Sequence[Sequence[Any]], tests: Sequence[tuple[str, str, str, Paired, float]],
-        adjusted: Sequence[float],
-    ) -> list[str]:  # fmt: skip
+        self, rows: Sequence[Sequence[Any]], tests: Sequence[tuple[str, str, str, Paired, float, float]]
+    ) -> list[str]:
         found = []
         hashing = {arm.name for arm in self.arms if arm.settings.way == "hash"}
         if len(self.seeds) == 1:
@@ -218,7 +211,7 @@ class Hashing(Experiment):
         for network in self.networks:
             mine = [
                 (arm, other, pair, share, p)
-                for (name, arm, other, pair, share), p in zip(tests, adjusted, strict=True)
+                for name, arm, other, pair, share, p in tests
                 if name == network.name and arm in hashing
             ]
             cheap = [one for one in mine if one[1] == _DENSE and one[3] <= _CLAIM_SHARE]
@@ -258,13 +251,20 @@ class Hashing(Experiment):
         )
 
 
+def lookups(table: Table, defaults: HashSettings | WideSettings) -> dict[str, Any]:
+    """Settings of the hash tables, which are the same for hidden layers and for a wide output."""
+    return {
+        "bits": table.integer("bits", 1, 16, default=defaults.bits),
+        "tables": table.integer("tables", 1, 1024, default=defaults.tables),
+        "probes": table.integer("probes", 1, 17, default=defaults.probes),
+        "density": table.number("density", 0, 1, default=defaults.density, high_included=True),
+        "period": table.integer("period", 1, 1 << 30, default=defaults.period),
+    }
+
+
 def _sizes(subject: Subject) -> list[int]:
     linear = [layer for layer in subject.module.modules() if isinstance(layer, torch.nn.Linear)]
     return [linear[0].in_features, *(layer.out_features for layer in linear)]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _plot(rows: Sequence[Sequence[Any]]) -> Figure:

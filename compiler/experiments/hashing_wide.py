@@ -13,13 +13,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Trial
-from compiler.experiments.paired import Paired, holm, seeds_in_words
+from compiler.experiments.hashing import lookups
+from compiler.experiments.paired import Family, seeds_in_words
 from compiler.train import text
 from compiler.train.hashing.kernels import COUNTS
 from compiler.train.hashing.softmax import SoftmaxNetwork, full_loss
@@ -91,11 +93,7 @@ class HashingWide(Experiment):
         settings = WideSettings(
             want=one.integer("want", 1, 1 << 24, default=defaults.want),
             drawn=one.integer("drawn", 1, 1 << 24, default=defaults.drawn),
-            bits=one.integer("bits", 1, 16, default=defaults.bits),
-            tables=one.integer("tables", 1, 1024, default=defaults.tables),
-            probes=one.integer("probes", 1, 17, default=defaults.probes),
-            density=one.number("density", 0, 1, default=defaults.density, high_included=True),
-            period=one.integer("period", 1, 1 << 30, default=defaults.period),
+            **lookups(one, defaults),
         )
         one.finish()
         sampled, vocabulary = found["sampled"], found["vocabulary"]
@@ -139,10 +137,7 @@ class HashingWide(Experiment):
             began = time.process_time()
             network.train(contexts, targets, part, self.rates[way])
             seconds += time.process_time() - began
-            weights = [
-                np.asarray(getattr(network, name)) for name in ("embeddings", "hidden_biases", "weights", "biases")
-            ]
-            curve.append([seconds, full_loss((weights[0], weights[1], weights[2], weights[3]), *held)])
+            curve.append([seconds, full_loss(network, *held)])
             env.note(f"{seconds:.0f} CPU s, loss {curve[-1][1]:.3f}")
         found: dict[str, Any] = {"curve": curve, "words": words, "samples": count, "loss": curve[-1][1]}
         if isinstance(network, WideNetwork):
@@ -158,30 +153,29 @@ class HashingWide(Experiment):
         seconds = {
             way: [seconds_to(results[f"{way}.{seed}"]["curve"], targets[seed]) for seed in self.seeds] for way in WAYS
         }
+        # Of the ways that get there with every seed; the softmax over all words always does.
+        reached = {way: [s for s in each if s is not None] for way, each in seconds.items() if None not in each}
         rows: list[list[Any]] = []
-        pairs: dict[str, Paired] = {}
         for way in WAYS:
             each = [results[f"{way}.{seed}"] for seed in self.seeds]
-            ratios = [
-                None if mine is None else whole / mine
-                for mine, whole in zip(seconds[way], seconds["full"], strict=True)
-                if whole is not None
-            ]
-            known = [ratio for ratio in ratios if ratio is not None]
-            reached = len(known) == len(ratios)
             rows.append(
-                [way, _mean([one["products"] for one in each]),
-                 1e6 * _mean([one["curve"][-1][0] / one["samples"] for one in each]),
-                 _mean([one["loss"] for one in each]),
-                 _mean([s for s in seconds[way] if s is not None]) if reached else None,
-                 min(known) if reached else None, _mean(known) if reached else None]
+                [way, fmean([one["products"] for one in each]),
+                 1e6 * fmean([one["curve"][-1][0] / one["samples"] for one in each]),
+                 fmean([one["loss"] for one in each])]
             )  # fmt: skip
-            if way != "full" and reached and len(known) > 1:
-                pairs[f"{way} / full"] = Paired.of([math.log(1 / ratio) for ratio in known], [0.0] * len(known))
-        both = [(a, b) for a, b in zip(seconds["hashing"], seconds["sampled"], strict=True) if a and b]
-        if len(both) == len(self.seeds) > 1:
-            pairs["hashing / sampled"] = Paired.of([math.log(a) for a, _ in both], [math.log(b) for _, b in both])
-        adjusted = dict(zip(pairs, holm([pair.p for pair in pairs.values()]), strict=True))
+            if way in reached:
+                ratios = [whole / mine for mine, whole in zip(reached[way], reached["full"], strict=True)]
+                rows[-1] += [fmean(reached[way]), min(ratios), fmean(ratios)]
+            else:
+                rows[-1] += [None, None, None]
+        both = [*((way, "full") for way in WAYS[1:]), ("hashing", "sampled")]
+        logs = {
+            f"{a} / {b}": [math.log(mine / other) for mine, other in zip(reached[a], reached[b], strict=True)]
+            for a, b in both
+            if a in reached and b in reached
+        }
+        family = Family.of({name: (each, [0.0] * len(each)) for name, each in logs.items()})
+        adjusted = family.corrected
         words = results[f"full.{self.seeds[0]}"]["words"]
         tables = [
             SummaryTable(
@@ -189,14 +183,19 @@ class HashingWide(Experiment):
                 ["way", "multiplications a sample", "CPU µs a sample", "loss in the end",
                  "CPU s to the loss of full", "times fewer, least of the seeds", "times fewer, mean"],
                 rows,
-            ),
-            SummaryTable(
-                "CPU seconds to the loss of full, as a part of the other's (geometric mean)",
-                ["ways", "part", "95 % low", "95 % high", "p", "p, Holm"],
-                [[name, *(math.exp(x) for x in (pair.mean, pair.low, pair.high)), pair.p, adjusted[name]]
-                 for name, pair in pairs.items()],
-            ),
+            )
         ]  # fmt: skip
+        if family.pairs:  # one seed has no intervals
+            tables.append(
+                SummaryTable(
+                    "CPU seconds to the loss of full, as a part of the other's (geometric mean)",
+                    ["ways", "part", "95 % low", "95 % high", "p", "p, Holm"],
+                    [
+                        [name, *(math.exp(x) for x in (pair.mean, pair.low, pair.high)), pair.p, adjusted[name]]
+                        for name, pair in family.pairs.items()
+                    ],
+                )
+            )
         worst = next(row[5] for row in rows if row[0] == "hashing")
         scope = "with the one seed that ran" if len(self.seeds) == 1 else f"at worst of {len(self.seeds)} seeds"
         findings = [
@@ -205,14 +204,14 @@ class HashingWide(Experiment):
             else f"Hashing is at the loss of the full softmax in {worst:.1f} times fewer CPU seconds, {scope}: "
             f"{'at least' if worst >= _FASTER else 'less than'} the {_FASTER:.0f} times that were asked for."
         ]
-        for name, pair in pairs.items():
+        for name, pair in family.pairs.items():
             findings.append(
                 f"{name}: {math.exp(pair.mean):.2f} of the seconds (95 % {math.exp(pair.low):.2f} to "
                 f"{math.exp(pair.high):.2f}), p = {adjusted[name]:.2g} by Holm."
             )
-        figures = {"rows": rows, "seconds": seconds, "targets": list(targets.values()), "pairs": {
-            name: {**pair.asdict(), "p_holm": adjusted[name]} for name, pair in pairs.items()
-        }}  # fmt: skip
+        figures = {
+            "rows": rows, "seconds": seconds, "targets": list(targets.values()), "pairs": family.asdict(),
+        }  # fmt: skip
         curves = {way: [results[f"{way}.{seed}"]["curve"] for seed in self.seeds] for way in WAYS}
         return Summary(figures, tables, findings, {"loss": _plot(curves)})
 
@@ -235,10 +234,6 @@ def seconds_to(curve: Sequence[Sequence[float]], loss: float) -> float | None:
             return before[0] + (seconds - before[0]) * (before[1] - loss) / (before[1] - value)
         before = seconds, value
     return None
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _plot(curves: Mapping[str, Sequence[Sequence[Sequence[float]]]]) -> Figure:

@@ -108,7 +108,7 @@ def summarize(
     )
     family = Family.of(compared)
     figures["test_perplexity_differences"] = family.asdict()
-    return Summary(figures, [*tables, family.table("test perplexity")], [*findings, family.finding()], plots)
+    return Summary(figures, [*tables, *family.tables("test perplexity")], [*findings, family.finding()], plots)
 
 
 def _choose(rows: Sequence[_Row], limit: float, size: str) -> tuple[_Row, bool]:

@@ -133,6 +133,10 @@ class Family:
             rows,
         )
 
+    def tables(self, unit: str) -> list[SummaryTable]:
+        """The table; none where there is nothing to compare, as with one seed."""
+        return [self.table(unit)] if self.pairs else []
+
     def finding(self) -> str:
         """One sentence: which comparisons show a difference, and that the others show none."""
         if not self.pairs:

@@ -94,14 +94,15 @@ class Quantization(OverNetworks):
             f"{bits} {grid}": self._difference(errors, bits, (grid, "-c"), (grid, "-c+1"))
             for bits, grid in product(self.bits, GRIDS)
         }
-        corrected = Family({**grids, **updates}).corrected
+        family = Family({**grids, **updates})
+        corrected, compared = family.corrected, family.asdict()
         figures = {
             "test_error": {
                 f"{name} {_key(bits, grid, update)}": values for (name, bits, grid, update), values in errors.items()
             },
             "dense_test_error": dense,
-            "uniform_minus_non_uniform": {key: {**p.asdict(), "p_holm": corrected[key]} for key, p in grids.items()},
-            "c_minus_c1": {key: {**p.asdict(), "p_holm": corrected[key]} for key, p in updates.items()},
+            "uniform_minus_non_uniform": {key: compared[key] for key in grids},
+            "c_minus_c1": {key: compared[key] for key in updates},
         }
         return Summary(
             figures,

@@ -49,7 +49,7 @@ def summarize(networks: Sequence[NetworkSpec], seeds: Sequence[int], results: Ma
             plots[f"ssl-{network.name}-time"] = _time_plot(network.name, ways, speed, by_density)
     family = Family.of(compared)
     figures["test_error_differences"] = family.asdict()
-    return Summary(figures, [*tables, family.table("points of test error")], [*findings, family.finding()], plots)
+    return Summary(figures, [*tables, *family.tables("points of test error")], [*findings, family.finding()], plots)
 
 
 def _way(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -160,7 +160,7 @@ class TernGrad(Experiment):
         ]
         family = Family.of(compared)
         figures["test_error_differences"] = family.asdict()
-        tables.append(family.table("points of test error"))
+        tables += family.tables("points of test error")
         findings.append(family.finding())
         return Summary(figures, tables, findings, plots)
 

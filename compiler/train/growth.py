@@ -138,7 +138,6 @@ class Growth(Hook):
 
     def before_step(self, step: int, total: int) -> None:
         """Watch for the gradients of what the layers compute with, which masks do not take away."""
-        self.gradients.clear()
         if self.method == "rigl" and self.moves(step, total):
             for site in self.sites:
                 mask = prune.attach(site.module, site.name)

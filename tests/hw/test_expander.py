@@ -6,6 +6,7 @@ from amaranth import Cat
 import hw.expander
 from hw.expander import Expander
 from hw.params import Params
+from tests.hw.altered import late_offsets
 
 PARAMS = Params(pes=1, rows=64, weight_words=512)
 
@@ -117,11 +118,6 @@ def test_vectors_of_one_column_pass_one_a_cycle(simulate, rng):
 
 def highest(mask):
     return Cat(mask[n] & ~mask[n + 1 :].any() for n in range(len(mask)))
-
-
-def late_offsets(lengths, original=hw.expander._offsets):
-    """Each sum takes in one length too many."""
-    return [lengths[0] + each for each in original([*lengths[1:], lengths[0]])]
 
 
 @pytest.mark.verifies("planted-faults-columns-swapped-start")

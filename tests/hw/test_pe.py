@@ -15,6 +15,7 @@ import hw.pointer_read
 from hw.expander import Expander
 from hw.params import LANES, ROUND_TRIP, Params
 from hw.pe import ProcessingElement
+from tests.hw.altered import late_offsets
 from tests.hw.pe_model import Tile, Times, Vector, Weights
 
 SMALL = Params(pes=1, rows=16, weight_words=128, pointer_blocks=16, codebooks=2, queue_depth=8)
@@ -252,13 +253,9 @@ def without_bypass(select, yes, no, original=hw.mac.Mux):
     return no if getattr(select, "name", "") == "forward" else original(select, yes, no)
 
 
-def one_length_late(lengths, original=hw.expander._offsets):
-    return [lengths[0] + each for each in original([*lengths[1:], lengths[0]])]
-
-
 PLANTED = {
     "no bypass": (hw.mac, "Mux", without_bypass),
-    "prefix sum off by one": (hw.expander, "_offsets", one_length_late),
+    "prefix sum off by one": (hw.expander, "_offsets", late_offsets),
     "columns without entries stay": (hw.pointer_read, "Cat", lambda _: Const(0xFF, 8)),
     "bubble": (hw.pe, "Expander", Bubble),
     "credit one late": (hw.activation_queue, "ROUND_TRIP", ROUND_TRIP - 1),

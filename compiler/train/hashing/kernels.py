@@ -203,9 +203,11 @@ def train_samples(  # type: ignore[no-untyped-def]
                 for neuron in range(chosen):
                     active[neuron] = neuron
             else:
-                counts[3] += project(starts[layer], which[layer], sign[layer], indices[layer], values[layer], n, sums)
+                counts[QUERY] += project(
+                    starts[layer], which[layer], sign[layer], indices[layer], values[layer], n, sums
+                )
                 if centred:
-                    counts[3] += centre(sums, centres[layer], learns)
+                    counts[QUERY] += centre(sums, centres[layer], learns)
                 chosen = retrieve(
                     sums, bucket_starts[layer], members[layer], per_code, probes, candidates[layer], hits, found,
                     levels, state, active,
@@ -219,11 +221,11 @@ def train_samples(  # type: ignore[no-untyped-def]
                     indices[layer + 1, kept] = neuron
                     values[layer + 1, kept] = result
                     kept += 1
-            counts[0] += chosen * n
+            counts[FORWARD] += chosen * n
             if not last and (way == TOP or way == HASH) and kept > want[layer]:
                 kept = keep_top(indices[layer + 1], values[layer + 1], kept, want[layer])
             elif not last and way == ADAPTIVE:
-                counts[0] += kept
+                counts[FORWARD] += kept
                 kept = keep_likely(indices[layer + 1], values[layer + 1], kept, offsets[layer], not learns, state)
                 if learns:
                     offsets[layer] += _STEER * (want[layer] - kept) / want[layer]
@@ -258,7 +260,7 @@ def train_samples(  # type: ignore[no-untyped-def]
                 if layer < layers - 1:
                     touched[layer, neuron] = 1
             if layer:
-                counts[1] += used[layer + 1] * n
-            counts[2] += used[layer + 1] * (n + 1)
+                counts[BACKWARD] += used[layer + 1] * n
+            counts[UPDATE] += used[layer + 1] * (n + 1)
             for place in range(n):  # numba compiles an assignment of slices for two seconds
                 errors[place] = below[place]

@@ -166,10 +166,7 @@ class HashedNetwork:
 
     def evaluate(self, inputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
         """Percent that the active neurons alone get wrong. Its multiplications are not counted."""
-        before = self.counts.copy()
-        wrong = self._run(inputs, labels, np.arange(len(labels)), -1.0, 1)[1]
-        self.counts[:] = before
-        return 100 * wrong
+        return 100 * self._run(inputs, labels, np.arange(len(labels)), -1.0, 1)[1]
 
     def active(self, sample: NDArray[np.float32]) -> list[NDArray[np.int32]]:
         """Neurons of every layer, nonzero inputs first, that pass something on for one sample, float32 (inputs,)."""
@@ -193,8 +190,9 @@ class HashedNetwork:
                 ]
                 for job in jobs:
                     counts, results, _ = job.result()
-                    self.counts += counts
                     losses += results
+                    if rate >= 0:
+                        self.counts += counts
                 if rate >= 0:
                     self.hash_again()
         return float(losses[0] / len(order)), float(losses[1] / len(order))

@@ -73,7 +73,7 @@ def scalar() -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="eie-scalar-") as cache:
         off = {"NUMBA_LOOP_VECTORIZE": "0", "NUMBA_SLP_VECTORIZE": "0", "NUMBA_CACHE_DIR": cache}
         done = subprocess.run(
-            [sys.executable, "-m", __name__ if __name__ != "__main__" else "compiler.train.hashing.probe", "kernels"],
+            [sys.executable, "-m", __spec__.name, "kernels"],
             env={**os.environ, **off}, capture_output=True, check=True, text=True,
         )  # fmt: skip
     return dict(json.loads(done.stdout))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from compiler.jit import njit
 
-__all__ = ["Projections", "project"]
+__all__ = ["Projections", "code_of", "project"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,3 +61,13 @@ def project(starts, which, sign, indices, values, count, sums):  # type: ignore[
             sums[which[entry]] += sign[entry] * value
         done += starts[index + 1] - starts[index]
     return done
+
+
+@njit(cache=True, nogil=True)
+def code_of(sums, first, per_code):  # type: ignore[no-untyped-def]
+    """The code whose bits are the signs of `per_code` projections from `first` on, the lowest bit first."""
+    code = 0
+    for bit in range(per_code):
+        if sums[first + bit] >= 0:
+            code |= 1 << bit
+    return code

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from compiler.jit import njit
+from compiler.train.hashing.projections import code_of
 
 __all__ = ["retrieve"]
 
@@ -45,10 +46,7 @@ def retrieve(sums, bucket_starts, members, per_code, probes, want, hits, found, 
     for probe in range(probes):
         for table in range(tables):
             first = table * per_code
-            code = 0
-            for bit in range(per_code):
-                if sums[first + bit] >= 0:
-                    code |= 1 << bit
+            code = code_of(sums, first, per_code)
             if probe:  # flip the bit with the probe-th smallest distance from zero; of equals the first
                 for bit in range(per_code):
                     margin, rank = abs(sums[first + bit]), 0

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compiler.train.hashing.wide import EPSILON, first_weights
+from compiler.train.hashing.wide import EPSILON, WideNetwork, first_weights
 
 __all__ = ["SoftmaxNetwork", "full_loss"]
 
@@ -97,16 +97,10 @@ class SoftmaxNetwork:
         return rows, torch.searchsorted(rows, targets), expected.log().float()
 
 
-def full_loss(
-    weights: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
-    contexts: NDArray[np.int32],
-    targets: NDArray[np.int64],
-) -> float:
-    """Mean loss under the softmax over all words, of any way.
-
-    weights : embeddings, hidden biases, output weights, output biases.
-    """
-    embeddings, hidden_biases, rows, biases = (torch.from_numpy(one) for one in weights)
+def full_loss(network: SoftmaxNetwork | WideNetwork, contexts: NDArray[np.int32], targets: NDArray[np.int64]) -> float:
+    """Mean loss under the softmax over all words, of any way."""
+    weights = network.embeddings, network.hidden_biases, network.weights, network.biases
+    embeddings, hidden_biases, rows, biases = (torch.as_tensor(one) for one in weights)
     total = 0.0
     for first in range(0, len(targets), 256):
         where = torch.from_numpy(contexts[first : first + 256]).long()

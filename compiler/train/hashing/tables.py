@@ -8,6 +8,7 @@ of updates equal tables that are built at once.
 from __future__ import annotations
 
 from compiler.jit import njit
+from compiler.train.hashing.projections import code_of
 
 __all__ = ["lay_out", "rehash"]
 
@@ -38,11 +39,7 @@ def rehash(weights, at, inputs, neurons, starts, which, sign, per_code, touched,
                 sums[which[entry]] += sign[entry] * value
         done += starts[inputs]
         for table in range(codes.shape[0]):
-            code = 0
-            for bit in range(per_code):
-                if sums[table * per_code + bit] >= 0:
-                    code |= 1 << bit
-            codes[table, neuron] = code
+            codes[table, neuron] = code_of(sums, table * per_code, per_code)
     return done
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from compiler.errors import InputError
 from compiler.jit import njit
-from compiler.train.hashing.kernels import COUNTS, REHASH
+from compiler.train.hashing.kernels import BACKWARD, COUNTS, FORWARD, QUERY, REHASH, UPDATE
 from compiler.train.hashing.projections import Projections, project
 from compiler.train.hashing.retrieve import next_random, retrieve
 from compiler.train.hashing.tables import lay_out, rehash
@@ -127,10 +127,10 @@ def train_words(  # type: ignore[no-untyped-def]
             hidden[index] = max(hidden[index], np.float32(0))
             square += hidden[index] * hidden[index]
         square = square / width + 1 / width
-        counts[0] += width
+        counts[FORWARD] += width
         chosen = 0
         if want:
-            counts[3] += project(starts, which, sign, everywhere, hidden, width, sums)
+            counts[QUERY] += project(starts, which, sign, everywhere, hidden, width, sums)
             chosen = retrieve(
                 sums, bucket_starts, members, per_code, probes, want, hits, found, levels, state, active
             )  # fmt: skip
@@ -191,9 +191,9 @@ def train_words(  # type: ignore[no-untyped-def]
         scale = np.float32(rate / math.sqrt(embedding_sums[len(embedding_sums) - 1] + EPSILON))
         for index in range(width):
             hidden_biases[index] -= scale * below[index]
-        counts[0] += chosen * width
-        counts[1] += chosen * width + width
-        counts[2] += chosen * (width + 4) + (contexts.shape[1] + 1) * width
+        counts[FORWARD] += chosen * width
+        counts[BACKWARD] += chosen * width + width
+        counts[UPDATE] += chosen * (width + 4) + (contexts.shape[1] + 1) * width
     return losses
 
 

@@ -35,9 +35,9 @@ class Grow(Stage):
 
     density: float
     distribution: str
-    every: int
-    alpha: float
-    end: float
+    every: int = growth.EVERY
+    alpha: float = growth.ALPHA
+    end: float = growth.END
     only: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
 
@@ -45,15 +45,16 @@ class Grow(Stage):
     def options(cls, table: Table, layers: list[str] | None) -> dict[str, Any]:
         """Density, its distribution, and when weights move."""
         patterns, _ = selection(table, layers)
-        moves = table.content.get("kind") != "static"
-        return {
+        found = {
             "density": table.number("density", 0, 1, high_included=True),
             "distribution": table.choice("distribution", growth.DISTRIBUTIONS, default="erk"),
-            "every": table.integer("every", 1, 1 << 30, default=growth.EVERY) if moves else growth.EVERY,
-            "alpha": table.number("alpha", 0, 1, default=growth.ALPHA) if moves else growth.ALPHA,
-            "end": table.number("end", 0, 1, default=growth.END, high_included=True) if moves else growth.END,
             **patterns,
         }
+        if table.content.get("kind") != "static":
+            found["every"] = table.integer("every", 1, 1 << 30, default=growth.EVERY)
+            found["alpha"] = table.number("alpha", 0, 1, default=growth.ALPHA)
+            found["end"] = table.number("end", 0, 1, default=growth.END, high_included=True)
+        return found
 
     def asdict(self) -> dict[str, Any]:
         """As a recipe says it; a static mask has no moves."""
@@ -75,8 +76,8 @@ class Grow(Stage):
     def hooks(self, module: nn.Module, context: Context, record: Mapping[str, Any]) -> list[Hook]:
         """Moves after steps."""
         seed = (context.seed, context.number, _MASKS + 1)
-        moves = {"every": self.every, "alpha": self.alpha, "end": self.end}
-        return [growth.Growth(self._sites(module), self.kind, seed, **moves)]  # type: ignore[arg-type]
+        sites = self._sites(module)
+        return [growth.Growth(sites, self.kind, seed, every=self.every, alpha=self.alpha, end=self.end)]
 
     def _sites(self, module: nn.Module) -> list[Site]:
         return list(weights(module, self.only or None, self.ignore))

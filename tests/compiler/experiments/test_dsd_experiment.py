@@ -140,4 +140,7 @@ def test_a_family_of_comparisons_is_corrected_together_and_says_what_shows() -> 
         "1 show no difference, which is not the same as none; with 4 seeds only large differences can show."
     )
     assert len(family.table("points").rows) == 3
-    assert Family.of({"one seed": ([1.0], [2.0])}).finding() == "One seed: no difference can be tested."
+    assert family.tables("points") == [family.table("points")]
+    one = Family.of({"one seed": ([1.0], [2.0])})
+    assert one.finding() == "One seed: no difference can be tested."
+    assert one.tables("points") == []

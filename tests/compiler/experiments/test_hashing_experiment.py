@@ -107,7 +107,8 @@ def test_the_report_of_a_wide_output_says_how_many_seeds_and_what_was_missed(tmp
     assert "with the one seed that ran" in one.findings[0]
     assert "one seed, no interval" in one.tables[0].title
     assert not any("worst" in finding for finding in one.findings)
-    assert len(one.findings) == 1  # no intervals of one seed
+    assert len(one.findings) == len(one.tables) == 1  # no intervals of one seed
+    assert len(many.tables) == 2
     # Planted: a hashing that is too slow, and one that does not come there at all.
     slow = wide_summary(tmp_path, "[1, 2, 3]", {**fast, "hashing": 4.0}).findings[0]
     assert "2.0 times fewer" in slow

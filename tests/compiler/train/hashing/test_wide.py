@@ -225,15 +225,10 @@ def test_every_way_comes_near_the_loss_of_all_words(rng: np.random.Generator) ->
     }  # fmt: skip
     losses = {}
     for way, network in networks.items():
-        first = loss_of(network, contexts, targets)
+        first = full_loss(network, contexts, targets)
         network.train(contexts, targets, order, 0.1)
-        losses[way] = loss_of(network, contexts, targets) / first
+        losses[way] = full_loss(network, contexts, targets) / first
     assert max(losses.values()) < 0.6, losses
-
-
-def loss_of(network: WideNetwork | SoftmaxNetwork, contexts: NDArray[np.int32], targets: NDArray[np.int64]) -> float:
-    one = [np.asarray(getattr(network, name)) for name in NAMES]
-    return full_loss((one[0], one[1], one[2], one[3]), contexts, targets)
 
 
 def test_the_full_loss_is_that_over_all_words(rng: np.random.Generator) -> None:
@@ -243,4 +238,4 @@ def test_the_full_loss_is_that_over_all_words(rng: np.random.Generator) -> None:
     hidden = np.maximum(given["embeddings"][contexts].sum(1) + given["hidden_biases"], 0)
     logits = hidden @ given["weights"].T + given["biases"]
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(300), targets]
-    assert loss_of(network, contexts, targets) == pytest.approx(losses.mean(), rel=1e-5)
+    assert full_loss(network, contexts, targets) == pytest.approx(losses.mean(), rel=1e-5)
