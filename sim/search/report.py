@@ -15,7 +15,7 @@ from compiler.files import write_file
 from compiler.train.report import versions
 from sim.search.spec import OBJECTIVES, Search
 from sim.search.study import front
-from sim.search.trial import Outcome
+from sim.search.trial import Outcome, key_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ def write_report(
         "tables": [_table(search, best)],
         "cpu_seconds": round(sum(each.cpu for each in outcomes.values()), 1),
         "seconds_of_trials": round(sum(each.seconds for each in outcomes.values()), 1),
-        "trials": [f"{number:05d}" for number in outcomes],
+        "trials": [key_of(number) for number in outcomes],
         "command": command(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {**versions(), "optuna": _optuna()},

@@ -17,7 +17,7 @@ from sim.search.hardware import check
 from sim.search.report import write_report
 from sim.search.spec import Search
 from sim.search.study import DATABASE, Proposal, Study, front
-from sim.search.trial import Outcome, Task, run_task
+from sim.search.trial import Outcome, Task, key_of, run_task
 
 __all__ = ["TRIALS", "Told", "run_search"]
 
@@ -98,7 +98,7 @@ def ends(search: Search, best: list[Outcome]) -> list[Outcome]:
 
 def folder_of(out: Path, number: int) -> Path:
     """The training of a trial."""
-    return out / TRIALS / f"{number:05d}"
+    return out / TRIALS / key_of(number)
 
 
 class _Run:
@@ -117,10 +117,9 @@ class _Run:
     def all(self) -> None:
         """Until every trial is known."""
         self._begin()
-        known = len(self.study.outcomes)
         self.journal.note(
-            "begin", kind="search", name=self.search.name, total=self.search.trials, done=list(range(known)),
-            objectives=list(self.search.objectives),
+            "begin", kind="search", name=self.search.name, total=self.search.trials,
+            done=[key_of(number) for number in self.study.outcomes], objectives=list(self.search.objectives),
         )  # fmt: skip
         self._clean()
         self._say()
@@ -178,7 +177,7 @@ class _Run:
             write_file(path, content)
         self.study.tell(outcome)
         self.journal.note(
-            "trial", key=f"{outcome.number:05d}", seconds=outcome.seconds, state=outcome.state,
+            "trial", key=key_of(outcome.number), seconds=outcome.seconds, state=outcome.state,
             values=dict(outcome.values), objectives=list(outcome.objectives), message=outcome.message,
         )  # fmt: skip
         self.journal.curve(dict(zip(self.search.objectives, outcome.objectives, strict=False)), outcome.number)

@@ -24,7 +24,7 @@ from compiler.train.runfolder import CALIBRATION, COMPRESSED, MODEL, REPORT
 from hw.params import Params
 from sim.cost import cost
 
-__all__ = ["KEPT", "Outcome", "Task", "Values", "graph_of", "run_task"]
+__all__ = ["KEPT", "Outcome", "Task", "Values", "graph_of", "key_of", "run_task"]
 
 KEPT = (MODEL, COMPRESSED, CALIBRATION, REPORT)
 """Files of a training that come back from another machine."""
@@ -79,6 +79,11 @@ class Outcome:
     seconds: float = 0.0
     cpu: float = 0.0
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def key_of(number: int) -> str:
+    """What folders, the journal and reports call a trial."""
+    return f"{number:05d}"
 
 
 class Pruned(Exception):  # it is no error

@@ -19,6 +19,7 @@ import pytest
 
 from compiler.claim import claimed
 from compiler.errors import InputError, RecipeError
+from sim.pages.progress import state
 from sim.search import run as running
 from sim.search.hardware import check, same
 from sim.search.run import ends, folder_of, run_search
@@ -124,6 +125,8 @@ def test_more_trials_go_on_from_the_same_ones(plain: Path, tmp_path: Path) -> No
     run_search(load(write(tmp_path, trials="3")), out, rtl=0)
     run_search(load(write(tmp_path)), out, rtl=0, resume=True)
     assert trials(out) == trials(plain)
+    (run,) = (each for each in state(out)["runs"] if each["kind"] == "search")
+    assert (run["done"], run["total"]) == (5, 5)  # those of the first run are not counted again
 
 
 @pytest.mark.verifies("search-resume")
