@@ -12,7 +12,7 @@ from compiler.errors import ToolError
 from compiler.experiments.policy.ddpg import Constants, Ddpg
 from compiler.experiments.policy.problem import Policy, Problem
 
-__all__ = ["AGENTS", "Agent", "uniform"]
+__all__ = ["AGENTS", "Agent", "same", "uniform"]
 
 Agent = Callable[[Problem, int, int, float], None]
 """Leaves the best policy in the problem, after at most so many evaluations, with a seed; the last number is the
@@ -21,10 +21,11 @@ accuracy before anything is taken away, percent."""
 
 def uniform(problem: Problem, evaluations: int, seed: int, dense: float) -> None:
     """The same level for all layers that have a choice, the highest that fits; one evaluation."""
-    problem.evaluate(_same(problem))
+    problem.evaluate(same(problem))
 
 
-def _same(problem: Problem) -> Policy:
+def same(problem: Problem) -> Policy:
+    """The policy of the highest level that fits if all layers that have a choice have it; else the least of each."""
     most = max(len(costs) for costs in problem.costs)
     for level in reversed(range(most)):
         policy = tuple(min(level, len(costs) - 1) for costs in problem.costs)
@@ -45,7 +46,7 @@ def _greedy(problem: Problem, evaluations: int, seed: int, dense: float) -> None
 
     Where evaluations do not suffice for all levels, those between are taken on a straight line.
     """
-    top = tuple(len(costs) - 1 for costs in problem.costs)
+    top = problem.top
     steps = [(layer, level) for layer, costs in enumerate(problem.costs) for level in range(len(costs) - 1)]
     count = min(len(steps), evaluations - 1)
     measured = {steps[n] for n in np.linspace(0, len(steps) - 1, max(0, count)).round().astype(int)} if count else set()
