@@ -19,6 +19,7 @@ from sim.describe import describe
 from sim.energy import report as energy_report
 from sim.energy_table import Table
 from sim.fields import wrong_fields
+from sim.front import unbeaten
 from sim.golden_array import Layer
 from sim.network import run_network
 
@@ -331,11 +332,9 @@ def pareto(report: Mapping[str, Any]) -> dict[str, Any]:
             }
             for point in figures["points"]
         ]  # fmt: skip
-        for point in points:
-            point["front"] = not any(
-                other["ratio"] >= point["ratio"] and other["error"] <= point["error"]
-                and (other["ratio"], other["error"]) != (point["ratio"], point["error"]) for other in points
-            )  # fmt: skip
+        best = set(unbeaten([(-point["ratio"], point["error"]) for point in points]))
+        for number, point in enumerate(points):
+            point["front"] = number in best
         fronts.append({"name": name, "dense_error": figures.get("dense_test_error"), "points": points})
     return {
         "name": report["experiment"]["name"], "command": report["command"], "finished": report["finished"],

@@ -33,7 +33,7 @@ def write_report(
     """Write ``report.json``, ``report.md`` and the plot; returns the report, in the form of an experiment's."""
     from compiler.train.plots import FORMATS, picture
 
-    best = front(outcomes)
+    best = front(outcomes.values())
     report: dict[str, Any] = {
         "experiment": {"name": search.name, "kind": "search", "seeds": [search.seed], **search.asdict()},
         "figures": {"search": _figures(search, outcomes, best), "checked": list(checked)},

@@ -12,12 +12,13 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compiler.errors import InputError, ToolError
+from sim.front import unbeaten
 from sim.search.space import Variable
 from sim.search.spec import Search
 from sim.search.trial import Outcome, Values
@@ -43,18 +44,10 @@ def optuna_quiet() -> Iterator[Any]:
         yield optuna
 
 
-def front(outcomes: Mapping[int, Outcome]) -> list[Outcome]:
-    """Those that no other beats in all objectives, by the first one; of equal ones the first trial."""
-    done = [each for each in outcomes.values() if each.state == "complete"]
-    kept = [
-        each
-        for each in done
-        if not any(
-            all(a <= b for a, b in zip(other.objectives, each.objectives, strict=True))
-            and (other.objectives != each.objectives or other.number < each.number)
-            for other in done
-        )
-    ]
+def front(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Those that no other beats in all objectives, by the first one; of equal ones the first that is given."""
+    done = [each for each in outcomes if each.state == "complete"]
+    kept = [done[number] for number in unbeaten([each.objectives for each in done])]
     return sorted(kept, key=lambda each: (each.objectives, each.number))
 
 

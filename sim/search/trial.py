@@ -18,7 +18,7 @@ from compiler.errors import EieError, ToolError
 from compiler.graph.ir import Graph
 from compiler.options import Options
 from compiler.source import load
-from compiler.train.recipe import parse
+from compiler.train.recipe import Recipe
 from compiler.train.run import train_recipe
 from compiler.train.runfolder import CALIBRATION, COMPRESSED, MODEL, REPORT
 from hw.params import Params
@@ -40,7 +40,7 @@ class Task:
     Attributes
     ----------
     number : of the trial. values : of the variables, for messages.
-    recipe, params, options : as plain data. objectives, samples : see `spec.Search`.
+    recipe, params, options : as `spec.Search.at` gives them. objectives, samples : see there.
     folder : of the training; None where the worker is another machine, which sends the files back.
     ladder : reduction and first rung in epochs of ASHA, or None. rungs : what the trials that this one is measured by
         had on each rung: name → error.
@@ -48,9 +48,9 @@ class Task:
 
     number: int
     values: Values
-    recipe: Mapping[str, Any]
-    params: Mapping[str, Any]
-    options: Mapping[str, Any]
+    recipe: Recipe
+    params: Params
+    options: Options
     objectives: tuple[str, ...]
     samples: int
     folder: Path | None
@@ -109,7 +109,7 @@ def run_task(task: Task, told: Any = None) -> Iterator[Outcome]:
         folder = task.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         try:
             report = train_recipe(
-                parse(task.recipe, f"trial {task.number}"), folder, resume=True, data_dir=task.data_dir,
+                task.recipe, folder, resume=True, data_dir=task.data_dir,
                 watch=None if ladder is None else ladder.climb, plots=False,
             )  # fmt: skip
             lines = [line for stage in report["stages"] for line in stage["history"]]
@@ -146,7 +146,7 @@ def _figures(report: Mapping[str, Any]) -> dict[str, float]:
 def _costs(task: Task, folder: Path) -> dict[str, float]:
     graph, calibration = graph_of(folder)
     inputs = tuple(data[: task.samples] for data in calibration)
-    found = cost(graph, Params(**task.params), calibration, inputs, options=Options(**task.options))
+    found = cost(graph, task.params, calibration, inputs, options=task.options)
     return {"cycles": float(found.cycles), "energy": float(found.energy), "bytes": float(found.stored)}
 
 

@@ -15,10 +15,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from compiler.claim import claimed
 from compiler.errors import InputError, RecipeError
+from sim.front import unbeaten
 from sim.pages.progress import state
 from sim.search import run as running
 from sim.search.hardware import check, same
@@ -123,8 +125,13 @@ def test_optuna_reads_the_file_itself(plain: Path) -> None:
 def test_more_trials_go_on_from_the_same_ones(plain: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run_search(load(write(tmp_path, trials="3")), out, rtl=0)
+    for number in range(3):  # a process that is killed may leave those of trials that are beaten
+        folder_of(out, number).mkdir(parents=True, exist_ok=True)
     run_search(load(write(tmp_path)), out, rtl=0, resume=True)
     assert trials(out) == trials(plain)
+    assert sorted((out / running.TRIALS).iterdir()) == [
+        out / path.relative_to(plain) for path in sorted((plain / running.TRIALS).iterdir())
+    ]
     (run,) = (each for each in state(out)["runs"] if each["kind"] == "search")
     assert (run["done"], run["total"]) == (5, 5)  # those of the first run are not counted again
 
@@ -263,6 +270,21 @@ def test_every_search_in_the_repository_is_one() -> None:
     assert all(isinstance(each, Search) for each in found)
 
 
+@pytest.mark.verifies("search-report")
+def test_the_front_is_what_no_other_beats() -> None:
+    assert unbeaten([(2, 1), (1, 2), (2, 2), (1, 2), (3, 0)]) == [0, 1, 4]  # of equal ones the first
+    assert unbeaten([(2,), (1,), (1,)]) == [1]
+    assert unbeaten([]) == []
+    many = [tuple(map(float, row)) for row in np.random.default_rng(1).integers(0, 6, (40, 3))]
+    kept: list[Outcome] = []  # one after the other, as a search keeps it
+    outcomes = [Outcome(number, {}, "complete", point) for number, point in enumerate(many)]
+    for outcome in outcomes:
+        kept = front([*kept, outcome])
+    assert kept == front(outcomes)
+    assert sorted(each.number for each in kept) == unbeaten(many)
+    assert front([Outcome(0, {}, "failed"), Outcome(1, {}, "pruned")]) == []
+
+
 def lines(*errors: float) -> list[dict[str, Any]]:
     return [{"validation": 1 - error / 100} for error in errors]
 
@@ -350,7 +372,7 @@ def test_the_best_runs_in_hardware_as_it_was_counted(tmp_path: Path) -> None:
     assert found["rtl_cycles"] == round(found["cycles"] * found["samples"]) > 0
     with closing(Study(search, out)) as study:
         study.proposals()
-    outcome = ends(search, front(study.outcomes))[0]
+    outcome = ends(search, front(study.outcomes.values()))[0]
     wrong = dataclasses.replace(outcome, figures={**outcome.figures, "cycles": outcome.figures["cycles"] + 1})
     with pytest.raises(InputError, match=r"its cycles is .* now, and was"):  # planted
         check(search, wrong, folder_of(out, outcome.number))
