@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from compiler.errors import EieError, ToolError
 from compiler.graph.ir import Graph
 from compiler.options import Options
+from compiler.optuna_quiet import optuna_quiet
 from compiler.source import load
 from compiler.train.recipe import Recipe
 from compiler.train.run import train_recipe
@@ -164,15 +164,11 @@ class _Ladder:
     """
 
     def __init__(self, reduction: int, first: int, rivals: tuple[Mapping[str, float], ...]) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import optuna
-
-            optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with optuna_quiet() as optuna:
             study = optuna.create_study(pruner=optuna.pruners.SuccessiveHalvingPruner(first, reduction))
-        for rungs in rivals:
-            study.add_trial(optuna.trial.create_trial(value=0.0, system_attrs=dict(rungs)))
-        self.study, self.trial = study, study.ask()
+            for rungs in rivals:
+                study.add_trial(optuna.trial.create_trial(value=0.0, system_attrs=dict(rungs)))
+            self.study, self.trial = study, study.ask()
         self.curve: list[float] = []
 
     def climb(self, lines: list[dict[str, Any]]) -> None:

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 from compiler.claim import claimed
-from compiler.errors import InputError, RecipeError
+from compiler.errors import InputError, RecipeError, ToolError
+from compiler.experiments.policy.agents import AGENTS
+from compiler.experiments.policy.problem import Problem
 from sim.front import unbeaten
 from sim.pages.progress import state
 from sim.search import run as running
@@ -261,6 +263,19 @@ def test_what_does_not_go_together_is_refused(changes: dict[str, str], said: str
     with pytest.raises(RecipeError) as caught:
         load(write(tmp_path, **changes))
     assert said in str(caught.value)
+
+
+@pytest.mark.verifies("search-recipe")
+@pytest.mark.parametrize("package", ["optuna", "cmaes"])
+def test_packages_that_are_missing_are_named(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = load(write(tmp_path, RECIPE.replace('["error", "file"]', '["error"]'), sampler='"cmaes"'))
+    problem = Problem([[1.0, 2.0]], 2.0, lambda policy: 0.0, np.ones((1, 1)))
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    said = rf"needs the package {package}; run: pip install 'eie-kit\[search\]'"
+    with pytest.raises(ToolError, match=said):
+        run_search(search, tmp_path / "out", rtl=0)
+    with pytest.raises(ToolError, match=said):
+        AGENTS["cmaes"](problem, 2, 1, 0.0)
 
 
 @pytest.mark.verifies("search-recipe")

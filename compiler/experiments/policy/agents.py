@@ -1,16 +1,15 @@
-"""Ways to find a policy, each with the same number of evaluations: DDPG as published, and what it has to beat."""
+"""Ways to find a policy, each with at most as many evaluations: DDPG as published, and what it has to beat."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from compiler.errors import ToolError
 from compiler.experiments.policy.ddpg import Constants, Ddpg
 from compiler.experiments.policy.problem import Policy, Problem
+from compiler.optuna_quiet import optuna_quiet
 
 __all__ = ["AGENTS", "Agent", "same", "uniform"]
 
@@ -86,17 +85,11 @@ def _amc(problem: Problem, evaluations: int, seed: int, dense: float) -> None:
     _ddpg(problem, evaluations, seed, dense, Constants(warmup=warmup, decay=0.95, memory=100))
 
 
-def _optuna(sampler: Callable[[Any, int], Any]) -> Agent:
+def _optuna(name: str, sampler: Callable[[Any, int], Any]) -> Agent:
     def run(problem: Problem, evaluations: int, seed: int, dense: float) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                import optuna
-            except ImportError:
-                raise ToolError("this agent needs Optuna; run: pip install 'eie-kit[search]'") from None
-            optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with optuna_quiet(name) as optuna:
             study = optuna.create_study(direction="maximize", sampler=sampler(optuna.samplers, seed))
-            space: dict[str, optuna.distributions.BaseDistribution] = {
+            space = {
                 str(layer): optuna.distributions.FloatDistribution(0.0, 1.0)
                 for layer, costs in enumerate(problem.costs)
                 if len(costs) > 1
@@ -113,8 +106,8 @@ AGENTS: dict[str, Agent] = {
     "uniform": uniform,
     "random": _random,
     "greedy": _greedy,
-    "tpe": _optuna(lambda samplers, seed: samplers.TPESampler(seed=seed, multivariate=True)),
-    "cmaes": _optuna(lambda samplers, seed: samplers.CmaEsSampler(seed=seed)),
+    "tpe": _optuna("tpe", lambda samplers, seed: samplers.TPESampler(seed=seed, multivariate=True)),
+    "cmaes": _optuna("cmaes", lambda samplers, seed: samplers.CmaEsSampler(seed=seed)),
     "ddpg": _ddpg,
     "amc": _amc,
 }

@@ -1,4 +1,4 @@
-"""Agents on the same networks with as many evaluations each: what HAQ and AMC have in common."""
+"""Agents on the same networks with at most as many evaluations each: what HAQ and AMC have in common."""
 
 from __future__ import annotations
 
