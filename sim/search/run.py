@@ -7,10 +7,11 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from compiler.claim import claimed
 from compiler.errors import InputError, WorkerError
+from compiler.experiments.runner import TRIALS, Told
 from compiler.files import write_file
 from compiler.journal import Journal
 from sim.executors import Cluster, Executor, Here, Processes
@@ -19,19 +20,9 @@ from sim.search.report import write_report
 from sim.search.spec import Search
 from sim.search.study import DATABASE, Proposal, Study, front
 from sim.search.trial import Outcome, Task, key_of, run_task
+from sim.verify import TURNS
 
-__all__ = ["TRIALS", "Told", "run_search"]
-
-TRIALS = "trials"
-
-_TURNS = 3  # how often a trial is begun whose worker dies
-
-
-class Told(Protocol):
-    """Is told that `done` of `total` trials are through, with a few words on what is best."""
-
-    def __call__(self, stage: str, done: int, total: int, text: str) -> None:
-        """Take note."""
+__all__ = ["ends", "folder_of", "run_search"]
 
 
 def run_search(
@@ -165,9 +156,9 @@ class _Run:
     def _again(self, task: Task) -> None:
         """A worker died, and perhaps others with it; the training goes on after its last epoch."""
         turns = self.turns[task.number] = self.turns.get(task.number, 0) + 1
-        if turns >= _TURNS:
+        if turns >= TURNS:
             raise WorkerError(
-                f"the process of trial {task.number} died each of {_TURNS} times, as it does without memory; the "
+                f"the process of trial {task.number} died each of {TURNS} times, as it does without memory; the "
                 "search goes on with --resume"
             )
         self.waiting.append(task)
