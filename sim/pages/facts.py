@@ -315,7 +315,8 @@ def pareto(report: Mapping[str, Any]) -> dict[str, Any]:
 
     ``fronts`` : for each network of a search of error against compression all points (``ratio``, test ``error`` in
     percent, ``label``), and which are on the ``front``: no other is smaller at no more error. Of ``eie search``: for
-    each objective but the first one (``ratio``) the first (``error``), then with what they are, ``across`` and ``up``.
+    each objective but the first one (``ratio``) the first (``error``), then with what they are, ``across`` and ``up``;
+    with one objective ``ratio`` is the number of the trial.
     """
     fronts = []
     for name, figures in report["figures"].items():

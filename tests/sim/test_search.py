@@ -349,7 +349,7 @@ def test_a_trial_that_cannot_be_says_why_and_the_search_goes_on(plain: Path, tmp
 
 
 @pytest.mark.verifies("search-faults")
-def test_a_worker_that_dies_is_replaced_three_times_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_whose_worker_dies_is_begun_thrice_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     died: list[int] = []
 
     class Dying(running.Here):  # type: ignore[misc]
