@@ -33,8 +33,6 @@ EXTRAS = {
     "sklearn": "torch",
     "matplotlib": "plots",
     "onnx": "onnx",
-    "optuna": "search",
-    "cmaes": "search",
 }
 OURS = ("hw", "compiler", "sim", "eie")
 

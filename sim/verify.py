@@ -17,7 +17,7 @@ from sim.trials import Key, Line, Shard, kit, run_case, run_graph_case, shards
 __all__ = ["SUITES", "Mismatch", "Report", "run_case", "run_graph_case", "suites", "verify"]
 
 TURNS = 3
-"""How often a case is begun whose worker dies."""
+"""How often a case, or a trial of a search, is begun whose worker dies."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,62 @@
-"""The report of an experiment as Markdown."""
+"""The report of an experiment or a search: JSON, Markdown, plots."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-__all__ = ["text"]
+from compiler.command_line import command
+from compiler.experiments.base import Summary
+from compiler.files import write_file
+from compiler.train.report import versions
+
+__all__ = ["REPORT", "text", "write_report"]
+
+REPORT = "report.json"
+
+
+def write_report(
+    out: Path,
+    settings: Mapping[str, Any],
+    summary: Summary,
+    trials: Mapping[str, tuple[float, float]],
+    packages: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Write ``report.json``, ``report.md`` and the plots into a folder that is there; returns what the first holds.
+
+    Parameters
+    ----------
+    settings : what was run, with ``name`` and ``seeds`` among them.
+    summary : what came out.
+    trials : name of each → its seconds and CPU seconds.
+    packages : versions beside those of every report.
+    """
+    from compiler.train.plots import FORMATS, picture
+
+    report = {
+        "experiment": dict(settings),
+        "figures": dict(summary.figures),
+        "findings": list(summary.findings),
+        "tables": [
+            {"title": table.title, "columns": list(table.columns), "rows": [list(row) for row in table.rows]}
+            for table in summary.tables
+        ],
+        "cpu_seconds": round(sum(cpu for _, cpu in trials.values()), 1),
+        "seconds_of_trials": round(sum(seconds for seconds, _ in trials.values()), 1),
+        "trials": list(trials),
+        "command": command(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {**versions(), **(packages or {})},
+    }
+    for name, figure in summary.plots.items():
+        for form in FORMATS:
+            write_file(out / f"{name}.{form}", picture(figure, form))
+    write_file(out / "report.md", text(report, list(summary.plots)).encode())
+    write_file(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
+    return report
 
 
 def text(report: Mapping[str, Any], plots: Sequence[str]) -> str:
@@ -13,7 +64,7 @@ def text(report: Mapping[str, Any], plots: Sequence[str]) -> str:
 
     Parameters
     ----------
-    report : as `runner.run_experiment` makes it.
+    report : as `write_report` makes it.
     plots : names of pictures beside the report.
     """
     settings = report["experiment"]

@@ -6,18 +6,17 @@ Source: HAQ: Hardware-Aware Automated Quantization with Mixed Precision (Wang et
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import nn
 
-from compiler.experiments.policy.comparison import Comparison, Found
+from compiler.experiments.policy.comparison import Comparison, Known
 from compiler.experiments.policy.network import Variants, example, features, shared
-from compiler.experiments.policy.problem import Policy, Problem
+from compiler.experiments.policy.problem import Problem
 from compiler.experiments.subject import Subject
-from compiler.train.layers import make_plain, weights
+from compiler.train.layers import weights
 from compiler.train.packing import compressed_files
 from compiler.train.stages import Share
 from compiler.train.table import Table
@@ -52,7 +51,7 @@ class Haq(Comparison):
             "ends": table.integer("ends", 0, 8, default=8), **cls.common(table, AGENTS),
         }  # fmt: skip
 
-    def problem(self, subject: Subject, options: Mapping[str, Any]) -> tuple[Problem, Any]:
+    def problem(self, subject: Subject, options: Mapping[str, Any]) -> Known:
         """Bytes of each layer at each width, and the network that has them."""
         sites = list(weights(subject.module))
         levels = [list(range(self.low, self.high + 1)) for _ in sites]
@@ -64,33 +63,21 @@ class Haq(Comparison):
         split = subject.dataset.validation.take(slice(self.judged))
         variants = Variants.make(subject.module, levels, shared, subject.lesson, split)
         described = features(subject.module, example(subject))
-        return Problem(costs, budget, variants.score, described), (variants, levels)
+        return Known(Problem(costs, budget, variants.score, described), variants, options)
 
-    def found(self, subject: Subject, known: Any, policy: Policy) -> Found:
+    def costs(self, subject: Subject, known: Known, module: nn.Module, levels: Sequence[float]) -> dict[str, float]:
         """Codes in fixed width with their tables, as the limit counts them, and the whole file, entropy-coded."""
-        variants, _ = known
-        module = copy.deepcopy(variants.put(policy))
-        bits = self.words(known, policy)
         counted = sum(
-            layer_bytes(site.value.numel(), int(each)) for site, each in zip(weights(module), bits, strict=True)
+            layer_bytes(site.value.numel(), int(bits)) for site, bits in zip(weights(module), levels, strict=True)
         )
-        return Found(module, {"bytes": counted, "bytes of .eiez": min(map(len, compressed_files(module).values()))})
+        return {"bytes": counted, "bytes of .eiez": min(map(len, compressed_files(module).values()))}
 
-    def train(self, subject: Subject, found: Found, known: Any, policy: Policy) -> nn.Module:
-        """The shared values are trained, as by a recipe's stage share."""
-        module = copy.deepcopy(subject.module)
-        keys = [site.key for site in weights(module)]
-        stage = Share(
+    def stage(self, levels: Mapping[str, float]) -> Share:
+        """The shared values are trained."""
+        return Share(
             kind="share", name="share", schedule=self.finetune, bias_bits=None, start="density", grid="free",
-            labels="free", code_bits=dict(zip(keys, map(int, self.words(known, policy)), strict=True)),
+            labels="free", code_bits={key: int(bits) for key, bits in levels.items()},
         )  # fmt: skip
-        subject.apply(stage, module, 1)  # the same order of samples for all agents
-        make_plain(module)
-        return module
-
-    def words(self, known: Any, policy: Policy) -> list[float]:
-        """Bits."""
-        return [each[level] for each, level in zip(known[1], policy, strict=True)]
 
 
 def layer_bytes(count: int, bits: int) -> float:

@@ -7,24 +7,20 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from compiler.command_line import command
 from compiler.errors import InputError
 from compiler.experiments.base import Env, Experiment, Trial
-from compiler.experiments.document import text
+from compiler.experiments.document import REPORT, write_report
 from compiler.journal import Journal
 from compiler.parent import end_with_parent
 from compiler.train.checkpoint import write_atomic
-from compiler.train.report import versions
 
 __all__ = ["REPORT", "TRIALS", "Told", "run_experiment"]
 
-REPORT = "report.json"
 TRIALS = "trials"
 
 _BEAT = 0.5  # seconds between looks at what trials say
@@ -88,39 +84,12 @@ def run_experiment(
             journal.note("trial", key=key, seconds=result["seconds"])
             numbers = {f"figures/{n}": v for n, v in result["figures"].items() if isinstance(v, int | float)}
             journal.curve({"trials/done": len(results), "trials/seconds": result["seconds"], **numbers}, len(results))
-        report = _write(experiment, out, settings, {trial.key: results[trial.key] for trial in trials})
+        ordered = {trial.key: results[trial.key] for trial in trials}
+        summary = experiment.summarize({key: result["figures"] for key, result in ordered.items()})
+        spent = {key: (result["seconds"], result["cpu_seconds"]) for key, result in ordered.items()}
+        report = write_report(out, settings, summary, spent)
         journal.note("end", status="finished")
-    return report
-
-
-def _write(
-    experiment: Experiment, out: Path, settings: dict[str, Any], ordered: Mapping[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """Sum the trials up and write the report; returns it."""
-    from compiler.train.plots import FORMATS, picture
-
-    summary = experiment.summarize({key: result["figures"] for key, result in ordered.items()})
-    report = {
-        "experiment": settings,
-        "figures": summary.figures,
-        "findings": list(summary.findings),
-        "tables": [
-            {"title": table.title, "columns": list(table.columns), "rows": [list(row) for row in table.rows]}
-            for table in summary.tables
-        ],
-        "cpu_seconds": round(sum(result["cpu_seconds"] for result in ordered.values()), 1),
-        "seconds_of_trials": round(sum(result["seconds"] for result in ordered.values()), 1),
-        "trials": ordered,
-        "command": command(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-    }
-    for name, figure in summary.plots.items():
-        for form in FORMATS:
-            write_atomic(out / f"{name}.{form}", picture(figure, form))
-    write_atomic(out / "report.md", text(report, list(summary.plots)).encode())
-    write_atomic(out / REPORT, (json.dumps({**report, "trials": list(ordered)}, indent=2) + "\n").encode())
-    return report
+    return {**report, "trials": ordered}
 
 
 def _finished(folder: Path, trial: Trial, settings: Mapping[str, Any]) -> dict[str, Any] | None:

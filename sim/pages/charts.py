@@ -248,7 +248,21 @@ def history(stages: Sequence[Mapping[str, Any]], key: str = "history") -> str:
 
 
 def fronts(found: Sequence[Mapping[str, Any]]) -> str:
-    """Error against compression, a panel for each network; points that no other beats are filled and joined."""
+    """Error against compression, a panel for each network; points that no other beats are filled and joined.
+
+    Of a search what stands in ``up`` against what stands in ``across``, a panel for each of the latter.
+    """
+    title = "Error against compression"
+    description = (
+        f"A panel for each of {len(found)} networks: every point of the search, and those that no other is smaller "
+        "than at no more error."
+    )
+    if across := ", ".join(_short(network["across"]) for network in found if "across" in network):
+        title = f"{_short(found[0]['up'])} against {across}"
+        description = (
+            f"A panel for each of: {across}. Every trial that came to its end, and those that no other beats in all "
+            "objectives."
+        )
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(len(found), 1, squeeze=False)
@@ -276,8 +290,4 @@ def fronts(found: Sequence[Mapping[str, Any]]) -> str:
             if "across" in network or network is found[-1]:
                 axis.set_xlabel(_short(network.get("across", "times smaller than dense float32")))
 
-    return _svg(
-        "fronts", "Error against compression",
-        f"A panel for each of {len(found)} networks: every point of the search, and those that no other is smaller "
-        "than at no more error.", (7.5, 0.5 + 2.8 * len(found)), draw,
-    )  # fmt: skip
+    return _svg("fronts", title, description, (7.5, 0.5 + 2.8 * len(found)), draw)

@@ -19,6 +19,7 @@ from sim.describe import describe
 from sim.energy import report as energy_report
 from sim.energy_table import Table
 from sim.fields import wrong_fields
+from sim.front import unbeaten
 from sim.golden_array import Layer
 from sim.network import run_network
 
@@ -314,7 +315,8 @@ def pareto(report: Mapping[str, Any]) -> dict[str, Any]:
 
     ``fronts`` : for each network of a search of error against compression all points (``ratio``, test ``error`` in
     percent, ``label``), and which are on the ``front``: no other is smaller at no more error. Of ``eie search``: for
-    each objective but the first one (``ratio``) the first (``error``), then with what they are, ``across`` and ``up``.
+    each objective but the first one (``ratio``) the first (``error``), then with what they are, ``across`` and ``up``;
+    with one objective ``ratio`` is the number of the trial.
     """
     fronts = []
     for name, figures in report["figures"].items():
@@ -331,11 +333,9 @@ def pareto(report: Mapping[str, Any]) -> dict[str, Any]:
             }
             for point in figures["points"]
         ]  # fmt: skip
-        for point in points:
-            point["front"] = not any(
-                other["ratio"] >= point["ratio"] and other["error"] <= point["error"]
-                and (other["ratio"], other["error"]) != (point["ratio"], point["error"]) for other in points
-            )  # fmt: skip
+        best = set(unbeaten([(-point["ratio"], point["error"]) for point in points]))
+        for number, point in enumerate(points):
+            point["front"] = number in best
         fronts.append({"name": name, "dense_error": figures.get("dense_test_error"), "points": points})
     return {
         "name": report["experiment"]["name"], "command": report["command"], "finished": report["finished"],

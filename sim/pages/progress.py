@@ -12,6 +12,7 @@ from typing import Any
 from compiler.errors import InputError
 from compiler.journal import JOURNAL
 from sim.case_file import CASES
+from sim.front import unbeaten
 
 __all__ = ["runs_of", "state"]
 
@@ -40,7 +41,7 @@ def state(folder: Path, now: float | None = None) -> dict[str, Any]:
     ``status`` (running, silent, finished, failed), ``message``, ``done`` and ``total`` of its epochs, trials or cases,
     seconds since its last line (``age``) and until the end at its pace (``left``, None if that is not known),
     ``failures``; of a training also ``stages`` with the ``history`` of each, of a search its ``objectives`` and
-    ``front``, the trials that no other beats.
+    ``front``, the trials that no other beats (`FAILURES` of them at most).
 
     Raises
     ------
@@ -167,13 +168,10 @@ def _search(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str, An
         plain = [_number(each) for each in numbers] if isinstance(numbers, list) else []
         if names and len(plain) == len(names) and None not in plain:
             points[key] = [each for each in plain if each is not None]
-    best = [
-        key for key, one in points.items()
-        if not any(other != one and all(a <= b for a, b in zip(other, one, strict=True)) for other in points.values())
-    ]  # fmt: skip
+    keys = list(points)
+    best = sorted((keys[number] for number in unbeaten(list(points.values()))), key=lambda key: points[key])
     found["objectives"] = names
-    found["front"] = [{"trial": key, "figures": points[key]} for key in sorted(best, key=lambda key: points[key])]
-    found["front"] = found["front"][:FAILURES]
+    found["front"] = [{"trial": key, "figures": points[key]} for key in best[:FAILURES]]
     found["failures"] = [
         {"seed": None, "status": "failed", "message": f"trial {key}: {line.get('message', '')}"[:500]}
         for key, line in trials.items() if line.get("state") == "failed"

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import RecipeError
-from compiler.experiments.policy.agents import uniform
-from compiler.experiments.policy.comparison import Comparison, Found
+from compiler.experiments.policy.agents import same
+from compiler.experiments.policy.comparison import Comparison, Known
 from compiler.experiments.policy.network import Variants, example, features, pruned
 from compiler.experiments.policy.problem import Policy, Problem
 from compiler.experiments.subject import Subject
 from compiler.graph.ir import Graph
 from compiler.source import from_module
-from compiler.train.layers import make_plain, weights
+from compiler.train.layers import weights
 from compiler.train.stages import Prune
 from compiler.train.table import Table
 from hw.params import PRESETS, preset
@@ -70,7 +70,7 @@ class Amc(Comparison):
         """The arrays."""
         return [{"array": name} for name in self.arrays]
 
-    def problem(self, subject: Subject, options: Mapping[str, Any]) -> tuple[Problem, Any]:
+    def problem(self, subject: Subject, options: Mapping[str, Any]) -> Known:
         """Cycles of each layer at each share on the array, and the network that has them."""
         keys = [site.key for site in weights(subject.module)]
         levels = [self.shares for _ in keys]
@@ -80,46 +80,30 @@ class Amc(Comparison):
         at = self.shares.index(self.uniform)
         problem = Problem(costs, sum(each[at] for each in costs), variants.score,
                           features(subject.module, example(subject)), "ahead")  # fmt: skip
-        uniform(problem, 1, 0, 0.0)
-        assert problem.best is not None
-        return problem, (variants, options["array"], self._cycles(subject, variants, problem.best, options["array"]))
+        limit = self._cycles(subject, variants.put(same(problem)), options["array"])
+        return Known(problem, variants, options, limit)
 
-    def settled(self, subject: Subject, problem: Problem, known: Any) -> Policy:
+    def settled(self, subject: Subject, problem: Problem, known: Known) -> Policy:
         """The whole network takes no more cycles than with uniform shares: layers overlap, a table adds up."""
-        variants, array, most = known
         assert problem.best is not None
         policy, least = problem.best, sum(each[0] for each in problem.costs)
-        while (taken := self._cycles(subject, variants, policy, array)) > most:
-            smaller = max(least, problem.cost(policy) * min(most / taken, 0.995))
-            budget, problem.budget = problem.budget, smaller
-            policy, problem.budget = problem.reduced(policy), budget
+        while (taken := self._cycles(subject, known.variants.put(policy), known.options["array"])) > known.limit:
+            policy = problem.reduced(policy, max(least, problem.cost(policy) * min(known.limit / taken, 0.995)))
             if not any(policy):
                 break
         return policy
 
-    def found(self, subject: Subject, known: Any, policy: Policy) -> Found:
+    def costs(self, subject: Subject, known: Known, module: Any, levels: Sequence[float]) -> dict[str, float]:
         """Cycles of the whole network on every array."""
-        variants = known[0]
-        costs = {f"cycles {name}": self._cycles(subject, variants, policy, name) for name in self.arrays}
-        return Found(
-            copy.deepcopy(variants.put(policy)), {"cycles": costs[f"cycles {known[1]}"], "limit": known[2], **costs}
-        )
+        costs = {f"cycles {name}": self._cycles(subject, module, name) for name in self.arrays}
+        return {"cycles": costs[f"cycles {known.options['array']}"], "limit": known.limit, **costs}
 
-    def train(self, subject: Subject, found: Found, known: Any, policy: Policy) -> Any:
-        """Masks stay, weights are trained on, as by a recipe's stage prune."""
-        module = copy.deepcopy(subject.module)
-        keys = [site.key for site in weights(module)]
-        stage = Prune(
+    def stage(self, levels: Mapping[str, float]) -> Prune:
+        """Masks stay, weights are trained on."""
+        return Prune(
             kind="prune", name="prune", schedule=self.finetune, scope="layer", method="oneshot", ramp=0.0, rounds=1,
-            density=dict(zip(keys, self.words(known, policy), strict=True)),
+            density=dict(levels),
         )  # fmt: skip
-        subject.apply(stage, module, 1)
-        make_plain(module)
-        return module
-
-    def words(self, known: Any, policy: Policy) -> list[float]:
-        """Shares that are kept."""
-        return [self.shares[level] for level in policy]
 
     def _graph(self, subject: Subject, module: Any) -> tuple[Graph, list[NDArray[Any]]]:
         source = from_module(copy.deepcopy(module).eval(), (example(subject),))
@@ -138,7 +122,7 @@ class Amc(Comparison):
             columns.append([float(blocks[key].cycles) for key in keys])
         return [np.maximum.accumulate(each).tolist() for each in np.asarray(columns).T]
 
-    def _cycles(self, subject: Subject, variants: Variants, policy: Policy, array: str) -> float:
+    def _cycles(self, subject: Subject, module: Any, array: str) -> float:
         """Of the whole network."""
-        graph, data = self._graph(subject, variants.put(policy))
+        graph, data = self._graph(subject, module)
         return float(cost(graph, preset(array), data, [data[0][: self.samples]]).cycles)

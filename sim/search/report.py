@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compiler.command_line import command
-from compiler.experiments.document import text
-from compiler.files import write_file
-from compiler.train.report import versions
+from compiler.experiments import document
+from compiler.experiments.base import Summary, SummaryTable
 from sim.search.spec import OBJECTIVES, Search
 from sim.search.study import front
-from sim.search.trial import Outcome
+from sim.search.trial import Outcome, key_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["REPORT", "write_report"]
-
-REPORT = "report.json"
+__all__ = ["write_report"]
 
 _ROWS = 40
 
@@ -31,32 +26,16 @@ def write_report(
     search: Search, outcomes: Mapping[int, Outcome], checked: Sequence[Mapping[str, Any]], out: Path
 ) -> dict[str, Any]:
     """Write ``report.json``, ``report.md`` and the plot; returns the report, in the form of an experiment's."""
-    from compiler.train.plots import FORMATS, picture
-
-    best = front(outcomes)
-    report: dict[str, Any] = {
-        "experiment": {"name": search.name, "kind": "search", "seeds": [search.seed], **search.asdict()},
-        "figures": {"search": _figures(search, outcomes, best), "checked": list(checked)},
-        "findings": _findings(search, outcomes, best, checked),
-        "tables": [_table(search, best)],
-        "cpu_seconds": round(sum(each.cpu for each in outcomes.values()), 1),
-        "seconds_of_trials": round(sum(each.seconds for each in outcomes.values()), 1),
-        "trials": [f"{number:05d}" for number in outcomes],
-        "command": command(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {**versions(), "optuna": _optuna()},
-    }
-    for form in FORMATS:
-        write_file(out / f"search.{form}", picture(_plot(search, outcomes, best), form))
-    write_file(out / "report.md", text(report, ["search"]).encode())
-    write_file(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
-    return report
-
-
-def _optuna() -> str:
-    from importlib.metadata import version
-
-    return version("optuna")
+    best = front(outcomes.values())
+    summary = Summary(
+        {"search": _figures(search, outcomes, best), "checked": list(checked)},
+        [_table(search, best)],
+        _findings(search, outcomes, best, checked),
+        {"search": _plot(search, outcomes, best)},
+    )
+    settings = {"name": search.name, "kind": "search", "seeds": [search.seed], **search.asdict()}
+    spent = {key_of(number): (each.seconds, each.cpu) for number, each in outcomes.items()}
+    return document.write_report(out, settings, summary, spent, {"optuna": version("optuna")})
 
 
 def _figures(search: Search, outcomes: Mapping[int, Outcome], best: Sequence[Outcome]) -> dict[str, Any]:
@@ -75,7 +54,7 @@ def _figures(search: Search, outcomes: Mapping[int, Outcome], best: Sequence[Out
     }  # fmt: skip
 
 
-def _table(search: Search, best: Sequence[Outcome]) -> dict[str, Any]:
+def _table(search: Search, best: Sequence[Outcome]) -> SummaryTable:
     """The front; of one objective it has one row."""
     measured = list(dict.fromkeys([*search.objectives, *(name for each in best for name in each.figures)]))
     rows = [
@@ -85,7 +64,7 @@ def _table(search: Search, best: Sequence[Outcome]) -> dict[str, Any]:
     title = "The best trial" if len(search.objectives) == 1 else "Trials that no other beats in all objectives"
     named = [OBJECTIVES.get(name, "test error, %" if name == "test_error" else name) for name in measured]
     plain = [[str(cell) if isinstance(cell, bool) else cell for cell in row] for row in rows]
-    return {"title": title, "columns": ["trial", *named, *(v.path for v in search.variables)], "rows": plain}
+    return SummaryTable(title, ["trial", *named, *(v.path for v in search.variables)], plain)
 
 
 def _findings(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from compiler.claim import claimed
 from compiler.errors import InputError, WorkerError
+from compiler.experiments.runner import TRIALS, Told
 from compiler.files import write_file
 from compiler.journal import Journal
 from sim.executors import Cluster, Executor, Here, Processes
@@ -17,20 +19,10 @@ from sim.search.hardware import check
 from sim.search.report import write_report
 from sim.search.spec import Search
 from sim.search.study import DATABASE, Proposal, Study, front
-from sim.search.trial import Outcome, Task, run_task
+from sim.search.trial import Outcome, Task, key_of, run_task
+from sim.verify import TURNS
 
-__all__ = ["TRIALS", "Told", "run_search"]
-
-TRIALS = "trials"
-
-_TURNS = 3  # how often a trial is begun whose worker dies
-
-
-class Told(Protocol):
-    """Is told that `done` of `total` trials are through, with a few words on what is best."""
-
-    def __call__(self, stage: str, done: int, total: int, text: str) -> None:
-        """Take note."""
+__all__ = ["ends", "folder_of", "run_search"]
 
 
 def run_search(
@@ -76,8 +68,7 @@ def run_search(
         elif jobs > 1:
             executor = Processes(min(jobs, search.ahead), work=run_task)
         with closing(Study(search, out)) as study, Journal(out, tensorboard) as journal:
-            _Run(search, out, study, executor, tell, journal, data_dir).all()
-            best = front(study.outcomes)
+            best = _Run(search, out, study, executor, tell, journal, data_dir).all()
             if not best:
                 last = next((each.message for each in reversed(study.outcomes.values()) if each.message), "")
                 raise InputError(f"none of {len(study.outcomes)} trials came to an end; the last one: {last}")
@@ -98,7 +89,7 @@ def ends(search: Search, best: list[Outcome]) -> list[Outcome]:
 
 def folder_of(out: Path, number: int) -> Path:
     """The training of a trial."""
-    return out / TRIALS / f"{number:05d}"
+    return out / TRIALS / key_of(number)
 
 
 class _Run:
@@ -113,16 +104,16 @@ class _Run:
         self.waiting: deque[Task] = deque()
         self.early: dict[int, Outcome] = {}  # through before one of a lower number
         self.turns: dict[int, int] = {}
+        self.best: list[Outcome] = []  # of those that are known
 
-    def all(self) -> None:
-        """Until every trial is known."""
+    def all(self) -> list[Outcome]:
+        """Until every trial is known; the front."""
         self._begin()
-        known = len(self.study.outcomes)
         self.journal.note(
-            "begin", kind="search", name=self.search.name, total=self.search.trials, done=list(range(known)),
-            objectives=list(self.search.objectives),
+            "begin", kind="search", name=self.search.name, total=self.search.trials,
+            done=[key_of(number) for number in self.study.outcomes], objectives=list(self.search.objectives),
         )  # fmt: skip
-        self._clean()
+        self._clean(self.study.outcomes.values())
         self._say()
         self._in_order()
         while self.waiting:
@@ -132,6 +123,7 @@ class _Run:
                 for outcome in outcomes or ():
                     self.early[outcome.number] = outcome
                 self._in_order()
+        return self.best
 
     def _begin(self) -> None:
         """Hand what can be begun to the executor."""
@@ -154,7 +146,7 @@ class _Run:
         except (InputError, ValueError) as error:
             return Outcome(proposal.number, proposal.values, "failed", message=f"{type(error).__name__}: {error}"[:500])
         return Task(
-            proposal.number, proposal.values, recipe.asdict(), params.asdict(), options.asdict(),
+            proposal.number, proposal.values, recipe, params, options,
             self.search.objectives, self.search.samples,
             folder_of(self.out, proposal.number).resolve() if self.executor.local else None,
             (self.search.reduction, self.search.epochs) if self.search.prune else None, proposal.rungs,
@@ -164,9 +156,9 @@ class _Run:
     def _again(self, task: Task) -> None:
         """A worker died, and perhaps others with it; the training goes on after its last epoch."""
         turns = self.turns[task.number] = self.turns.get(task.number, 0) + 1
-        if turns >= _TURNS:
+        if turns >= TURNS:
             raise WorkerError(
-                f"the process of trial {task.number} died each of {_TURNS} times, as it does without memory; the "
+                f"the process of trial {task.number} died each of {TURNS} times, as it does without memory; the "
                 "search goes on with --resume"
             )
         self.waiting.append(task)
@@ -178,26 +170,29 @@ class _Run:
             write_file(path, content)
         self.study.tell(outcome)
         self.journal.note(
-            "trial", key=f"{outcome.number:05d}", seconds=outcome.seconds, state=outcome.state,
+            "trial", key=key_of(outcome.number), seconds=outcome.seconds, state=outcome.state,
             values=dict(outcome.values), objectives=list(outcome.objectives), message=outcome.message,
         )  # fmt: skip
         self.journal.curve(dict(zip(self.search.objectives, outcome.objectives, strict=False)), outcome.number)
-        self._clean()
+        self._clean([*self.best, outcome])
         self._say()
 
-    def _clean(self) -> None:
-        """Remove the trainings of trials that are known and beaten."""
-        best = {each.number for each in front(self.study.outcomes)}
-        for number in self.study.outcomes:
-            if number not in best and (folder := folder_of(self.out, number)).exists():
+    def _clean(self, outcomes: Iterable[Outcome]) -> None:
+        """The front is that of these; remove the trainings of those among them that are beaten."""
+        beaten = {each.number: each for each in outcomes}
+        self.best = front(beaten.values())
+        for each in self.best:
+            del beaten[each.number]
+        for number in beaten:
+            if (folder := folder_of(self.out, number)).exists():
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _say(self) -> None:
-        best, text = front(self.study.outcomes), ""
-        if best:
-            shown = best[0]
+        text = ""
+        if self.best:
+            shown = self.best[0]
             numbers = zip(self.search.objectives, shown.objectives, strict=True)
             text = f"best: trial {shown.number}, " + ", ".join(f"{name} {value:,.6g}" for name, value in numbers)
-            if len(best) > 1:
-                text += f"; {len(best)} on the front"
+            if len(self.best) > 1:
+                text += f"; {len(self.best)} on the front"
         self.tell(self.search.name, len(self.study.outcomes), self.search.trials, text)

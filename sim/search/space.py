@@ -25,13 +25,13 @@ class Variable:
     Attributes
     ----------
     path : such as ``stages.prune.density.fc1``; a list is entered by the name of an entry, or its number.
-    low, high : both belong to the range; None for a list of choices. whole : integers only. log : by ratios.
+    low, high : both belong to the range; 0 for a list of choices. whole : integers only. log : by ratios.
     choices : instead of a range.
     """
 
     path: str
-    low: float | None = None
-    high: float | None = None
+    low: float = 0.0
+    high: float = 0.0
     whole: bool = False
     log: bool = False
     choices: tuple[Value, ...] = ()
@@ -41,8 +41,7 @@ class Variable:
         """Values that have to be legal for all to be: both ends of a range, or every choice."""
         if self.choices:
             return self.choices
-        low, high = self.low or 0.0, self.high or 0.0
-        return (int(low), int(high)) if self.whole else (low, high)
+        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
 
     def asdict(self) -> dict[str, Any] | list[Value]:
         """As a recipe says it."""

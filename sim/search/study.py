@@ -11,50 +11,31 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compiler.errors import InputError, ToolError
+from compiler.errors import InputError
+from compiler.optuna_quiet import optuna_quiet
+from sim.front import unbeaten
 from sim.search.space import Variable
 from sim.search.spec import Search
 from sim.search.trial import Outcome, Values
 
-__all__ = ["DATABASE", "Proposal", "Study", "front", "optuna_quiet"]
+__all__ = ["DATABASE", "Proposal", "Study", "front"]
 
 DATABASE = "search.db"
 
 _ATTRIBUTE = "search"
+_STATES = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}  # an outcome's → Optuna's
 _MOST_BYTES = 1 << 30
 
 
-@contextlib.contextmanager
-def optuna_quiet() -> Iterator[Any]:
-    """Optuna, without its warnings of what is experimental. Raises `ToolError`."""
-    try:
-        import optuna
-    except ImportError:
-        raise ToolError("a search needs Optuna; run: pip install 'eie-kit[search]'") from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield optuna
-
-
-def front(outcomes: Mapping[int, Outcome]) -> list[Outcome]:
-    """Those that no other beats in all objectives, by the first one; of equal ones the first trial."""
-    done = [each for each in outcomes.values() if each.state == "complete"]
-    kept = [
-        each
-        for each in done
-        if not any(
-            all(a <= b for a, b in zip(other.objectives, each.objectives, strict=True))
-            and (other.objectives != each.objectives or other.number < each.number)
-            for other in done
-        )
-    ]
+def front(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Those that no other beats in all objectives, by the first one; of equal ones the first that is given."""
+    done = [each for each in outcomes if each.state == "complete"]
+    kept = [done[number] for number in unbeaten([each.objectives for each in done])]
     return sorted(kept, key=lambda each: (each.objectives, each.number))
 
 
@@ -81,7 +62,7 @@ class Study:
     InputError
         The file is of another search, of other versions, or is none.
     ToolError
-        Optuna is not installed.
+        Optuna is not installed, or what its sampler needs.
     """
 
     def __init__(self, search: Search, folder: Path) -> None:
@@ -93,7 +74,7 @@ class Study:
         except BaseException:
             self.close()
             raise
-        with optuna_quiet() as optuna:
+        with optuna_quiet(search.sampler) as optuna:
             self._live = optuna.create_study(
                 sampler=_sampler(optuna, search), directions=["minimize"] * len(search.objectives)
             )
@@ -135,7 +116,6 @@ class Study:
     def _tell(self, outcome: Outcome) -> None:
         self.outcomes[outcome.number] = outcome
         with optuna_quiet() as optuna:
-            states = optuna.trial.TrialState
             trial = self._asked[outcome.number]
             if self.search.prune:
                 for step, error in enumerate(outcome.curve, start=1):
@@ -143,7 +123,7 @@ class Study:
             if outcome.state == "complete":
                 self._live.tell(trial, list(outcome.objectives))
             else:
-                self._live.tell(trial, state=states.PRUNED if outcome.state == "pruned" else states.FAIL)
+                self._live.tell(trial, state=optuna.trial.TrialState[_STATES[outcome.state]])
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -205,7 +185,7 @@ class Study:
 
     def _outcome(self, trial: Any) -> Outcome:
         """A trial of the file."""
-        states = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+        states = {theirs: ours for ours, theirs in _STATES.items()}
         more = trial.user_attrs
         try:
             return Outcome(
@@ -220,14 +200,11 @@ class Study:
             raise InputError(f"{self.path}: trial {trial.number} was not written by eie search") from None
 
     def _write(self, outcome: Outcome) -> None:
-        with self._stored(self.path) as study:
-            import optuna
-
-            states = optuna.trial.TrialState
-            state = {"complete": states.COMPLETE, "pruned": states.PRUNED, "failed": states.FAIL}[outcome.state]
+        with self._stored(self.path) as study, optuna_quiet() as optuna:
             study.add_trial(
                 optuna.trial.create_trial(
-                    state=state, values=list(outcome.objectives) or None, params=dict(outcome.values),
+                    state=optuna.trial.TrialState[_STATES[outcome.state]],
+                    values=list(outcome.objectives) or None, params=dict(outcome.values),
                     distributions=self._space, intermediate_values=dict(enumerate(outcome.curve, start=1)),
                     user_attrs={
                         "figures": dict(outcome.figures), "rungs": dict(outcome.rungs), "message": outcome.message,
@@ -253,9 +230,5 @@ def _sampler(optuna: Any, search: Search) -> Any:
     if search.sampler == "nsga2":
         return kinds.NSGAIISampler(seed=seed, population_size=search.population or 50)
     if search.sampler == "cmaes":
-        try:
-            import cmaes  # noqa: F401
-        except ImportError:
-            raise ToolError("the sampler cmaes needs the package cmaes; run: pip install 'eie-kit[search]'") from None
         return kinds.CmaEsSampler(seed=seed, popsize=search.population, warn_independent_sampling=False)
     return kinds.TPESampler(seed=seed, multivariate=True, constant_liar=True)

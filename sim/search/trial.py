@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,14 +16,15 @@ from numpy.typing import NDArray
 from compiler.errors import EieError, ToolError
 from compiler.graph.ir import Graph
 from compiler.options import Options
+from compiler.optuna_quiet import optuna_quiet
 from compiler.source import load
-from compiler.train.recipe import parse
+from compiler.train.recipe import Recipe
 from compiler.train.run import train_recipe
 from compiler.train.runfolder import CALIBRATION, COMPRESSED, MODEL, REPORT
 from hw.params import Params
 from sim.cost import cost
 
-__all__ = ["KEPT", "Outcome", "Task", "Values", "graph_of", "run_task"]
+__all__ = ["KEPT", "Outcome", "Task", "Values", "graph_of", "key_of", "run_task"]
 
 KEPT = (MODEL, COMPRESSED, CALIBRATION, REPORT)
 """Files of a training that come back from another machine."""
@@ -40,7 +40,7 @@ class Task:
     Attributes
     ----------
     number : of the trial. values : of the variables, for messages.
-    recipe, params, options : as plain data. objectives, samples : see `spec.Search`.
+    recipe, params, options : as `spec.Search.at` gives them. objectives, samples : see there.
     folder : of the training; None where the worker is another machine, which sends the files back.
     ladder : reduction and first rung in epochs of ASHA, or None. rungs : what the trials that this one is measured by
         had on each rung: name → error.
@@ -48,9 +48,9 @@ class Task:
 
     number: int
     values: Values
-    recipe: Mapping[str, Any]
-    params: Mapping[str, Any]
-    options: Mapping[str, Any]
+    recipe: Recipe
+    params: Params
+    options: Options
     objectives: tuple[str, ...]
     samples: int
     folder: Path | None
@@ -81,6 +81,11 @@ class Outcome:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
+def key_of(number: int) -> str:
+    """What folders, the journal and reports call a trial."""
+    return f"{number:05d}"
+
+
 class Pruned(Exception):  # it is no error
     """The training goes worse than others."""
 
@@ -104,7 +109,7 @@ def run_task(task: Task, told: Any = None) -> Iterator[Outcome]:
         folder = task.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         try:
             report = train_recipe(
-                parse(task.recipe, f"trial {task.number}"), folder, resume=True, data_dir=task.data_dir,
+                task.recipe, folder, resume=True, data_dir=task.data_dir,
                 watch=None if ladder is None else ladder.climb, plots=False,
             )  # fmt: skip
             lines = [line for stage in report["stages"] for line in stage["history"]]
@@ -141,7 +146,7 @@ def _figures(report: Mapping[str, Any]) -> dict[str, float]:
 def _costs(task: Task, folder: Path) -> dict[str, float]:
     graph, calibration = graph_of(folder)
     inputs = tuple(data[: task.samples] for data in calibration)
-    found = cost(graph, Params(**task.params), calibration, inputs, options=Options(**task.options))
+    found = cost(graph, task.params, calibration, inputs, options=task.options)
     return {"cycles": float(found.cycles), "energy": float(found.energy), "bytes": float(found.stored)}
 
 
@@ -159,15 +164,11 @@ class _Ladder:
     """
 
     def __init__(self, reduction: int, first: int, rivals: tuple[Mapping[str, float], ...]) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import optuna
-
-            optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with optuna_quiet() as optuna:
             study = optuna.create_study(pruner=optuna.pruners.SuccessiveHalvingPruner(first, reduction))
-        for rungs in rivals:
-            study.add_trial(optuna.trial.create_trial(value=0.0, system_attrs=dict(rungs)))
-        self.study, self.trial = study, study.ask()
+            for rungs in rivals:
+                study.add_trial(optuna.trial.create_trial(value=0.0, system_attrs=dict(rungs)))
+            self.study, self.trial = study, study.ask()
         self.curve: list[float] = []
 
     def climb(self, lines: list[dict[str, Any]]) -> None:

@@ -59,6 +59,10 @@ def test_report_json_and_pages_agree(tmp_path: Path, invoke: Invoke) -> None:
     assert page.exit_code == 0, page.output
     (panel,) = json.loads(page.stdout)["search"]["fronts"]
     assert (panel["up"], panel["across"]) == ("error", "file")
+    drawn = (tmp_path / "page.html").read_text()
+    assert ">error against file</title>" in drawn
+    assert "Error against compression" not in drawn
+    assert "Filled: no other trial is better in all objectives." in drawn
     assert sum(point["front"] for point in panel["points"]) == len(front)
     again = invoke("search", recipe, "-o", out, "--rtl", "0")
     assert again.exit_code == 2

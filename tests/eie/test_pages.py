@@ -116,6 +116,8 @@ def test_a_search_has_its_front(tmp_path: Path) -> None:
     page = render({"name": "s", "said": "", "made": {}, "search": search})
     assert 'data-path="search.tables.0.rows.0.1"' in page
     assert "Pareto front" in page
+    assert ">Error against compression</title>" in page
+    assert "Filled: no other point is smaller at no more error." in page
 
 
 def test_progress_survives_half_a_line_and_a_second_process(tmp_path: Path) -> None:

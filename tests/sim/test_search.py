@@ -15,10 +15,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from compiler.claim import claimed
-from compiler.errors import InputError, RecipeError
+from compiler.errors import InputError, RecipeError, ToolError
+from compiler.experiments.policy.agents import AGENTS
+from compiler.experiments.policy.problem import Problem
+from sim.front import unbeaten
+from sim.pages.progress import state
 from sim.search import run as running
 from sim.search.hardware import check, same
 from sim.search.run import ends, folder_of, run_search
@@ -122,8 +127,15 @@ def test_optuna_reads_the_file_itself(plain: Path) -> None:
 def test_more_trials_go_on_from_the_same_ones(plain: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run_search(load(write(tmp_path, trials="3")), out, rtl=0)
+    for number in range(3):  # a process that is killed may leave those of trials that are beaten
+        folder_of(out, number).mkdir(parents=True, exist_ok=True)
     run_search(load(write(tmp_path)), out, rtl=0, resume=True)
     assert trials(out) == trials(plain)
+    assert sorted((out / running.TRIALS).iterdir()) == [
+        out / path.relative_to(plain) for path in sorted((plain / running.TRIALS).iterdir())
+    ]
+    (run,) = (each for each in state(out)["runs"] if each["kind"] == "search")
+    assert (run["done"], run["total"]) == (5, 5)  # those of the first run are not counted again
 
 
 @pytest.mark.verifies("search-resume")
@@ -254,10 +266,38 @@ def test_what_does_not_go_together_is_refused(changes: dict[str, str], said: str
 
 
 @pytest.mark.verifies("search-recipe")
+@pytest.mark.parametrize("package", ["optuna", "cmaes"])
+def test_packages_that_are_missing_are_named(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = load(write(tmp_path, RECIPE.replace('["error", "file"]', '["error"]'), sampler='"cmaes"'))
+    problem = Problem([[1.0, 2.0]], 2.0, lambda policy: 0.0, np.ones((1, 1)))
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    said = rf"needs the package {package}; run: pip install 'eie-kit\[search\]'"
+    with pytest.raises(ToolError, match=said):
+        run_search(search, tmp_path / "out", rtl=0)
+    with pytest.raises(ToolError, match=said):
+        AGENTS["cmaes"](problem, 2, 1, 0.0)
+
+
+@pytest.mark.verifies("search-recipe")
 def test_every_search_in_the_repository_is_one() -> None:
     found = [load(path) for path in sorted((ROOT / "recipes" / "search").glob("*.toml"))]
     assert found
     assert all(isinstance(each, Search) for each in found)
+
+
+@pytest.mark.verifies("search-report")
+def test_the_front_is_what_no_other_beats() -> None:
+    assert unbeaten([(2, 1), (1, 2), (2, 2), (1, 2), (3, 0)]) == [0, 1, 4]  # of equal ones the first
+    assert unbeaten([(2,), (1,), (1,)]) == [1]
+    assert unbeaten([]) == []
+    many = [tuple(map(float, row)) for row in np.random.default_rng(1).integers(0, 6, (40, 3))]
+    kept: list[Outcome] = []  # one after the other, as a search keeps it
+    outcomes = [Outcome(number, {}, "complete", point) for number, point in enumerate(many)]
+    for outcome in outcomes:
+        kept = front([*kept, outcome])
+    assert kept == front(outcomes)
+    assert sorted(each.number for each in kept) == unbeaten(many)
+    assert front([Outcome(0, {}, "failed"), Outcome(1, {}, "pruned")]) == []
 
 
 def lines(*errors: float) -> list[dict[str, Any]]:
@@ -309,7 +349,7 @@ def test_a_trial_that_cannot_be_says_why_and_the_search_goes_on(plain: Path, tmp
 
 
 @pytest.mark.verifies("search-faults")
-def test_a_worker_that_dies_is_replaced_three_times_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_whose_worker_dies_is_begun_thrice_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     died: list[int] = []
 
     class Dying(running.Here):  # type: ignore[misc]
@@ -347,7 +387,7 @@ def test_the_best_runs_in_hardware_as_it_was_counted(tmp_path: Path) -> None:
     assert found["rtl_cycles"] == round(found["cycles"] * found["samples"]) > 0
     with closing(Study(search, out)) as study:
         study.proposals()
-    outcome = ends(search, front(study.outcomes))[0]
+    outcome = ends(search, front(study.outcomes.values()))[0]
     wrong = dataclasses.replace(outcome, figures={**outcome.figures, "cycles": outcome.figures["cycles"] + 1})
     with pytest.raises(InputError, match=r"its cycles is .* now, and was"):  # planted
         check(search, wrong, folder_of(out, outcome.number))

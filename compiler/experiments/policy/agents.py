@@ -1,18 +1,17 @@
-"""Ways to find a policy, each with the same number of evaluations: DDPG as published, and what it has to beat."""
+"""Ways to find a policy, each with at most as many evaluations: DDPG as published, and what it has to beat."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from compiler.errors import ToolError
 from compiler.experiments.policy.ddpg import Constants, Ddpg
 from compiler.experiments.policy.problem import Policy, Problem
+from compiler.optuna_quiet import optuna_quiet
 
-__all__ = ["AGENTS", "Agent", "uniform"]
+__all__ = ["AGENTS", "Agent", "same", "uniform"]
 
 Agent = Callable[[Problem, int, int, float], None]
 """Leaves the best policy in the problem, after at most so many evaluations, with a seed; the last number is the
@@ -21,10 +20,11 @@ accuracy before anything is taken away, percent."""
 
 def uniform(problem: Problem, evaluations: int, seed: int, dense: float) -> None:
     """The same level for all layers that have a choice, the highest that fits; one evaluation."""
-    problem.evaluate(_same(problem))
+    problem.evaluate(same(problem))
 
 
-def _same(problem: Problem) -> Policy:
+def same(problem: Problem) -> Policy:
+    """The policy of the highest level that fits if all layers that have a choice have it; else the least of each."""
     most = max(len(costs) for costs in problem.costs)
     for level in reversed(range(most)):
         policy = tuple(min(level, len(costs) - 1) for costs in problem.costs)
@@ -45,7 +45,7 @@ def _greedy(problem: Problem, evaluations: int, seed: int, dense: float) -> None
 
     Where evaluations do not suffice for all levels, those between are taken on a straight line.
     """
-    top = tuple(len(costs) - 1 for costs in problem.costs)
+    top = problem.top
     steps = [(layer, level) for layer, costs in enumerate(problem.costs) for level in range(len(costs) - 1)]
     count = min(len(steps), evaluations - 1)
     measured = {steps[n] for n in np.linspace(0, len(steps) - 1, max(0, count)).round().astype(int)} if count else set()
@@ -85,17 +85,11 @@ def _amc(problem: Problem, evaluations: int, seed: int, dense: float) -> None:
     _ddpg(problem, evaluations, seed, dense, Constants(warmup=warmup, decay=0.95, memory=100))
 
 
-def _optuna(sampler: Callable[[Any, int], Any]) -> Agent:
+def _optuna(name: str, sampler: Callable[[Any, int], Any]) -> Agent:
     def run(problem: Problem, evaluations: int, seed: int, dense: float) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                import optuna
-            except ImportError:
-                raise ToolError("this agent needs Optuna; run: pip install 'eie-kit[search]'") from None
-            optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with optuna_quiet(name) as optuna:
             study = optuna.create_study(direction="maximize", sampler=sampler(optuna.samplers, seed))
-            space: dict[str, optuna.distributions.BaseDistribution] = {
+            space = {
                 str(layer): optuna.distributions.FloatDistribution(0.0, 1.0)
                 for layer, costs in enumerate(problem.costs)
                 if len(costs) > 1
@@ -112,8 +106,8 @@ AGENTS: dict[str, Agent] = {
     "uniform": uniform,
     "random": _random,
     "greedy": _greedy,
-    "tpe": _optuna(lambda samplers, seed: samplers.TPESampler(seed=seed, multivariate=True)),
-    "cmaes": _optuna(lambda samplers, seed: samplers.CmaEsSampler(seed=seed)),
+    "tpe": _optuna("tpe", lambda samplers, seed: samplers.TPESampler(seed=seed, multivariate=True)),
+    "cmaes": _optuna("cmaes", lambda samplers, seed: samplers.CmaEsSampler(seed=seed)),
     "ddpg": _ddpg,
     "amc": _amc,
 }

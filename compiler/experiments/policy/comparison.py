@@ -1,7 +1,9 @@
-"""Agents on the same networks with as many evaluations each: what HAQ and AMC have in common."""
+"""Agents on the same networks with at most as many evaluations each: what HAQ and AMC have in common."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,23 +17,34 @@ from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
 from compiler.experiments.paired import Paired
 from compiler.experiments.policy.agents import AGENTS
+from compiler.experiments.policy.network import Variants
 from compiler.experiments.policy.problem import Policy, Problem
 from compiler.experiments.subject import NetworkSpec, OverNetworks, Subject, networks_of, schedule_of
+from compiler.train.layers import make_plain, weights
 from compiler.train.schedule import Schedule
+from compiler.train.stages import Stage
 from compiler.train.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Comparison", "Found"]
+__all__ = ["Comparison", "Known"]
 
 
 @dataclass(frozen=True)
-class Found:
-    """The network of a policy, and what it costs in all measures. `module` : plain, not trained since."""
+class Known:
+    """What is to be solved on a trained network.
 
-    module: nn.Module
-    costs: Mapping[str, float]
+    Attributes
+    ----------
+    problem : that no agent has seen. variants : the networks of its policies.
+    options : one of `Comparison.settings`. limit : in cycles of the whole network, 0 where there is none.
+    """
+
+    problem: Problem
+    variants: Variants
+    options: Mapping[str, Any]
+    limit: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,25 +85,21 @@ class Comparison(OverNetworks):
         }
 
     @abstractmethod
-    def problem(self, subject: Subject, options: Mapping[str, Any]) -> tuple[Problem, Any]:
-        """What is to be solved on a trained network, and what `found` and `train` want to know of it."""
+    def problem(self, subject: Subject, options: Mapping[str, Any]) -> Known:
+        """What is to be solved on a trained network."""
 
     @abstractmethod
-    def found(self, subject: Subject, known: Any, policy: Policy) -> Found:
-        """The network of a policy; its costs are measured again, and not taken from the search."""
+    def costs(self, subject: Subject, known: Known, module: nn.Module, levels: Sequence[float]) -> dict[str, float]:
+        """The network of a policy in all measures, measured again and not taken from the search."""
 
     @abstractmethod
-    def train(self, subject: Subject, found: Found, known: Any, policy: Policy) -> nn.Module:
-        """The network of a policy, trained on."""
+    def stage(self, levels: Mapping[str, float]) -> Stage:
+        """That trains a network on at the level of each of its weights, as the stage of a recipe."""
 
-    def settled(self, subject: Subject, problem: Problem, known: Any) -> Policy:
+    def settled(self, subject: Subject, problem: Problem, known: Known) -> Policy:
         """The best policy of a search, made smaller where the sum of its costs is only near to what it costs."""
         assert problem.best is not None
         return problem.best
-
-    @abstractmethod
-    def words(self, known: Any, policy: Policy) -> list[float]:
-        """What the levels of a policy are."""
 
     def settings(self) -> list[Mapping[str, Any]]:
         """What each network is searched for; more than one gives a matrix of each policy at each."""
@@ -101,30 +110,36 @@ class Comparison(OverNetworks):
         spec, subject = self.subject(trial, env)
         env.note("dense")
         subject.train(subject.module, spec.dense, 0)
-        dense = 100 * (1 - subject.errors(subject.module)["validation"] / 100)
+        dense = subject.errors(subject.module)
         rows = []
         for options in self.settings():
             env.note(f"levels {json.dumps(options) if options else ''}")
-            original, known = self.problem(subject, options)
+            known = self.problem(subject, options)
+            whole = known.problem.score(known.problem.top)
             for number, name in enumerate(self.agents):
                 env.note(name)
-                own = Problem(original.costs, original.budget, original.score, original.features, original.limit)
-                own._known = original._known  # what one agent has asked for is the same for another
-                AGENTS[name](own, self.evaluations, subject.seed * 1000 + number, original.score(self._top(own)))
+                own = dataclasses.replace(known.problem)
+                AGENTS[name](own, self.evaluations, subject.seed * 1000 + number, whole)
                 policy = self.settled(subject, own, known)
-                made = self.found(subject, known, policy)
-                before = subject.errors(made.module)
-                trained = self.train(subject, made, known, policy)
+                levels = known.variants.named(policy)
+                found = copy.deepcopy(known.variants.put(policy))
                 rows.append({
-                    "agent": name, **options, "policy": list(policy), "levels": self.words(known, policy),
+                    "agent": name, **options, "policy": list(policy), "levels": levels,
                     "cost": own.cost(policy), "budget": own.budget, "evaluations": own.evaluations,
-                    "judged": own.best_score, "found": before, "trained": subject.errors(trained),
-                    "costs": dict(made.costs), "history": own.history,
+                    "judged": own.best_score, "found": subject.errors(found),
+                    "trained": subject.errors(self._trained(subject, levels)),
+                    "costs": self.costs(subject, known, found, levels), "history": own.history,
                 })  # fmt: skip
-        return {"dense": subject.errors(subject.module), "dense_accuracy": dense, "rows": rows}
+        return {"dense": dense, "rows": rows}
 
-    def _top(self, problem: Problem) -> Policy:
-        return tuple(len(costs) - 1 for costs in problem.costs)
+    def _trained(self, subject: Subject, levels: Sequence[float]) -> nn.Module:
+        """A copy of the network at a level for each of its weights, trained on."""
+        module = copy.deepcopy(subject.module)
+        keys = [site.key for site in weights(module)]
+        # The number of the training is the same for all agents, and so is the order of the samples.
+        subject.apply(self.stage(dict(zip(keys, levels, strict=True))), module, 1)
+        make_plain(module)
+        return module
 
     def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
         """Means over the seeds, differences from uniform pair by pair, and whether the limit held in every run."""

@@ -79,12 +79,13 @@ class Variants:
 
     Attributes
     ----------
-    module : the copy. sites : its layers. tensors : of each, of each level.
+    module : the copy. sites : its layers. levels : of each, ascending. tensors : of each, of each level.
     lesson, split : what accuracy is measured on.
     """
 
     module: nn.Module
     sites: tuple[Site, ...]
+    levels: tuple[tuple[float, ...], ...]
     tensors: tuple[tuple[Tensor, ...], ...]
     lesson: Images
     split: Split
@@ -100,7 +101,11 @@ class Variants:
             tuple(change(site.value.detach().contiguous(), level) for level in each)
             for site, each in zip(sites, levels, strict=True)
         )
-        return cls(own, sites, tensors, lesson, split)
+        return cls(own, sites, tuple(map(tuple, levels)), tensors, lesson, split)
+
+    def named(self, policy: Policy) -> list[float]:
+        """What the levels of a policy are."""
+        return [each[level] for each, level in zip(self.levels, policy, strict=True)]
 
     def put(self, policy: Policy) -> nn.Module:
         """The copy at a policy."""

@@ -5,6 +5,7 @@ Sources: HAQ (Wang et al., CVPR 2019), section 3; AMC (He et al., ECCV 2018), al
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -41,6 +42,8 @@ class Problem:
     limit : one of `LIMITS`.
     best, best_score : so far. evaluations : policies that were asked for. history : best score after each of them.
 
+    `dataclasses.replace` gives one that is fresh, and knows the scores that were computed for this one.
+
     Raises
     ------
     InputError
@@ -52,13 +55,13 @@ class Problem:
     score: Callable[[Policy], float]
     features: Floats
     limit: str = "backwards"
-    best: Policy | None = None
-    best_score: float = -np.inf
-    evaluations: int = 0
-    history: list[float] = field(default_factory=list)
-    _known: dict[Policy, float] = field(default_factory=dict)
+    best: Policy | None = field(default=None, init=False)
+    best_score: float = field(default=-np.inf, init=False)
+    evaluations: int = field(default=0, init=False)
+    history: list[float] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
+        self.score = functools.cache(self.score)
         if any(list(each) != sorted(each) or not each for each in self.costs):
             raise InputError("the costs of a layer's levels do not ascend")
         least = sum(each[0] for each in self.costs)
@@ -69,6 +72,11 @@ class Problem:
 
     def __len__(self) -> int:
         return len(self.costs)
+
+    @property
+    def top(self) -> Policy:
+        """The highest level of each layer, whether it fits or not."""
+        return tuple(len(costs) - 1 for costs in self.costs)
 
     def cost(self, policy: Sequence[int]) -> float:
         """Of all layers."""
@@ -114,12 +122,13 @@ class Problem:
         """The policy of one action a layer."""
         return self.walk(lambda layer, state: float(actions[layer]))[0]
 
-    def reduced(self, policy: Sequence[int]) -> Policy:
-        """Levels fall by one, from the last layer to the first, until it fits."""
+    def reduced(self, policy: Sequence[int], budget: float | None = None) -> Policy:
+        """Levels fall by one, from the last layer to the first, until it fits the limit, or another one."""
+        limit = self.budget if budget is None else budget
         levels, cost = list(policy), self.cost(policy)
-        while cost > self.budget:
+        while cost > limit:
             for layer in reversed(range(len(levels))):
-                if levels[layer] and cost > self.budget:
+                if levels[layer] and cost > limit:
                     levels[layer] -= 1
                     cost = self.cost(levels)
         return tuple(levels)
@@ -147,7 +156,6 @@ class Problem:
     def measure(self, policy: Policy) -> float:
         """Accuracy of any policy, also of one that does not fit, and so is never the best; counts as an evaluation."""
         self.evaluations += 1
-        if policy not in self._known:
-            self._known[policy] = self.score(policy)
-        self.history.append(max(self.best_score, self._known[policy] if self.fits(policy) else -np.inf))
-        return self._known[policy]
+        found = self.score(policy)
+        self.history.append(max(self.best_score, found if self.fits(policy) else -np.inf))
+        return found
