@@ -75,7 +75,9 @@ class Mac(wiring.Component):
         m.submodules.bank_0, m.submodules.bank_1 = self.banks
         entry = self.i.p
         product = Signal(signed(WEIGHT_BITS + ACT_BITS), reset_less=True)
-        valid, last, takes_maximum = Signal(), Signal(), Signal()
+        valid = Signal()
+        last = Signal()
+        takes_maximum = Signal()
         held = Signal(tag(self.params))
         row = Signal(self.params.row_bits)
         maximum = self.maximum.bit_select(entry.tag.bank, 1)

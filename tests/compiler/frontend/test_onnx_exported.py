@@ -33,6 +33,7 @@ LEFT_OUT = {
     "softmax without checks": "the exporter does not know it",
     "fake quantize": "the exporter does not take its limits",
     "fake quantize channels": "the exporter does not take its limits",
+    "written through a view": "the exporter forgets what is written",
     "tensordot": "it is exported as a product with the samples among the rows",
     "integers as numbers": "indices as quantities are not supported",
 }
