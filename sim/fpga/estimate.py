@@ -19,6 +19,10 @@ __all__ = ["Estimate", "Held", "check_fits", "estimate", "held_memories", "large
 FULL = {"lut": 0.95, "ff": 0.95, "ram": 1.0, "mult": 1.0, "cells": 1.0, "places": 0.95}
 """Part of a resource beyond which place and route does not end."""
 
+ROUTED = {"ecp5": {"lut": 0.62}}
+"""The same where it was measured, by family. With 65 % of the lookup tables of an LFE5U-85F the placement ends and the
+routing does not converge (docs/results/fpga.md)."""
+
 CELL = {"ecp5": {"lut": 6, "ff": 0}, "gowin": {"lut": 8, "ff": 6}}
 """What a cell of 16 words of 4 bits takes the places of, as nextpnr counts."""
 
@@ -110,18 +114,20 @@ class Estimate:
     blocks: dict[str, int]
     bound: bool
 
+    def limit(self, name: str) -> int:
+        """How many of a resource an array may take so that place and route ends."""
+        part = ROUTED.get(self.board.family.name, {}).get(name, FULL[name])
+        return int(part * self.board.holds[name])
+
     @property
     def excess(self) -> dict[str, int]:
-        """By how much each resource that is too small is exceeded."""
-        return {
-            name: need - self.board.holds[name]
-            for name, need in self.needs.items()
-            if need > FULL[name] * self.board.holds[name]
-        }
+        """By how much the limit of each resource that is too small is exceeded."""
+        over = {name: need - self.limit(name) for name, need in self.needs.items()}
+        return {name: more for name, more in over.items() if more > 0}
 
     @property
     def fits(self) -> bool:
-        """Whether the board holds it, as far as can be said."""
+        """Whether the board holds it so that it can be routed, as far as can be said."""
         return not self.excess
 
     def __str__(self) -> str:
@@ -189,7 +195,7 @@ def check_fits(found: Estimate) -> None:
     """
     if found.fits:
         return
-    short = ", ".join(f"{found.needs[name]:,} {TITLES[name]} of {found.board.holds[name]:,}" for name in found.excess)
+    short = ", ".join(_short(found, name) for name in found.excess)
     best = largest_preset(found.board)
     other = (
         f"the largest preset that fits is {best}"
@@ -200,3 +206,10 @@ def check_fits(found: Estimate) -> None:
     raise InputError(
         f"{found.board.text} does not hold this array: {'at least ' if found.bound else 'about '}{short}; {other}"
     )
+
+
+def _short(found: Estimate, name: str) -> str:
+    """What an array takes of a resource that is too small, and, where the part has it, how much can be routed."""
+    need, holds = found.needs[name], found.board.holds[name]
+    routed = f" (up to {found.limit(name):,} place and route ends)" if need <= holds else ""
+    return f"{need:,} {TITLES[name]} of {holds:,}{routed}"

@@ -162,6 +162,17 @@ def test_an_array_that_is_too_large_is_refused_with_the_largest_that_fits() -> N
         check_fits(found)
 
 
+@pytest.mark.verifies("unrouted-array-refused")
+def test_an_array_that_is_placed_but_never_routed_is_refused_with_the_limit(monkeypatch) -> None:
+    big, whole = BOARDS["ulx3s-85f"], PRESETS["ECP5_32"]
+    assert largest_preset(big) == "ECP5_16"
+    assert set(estimate(big, whole).excess) == {"lut"}
+    with pytest.raises(InputError, match=r"54,361 lookup tables of 83,640 \(up to 51,856 place and route ends\)"):
+        check_fits(estimate(big, whole))
+    monkeypatch.setattr(estimates, "ROUTED", {})  # planted: what is placed counts as routed
+    assert largest_preset(big) == "ECP5_32"
+
+
 @pytest.mark.verifies("planted-fault-memory-cells-counted")
 def test_fault_an_estimate_without_memories_of_lookup_tables_lets_through_what_does_not_fit(monkeypatch) -> None:
     tight = MIN.replace(pes=8, codebooks=8)
