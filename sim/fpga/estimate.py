@@ -130,8 +130,14 @@ class Estimate:
         """Whether the board holds it so that it can be routed, as far as can be said."""
         return not self.excess
 
+    def said(self, name: str) -> str:
+        """What it takes of a resource; of one that the part has but that cannot be routed, the limit as well."""
+        need, holds = self.needs[name], self.board.holds[name]
+        routed = f" (up to {self.limit(name):,} place and route ends)" if self.limit(name) < need <= holds else ""
+        return f"{need:,} {TITLES[name]} of {holds:,}{routed}"
+
     def __str__(self) -> str:
-        return ", ".join(f"{need:,} {TITLES[name]} of {self.board.holds[name]:,}" for name, need in self.needs.items())
+        return ", ".join(self.said(name) for name in self.needs)
 
 
 TITLES = {
@@ -195,7 +201,7 @@ def check_fits(found: Estimate) -> None:
     """
     if found.fits:
         return
-    short = ", ".join(_short(found, name) for name in found.excess)
+    short = ", ".join(found.said(name) for name in found.excess)
     best = largest_preset(found.board)
     other = (
         f"the largest preset that fits is {best}"
@@ -206,10 +212,3 @@ def check_fits(found: Estimate) -> None:
     raise InputError(
         f"{found.board.text} does not hold this array: {'at least ' if found.bound else 'about '}{short}; {other}"
     )
-
-
-def _short(found: Estimate, name: str) -> str:
-    """What an array takes of a resource that is too small, and, where the part has it, how much can be routed."""
-    need, holds = found.needs[name], found.board.holds[name]
-    routed = f" (up to {found.limit(name):,} place and route ends)" if need <= holds else ""
-    return f"{need:,} {TITLES[name]} of {holds:,}{routed}"
