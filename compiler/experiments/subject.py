@@ -75,6 +75,7 @@ class Subject:
         if stage.schedule is not None and stage.schedule.epochs:
             hooks = stage.hooks(module, context, record)
             fit(module, self.lesson, stage.schedule, (self.seed, number), hooks=hooks)
+        stage.finish(module, context)
         return record
 
     def errors(self, module: nn.Module) -> dict[str, float]:
