@@ -18,9 +18,8 @@ from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Tr
 from compiler.experiments.growth_arms import Arm, narrowed
 from compiler.experiments.paired import Family, seeds_in_words
 from compiler.experiments.subject import NetworkSpec, Subject, networks_of
-from compiler.train.images import accuracy
+from compiler.experiments.tuned import check_seeds, train_tuned
 from compiler.train.layers import density, weights
-from compiler.train.progress import fresh
 from compiler.train.table import SEED_LIMIT, Table
 
 if TYPE_CHECKING:
@@ -76,13 +75,15 @@ class Growth(Experiment):
             "tuning_seed": table.integer("tuning_seed", 0, SEED_LIMIT),
             "trimmed": table.number("trimmed", 0, 1, default=0.25),
         }
-        if found["tuning_seed"] in table.content.get("seeds", ()):
-            raise RecipeError(f"{table.source}: tuning_seed is one of the seeds; expected another")
         for arm in arms:  # what is wrong in a setting is said before anything is trained
             for setting in arm.settings:
                 more = {"strength": arm.strengths[0]} if arm.strengths else {}
                 arm.stages(networks[0].dense, {**setting, **more}, 1 - sparsities[0], found["trimmed"])
         return found
+
+    def __post_init__(self) -> None:
+        """Raises `RecipeError`."""
+        check_seeds(self.tuning_seed, self.seeds)
 
     def trials(self) -> list[Trial]:
         """One for each arm and sparsity, with all seeds; the dense network has no sparsity."""
@@ -102,33 +103,18 @@ class Growth(Experiment):
             count = sum(site.value.numel() for site in weights(Subject.make(spec, 0, env).module))
             spec = dataclasses.replace(spec, model=narrowed(spec.model, spec.data, left * count))
         subject = Subject.make(spec, self.tuning_seed, env)
-        tried: list[dict[str, Any]] = []
-        for number in range(self.trials_each):
-            env.note(f"trial {number + 1}")
-            setting = arm.setting(tried, left)
-            reached = self._train(arm, spec, subject, setting, left)
-            right = accuracy(subject.module, subject.lesson, subject.dataset.validation)
-            tried.append({"setting": setting, "reached": reached, "validation": 100 * (1 - right)})
-            subject = dataclasses.replace(subject, module=fresh(spec.model, subject.dataset, self.tuning_seed))
-        best = min(tried, key=lambda one: float(one["validation"]))
-        runs = {}
-        for seed in self.seeds:
-            env.note(f"seed {seed}")
-            one = dataclasses.replace(subject, module=fresh(spec.model, subject.dataset, seed), seed=seed)
-            reached = self._train(arm, spec, one, best["setting"], left)
-            left_over = sum(int((site.value != 0).sum()) for site in weights(one.module))
-            runs[str(seed)] = {**one.errors(one.module), "reached": reached, "weights": left_over}
-        return {"tried": tried, "setting": best["setting"], "runs": runs}
 
-    def _train(
-        self, arm: Arm, spec: NetworkSpec, subject: Subject, setting: Mapping[str, Any], left: float
-    ) -> float:  # fmt: skip
-        """Train a subject's module in place; density after the first of its stages."""
-        reached = []
-        for number, stage in enumerate(arm.stages(spec.dense, setting, left, self.trimmed)):
-            subject.apply(stage, subject.module, number)
-            reached.append(density(weights(subject.module)))
-        return reached[0]
+        def train(setting: Mapping[str, Any], seed: int) -> tuple[Subject, dict[str, Any]]:
+            one, reached = subject.again(spec.model, seed), []
+            for number, stage in enumerate(arm.stages(spec.dense, setting, left, self.trimmed)):
+                one.apply(stage, one.module, number)
+                reached.append(density(weights(one.module)))
+            count = sum(int((site.value != 0).sum()) for site in weights(one.module))
+            return one, {"reached": reached[0], "weights": count}
+
+        return train_tuned(
+            self.trials_each, self.tuning_seed, self.seeds, lambda tried: arm.setting(tried, left), train, env.note
+        )
 
     def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
         """Errors by sparsity and arm, and differences to pruning and to the small network, corrected together."""

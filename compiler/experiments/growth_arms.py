@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from compiler.errors import RecipeError
+from compiler.experiments.tuned import settings_of
 from compiler.train.data import DATASETS
 from compiler.train.layers import weights
 from compiler.train.models import ModelSpec, build
@@ -48,13 +49,7 @@ class Arm:
         """From ``[[arms]]``. Raises `RecipeError`."""
         name, kind = table.text("name"), table.choice("kind", KINDS)
         penalty = kind in PENALTIES
-        settings = tuple(dict(one.content) for one in table.tables("settings"))
-        expected = 1 if penalty else trials
-        if len(settings) != expected:
-            raise RecipeError(
-                f"{table.source}: {table.where} has {len(settings)} settings; expected {expected}, so that validation "
-                f"chooses from {trials} trials in every arm"
-            )
+        settings = settings_of(table, 1 if penalty else trials)
         strengths = table.numbers("strengths", 0, 1e6) if penalty else ()
         if penalty and not (len(strengths) == 2 and strengths[0] < strengths[1]):
             raise RecipeError(

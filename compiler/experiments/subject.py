@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -63,6 +63,10 @@ class Subject:
         data = load(spec.data, spec.validation, env.data_dir, spec.samples)
         lesson = Images(data.train, data.shape, spec.model.flat, precision=spec.precision)
         return cls(data, lesson, fresh(spec.model, data, seed), seed)
+
+    def again(self, model: ModelSpec, seed: int) -> Subject:
+        """A fresh network on the same data."""
+        return replace(self, module=fresh(model, self.dataset, seed), seed=seed)
 
     def train(self, module: nn.Module, schedule: Schedule, number: int) -> None:
         """Train `module` in place; `number` names this training among those of the trial."""
