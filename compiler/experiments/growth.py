@@ -18,7 +18,7 @@ from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Tr
 from compiler.experiments.growth_arms import Arm, narrowed
 from compiler.experiments.paired import Family, seeds_in_words
 from compiler.experiments.subject import NetworkSpec, Subject, networks_of
-from compiler.experiments.tuned import check_seeds, train_tuned
+from compiler.experiments.tuned import check_seeds, key_of, train_tuned
 from compiler.train.layers import density, weights
 from compiler.train.table import SEED_LIMIT, Table
 
@@ -67,19 +67,19 @@ class Growth(Experiment):
                 f"{table.source}: arms are {', '.join(arm.name for arm in arms)}; expected names that differ, one arm "
                 "of kind prune and one of kind small"
             )
-        found = {
+        trimmed = table.number("trimmed", 0, 1, default=0.25)
+        for arm in arms:  # what is wrong in a setting is said before anything is trained
+            for setting in arm.settings:
+                more = {"strength": arm.strengths[0]} if arm.strengths else {}
+                arm.stages(networks[0].dense, {**setting, **more}, 1 - sparsities[0], trimmed)
+        return {
             "network": networks[0],
             "sparsities": sparsities,
             "arms": arms,
             "trials_each": trials,
             "tuning_seed": table.integer("tuning_seed", 0, SEED_LIMIT),
-            "trimmed": table.number("trimmed", 0, 1, default=0.25),
+            "trimmed": trimmed,
         }
-        for arm in arms:  # what is wrong in a setting is said before anything is trained
-            for setting in arm.settings:
-                more = {"strength": arm.strengths[0]} if arm.strengths else {}
-                arm.stages(networks[0].dense, {**setting, **more}, 1 - sparsities[0], found["trimmed"])
-        return found
 
     def __post_init__(self) -> None:
         """Raises `RecipeError`."""
@@ -91,7 +91,8 @@ class Growth(Experiment):
         pairs = [(arm, 0.0) for arm in self.arms if arm.kind == "dense"]
         pairs += [(arm, sparsity) for sparsity in self.sparsities for arm in self.arms if arm.kind != "dense"]
         return [
-            Trial(f"{arm.name}.{sparsity:g}.{seeds}", {"arm": arm.name, "sparsity": sparsity}) for arm, sparsity in pairs
+            Trial(f"{key_of(arm.name)}.{sparsity:g}.{seeds}", {"arm": arm.name, "sparsity": sparsity})
+            for arm, sparsity in pairs
         ]
 
     def run(self, trial: Trial, env: Env) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Trial
 from compiler.experiments.paired import Family, Paired, seeds_in_words
 from compiler.experiments.subject import NetworkSpec, Subject, networks_of
-from compiler.experiments.tuned import check_seeds, settings_of, train_tuned
+from compiler.experiments.tuned import check_seeds, key_of, settings_of, train_tuned
 from compiler.train.schedule import Schedule
 from compiler.train.table import SEED_LIMIT, Table
 
@@ -104,7 +104,7 @@ class LargeBatch(Experiment):
         """One for each arm and batch, with all seeds."""
         seeds = "-".join(str(seed) for seed in self.seeds)
         return [
-            Trial(f"{arm.name}.{factor}.{seeds}", {"arm": arm.name, "factor": factor})
+            Trial(f"{key_of(arm.name)}.{factor}.{seeds}", {"arm": arm.name, "factor": factor})
             for factor in (1, *self.factors)
             for arm in self.arms
             if factor > 1 or arm.small

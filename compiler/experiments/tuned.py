@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from compiler.experiments.subject import Subject
 from compiler.train.images import accuracy
 from compiler.train.table import Table
 
-__all__ = ["check_seeds", "settings_of", "train_tuned"]
+__all__ = ["check_seeds", "key_of", "settings_of", "train_tuned"]
 
 
 def train_tuned(
@@ -65,3 +66,8 @@ def check_seeds(tuning_seed: int, seeds: Sequence[int]) -> None:
     """Raise `RecipeError` if results are made with the seed of the trials."""
     if tuning_seed in seeds:
         raise RecipeError(f"tuning_seed is {tuning_seed}, which is one of the seeds {list(seeds)}; expected another")
+
+
+def key_of(name: str) -> str:
+    """An arm's name as trials have it, in letters, digits, dots, - and _."""
+    return re.sub(r"[^\w.-]", "-", name)

@@ -32,7 +32,7 @@ from compiler.train.loop import Hook
 from compiler.train.optimizers import changed
 from compiler.train.parametrized import finite, register, write_out
 
-__all__ = ["BETA", "GAMMA", "KEEP", "PACE", "ZETA", "Gate", "L0", "attach", "close", "find"]
+__all__ = ["BETA", "GAMMA", "KEEP", "L0", "PACE", "ZETA", "Gate", "attach", "close", "find"]
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 """Temperature, and the interval that is cut to 0 … 1, as published."""

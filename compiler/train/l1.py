@@ -1,8 +1,8 @@
 """L1 regularization: the plain way to zeros, one weight at a time, that other ways are compared with.
 
 `Proximal` is what stages have. `L1` and `Frozen` are the authors' baseline of Learning Intrinsic Sparse Structures (Wen
-et al., ICLR 2018), which the experiment on it repeats: L1 on all parameters but the embedding, small weights set to zero
-after every step, then training on with the zeros kept.
+et al., ICLR 2018), which the experiment on it repeats: L1 on all parameters but the embedding, small weights set to
+zero after every step, then training on with the zeros kept.
 """
 
 from __future__ import annotations

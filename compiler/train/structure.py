@@ -41,7 +41,8 @@ def describe(module: nn.Module) -> dict[str, dict[str, Any]]:
                     kinds = ", ".join(type(step).__name__ for step in chain)
                     raise ModelError(
                         f"{full} is parametrized by {kinds}; expected plain weights, or the masks, gates and "
-                        "shared weights of this kit: write it out first, as torch.nn.utils.parametrize.remove_parametrizations does"
+                        "shared weights of this kit: write it out first, as "
+                        "torch.nn.utils.parametrize.remove_parametrizations does"
                     )
                 found[full] = chain[0].describe()
     return found
@@ -135,7 +136,8 @@ def _key(full: str, part: str) -> str:
 def _stored_shape(full: str, entry: Any, state: Mapping[str, Tensor], source: str) -> tuple[int, ...]:
     """Shape that parameter `full` has in `state`, under whichever name the structure gives it there."""
     kind = None if entry is None else entry.get("kind")
-    names = {None: full, Mask.kind: _key(full, "0.mask"), Gate.kind: _key(full, "0.mask"), SharedWeight.kind: _key(full, "0.codes")}
+    mask, codes = _key(full, "0.mask"), _key(full, "0.codes")
+    names = {None: full, Mask.kind: mask, Gate.kind: mask, SharedWeight.kind: codes}
     if kind not in names:
         raise InputError(f"{source} describes {full} as {kind!r}; expected {', '.join(filter(None, names))}")
     if names[kind] not in state:

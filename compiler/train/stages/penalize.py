@@ -1,4 +1,4 @@
-"""Training that takes single weights to zero by what they cost: L1 (`compiler.train.l1`) or L0 (`compiler.train.gates`).
+"""Training that takes single weights to zero by what they cost: L1 (`train.l1`) or L0 (`train.gates`).
 
 How many are left follows from the strength; ``prune`` takes away what is above a density that is wanted.
 """
@@ -88,7 +88,8 @@ class L0Stage(_Penalized):
     def options(cls, table: Table, layers: list[str] | None) -> dict[str, Any]:
         """Also how gates begin and how fast they move."""
         keep = table.number("keep", 0, 1, default=gates.KEEP)
-        return {**super().options(table, layers), "keep": keep, "pace": table.number("pace", 0, 1e6, default=gates.PACE)}
+        pace = table.number("pace", 0, 1e6, default=gates.PACE)
+        return {**super().options(table, layers), "keep": keep, "pace": pace}
 
     def begin(self, module: nn.Module, context: Context) -> dict[str, Any]:
         """Gates in front of all chosen weights."""

@@ -111,8 +111,8 @@ class Trainer:
             )
         if job.schedule.optimizer in ("lars", "lamb") and parallel not in ("data", "pipeline"):
             raise RecipeError(
-                f"{job.name}: schedule.optimizer is {job.schedule.optimizer}, which takes the norm of whole tensors, of "
-                f"which a process of --parallel {parallel} has a part; choose adamw or sgd, or share data"
+                f"{job.name}: schedule.optimizer is {job.schedule.optimizer}, which takes the norm of whole tensors, "
+                f"of which a process of --parallel {parallel} has a part; choose adamw or sgd, or share data"
             )
         self.dataset: Dataset = job.data(data_dir, shares(parallel, self.workers))
         self.lesson = Images(self.dataset.train, self.dataset.shape, job.model.flat)
