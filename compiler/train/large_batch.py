@@ -19,7 +19,7 @@ from torch import Tensor, nn
 __all__ = ["BETAS", "EPSILON", "LAMB", "LARS", "TRUST"]
 
 TRUST = 0.02
-"""Of LARS; the paper has 0.001 with rates of 10 and more, which is the same for what is scaled."""
+"""Of LARS. For tensors that are scaled only its product with the rate counts; for the others only the rate."""
 
 BETAS, EPSILON = (0.9, 0.999), 1e-6
 """Of LAMB, as published."""
