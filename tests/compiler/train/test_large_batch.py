@@ -214,6 +214,19 @@ def test_accumulation_under_workers_is_refused(rng: np.random.Generator) -> None
         fit(plain((1, 8, 8), 4), lesson(rng), Schedule(1, 12, 0.1, accumulate=2), (1,), hooks=[Shared()])
 
 
+@pytest.mark.parametrize("parallel", ["sharded", "tensor", "data-tensor"])
+def test_ways_that_split_tensors_refuse_norms_of_whole_ones(
+    parallel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compiler.train.terngrad import job, train
+
+    monkeypatch.setattr(train.dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(train.dist, "get_world_size", lambda: 2)
+    found = job.parse(content(optimizer="lamb"), "large")
+    with pytest.raises(RecipeError, match=f"optimizer is lamb.*--parallel {parallel}"):
+        train.Trainer(found, tmp_path, None, resume=False, parallel=parallel)
+
+
 def content(**more: Any) -> dict[str, Any]:
     return {
         "name": "large",
