@@ -43,6 +43,7 @@ class Growth(Experiment):
     """
 
     kind: ClassVar[str] = "growth"
+    listed: ClassVar[tuple[str, ...]] = ("seeds", "sparsities")
     network: NetworkSpec
     sparsities: tuple[float, ...]
     arms: tuple[Arm, ...]

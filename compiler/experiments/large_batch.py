@@ -65,6 +65,7 @@ class LargeBatch(Experiment):
     """
 
     kind: ClassVar[str] = "large-batch"
+    listed: ClassVar[tuple[str, ...]] = ("seeds", "factors")
     network: NetworkSpec
     factors: tuple[int, ...]
     arms: tuple[BatchArm, ...]
