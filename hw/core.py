@@ -382,9 +382,9 @@ class Core(wiring.Component):
         reads = Signal()
         m.d.comb += reads.eq(self.read.valid & ~self.busy)
         lines = Signal()  # all banks answer somebody else than the scan
-        if self.params.elementwise or self.params.streams:
-            units = (*([self.elementwise] * self.params.elementwise), *([self.stream_out] * self.params.streams))
-            m.d.sync += lines.eq(Cat(unit.r_en for unit in units).any())
+        others: list[Value] = [self.elementwise.r_en] if self.params.elementwise else []
+        others += [self.stream_out.r_en] if self.params.streams else []
+        m.d.sync += lines.eq(Cat(others).any())
         for n, acts in enumerate(self.acts):
             picked = Signal(name=f"picked_{n}")
             m.d.sync += picked.eq(reads & (of == Memory.ACTIVATIONS.value) & (request.unit == n))

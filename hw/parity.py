@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.layouts import Memory
 
-__all__ = ["ACCUMULATORS", "KINDS", "OPERANDS", "QUEUE", "ParityBeside", "ParityCheck", "with_parity"]
+__all__ = ["ACCUMULATORS", "KINDS", "OPERANDS", "QUEUE", "ParityBeside", "ParityCheck", "found", "with_parity"]
 
 KINDS = (*(memory.name for memory in Memory), "QUEUE", "ACCUMULATORS", "OPERANDS")
 """Kinds of memory, by their bits of the register PARITY. Those of the host port have their number there."""
@@ -25,6 +25,11 @@ _BEHIND_SUM = 4
 def with_parity(word: int, width: int) -> int:
     """A word of `width` bits as a memory with parity holds it: an even number of ones, so that zero is zero."""
     return word | (word.bit_count() & 1) << width
+
+
+def found(wrong: int) -> str:
+    """Names of the kinds whose bits are set, for a message."""
+    return ", ".join(name for n, name in enumerate(KINDS) if wrong >> n & 1)
 
 
 def _folded(word: Value, together: int) -> Value:

@@ -25,7 +25,7 @@ def record_words(params: Params) -> int:
 
 def stored_record(params: Params, number: int, word: Callable[[int], int]) -> int:
     """The record with this number; `word` gives a word of the memory. For those who look into a simulation."""
-    return sum(word(part << _number_bits(params) | number) << 32 * part for part in range(PARTS))
+    return sum((word(part << _number_bits(params) | number) & 0xFFFFFFFF) << 32 * part for part in range(PARTS))
 
 
 def _number_bits(params: Params) -> int:

@@ -25,7 +25,7 @@ from hw.params import Params
 from hw.parity import KINDS
 
 __all__ = [
-    "ID", "PARITY", "REGISTERS", "SPDX", "Field", "Register", "c_header", "markdown", "mask", "offset", "registers",
+    "EVERY_REGISTER", "ID", "REGISTERS", "SPDX", "Field", "Register", "c_header", "markdown", "mask", "offset", "registers",
 ]  # fmt: skip
 
 SPDX = "SPDX-License-Identifier: Apache-2.0"
@@ -116,24 +116,23 @@ REGISTERS: tuple[Register, ...] = (
 
 """What every array has."""
 
-PARITY = Register("PARITY", 0x34, "W1C",
+_PARITY = Register("PARITY", 0x34, "W1C",
     "Memories of which a word was used whose parity was wrong. RESTART leaves it as it is. A bit that is set while it is "
     "cleared stays set.",
     tuple(Field(name, n, 1, _KINDS.get(name, f"Memory {n}."), "W1C") for n, name in enumerate(KINDS)),
 )  # fmt: skip
-"""What an array with parity has besides, and its fields of others."""
-
 _MORE = {
     "STATUS": Field("PARITY", 8, 1, "A bit of the register PARITY is set."),
     "INTERRUPT": Field("PARITY", 8, 1, "Enable STATUS.PARITY."),
 }
-_WITH_PARITY = (
+EVERY_REGISTER = (
     *(
         dataclasses.replace(each, fields=(*each.fields, _MORE[each.name])) if each.name in _MORE else each
         for each in REGISTERS
     ),
-    PARITY,
+    _PARITY,
 )
+"""What an array with parity has."""
 
 ERRORS = {
     Error.NONE: "The run ended at its END descriptor.",
@@ -145,12 +144,12 @@ ERRORS = {
 }
 """What STATUS.ERROR says. With any but NONE the results of the run are not complete; the accumulators are clear."""
 
-_BY_NAME = {register.name: register for register in _WITH_PARITY}
+_BY_NAME = {register.name: register for register in EVERY_REGISTER}
 
 
 def registers(params: Params) -> tuple[Register, ...]:
     """The registers of an array with these parameters."""
-    return _WITH_PARITY if params.parity else REGISTERS
+    return EVERY_REGISTER if params.parity else REGISTERS
 
 
 def offset(name: str) -> int:

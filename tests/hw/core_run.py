@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hw.core import Core
 from hw.layouts import REFILL_BITS, Error, Memory, fields, record
 from hw.params import LANES, Params
+from hw.parity import with_parity
 from hw.recorder import stored_record
 from sim.tiles import tile_ends
 from tests.hw.programs import Program
@@ -33,6 +34,7 @@ class Outcome:
     acts : (groups, lines, 8) activation memory. records : one a layer.
     left : accumulators that are not zero. beats : how many of the refill stream were taken. taken : how many beats of
     maps that stream in. sent : beats of maps that stream out, and whether they were marked as the last of one.
+    wrong : kinds of memory whose parity was wrong, a bit each.
     """
 
     error: Error = Error.NONE
@@ -44,6 +46,7 @@ class Outcome:
     beats: int = 0
     taken: int = 0
     sent: list[tuple[int, int]] = field(default_factory=list)
+    wrong: int = 0
 
 
 def described(params: Params, words: list[int]) -> list[int]:
@@ -75,8 +78,9 @@ def play(
     simulator.add_clock(1e-9)
 
     def load(ctx: Any, memory: Any, content: list[int]) -> None:
+        width = len(memory.w_data)
         for address, word in enumerate(content):
-            ctx.set(memory.data[address], word)
+            ctx.set(memory.data[address], with_parity(word, width) if params.parity else word)
 
     async def bench(ctx: Any) -> None:
         for n, pe in enumerate(array.pes):
@@ -100,6 +104,8 @@ def play(
         for _ in range(limit):
             if watch:
                 watch(array, ctx.get)
+            if params.parity:
+                outcome.wrong |= ctx.get(array.wrong)
             if ctx.get(array.done):
                 break
             await ctx.tick()
@@ -108,7 +114,7 @@ def play(
         outcome.error, outcome.index = Error(ctx.get(array.error)), ctx.get(array.index)
         outcome.cycles = ctx.get(array.now)
         await ctx.tick()
-        words = [int(ctx.get(bank.data[n])) for bank in array.acts for n in range(params.act_lines)]
+        words = [int(ctx.get(bank.data[n])) & (1 << bank.width) - 1 for bank in array.acts for n in range(params.act_lines)]
         raw = b"".join(word.to_bytes(2 * LANES, "little") for word in words)
         outcome.acts = np.frombuffer(raw, "<i2").reshape(params.groups, params.act_lines, LANES)
         await ctx.tick().until(~array.settling)
