@@ -117,7 +117,8 @@ class ActivationQueue(wiring.Component):
         if self.params.parity:
             # Activations are used from when their vector is taken on: until the next one is, it is not known how long.
             kept = Signal()
-            m.submodules.acts_parity, m.submodules.rest_parity = checks = ParityBeside(acts), ParityBeside(rest)
+            self.checks = checks = (ParityBeside(acts), ParityBeside(rest))
+            m.submodules.acts_parity, m.submodules.rest_parity = checks
             with m.If(taken):
                 m.d.sync += kept.eq(1)
             shows = Signal(2)

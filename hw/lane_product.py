@@ -47,11 +47,11 @@ class LaneProduct(wiring.Component):
         lane, second = Signal(3), Signal()
         m.d.sync += [lane.eq(step.lane), second.eq(step.second)]
         chosen, factors = [], []
-        memories = []
-        for n in range(2):
-            memory = Sram(ACT_BITS * LANES, 4, style="distributed", parity=self.params.parity)
+        self.memories = memories = [
+            Sram(ACT_BITS * LANES, 4, style="distributed", parity=self.params.parity) for _ in range(2)
+        ]
+        for n, memory in enumerate(memories):
             m.submodules[f"operands_{n}"] = memory
-            memories.append(memory)
             vector = Signal(data.ArrayLayout(ACT_BITS, LANES), name=f"vector_{n}")
             m.d.comb += [
                 memory.w_en.eq(self.put.valid & (put.factor == n)), memory.w_data.eq(self.acts),

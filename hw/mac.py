@@ -99,7 +99,7 @@ class Mac(wiring.Component):
     def _parity(self, m: Module, valid: Signal, bank: Value, row: Signal) -> None:
         """Which accumulators are used: those that are added to, and those that write-back clears."""
         entry = self.i.p
-        checks = [ParityBeside(memory) for memory in self.banks]
+        self.checks = checks = [ParityBeside(memory) for memory in self.banks]
         for n, check in enumerate(checks):
             m.submodules[f"parity_{n}"] = check
             adds = Signal(name=f"adds_{n}")

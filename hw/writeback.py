@@ -157,7 +157,7 @@ class Writeback(wiring.Component):
 
     def _products(self, m: Module, word: Any, valid: Signal, term: Signal) -> None:
         """Products and what becomes of them, from stage 4 on."""
-        m.submodules.product = product = LaneProduct(self.params)
+        m.submodules.product = product = self.product = LaneProduct(self.params)
         m.d.comb += [
             product.acts.eq(self.acts), product.put.valid.eq(self.put.valid), product.put.payload.eq(self.put.payload),
             product.step.valid.eq(self.step.valid), product.step.payload.eq(self.step.payload),

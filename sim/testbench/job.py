@@ -192,9 +192,9 @@ async def run_job(dut: Any) -> None:
                 memory[address].value = with_parity(word, 8 * ACT_BYTES) if params.parity else word
         await ClockCycles(dut.aclk, 1)
         for ram, address, bit in job["flips"]:
-            words_there = bench.inside(ram).mem
-            words_there[address].value = int(words_there[address].value) ^ 1 << bit
-        await ClockCycles(dut.aclk, 1)
+            word = bench.inside(ram).mem[address]
+            word.value = int(word.value) ^ 1 << bit
+            await ClockCycles(dut.aclk, 1)
         bench.stream(np.load(folder / f"tiles_{number}.npy").tobytes(), job["pauses"], job["seed"])
         plan = [Transfer.of(each) for each in job["transfers"]]
         given = {n: np.load(folder / f"given_{number}_{n}.npy") for n in job["given"]}

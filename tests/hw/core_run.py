@@ -21,7 +21,7 @@ from hw.recorder import stored_record
 from sim.tiles import tile_ends
 from tests.hw.programs import Program
 
-__all__ = ["Outcome", "play", "run_core"]
+__all__ = ["Outcome", "load_all", "play", "run_core"]
 
 
 @dataclass
@@ -58,6 +58,38 @@ def described(params: Params, words: list[int]) -> list[int]:
     return [each for part in range(24) for each in [*(word >> 32 * part & 0xFFFFFFFF for word in words), *rest]]
 
 
+def load_all(ctx: Any, array: Core, program: Program) -> None:
+    """Put the words of a program into the memories.
+
+    With parity the words have their bit, and all others a wrong one: to use one would be told.
+    """
+    params = program.params
+
+    def load(memory: Any, content: list[int]) -> None:
+        width = len(memory.w_data)
+        for address, word in enumerate(content):
+            ctx.set(memory.data[address], with_parity(word, width) if params.parity else word)
+        if params.parity:
+            for address in range(len(content), memory.data.depth):
+                ctx.set(memory.data[address], 1)
+
+    for n, pe in enumerate(array.pes):
+        load(pe.weight_read.memory, program.memories[Memory.WEIGHTS][n])
+        load(pe.pointer_read.memory, program.memories[Memory.POINTERS][n])
+        load(pe.weight_decode.memory, program.memories[Memory.CODEBOOK][0])
+    for n, writeback in enumerate(array.writebacks):
+        load(writeback.memory, program.memories[Memory.OUTPUTS][n])
+        if params.tables:
+            load(writeback.table.memory, program.memories[Memory.TABLES][0])
+    for n, bank in enumerate(array.acts):
+        load(bank, program.memories[Memory.ACTIVATIONS][n])
+    load(array.descriptors, described(params, program.memories[Memory.DESCRIPTORS][0]))
+    if params.parity:
+        load(array.records.memory, [])
+        for pe in () if params.near else array.pes:
+            load(pe.queue.memory, [])
+
+
 def play(
     program: Program, *, limit: int = 100_000, core: type[Core] = Core, gaps: np.random.Generator | None = None,
     watch: Callable[[Core, Any], None] | None = None, before: Callable[[Core, Any], Awaitable[None]] | None = None,
@@ -77,23 +109,8 @@ def play(
             gc.collect()  # a block that a planted one took the place of goes here, and not in another test
     simulator.add_clock(1e-9)
 
-    def load(ctx: Any, memory: Any, content: list[int]) -> None:
-        width = len(memory.w_data)
-        for address, word in enumerate(content):
-            ctx.set(memory.data[address], with_parity(word, width) if params.parity else word)
-
     async def bench(ctx: Any) -> None:
-        for n, pe in enumerate(array.pes):
-            load(ctx, pe.weight_read.memory, program.memories[Memory.WEIGHTS][n])
-            load(ctx, pe.pointer_read.memory, program.memories[Memory.POINTERS][n])
-            load(ctx, pe.weight_decode.memory, program.memories[Memory.CODEBOOK][0])
-        for n, writeback in enumerate(array.writebacks):
-            load(ctx, writeback.memory, program.memories[Memory.OUTPUTS][n])
-            if params.tables:
-                load(ctx, writeback.table.memory, program.memories[Memory.TABLES][0])
-        for n, bank in enumerate(array.acts):
-            load(ctx, bank, program.memories[Memory.ACTIVATIONS][n])
-        load(ctx, array.descriptors, described(params, program.memories[Memory.DESCRIPTORS][0]))
+        load_all(ctx, array, program)
         await ctx.tick().until(~array.busy)
         if before:
             await before(array, ctx)
