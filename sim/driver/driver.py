@@ -216,7 +216,6 @@ class Driver:
         self.check(image.params)
         if (status := self.status()).busy:
             raise DriverError(f"the array runs ({status}); expected scrub(image) between runs")
-        parity = self.parity() if image.params.parity else ()
         crc32: dict[str, tuple[int, int]] = {}
         differs, rewritten = [], []
         for memory, units in memory_words(image).items():
@@ -233,6 +232,7 @@ class Driver:
                 self.load_words(image.params, memory, unit, 0, values)
                 if memory in READABLE:
                     self._compare(image.params, memory, unit, values)
+        parity = self.parity() if image.params.parity else ()  # also what was read here
         self._forget_parity(image.params)
         return Scrub(tuple(differs), crc32, tuple(rewritten), parity)
 
