@@ -79,7 +79,6 @@ def interrupted(port: SimulatedPort) -> bool:
 @pytest.mark.verifies("parity-driver-names-memory", "driver-scrub-compares-and-mends")
 def test_the_driver_names_the_memory_and_scrubbing_mends_it(rng: np.random.Generator) -> None:
     with at_port(rng, CHECKED) as (driver, port, image, raw):
-        before = driver.run(raw)
         assert not driver.status().parity
         flip(port, Memory.WEIGHTS, 0, int(rng.integers(image.params.word_bytes * 8)))
         driver.write("INTERRUPT", mask("INTERRUPT", "PARITY"))
@@ -95,23 +94,20 @@ def test_the_driver_names_the_memory_and_scrubbing_mends_it(rng: np.random.Gener
         assert (found.differs, found.parity) == (("DESCRIPTORS 0",), ("WEIGHTS", "DESCRIPTORS"))
         assert not driver.status().parity
         assert not interrupted(port)
-        assert np.array_equal(driver.run(raw).values["y"], before.values["y"])
 
 
 @pytest.mark.verifies("driver-scrub-compares-and-mends")
 def test_an_array_without_parity_is_scrubbed_too(rng: np.random.Generator) -> None:
     with at_port(rng, CHECKED.replace(parity=False)) as (driver, port, image, raw):
-        before = driver.run(raw)
-        clean = driver.scrub(image)
-        assert clean.differs == ()
         flip(port, Memory.DESCRIPTORS, 0, 40)
         flip(port, Memory.OUTPUTS, 0, 3)
         found = driver.scrub(image)
         (name,) = found.crc32
         assert (found.differs, found.parity) == ((name,), ())
-        assert found.crc32[name][0] == clean.crc32[name][0] == clean.crc32[name][1] != found.crc32[name][1]
+        assert found.crc32[name][0] != found.crc32[name][1]
         assert found.rewritten == ("WEIGHTS", "POINTERS", "CODEBOOK", "OUTPUTS")
-        assert np.array_equal(driver.run(raw).values["y"], before.values["y"])
+        model = engines.run(image, raw[0].reshape(1, -1), engine="golden")
+        assert np.array_equal(driver.run(raw).values["y"].reshape(1, -1), model.values["y"].reshape(1, -1))
         with pytest.raises(DriverError, match=r"refuses a read.*PARITY"):
             driver.parity()
 
@@ -126,12 +122,6 @@ def test_what_is_preloaded_has_its_parity(rng: np.random.Generator) -> None:
         assert memory_words(image).keys() == memory_words(plain).keys()
 
 
-FLIPS = {
-    "WEIGHTS": (scope(Memory.WEIGHTS, 0), 0), "POINTERS": (scope(Memory.POINTERS, 0), 1),
-    "ACTIVATIONS": (scope(Memory.ACTIVATIONS, 0), 1), "OUTPUTS": (scope(Memory.OUTPUTS, 0), 2),
-}  # fmt: skip
-
-
 @pytest.mark.verifies("parity-verilog-tells-flips")
 @pytest.mark.rtl
 def test_flips_are_told_by_the_verilog(rng: np.random.Generator) -> None:
@@ -142,6 +132,7 @@ def test_flips_are_told_by_the_verilog(rng: np.random.Generator) -> None:
     seen = run_rtl(image, raw, program, bus=True)
     assert np.array_equal(seen.values["y"].reshape(1, -1), model.values["y"].reshape(1, -1))
     assert seen.records == model.records
-    for name, (ram, address) in FLIPS.items():
-        with pytest.raises(RtlError, match=f"parity of a word was wrong: {name}$"):
-            run_rtl(image, raw, program, flips=[(ram, address, int(rng.integers(20)))])
+    places = {Memory.WEIGHTS: 0, Memory.POINTERS: 1, Memory.ACTIVATIONS: 0, Memory.OUTPUTS: 2}
+    flips = [(scope(memory, 0), address, int(rng.integers(6))) for memory, address in places.items()]
+    with pytest.raises(RtlError, match="parity of a word was wrong: WEIGHTS, POINTERS, ACTIVATIONS, OUTPUTS$"):
+        run_rtl(image, raw, program, flips=flips)
