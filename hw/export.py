@@ -46,7 +46,7 @@ def without_memory_init(text: str) -> str:
 
 
 def memory_map(params: Params) -> dict[str, object]:
-    """Shapes of the memories and bit layouts of their words."""
+    """Shapes of the memories and bit layouts of their words; a parity bit lies above the others."""
     layouts = {
         "WEIGHTS": weight_word(params),
         "POINTERS": pointer_block(params),
@@ -58,6 +58,8 @@ def memory_map(params: Params) -> dict[str, object]:
     for memory in Memory:
         units, words, width = memory_shape(params, memory)
         memories[memory.name] = {"number": memory.value, "units": units, "words": words, "bits": width}
+        if params.parity:
+            memories[memory.name]["parity_bits"] = 1
         if memory.name in layouts:
             memories[memory.name]["fields"] = fields(layouts[memory.name])  # type: ignore[assignment]
     return {"license": SPDX.split()[-1], "hash": identity(params), "params": params.asdict(), "memories": memories}

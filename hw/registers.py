@@ -180,6 +180,8 @@ def markdown(params: Params) -> str:
             access = bits.access or ("RO" if register.access == "W1C" else "")
             span = str(bits.first) if bits.width == 1 else f"{bits.first + bits.width - 1}:{bits.first}"
             lines.append(f"| | `{bits.name}` [{span}] | {access} | {bits.text} |")
+    if not params.parity:
+        lines += ["", f"An array with `parity` has {_PARITY.name} (0x{_PARITY.offset:02X}) besides, and bits of others."]
     lines += [
         "",
         "| number | memory | units | words per unit | bits a word | 32-bit parts |",
