@@ -90,7 +90,11 @@ class ParityBeside(wiring.Component):
         m.submodules.bits = bits = self.bits
         given, parts = _folded(of.w_data, _BEHIND_SUM), _folded(of.r_data, _BEHIND_MEMORY)
         written, folded = Signal(len(given), reset_less=True), Signal(len(parts), reset_less=True)
-        w_en, w_addr, r_addr = Signal(), Signal.like(of.w_addr, reset_less=True), Signal.like(of.r_addr, reset_less=True)
+        w_en, w_addr, r_addr = (
+            Signal(),
+            Signal.like(of.w_addr, reset_less=True),
+            Signal.like(of.r_addr, reset_less=True),
+        )
         m.d.sync += [
             w_en.eq(of.w_en), w_addr.eq(of.w_addr), written.eq(given), r_addr.eq(of.r_addr), folded.eq(parts),
         ]  # fmt: skip

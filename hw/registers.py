@@ -25,7 +25,8 @@ from hw.params import Params
 from hw.parity import KINDS
 
 __all__ = [
-    "EVERY_REGISTER", "ID", "REGISTERS", "SPDX", "Field", "Register", "c_header", "markdown", "mask", "offset", "registers",
+    "EVERY_REGISTER", "ID", "REGISTERS", "SPDX", "Field", "Register", "c_header", "markdown", "mask", "offset",
+    "registers",
 ]  # fmt: skip
 
 SPDX = "SPDX-License-Identifier: Apache-2.0"
@@ -117,8 +118,8 @@ REGISTERS: tuple[Register, ...] = (
 """What every array has."""
 
 _PARITY = Register("PARITY", 0x34, "W1C",
-    "Memories of which a word was used whose parity was wrong. RESTART leaves it as it is. A bit that is set while it is "
-    "cleared stays set.",
+    "Memories of which a word was used whose parity was wrong. RESTART leaves it as it is. A bit that is set while it "
+    "is cleared stays set.",
     tuple(Field(name, n, 1, _KINDS.get(name, f"Memory {n}."), "W1C") for n, name in enumerate(KINDS)),
 )  # fmt: skip
 _MORE = {
@@ -181,7 +182,10 @@ def markdown(params: Params) -> str:
             span = str(bits.first) if bits.width == 1 else f"{bits.first + bits.width - 1}:{bits.first}"
             lines.append(f"| | `{bits.name}` [{span}] | {access} | {bits.text} |")
     if not params.parity:
-        lines += ["", f"An array with `parity` has {_PARITY.name} (0x{_PARITY.offset:02X}) besides, and bits of others."]
+        lines += [
+            "",
+            f"An array with `parity` has {_PARITY.name} (0x{_PARITY.offset:02X}) besides, and bits of others.",
+        ]
     lines += [
         "",
         "| number | memory | units | words per unit | bits a word | 32-bit parts |",

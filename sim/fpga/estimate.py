@@ -138,9 +138,9 @@ def estimate(board: Board, params: Params) -> Estimate:
     """What an array with its serial line takes of a board.
 
     Block RAMs and multipliers are what synthesis makes of them. Lookup tables and flip-flops are measured figures for
-    arrays without elementwise operations, function tables, streams and parity; with these, `bound` says that they are at least
-    that many. A flip-flop of a Gowin part takes its data from the lookup table in front of it and from nothing else:
-    one that another register, a memory or a pin feeds takes the place of a lookup table too (record 108).
+    arrays without elementwise operations, function tables, streams and parity; with these, `bound` says that they are
+    at least that many. A flip-flop of a Gowin part takes its data from the lookup table in front of it and from nothing
+    else: one that another register, a memory or a pin feeds takes the place of a lookup table too (record 108).
     """
     family = board.family
     blocks: dict[str, int] = {}

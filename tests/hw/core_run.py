@@ -14,7 +14,7 @@ from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
 from hw.core import Core
-from hw.layouts import REFILL_BITS, Error, Memory, fields, record
+from hw.layouts import ACT_BITS, REFILL_BITS, Error, Memory, fields, record
 from hw.params import LANES, Params
 from hw.parity import with_parity
 from hw.recorder import stored_record
@@ -131,7 +131,8 @@ def play(
         outcome.error, outcome.index = Error(ctx.get(array.error)), ctx.get(array.index)
         outcome.cycles = ctx.get(array.now)
         await ctx.tick()
-        words = [int(ctx.get(bank.data[n])) & (1 << bank.width) - 1 for bank in array.acts for n in range(params.act_lines)]
+        line = (1 << ACT_BITS * LANES) - 1
+        words = [int(ctx.get(bank.data[n])) & line for bank in array.acts for n in range(params.act_lines)]
         raw = b"".join(word.to_bytes(2 * LANES, "little") for word in words)
         outcome.acts = np.frombuffer(raw, "<i2").reshape(params.groups, params.act_lines, LANES)
         await ctx.tick().until(~array.settling)

@@ -114,7 +114,7 @@ def reported(program: Program, kinds: Sequence[str], rng: np.random.Generator) -
 
 
 def everything() -> Program:
-    """A short program in which every kind is used: operations of two operands, functions, a loop that adds to records."""
+    """A short program that uses every kind: operations of two operands, functions, a loop that adds to records."""
     program = random_program(
         24, operators=True, layers=3, batch=1, parity=True, pes=1, refill=False, tables=2, hops=0, rows=24
     )

@@ -134,5 +134,5 @@ def test_flips_are_told_by_the_verilog(rng: np.random.Generator) -> None:
     assert seen.records == model.records
     places = {Memory.WEIGHTS: 0, Memory.POINTERS: 1, Memory.ACTIVATIONS: 0, Memory.OUTPUTS: 2}
     flips = [(scope(memory, 0), address, int(rng.integers(6))) for memory, address in places.items()]
-    with pytest.raises(RtlError, match="parity of a word was wrong: WEIGHTS, POINTERS, ACTIVATIONS, OUTPUTS$"):
+    with pytest.raises(RtlError, match=r"parity of a word was wrong: WEIGHTS, POINTERS, ACTIVATIONS, OUTPUTS$"):
         run_rtl(image, raw, program, flips=flips)
