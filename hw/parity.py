@@ -68,7 +68,7 @@ class ParityBeside(wiring.Component):
     It is written and read one cycle after the other one, in the same order, and so holds the same words' bits whenever
     it is read. No path of the other memory gets longer.
 
-    Timing: ``wrong`` comes 2 cycles after ``used``.
+    Timing: ``wrong`` comes 2 cycles after ``used``, of a near memory 1 cycle.
 
     Parameters
     ----------
