@@ -180,7 +180,7 @@ def parity(s: Sheet, kind: Any) -> None:
     wrote = bus.bvalid & s.past(~bus.bvalid) & (bus.bresp == OKAY)
     found = bus.rvalid & s.past(~bus.rvalid)
 
-    # The definition: a kind that was wrong is remembered until a one is written to its bit, and not cleared while it is.
+    # The definition: a kind that was wrong is remembered until a one is written to its bit; a set beats a clear.
     flags, enabled = Signal(len(dut.wrong), name="flags"), Signal(name="enabled")
     now, on = Signal.like(flags), Signal()
     s.m.d.comb += [

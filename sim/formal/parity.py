@@ -1,4 +1,4 @@
-"""Parity bits beside a memory: however words are written and read, what is told is what has flipped, and nothing else."""
+"""Parity bits beside a memory: however words are written and read, what has flipped is told, and nothing else."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ CLAIMS = (
     Claim(
         "parity-beside",
         "ParityBeside",
-        "Of words that were written and are used, those that come back changed in an odd number of bits are told, and no "
-        "other; of a memory that is read within a cycle.",
+        "Of words that were written and are used, those that come back changed in an odd number of bits are told, "
+        "and no other; of a memory that is read within a cycle.",
         near,
         ParityBeside,
         _bugs({}),
