@@ -288,8 +288,13 @@ def differs(case, damaged):
 @pytest.mark.rtl
 @pytest.mark.parametrize(
     "params",
-    [preset("BALANCED_1"), preset("BALANCED_64").replace(pes=16), preset("EIE_64").replace(pes=4), preset("ECP5_PE")],
-    ids=["BALANCED_1", "sixteen PEs of BALANCED_64", "four PEs of EIE_64", "ECP5_PE"],
+    [
+        preset("BALANCED_1"),
+        preset("BALANCED_64").replace(pes=16),
+        preset("EIE_64").replace(pes=4),
+        preset("ECP5_PE").replace(parity=True),
+    ],
+    ids=["BALANCED_1", "sixteen PEs of BALANCED_64", "four PEs of EIE_64", "ECP5_PE with parity"],
 )
 def test_verilog_is_lint_clean_and_emits_one_pe(tmp_path, params):
     write_files(tmp_path, verilog_files(params))
