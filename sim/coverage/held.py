@@ -1,4 +1,4 @@
-"""Cases in which queues are held up: a vector of many entries, and behind it as many vectors with work as credit lets."""
+"""Cases that hold queues up: a vector of many entries, and behind it as many vectors with work as credit lets."""
 
 from __future__ import annotations
 
