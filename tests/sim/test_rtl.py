@@ -26,7 +26,7 @@ from sim.rtl.engine import run_rtl
 from sim.verify import SUITES, run_case, verify
 from tests.sim.faults import with_switches
 
-ARRAY = SUITES["rtl"].arrays[0]  # one PE, queue depth 6: the smallest build
+ARRAY = SUITES["rtl"].arrays[0]  # one PE, queue depth 6, parity: the smallest build
 SWITCHED = SUITES["rtl"].arrays[1].replace(rows=32)  # two PEs, queue depth 7, tiles; far memories, which have a bypass
 
 
