@@ -68,7 +68,7 @@ def to_file(network: Network) -> bytes:
     header = {
         "format": FORMAT_VERSION,
         "identity": network.identity,
-        "params": network.params.asdict(),
+        "params": network.params.stored(),
         "options": network.options.stored(),
         "graph": graph,
         "images": [_write_image(image) for image in network.images],

@@ -329,5 +329,6 @@
 #define EIE_PARAM_REFILL 1u
 #define EIE_PARAM_HOPS 0u
 #define EIE_PARAM_SLIM 0u
+#define EIE_PARAM_PARITY 0u
 
 #endif

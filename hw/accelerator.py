@@ -59,6 +59,8 @@ class Accelerator(wiring.Component):
             host.error.eq(core.error), host.index.eq(core.index), host.now.eq(core.now),
             host.read_data.eq(core.read_data), host.settling.eq(core.settling),
         ]  # fmt: skip
+        if self.params.parity:
+            m.d.comb += host.wrong.eq(core.wrong)
         if self.params.refill:
             m.submodules.weights = weights = StreamInput(REFILL_BITS)
             connect(m, flipped(self.s_axis_weights), weights.pins)

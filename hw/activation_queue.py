@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.near_ram import NearRam
 from hw.params import ROUND_TRIP, Params
+from hw.parity import ParityBeside
 from hw.sram import Sram
 from hw.streams import job
 
@@ -42,6 +43,7 @@ class ActivationQueue(wiring.Component):
     o : jobs in the same order. From a near queue, ``acts`` are those of the vector taken last, until the next is taken.
     level : vectors that wait behind the one at the output.
     credit : a vector may be broadcast.
+    wrong : of a vector that shows, the parity is wrong (only with ``params.parity``).
 
     Source: EIE section IV, "Activation Queue and Load Balancing".
     """
@@ -53,12 +55,13 @@ class ActivationQueue(wiring.Component):
         self.depth, self.round_trip = params.queue_depth, ROUND_TRIP + 2 * params.hops
         if not params.near:
             style = "distributed" if self.depth <= LOOKUP_DEPTH else "auto"
-            self.memory = Sram(job(params).size, self.depth, style)
+            self.memory = Sram(job(params).size, self.depth, style, parity=params.parity)
         super().__init__({
             "i": In(stream.Signature(job(params), always_ready=True)),
             "o": Out(stream.Signature(job(params))),
             "level": Out(range(self.depth + 1)),
             "credit": Out(1),
+            **({"wrong": Out(1)} if params.parity else {}),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -88,6 +91,8 @@ class ActivationQueue(wiring.Component):
         ]  # fmt: skip
         _advance(m, tail, self.depth, self.i.valid)
         _advance(m, head, self.depth, read)
+        if self.params.parity:
+            m.d.comb += [memory.used.eq(self.o.valid), self.wrong.eq(memory.wrong)]
 
     def _near(self, m: Module, read: Signal) -> None:
         """The vector at the head stays in the memory, and the one before it, for its activations."""
@@ -109,6 +114,18 @@ class ActivationQueue(wiring.Component):
         _advance(m, front, words, taken)
         with m.If(taken):
             m.d.sync += before.eq(front)
+        if self.params.parity:
+            # Activations are used from when their vector is taken on: until the next one is, it is not known how long.
+            kept = Signal()
+            self.checks = checks = (ParityBeside(acts), ParityBeside(rest))
+            m.submodules.acts_parity, m.submodules.rest_parity = checks
+            with m.If(taken):
+                m.d.sync += kept.eq(1)
+            shows = Signal(2)
+            m.d.sync += shows.eq(Cat(kept, self.o.valid))
+            m.d.comb += [
+                Cat(check.used for check in checks).eq(shows), self.wrong.eq(checks[0].wrong | checks[1].wrong),
+            ]  # fmt: skip
 
 
 def _advance(m: Module, address: Signal, words: int, when: Signal) -> None:

@@ -13,6 +13,7 @@ from hw.drain import Drain
 from hw.elementwise import Elementwise
 from hw.layouts import ACT_BITS, REFILL_BITS, Error, Memory, descriptor
 from hw.params import LANES, Params
+from hw.parity import ACCUMULATORS, KINDS, OPERANDS, QUEUE
 from hw.pe import ProcessingElement
 from hw.platform import placed
 from hw.recorder import Recorder
@@ -57,6 +58,8 @@ class Core(wiring.Component):
     read, read_data : request and, `READ_LATENCY` cycles later, this part of the word (activations, descriptors and
         records only), not while ``settling``.
     settling : the last record is being written, up to 14 cycles after the end of a run.
+    wrong : for each of `hw.parity.KINDS`, a word that was used a few cycles ago had the wrong parity (only with
+        ``params.parity``).
     """
 
     def __init__(self, params: Params) -> None:
@@ -68,7 +71,7 @@ class Core(wiring.Component):
             "running": Out(1), "now": Out(32),
             "write": In(stream.Signature(memory_write(params), always_ready=True)),
             "read": In(stream.Signature(memory_read(params), always_ready=True)),
-            "read_data": Out(32), "settling": Out(1),
+            "read_data": Out(32), "settling": Out(1), **({"wrong": Out(len(KINDS))} if params.parity else {}),
             **({"tiles": In(stream.Signature(beat(REFILL_BITS))), "astray": Out(1)} if params.refill else {}),
             **({
                 "acts_in": In(stream.Signature(ACT_BITS * LANES)), "acts_out": Out(stream.Signature(out_beat(params))),
@@ -83,14 +86,18 @@ class Core(wiring.Component):
         m.submodules.drain = self.drain = Drain(params)
         m.submodules.counters = self.counters = Counters(params)
         m.submodules.descriptors = self.descriptors = (
-            SlimDescriptors(params) if params.slim else Sram(descriptor(params).size, params.descriptors)
+            SlimDescriptors(params)
+            if params.slim
+            else Sram(descriptor(params).size, params.descriptors, parity=params.parity)
         )
         m.submodules.records = self.records = Recorder(params)
         self.pes = [placed(m, f"pe_{n}", ProcessingElement, PE_MODULE, params, platform) for n in range(params.pes)]
         self.writebacks = [
             placed(m, f"writeback_{n}", Writeback, WRITEBACK_MODULE, params, platform) for n in range(params.groups)
         ]
-        self.acts = [Sram(ACT_BITS * LANES, params.act_lines, log=True) for _ in range(params.groups)]
+        self.acts = [
+            Sram(ACT_BITS * LANES, params.act_lines, log=True, parity=params.parity) for _ in range(params.groups)
+        ]
         for n, acts in enumerate(self.acts):
             m.submodules[f"acts_{n}"] = acts
         self.abandon = Signal()
@@ -105,6 +112,8 @@ class Core(wiring.Component):
         self._broadcast(m)
         self._write_back(m)
         self._host(m)
+        if self.params.parity:
+            self._parity(m)
         return ResetInserter(self.abandon)(m)
 
     def _run(self, m: Module) -> None:
@@ -366,6 +375,41 @@ class Core(wiring.Component):
         for which, words in found.items():
             with m.If(memory == which.value):
                 m.d.sync += self.read_data.eq(words)
+
+    def _parity(self, m: Module) -> None:
+        """Which words of the core's own memories are used, and what was wrong anywhere, by kind."""
+        request, of = self.read.p.word, self.read.p.word.memory
+        reads = Signal()
+        m.d.comb += reads.eq(self.read.valid & ~self.busy)
+        lines = Signal()  # all banks answer somebody else than the scan
+        others: list[Value] = [self.elementwise.r_en] if self.params.elementwise else []
+        others += [self.stream_out.r_en] if self.params.streams else []
+        m.d.sync += lines.eq(Cat(others).any())
+        for n, acts in enumerate(self.acts):
+            picked = Signal(name=f"picked_{n}")
+            m.d.sync += picked.eq(reads & (of == Memory.ACTIVATIONS.value) & (request.unit == n))
+            m.d.comb += acts.used.eq(picked | lines | self.scan.used[n])
+        if not self.params.slim:
+            described = Signal()
+            m.d.sync += described.eq((reads & (of == Memory.DESCRIPTORS.value)) | (self.busy & self.control.r_en))
+            m.d.comb += self.descriptors.used.eq(described)
+        m.d.sync += self.records.r_used.eq(self.read.valid & (of == Memory.RECORDS.value))
+
+        # Those of a group come together in one register, all in another: they come from all over the chip.
+        wrong: dict[int, list[Value]] = {
+            Memory.ACTIVATIONS.value: [acts.wrong for acts in self.acts],
+            Memory.DESCRIPTORS.value: [self.descriptors.wrong], Memory.RECORDS.value: [self.records.wrong],
+        }  # fmt: skip
+        of_pe = (Memory.WEIGHTS.value, Memory.POINTERS.value, Memory.CODEBOOK.value, QUEUE, ACCUMULATORS)
+        of_group = (Memory.OUTPUTS.value, Memory.TABLES.value, OPERANDS)
+        for n, writeback in enumerate(self.writebacks):
+            pes = self.pes[n * self.params.group : (n + 1) * self.params.group]
+            found = [Cat(pe.wrong[k] for pe in pes).any() for k in range(len(of_pe))]
+            together = Signal(len(of_pe) + len(of_group), name=f"wrong_{n}")
+            m.d.sync += together.eq(Cat(*found, writeback.wrong))
+            for k, kind in enumerate((*of_pe, *of_group)):
+                wrong.setdefault(kind, []).append(together[k])
+        m.d.sync += [self.wrong[kind].eq(Cat(each).any()) for kind, each in wrong.items()]
 
     def _slim_descriptors(self, m: Module) -> Value:
         """Descriptors by parts of 32 bits: to and from the host, and to control; returns the part that is read."""

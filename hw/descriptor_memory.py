@@ -27,12 +27,13 @@ class SlimDescriptors(wiring.Component):
     w_en, w_number, w_part, w_data : a part is written, while nothing is fetched.
     r_en, r_number, r_data, ready : a descriptor is fetched; it is there.
     p_en, p_number, p_part, p_data : one part is read instead, 1 cycle later, while nothing is fetched.
+    wrong : a word that was read had the wrong parity (only with ``params.parity``).
     """
 
     def __init__(self, params: Params) -> None:
         self.params = params
         stride = descriptor_stride(params)
-        self.memory = Sram(32, DESCRIPTOR_PARTS * stride)
+        self.memory = Sram(32, DESCRIPTOR_PARTS * stride, parity=params.parity)
         self.data = self.memory.data
         bits = (stride - 1).bit_length()
         part = range(DESCRIPTOR_PARTS)
@@ -40,6 +41,7 @@ class SlimDescriptors(wiring.Component):
             "w_en": In(1), "w_number": In(bits), "w_part": In(part), "w_data": In(32),
             "r_en": In(1), "r_number": In(bits), "r_data": Out(descriptor(params)), "ready": Out(1),
             "p_en": In(1), "p_number": In(bits), "p_part": In(part), "p_data": Out(32),
+            **({"wrong": Out(1)} if params.parity else {}),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -58,6 +60,10 @@ class SlimDescriptors(wiring.Component):
             self.p_data.eq(memory.r_data), self.r_data.as_value().eq(word),
         ]  # fmt: skip
         m.d.sync += [arrives.eq(fetches), last.eq(fetches & (part == DESCRIPTOR_PARTS - 1))]
+        if self.params.parity:
+            shown = Signal()
+            m.d.sync += shown.eq(memory.r_en)
+            m.d.comb += [memory.used.eq(shown), self.wrong.eq(memory.wrong)]
         with m.If(fetches):
             m.d.sync += part.eq(part + 1)
             with m.If(part == DESCRIPTOR_PARTS - 1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -38,6 +40,7 @@ class FunctionTable(wiring.Component):
     value, which : a number, and its function: 1 or 2, or 0: it passes unchanged.
     function_1, function_2 : stay as they are from 2 cycles before the first number to the last result.
     result : int16.
+    valid : there is a number that its function changes (only with ``params.parity``; nothing else asks).
     w_en, w_addr, w_data : host write port; table n has the words from 512 · n on.
     """
 
@@ -45,11 +48,12 @@ class FunctionTable(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.memory = Sram(table_word(params).size, params.tables * PIECES)
+        self.memory = Sram(table_word(params).size, params.tables * PIECES, parity=params.parity)
         super().__init__({
             "value": In(signed(ACT_BITS)), "which": In(2),
             "function_1": In(function(params)), "function_2": In(function(params)), "result": Out(signed(ACT_BITS)),
             "w_en": In(1), "w_addr": In(range(params.tables * PIECES)), "w_data": In(table_word(params).size),
+            **({"valid": In(1)} if params.parity else {}),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -88,6 +92,11 @@ class FunctionTable(wiring.Component):
             place.eq(Mux(moved > _MOST, _MOST, Mux(moved < _LEAST, _LEAST, moved))),
             tables[0].eq(Mux(second, table[1], table[0])), tables[1].eq(tables[0]), tables[2].eq(tables[1]),
         ]  # fmt: skip
+
+        if self.params.parity:
+            counts = [self.valid & self.which.any(), *(Signal(name=f"counts_{n}") for n in range(1, 5))]
+            m.d.sync += [late.eq(early) for early, late in pairwise(counts)]
+            m.d.comb += memory.used.eq(counts[4])
 
         # 3: read, 4: multiply, 5: add. A negative place is in the lower half of its table.
         part = Signal(7)

@@ -9,7 +9,8 @@ from amaranth.lib.wiring import In, Out
 from hw.core import READ_LATENCY, READABLE
 from hw.layouts import Error, Memory, identity, memory_shape
 from hw.params import Params
-from hw.registers import ID, REGISTERS, mask, offset
+from hw.parity import KINDS
+from hw.registers import ID, mask, offset, registers
 from hw.streams import memory_access, memory_read, memory_write
 
 __all__ = ["READABLE", "WRITABLE", "Host", "axi_lite"]
@@ -64,7 +65,7 @@ class Host(wiring.Component):
             "new_stream": Out(1), "in_tile": In(1),
             "write": Out(stream.Signature(memory_write(params), always_ready=True)),
             "read": Out(stream.Signature(memory_read(params), always_ready=True)),
-            "read_data": In(32), "settling": In(1),
+            "read_data": In(32), "settling": In(1), **({"wrong": In(len(KINDS))} if params.parity else {}),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -153,10 +154,15 @@ class Host(wiring.Component):
         """Flags of STATUS, their interrupts, and CYCLES."""
         self._done = Signal(name="done_flag")
         self._refused = Signal(name="refused_flag")
-        self._enabled = Signal(3, name="enabled")
+        self._enabled = Signal(9 if self.params.parity else 3, name="enabled")
         self._cycles = Signal(32, name="cycles")
         with m.If(self.running):
             m.d.sync += self._cycles.eq(self.now)
+        self._parity = Signal(len(KINDS), name="parity")
+
+    def _failed(self) -> Value:
+        """Bits 8 … 15 of STATUS: the first says that a bit of PARITY is set."""
+        return Cat(self._parity.any(), Const(0, 7)) if self.params.parity else Const(0, 8)
 
     def _window(self, m: Module) -> None:
         """The word that DATA accesses, whether it is there, and what of it comes next."""
@@ -203,7 +209,7 @@ class Host(wiring.Component):
             "PES": Const(self.params.pes, 32),
             "CONTROL": Const(0, 32),
             "STATUS": Cat(
-                self.busy, self._done, self._refused, self.in_tile, Value.cast(self.error), Const(0, 8), self.index
+                self.busy, self._done, self._refused, self.in_tile, Value.cast(self.error), self._failed(), self.index
             ),
             "INTERRUPT": self._enabled,
             "FIRST": self.first,
@@ -211,6 +217,7 @@ class Host(wiring.Component):
             "CYCLES": self._cycles,
             "SELECT": Cat(select.memory, Const(0, 4), select.unit),
             "ADDRESS": self._at,
+            **({"PARITY": self._parity} if self.params.parity else {}),
         }
         with m.If(self._begin["read"]), m.Switch(self._address):
             for name, value in readable.items():
@@ -239,7 +246,7 @@ class Host(wiring.Component):
         with m.If(self._begin["write"]):
             m.d.comb += self._bad.eq(1)
             with m.If(self._whole), m.Switch(self._address):
-                for register in REGISTERS:
+                for register in registers(self.params):
                     if register.access == "RO":
                         continue
                     legal = 0xFFFFFFFF if register.access == "W1C" else register.mask
@@ -262,6 +269,8 @@ class Host(wiring.Component):
                                 for flag, name in ((self._done, "DONE"), (self._refused, "REFUSED")):
                                     with m.If((data & mask("STATUS", name)).any()):
                                         m.d.sync += flag.eq(0)
+                            case "PARITY":
+                                m.d.sync += self._parity.eq(self._parity & ~data)
                             case "INTERRUPT":
                                 m.d.sync += self._enabled.eq(data & register.mask)
                             case "FIRST":
@@ -282,12 +291,17 @@ class Host(wiring.Component):
         # Set beats clear, but RESTART both.
         with m.If(self.done):
             m.d.sync += self._done.eq(1)
-        m.d.comb += [
-            self.irq.eq(
-                (self._done & (self._enabled & mask("STATUS", "DONE")).any())
-                | (self._refused & (self._enabled & mask("STATUS", "REFUSED")).any())
-            ),
-        ]  # fmt: skip
+        irq = (
+            (self._done & (self._enabled & mask("STATUS", "DONE")).any())
+            | (self._refused & (self._enabled & mask("STATUS", "REFUSED")).any())
+        )  # fmt: skip
+        if self.params.parity:
+            irq |= self._parity.any() & (self._enabled & mask("STATUS", "PARITY")).any()
+        m.d.comb += self.irq.eq(irq)
+        if self.params.parity:
+            for n, wrong in enumerate(self.wrong):
+                with m.If(wrong):
+                    m.d.sync += self._parity[n].eq(1)
         with m.If(restart | self.restart):
             m.d.sync += [self._done.eq(0), self._refused.eq(0)]
 

@@ -28,6 +28,7 @@ class LaneProduct(wiring.Component):
     step : a product to make (always ready).
     job : the operation; constant from its first step to its last product.
     product : int32.
+    wrong : an operand that was used had the wrong parity (only with ``params.parity``).
     """
 
     LATENCY = 3
@@ -37,7 +38,7 @@ class LaneProduct(wiring.Component):
         super().__init__({
             "acts": In(ACT_BITS * LANES), "put": In(stream.Signature(operand(params), always_ready=True)),
             "step": In(stream.Signature(lane_step(params), always_ready=True)), "job": In(elementwise_job(params)),
-            "product": Out(signed(2 * ACT_BITS)),
+            "product": Out(signed(2 * ACT_BITS)), **({"wrong": Out(1)} if params.parity else {}),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -46,8 +47,10 @@ class LaneProduct(wiring.Component):
         lane, second = Signal(3), Signal()
         m.d.sync += [lane.eq(step.lane), second.eq(step.second)]
         chosen, factors = [], []
-        for n in range(2):
-            memory = Sram(ACT_BITS * LANES, 4, style="distributed")
+        self.memories = memories = [
+            Sram(ACT_BITS * LANES, 4, style="distributed", parity=self.params.parity) for _ in range(2)
+        ]
+        for n, memory in enumerate(memories):
             m.submodules[f"operands_{n}"] = memory
             vector = Signal(data.ArrayLayout(ACT_BITS, LANES), name=f"vector_{n}")
             m.d.comb += [
@@ -59,6 +62,13 @@ class LaneProduct(wiring.Component):
             chosen.append(vector[lane].as_signed())
             factors.append(Signal(signed(ACT_BITS), name=f"factor_{n}"))
         scale = Mux(second, job.scale_c, job.scale_a)
+        if self.params.parity:
+            shown = Signal()
+            m.d.sync += shown.eq(self.step.valid)
+            m.d.comb += [
+                memories[0].used.eq(shown), memories[1].used.eq(shown & Mux(second, job.has_e, job.has_b)),
+                self.wrong.eq(memories[0].wrong | memories[1].wrong),
+            ]  # fmt: skip
         m.d.sync += [
             factors[0].eq(chosen[0]),
             factors[1].eq(Mux(Mux(second, job.has_e, job.has_b), chosen[1], scale)),

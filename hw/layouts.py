@@ -335,5 +335,5 @@ def identity(params: Params) -> str:
         "refill_header": fields(refill_header(params)),
         "memories": {memory.name: memory_shape(params, memory) for memory in MEMORIES},
     }
-    text = json.dumps([FORMAT_VERSION, params.asdict(), layouts], sort_keys=True)
+    text = json.dumps([FORMAT_VERSION, params.stored(), layouts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from hw.layouts import ACT_BITS, WEIGHT_BITS, near_sum
 from hw.near_ram import NearRam
 from hw.params import Params
+from hw.parity import ParityBeside
 from hw.sram import Sram
 from hw.streams import drain_request, product_operands, tag
 
@@ -50,6 +51,8 @@ class Mac(wiring.Component):
     drain : write-back's read and clear requests to this PE: `slot` of `bank` is read in every cycle in which no entry
         reads that bank; with ``clear``, `clear_slot` of `bank` becomes zero; with ``clear_all``, that of both banks.
     sum : accumulator that `drain` asked for, int`acc_bits`.
+    wrong : an accumulator that was used had the wrong parity (only with ``params.parity``). The bits lie beside the
+        banks, since the sum is the end of a long path.
 
     Source: EIE section IV, "Arithmetic Unit" (bypass) and "Activation Read/Write" (two banks).
     """
@@ -67,7 +70,7 @@ class Mac(wiring.Component):
             "done": Out(1), "done_tag": Out(tag(params)),
             "maximum": In(2),
             "drain": In(drain_request(params)),
-            "sum": Out(signed(params.acc_bits)),
+            "sum": Out(signed(params.acc_bits)), **({"wrong": Out(1)} if params.parity else {}),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -89,7 +92,24 @@ class Mac(wiring.Component):
         ]  # fmt: skip
         m.d.comb += [self.done.eq(valid & last), self.done_tag.eq(held)]
         (self._near if self.params.near else self._far)(m, product, valid, takes_maximum, held.bank, row)
+        if self.params.parity:
+            self._parity(m, valid, held.bank, row)
         return m
+
+    def _parity(self, m: Module, valid: Signal, bank: Value, row: Signal) -> None:
+        """Which accumulators are used: those that are added to, and those that write-back clears."""
+        entry = self.i.p
+        self.checks = checks = [ParityBeside(memory) for memory in self.banks]
+        for n, check in enumerate(checks):
+            m.submodules[f"parity_{n}"] = check
+            adds = Signal(name=f"adds_{n}")
+            if self.params.near:
+                m.d.sync += adds.eq(valid & (bank == n))
+            else:  # without the one that comes from the bypass
+                clash = valid & (bank == n) & (row == entry.row)
+                m.d.sync += adds.eq(self.i.valid & (entry.tag.bank == n) & ~clash)
+            m.d.comb += check.used.eq(adds | (self.drain.clear & (self.drain.bank == n)))
+        m.d.comb += self.wrong.eq(checks[0].wrong | checks[1].wrong)
 
     def _far(self, m: Module, product: Signal, valid: Signal, takes_maximum: Signal, bank: Value, row: Signal) -> None:
         """An accumulator is read in one cycle, and added to and written in the next."""

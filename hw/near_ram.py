@@ -30,6 +30,10 @@ class NearRam(wiring.Component):
         })  # fmt: skip
         self.data: Any = memory.MemoryData(shape=width, depth=depth, init=[])
 
+    def beside(self) -> NearRam:
+        """A memory for one bit beside each of its words (`hw.parity.ParityBeside`)."""
+        return NearRam(1, self.depth)
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.memory = words = memory.Memory(self.data)

@@ -14,6 +14,7 @@ __all__ = [
     "DESCRIPTOR_PARTS",
     "FUNCTIONS",
     "LANES",
+    "LATER",
     "NEAR_WORDS",
     "PIECES",
     "PRESETS",
@@ -49,6 +50,9 @@ register."""
 
 NEAR_WORDS = 16
 """Words of a memory that is read within a cycle: as many as a lookup table used as memory has."""
+
+LATER: dict[str, bool] = {"parity": False}
+"""Parameters that came after files held all of them, and what a file says that lacks them."""
 
 _NEAR_QUEUE = 2
 """Words that a near queue has more than vectors wait in it."""
@@ -100,6 +104,9 @@ class Params:
     hops : registers more between scan and PEs, each way, for arrays that are wide on the chip, 0 … 2.
     slim : descriptors lie in a memory of 32-bit words, for small chips: less logic, and each takes `fetch` cycles more.
         Not with streams, refill or elementwise operations.
+    parity : every memory of the array that holds words has a parity bit for each, and what is used of them is checked:
+        a flipped bit is told in the register PARITY (see docs/robustness.md). Near memories too. What is not covered:
+        registers, and the memories made of them (places of segments, the queue of write-back, a serial line's words).
 
     Raises
     ------
@@ -125,6 +132,7 @@ class Params:
     refill: bool = True
     hops: int = 0
     slim: bool = False
+    parity: bool = False
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -138,7 +146,7 @@ class Params:
                 f"queue_depth is {self.queue_depth}; expected at least {self.round_trip + 1} with hops={self.hops}"
             )
         units = ("elementwise", "streams", "refill")
-        for name in (*units, "slim"):
+        for name in (*units, "slim", "parity"):
             if not isinstance(getattr(self, name), bool):
                 raise ParamsError(f"{name} is {getattr(self, name)!r}; expected true or false")
         if self.slim and (large := [name for name in units if getattr(self, name)]):
@@ -237,6 +245,10 @@ class Params:
     def asdict(self) -> dict[str, int | bool]:
         return dataclasses.asdict(self)
 
+    def stored(self) -> dict[str, int | bool]:
+        """The same for a file, or a hash: without what says no more than a file that lacks it."""
+        return {name: value for name, value in self.asdict().items() if LATER.get(name) is not value}
+
     def replace(self, **changes: Any) -> Params:
         """A copy with fields changed; an unknown field is a `ParamsError`."""
         known = {field.name for field in dataclasses.fields(self)}
@@ -247,11 +259,11 @@ class Params:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Params:
-        """Params from a plain dict (a file's metadata); unknown and missing fields are errors."""
+        """Params from a plain dict (a file's metadata, see `stored`); unknown and missing fields are errors."""
         known = {field.name for field in dataclasses.fields(cls)}
-        if missing := known - set(values):
+        if missing := known - set(values) - LATER.keys():
             raise ParamsError(f"missing parameter {', '.join(sorted(missing))}")
-        return cls().replace(**values)
+        return cls().replace(**{**LATER, **values})
 
 
 # The published array (EIE, section IV: 64 PEs, 4-bit relative index, queue depth 8). What its compiler does differently

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Elaboratable, Module, ResetInserter, Signal, Value, signed
+from amaranth import Cat, Elaboratable, Module, ResetInserter, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -38,6 +38,8 @@ class ProcessingElement(wiring.Component):
     drain, sum : write-back's port to the accumulators (see `Mac`).
     maximum : for each bank, its layer takes maxima instead of sums (see `Mac`).
     restart : synchronous reset of everything but the memories.
+    wrong : parity of a word that was used: of weights, pointers, codebook, queue, accumulators, in this order (only
+        with ``params.parity``).
     host : words for the weight, pointer and codebook memories, one a cycle, while the PE is idle.
     """
 
@@ -67,6 +69,7 @@ class ProcessingElement(wiring.Component):
             "maximum": In(2),
             "host": In(stream.Signature(host_write(params), always_ready=True)),
             "restart": In(1),
+            **({"wrong": Out(5)} if params.parity else {}),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -106,6 +109,10 @@ class ProcessingElement(wiring.Component):
                 block.w_addr.eq(self.host.p.address),
                 block.w_data.eq(self.host.p.data),
             ]
+
+        if self.params.parity:
+            blocks = (weights.memory, pointers.memory, decode.memory, queue, mac)
+            m.d.comb += self.wrong.eq(Cat(block.wrong for block in blocks))
 
         # Vectors on their way; at most one enters and two leave in a cycle (dropped, finished).
         def on_their_way(name: str, entered: Value, dropped: Value, finished: Value) -> Value:

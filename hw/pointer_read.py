@@ -41,7 +41,7 @@ class PointerRead(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.memory = Sram(pointer_block(params).size, params.pointer_blocks)
+        self.memory = Sram(pointer_block(params).size, params.pointer_blocks, parity=params.parity)
         super().__init__({
             "i": In(stream.Signature(broadcast(params), always_ready=True)),
             "o": Out(stream.Signature(job(params), always_ready=True)),
@@ -70,6 +70,8 @@ class PointerRead(wiring.Component):
             block.eq(memory.r_data),
         ]  # fmt: skip
 
+        if params.parity:
+            m.d.comb += memory.used.eq(valid[0])
         mask = Signal(LANES)
         work = Signal()
         base, lengths = Signal.like(block.base, reset_less=True), Signal.like(block.lengths, reset_less=True)

@@ -25,7 +25,7 @@ def record_words(params: Params) -> int:
 
 def stored_record(params: Params, number: int, word: Callable[[int], int]) -> int:
     """The record with this number; `word` gives a word of the memory. For those who look into a simulation."""
-    return sum(word(part << _number_bits(params) | number) << 32 * part for part in range(PARTS))
+    return sum((word(part << _number_bits(params) | number) & 0xFFFFFFFF) << 32 * part for part in range(PARTS))
 
 
 def _number_bits(params: Params) -> int:
@@ -48,16 +48,18 @@ class Recorder(wiring.Component):
     write, number, again, record : write this record; it has run in an earlier round. They stand until the next one.
     settling : a record is not yet in memory.
     r_en, r_number, r_part, r_data : read port, 1 cycle later, only while not ``settling``.
+    r_used, wrong : what it read is used; a word that was used had the wrong parity (only with ``params.parity``).
     """
 
     LATENCY = 4
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.memory = Sram(32, record_words(params))
+        self.memory = Sram(32, record_words(params), parity=params.parity)
         super().__init__({
             "write": In(1), "number": In(16), "again": In(1), "record": In(record(params)), "settling": Out(1),
             "r_en": In(1), "r_number": In(16), "r_part": In(range(PARTS)), "r_data": Out(32),
+            **({"r_used": In(1), "wrong": Out(1)} if params.parity else {}),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -101,6 +103,8 @@ class Recorder(wiring.Component):
             memory.w_en.eq(taken[-1]), memory.w_addr.eq(places[-1]), memory.w_data.eq(result),
             self.r_data.eq(memory.r_data), self.settling.eq(takes | Cat(taken).any()),
         ]  # fmt: skip
+        if self.params.parity:
+            m.d.comb += [memory.used.eq((taken[0] & adds) | self.r_used), self.wrong.eq(memory.wrong)]
         with m.If(ResetSignal(allow_reset_less=True)):
             m.d.sync += [part.eq(0), *(each.eq(0) for each in taken)]
         return m

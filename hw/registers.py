@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from amaranth.lib import data
@@ -21,8 +22,12 @@ from hw.layouts import (
     refill_header,
 )
 from hw.params import Params
+from hw.parity import KINDS
 
-__all__ = ["ID", "REGISTERS", "SPDX", "Field", "Register", "c_header", "markdown", "mask", "offset"]
+__all__ = [
+    "EVERY_REGISTER", "ID", "REGISTERS", "SPDX", "Field", "Register", "c_header", "markdown", "mask", "offset",
+    "registers",
+]  # fmt: skip
 
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 """First line of every file of an export."""
@@ -61,6 +66,12 @@ class Register:
         """The bits that mean something; a one written to another one of an RW or WO register answers SLVERR."""
         return sum(bits.mask for bits in self.fields) if self.fields else (1 << self.width) - 1
 
+
+_KINDS = {
+    "QUEUE": "Vectors that wait in a PE.",
+    "ACCUMULATORS": "Sums of a PE.",
+    "OPERANDS": "Operands of an elementwise operation.",
+}
 
 REGISTERS: tuple[Register, ...] = (
     Register("ID", 0x00, "RO", 'The letters "EIE1".'),
@@ -104,6 +115,26 @@ REGISTERS: tuple[Register, ...] = (
     Register("BATCH", 0x30, "RW", "Samples that a run computes, 1 after reset; as they are when it starts.", width=16),
 )  # fmt: skip
 
+"""What every array has."""
+
+_PARITY = Register("PARITY", 0x34, "W1C",
+    "Memories of which a word was used whose parity was wrong. RESTART leaves it as it is. A bit that is set while it "
+    "is cleared stays set.",
+    tuple(Field(name, n, 1, _KINDS.get(name, f"Memory {n}."), "W1C") for n, name in enumerate(KINDS)),
+)  # fmt: skip
+_MORE = {
+    "STATUS": Field("PARITY", 8, 1, "A bit of the register PARITY is set."),
+    "INTERRUPT": Field("PARITY", 8, 1, "Enable STATUS.PARITY."),
+}
+EVERY_REGISTER = (
+    *(
+        dataclasses.replace(each, fields=(*each.fields, _MORE[each.name])) if each.name in _MORE else each
+        for each in REGISTERS
+    ),
+    _PARITY,
+)
+"""What an array with parity has."""
+
 ERRORS = {
     Error.NONE: "The run ended at its END descriptor.",
     Error.OPCODE: "A descriptor has an opcode that the array does not know, or was built without.",
@@ -114,7 +145,12 @@ ERRORS = {
 }
 """What STATUS.ERROR says. With any but NONE the results of the run are not complete; the accumulators are clear."""
 
-_BY_NAME = {register.name: register for register in REGISTERS}
+_BY_NAME = {register.name: register for register in EVERY_REGISTER}
+
+
+def registers(params: Params) -> tuple[Register, ...]:
+    """The registers of an array with these parameters."""
+    return EVERY_REGISTER if params.parity else REGISTERS
 
 
 def offset(name: str) -> int:
@@ -139,12 +175,17 @@ def markdown(params: Params) -> str:
         "",
     ]
     lines += ["| offset | name | access | meaning |", "|---|---|---|---|"]
-    for register in REGISTERS:
+    for register in registers(params):
         lines.append(f"| 0x{register.offset:02X} | {register.name} | {register.access} | {register.text} |")
         for bits in register.fields:
             access = bits.access or ("RO" if register.access == "W1C" else "")
             span = str(bits.first) if bits.width == 1 else f"{bits.first + bits.width - 1}:{bits.first}"
             lines.append(f"| | `{bits.name}` [{span}] | {access} | {bits.text} |")
+    if not params.parity:
+        lines += [
+            "",
+            f"An array with `parity` has {_PARITY.name} (0x{_PARITY.offset:02X}) besides, and bits of others.",
+        ]
     lines += [
         "",
         "| number | memory | units | words per unit | bits a word | 32-bit parts |",
@@ -187,7 +228,7 @@ def c_header(params: Params) -> str:
     define("HASH_LOW_VALUE", f"0x{digest & 0xFFFFFFFF:08X}u")
     define("HASH_HIGH_VALUE", f"0x{digest >> 32:08X}u")
     part("Registers: byte offsets; shifts and masks of their fields.")
-    for register in REGISTERS:
+    for register in registers(params):
         define(f"REG_{register.name}", f"0x{register.offset:02X}u")
         for bits in register.fields:
             define(f"REG_{register.name}_{bits.name}_SHIFT", f"{bits.first}u")

@@ -49,6 +49,7 @@ class Scan(wiring.Component):
     finished : the last vector of a window leaves in this cycle. `closes`: the window was the last of its tile.
     skipped : a vector leaves without being sent.
     busy : a vector is anywhere in the scan. standing : its word is at the output of the memory, and does not move on.
+    used : the word of this bank moves on (only with ``params.parity``).
     fault : a vector is requested beyond the activation memory or beyond the pointer memory.
 
     Source: EIE section IV, "Distributed Leading Non-Zero Detection"; a vector is sent whole here, and each PE takes
@@ -67,7 +68,7 @@ class Scan(wiring.Component):
             "picks": In(1), "picked": In(8), "word": Out(ACT_BITS * LANES),
             "o": Out(stream.Signature(broadcast(params))),
             "taken": Out(1), "finished": Out(1), "closes": Out(1), "skipped": Out(1), "busy": Out(1), "fault": Out(1),
-            "standing": Out(1),
+            "standing": Out(1), **({"used": Out(params.groups)} if params.parity else {}),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -124,6 +125,9 @@ class Scan(wiring.Component):
                 with m.Case(group):
                     m.d.comb += acts.as_value().eq(self.r_data[group])
         nonzero = Cat((acts[lane].any() | at.dense) & at.inside for lane in range(LANES))
+
+        if params.parity:
+            m.d.comb += self.used.eq((moves & at.inside) << at_group)
 
         # The vector in the register: sent, or skipped.
         held, sends, last = Signal(), Signal(), Signal()

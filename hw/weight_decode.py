@@ -41,7 +41,8 @@ class WeightDecode(wiring.Component):
         words = params.codebooks << params.code_bits
         # The multiplier stands right behind it: an FPGA's block RAM would take most of that cycle. A big one would
         # not be faster out of lookup tables.
-        self.memory = Sram(WEIGHT_BITS, words, "distributed" if words <= LOOKUP_WORDS else "auto")
+        style = "distributed" if words <= LOOKUP_WORDS else "auto"
+        self.memory = Sram(WEIGHT_BITS, words, style, parity=params.parity)
         super().__init__({
             "i": In(stream.Signature(selected_entry(params), always_ready=True)),
             "o": Out(stream.Signature(product_operands(params), always_ready=True)),
@@ -66,4 +67,6 @@ class WeightDecode(wiring.Component):
         ]  # fmt: skip
         with m.If(self.i.valid):
             m.d.sync += following.eq(row + 1)
+        if params.parity:
+            m.d.comb += memory.used.eq(self.o.valid)
         return m

@@ -42,7 +42,7 @@ class WeightRead(wiring.Component):
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.memory = Sram(weight_word(params).size, params.weight_words)
+        self.memory = Sram(weight_word(params).size, params.weight_words, parity=params.parity)
         super().__init__({
             "i": In(stream.Signature(column(params))),
             "o": Out(stream.Signature(selected_entry(params), always_ready=True)),
@@ -102,6 +102,9 @@ class WeightRead(wiring.Component):
             ]  # fmt: skip
         with m.Elif(left != 0):
             m.d.sync += [left.eq(left - 1), few.eq(left <= 2), lane.eq(lane + 1), first.eq(0)]
+
+        if params.parity:
+            m.d.comb += memory.used.eq(left != 0)
 
         # One of four entries is selected in each half of the word, and between the halves behind the register: block
         # RAM is slow to answer.

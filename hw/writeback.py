@@ -45,6 +45,8 @@ class Writeback(wiring.Component):
     functions, function_1, function_2 : of the tile, as `low` (only with ``params.tables``).
     acts, put, step, job : see `LaneProduct` (only with ``params.elementwise``). Words and steps are not mixed.
     w_en, w_addr, w_data : host write port of the output table. t_en, t_addr, t_data : of the function tables.
+    wrong : parity of a word that was used, of the output table, the function tables, the operands (only with
+        ``params.parity``).
     restart : synchronous reset; an activation vector on its way would otherwise be written over the next run's input.
     """
 
@@ -73,14 +75,14 @@ class Writeback(wiring.Component):
             "o": Out(stream.Signature(data.ArrayLayout(ACT_BITS, LANES), always_ready=True)),
             "saturated": Out(1),
             "w_en": In(1), "w_addr": In(address), "w_data": In(output_word(params).size),
-            "restart": In(1), **tables, **products,
+            "restart": In(1), **tables, **products, **({"wrong": Out(3)} if params.parity else {}),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         params = self.params
         layout = output_word(params)
-        m.submodules.memory = memory = self.memory = Sram(layout.size, params.output_words)
+        m.submodules.memory = memory = self.memory = Sram(layout.size, params.output_words, parity=params.parity)
         m.d.comb += [
             memory.w_en.eq(self.w_en), memory.w_addr.eq(self.w_addr), memory.w_data.eq(self.w_data),
             memory.r_en.eq(self.read), memory.r_addr.eq(self.address),
@@ -149,16 +151,20 @@ class Writeback(wiring.Component):
                 m.d.sync += acts[lane].eq(0)
         m.d.sync += flush.eq(done & word.flush)
         m.d.comb += [self.o.valid.eq(flush), self.o.payload.eq(acts)]
+        if params.parity:
+            m.d.comb += [memory.used.eq(valid[1]), self.wrong[0].eq(memory.wrong)]
         return ResetInserter(self.restart)(m)
 
     def _products(self, m: Module, word: Any, valid: Signal, term: Signal) -> None:
         """Products and what becomes of them, from stage 4 on."""
-        m.submodules.product = product = LaneProduct(self.params)
+        m.submodules.product = product = self.product = LaneProduct(self.params)
         m.d.comb += [
             product.acts.eq(self.acts), product.put.valid.eq(self.put.valid), product.put.payload.eq(self.put.payload),
             product.step.valid.eq(self.step.valid), product.step.payload.eq(self.step.payload),
             product.job.eq(self.job),
         ]  # fmt: skip
+        if self.params.parity:
+            m.d.comb += self.wrong[2].eq(product.wrong)
         steps = [self.step.payload]
         made = Signal(LaneProduct.LATENCY)  # bit n: a step of n + 1 cycles ago
         m.d.sync += made.eq(Cat(self.step.valid, made))
@@ -183,6 +189,10 @@ class Writeback(wiring.Component):
             table.function_1.eq(self.function_1), table.function_2.eq(self.function_2),
             table.w_en.eq(self.t_en), table.w_addr.eq(self.t_addr), table.w_data.eq(self.t_data),
         ]  # fmt: skip
+        if self.params.parity:
+            m.d.comb += [
+                table.valid.eq(valid & word.last & self.functions), self.wrong[1].eq(table.memory.wrong),
+            ]  # fmt: skip
         kept = data.StructLayout({"valid": 1, "lane": 3, "last": 1, "flush": 1})
         late = [Signal(kept, name=f"late_{n}") for n in range(FunctionTable.LATENCY)]
         m.d.sync += [

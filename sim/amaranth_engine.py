@@ -16,6 +16,7 @@ from compiler.image.words import stored_words
 from hw.core import Core
 from hw.layouts import Memory, fields, record
 from hw.params import LANES
+from hw.parity import found, with_parity
 from hw.recorder import stored_record
 from sim.golden_array import Program
 from sim.program import (
@@ -56,7 +57,8 @@ def run_amaranth(
     Raises
     ------
     SimulationError
-        The run does not end, ends with an error status, or writes other lines than its descriptors say.
+        The run does not end, ends with an error status, writes other lines than its descriptors say, or meets a word
+        whose parity is wrong.
     """
     params = image.params
     core = Core(params)
@@ -95,7 +97,8 @@ def run_amaranth(
             host[:] = [Outside(transfers(image), chunk.count, given_maps(image, chunk.memory))]
             given = words(chunk.inputs)
             for n, acts in enumerate(core.acts):
-                load(acts, [int.from_bytes(bytes(line), "little") for line in given[n]])
+                lines_in = [int.from_bytes(bytes(line), "little") for line in given[n]]
+                load(acts, [with_parity(word, acts.width) for word in lines_in] if params.parity else lines_in)
             written: list[tuple[list[int], list[int]]] = [([], []) for _ in core.acts]
             ctx.set(core.batch, chunk.count)
             ctx.set(core.start, 1)
@@ -105,6 +108,8 @@ def run_amaranth(
             for _ in range(limit):
                 if watch:
                     watch(core, ctx.get)
+                if params.parity and (wrong := ctx.get(core.wrong)):
+                    raise SimulationError(f"the parity of a word was wrong: {found(wrong)}")
                 for acts, (lines, data) in zip(core.acts, written, strict=True):
                     if ctx.get(acts.w_en):
                         lines.append(ctx.get(acts.w_addr))

@@ -130,12 +130,12 @@ def _check(where: str, section: str, name: str, value: object) -> None:
 
 
 def memories(params: Params) -> dict[str, tuple[int, int]]:
-    """Bits of a word and words of each memory of the array, one unit of it."""
+    """Bits of a word, with its parity bit, and words of each memory of the array, one unit of it."""
     shapes = {name: memory_shape(params, kind)[1:] for name, kind in (
         ("weights", Memory.WEIGHTS), ("pointers", Memory.POINTERS), ("codebook", Memory.CODEBOOK),
         ("activations", Memory.ACTIVATIONS), ("outputs", Memory.OUTPUTS), ("descriptors", Memory.DESCRIPTORS),
     )}  # fmt: skip
-    return {
+    found = {
         **{name: (bits, words) for name, (words, bits) in shapes.items()},
         "queue": (job(params).size, params.queue_words),
         "accumulators": (near_sum(params).size if params.near else params.acc_bits, params.rows),
@@ -143,6 +143,7 @@ def memories(params: Params) -> dict[str, tuple[int, int]]:
         "operands": (ACT_BITS * LANES, 4),
         **({"descriptors": (32, DESCRIPTOR_PARTS * descriptor_stride(params))} if params.slim else {}),
     }
+    return {name: (bits + params.parity, words) for name, (bits, words) in found.items()}
 
 
 def costs(params: Params, table: Table) -> dict[str, Cost]:

@@ -53,7 +53,7 @@ _SMALL = Params(
 # Arrays for Verilog: each is one build, so they are few and chosen to differ in every field that matters.
 # Some have memories so small that most networks are computed in tiles, or few accumulators for the rows of a layer.
 _ARRAYS = (
-    _SMALL.replace(pes=1, queue_depth=6, index_bits=4, code_bits=2, refill=False),
+    _SMALL.replace(pes=1, queue_depth=6, index_bits=4, code_bits=2, refill=False, parity=True),
     _SMALL.replace(pes=2, queue_depth=7, index_bits=8, code_bits=8, acc_bits=33, rows=16, weight_words=40),
     _SMALL.replace(pes=4, queue_depth=64, index_bits=5, code_bits=3, acc_bits=48),
     _SMALL.replace(pes=8, queue_depth=6, weight_words=16, pointer_blocks=10),

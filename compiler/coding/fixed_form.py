@@ -72,7 +72,7 @@ def write(writer: Writer, parts: Partition, params: Params, options: Options, co
     if len(parts.programs) > _MAX_PROGRAMS:
         raise ModelError(f"{len(parts.programs)} parts of the array; a file holds at most {_MAX_PROGRAMS}")
     writer.raw(image_crc.to_bytes(4, "little"))
-    both = {**params.asdict(), **options.stored()}
+    both = {**params.stored(), **options.stored()}
     text = ";".join(f"{name}={str(value).lower()}" for name, value in sorted(both.items(), reverse=True))
     deflate(writer, text.encode(), _DICTIONARY, "the parameters", MAX_PARAMS)
     writer.varint(len(parts.programs))

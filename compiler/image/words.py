@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from compiler.image.image import Image
 from hw.layouts import Memory, descriptor_stride, fields, memory_shape, table_word
-from hw.params import DESCRIPTOR_PARTS
+from hw.params import DESCRIPTOR_PARTS, Params
 
 __all__ = ["memory_words", "readmemh", "stored_words"]
 
@@ -20,7 +20,7 @@ def memory_words(image: Image) -> dict[Memory, list[list[int]]]:
 
 
 def stored_words(image: Image) -> dict[Memory, list[list[int]]]:
-    """What the memories of the array hold then, which differs for the descriptors of a slim one."""
+    """What the memories of the array hold then: other words for the descriptors of a slim one, and parity bits."""
     return {memory: [_integers(unit) for unit in words] for memory, words in _stored_bytes(image).items()}
 
 
@@ -33,7 +33,8 @@ def readmemh(image: Image, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for memory, units in _stored_bytes(image).items():
-        digits = min(-(-memory_shape(image.params, memory)[2] // 4), 2 * units.shape[2])
+        width = _stored_width(image.params, memory) + image.params.parity
+        digits = min(-(-width // 4), 2 * units.shape[2])
         for number, words in enumerate(units):
             text = words[:, ::-1].tobytes().hex().encode()
             characters = np.frombuffer(text, np.uint8).reshape(len(words), 2 * words.shape[1])[:, -digits:]
@@ -55,12 +56,28 @@ def _word_bytes(image: Image) -> dict[Memory, NDArray[np.uint8]]:
 
 def _stored_bytes(image: Image) -> dict[Memory, NDArray[np.uint8]]:
     """The same as the memories hold it."""
-    found = _word_bytes(image)
-    if image.params.slim:
-        parts = np.zeros((DESCRIPTOR_PARTS, descriptor_stride(image.params), 4), np.uint8)
+    found, params = _word_bytes(image), image.params
+    if params.slim:
+        parts = np.zeros((DESCRIPTOR_PARTS, descriptor_stride(params), 4), np.uint8)
         parts[:, : len(image.descriptors)] = image.descriptors.reshape(-1, DESCRIPTOR_PARTS, 4).swapaxes(0, 1)
         found[Memory.DESCRIPTORS] = parts.reshape(1, -1, 4)
+    if params.parity:
+        return {memory: _with_parity(words, _stored_width(params, memory)) for memory, words in found.items()}
     return found
+
+
+def _stored_width(params: Params, memory: Memory) -> int:
+    """Bits of a word of the memory itself, without its parity bit."""
+    return 32 if params.slim and memory is Memory.DESCRIPTORS else memory_shape(params, memory)[2]
+
+
+def _with_parity(words: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """(units, words, bytes) with the bit `hw.parity` puts above the `width` bits of each word."""
+    wider = np.zeros((*words.shape[:2], max(words.shape[2], width // 8 + 1)), np.uint8)
+    wider[..., : words.shape[2]] = words
+    odd = np.bitwise_count(np.bitwise_xor.reduce(words, axis=2)) & 1
+    wider[..., width // 8] |= odd << width % 8
+    return wider
 
 
 def _table_words(image: Image) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from hw.params import Params
 from sim.cases import Case
 from sim.corner_cases import corner_cases, observe, overlap, refused_otherwise
 from sim.coverage.bins import traits_of
+from sim.coverage.held import held_case
 from sim.graph_cases import GraphCase
 from sim.rtl.build import build
 from sim.rtl.collect import collect_into, collecting
@@ -64,10 +65,11 @@ class Part:
 PLAN: tuple[Part, ...] = (
     Part("whole", "corners", 1), Part("tiles", "traffic", 1),
     Part("whole", "networks", 3, 30), Part("whole", "streams", 2, 8), Part("whole", "ends", 2, 8),
-    Part("whole", "recurrent", 2, 12), Part("whole", "rtl", 3, 12), Part("whole", "bus", 1),
+    Part("whole", "recurrent", 2, 21), Part("whole", "rtl", 3, 12), Part("whole", "bus", 1),
+    Part("whole", "functions", 2, 12),
     Part("groups", "networks", 1, 4), Part("groups", "ends", 1, 4), Part("groups", "rtl", 2, 4),
-    Part("groups", "streams", 1), Part("groups", "bus", 1),
-    Part("tiles", "rtl", 3, 20), Part("least", "rtl", 6), Part("least", "bus", 1),
+    Part("groups", "streams", 1), Part("groups", "bus", 1), Part("groups", "held", 1),
+    Part("tiles", "rtl", 3, 24), Part("tiles", "held", 1), Part("least", "rtl", 6), Part("least", "bus", 1),
 )  # fmt: skip
 
 
@@ -83,6 +85,9 @@ class Campaign:
 
 
 def _draw(kind: str, seed: int, params: Params) -> tuple[Case | GraphCase, tuple[Image, ...]]:
+    if kind == "held":
+        held = held_case(seed, params)
+        return held, (held.image,)
     suite = SUITES[kind]
     if suite.graphs:
         drawn = suite.graphs(seed, params)

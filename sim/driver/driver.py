@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,13 +14,14 @@ from compiler.image.words import memory_words
 from hw.host import READABLE
 from hw.layouts import ACT_BITS, Error, Memory, fields, identity, memory_shape, record
 from hw.params import LANES, Params
-from hw.registers import ID, REGISTERS, mask, offset
+from hw.parity import found as found_wrong
+from hw.registers import EVERY_REGISTER, ID, mask, offset
 from sim.driver.feed import Feed
 from sim.driver.port import DriverError, Port
 from sim.program import Chunk, chunks, joined, layer_records, output_lines, outputs_of, record_numbers, words
 from sim.streams import given_maps
 
-__all__ = ["Driver", "Run", "Status"]
+__all__ = ["Driver", "Run", "Scrub", "Status"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,13 @@ class Status:
     value: int
 
     def __getattr__(self, name: str) -> int:
-        for field in next(register for register in REGISTERS if register.name == "STATUS").fields:
+        for field in next(register for register in EVERY_REGISTER if register.name == "STATUS").fields:
             if field.name.lower() == name:
                 return (self.value & field.mask) >> field.first
         raise AttributeError(name)
 
     def __str__(self) -> str:
-        flags = [name for name in ("busy", "done", "refused", "in_tile") if getattr(self, name)]
+        flags = [name for name in ("busy", "done", "refused", "in_tile", "parity") if getattr(self, name)]
         return f"STATUS {self.value:#010x} ({', '.join(flags) or 'idle'}; error {self.reason}, descriptor {self.index})"
 
     @property
@@ -57,6 +59,22 @@ class Run:
     values: dict[str, NDArray[np.int16]]
     records: list[list[dict[str, int]]]
     cycles: list[int]
+
+
+@dataclass(frozen=True)
+class Scrub:
+    """What `Driver.scrub` found.
+
+    differs : memories and units that read back as something else than the image, as ``"DESCRIPTORS 0"``. crc32 : of
+    each that was read, CRC-32 of the image's words and of what was read, 32-bit parts in their order, low byte first.
+    rewritten : memories that cannot be read, and were written again.
+    parity : memories of which a word was used with the wrong parity since the image was loaded.
+    """
+
+    differs: tuple[str, ...]
+    crc32: dict[str, tuple[int, int]]
+    rewritten: tuple[str, ...]
+    parity: tuple[str, ...]
 
 
 class Driver:
@@ -156,12 +174,76 @@ class Driver:
         self.check(image.params)
         self.image = None
         self.reset()
+        self._forget_parity(image.params)
         for memory, units in memory_words(image).items():
             for unit, values in enumerate(units):
                 self.load_words(image.params, memory, unit, 0, values)
                 if verify and memory in READABLE:
                     self._compare(image.params, memory, unit, values)
         self.image = image
+
+    def parity(self) -> tuple[str, ...]:
+        """Kinds of memory (`hw.parity.KINDS`) of which a word was used that had the wrong parity, since the last load.
+
+        Raises
+        ------
+        DriverError
+            The array has no parity: it refuses the register.
+        """
+        return tuple(filter(None, found_wrong(self.read("PARITY")).split(", ")))
+
+    def _forget_parity(self, params: Params) -> None:
+        if params.parity:
+            self.write("PARITY", mask("PARITY"))
+
+    def scrub(self, image: Image) -> Scrub:
+        """Find what has changed in the memories since `image` was loaded, and make them right again.
+
+        What can be read is read back, and its CRC-32 compared with the image's. Weights, pointers, codebooks, output
+        and function tables cannot be read, and are written again. What differs is written again as well, so that the
+        array then holds the image. In an array with parity the register PARITY is read and cleared. It takes about as
+        long as `load`; between runs of a batch nothing else has to be loaded again.
+
+        Parameters
+        ----------
+        image : what was loaded.
+
+        Raises
+        ------
+        DriverError
+            The accelerator is another one, is busy, or does not take a word: what was written reads back wrong.
+        """
+        self.check(image.params)
+        if (status := self.status()).busy:
+            raise DriverError(f"the array runs ({status}); expected scrub(image) between runs")
+        crc32: dict[str, tuple[int, int]] = {}
+        differs, rewritten = [], []
+        for memory, units in memory_words(image).items():
+            if memory not in READABLE:
+                rewritten.append(memory.name)
+            for unit, values in enumerate(units):
+                if memory in READABLE:
+                    name = f"{memory.name} {unit}"
+                    there = self.fetch_words(image.params, memory, unit, 0, len(values))
+                    crc32[name] = _crc(image.params, memory, values), _crc(image.params, memory, there)
+                    if crc32[name][0] == crc32[name][1]:
+                        continue
+                    differs.append(name)
+                self.load_words(image.params, memory, unit, 0, values)
+                if memory in READABLE:
+                    self._compare(image.params, memory, unit, values)
+        parity = self.parity() if image.params.parity else ()  # also what was read here
+        self._forget_parity(image.params)
+        return Scrub(tuple(differs), crc32, tuple(rewritten), parity)
+
+    def _check_parity(self, image: Image) -> None:
+        """An error if a word was used whose parity was wrong."""
+        if image.params.parity and (wrong := ", ".join(self.parity())):
+            self.image = None
+            raise DriverError(
+                f"the parity of a word was wrong in {wrong}: a bit has flipped there, and results are not to be "
+                "trusted; load the image again"
+            )
 
     def _compare(self, params: Params, memory: Memory, unit: int, values: Sequence[int]) -> None:
         for address, (found, given) in enumerate(
@@ -187,7 +269,7 @@ class Driver:
         Raises
         ------
         DriverError
-            Nothing is loaded, or the run fails; the accelerator is then loaded anew.
+            Nothing is loaded, the run fails, or the parity of a word was wrong; the accelerator is then loaded anew.
         """
         image = self.image
         if image is None:
@@ -204,6 +286,7 @@ class Driver:
             values.append(self._outputs(image, chunk.count, taken))
             records += self._records(image)
             cycles.append(self.read("CYCLES"))
+            self._check_parity(image)
             if progress:
                 progress(chunk.first + chunk.count, len(inputs[0]))
         return Run(joined(values), layer_records(image, records), cycles)
@@ -222,6 +305,8 @@ class Driver:
             if not status.error:
                 # The run ends when the last vector has left the array; it may still be on its way here.
                 self._until(feed.missing, lambda status: feed.collected())
+            if status.error:
+                self._check_parity(image)
             if status.error or feed.missing:
                 how = f"with error {status.reason} at descriptor {status.index}" if status.error else "too early"
                 rest = f"; missing: {feed.missing}" if not status.error else ""
@@ -270,3 +355,9 @@ class Driver:
         places = fields(record(image.params))
         found = [self.fetch_words(image.params, Memory.RECORDS, 0, n, 1)[0] for n in record_numbers(image)]
         return [{name: word >> first & (1 << width) - 1 for name, first, width in places} for word in found]
+
+
+def _crc(params: Params, memory: Memory, values: Sequence[int]) -> int:
+    """CRC-32 of the words of a memory, as their 32-bit parts go over the port."""
+    size = 4 * -(-memory_shape(params, memory)[2] // 32)
+    return zlib.crc32(b"".join(word.to_bytes(size, "little") for word in values))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import EieError
-from hw.registers import REGISTERS
+from hw.registers import EVERY_REGISTER
 
 __all__ = ["DriverError", "Port", "PortError", "refused"]
 
@@ -118,7 +118,7 @@ def _no_streams(kind: str) -> str:
 
 def refused(way: str, offset: int) -> DriverError:
     """The accelerator answered an access ("read" or "write") with an error."""
-    name = next((register.name for register in REGISTERS if register.offset == offset), "no register")
+    name = next((register.name for register in EVERY_REGISTER if register.offset == offset), "no register")
     return DriverError(
         f"the accelerator refuses a {way} at offset {offset:#04x} ({name}); expected an access that docs/registers.md "
         "allows"

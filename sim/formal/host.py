@@ -11,7 +11,7 @@ from hw.host import WRITABLE, Host
 from hw.layouts import memory_shape
 from hw.params import Params
 from hw.platform import ports_of
-from hw.registers import REGISTERS, offset
+from hw.registers import REGISTERS, mask, offset
 from sim.formal.claim import Claim
 from sim.formal.planted import planted
 from sim.formal.sheet import Sheet
@@ -29,9 +29,9 @@ WAIT = READ_LATENCY + 8
 Those in which a record is being written, or a read waits for a busy array, do not count."""
 
 
-def _port(s: Sheet, kind: Any, begins: tuple[str, ...] = ()) -> Any:
+def _port(s: Sheet, kind: Any, begins: tuple[str, ...] = (), params: Params = PARAMS) -> Any:
     """A host port whose manager keeps to the protocol."""
-    dut = s.add(kind(PARAMS), driven=begins)
+    dut = s.add(kind(params), driven=begins)
     bus = dut.bus
     for name, payload in CHANNELS:
         valid, ready = getattr(bus, f"{name}valid"), getattr(bus, f"{name}ready")
@@ -171,6 +171,33 @@ def effects(s: Sheet, kind: Any) -> None:
     s.reach(wrote & (bus.bresp == SLVERR) & s.past(dut.busy), "refused while busy")
 
 
+def parity(s: Sheet, kind: Any) -> None:
+    """The register PARITY, what STATUS says of it, and the interrupt."""
+    dut = _port(s, kind, params=PARAMS.replace(parity=True))
+    bus = dut.bus
+    to, data = _oldest(s, bus, "aw", bus.awaddr[2:], "b"), _oldest(s, bus, "w", bus.wdata, "b")
+    source = _oldest(s, bus, "ar", bus.araddr[2:], "r")
+    wrote = bus.bvalid & s.past(~bus.bvalid) & (bus.bresp == OKAY)
+    found = bus.rvalid & s.past(~bus.rvalid)
+
+    # The definition: a kind that was wrong is remembered until a one is written to its bit; a set beats a clear.
+    flags, enabled = Signal(len(dut.wrong), name="flags"), Signal(name="enabled")
+    now, on = Signal.like(flags), Signal()
+    s.m.d.comb += [
+        now.eq((flags & ~Mux(wrote & (to == offset("PARITY") >> 2), data, 0)) | s.past(dut.wrong)),
+        on.eq(Mux(wrote & (to == offset("INTERRUPT") >> 2), (data & mask("INTERRUPT", "PARITY")).any(), enabled)),
+    ]  # fmt: skip
+    s.m.d.sync += [flags.eq(now), enabled.eq(on)]
+    s.must(~(now.any() & on) | dut.irq, "a wrong word raises the interrupt that is enabled for it")
+    at = found & (source == offset("PARITY") >> 2)
+    s.must(~at | (bus.rdata == s.past(now)), "PARITY has the kinds that were wrong since they were cleared")
+    status = found & (source == offset("STATUS") >> 2)
+    bit = (bus.rdata & mask("STATUS", "PARITY")).any()
+    s.must(~status | (bit == s.past(now.any())), "STATUS.PARITY is set while one of them is")
+    s.reach(at & (bus.rdata == 0b10000000001), "two kinds are read")
+    s.reach(at & (bus.rdata == 0) & s.past(flags.any(), 6), "cleared")
+
+
 CLAIMS = (
     Claim(
         "axi-lite-protocol",
@@ -225,6 +252,28 @@ CLAIMS = (
                 Host, "start_bit & ~restart_bit & ~self.busy", "start_bit & ~restart_bit", "_writes"
             ),
             "a refused word is stored": lambda: planted(Host, "with m.If(~self._writable):", "with m.If(0):", "_store"),
+        },
+    ),
+    Claim(
+        "parity-register",
+        "Host",
+        "With parity: a kind of memory that was wrong stays in PARITY until a one is written to its bit, and shows in "
+        "STATUS and at the interrupt.",
+        parity,
+        Host,
+        {
+            "a clear goes before a set": lambda: planted(
+                Host, "with m.If(wrong):", "with m.If(wrong & ~self._begin['write']):", "_writes"
+            ),
+            "RESTART forgets": lambda: planted(
+                Host,
+                "m.d.sync += [self._done.eq(0), self._refused.eq(0)]",
+                "m.d.sync += [self._done.eq(0), self._refused.eq(0), self._parity.eq(0)]",
+                "_writes",
+            ),
+            "the interrupt is not raised": lambda: planted(
+                Host, 'irq |= self._parity.any() & (self._enabled & mask("STATUS", "PARITY")).any()', "pass", "_writes"
+            ),
         },
     ),
     Claim(

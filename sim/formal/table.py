@@ -5,7 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from compiler.errors import InputError
-from sim.formal import control, drain, host, mac, pe, queue, refill, rings, scan, steps, streams, window, writeback
+from sim.formal import (
+    control,
+    drain,
+    host,
+    mac,
+    parity,
+    pe,
+    queue,
+    refill,
+    rings,
+    scan,
+    steps,
+    streams,
+    window,
+    writeback,
+)
 from sim.formal.claim import PDR, Claim
 
 __all__ = ["CLAIMS", "chosen"]
@@ -16,6 +31,7 @@ CLAIMS: tuple[Claim, ...] = (
     *queue.CLAIMS,
     *pe.CLAIMS,
     *mac.CLAIMS,
+    *parity.CLAIMS,
     *scan.CLAIMS,
     *window.CLAIMS,
     *refill.CLAIMS,

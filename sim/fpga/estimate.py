@@ -98,7 +98,7 @@ def held_memories(params: Params) -> list[Held]:
         styles |= {"queue": "near", "accumulators": "near"}
     return [
         *(Held(name, number, *shapes[name], styles.get(name, "auto")) for name, number in numbers.items() if number),
-        Held("records", 1, 32, record_words(params)),
+        Held("records", 1, 32 + params.parity, record_words(params)),
         Held("places of segments", 1, window_origin(params).size, params.places, "near"),
         Held("request", 1, 32, MOST_WORDS, "block" if params.slim else "distributed"),
     ]
@@ -150,9 +150,9 @@ def estimate(board: Board, params: Params) -> Estimate:
     """What an array with its serial line takes of a board.
 
     Block RAMs and multipliers are what synthesis makes of them. Lookup tables and flip-flops are measured figures for
-    arrays without elementwise operations, function tables and streams; with these, `bound` says that they are at least
-    that many. A flip-flop of a Gowin part takes its data from the lookup table in front of it and from nothing else:
-    one that another register, a memory or a pin feeds takes the place of a lookup table too (record 108).
+    arrays without elementwise operations, function tables, streams and parity; with these, `bound` says that they are
+    at least that many. A flip-flop of a Gowin part takes its data from the lookup table in front of it and from nothing
+    else: one that another register, a memory or a pin feeds takes the place of a lookup table too (record 108).
     """
     family = board.family
     blocks: dict[str, int] = {}
@@ -178,7 +178,7 @@ def estimate(board: Board, params: Params) -> Estimate:
         "ram": sum(blocks.values()), "mult": params.pes + params.groups * more,
         **({"cells": cells} if family.distributed else {}),
     }  # fmt: skip
-    return Estimate(board, params, needs, blocks, bool(more or params.refill or params.streams))
+    return Estimate(board, params, needs, blocks, bool(more or params.refill or params.streams or params.parity))
 
 
 def largest_preset(board: Board, presets: Iterable[str] = PRESETS) -> str | None:

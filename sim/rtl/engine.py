@@ -22,6 +22,7 @@ from compiler.image.words import memory_words, readmemh
 from hw.accelerator import TOP_MODULE
 from hw.layouts import Error, Memory, fields, record
 from hw.params import LANES
+from hw.parity import found
 from sim.golden_array import Program
 from sim.program import (
     Chunk,
@@ -179,6 +180,7 @@ def run_rtl(
     watchdog: int | None = None,
     pauses: float = 0.0,
     plusargs: tuple[str, ...] = (),
+    flips: Sequence[tuple[str, int, int]] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> RtlRun:
     """Run a batch on the Verilog.
@@ -197,12 +199,13 @@ def run_rtl(
     watchdog : cycles after which a run is given up; by default far beyond what any run of this size takes.
     pauses : share of cycles in which the refill stream has nothing to give, at random (and by `seed`).
     plusargs : more arguments of the simulator (switches of mutated arrays).
+    flips : bits to flip before each start: hierarchical name of a memory (`scope`), address, bit.
     progress : called with (samples done, samples).
 
     Raises
     ------
     RtlError
-        The array hangs, asserts or ends with an error status.
+        The array hangs, asserts or ends with an error status, or meets a word whose parity is wrong.
     SimulationError
         It writes other lines than its descriptors say.
     ToolError
@@ -239,6 +242,7 @@ def run_rtl(
             "pauses": pauses,
             "watchdog": watchdog or cycle_limit(image, program, max(chunk.count for chunk in parts)),
             "stop_on_error": True,
+            "flips": list(flips),
             "seed": seed,
         }
         (folder / "job.json").write_text(json.dumps(job))
@@ -259,6 +263,8 @@ def run_rtl(
             if error := result["status"]["error"]:
                 index = result["status"]["index"]
                 raise RtlError(f"the array ended with error {Error(error).name} at descriptor {index}")
+            if result["parity"]:
+                raise RtlError(f"the parity of a word was wrong: {found(result['parity'])}")
             if result["left"] != [0, 0]:
                 raise RtlError(f"beats that were not taken, and that did not come: {result['left']}")
         taken = [{n: np.load(folder / f"taken_{number}_{n}.npy") for n in outside} for number in range(len(parts))]
@@ -290,7 +296,7 @@ def read_log(folder: Path, groups: int) -> WriteLog:
     logs = []
     for group in range(groups):
         rows = [text.split() for text in (folder / f"{scope(Memory.ACTIVATIONS, group)}.log").read_text().splitlines()]
-        words = bytes.fromhex("".join(word.zfill(4 * LANES) for _, word in rows))
+        words = bytes.fromhex("".join(word.zfill(4 * LANES)[-4 * LANES :] for _, word in rows))  # no parity bit
         lines = np.array([int(address, 16) for address, _ in rows], np.int64)
         logs.append((lines, np.frombuffer(words, ">i2").reshape(-1, LANES)[:, ::-1]))
     return logs

@@ -6,6 +6,7 @@ design runs freely between start and interrupt: Python is not in the loop.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -23,6 +24,7 @@ from cocotbext.axi import AxiStreamBus, AxiStreamSource
 
 from hw.layouts import REFILL_BITS, Memory
 from hw.params import Params
+from hw.parity import with_parity
 from hw.recorder import PARTS, Recorder, stored_record
 from hw.registers import mask
 from sim.streams import Outside, Transfer
@@ -124,6 +126,10 @@ class Bench:
         await self.host.acknowledge("DONE")
         return status
 
+    def inside(self, path: str) -> Any:
+        """Handle of something inside, by the names on the way to it, that of the top first."""
+        return functools.reduce(getattr, path.split(".")[1:], self.dut)
+
     def memory(self, memory: Memory, unit: int) -> Any:
         """Handle of the words of a memory, for loading and reading without the bus."""
         core = self.dut.core
@@ -143,7 +149,7 @@ class Bench:
             if memory is Memory.RECORDS:
                 await ClockCycles(self.dut.aclk, PARTS + Recorder.LATENCY)  # the last one is in memory then
                 return [stored_record(self.params, n, lambda at: int(words[at].value)) for n in addresses]
-            return [int(words[address].value) for address in addresses]
+            return [int(words[address].value) & (1 << 8 * ACT_BYTES) - 1 for address in addresses]
         found: list[int] = []
         at = 0
         while at < len(addresses):
@@ -183,8 +189,12 @@ async def run_job(dut: Any) -> None:
                 continue
             memory = bench.memory(Memory.ACTIVATIONS, unit)
             for address, word in enumerate(bank):
-                memory[address].value = word
+                memory[address].value = with_parity(word, 8 * ACT_BYTES) if params.parity else word
         await ClockCycles(dut.aclk, 1)
+        for ram, address, bit in job["flips"]:
+            word = bench.inside(ram).mem[address]
+            word.value = int(word.value) ^ 1 << bit
+            await ClockCycles(dut.aclk, 1)
         bench.stream(np.load(folder / f"tiles_{number}.npy").tobytes(), job["pauses"], job["seed"])
         plan = [Transfer.of(each) for each in job["transfers"]]
         given = {n: np.load(folder / f"given_{number}_{n}.npy") for n in job["given"]}
@@ -203,7 +213,8 @@ async def run_job(dut: Any) -> None:
         raw = b"".join(word.to_bytes(ACT_BYTES, "little") for bank in banks for word in bank)
         np.save(folder / f"outputs_{number}.npy", np.frombuffer(raw, "<i2").reshape(params.groups, len(lines), 8))
         results.append({"status": status, "records": [hex(word) for word in records],
-                        "cycles": await bench.host.read("CYCLES"), "seconds": seconds, "left": host.left})  # fmt: skip
+                        "cycles": await bench.host.read("CYCLES"), "seconds": seconds, "left": host.left,
+                        "parity": await bench.host.read("PARITY") if params.parity else 0})  # fmt: skip
         if job["stop_on_error"] and status["error"]:
             break
     (folder / "results.json").write_text(json.dumps(results))

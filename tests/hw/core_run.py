@@ -14,13 +14,14 @@ from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
 from hw.core import Core
-from hw.layouts import REFILL_BITS, Error, Memory, fields, record
+from hw.layouts import ACT_BITS, REFILL_BITS, Error, Memory, fields, record
 from hw.params import LANES, Params
+from hw.parity import with_parity
 from hw.recorder import stored_record
 from sim.tiles import tile_ends
 from tests.hw.programs import Program
 
-__all__ = ["Outcome", "play", "run_core"]
+__all__ = ["Outcome", "load_all", "play", "run_core"]
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Outcome:
     acts : (groups, lines, 8) activation memory. records : one a layer.
     left : accumulators that are not zero. beats : how many of the refill stream were taken. taken : how many beats of
     maps that stream in. sent : beats of maps that stream out, and whether they were marked as the last of one.
+    wrong : kinds of memory whose parity was wrong, a bit each.
     """
 
     error: Error = Error.NONE
@@ -44,6 +46,7 @@ class Outcome:
     beats: int = 0
     taken: int = 0
     sent: list[tuple[int, int]] = field(default_factory=list)
+    wrong: int = 0
 
 
 def described(params: Params, words: list[int]) -> list[int]:
@@ -53,6 +56,38 @@ def described(params: Params, words: list[int]) -> list[int]:
     places = 1 << (params.descriptors - 1).bit_length()
     rest = [0] * (places - len(words))
     return [each for part in range(24) for each in [*(word >> 32 * part & 0xFFFFFFFF for word in words), *rest]]
+
+
+def load_all(ctx: Any, array: Core, program: Program) -> None:
+    """Put the words of a program into the memories.
+
+    With parity the words have their bit, and all others a wrong one: to use one would be told.
+    """
+    params = program.params
+
+    def load(memory: Any, content: list[int]) -> None:
+        width = len(memory.w_data)
+        for address, word in enumerate(content):
+            ctx.set(memory.data[address], with_parity(word, width) if params.parity else word)
+        if params.parity:
+            for address in range(len(content), memory.data.depth):
+                ctx.set(memory.data[address], 1)
+
+    for n, pe in enumerate(array.pes):
+        load(pe.weight_read.memory, program.memories[Memory.WEIGHTS][n])
+        load(pe.pointer_read.memory, program.memories[Memory.POINTERS][n])
+        load(pe.weight_decode.memory, program.memories[Memory.CODEBOOK][0])
+    for n, writeback in enumerate(array.writebacks):
+        load(writeback.memory, program.memories[Memory.OUTPUTS][n])
+        if params.tables:
+            load(writeback.table.memory, program.memories[Memory.TABLES][0])
+    for n, bank in enumerate(array.acts):
+        load(bank, program.memories[Memory.ACTIVATIONS][n])
+    load(array.descriptors, described(params, program.memories[Memory.DESCRIPTORS][0]))
+    if params.parity:
+        load(array.records.memory, [])
+        for pe in () if params.near else array.pes:
+            load(pe.queue.memory, [])
 
 
 def play(
@@ -74,22 +109,8 @@ def play(
             gc.collect()  # a block that a planted one took the place of goes here, and not in another test
     simulator.add_clock(1e-9)
 
-    def load(ctx: Any, memory: Any, content: list[int]) -> None:
-        for address, word in enumerate(content):
-            ctx.set(memory.data[address], word)
-
     async def bench(ctx: Any) -> None:
-        for n, pe in enumerate(array.pes):
-            load(ctx, pe.weight_read.memory, program.memories[Memory.WEIGHTS][n])
-            load(ctx, pe.pointer_read.memory, program.memories[Memory.POINTERS][n])
-            load(ctx, pe.weight_decode.memory, program.memories[Memory.CODEBOOK][0])
-        for n, writeback in enumerate(array.writebacks):
-            load(ctx, writeback.memory, program.memories[Memory.OUTPUTS][n])
-            if params.tables:
-                load(ctx, writeback.table.memory, program.memories[Memory.TABLES][0])
-        for n, bank in enumerate(array.acts):
-            load(ctx, bank, program.memories[Memory.ACTIVATIONS][n])
-        load(ctx, array.descriptors, described(params, program.memories[Memory.DESCRIPTORS][0]))
+        load_all(ctx, array, program)
         await ctx.tick().until(~array.busy)
         if before:
             await before(array, ctx)
@@ -100,6 +121,8 @@ def play(
         for _ in range(limit):
             if watch:
                 watch(array, ctx.get)
+            if params.parity:
+                outcome.wrong |= ctx.get(array.wrong)
             if ctx.get(array.done):
                 break
             await ctx.tick()
@@ -108,7 +131,8 @@ def play(
         outcome.error, outcome.index = Error(ctx.get(array.error)), ctx.get(array.index)
         outcome.cycles = ctx.get(array.now)
         await ctx.tick()
-        words = [int(ctx.get(bank.data[n])) for bank in array.acts for n in range(params.act_lines)]
+        line = (1 << ACT_BITS * LANES) - 1
+        words = [int(ctx.get(bank.data[n])) & line for bank in array.acts for n in range(params.act_lines)]
         raw = b"".join(word.to_bytes(2 * LANES, "little") for word in words)
         outcome.acts = np.frombuffer(raw, "<i2").reshape(params.groups, params.act_lines, LANES)
         await ctx.tick().until(~array.settling)

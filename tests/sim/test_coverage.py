@@ -17,10 +17,13 @@ from hw.core import PE_MODULE
 from hw.export import verilog_text
 from hw.pe import ProcessingElement
 from hw.platform import _plain_names, convert
+from sim.amaranth_engine import run_amaranth
 from sim.coverage import bins, page, report, waivers
 from sim.coverage.campaign import ARRAYS, PLAN
 from sim.coverage.document import PAGE, document
+from sim.coverage.held import held_case
 from sim.coverage.points import KINDS, Point, Sources, merge
+from sim.decode import decode
 from sim.rtl.collect import collecting, keep, note_case, read_cases, read_counts, read_dat
 from sim.rtl.covered import left_out, with_bins
 
@@ -132,6 +135,18 @@ def test_bins_fit_the_hardware_and_lines_come_from_the_source(annotated):
     sources = Sources(text)
     files = {source.partition(":")[0] for source, *_ in sources._arms.values()}
     assert {"hw/control.py", "hw/mac.py", "hw/writeback.py", "hw/window.py", "hw/refill.py"} <= files
+
+
+@pytest.mark.verifies("coverage-held-queues")
+def test_a_queue_that_is_held_up_reaches_every_level():
+    case = held_case(1, ARRAYS["tiles"])
+    levels = set()
+
+    def watch(core, value):
+        levels.add(value(core.pes[0].queue.level))
+
+    run_amaranth(case.image, list(case.x.values()), decode(case.image), watch=watch)
+    assert levels == set(range(ARRAYS["tiles"].queue_depth + 1))
 
 
 @pytest.mark.verifies("coverage-bins-fit")

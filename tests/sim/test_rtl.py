@@ -26,7 +26,7 @@ from sim.rtl.engine import run_rtl
 from sim.verify import SUITES, run_case, verify
 from tests.sim.faults import with_switches
 
-ARRAY = SUITES["rtl"].arrays[0]  # one PE, queue depth 6: the smallest build
+ARRAY = SUITES["rtl"].arrays[0]  # one PE, queue depth 6, parity: the smallest build
 SWITCHED = SUITES["rtl"].arrays[1].replace(rows=32)  # two PEs, queue depth 7, tiles; far memories, which have a bypass
 
 
@@ -288,8 +288,13 @@ def differs(case, damaged):
 @pytest.mark.rtl
 @pytest.mark.parametrize(
     "params",
-    [preset("BALANCED_1"), preset("BALANCED_64").replace(pes=16), preset("EIE_64").replace(pes=4), preset("ECP5_PE")],
-    ids=["BALANCED_1", "sixteen PEs of BALANCED_64", "four PEs of EIE_64", "ECP5_PE"],
+    [
+        preset("BALANCED_1"),
+        preset("BALANCED_64").replace(pes=16),
+        preset("EIE_64").replace(pes=4),
+        preset("ECP5_PE").replace(parity=True),
+    ],
+    ids=["BALANCED_1", "sixteen PEs of BALANCED_64", "four PEs of EIE_64", "ECP5_PE with parity"],
 )
 def test_verilog_is_lint_clean_and_emits_one_pe(tmp_path, params):
     write_files(tmp_path, verilog_files(params))
