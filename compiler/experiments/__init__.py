@@ -14,6 +14,7 @@ from compiler.experiments.base import Experiment
 from compiler.experiments.consistency import Consistency
 from compiler.experiments.consistency_faults import ConsistencyFaults
 from compiler.experiments.dsd import DenseSparseDense
+from compiler.experiments.few_bits import FewBits
 from compiler.experiments.haq import Haq
 from compiler.experiments.hashing import Hashing
 from compiler.experiments.hashing_wide import HashingWide
@@ -32,6 +33,7 @@ _ALL: tuple[type[Experiment], ...] = (
     Consistency,
     ConsistencyFaults,
     DenseSparseDense,
+    FewBits,
     Haq,
     Hashing,
     HashingWide,

@@ -62,6 +62,7 @@ def train_job(
     EieError
         As `cluster.train` and `Job.data`.
     """
+    job.check_way("server")
     check_free(out, SHARDS, resume)
     with claimed(out):
         check_free(out, SHARDS, resume)  # again: a process may have been faster

@@ -16,7 +16,7 @@ from compiler.train.images import Images
 from compiler.train.loop import Hook, seed_of
 from compiler.train.stages.base import Context, Stage
 from compiler.train.table import Table
-from compiler.train.terngrad.exchange import Clock
+from compiler.train.terngrad.averaging import Clock
 from compiler.train.terngrad.settings import Settings
 from compiler.train.terngrad.virtual import VirtualWorkers
 
