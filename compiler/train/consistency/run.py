@@ -117,6 +117,7 @@ def _train(
         "workers": settings.workers,
         "servers": settings.servers,
         "staleness": bound_words(settings.staleness),
+        "overlap": settings.overlap,
         "updates": total,
         "reads": trained.reads,
         "lags": {str(lag): count for lag, count in sorted(trained.lags.items())},

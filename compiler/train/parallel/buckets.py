@@ -22,7 +22,7 @@ from compiler.train.terngrad.methods import Method
 from compiler.train.terngrad.virtual import share_loss, worker_random
 from compiler.train.terngrad.wire import losing_workers
 
-__all__ = ["CANDIDATES", "fastest", "probe", "slowest"]
+__all__ = ["CANDIDATES", "fastest", "probe", "slowest", "timed"]
 
 CANDIDATES = (25.0, 4.0, 1.0, 0.25)
 """MiB; the first is what torch takes."""
