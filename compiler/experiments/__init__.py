@@ -19,6 +19,7 @@ from compiler.experiments.haq import Haq
 from compiler.experiments.hashing import Hashing
 from compiler.experiments.hashing_wide import HashingWide
 from compiler.experiments.iss import Structures
+from compiler.experiments.overlap import Overlap
 from compiler.experiments.quantization import Quantization
 from compiler.experiments.ssl import StructuredSparsity
 from compiler.experiments.terngrad import TernGrad
@@ -37,6 +38,7 @@ _ALL: tuple[type[Experiment], ...] = (
     Haq,
     Hashing,
     HashingWide,
+    Overlap,
     Quantization,
     StructuredSparsity,
     Structures,
