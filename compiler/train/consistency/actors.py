@@ -174,7 +174,6 @@ class Worker:
             clock, at = client.clock, time.time()
             last = clock + 1 == learner.total
             reading = reading or self._begin("read", [(*me, clock, self.ahead)] * len(self.servers))
-            # Before it is heard what is durable: until then the client keeps the updates that these values may miss.
             given = [client.completed(shard, *each) for shard, each in enumerate(self._finish(reading))]
             self.checker.check([read for _, read in given])
             reading = None

@@ -54,9 +54,9 @@ class Client:
         return values, replace(read, seen=tuple(seen))
 
     def durable(self, shard: int, count: int) -> None:
-        """A checkpoint of `shard` holds the first `count` updates."""
+        """A checkpoint of `shard` holds the first `count` updates; the last one is kept, which a read ahead may miss."""
         kept = self._kept[shard]
-        for clock in [each for each in kept if each < count]:
+        for clock in [each for each in kept if each < min(count, self.clock - 1)]:
             del kept[clock]
 
     def missing(self, shard: int, applied: int) -> list[tuple[int, Values]]:
