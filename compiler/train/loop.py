@@ -92,16 +92,17 @@ class _Scaled:
     """A batch whose loss is multiplied by a power of two."""
 
     batch: Batch
-    scale: float
+    scaler: torch.amp.GradScaler
 
     def __len__(self) -> int:
         return len(self.batch)
 
     def loss(self, module: nn.Module) -> Tensor:
-        return self.batch.loss(module) * self.scale
+        loss: Tensor = self.scaler.scale(self.batch.loss(module))
+        return loss
 
     def split(self, parts: int) -> Sequence[_Scaled]:
-        return [_Scaled(share, self.scale) for share in self.batch.split(parts)]
+        return [_Scaled(share, self.scaler) for share in self.batch.split(parts)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +181,7 @@ def fit(
                     group["lr"] = schedule.rate(step, total)
                 optimizer.zero_grad()
                 scale = scaler.get_scale()
-                losses += backward(module, _Scaled(batch, scale) if half else batch) / scale * len(batch)
+                losses += backward(module, _Scaled(batch, scaler) if half else batch) / scale * len(batch)
                 if half:
                     scaler.unscale_(optimizer)
                 samples += len(batch)
