@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -160,8 +159,8 @@ class FewBits(OverNetworks):
             ]  # fmt: skip
             tables.append(
                 SummaryTable(
-                    f"{network.name}: {values:,} values, {self.workers} workers, {seeds_in_words(len(self.seeds))}; the best of "
-                    f"{len(self.arms[0].rates)} learning rates by validation",
+                    f"{network.name}: {values:,} values, {self.workers} workers, {seeds_in_words(len(self.seeds))}; the "
+                    f"best of {len(self.arms[0].rates)} learning rates by validation",
                     [
                         "exchange", "rate", "validation error %", "test error %", "lost", "kB a step and worker",
                         "bits a value", "fewer bytes than float32",
@@ -195,17 +194,21 @@ class FewBits(OverNetworks):
         """The claim, equal bytes, and grids whose best rate is at their end."""
         float32, mine = self.arms[0].name, self.onebit
         lost = fmean(errors[mine]) - fmean(errors[float32])
-        found = [
+        verdict = "reached" if lost <= GOAL else "missed"
+        claim = (
             f"{network}: {mine} sends {step[float32] / step[mine]:.1f} times fewer bytes than {float32} and loses "
-            f"{lost:+.2f} points of test accuracy on average (goal at most {GOAL}: {'reached' if lost <= GOAL else 'missed'})."
-        ]
+            f"{lost:+.2f} points of test accuracy on average (goal at most {GOAL}: {verdict})."
+        )
+        found = [claim]
         for name in self.equal:
             gain = fmean(errors[name]) - fmean(errors[mine])
             found.append(
-                f"{network}: {name} sends {step[name] / step[mine]:.2f} times the bytes of {mine}, and has {abs(gain):.2f} "
-                f"points {'more' if gain > 0 else 'less'} test error."
+                f"{network}: {name} sends {step[name] / step[mine]:.2f} times the bytes of {mine}, and has "
+                f"{abs(gain):.2f} points {'more' if gain > 0 else 'less'} test error."
             )
-        ends = [arm.name for arm in self.arms if len(arm.rates) > 2 and rates[arm.name] in (min(arm.rates), max(arm.rates))]
+        ends = [
+            arm.name for arm in self.arms if len(arm.rates) > 2 and rates[arm.name] in (min(arm.rates), max(arm.rates))
+        ]
         if ends:
             found.append(
                 f"{network}: the best learning rate is at the end of what was tried for {', '.join(ends)}; a better one "
@@ -229,8 +232,8 @@ def _job(spec: NetworkSpec, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
         data["samples"] = spec.samples
     schedule = {**spec.dense.asdict(), "learning_rate": rate, "batch": spec.dense.batch * arm.times}
     return {
-        "name": f"{spec.name}-{arm.name}", "seed": seed, "data": data, "model": spec.model.asdict(), "schedule": schedule,
-        "precision": spec.precision, **arm.method,
+        "name": f"{spec.name}-{arm.name}", "seed": seed, "data": data, "model": spec.model.asdict(),
+        "schedule": schedule, "precision": spec.precision, **arm.method,
     }  # fmt: skip
 
 

@@ -1,11 +1,11 @@
 """How much of the communication is hidden behind computing: all-reduce by size of buckets, and a parameter server.
 
 Hosts: the exchange is real, between network namespaces with links of limited bandwidth (`terngrad.hosts`). Layers wait
-for their stated seconds instead of computing (`parallel.paced`), for the hosts share this machine's cores, which those of
-a cluster would not. Hidden share = 1 - (step - computing alone) / exchange alone; the exchange alone is that of the size
-of buckets with which it is fastest, so that what many messages cost is not taken for hidden.
+for their stated seconds instead of computing (`parallel.paced`): the hosts share this machine's cores, which those of
+a cluster would not. Hidden share = 1 - (step - computing alone) / exchange alone; the exchange alone is that of the
+size of buckets with which it is fastest, so that what many messages cost is not taken for hidden.
 
-Server: updates are real, seconds are simulated (`consistency.simulate`): steps of one second, messages of stated latency.
+Server: updates are real, seconds are simulated (`consistency.simulate`): a step is one second, a message its latency.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Overlap(OverNetworks):
     ----------
     traffic : options of `probe.mixed`, whose gradients the hosts exchange.
     hosts, mbit : numbers of hosts; bandwidth of each one's link, Mbit/s.
-    paces : seconds that forward and backward pass together take. goal_pace : the one that the goals are judged at.
+    paces : seconds that forward and backward pass together take.
     buckets : sizes in MiB, of which the probe takes one.
     rounds : of each trial; every seed is one more trial of the same.
     workers, bounds, latencies : of the parameter server; latency is that of a message, in steps.
@@ -66,7 +66,6 @@ class Overlap(OverNetworks):
     hosts: tuple[int, ...]
     mbit: int
     paces: tuple[float, ...]
-    goal_pace: float
     buckets: tuple[float, ...]
     rounds: int
     workers: int
@@ -77,7 +76,7 @@ class Overlap(OverNetworks):
     def options(cls, table: Table) -> dict[str, Any]:
         """Hosts, buckets, and the parameter server."""
         traffic = table.table("traffic")
-        found = {
+        found: dict[str, Any] = {
             "networks": networks_of(table),
             "traffic": network_of(traffic),
             "hosts": table.integers("hosts", 2, 64),
@@ -90,12 +89,10 @@ class Overlap(OverNetworks):
             "latencies": table.numbers("latencies", 0, 100),
         }
         traffic.finish()
-        found["goal_pace"] = table.number("goal_pace", 0, 3600, default=max(found["paces"], default=1.0))
         for key in ("hosts", "paces", "buckets"):
-            if not found[key] or len(set(found[key])) < len(found[key]):
-                raise RecipeError(f"{table.source}: {key} is {list(found[key])}; expected some, and none twice")
-        if found["goal_pace"] not in found["paces"]:
-            raise RecipeError(f"{table.source}: goal_pace is {found['goal_pace']}; expected one of paces")
+            given: Sequence[float] = found[key]
+            if not given or len(set(given)) < len(given):
+                raise RecipeError(f"{table.source}: {key} is {list(given)}; expected some, and none twice")
         return found
 
     def trials(self) -> list[Trial]:
@@ -135,7 +132,8 @@ class Overlap(OverNetworks):
     def _server(self, trial: Trial, env: Env) -> dict[str, Any]:
         """Seconds of a training for every bound and latency, one after the other and overlapped."""
         found: dict[str, Any] = {}
-        for bound, latency, overlap in product(self.bounds, (0.0, *self.latencies), (False, True)):
+        ways_of_messages = [(0.0, False), *product(self.latencies, (False, True))]
+        for bound, (latency, overlap) in product(self.bounds, ways_of_messages):
             spec, subject = self.subject(trial, env)
             learner = Learner(subject.module, subject.lesson, spec.dense, subject.seed, self.workers)
             simulation = Simulation(
@@ -145,7 +143,8 @@ class Overlap(OverNetworks):
             learner.load(outcome.values)
             checker = outcome.checker
             found[_key(bound, latency, overlap)] = {
-                "seconds": outcome.seconds, "steps": learner.total, "reads": checker.reads, "worst_lag": max(checker.lags),
+                "seconds": outcome.seconds, "steps": learner.total, "reads": checker.reads,
+                "worst_lag": max(checker.lags),
                 "mean_lag": sum(lag * count for lag, count in checker.lags.items()) / checker.reads,
                 **subject.errors(subject.module),
             }  # fmt: skip
@@ -167,18 +166,23 @@ class Overlap(OverNetworks):
                 lines[f"{count} hosts, {pace:g} s"] = [(row[2], row[6]) for row in mine]
                 chosen = [run["chosen"] for run in runs]
                 by_size = {row[2]: row[6:9] for row in mine}
-                shares = [hidden_share([run], self.buckets.index(size))[0] for run, size in zip(runs, chosen, strict=True)]
+                shares = [
+                    hidden_share([run], self.buckets.index(size))[0] for run, size in zip(runs, chosen, strict=True)
+                ]
                 figures["hosts"][f"{count}.{pace:g}"] = {
                     "hidden": {str(size): share for size, share in by_size.items()}, "chosen": chosen,
                     "hidden_of_chosen": shares,
                 }  # fmt: skip
-                if pace == self.goal_pace and count in GOALS:
+                if count in GOALS:
                     findings.append(_goal(count, pace, chosen, shares, mine[0][4] / pace, self.mbit))
             tables.append(
                 SummaryTable(
-                    f"Hidden share of the exchange by size of buckets; {runs[0]['values']:,} values, {self.mbit} Mbit/s, "
-                    f"medians of {len(self.seeds)} × {self.rounds} rounds, 95 % intervals by bootstrap",
-                    ["hosts", "computing s", "bucket MiB", "step s", "exchange s", "best exchange s", "hidden", "low", "high"],
+                    f"Hidden share of the exchange by size of buckets; {runs[0]['values']:,} values, {self.mbit} "
+                    f"Mbit/s, medians of {len(self.seeds)} × {self.rounds} rounds, 95 % intervals by bootstrap",
+                    [
+                        "hosts", "computing s", "bucket MiB", "step s", "exchange s", "best exchange s", "hidden",
+                        "low", "high",
+                    ],
                     rows,
                 )
             )  # fmt: skip
@@ -222,8 +226,8 @@ class Overlap(OverNetworks):
         table = SummaryTable(
             f"{network}: parameter server, {self.workers} workers, simulated seconds; steps of 1 s, {len(runs)} seeds",
             [
-                "bound", "latency s", "seconds", "overlapped", "hidden", "mean lag", "overlapped", "worst lag", "test error %",
-                "overlapped",
+                "bound", "latency s", "seconds", "overlapped", "hidden", "mean lag", "overlapped", "worst lag",
+                "test error %", "overlapped",
             ],
             rows,
         )  # fmt: skip
@@ -277,15 +281,13 @@ def _key(bound: int, latency: float, overlap: bool) -> str:
     return f"{bound}.{latency:g}.{'overlapped' if overlap else 'plain'}"
 
 
-def _goal(
-    count: int, pace: float, chosen: Sequence[float], shares: Sequence[float], ratio: float, mbit: int
-) -> str:
+def _goal(count: int, pace: float, chosen: Sequence[float], shares: Sequence[float], ratio: float, mbit: int) -> str:
     sizes = ", ".join(f"{size:g}" for size in sorted(set(chosen)))
     least, mean = min(shares), fmean(shares)
     return (
-        f"{count} hosts at {mbit} Mbit/s, {pace:g} s of computing, an exchange {ratio:.2f} times as long: the probe took buckets of "
-        f"{sizes} MiB, which hide {mean:.0%} of the exchange (least of {len(shares)} runs {least:.0%}; goal {GOALS[count]:.0%}: "
-        f"{'reached' if mean >= GOALS[count] else 'missed'})."
+        f"{count} hosts at {mbit} Mbit/s, {pace:g} s of computing, an exchange {ratio:.2f} times as long: the probe "
+        f"took buckets of {sizes} MiB, which hide {mean:.0%} of the exchange (least of {len(shares)} runs {least:.0%}; "
+        f"goal {GOALS[count]:.0%}: {'reached' if mean >= GOALS[count] else 'missed'})."
     )
 
 

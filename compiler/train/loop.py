@@ -142,8 +142,8 @@ def fit(
     """Train `module` in place.
 
     In float16 small gradients would be zero, so the loss is multiplied by a factor and the gradients are divided by it
-    (Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.2). A step whose gradients are not finite is left
-    out, and the factor halved. It begins anew with each epoch, so that a training which goes on needs not know it.
+    (Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.2). A step whose gradients are not finite is
+    left out, and the factor halved. It begins anew with each epoch, so that a training which goes on needs not know it.
 
     Parameters
     ----------

@@ -53,8 +53,9 @@ def _bound(context: click.Context, parameter: click.Parameter, value: str) -> in
               help="Clocks by which what is read from a parameter server may be late: 0 is bulk-synchronous, none is "
                    "asynchronous.")  # fmt: skip
 @click.option("--servers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Parameter servers.")
-@click.option("--overlap", is_flag=True, help="Read for the next step from the parameter server, and send the last update, "
-              "while a step is computed.")  # fmt: skip
+@click.option("--overlap", is_flag=True,
+              help="Read for the next step from the parameter server, and send the last update, while a step is "
+                   "computed.")  # fmt: skip
 @click.option(
     "--cluster", metavar="ADDRESS", help="Parameter servers and workers on this Ray cluster.  [default: here]"
 )
@@ -82,7 +83,9 @@ def train(
             raise click.UsageError("--tensorboard is for one process; leave out --workers")
         if parallel == "server":
             if overlap and staleness == 0:
-                raise click.UsageError("--overlap reads ahead, and --staleness 0 allows none of it; give 1 or more, or none")
+                raise click.UsageError(
+                    "--overlap reads ahead, and --staleness 0 allows none of it; give 1 or more, or none"
+                )
             _train_server(recipe, folder, resume, workers, servers, staleness, overlap, cluster, output)
         else:
             _train_parallel(recipe, folder, resume, workers, parallel, micro, output)

@@ -59,7 +59,7 @@ class Server:
         return applied
 
     async def read(self, worker: int, incarnation: int, clock: int, ahead: int = 0) -> tuple[Values, Read]:
-        """The values, as soon as the bound admits it; see `Shard.admits`. Raises `WorkerError` if the worker was replaced."""
+        """The values, as soon as `Shard.admits` it. Raises `WorkerError` if the worker was replaced."""
         self.waiting.add((worker, incarnation))
         async with self.changed:
             await self.changed.wait_for(

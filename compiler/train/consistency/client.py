@@ -40,7 +40,7 @@ class Client:
         return shares
 
     def completed(self, shard: int, values: Values, read: Read) -> tuple[Values, Read]:
-        """What was read ahead for this clock, with the own updates that it misses added; the read says that it has them.
+        """What was read ahead for this clock, with the own updates that it misses; the read says that it has them.
 
         Raises
         ------
@@ -54,7 +54,7 @@ class Client:
         return values, replace(read, seen=tuple(seen))
 
     def durable(self, shard: int, count: int) -> None:
-        """A checkpoint of `shard` holds the first `count` updates; the last one is kept, which a read ahead may miss."""
+        """A checkpoint of `shard` holds the first `count` updates. The last one stays: a read ahead may miss it."""
         kept = self._kept[shard]
         for clock in [each for each in kept if each < min(count, self.clock - 1)]:
             del kept[clock]

@@ -149,8 +149,8 @@ class Checker:
 def reads_ahead(overlap: bool, staleness: int | None) -> int:
     """By how many clocks a worker reads ahead, if reads overlap with computing.
 
-    What is read while update c is computed is used at clock c + 1. The bound is that of clock c + 1, and the worker adds
-    its own update c. Bound 0 asks for everyone's update c, so there is nothing to read ahead.
+    What is read while update c is computed is used at clock c + 1. The bound is that of clock c + 1, and the worker
+    adds its own update c. Bound 0 asks for everyone's update c, so there is nothing to read ahead.
     """
     return int(overlap and staleness != 0)
 

@@ -60,7 +60,10 @@ def measure(plan: Mapping[str, Any], limited: Callable[[float | None], None] = l
     if plan["pace"]:
         module = paced(module, inputs[:1], plan["pace"])
     sizes: Sequence[float] = plan["buckets"]
-    wrapped = {size: Method().wrap(module if number == 0 else copy.deepcopy(module), size)[0] for number, size in enumerate(sizes)}
+    wrapped = {
+        size: Method().wrap(module if number == 0 else copy.deepcopy(module), size)[0]
+        for number, size in enumerate(sizes)
+    }
     mine = slice(dist.get_rank(), None, dist.get_world_size())
     gradients = torch.zeros(sum(parameter.numel() for parameter in module.parameters()))
 

@@ -29,7 +29,7 @@ class _Wait(torch.autograd.Function):
         return inputs.view_as(inputs)
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         time.sleep(context.seconds)
         return gradients[0], None, None
 
@@ -48,13 +48,13 @@ class _Paced(nn.Module):
 
 
 def paced(module: nn.Sequential, example: Tensor, seconds: float) -> nn.Sequential:
-    """The same layers, forward and backward pass together in so many seconds, each in proportion to its multiplications.
+    """The same layers, which take so many seconds together, each in proportion to its multiplications.
 
     Parameters
     ----------
     module : layers with weights are Linear or Conv2d.
     example : inputs, for the sizes of maps.
-    seconds : of a step, beside what the layers compute themselves.
+    seconds : of forward and backward pass, beside what the layers compute themselves.
     """
     works: dict[str, int] = {}
     outputs = example

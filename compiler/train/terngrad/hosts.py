@@ -140,7 +140,7 @@ _DIES = ("setpriv", "--pdeathsig", "KILL")
 
 @contextmanager
 def _namespaces(workers: int) -> Iterator[list[int]]:
-    """A namespace for each worker, with `INTERFACE` on a bridge that stands in one of its own; processes that are there.
+    """A namespace for each worker, with `INTERFACE` on a bridge that stands in one of its own: a process in each.
 
     The namespaces have no names. Each lasts as long as a process is in it, and all of these end with this one, so that
     nothing is left however this one ends.

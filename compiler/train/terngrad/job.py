@@ -73,7 +73,7 @@ class Job:
         return {**content, **self.method.asdict()}
 
     def check_way(self, parallel: str) -> None:
-        """Raises `RecipeError` if the recipe says how workers that share data exchange gradients, and this is another way."""
+        """Raises `RecipeError` if the recipe says what workers that share data do, and this is another way."""
         given = {
             f'exchange "{self.method.name}"': self.method.name != "float32",
             "bucket_mb": self.bucket_mb is not None,

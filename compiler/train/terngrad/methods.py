@@ -78,7 +78,9 @@ class Method:
     def asdict(self) -> dict[str, Any]:
         """The keys of a recipe that say it; `parse` reads them again."""
         if self.settings is not None:
-            said = {} if self.name == "terngrad" else {"exchange": self.name}  # as recipes had it before there were others
+            said = (
+                {} if self.name == "terngrad" else {"exchange": self.name}
+            )  # as recipes had it before there were others
             return {**said, self.name: self.settings.asdict()}
         table = {"powersgd": {"rank": self.rank}} if self.name == "powersgd" else {}
         return {} if self.name == "float32" else {"exchange": self.name, **table}

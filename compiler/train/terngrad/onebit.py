@@ -144,8 +144,8 @@ class OneBit(Averaging):
         if wanted != set(state):
             workers = len({name.partition(".")[0] for name in state})
             raise InputError(
-                f"the checkpoint holds residuals of {workers} workers, or of other tensors than this network's; expected "
-                f"those of {self.channel.workers} workers: go on with as many as it was begun with"
+                f"the checkpoint holds residuals of {workers} workers, or of other tensors than this network's; "
+                f"expected those of {self.channel.workers} workers: go on with as many as it was begun with"
             )
         for worker, owed in zip(self.channel.here, self.residuals, strict=True):
             for number, name in enumerate(names):

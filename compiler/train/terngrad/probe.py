@@ -138,7 +138,9 @@ Averager = Callable[[Any], torch.futures.Future[Tensor]]
 def _averager(method: str, module: nn.Module) -> Averager:
     """What a method does with a bucket."""
     ternary = method in ("gather", "sums")
-    chosen = Method("terngrad", Settings(scheme=method)) if ternary else Method("float32" if method == "float" else method)
+    chosen = (
+        Method("terngrad", Settings(scheme=method)) if ternary else Method("float32" if method == "float" else method)
+    )
     state, hook = chosen.hook(module)
     return lambda bucket: hook(state, bucket)
 

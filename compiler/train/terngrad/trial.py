@@ -64,7 +64,7 @@ class _Local(Hook):
 
 
 def train(job: Job, every: int, data_dir: Path | None) -> dict[str, Any]:
-    """Loss of each epoch, error in percent on validation and test samples, and bytes that a step sent, of this worker."""
+    """Loss of each epoch, error in percent on validation and test samples, and bytes that this worker sent."""
     dataset = job.data(data_dir, dist.get_world_size())
     lesson = Images(dataset.train, dataset.shape, job.model.flat, precision=job.precision)
     module = fresh(job.model, dataset, job.seed)

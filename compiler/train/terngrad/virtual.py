@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from compiler.train.loop import Batch, seed_of
-from compiler.train.terngrad.channel import Local
 from compiler.train.terngrad.averaging import Averaging
+from compiler.train.terngrad.channel import Local
 from compiler.train.terngrad.exchange import Exchange
 from compiler.train.terngrad.onebit import OneBit, OneBitSettings
 from compiler.train.terngrad.settings import Settings

@@ -57,16 +57,19 @@ def test_few_bits_are_compared_at_each_ones_best_rate(
 ) -> None:
     experiment = load(RECIPES / "few-bits.toml")
     assert isinstance(experiment, FewBits)
-    results = {
-        trial.key: run_as(experiment, trial.options["seed"], monkeypatch, lost) for trial in experiment.trials()
-    }
+    results = {trial.key: run_as(experiment, trial.options["seed"], monkeypatch, lost) for trial in experiment.trials()}
     summary = experiment.summarize(results)
     network = experiment.networks[0].name
     said = f"sends 20.0 times fewer bytes than float32 and loses {lost:+.2f} points"
     assert said in summary.findings[0]
     assert f"goal at most 0.5: {verdict}" in summary.findings[0]
-    assert "sends 1.00 times the bytes of onebit, and has 0.00 points" in summary.findings[1]  # large batches, fewer steps
-    assert all(rate == arm.rates[1] for arm, rate in zip(experiment.arms, summary.figures[network]["rates"].values(), strict=True))
+    assert (
+        "sends 1.00 times the bytes of onebit, and has 0.00 points" in summary.findings[1]
+    )  # large batches, fewer steps
+    assert all(
+        rate == arm.rates[1]
+        for arm, rate in zip(experiment.arms, summary.figures[network]["rates"].values(), strict=True)
+    )
     compared = summary.figures["test_error_differences"]
     assert len(compared) == len(experiment.arms) - 1 + len(experiment.equal)
     assert compared[f"{network}, onebit - float32"]["mean"] == pytest.approx(lost)
@@ -125,9 +128,10 @@ def test_hidden_shares_are_judged_at_the_chosen_buckets(step: float, verdicts: l
         }
     summary = experiment.summarize(results)
     goals = [finding for finding in summary.findings if "goal" in finding]
-    assert [verdict in finding for verdict, finding in zip(verdicts, goals, strict=True)] == [True, True]
+    wanted = [verdict for verdict in verdicts for _ in experiment.paces]  # by number of hosts
+    assert [verdict in finding for verdict, finding in zip(wanted, goals, strict=True)] == [True] * len(wanted)
     assert "buckets of 0.25 MiB" in goals[0]
-    assert "0.33 times as long" in goals[0]
+    assert "0.33 times as long" in goals[-1]
     assert [row[6] for row in summary.tables[0].rows[:3]] == pytest.approx([0.0] * 3)
     assert "reads ahead hide 90% of what messages cost" in summary.findings[-1]
     late = {key: {**one, "worst_lag": 9} for key, one in results["server.mlp-digits.1"].items()}
@@ -140,7 +144,6 @@ def test_hidden_shares_are_judged_at_the_chosen_buckets(step: float, verdicts: l
         ("few-bits", 'onebit = "onebit"', 'onebit = "two"', "onebit is 'two'"),
         ("few-bits", "local-sgd", "nothing", "equal names nothing"),
         ("few-bits", "rates = [0.05]", "rates = []", "equally many rates"),
-        ("overlap", "paces = [0.3]", "paces = [0.3]\ngoal_pace = 5.0", "goal_pace is 5.0; expected one of paces"),
         ("overlap", "hosts = [2]", "hosts = [2, 2]", r"hosts is \[2, 2\]"),
     ],
 )

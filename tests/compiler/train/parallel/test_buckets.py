@@ -104,8 +104,8 @@ def test_wrong_exchanges_say_what_is_wrong(change: dict[str, Any], message: str)
     "change",
     [
         {"exchange": "onebit", "onebit": {"feedback": False}}, {"exchange": "powersgd", "powersgd": {"rank": 2}},
-        {"exchange": "bf16", "bucket_mb": "auto"}, {"precision": "float16", "bucket_mb": 0.5}, {"terngrad": {"clip": 2.0}},
-        {"exchange": "terngrad"},
+        {"exchange": "bf16", "bucket_mb": "auto"}, {"precision": "float16", "bucket_mb": 0.5},
+        {"terngrad": {"clip": 2.0}}, {"exchange": "terngrad"},
     ],
 )  # fmt: skip
 def test_recipes_come_back_from_their_own_form_and_are_for_shared_data(change: dict[str, Any]) -> None:

@@ -65,7 +65,9 @@ def test_without_the_right_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_namespace_for_all_where_workers_may_not_have_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosts, "_run", lambda *command: None if "--map-root-user" in command else "Operation not permitted")
+    monkeypatch.setattr(
+        hosts, "_run", lambda *command: None if "--map-root-user" in command else "Operation not permitted"
+    )
     found = ways()
     if "need Linux" in found.missing:
         pytest.skip(found.missing)

@@ -161,7 +161,7 @@ def test_residuals_of_other_workers_are_refused() -> None:
     def made(workers: int) -> OneBit:
         return OneBit(nn.Linear(50, 6), OneBitSettings(), Local(workers))
 
-    with pytest.raises(InputError, match="residuals of 3 workers, .* go on with as many as it was begun with"):
+    with pytest.raises(InputError, match=r"residuals of 3 workers, .* go on with as many as it was begun with"):
         made(2).load_state(made(3).state())
-    with pytest.raises(RecipeError, match="the largest of the network has 6 elements and onebit.smallest is 256"):
+    with pytest.raises(RecipeError, match=r"the largest of the network has 6 elements and onebit.smallest is 256"):
         OneBit(nn.Linear(3, 2), OneBitSettings(), Local(2))
