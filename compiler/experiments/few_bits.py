@@ -159,8 +159,8 @@ class FewBits(OverNetworks):
             ]  # fmt: skip
             tables.append(
                 SummaryTable(
-                    f"{network.name}: {values:,} values, {self.workers} workers, {seeds_in_words(len(self.seeds))}; the "
-                    f"best of {len(self.arms[0].rates)} learning rates by validation",
+                    f"{network.name}: {values:,} values, {self.workers} workers, {seeds_in_words(len(self.seeds))}; "
+                    f"the best of {len(self.arms[0].rates)} learning rates by validation",
                     [
                         "exchange", "rate", "validation error %", "test error %", "lost", "kB a step and worker",
                         "bits a value", "fewer bytes than float32",
@@ -211,8 +211,8 @@ class FewBits(OverNetworks):
         ]
         if ends:
             found.append(
-                f"{network}: the best learning rate is at the end of what was tried for {', '.join(ends)}; a better one "
-                "may lie beyond."
+                f"{network}: the best learning rate is at the end of what was tried for {', '.join(ends)}; a better "
+                "one may lie beyond."
             )
         return found
 

@@ -244,7 +244,7 @@ class Overlap(OverNetworks):
 def hidden_share(runs: Sequence[Rounds], place: int) -> tuple[float, float, float]:
     """Share of the exchange that buckets of one size hide, over all rounds, and its 95 % interval.
 
-    Medians of step, computing, and the fastest exchange alone; rounds are drawn with replacement (percentile bootstrap).
+    Medians of step, computing, and the fastest exchange alone; rounds are drawn with replacement (percentiles).
 
     Parameters
     ----------
