@@ -25,6 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
+from torch.distributed.algorithms.model_averaging.utils import average_parameters
 
 from compiler.train.images import Images, accuracy
 from compiler.train.loop import Batch, Epoch, Hook, fit, reproducible
@@ -59,8 +60,9 @@ class _Local(Hook):
     def after_step(self, step: int, total: int) -> None:
         """Also after the last one, so that all have the same."""
         if step + 1 == total:
-            self.averager = PeriodicModelAverager(period=1)
-        self.averager.average_parameters(self.module.parameters())
+            average_parameters(self.module.parameters(), dist.group.WORLD)
+        else:
+            self.averager.average_parameters(self.module.parameters())
 
 
 def train(job: Job, every: int, data_dir: Path | None) -> dict[str, Any]:
