@@ -27,6 +27,7 @@ from torch import nn
 from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
 from torch.distributed.algorithms.model_averaging.utils import average_parameters
 
+from compiler.train.data import Dataset
 from compiler.train.images import Images, accuracy
 from compiler.train.loop import Batch, Epoch, Hook, fit, reproducible
 from compiler.train.parallel.mesh import Mesh
@@ -65,9 +66,8 @@ class _Local(Hook):
             self.averager.average_parameters(self.module.parameters())
 
 
-def train(job: Job, every: int, data_dir: Path | None) -> dict[str, Any]:
+def train(job: Job, every: int, dataset: Dataset) -> dict[str, Any]:
     """Loss of each epoch, error in percent on validation and test samples, and bytes that this worker sent."""
-    dataset = job.data(data_dir, dist.get_world_size())
     lesson = Images(dataset.train, dataset.shape, job.model.flat, precision=job.precision)
     module = fresh(job.model, dataset, job.seed)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -107,11 +107,14 @@ def main() -> int:
     dist.init_process_group("gloo", timeout=timedelta(seconds=_TIMEOUT))
     content: Mapping[str, Any] = json.loads(plan.read_text(encoding="utf-8"))
     folder = None if content["data_dir"] is None else Path(content["data_dir"])
-    results = []
+    results, held = [], dict[str, Dataset]()
     with reproducible(threads=1):
         for one in content["trainings"]:
             job = parse(one["job"], "plan")
-            results.append(train(job, one["every"], folder))
+            key = json.dumps(one["job"]["data"])
+            if key not in held:
+                held[key] = job.data(folder, dist.get_world_size())
+            results.append(train(job, one["every"], held[key]))
             if dist.get_rank() == 0:
                 print(f"{len(results)} of {len(content['trainings'])}", flush=True)
     out.write_text(json.dumps({"results": results}), encoding="utf-8")
