@@ -57,7 +57,7 @@ class Overlap(OverNetworks):
     hosts, mbit : numbers of hosts; bandwidth of each one's link, Mbit/s.
     paces : seconds that forward and backward pass together take.
     buckets : sizes in MiB, of which the probe takes one.
-    rounds : of each trial; every seed is one more trial of the same.
+    rounds : in each of which everything is timed once. Nothing between hosts depends on the seed.
     workers, bounds, latencies : of the parameter server; latency is that of a message, in steps.
     """
 
@@ -96,11 +96,8 @@ class Overlap(OverNetworks):
         return found
 
     def trials(self) -> list[Trial]:
-        """For each seed one of every number of hosts, and the parameter server with every network."""
-        hosts = [
-            Trial(f"hosts-{count}.{seed}", {"hosts": count, "seed": seed})
-            for seed, count in product(self.seeds, self.hosts)
-        ]
+        """One for every number of hosts, and the parameter server with every network and seed."""
+        hosts = [Trial(self._hosts(count), {"hosts": count}) for count in self.hosts]
         servers = [
             Trial(f"server.{trial.key}", {"hosts": 0, **trial.options}) for trial in super().trials()
         ]  # fmt: skip
@@ -160,25 +157,23 @@ class Overlap(OverNetworks):
         else:
             rows, lines = [], dict[str, list[tuple[float, float]]]()
             for count, pace in product(self.hosts, self.paces):
-                runs = [results[f"hosts-{count}.{seed}"][str(pace)] for seed in self.seeds]
-                mine = self._row(count, pace, runs)
+                run = results[self._hosts(count)][str(pace)]
+                mine = self._row(count, pace, run)
                 rows += mine
                 lines[f"{count} hosts, {pace:g} s"] = [(row[2], row[6]) for row in mine]
-                chosen = [run["chosen"] for run in runs]
                 by_size = {row[2]: row[6:9] for row in mine}
-                shares = [
-                    hidden_share([run], self.buckets.index(size))[0] for run, size in zip(runs, chosen, strict=True)
-                ]
                 figures["hosts"][f"{count}.{pace:g}"] = {
-                    "hidden": {str(size): share for size, share in by_size.items()}, "chosen": chosen,
-                    "hidden_of_chosen": shares,
-                }  # fmt: skip
+                    "hidden": {str(size): share for size, share in by_size.items()},
+                    "chosen": run["chosen"],
+                }
                 if count in GOALS:
-                    findings.append(_goal(count, pace, chosen, shares, mine[0][4] / pace, self.mbit))
+                    findings.append(
+                        _goal(count, pace, run["chosen"], by_size[run["chosen"]], mine[0][4] / pace, self.mbit)
+                    )
             tables.append(
                 SummaryTable(
-                    f"Hidden share of the exchange by size of buckets; {runs[0]['values']:,} values, {self.mbit} "
-                    f"Mbit/s, medians of {len(self.seeds)} × {self.rounds} rounds, 95 % intervals by bootstrap",
+                    f"Hidden share of the exchange by size of buckets; {run['values']:,} values, {self.mbit} "
+                    f"Mbit/s, medians of {self.rounds} rounds, 95 % intervals by bootstrap",
                     [
                         "hosts", "computing s", "bucket MiB", "step s", "exchange s", "best exchange s", "hidden",
                         "low", "high",
@@ -195,13 +190,16 @@ class Overlap(OverNetworks):
             findings.append(sentence)
         return Summary(figures, tables, findings, plots)
 
-    def _row(self, count: int, pace: float, runs: Sequence[Rounds]) -> list[list[Any]]:
+    def _hosts(self, count: int) -> str:
+        return f"hosts-{count}.{self.seeds[0]}"
+
+    def _row(self, count: int, pace: float, run: Rounds) -> list[list[Any]]:
         """A row for each size of buckets."""
-        best = float(np.median(_together(runs, "alone"), 1).min())
+        best = float(np.median(run["alone"], 1).min())
         return [
             [
-                count, pace, size, float(np.median(_together(runs, "step")[place])),
-                float(np.median(_together(runs, "alone")[place])), best, *hidden_share(runs, place),
+                count, pace, size, float(np.median(run["step"][place])),
+                float(np.median(run["alone"][place])), best, *hidden_share(run, place),
             ]
             for place, size in enumerate(self.buckets)
         ]  # fmt: skip
@@ -241,31 +239,26 @@ class Overlap(OverNetworks):
         )
 
 
-def hidden_share(runs: Sequence[Rounds], place: int) -> tuple[float, float, float]:
-    """Share of the exchange that buckets of one size hide, over all rounds, and its 95 % interval.
+def hidden_share(run: Rounds, place: int) -> tuple[float, float, float]:
+    """Share of the exchange that buckets of one size hide, and its 95 % interval.
 
     Medians of step, computing, and the fastest exchange alone; rounds are drawn with replacement (percentiles).
 
     Parameters
     ----------
-    runs : each of some rounds; place : of the size among the sizes.
+    place : of the size among the sizes.
     """
-    step, compute, alone = (_together(runs, key) for key in ("step", "compute", "alone"))
+    step, compute, alone = (np.asarray(run[key], np.float64) for key in ("step", "compute", "alone"))
 
     def share(index: NDArray[np.intp], axis: int = -1) -> NDArray[np.float64]:
         best = np.median(alone[:, index], axis).min(0)
-        return np.asarray(1 - (np.median(step[place][index], axis) - np.median(compute[0][index], axis)) / best)
+        return np.asarray(1 - (np.median(step[place][index], axis) - np.median(compute[index], axis)) / best)
 
-    rounds = np.arange(step.shape[1])
+    rounds = np.arange(len(compute))
     interval = stats.bootstrap(
         (rounds,), share, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(1)
     ).confidence_interval
     return float(share(rounds)), float(interval.low), float(interval.high)
-
-
-def _together(runs: Sequence[Rounds], key: str) -> NDArray[np.float64]:
-    """Seconds, (sizes, rounds of all runs); (1, rounds) of computing."""
-    return np.concatenate([np.atleast_2d(np.asarray(run[key], np.float64)) for run in runs], 1)
 
 
 def _joined(workers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -281,13 +274,12 @@ def _key(bound: int, latency: float, overlap: bool) -> str:
     return f"{bound}.{latency:g}.{'overlapped' if overlap else 'plain'}"
 
 
-def _goal(count: int, pace: float, chosen: Sequence[float], shares: Sequence[float], ratio: float, mbit: int) -> str:
-    sizes = ", ".join(f"{size:g}" for size in sorted(set(chosen)))
-    least, mean = min(shares), fmean(shares)
+def _goal(count: int, pace: float, size: float, share: Sequence[float], ratio: float, mbit: int) -> str:
+    hidden, low, high = share
     return (
         f"{count} hosts at {mbit} Mbit/s, {pace:g} s of computing, an exchange {ratio:.2f} times as long: the probe "
-        f"took buckets of {sizes} MiB, which hide {mean:.0%} of the exchange (least of {len(shares)} runs {least:.0%}; "
-        f"goal {GOALS[count]:.0%}: {'reached' if mean >= GOALS[count] else 'missed'})."
+        f"took buckets of {size:g} MiB, which hide {hidden:.0%} of the exchange (95 % {low:.0%} to {high:.0%}; goal "
+        f"{GOALS[count]:.0%}: {'reached' if hidden >= GOALS[count] else 'missed'})."
     )
 
 

@@ -61,7 +61,9 @@ class _Local(Hook):
     def after_step(self, step: int, total: int) -> None:
         """Also after the last one, so that all have the same."""
         if step + 1 == total:
-            average_parameters(self.module.parameters(), dist.group.WORLD)
+            group = dist.group.WORLD
+            assert group is not None
+            average_parameters(self.module.parameters(), group)
         else:
             self.averager.average_parameters(self.module.parameters())
 
