@@ -10,6 +10,7 @@ accumulating gradients over so many steps gives, and local SGD, which averages w
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -44,6 +45,7 @@ class Arm:
     method : keys of a recipe, as `Method.asdict` has them.
     every : steps of local SGD between averages; 0: gradients are exchanged.
     times : how many times the network's batch is taken.
+    momentum : of SGD, instead of the network's; None for that.
     rates : learning rates that are tried.
     """
 
@@ -51,6 +53,7 @@ class Arm:
     method: Mapping[str, Any]
     every: int
     times: int
+    momentum: float | None
     rates: tuple[float, ...]
 
     @classmethod
@@ -60,6 +63,7 @@ class Arm:
             name=table.text("name"),
             every=table.integer("every", 0, 1 << 20, default=0),
             times=table.integer("times", 1, 1 << 10, default=1),
+            momentum=table.number("momentum", 0, 1, low_included=True) if table.has("momentum") else None,
             rates=table.numbers("rates", 0, 100),
             method=Method.parse(table, 0).asdict(),
         )
@@ -218,10 +222,7 @@ class FewBits(OverNetworks):
 
     def asdict(self) -> dict[str, Any]:
         """Kind and settings, as JSON."""
-        arms = [
-            {"name": a.name, "method": dict(a.method), "every": a.every, "times": a.times, "rates": list(a.rates)}
-            for a in self.arms
-        ]
+        arms = [{**dataclasses.asdict(arm), "method": dict(arm.method), "rates": list(arm.rates)} for arm in self.arms]
         return {**super().asdict(), "arms": arms}
 
 
@@ -231,6 +232,8 @@ def _job(spec: NetworkSpec, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
     if spec.samples is not None:
         data["samples"] = spec.samples
     schedule = {**spec.dense.asdict(), "learning_rate": rate, "batch": spec.dense.batch * arm.times}
+    if arm.momentum is not None:
+        schedule["momentum"] = arm.momentum
     return {
         "name": f"{spec.name}-{arm.name}", "seed": seed, "data": data, "model": spec.model.asdict(),
         "schedule": schedule, "precision": spec.precision, **arm.method,
