@@ -14,6 +14,7 @@ are torch's.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -74,7 +75,7 @@ def train(job: Job, every: int, dataset: Dataset) -> dict[str, Any]:
     module = fresh(job.model, dataset, job.seed)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     hooks: list[Hook] = []
-    losses: list[float] = []
+    losses: list[float | None] = []
     steps = lesson.steps(job.schedule.batch)
     if every:
         hooks.append(_Local(module, every, job.seed))
@@ -86,7 +87,7 @@ def train(job: Job, every: int, dataset: Dataset) -> dict[str, Any]:
             hooks.append(Clock(way.averaging, steps))
 
     def after_epoch(epoch: Epoch) -> None:
-        losses.append(epoch.loss)
+        losses.append(epoch.loss if math.isfinite(epoch.loss) else None)
 
     before, began = counters(), time.process_time()
     extra = {} if way is None else {"backward": way}

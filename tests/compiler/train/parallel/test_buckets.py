@@ -52,7 +52,7 @@ def probed(seed: int, out: str) -> dict[str, Any]:
 
 
 def trained(out: str) -> list[Any]:
-    """Buckets of a training that chooses them, of one that goes on, of its checkpoint; whether weights moved; weights."""
+    """Buckets of a training that chooses them, of one that goes on, of its checkpoint; if weights moved; weights."""
     made = job({"bucket_mb": "auto", "precision": "float16"})
     trainer = Trainer(made, Path(out), None, False)
     before = [parameter.detach().clone() for parameter in trainer.module.parameters()]
