@@ -18,7 +18,9 @@ from compiler.train.terngrad.job import parse
 RECIPES = Path(__file__).parents[3] / "recipes" / "experiments"
 
 
-@pytest.mark.parametrize("name", ["few-bits", "few-bits-others", "overlap", "small/few-bits", "small/overlap"])
+@pytest.mark.parametrize(
+    "name", ["few-bits", "few-bits-long", "few-bits-others", "overlap", "small/few-bits", "small/overlap"]
+)
 def test_shipped_recipes_load_and_their_trials_have_different_keys(name: str) -> None:
     trials = load(RECIPES / f"{name}.toml").trials()
     assert len({trial.key for trial in trials}) == len(trials) > 0
