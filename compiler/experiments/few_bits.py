@@ -132,7 +132,7 @@ class FewBits(OverNetworks):
             runs[arm.name][str(rate)] = {
                 **{key: first[key] for key in ("losses", "validation", "test", "values")},
                 "bytes": sum(one["results"][number]["sent"] for one in found) / readers,
-                "steps": first["steps"] * arm.times,  # of the batch that others have
+                "steps": found[0]["results"][0]["steps"],  # of float32's: larger batches have fewer
                 "cpu_seconds": sum(one["results"][number]["cpu_seconds"] for one in found),
             }
         return {"way": way.name, "missing": way.missing, "runs": runs}
