@@ -22,6 +22,7 @@ from scipy import stats
 
 from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
+from compiler.experiments.paired import seeds_in_words
 from compiler.experiments.subject import OverNetworks, networks_of
 from compiler.experiments.terngrad_traffic import network_of
 from compiler.train.consistency.core import bound_words
@@ -222,7 +223,8 @@ class Overlap(OverNetworks):
             ])  # fmt: skip
         reads = sum(one["reads"] for run in runs for one in run.values())
         table = SummaryTable(
-            f"{network}: parameter server, {self.workers} workers, simulated seconds; steps of 1 s, {len(runs)} seeds",
+            f"{network}: parameter server, {self.workers} workers, simulated seconds; steps of 1 s, "
+            f"{seeds_in_words(len(runs))}",
             [
                 "bound", "latency s", "seconds", "overlapped", "hidden", "mean lag", "overlapped", "worst lag",
                 "test error %", "overlapped",
