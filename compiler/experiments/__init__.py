@@ -15,10 +15,12 @@ from compiler.experiments.consistency import Consistency
 from compiler.experiments.consistency_faults import ConsistencyFaults
 from compiler.experiments.dsd import DenseSparseDense
 from compiler.experiments.few_bits import FewBits
+from compiler.experiments.growth import Growth
 from compiler.experiments.haq import Haq
 from compiler.experiments.hashing import Hashing
 from compiler.experiments.hashing_wide import HashingWide
 from compiler.experiments.iss import Structures
+from compiler.experiments.large_batch import LargeBatch
 from compiler.experiments.overlap import Overlap
 from compiler.experiments.quantization import Quantization
 from compiler.experiments.ssl import StructuredSparsity
@@ -35,9 +37,11 @@ _ALL: tuple[type[Experiment], ...] = (
     ConsistencyFaults,
     DenseSparseDense,
     FewBits,
+    Growth,
     Haq,
     Hashing,
     HashingWide,
+    LargeBatch,
     Overlap,
     Quantization,
     StructuredSparsity,

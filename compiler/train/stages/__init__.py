@@ -15,6 +15,7 @@ from compiler.train.stages.group_lasso import GroupLasso
 from compiler.train.stages.grow import Grow
 from compiler.train.stages.iss import Iss
 from compiler.train.stages.lift import Lift
+from compiler.train.stages.penalize import L0Stage, L1Stage
 from compiler.train.stages.prune import Prune
 from compiler.train.stages.scan import Scan
 from compiler.train.stages.share import Share
@@ -33,6 +34,8 @@ __all__ = [
     "GroupLasso",
     "Grow",
     "Iss",
+    "L0Stage",
+    "L1Stage",
     "Lift",
     "Prune",
     "Scan",
@@ -54,6 +57,8 @@ KINDS: dict[str, type[Stage]] = {
     "rigl": Grow,
     "set": Grow,
     "static": Grow,
+    "l1": L1Stage,
+    "l0": L0Stage,
     "lift": Lift,
     "group_lasso": GroupLasso,
     "iss": Iss,
