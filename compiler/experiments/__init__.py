@@ -14,12 +14,14 @@ from compiler.experiments.base import Experiment
 from compiler.experiments.consistency import Consistency
 from compiler.experiments.consistency_faults import ConsistencyFaults
 from compiler.experiments.dsd import DenseSparseDense
+from compiler.experiments.few_bits import FewBits
 from compiler.experiments.growth import Growth
 from compiler.experiments.haq import Haq
 from compiler.experiments.hashing import Hashing
 from compiler.experiments.hashing_wide import HashingWide
 from compiler.experiments.iss import Structures
 from compiler.experiments.large_batch import LargeBatch
+from compiler.experiments.overlap import Overlap
 from compiler.experiments.quantization import Quantization
 from compiler.experiments.ssl import StructuredSparsity
 from compiler.experiments.terngrad import TernGrad
@@ -34,11 +36,13 @@ _ALL: tuple[type[Experiment], ...] = (
     Consistency,
     ConsistencyFaults,
     DenseSparseDense,
+    FewBits,
     Growth,
     Haq,
     Hashing,
     HashingWide,
     LargeBatch,
+    Overlap,
     Quantization,
     StructuredSparsity,
     Structures,

@@ -21,7 +21,7 @@ from compiler.experiments.subject import NetworkSpec, Subject, networks_of
 from compiler.train.images import accuracy
 from compiler.train.loop import Epoch, fit, seed_of
 from compiler.train.table import Table
-from compiler.train.terngrad.exchange import Clock
+from compiler.train.terngrad.averaging import Clock
 from compiler.train.terngrad.settings import Settings
 from compiler.train.terngrad.ternarize import generator_of, scaler, ternarize
 from compiler.train.terngrad.virtual import VirtualWorkers

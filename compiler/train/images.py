@@ -12,10 +12,11 @@ from compiler.train.augment import Copies, Warp
 from compiler.train.data import Split
 from compiler.train.distill import Teacher
 
-__all__ = ["PRECISIONS", "ImageBatch", "Images", "accuracy"]
+__all__ = ["PRECISIONS", "ImageBatch", "Images", "accuracy", "autocast"]
 
-PRECISIONS = ("float32", "bfloat16")
-"""What products are computed in while training; weights, sums of gradients and all measurements are float32."""
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""What products are computed in while training; weights, sums of gradients and all measurements are float32.
+float16 has a short range of exponents, so `loop.fit` scales the loss."""
 
 _MEASURED_AT_ONCE = 1000  # samples; bounds the memory of convolutions
 
@@ -80,7 +81,7 @@ class Images:
 
     def autocast(self) -> torch.autocast:
         """Products in `precision` as long as the block runs."""
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+        return autocast(self.precision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +122,12 @@ class ImageBatch:
                 answers = teacher.answers(self.inputs)
         loss = nn.functional.cross_entropy(outputs.float(), self.labels)
         return loss if teacher is None or answers is None else teacher.blend(loss, outputs.float(), answers.float())
+
+
+def autocast(precision: str) -> torch.autocast:
+    """Products in one of `PRECISIONS` as long as the block runs."""
+    dtype = torch.float16 if precision == "float16" else torch.bfloat16
+    return torch.autocast("cpu", dtype=dtype, enabled=precision != "float32")
 
 
 def accuracy(module: nn.Module, lesson: Images, split: Split | None = None) -> float:

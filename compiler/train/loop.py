@@ -36,7 +36,10 @@ class Batch(Protocol):
 
 
 class Lesson(Protocol):
-    """What a module is trained on."""
+    """What a module is trained on.
+
+    One that has an attribute `precision` of "float16" is learned with a scaled loss.
+    """
 
     def steps(self, size: int) -> int:
         """Batches an epoch."""
@@ -79,6 +82,28 @@ class Hook:
 
     def after_epoch(self, epoch: int) -> None:
         """After an epoch, before it is measured; `epoch` counts from 1."""
+
+
+_SCALE, _GROWTH = 1024.0, 200
+"""Of the loss where products are float16: the factor that an epoch begins with, and steps until it is doubled."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Scaled:
+    """A batch whose loss is multiplied by a power of two."""
+
+    batch: Batch
+    scaler: torch.amp.GradScaler
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def loss(self, module: nn.Module) -> Tensor:
+        loss: Tensor = self.scaler.scale(self.batch.loss(module))
+        return loss
+
+    def split(self, parts: int) -> Sequence[_Scaled]:
+        return [_Scaled(share, self.scaler) for share in self.batch.split(parts)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +161,10 @@ def fit(
 ) -> None:
     """Train `module` in place.
 
+    In float16 small gradients would be zero, so the loss is multiplied by a factor and the gradients are divided by it
+    (Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.2). A step whose gradients are not finite is
+    left out, and the factor halved. It begins anew with each epoch, so that a training which goes on needs not know it.
+
     Parameters
     ----------
     seed : numbers that name this training; with the number of the epoch they decide all that is random in it.
@@ -157,6 +186,7 @@ def fit(
         own = accumulated(schedule.accumulate)
     steps = lesson.steps(schedule.batch)
     total = steps * schedule.epochs
+    half = getattr(lesson, "precision", "float32") == "float16"
     named = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     optimizer = schedule.make_optimizer(named.values())
     if optimizer_state is not None:
@@ -167,6 +197,7 @@ def fit(
     for epoch in range(done, schedule.epochs):
         module.train()
         losses, samples = 0.0, 0
+        scaler = torch.amp.GradScaler("cpu", _SCALE, growth_interval=_GROWTH, enabled=half)
         generator = torch.Generator().manual_seed(seed_of(*seed, epoch))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(*seed, epoch, 1))  # for what the module itself draws, as dropout does
@@ -176,7 +207,10 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = schedule.rate(step, total)
                 optimizer.zero_grad()
-                losses += own(module, batch) * len(batch)
+                scale = scaler.get_scale()
+                losses += own(module, _Scaled(batch, scaler) if half else batch) / scale * len(batch)
+                if half:
+                    scaler.unscale_(optimizer)
                 samples += len(batch)
                 _penalize(hook for hook in hooks if hook.clipped)
                 for hook in hooks:
@@ -184,7 +218,8 @@ def fit(
                 if schedule.clip:
                     nn.utils.clip_grad_norm_(named.values(), schedule.clip)
                 _penalize(hook for hook in hooks if not hook.clipped)
-                optimizer.step()
+                scaler.step(optimizer)
+                scaler.update()
                 for hook in hooks:
                     hook.after_step(step, total)
         module.eval()

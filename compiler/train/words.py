@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compiler.errors import InputError
+from compiler.train.images import autocast
 
 __all__ = ["WordBatch", "Words", "perplexity"]
 
@@ -58,7 +59,7 @@ class Words:
 
     def autocast(self) -> torch.autocast:
         """Products in `precision` as long as the block runs."""
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+        return autocast(self.precision)
 
     def _columns(self, streams: int) -> Tensor:
         """The text cut into streams, (streams, n); what does not fill them at the end is left out."""

@@ -12,7 +12,7 @@ from eie.options import check_tensorboard, example, json_option, tensorboard_opt
 from eie.output import Output, check_writable_folder
 
 PARALLEL = ("data", "sharded", "tensor", "data-tensor", "pipeline", "server")
-_ONLY = {"micro": "pipeline", "staleness": "server", "servers": "server", "cluster": "server"}
+_ONLY = {"micro": "pipeline", "staleness": "server", "servers": "server", "cluster": "server", "overlap": "server"}
 """Option → the way of training that it belongs to."""
 
 
@@ -53,6 +53,9 @@ def _bound(context: click.Context, parameter: click.Parameter, value: str) -> in
               help="Clocks by which what is read from a parameter server may be late: 0 is bulk-synchronous, none is "
                    "asynchronous.")  # fmt: skip
 @click.option("--servers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Parameter servers.")
+@click.option("--overlap", is_flag=True,
+              help="Read for the next step from the parameter server, and send the last update, while a step is "
+                   "computed.")  # fmt: skip
 @click.option(
     "--cluster", metavar="ADDRESS", help="Parameter servers and workers on this Ray cluster.  [default: here]"
 )
@@ -60,7 +63,7 @@ def _bound(context: click.Context, parameter: click.Parameter, value: str) -> in
 @json_option
 def train(
     recipe: Path, folder: Path, seed: int | None, seeds: bool, resume: bool, workers: int | None, parallel: str,
-    micro: int, staleness: int | None, servers: int, cluster: str | None,
+    micro: int, staleness: int | None, servers: int, overlap: bool, cluster: str | None,
     tensorboard: Path | None, json_to: str | None,
 ) -> None:  # fmt: skip
     """Train, prune and weight-share a network; writes RUN/model.safetensors, RUN/model.eiez and RUN/report.json.
@@ -79,7 +82,11 @@ def train(
         if tensorboard is not None:
             raise click.UsageError("--tensorboard is for one process; leave out --workers")
         if parallel == "server":
-            _train_server(recipe, folder, resume, workers, servers, staleness, cluster, output)
+            if overlap and staleness == 0:
+                raise click.UsageError(
+                    "--overlap reads ahead, and --staleness 0 allows none of it; give 1 or more, or none"
+                )
+            _train_server(recipe, folder, resume, workers, servers, staleness, overlap, cluster, output)
         else:
             _train_parallel(recipe, folder, resume, workers, parallel, micro, output)
         return
@@ -171,8 +178,8 @@ def _train_parallel(
 
 
 def _train_server(
-    recipe: Path, folder: Path, resume: bool, workers: int, servers: int, staleness: int | None, cluster: str | None,
-    output: Output,
+    recipe: Path, folder: Path, resume: bool, workers: int, servers: int, staleness: int | None, overlap: bool,
+    cluster: str | None, output: Output,
 ) -> None:  # fmt: skip
     """Over a parameter server."""
     from compiler.clusters import LOCAL
@@ -181,7 +188,7 @@ def _train_server(
     from compiler.train.terngrad.job import load
 
     job = load(recipe)
-    settings = Settings(workers, servers, staleness, seed=job.seed)
+    settings = Settings(workers, servers, staleness, seed=job.seed, overlap=overlap)
     with output.progress("updates") as progress:
         report = train_job(job, folder, settings, address=cluster or LOCAL, resume=resume, told=progress)
     how = report["parallel"]

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from compiler import clusters
 from compiler.errors import EieError, WorkerError
 from compiler.train.consistency.client import Client
-from compiler.train.consistency.core import Checker, Read
+from compiler.train.consistency.core import Checker, Read, reads_ahead
 from compiler.train.consistency.delays import Delays
 from compiler.train.consistency.learner import Learner
 from compiler.train.consistency.shard import Shard, Values, whole
@@ -57,12 +58,12 @@ class Server:
                 self.changed.notify_all()
         return applied
 
-    async def read(self, worker: int, incarnation: int, clock: int) -> tuple[Values, Read]:
-        """The values, as soon as the bound admits it. Raises `WorkerError` if the worker was replaced."""
+    async def read(self, worker: int, incarnation: int, clock: int, ahead: int = 0) -> tuple[Values, Read]:
+        """The values, as soon as `Shard.admits` it. Raises `WorkerError` if the worker was replaced."""
         self.waiting.add((worker, incarnation))
         async with self.changed:
             await self.changed.wait_for(
-                lambda: self.shard.clocks.fenced(worker, incarnation) or self.shard.admits(worker, clock)
+                lambda: self.shard.clocks.fenced(worker, incarnation) or self.shard.admits(worker, clock, ahead)
             )
         self.waiting.discard((worker, incarnation))
         self._fence(worker, incarnation)
@@ -108,6 +109,15 @@ class Server:
             raise WorkerError(f"worker {worker} was replaced: process {incarnation} of it is no longer wanted")
 
 
+@dataclass(frozen=True)
+class _Call:
+    """What every server was asked: method, arguments by server, references to the answers."""
+
+    method: str
+    arguments: Sequence[tuple[Any, ...]]
+    asked: Sequence[Any]
+
+
 class Worker:
     """One process of a worker.
 
@@ -116,6 +126,7 @@ class Worker:
     names : of the servers' actors.
     parts : names of the parameters of each.
     patience : seconds in which a server that is gone must be back.
+    overlap : read for the next step, and send the last update, while a step is computed.
     """
 
     def __init__(
@@ -126,10 +137,12 @@ class Worker:
         parts: Sequence[Sequence[str]],
         staleness: int | None,
         patience: float,
+        overlap: bool = False,
     ) -> None:
         self.ray = clusters.load()
         self.worker, self.incarnation, self.names, self.parts = worker, incarnation, names, parts
         self.patience = patience
+        self.ahead = reads_ahead(overlap, staleness)
         self.checker = Checker(staleness)
         self.servers: list[Any] = [None] * len(names)
         self.watches: list[Any] = [None] * len(names)
@@ -155,19 +168,30 @@ class Worker:
         me = self.worker, self.incarnation
         self.client = client = Client(self.parts, self._all("join", [(*me, *_place())] * len(self.servers)))
         loss = 0.0
+        reading: _Call | None = None
+        sending: _Call | None = None
         while client.clock < learner.total:
             clock, at = client.clock, time.time()
-            given = self._all("read", [(*me, clock)] * len(self.servers))
+            last = clock + 1 == learner.total
+            reading = reading or self._begin("read", [(*me, clock, self.ahead)] * len(self.servers))
+            given = [client.completed(shard, *each) for shard, each in enumerate(self._finish(reading))]
             self.checker.check([read for _, read in given])
+            reading = None
+            if self.ahead and not last:
+                reading = self._begin("read", [(*me, clock + 1, self.ahead)] * len(self.servers))
             start = time.time()
             self.waited += start - at
             update, loss = learner.update(whole([values for values, _ in given]), self.worker, clock)
             if delays is not None:
                 seconds = delays.seconds(seed, self.worker, learner.workers, clock, start - began)
                 time.sleep(max(0.0, seconds - (time.time() - start)))
-            last, shares = clock + 1 == learner.total, client.made(update)
-            for shard, durable in enumerate(self._all("push", [(*me, clock, share, last) for share in shares])):
-                client.durable(shard, durable)
+            shares = client.made(update)
+            if sending is not None:
+                self._sent(client, sending)
+            sending = self._begin("push", [(*me, clock, share, last) for share in shares])
+            if last or not self.ahead:
+                self._sent(client, sending)
+                sending = None
         return {
             "worker": self.worker,
             "reads": self.checker.reads,
@@ -178,11 +202,26 @@ class Worker:
 
     def _all(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """What every server answers."""
+        return self._finish(self._begin(method, arguments))
+
+    def _begin(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> _Call:
+        """Ask every server, and go on."""
         asked = [
             None if server is None else getattr(server, method).remote(*each)
             for server, each in zip(self.servers, arguments, strict=True)
         ]
-        return [self._answer(shard, method, arguments[shard], reference) for shard, reference in enumerate(asked)]
+        return _Call(method, arguments, asked)
+
+    def _finish(self, call: _Call) -> list[Any]:
+        """Wait for the answers."""
+        return [
+            self._answer(shard, call.method, call.arguments[shard], asked) for shard, asked in enumerate(call.asked)
+        ]
+
+    def _sent(self, client: Client, call: _Call) -> None:
+        """Wait until an update is there, and forget what a checkpoint holds."""
+        for shard, durable in enumerate(self._finish(call)):
+            client.durable(shard, durable)
 
     def _answer(self, shard: int, method: str, arguments: tuple[Any, ...], reference: Any) -> Any:
         """The answer of a server, or of the one that takes its place."""

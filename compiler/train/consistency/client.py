@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from compiler.errors import WorkerError
+from compiler.train.consistency.core import Read
 from compiler.train.consistency.shard import Values
 
 __all__ = ["Client"]
@@ -37,10 +39,24 @@ class Client:
         self.clock += 1
         return shares
 
+    def completed(self, shard: int, values: Values, read: Read) -> tuple[Values, Read]:
+        """What was read ahead for this clock, with the own updates that it misses; the read says that it has them.
+
+        Raises
+        ------
+        WorkerError
+            One of them is not kept any more.
+        """
+        values, seen = dict(values), list(read.seen)
+        for _, update in self.missing(shard, seen[read.worker]):
+            values.update({name: values[name] + added for name, added in update.items()})
+        seen[read.worker] = max(seen[read.worker], self.clock)
+        return values, replace(read, seen=tuple(seen))
+
     def durable(self, shard: int, count: int) -> None:
-        """A checkpoint of `shard` holds the first `count` updates."""
+        """A checkpoint of `shard` holds the first `count` updates. The last one stays: a read ahead may miss it."""
         kept = self._kept[shard]
-        for clock in [each for each in kept if each < count]:
+        for clock in [each for each in kept if each < min(count, self.clock - 1)]:
             del kept[clock]
 
     def missing(self, shard: int, applied: int) -> list[tuple[int, Values]]:

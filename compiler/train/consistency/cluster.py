@@ -39,6 +39,7 @@ class Settings:
         longer than its longest step.
     restarts : how many processes may be replaced in all.
     seed : of delays.
+    overlap : workers read and send while they compute; see `core.reads_ahead`.
     """
 
     workers: int
@@ -48,6 +49,7 @@ class Settings:
     timeout: float = 60.0
     restarts: int = 10
     seed: int = 1
+    overlap: bool = False
 
 
 @dataclass
@@ -219,8 +221,9 @@ class Driver:
     def _begin(self, worker: int) -> None:
         actor = self.ray.remote(num_cpus=0, max_restarts=0)(Worker)
         self.workers[worker] = actor.remote(
-            worker, self.incarnations[worker], self.names, self.parts, self.settings.staleness, _BEGIN
-        )
+            worker, self.incarnations[worker], self.names, self.parts, self.settings.staleness, _BEGIN,
+            self.settings.overlap,
+        )  # fmt: skip
         reference = self.workers[worker].run.remote(self.make, self.delays, self.settings.seed, self.began)
         self.running[reference] = worker
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from compiler.errors import WorkerError
 
-__all__ = ["Checker", "Clocks", "Read", "bound_words"]
+__all__ = ["Checker", "Clocks", "Read", "bound_words", "reads_ahead"]
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,15 @@ class Checker:
         for read in reads:
             if found := self.violations(read):
                 raise WorkerError(f"the bound on staleness does not hold: {'; '.join(found)}")
+
+
+def reads_ahead(overlap: bool, staleness: int | None) -> int:
+    """By how many clocks a worker reads ahead, if reads overlap with computing.
+
+    What is read while update c is computed is used at clock c + 1. The bound is that of clock c + 1, and the worker
+    adds its own update c. Bound 0 asks for everyone's update c, so there is nothing to read ahead.
+    """
+    return int(overlap and staleness != 0)
 
 
 def bound_words(staleness: int | None) -> str:

@@ -62,6 +62,7 @@ def train_job(
     EieError
         As `cluster.train` and `Job.data`.
     """
+    job.check_way("server")
     check_free(out, SHARDS, resume)
     with claimed(out):
         check_free(out, SHARDS, resume)  # again: a process may have been faster
@@ -116,6 +117,7 @@ def _train(
         "workers": settings.workers,
         "servers": settings.servers,
         "staleness": bound_words(settings.staleness),
+        "overlap": settings.overlap,
         "updates": total,
         "reads": trained.reads,
         "lags": {str(lag): count for lag, count in sorted(trained.lags.items())},

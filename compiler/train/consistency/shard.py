@@ -42,9 +42,14 @@ class Shard:
         self.clocks = Clocks(workers, staleness)
         self.durable = [0] * workers
 
-    def admits(self, worker: int, clock: int) -> bool:
-        """Whether a worker at `clock` may read now: by the bound, and with its own updates there."""
-        return self.clocks.admits(clock) and self.clocks.applied[worker] >= clock
+    def admits(self, worker: int, clock: int, ahead: int = 0) -> bool:
+        """Whether a worker may read now what it uses at `clock`: by the bound, and with its own updates there.
+
+        Parameters
+        ----------
+        ahead : of its own updates, so many of the last ones may be missing: it adds them itself (`Client.completed`).
+        """
+        return self.clocks.admits(clock) and self.clocks.applied[worker] >= clock - ahead
 
     def read(self, worker: int, clock: int) -> tuple[dict[str, NDArray[Any]], Read]:
         """Copies of the values, and which updates they hold; the caller has seen that it is admitted."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from compiler.errors import WorkerError
 from compiler.train.consistency.client import Client
-from compiler.train.consistency.core import Checker, Read
+from compiler.train.consistency.core import Checker, Read, reads_ahead
 from compiler.train.consistency.delays import Delays
 from compiler.train.consistency.learner import Learner
 from compiler.train.consistency.shard import Shard, Values, shard_path, split, whole
@@ -82,7 +82,8 @@ class _Process:
     alive: bool = True
     hung_until: float = 0.0
     asked: float = 0.0
-    parts: dict[int, Values] = field(default_factory=dict)
+    computing: bool = False
+    parts: dict[int, tuple[Values, Read]] = field(default_factory=dict)
 
 
 class Simulation:
@@ -98,6 +99,7 @@ class Simulation:
     folder : of checkpoints; needed for faults of shards.
     every : a shard writes a checkpoint whenever all workers have made so many updates more.
     timeout, start : seconds until a silent worker counts as hung, and until the process that replaces one is there.
+    overlap : workers read for the next step while they compute one; see `core.reads_ahead`.
     """
 
     def __init__(
@@ -113,9 +115,11 @@ class Simulation:
         every: int = 10,
         timeout: float = 20.0,
         start: float = 5.0,
+        overlap: bool = False,
     ) -> None:
         self.learner, self.delays, self.latency, self.seed = learner, delays, latency, seed
         self.folder, self.every, self.timeout, self.start = folder, every, timeout, start
+        self.ahead = reads_ahead(overlap, staleness)
         values = learner.values()
         self.parts = split({name: value.size for name, value in values.items()}, shards)
         self.shards = [
@@ -214,28 +218,37 @@ class Simulation:
         process = _Process(worker, incarnation, Client(self.parts, applied), Checker(self.staleness), met)
         self._processes[worker] = process
         self._checkers.append(process.checker)
-        self._ask(process)
+        self._ask(process, process.client.clock)
 
-    def _ask(self, process: _Process) -> None:
-        if process.client.clock == self.learner.total:
+    def _ask(self, process: _Process, clock: int) -> None:
+        if clock == self.learner.total:
             return
         process.parts, process.asked = {}, self.now
         for shard in self.shards:
-            self._at(self.now + self.latency, self._asked, process, shard.number, process.client.clock)
+            self._at(self.now + self.latency, self._asked, process, shard.number, clock)
 
     def _replied(self, process: _Process, number: int, values: Values, read: Read) -> None:
         if self._held(process, self._replied, number, values, read):
             return
-        process.checker.check([read])
-        process.parts[number] = values
-        if len(process.parts) < len(self.shards):
-            return
-        self.waited[process.worker] += self.now - process.asked - 2 * self.latency
-        update, _ = self.learner.update(whole(list(process.parts.values())), process.worker, process.client.clock)
+        process.parts[number] = values, read
+        if not process.computing:
+            self.waited[process.worker] += self._compute(process, process.asked + 2 * self.latency)
+
+    def _compute(self, process: _Process, since: float) -> float:
+        """Begin a step if all that it needs is there; seconds of waiting `since` then."""
+        if len(process.parts) < len(self.shards) or process.client.clock == self.learner.total:
+            return 0.0
+        given = [process.client.completed(number, *part) for number, part in process.parts.items()]
+        process.checker.check([read for _, read in given])
+        process.computing = True
+        update, _ = self.learner.update(whole([values for values, _ in given]), process.worker, process.client.clock)
         seconds = self.delays.seconds(
             self.seed, process.worker, self.learner.workers, process.client.clock, self.now
         )  # fmt: skip
         self._at(self.now + seconds, self._made, process, update)
+        if self.ahead:
+            self._ask(process, process.client.clock + 1)
+        return max(0.0, self.now - since)
 
     def _made(self, process: _Process, update: Values) -> None:
         if self._held(process, self._made, update):
@@ -244,7 +257,12 @@ class Simulation:
         for number, share in enumerate(process.client.made(update)):
             # One message after the other: a worker may end in between.
             self._at(self.now + 0.1 * self.latency * number, self._send, process, number, clock, share)
-        self._ask(process)
+        process.computing = False
+        if not self.ahead:
+            self._ask(process, clock + 1)
+            return
+        process.asked = self.now - 2 * self.latency  # from now on it waits
+        self._compute(process, self.now)
 
     def _send(self, process: _Process, number: int, clock: int, update: Values) -> None:
         if self._held(process, self._send, number, clock, update):
@@ -291,7 +309,7 @@ class Simulation:
 
     def admitted(self, shard: Shard, worker: int, clock: int) -> bool:
         """Whether a shard lets a worker read."""
-        return shard.admits(worker, clock)
+        return shard.admits(worker, clock, self.ahead)
 
     def _pushed(self, process: _Process, number: int, generation: int, clock: int, update: Values) -> None:
         shard = self.shards[number]

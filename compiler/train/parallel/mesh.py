@@ -15,11 +15,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
-from torch.nn.parallel import DistributedDataParallel
 
 from compiler.errors import RecipeError
 from compiler.train.loop import Batch
 from compiler.train.parallel.way import shares
+from compiler.train.terngrad.averaging import Averaging
+from compiler.train.terngrad.methods import Method
 from compiler.train.terngrad.virtual import share_loss, worker_random
 from compiler.train.terngrad.wire import losing_workers
 
@@ -38,10 +39,13 @@ class Mesh:
     way : "data", "sharded", "tensor" or "data-tensor".
     seed : of what the module draws.
     step : at which the training begins.
+    method : how gradients are exchanged, of "data".
+    bucket_mb : most MiB of gradients that "data" exchanges together; None for torch's 25.
 
     Attributes
     ----------
     wrapped : what is called for the loss.
+    averaging : of the method, where it is one of this kit's.
     plan : Linear layer → "column" or "row", of those that are split.
 
     Raises
@@ -50,7 +54,10 @@ class Mesh:
         "data-tensor" with an odd number of processes, or nothing to split.
     """
 
-    def __init__(self, module: nn.Module, way: str, seed: int, step: int = 0) -> None:
+    def __init__(
+        self, module: nn.Module, way: str, seed: int, step: int = 0, method: Method | None = None,
+        bucket_mb: float | None = None,
+    ) -> None:  # fmt: skip
         processes = dist.get_world_size()
         if way == "data-tensor" and processes % 2:
             raise RecipeError(
@@ -60,6 +67,7 @@ class Mesh:
         self.module, self.wrapped, self.seed, self.step = module, module, seed, step
         self.channels_last = way == "data"
         self.plan: dict[str, str] = {}
+        self.averaging: Averaging | None = None
         with losing_workers("comparing the networks"):
             mesh = init_device_mesh("cpu", (processes // tensor, tensor), mesh_dim_names=("data", "tensor"))
             self.shares, self.share = mesh["data"].size(), mesh["data"].get_local_rank()
@@ -67,7 +75,7 @@ class Mesh:
                 self.plan = plan(module, tensor)
                 parallelize_module(module, mesh["tensor"], styles(self.plan, module))
             if way == "data":
-                self.wrapped = DistributedDataParallel(module)
+                self.wrapped, self.averaging = (method or Method()).wrap(module, bucket_mb)
             elif way != "tensor":
                 for parameter in module.parameters():  # fully_shard refuses others
                     if not parameter.is_contiguous():

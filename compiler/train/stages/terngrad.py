@@ -16,7 +16,8 @@ from compiler.train.images import Images
 from compiler.train.loop import Hook, seed_of
 from compiler.train.stages.base import Context, Stage
 from compiler.train.table import Table
-from compiler.train.terngrad.exchange import Clock
+from compiler.train.terngrad.averaging import Clock
+from compiler.train.terngrad.exchange import Exchange
 from compiler.train.terngrad.settings import Settings
 from compiler.train.terngrad.virtual import VirtualWorkers
 
@@ -78,4 +79,5 @@ class _Workers(Clock):
 
     def after_epoch(self, epoch: int) -> None:
         """The names, the same after every epoch."""
+        assert isinstance(self.exchange, Exchange)
         self.ternary[:] = [name for name, yes in self.exchange.plan.ternary.items() if yes]

@@ -19,6 +19,7 @@ __all__ = [
     "gather_bits",
     "gather_ratio",
     "low_rank_bits",
+    "one_bit_bits",
     "push_bits",
     "scheme_bits",
     "sum_bits",
@@ -58,6 +59,11 @@ def sums_bits(workers: int) -> float:
 def scheme_bits(scheme: str, workers: int) -> float:
     """Bits of a scheme by its name."""
     return {"gather": gather_bits, "sums": sums_bits}[scheme](workers)
+
+
+def one_bit_bits(workers: int) -> int:
+    """1-bit SGD: all-gather of signs; the two values that go with a row are not counted."""
+    return workers - 1
 
 
 def gather_ratio(workers: int) -> float:

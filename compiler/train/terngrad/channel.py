@@ -32,6 +32,9 @@ class Channel(Protocol):
     def add_floats(self, values: Sequence[Tensor]) -> Tensor:
         """Sums of every worker's float32 (n,), added in the order of the workers, so that all get the same bits."""
 
+    def everyone(self, values: Sequence[Tensor]) -> Tensor:
+        """What every worker has, (N, n), of one length and type."""
+
 
 class Local:
     """A `Channel` of workers that are all in this process."""
@@ -58,3 +61,7 @@ class Local:
         for more in values[1:]:
             sums.add_(more)
         return sums
+
+    def everyone(self, values: Sequence[Tensor]) -> Tensor:
+        """One row each."""
+        return torch.stack(list(values))

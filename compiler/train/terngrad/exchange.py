@@ -18,31 +18,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from compiler.errors import ModelError
-from compiler.train.loop import Hook
+from compiler.train.terngrad.averaging import Averaging
 from compiler.train.terngrad.channel import Channel
 from compiler.train.terngrad.settings import Plan, Settings, plan_for
 from compiler.train.terngrad.ternarize import generator_of, scaler, ternarize
 
-__all__ = ["Clock", "Exchange"]
+__all__ = ["Exchange"]
 
 
-class Exchange:
-    """Averages gradients; knows which step of the training it is.
+class Exchange(Averaging):
+    """Averages gradients by ternary codes; the step decides the random numbers.
 
     Attributes
     ----------
     settings : as they were given.
-    channel : where the workers meet.
-    step, epoch : from 0; the step decides the random numbers. `set_epoch`, `Clock` and the communication hook set them.
     """
 
     def __init__(self, module: nn.Module, settings: Settings, channel: Channel) -> None:
-        self.settings, self.channel, self.module = settings, channel, module
-        self.step = self.epoch = 0
-        # All, so that one that is unfrozen later has its number; held, so that the ids stay theirs.
-        self._known = dict(module.named_parameters())
-        self._numbers = {id(parameter): number for number, parameter in enumerate(self._known.values())}
+        super().__init__(module, channel, settings.seed)
+        self.settings = settings
         everything = plan_for(module, replace(settings, last=True))  # refuses a network of which nothing is ternary
         self._plan: Plan | None = everything if settings.last else None
         self._last: str | None = None
@@ -74,51 +68,17 @@ class Exchange:
         handle: RemovableHandle = parameter.register_post_accumulate_grad_hook(note)  # type: ignore[no-untyped-call]
         return handle
 
-    def set_epoch(self, epoch: int) -> None:
-        """Say that an epoch begins, counted from 0; needed only if every n-th one is float."""
-        self.epoch = epoch
-
-    def numbers(self, parameters: Sequence[Tensor]) -> list[int]:
-        """The places of parameters in the plan.
-
-        Raises
-        ------
-        ModelError
-            One was put into the module after the exchange was made.
-        """
-        unknown = [tuple(parameter.shape) for parameter in parameters if id(parameter) not in self._numbers]
-        if unknown:
-            raise ModelError(
-                f"parameters of shape {', '.join(map(str, unknown))} were not in the module when the exchange was "
-                "made; make it anew after whatever replaces parameters"
-            )
-        return [self._numbers[id(parameter)] for parameter in parameters]
-
-    def average(self, gradients: Sequence[Sequence[Tensor]], numbers: Sequence[int]) -> list[Tensor]:
-        """Mean over all workers of some tensors' gradients, float32, each in its gradient's shape.
-
-        Parameters
-        ----------
-        gradients : for each worker of this process, its gradients of the same tensors.
-        numbers : the tensors' places in the plan.
-        """
+    def coded(self, numbers: Sequence[int]) -> list[int]:
+        """By the plan; none in an epoch that is float."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
         kinds = list(self.plan.ternary.values())
         everything_float = self.settings.float_epoch(self.epoch)
-        ternary = [place for place, number in enumerate(numbers) if kinds[number] and not everything_float]
-        rest = [place for place in range(len(numbers)) if place not in ternary]
-        means: dict[int, Tensor] = {}
-        if ternary:
-            picked = [[mine[place] for place in ternary] for mine in gradients]
-            means.update(zip(ternary, self._ternary(picked, [numbers[place] for place in ternary]), strict=True))
-        if rest:
-            picked = [[mine[place] for place in rest] for mine in gradients]
-            means.update(zip(rest, self._float(picked), strict=True))
-        return [means[place] for place in range(len(numbers))]
+        return [place for place, number in enumerate(numbers) if kinds[number] and not everything_float]
 
-    def _ternary(self, gradients: list[list[Tensor]], numbers: list[int]) -> list[Tensor]:
+    def few_bits(self, gradients: list[list[Tensor]], numbers: list[int]) -> list[Tensor]:
+        """Codes are added up exactly."""
         clip, channel = self.settings.clip, self.channel
         scales = channel.largest([torch.stack([scaler(tensor, clip) for tensor in mine]) for mine in gradients])
         codes = [
@@ -133,26 +93,3 @@ class Exchange:
             (part.float() * (scale / channel.workers)).view(tensor.shape)
             for part, scale, tensor in zip(sums, scales, gradients[0], strict=True)
         ]
-
-    def _float(self, gradients: list[list[Tensor]]) -> list[Tensor]:
-        flat = [torch.cat([tensor.detach().reshape(-1) for tensor in mine]) for mine in gradients]
-        means = self.channel.add_floats(flat) / self.channel.workers
-        parts = torch.split(means, [tensor.numel() for tensor in gradients[0]])
-        return [part.view(tensor.shape) for part, tensor in zip(parts, gradients[0], strict=True)]
-
-
-class Clock(Hook):
-    """Tells an exchange which step of a training by `loop.fit` it is, also after a restart.
-
-    Parameters
-    ----------
-    steps : of an epoch.
-    """
-
-    def __init__(self, exchange: Exchange, steps: int) -> None:
-        self.exchange, self.steps = exchange, steps
-
-    def before_step(self, step: int, total: int) -> None:
-        """The step decides the random numbers, the epoch whether all is float."""
-        self.exchange.step = step
-        self.exchange.set_epoch(step // self.steps)

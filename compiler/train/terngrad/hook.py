@@ -1,4 +1,4 @@
-"""TernGrad as a communication hook of torch's DistributedDataParallel.
+"""TernGrad and 1-bit SGD as a communication hook of torch's DistributedDataParallel.
 
     exchange = Exchange(module, Settings(seed=1), Wire())
     ddp = DistributedDataParallel(module)
@@ -8,14 +8,16 @@ and train as ever; `exchange.set_epoch(epoch)` at each epoch if every n-th one i
 """
 
 import torch
+import torch.distributed as dist
 from torch._C._distributed_c10d import GradBucket  # `torch.distributed` has it too, but not for type checkers
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
-from compiler.train.terngrad.exchange import Exchange
+from compiler.train.terngrad.averaging import Averaging
 
-__all__ = ["average_bucket"]
+__all__ = ["average_bf16", "average_bucket"]
 
 
-def average_bucket(exchange: Exchange, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
+def average_bucket(exchange: Averaging, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
     """Put the average over the workers into a bucket of gradients.
 
     The future is ready when it is returned: buckets come in the same order on every worker, and what is said about
@@ -31,6 +33,11 @@ def average_bucket(exchange: Exchange, bucket: GradBucket) -> torch.futures.Futu
     done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
     done.set_result(bucket.buffer())
     return done
+
+
+def average_bf16(group: dist.ProcessGroup, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
+    """Torch's own hook; under its name torch 2.13 refuses it without CUDA, and gloo adds up bfloat16 as well."""
+    return default_hooks.bf16_compress_hook(group, bucket)
 
 
 def _shaped(gradient: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:

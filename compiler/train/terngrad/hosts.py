@@ -1,6 +1,7 @@
 """Hosts of their own for the workers of a measurement: Linux network namespaces, joined by a bridge.
 
-Needs Linux, the right to make namespaces (root) and iproute2's `ip`; `tc` with tbf for links of limited bandwidth.
+Needs Linux, the right to make namespaces (root), util-linux (`unshare`, `nsenter`, `setpriv`) and iproute2's `ip`; `tc`
+with tbf for links of limited bandwidth. Nothing is left of them when the process ends, even if it was killed.
 Without that right, but where a user may have namespaces of his own, one namespace for all workers: its loopback
 interface counts what all of them send together, and its bandwidth is not limited.
 """
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ INTERFACE = "eth0"
 _ADDRESS = "10.77.0.{}"
 _PORT = 29500
 _BURST = "8kb"  # what a link that was idle may send at once; a share of a percent of a gradient
+_START = 30.0  # seconds until a process must have its namespace
 _QUEUE = "300ms"  # of a limited link, beyond which it drops
 
 
@@ -56,19 +58,15 @@ def ways() -> Way:
     """What this machine allows, found by trying."""
     if not sys.platform.startswith("linux") or shutil.which("ip") is None:
         return Way("", False, "network namespaces need Linux and iproute2 (Debian: sudo apt install iproute2)")
-    name = f"tg{os.getpid()}-probe"
-    made = _run("ip", "netns", "add", name)
+    if absent := [tool for tool in ("unshare", "nsenter", "setpriv") if shutil.which(tool) is None]:
+        return Way("", False, f"{', '.join(absent)} not found (Debian: sudo apt install util-linux)")
+    pair = "ip link add t0 type veth peer name t1"
+    made = _run("unshare", "--net", "sh", "-c", pair)
     if made is None:
-        try:
-            joined = _run("ip", "-n", name, "link", "add", "t0", "type", "veth", "peer", "name", "t1")
-            joined = joined or _run("ip", "netns", "exec", name, "true")
-            if joined is None:
-                slow = _run("tc", "-n", name, *_tbf("t0", 10)) if shutil.which("tc") else "tc is not installed"
-                reason = "" if slow is None else f"links cannot be limited: {slow} (tc with tbf is needed)"
-                return Way(NAMESPACES, slow is None, reason)
-            made = joined
-        finally:
-            _run("ip", "netns", "del", name)
+        limited = f"{pair} && {shlex.join(('tc', *_tbf('t0', 10)))}"
+        slow = _run("unshare", "--net", "sh", "-c", limited) if shutil.which("tc") else "tc is not installed"
+        reason = "" if slow is None else f"links cannot be limited: {slow} (tc with tbf is needed)"
+        return Way(NAMESPACES, slow is None, reason)
     alone = _run(*_UNSHARE, "ip link set lo up")
     reason = f"no network namespaces for each worker: {made} (run as root)"
     return Way(LOOPBACK, False, reason) if alone is None else Way("", False, f"{reason}; nor one for all: {alone}")
@@ -108,9 +106,9 @@ def run_workers(module: str, plan: Mapping[str, Any], workers: int, way: Way, se
         outs = [folder / f"{rank}.json" for rank in range(workers)]
         commands = [[sys.executable, "-m", module, str(folder / "plan.json"), str(out)] for out in outs]
         if way.name == NAMESPACES:
-            with _namespaces(workers) as names:
+            with _namespaces(workers) as pids:
                 _finish(
-                    [["ip", "netns", "exec", name, *command] for name, command in zip(names, commands, strict=True)],
+                    [[*_enter(pid), *command] for pid, command in zip(pids, commands, strict=True)],
                     [_environment(rank, workers, _ADDRESS.format(1), INTERFACE) for rank in range(workers)],
                     folder,
                     seconds,
@@ -120,9 +118,9 @@ def run_workers(module: str, plan: Mapping[str, Any], workers: int, way: Way, se
             for rank, command in enumerate(commands):
                 variables = _environment(rank, workers, "127.0.0.1", "lo")
                 words = " ".join(f"{name}={value}" for name, value in variables.items())
-                lines.append(f"{words} {shlex.join(command)} & w{rank}=$!")
+                lines.append(f"{words} {shlex.join([*_DIES, *command])} & w{rank}=$!")
             lines += [f"wait $w{rank} || exit 1" for rank in range(workers)]
-            _finish([[*_UNSHARE, "\n".join(lines)]], [{}], folder, seconds)
+            _finish([[*_DIES, *_UNSHARE, "\n".join(lines)]], [{}], folder, seconds)
         else:
             raise ToolError(f"workers cannot be kept apart on this machine: {way.missing}")
         return [json.loads(out.read_text(encoding="utf-8")) for out in outs]
@@ -136,27 +134,61 @@ def _environment(rank: int, workers: int, master: str, interface: str) -> dict[s
     }  # fmt: skip
 
 
+_DIES = ("setpriv", "--pdeathsig", "KILL")
+"""Before a command: it is killed when the process that started it ends, in whatever way."""
+
+
 @contextmanager
-def _namespaces(workers: int) -> Iterator[list[str]]:
-    """A namespace for each worker, with `INTERFACE` on a bridge that stands in one of its own."""
-    prefix = f"tg{os.getpid()}-{time.monotonic_ns() % 10**6}"
-    hub, names = f"{prefix}-hub", [f"{prefix}-{rank}" for rank in range(workers)]
+def _namespaces(workers: int) -> Iterator[list[int]]:
+    """A namespace for each worker, with `INTERFACE` on a bridge that stands in one of its own: a process in each.
+
+    The namespaces have no names. Each lasts as long as a process is in it, and all of these end with this one, so that
+    nothing is left however this one ends.
+    """
+    holders: list[subprocess.Popen[bytes]] = []
     try:
-        for name in (hub, *names):
-            _must("ip", "netns", "add", name)
-            _must("ip", "-n", name, "link", "set", "lo", "up")
-        _must("ip", "-n", hub, "link", "add", "bridge", "type", "bridge")
-        _must("ip", "-n", hub, "link", "set", "bridge", "up")
-        for rank, name in enumerate(names):
+        for _ in range(workers + 1):
+            holders.append(subprocess.Popen([*_DIES, "unshare", "--net", "sleep", "infinity"]))
+        for holder in holders:
+            _apart(holder)
+            _within(holder.pid, "ip", "link", "set", "lo", "up")
+        hub, *pids = (holder.pid for holder in holders)
+        _within(hub, "ip", "link", "add", "bridge", "type", "bridge")
+        _within(hub, "ip", "link", "set", "bridge", "up")
+        for rank, pid in enumerate(pids):
             port = f"port{rank}"
-            _must("ip", "link", "add", INTERFACE, "netns", name, "type", "veth", "peer", "name", port, "netns", hub)
-            _must("ip", "-n", hub, "link", "set", port, "master", "bridge", "up")
-            _must("ip", "-n", name, "addr", "add", f"{_ADDRESS.format(rank + 1)}/24", "dev", INTERFACE)
-            _must("ip", "-n", name, "link", "set", INTERFACE, "up")
-        yield names
+            peer = ("type", "veth", "peer", "name", port, "netns", str(hub))
+            _within(pid, "ip", "link", "add", INTERFACE, *peer)
+            _within(hub, "ip", "link", "set", port, "master", "bridge", "up")
+            _within(pid, "ip", "addr", "add", f"{_ADDRESS.format(rank + 1)}/24", "dev", INTERFACE)
+            _within(pid, "ip", "link", "set", INTERFACE, "up")
+        yield pids
     finally:
-        for name in (hub, *names):
-            _run("ip", "netns", "del", name)
+        for holder in holders:
+            holder.kill()
+            holder.wait()
+
+
+def _apart(holder: subprocess.Popen[bytes]) -> None:
+    """Wait until a process has its own namespace."""
+    mine = os.stat("/proc/self/ns/net").st_ino
+    end = time.monotonic() + _START
+    while holder.poll() is None and time.monotonic() < end:
+        with suppress(OSError):
+            if Path(f"/proc/{holder.pid}/ns/net").stat().st_ino != mine:
+                return
+        time.sleep(0.002)
+    raise ToolError("a network namespace cannot be made: unshare --net ended or did not answer; run as root")
+
+
+def _enter(pid: int) -> tuple[str, ...]:
+    """Before a command: it runs in the namespace of a process."""
+    return (*_DIES, "nsenter", "--target", str(pid), "--net")
+
+
+def _within(pid: int, *command: str) -> None:
+    if (failed := _run(*_enter(pid), *command)) is not None:
+        raise ToolError(f"{shlex.join(command)}: {failed}")
 
 
 def _finish(commands: list[list[str]], variables: list[dict[str, str]], folder: Path, seconds: float) -> None:
@@ -194,8 +226,3 @@ def _run(*command: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     return None if done.returncode == 0 else done.stderr.strip() or f"{command[0]} ended with {done.returncode}"
-
-
-def _must(*command: str) -> None:
-    if (failed := _run(*command)) is not None:
-        raise ToolError(f"{shlex.join(command)}: {failed}")

@@ -24,17 +24,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from compiler.train.terngrad.exchange import Exchange
-from compiler.train.terngrad.hook import average_bucket
 from compiler.train.terngrad.hosts import limit
+from compiler.train.terngrad.methods import ONE_BUCKET, POWERSGD_FROM, Method
 from compiler.train.terngrad.pack import pack
 from compiler.train.terngrad.settings import Settings
 from compiler.train.terngrad.wire import Wire
 
-__all__ = ["METHODS", "PUSHES", "SIDE", "main", "mixed"]
+__all__ = ["CLASSES", "METHODS", "PUSHES", "SIDE", "counters", "main", "mixed", "since"]
 
 METHODS = ("float", "fp16", "powersgd", "gather", "sums")
 """torch's own all-reduce, its fp16 and PowerSGD hooks, and the two schemes of ternary gradients."""
@@ -45,9 +43,8 @@ PUSHES = ("push-float", "push-ternary")
 SIDE = 16
 CLASSES = 10
 
-_UNMEASURED = 2  # steps; PowerSGD's first ones are all-reduces
+_UNMEASURED = POWERSGD_FROM  # steps; until then PowerSGD is an all-reduce
 _TIMEOUT = 300.0  # seconds
-_ONE_BUCKET = 1 << 14  # MiB
 
 
 def mixed(channels: int, layers: int, hidden: int) -> nn.Sequential:
@@ -89,7 +86,7 @@ def _steps(plan: Mapping[str, Any]) -> dict[str, Any]:
         limit(None)  # making the networks equal is not measured
     torch.manual_seed(1)
     module = mixed(**plan["network"])
-    ddp = DistributedDataParallel(module, bucket_cap_mb=_ONE_BUCKET)
+    ddp = DistributedDataParallel(module, bucket_cap_mb=ONE_BUCKET)
     exchanges: list[tuple[float, float]] = []
     ddp.register_comm_hook(None, _timed(_averager(plan["method"], module), exchanges))
     torch.manual_seed(2 + dist.get_rank())
@@ -100,14 +97,14 @@ def _steps(plan: Mapping[str, Any]) -> dict[str, Any]:
         if step == _UNMEASURED - 1 and plan["mbit"] is not None:
             limit(plan["mbit"])
         if step == _UNMEASURED:
-            before = _counters()
+            before = counters()
         dist.barrier()
         began = _clocks()
         nn.functional.cross_entropy(ddp(inputs), labels).backward()  # type: ignore[no-untyped-call]
         whole.append(_taken(began)[0])
         for parameter in module.parameters():
             parameter.grad = None
-    sent = _since(before)
+    sent = since(before)
     if plan["mbit"] is not None:
         limit(None)
     values = sum(parameter.numel() for parameter in module.parameters())
@@ -128,10 +125,10 @@ def _push(plan: Mapping[str, Any]) -> dict[str, Any]:
     if plan["method"] == "push-ternary":
         gradient = pack(gradient.sign().to(torch.int8).view(-1)).view(wire.workers, -1)
     wire.push(gradient)
-    before = _counters()
+    before = counters()
     for _ in range(plan["steps"]):
         wire.push(gradient)
-    sent = _since(before)
+    sent = since(before)
     return {"values": values, **{key: amount / plan["steps"] for key, amount in sent.items()}}
 
 
@@ -140,17 +137,12 @@ Averager = Callable[[Any], torch.futures.Future[Tensor]]
 
 def _averager(method: str, module: nn.Module) -> Averager:
     """What a method does with a bucket."""
-    group = dist.group.WORLD
-    assert group is not None
-    if method == "float":
-        return lambda bucket: default_hooks.allreduce_hook(group, bucket)
-    if method == "fp16":
-        return lambda bucket: default_hooks.fp16_compress_hook(group, bucket)
-    if method == "powersgd":
-        state = powerSGD_hook.PowerSGDState(group, 1, start_powerSGD_iter=_UNMEASURED)
-        return lambda bucket: powerSGD_hook.powerSGD_hook(state, bucket)
-    exchange = Exchange(module, Settings(), Wire(scheme=method))
-    return lambda bucket: average_bucket(exchange, bucket)
+    ternary = method in ("gather", "sums")
+    chosen = (
+        Method("terngrad", Settings(scheme=method)) if ternary else Method("float32" if method == "float" else method)
+    )
+    state, hook = chosen.hook(module)
+    return lambda bucket: hook(state, bucket)
 
 
 def _clocks() -> tuple[float, float]:
@@ -178,7 +170,7 @@ def _timed(averager: Averager, taken: list[tuple[float, float]]) -> Callable[[An
     return hook
 
 
-def _counters() -> dict[str, int]:
+def counters() -> dict[str, int]:
     """Bytes that the interface has sent and received; all workers are at the same place.
 
     From /proc, which shows the namespace of whoever reads; /sys shows that of whoever mounted it.
@@ -190,8 +182,9 @@ def _counters() -> dict[str, int]:
     return {"rx": int(mine[0]), "tx": int(mine[8])}
 
 
-def _since(before: Mapping[str, int]) -> dict[str, int]:
-    return {key: now - before[key] for key, now in _counters().items()}
+def since(before: Mapping[str, int]) -> dict[str, int]:
+    """What was added to `counters`; all workers are at the same place."""
+    return {key: now - before[key] for key, now in counters().items()}
 
 
 if __name__ == "__main__":

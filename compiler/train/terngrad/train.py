@@ -24,8 +24,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, nn
 
 from compiler.command_line import command
 from compiler.errors import EieError, InputError, RecipeError, ToolError, WorkerError
@@ -33,14 +32,16 @@ from compiler.train import checkpoint
 from compiler.train.data import Dataset
 from compiler.train.images import Images, accuracy
 from compiler.train.loop import Epoch, Hook, fit, reproducible
+from compiler.train.parallel.buckets import fastest, probe
 from compiler.train.parallel.mesh import Mesh
 from compiler.train.parallel.way import WAYS, Way, shares
 from compiler.train.progress import fresh
 from compiler.train.report import versions
 from compiler.train.taken import CHECKPOINT, check_free
-from compiler.train.terngrad.exchange import Clock, Exchange
-from compiler.train.terngrad.hook import average_bucket
-from compiler.train.terngrad.job import Job, load
+from compiler.train.terngrad.averaging import Averaging, Clock
+from compiler.train.terngrad.exchange import Exchange
+from compiler.train.terngrad.job import AUTO, Job, load
+from compiler.train.terngrad.methods import load_state, state_of
 from compiler.train.terngrad.wire import Wire, losing_workers
 from compiler.train.trainable import check_outputs
 
@@ -102,8 +103,7 @@ class Trainer:
     ) -> None:
         self.job, self.out, self.parallel, self.micro = job, out, parallel, micro
         self.rank, self.workers = dist.get_rank(), dist.get_world_size()
-        if job.settings is not None and parallel != "data":
-            raise RecipeError(f"{job.name} has a table terngrad, which --parallel data alone exchanges; not {parallel}")
+        job.check_way(parallel)
         if job.schedule.clip and parallel not in ("data", "sharded"):
             raise RecipeError(
                 f"{job.name}: schedule.clip takes the norm of all gradients, of which a process of --parallel "
@@ -115,11 +115,14 @@ class Trainer:
                 f"of which a process of --parallel {parallel} has a part; choose adamw or sgd, or share data"
             )
         self.dataset: Dataset = job.data(data_dir, shares(parallel, self.workers))
-        self.lesson = Images(self.dataset.train, self.dataset.shape, job.model.flat)
+        self.lesson = Images(self.dataset.train, self.dataset.shape, job.model.flat, precision=job.precision)
         check_outputs(job.model, self.dataset)
         self.module = fresh(job.model, self.dataset, job.seed)
         self.done, self.history = 0, list[dict[str, Any]]()
         self.optimizer: dict[str, dict[str, Tensor]] | None = None
+        self.residual: dict[str, Tensor] = {}
+        self.bucket_mb = job.bucket_mb
+        self.averaging: Averaging | None = None
         check_free(out, CHECKPOINT, resume)
         if (out / CHECKPOINT).exists():
             self._restore(out / CHECKPOINT)
@@ -133,11 +136,28 @@ class Trainer:
         step = self.done * self.lesson.steps(self.job.schedule.batch)
         trained = self.module if self.parallel == "data" else copy.deepcopy(self.module)
         if self.parallel != "pipeline":
-            return Mesh(trained, self.parallel, self.job.seed, step)
+            if self.bucket_mb == AUTO:
+                self.bucket_mb = self._probed(trained)
+            assert not isinstance(self.bucket_mb, str)
+            mesh = Mesh(trained, self.parallel, self.job.seed, step, self.job.method, self.bucket_mb)
+            self.averaging = mesh.averaging
+            if self.done:
+                load_state(self.averaging, self.residual)
+            return mesh
         from compiler.train.parallel.pipeline import Pipeline  # half a second that the others need not
 
         example = self.lesson.arrange(torch.from_numpy(self.dataset.train.inputs[: self.job.schedule.batch]))
         return Pipeline(trained, example, self.micro, seed=self.job.seed, step=step)
+
+    def _probed(self, module: nn.Module) -> float:
+        """The size of buckets with the shortest step on the first batch."""
+        batches = self.lesson.batches(0, self.job.schedule.batch, torch.Generator().manual_seed(0))
+        seconds = probe(module, next(batches), self.job.method)
+        size = fastest(seconds)
+        if self.rank == 0:
+            told = ", ".join(f"{each:g} MiB {1000 * taken:.1f} ms" for each, taken in seconds.items())
+            print(f"a step by size of buckets: {told}; {size:g} MiB is taken", flush=True)
+        return size
 
     def run(self) -> dict[str, Any]:
         """Train to the end."""
@@ -145,13 +165,9 @@ class Trainer:
         schedule = self.job.schedule
         self.way = way = self._prepare()
         hooks: list[Hook] = []
-        exchange: Exchange | None = None
-        if self.job.settings is not None:
-            exchange = Exchange(self.module, self.job.settings, Wire(scheme=self.job.settings.scheme))
-            assert isinstance(way, Mesh)
-            assert isinstance(way.wrapped, DistributedDataParallel)
-            way.wrapped.register_comm_hook(exchange, average_bucket)
-            hooks.append(Clock(exchange, self.lesson.steps(schedule.batch)))
+        if self.averaging is not None:
+            hooks.append(Clock(self.averaging, self.lesson.steps(schedule.batch)))
+        exchange = self.averaging if isinstance(self.averaging, Exchange) else None
         fit(
             way.module,
             self.lesson,
@@ -168,6 +184,8 @@ class Trainer:
             "recipe": self.job.asdict(),
             "workers": self.workers,
             "parallel": self.parallel,
+            "exchange": self.job.method.name,
+            "bucket_mb": self.bucket_mb,
             "scheme": None if exchange is None else Wire(scheme=exchange.settings.scheme).scheme,
             "ternary": [] if exchange is None else [name for name, yes in exchange.plan.ternary.items() if yes],
             "history": self.history,
@@ -185,6 +203,8 @@ class Trainer:
         """Rank 0 measures and writes; its loss is that on its own shares."""
         whole = self.way.whole(self.way.module.state_dict())
         optimizer = _by_parameter(_by_key(epoch.optimizer), self.way.whole)
+        with losing_workers("gathering residuals"):
+            residual = state_of(self.averaging)
         if self.rank != 0:
             return
         if self.way.module is not self.module:
@@ -196,7 +216,10 @@ class Trainer:
         tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
         for parameter, values in optimizer.items():
             tensors.update({f"optimizer.{key}.{parameter}": value for key, value in values.items()})
-        content = {"recipe": self.job.asdict(), "done": epoch.done, "history": self.history}
+        tensors.update({f"residual.{name}": value for name, value in residual.items()})
+        content = {
+            "recipe": self.job.asdict(), "done": epoch.done, "history": self.history, "bucket_mb": self.bucket_mb
+        }  # fmt: skip
         checkpoint.save(self.out / CHECKPOINT, tensors, content)
         print(
             f"epoch {epoch.done} of {self.job.schedule.epochs}: loss {epoch.loss:.4f}, validation {share:.2%}",
@@ -211,7 +234,13 @@ class Trainer:
         if type(done) is not int or not isinstance(history, list):
             raise InputError(f"{path} does not say how far it is")
         self.done, self.history = done, history
-        state, optimizer = _parts(tensors)
+        if self.bucket_mb == AUTO:  # the same buckets as before: float sums depend on them
+            chosen = content.get("bucket_mb")
+            if type(chosen) is not float:
+                raise InputError(f"{path} does not say which buckets were chosen")
+            self.bucket_mb = chosen
+        self.residual = {name[9:]: value for name, value in tensors.items() if name.startswith("residual.")}
+        state, optimizer = _parts({name: value for name, value in tensors.items() if not name.startswith("residual.")})
         try:
             self.module.load_state_dict(state)
         except RuntimeError as error:

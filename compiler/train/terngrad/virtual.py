@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from compiler.train.loop import Batch, seed_of
+from compiler.train.terngrad.averaging import Averaging
 from compiler.train.terngrad.channel import Local
 from compiler.train.terngrad.exchange import Exchange
+from compiler.train.terngrad.onebit import OneBit, OneBitSettings
 from compiler.train.terngrad.settings import Settings
 
 __all__ = ["VirtualWorkers", "share_loss", "worker_random"]
@@ -55,8 +57,13 @@ class VirtualWorkers:
     exchange : of the workers.
     """
 
-    def __init__(self, module: nn.Module, settings: Settings, workers: int) -> None:
-        self.exchange = Exchange(module, settings, Local(workers))
+    def __init__(self, module: nn.Module, settings: Settings | OneBitSettings, workers: int) -> None:
+        channel = Local(workers)
+        self.exchange: Averaging = (
+            Exchange(module, settings, channel)
+            if isinstance(settings, Settings)
+            else OneBit(module, settings, channel)
+        )  # fmt: skip
 
     def __call__(self, module: nn.Module, batch: Batch) -> float:
         """Average gradients into the parameters; the mean loss.
@@ -64,14 +71,14 @@ class VirtualWorkers:
         Buffers, such as the statistics of batch normalization, are every worker's at the start and the first worker's
         at the end, as DistributedDataParallel has it.
         """
-        workers, settings = self.exchange.channel.workers, self.exchange.settings
+        workers = self.exchange.channel.workers
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         before = [buffer.clone() for buffer in module.buffers()]
         after: list[Tensor] = []
         gradients, losses = [], 0.0
         for worker in range(workers):
             _set(module, before)
-            with worker_random(settings.seed, self.exchange.step, worker):
+            with worker_random(self.exchange.seed, self.exchange.step, worker):
                 loss = share_loss(module, batch, workers, worker)
                 loss.backward()  # type: ignore[no-untyped-call]
             gradients.append([_taken(parameter) for parameter in trained])

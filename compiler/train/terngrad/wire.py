@@ -83,6 +83,10 @@ class Wire:
             sums.add_(more)
         return self._all(sums).reshape(-1)[: len(values[0])]
 
+    def everyone(self, values: Sequence[Tensor]) -> Tensor:
+        """One all-gather."""
+        return self._all(values[0])
+
     def push(self, shares: Tensor) -> Tensor:
         """From every worker its row for this one, (N, …); `shares` are this worker's rows for every one."""
         received = torch.empty_like(shares)

@@ -91,7 +91,7 @@ def test_a_worker_is_killed_and_nothing_is_lost(ray: Any, tmp_path: Path) -> Non
             os.kill(killed[0], signal.SIGKILL)
             (tmp_path / "killed").touch()
 
-    settings = Settings(2, 1, 1, every=5)
+    settings = Settings(2, 1, 1, every=5, overlap=True)
     held = partial(make, str(tmp_path / "killed"))
     trained = train(held, settings, tmp_path, delays=Delays("random", step=0.01), told=told)
     assert [fault["kind"] for fault in trained.faults] == ["killed"]
@@ -143,7 +143,7 @@ def test_a_run_that_was_interrupted_goes_on_to_its_end(ray: Any, tmp_path: Path)
         )
 
     assert "continue it with --resume" in " ".join(run().output.split())
-    done = run("--resume", "--staleness", "1")
+    done = run("--resume", "--staleness", "1", "--overlap")
     assert done.exit_code == 0, done.output
     report = json.loads((out / "report.json").read_text())
     assert report["parallel"]["replaced"] == []

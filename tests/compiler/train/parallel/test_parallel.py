@@ -230,7 +230,6 @@ DENSE = {"kind": "dense", "epochs": 1, "learning_rate": 0.1}
     [
         ({}, ""),
         ({"stages": [DENSE, {"kind": "fold"}]}, "dense, fold"),
-        ({"precision": "bfloat16"}, "bfloat16"),
         ({"data": {"name": "digits", "refit": True}}, "data.refit"),
     ],
 )  # fmt: skip
@@ -238,6 +237,7 @@ def test_an_ordinary_recipe_of_one_stage_will_do(change: dict[str, Any], message
     content = {**JOB, "stages": [DENSE], **change}
     del content["schedule"]
     if not message:
+        assert parse({**content, "precision": "bfloat16"}, "x.toml").precision == "bfloat16"
         assert parse(content, "x.toml").schedule.epochs == 1
         return
     with pytest.raises(RecipeError, match=rf"{message}.*one stage of kind dense and none of these"):

@@ -16,8 +16,9 @@ from compiler.train.loop import fit, reproducible
 from compiler.train.models import mlp
 from compiler.train.schedule import Schedule
 from compiler.train.table import Table
+from compiler.train.terngrad.averaging import Clock
 from compiler.train.terngrad.channel import Local
-from compiler.train.terngrad.exchange import Clock, Exchange
+from compiler.train.terngrad.exchange import Exchange
 from compiler.train.terngrad.optimizer import ternarized
 from compiler.train.terngrad.settings import Settings, plan_for
 from compiler.train.terngrad.ternarize import scaler

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,7 +65,9 @@ def test_without_the_right_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_namespace_for_all_where_workers_may_not_have_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosts, "_run", lambda *command: None if command[0] == "unshare" else "Operation not permitted")
+    monkeypatch.setattr(
+        hosts, "_run", lambda *command: None if "--map-root-user" in command else "Operation not permitted"
+    )
     found = ways()
     if "need Linux" in found.missing:
         pytest.skip(found.missing)
@@ -67,9 +76,43 @@ def test_one_namespace_for_all_where_workers_may_not_have_their_own(monkeypatch:
 
 
 def test_without_a_traffic_shaper_links_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosts, "_run", lambda *command: "unknown qdisc" if command[0] == "tc" else None)
+    monkeypatch.setattr(hosts, "_run", lambda *command: "unknown qdisc" if "tbf" in command[-1] else None)
     found = ways()
     if "need Linux" in found.missing:
         pytest.skip(found.missing)
     assert (found.name, found.limits) == (NAMESPACES, False)
     assert "links cannot be limited" in found.missing
+
+
+HOLDING = """
+import time
+from compiler.train.terngrad.hosts import _namespaces
+with _namespaces(2) as pids:
+    print(*pids, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.verifies("namespaces-end-with-their-process")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_namespaces_end_with_the_process_that_made_them_however_it_ends(way: Way, how: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDING], stdout=subprocess.PIPE, text=True) as making:
+        assert making.stdout is not None
+        try:
+            pids = [int(word) for word in making.stdout.readline().split()]
+            spaces = {os.readlink(f"/proc/{pid}/ns/net") for pid in pids}
+            assert len(spaces - {os.readlink("/proc/self/ns/net")}) == 2
+        finally:
+            making.send_signal(how)
+    end = time.monotonic() + 30
+    while (left := [pid for pid in pids if Path(f"/proc/{pid}/ns/net").exists()]) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert left == []
+    assert not spaces & set(spaces_in_use())
+
+
+def spaces_in_use() -> Iterator[str]:
+    """Network namespaces of all processes."""
+    for path in Path("/proc").glob("[0-9]*/ns/net"):
+        with suppress(OSError):  # it may have ended meanwhile
+            yield os.readlink(path)

@@ -16,8 +16,9 @@ from compiler.train.images import Images
 from compiler.train.loop import fit, reproducible, seed_of
 from compiler.train.progress import fresh
 from compiler.train.run import train_recipe
+from compiler.train.terngrad.averaging import Clock
 from compiler.train.terngrad.channel import Local
-from compiler.train.terngrad.exchange import Clock, Exchange
+from compiler.train.terngrad.exchange import Exchange
 from compiler.train.terngrad.optimizer import ternarized
 from compiler.train.terngrad.settings import Settings
 from compiler.train.terngrad.virtual import VirtualWorkers

@@ -16,7 +16,8 @@ from compiler.train.data import Split
 from compiler.train.images import Images
 from compiler.train.loop import fit, reproducible
 from compiler.train.schedule import Schedule
-from compiler.train.terngrad.exchange import Clock, Exchange
+from compiler.train.terngrad.averaging import Clock
+from compiler.train.terngrad.exchange import Exchange
 from compiler.train.terngrad.hook import average_bucket
 from compiler.train.terngrad.settings import Settings
 from compiler.train.terngrad.virtual import VirtualWorkers, share_loss, worker_random
