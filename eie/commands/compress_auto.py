@@ -19,7 +19,7 @@ _MISSED = 1
     epilog=example(
         "eie compress-auto recipes/digits.toml --target cycles=40% -o build/auto",
         "eie compress-auto lenet-5 --data mnist --target bytes=60000 --preset BALANCED_16 -o build/lenet",
-        "eie compress-auto mymodels:net --data mydata:load --target cycles=20000 --epochs 0 -o build/mine --resume",
+        "eie compress-auto mymodels:net --data mydata:load --target cycles=20000 --epochs 0 -o build/mine",
     ),
     short_help="Compress a network to a target in cycles, energy or bytes.",
 )
@@ -34,7 +34,7 @@ _MISSED = 1
               help="On which cycles and energy are measured.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Of the training.  [default: the recipe's, or 1]")
 @click.option("--epochs", type=click.IntRange(0, 10_000),
-              help="Of a network by name, dense; 0: what module:function returns is trained already.  [default: 20]")  # fmt: skip
+              help="Of a network by name, dense; 0: module:function returns a trained one.  [default: 20]")  # fmt: skip
 @click.option("--retrain", type=click.IntRange(1, 10_000),
               help="Epochs of pruning; weights are shared for half as many.  [default: 20]")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1, 1 << 16), help="Samples a step.  [default: 64]")

@@ -70,7 +70,7 @@ def curves_of(
 
 
 def by_layer(curves: Sequence[Curve], budget: float) -> dict[str, float]:
-    """A density for each layer: from dense on, again and again the layer is thinned that loses least for what it saves."""
+    """A density for each layer: from dense on, the layer is thinned that loses least for what it saves."""
     grid = np.geomspace(GRID[0], GRID[-1], _STEPS)
     costs = [each.cost(grid).tolist() for each in curves]
     losses = [envelope(cost, each.loss(grid).tolist()).tolist() for cost, each in zip(costs, curves, strict=True)]

@@ -111,13 +111,13 @@ class Subject:
         for number, density in enumerate(GRID):
             tell("costs", number, len(GRID), f"all layers at {density:.0%}")
             graph = self.graph(pruned_copy(module, dict.fromkeys(keys, density)))
-            found = block_costs(graph, self.params, (inputs,), count=min(self.samples, len(inputs)), options=self.options)
+            found = block_costs(
+                graph, self.params, (inputs,), count=min(self.samples, len(inputs)), options=self.options
+            )
             tables.append({name: target.of(each) for name, each in found.blocks.items()})
         tell("costs", len(GRID), len(GRID), f"{len(tables[0])} blocks at {len(GRID)} densities")
         tell("losses", 0, 1, "each layer pruned by itself")
-        losses = sensitivity.scan(
-            module, lambda: -mean_loss(module, self.lesson, self.dataset.validation), GRID
-        )
+        losses = sensitivity.scan(module, lambda: -mean_loss(module, self.lesson, self.dataset.validation), GRID)
         tell("losses", 1, 1, f"{len(losses)} weights, on {len(self.dataset.validation):,} validation samples")
         curves = curves_of(self._members(module, keys), tables, losses)
         if not curves:

@@ -1,4 +1,4 @@
-"""From a network and a target to the files that are used: NAME.eie, NAME.eiez, the samples it was timed on, a report."""
+"""From a network and a target to what is used: NAME.eie, NAME.eiez, the samples it was timed on, a report."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def compress_auto(
         arms = [dense, *(auto.arm(name, job.target, limit) for name in ARMS)]
         found = arms[-1]
         if found.network is None or found.cost is None:
-            raise InputError("the network does not fit the array at any densities that were trained; choose a larger one")
+            raise InputError(
+                "the network does not fit the array at any densities that were trained; choose a larger one"
+            )
         buffer = io.BytesIO()
         np.save(buffer, auto.subject.arranged(auto.subject.inputs[: job.samples]), allow_pickle=False)
         write_file(out / INPUTS, buffer.getvalue())
@@ -113,8 +115,8 @@ def check(file: Path, inputs: Path, arm: Arm) -> None:
     takes, says = sum(part.cycles or 0 for part in ran.runs), arm.cost.cycles * len(samples)
     if takes != round(says):
         raise InputError(
-            f"{file} takes {takes:,} cycles for {len(samples)} samples, and its cost says {says:,.0f}; the sources of the "
-            "kit were changed meanwhile: compress anew, in another folder"
+            f"{file} takes {takes:,} cycles for {len(samples)} samples, and its cost says {says:,.0f}; the sources of "
+            "the kit were changed meanwhile: compress anew, in another folder"
         )
 
 
@@ -130,7 +132,7 @@ def _keep_settings(job: Job, out: Path, resume: bool) -> None:
         changed = [key for key in settings if stored.get(key) != settings[key]]
         if changed:
             raise InputError(
-                f"{out} is a compression with other settings (they differ in {', '.join(changed)}); choose another folder"
+                f"{out} is a compression with other settings (they differ in {', '.join(changed)}); choose another one"
             )
     write_file(path, (json.dumps(settings, indent=2) + "\n").encode())
 

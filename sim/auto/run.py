@@ -1,4 +1,4 @@
-"""Compress a network to a target: dense, then uniform and found densities with equal training, then files and report."""
+"""Compress a network to a target: dense, then one density for all layers or one for each, with equal training."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ ARMS: dict[str, Choose] = {"uniform": same, "found": by_layer}
 
 _ROUNDS = 3
 """Trainings of an arm at most: activations change with the weights, and with them cycles."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -190,5 +191,7 @@ def pruning(recipe: Recipe) -> Prune:
             f"the recipe {recipe.name} has {len(found)} stages of kind prune; expected one, whose densities are chosen"
         )
     if recipe.refit:
-        raise InputError(f"the recipe {recipe.name} trains on the validation samples (refit), by which densities are chosen")
+        raise InputError(
+            f"the recipe {recipe.name} trains on the validation samples (refit), by which densities are chosen"
+        )
     return found[0]

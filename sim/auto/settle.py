@@ -71,6 +71,6 @@ def settle(curves: Sequence[Curve], choose: Choose, exact: Exact, limit: float, 
     if taken > limit:
         raise InputError(
             f"the target is {limit:,.0f} {unit}, and with {GRID[0]:.0%} of the weights of each layer the network takes "
-            f"{taken:,.0f}, the least that is possible; give a target of that or more, or choose another array or network"
+            f"{taken:,.0f}, the least that is possible; give a target of that or more, or another array or network"
         )
     return Settled(least, taken)

@@ -1,4 +1,4 @@
-"""What a compressed network may cost on the array: so many cycles, bytes or pJ, or a share of what the dense one costs."""
+"""What a compressed network may cost on the array: cycles, bytes or pJ, or a share of the dense one's."""
 
 from __future__ import annotations
 
