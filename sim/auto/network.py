@@ -33,8 +33,8 @@ from sim.cost import Cost, block_costs, cost
 
 __all__ = ["Subject"]
 
-_CALIBRATED = 64
-"""Samples by which number formats are chosen while densities are; the network in the end has those of `eie train`."""
+_CALIBRATED, _CALIBRATED_LAST = 64, 256
+"""Samples by which number formats are chosen while densities are, and of the network in the end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +85,8 @@ class Subject:
         return from_module(copy.deepcopy(module).eval(), (example(self.lesson),)).graph
 
     def compiled(self, module: Any) -> tuple[Network, NDArray[Any]]:
-        """For the array, as `eie compile` compiles the run; and the samples that it is timed on."""
-        inputs = self.arranged(self.inputs)
+        """For the array; and the samples that it is timed on."""
+        inputs = self.arranged(self.inputs[:_CALIBRATED_LAST])
         return compile_graph(self.graph(module), self.params, (inputs,), self.options), inputs[: self.samples]
 
     def cost(self, module: Any, densities: Mapping[str, float] | None = None) -> Cost | None:
