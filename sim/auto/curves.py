@@ -48,7 +48,7 @@ class Curve:
 
 def curves_of(
     members: Mapping[str, Sequence[str]],
-    costs: Sequence[Mapping[str, float]],
+    costs: Mapping[float, Mapping[str, float]],
     losses: Mapping[str, Sequence[tuple[float, float]]],
 ) -> tuple[Curve, ...]:
     """Curves of the weights that the array multiplies by.
@@ -56,7 +56,8 @@ def curves_of(
     Parameters
     ----------
     members : block of the array → keys of the weights in it that may be pruned.
-    costs : for each density of `GRID`, block → its cost with all weights at that density.
+    costs : density → block → its cost with all weights at that density. Those of `GRID`; below the least that is
+        there, a layer costs what it costs there.
     losses : key → (density, what is good about the network) as `sensitivity.scan` gives them.
     """
     found = []
@@ -64,7 +65,7 @@ def curves_of(
         lost = np.sum([[losses[key][-1][1] - good for _, good in losses[key]] for key in own], axis=0)
         # Fewer weights are never better but by chance.
         down = np.maximum.accumulate(np.maximum(lost, 0.0)[::-1])[::-1]
-        up = np.maximum.accumulate([each[name] for each in costs])
+        up = np.interp(GRID, list(costs), np.maximum.accumulate([each[name] for each in costs.values()]))
         found.append(Curve(name, tuple(own), up, down))
     return tuple(found)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from compiler.errors import ImageError, InputError
+from compiler.errors import ImageError, InputError, ModelError
 from compiler.experiments.policy.network import example, marked, pruned_copy
 from compiler.graph.ir import Graph
 from compiler.lower.pipeline import compile_graph
@@ -106,16 +106,19 @@ class Subject:
         InputError
             The array multiplies by none of the weights, or one layer by itself does not fit it.
         """
-        tables = []
-        inputs = self.arranged(self.inputs[:_CALIBRATED])
+        tables: dict[float, Mapping[str, float]] = {}
+        inputs, count = self.arranged(self.inputs[:_CALIBRATED]), min(self.samples, _CALIBRATED, len(self.inputs))
         for number, density in enumerate(GRID):
             tell("costs", number, len(GRID), f"all layers at {density:.0%}")
             graph = self.graph(pruned_copy(module, dict.fromkeys(keys, density)))
-            found = block_costs(
-                graph, self.params, (inputs,), count=min(self.samples, len(inputs)), options=self.options
-            )
-            tables.append({name: target.of(each) for name, each in found.blocks.items()})
-        tell("costs", len(GRID), len(GRID), f"{len(tables[0])} blocks at {len(GRID)} densities")
+            try:
+                found = block_costs(graph, self.params, (inputs,), count=count, options=self.options)
+            except ModelError:  # so few weights are left, untrained, that a block reads nothing but zeros
+                if density == GRID[-1]:
+                    raise
+                continue
+            tables[density] = {name: target.of(each) for name, each in found.blocks.items()}
+        tell("costs", len(GRID), len(GRID), f"{len(tables[GRID[-1]])} blocks at {len(tables)} densities")
         tell("losses", 0, 1, "each layer pruned by itself")
         losses = sensitivity.scan(module, lambda: -mean_loss(module, self.lesson, self.dataset.validation), GRID)
         tell("losses", 1, 1, f"{len(losses)} weights, on {len(self.dataset.validation):,} validation samples")

@@ -147,13 +147,13 @@ def test_weights_are_found_in_their_blocks_by_what_they_are() -> None:
 
 @pytest.mark.verifies("auto-chooser")
 def test_curves_add_up_what_is_in_a_block() -> None:
-    costs = [{"a": 10.0 * n, "b": 5.0} for n in range(1, len(GRID) + 1)]
+    costs = {density: {"a": 10.0 * n, "b": 5.0} for n, density in enumerate(GRID) if n}
     losses = {key: [(density, -1.0 + density) for density in GRID] for key in ("x", "y")}
     (found,) = curves_of({"a": ["x", "y"]}, costs, losses)
     assert found.keys == ("x", "y")
     assert found.losses[0] == pytest.approx(2 * (1 - GRID[0]))
     assert found.losses[-1] == 0
-    assert found.costs.tolist() == [10.0 * n for n in range(1, len(GRID) + 1)]
+    assert found.costs.tolist() == [10.0, *(10.0 * n for n in range(1, len(GRID)))]
 
 
 def result(found: float, uniform: float, taken: float) -> dict[str, Any]:
