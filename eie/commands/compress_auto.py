@@ -26,7 +26,7 @@ _MISSED = 1
 @click.argument("model", metavar="MODEL")
 @click.option("--data", metavar="DATA", help="digits, mnist, fashion-mnist, or module:function; a recipe has its own.")
 @click.option("--target", "wanted", metavar="KIND=N", required=True,
-              help="cycles=N or energy=N (pJ) of a sample, bytes=N in the memories; N%: of the dense one's.")  # fmt: skip
+              help="cycles=N or energy=N (pJ) of a sample, bytes=N in memory; N%: of the dense one's.")  # fmt: skip
 @click.option("-o", "--output", "folder", metavar="OUT/", required=True, type=click.Path(path_type=Path),
               help="Folder of networks, trainings and report; may be new.")  # fmt: skip
 @array_options

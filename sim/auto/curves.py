@@ -39,11 +39,11 @@ class Curve:
 
     def cost(self, density: float | NDArray[np.float64]) -> NDArray[np.float64]:
         """At any density, on straight lines: a weight more is an entry more."""
-        return np.interp(density, GRID, self.costs)
+        return np.asarray(np.interp(density, GRID, self.costs))
 
     def loss(self, density: float | NDArray[np.float64]) -> NDArray[np.float64]:
         """At any density, on straight lines over its logarithm."""
-        return np.interp(np.log(density), np.log(GRID), self.losses)
+        return np.asarray(np.interp(np.log(density), np.log(GRID), self.losses))
 
 
 def curves_of(
