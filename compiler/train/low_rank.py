@@ -177,7 +177,7 @@ def _unfold(weight: Tensor, axis: int) -> Tensor:
 
 def _leading(matrix: Tensor, rank: int) -> Tensor:
     """The leading left singular vectors, (n, rank), by the Gram matrix, whose side is the number of channels."""
-    _, vectors = torch.linalg.eigh(matrix @ matrix.t())
+    vectors: Tensor = torch.linalg.eigh(matrix @ matrix.t()).eigenvectors
     return vectors.flip(1)[:, :rank]
 
 

@@ -39,7 +39,8 @@ def small_kernels(layer: nn.Conv2d) -> Factored:
         raise ModelError(f"a padding of {layer.padding} around {side}x{side}; expected {side // 2}")
     count = side // 2
     widths = [layer.in_channels, *[layer.out_channels] * count]
-    strides = [layer.stride, *[(1, 1)] * (count - 1)]
+    rows, columns = layer.stride
+    strides = [(rows, columns), *[(1, 1)] * (count - 1)]
     parts = [
         nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         for (inputs, outputs), stride in zip(pairwise(widths), strides, strict=True)

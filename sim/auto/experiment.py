@@ -95,12 +95,8 @@ class AutoTrial(Experiment):
                 round(fmean([arm["trainings"] for arm in arms]), 2), arms[0]["epochs"],
             ])  # fmt: skip
         kind = parse_target(self.target).kind
-        family = Family.of({
-            f"{_name(more)} - found": tuple(
-                [run["arms"][name]["errors"]["test"] for run in runs] for name in (_name(more), "found")
-            )
-            for more in self.more
-        })  # fmt: skip
+        errors = {name: [run["arms"][name]["errors"]["test"] for run in runs] for name in names}
+        family = Family.of({f"{_name(more)} - found": (errors[_name(more)], errors["found"]) for more in self.more})
         findings = [f"Target {self.target} of {self.preset}; {seeds_in_words(len(runs))}."]
         for more in self.more:
             ratio = fmean([run["arms"][_name(more)]["taken"] / run["arms"]["found"]["taken"] for run in runs])

@@ -58,7 +58,7 @@ def _greedy(problem: Problem, evaluations: int, seed: int, dense: float) -> None
             if (layer, level) in measured:
                 known.append(level)
                 values.append(dense - problem.measure((*top[:layer], level, *top[layer + 1 :])))
-        losses.append(np.interp(range(len(costs)), known[::-1], values[::-1]))
+        losses.append(np.interp(range(len(costs)), known[::-1], values[::-1]).tolist())
     problem.evaluate(descend(problem.costs, losses, problem.budget))
 
 
