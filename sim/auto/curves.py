@@ -56,8 +56,8 @@ def curves_of(
     Parameters
     ----------
     members : block of the array → keys of the weights in it that may be pruned.
-    costs : density → block → its cost with all weights at that density. Those of `GRID`; below the least that is
-        there, a layer costs what it costs there.
+    costs : density → block → its cost with all weights at that density. Those of `GRID`, two at least; below the
+        least that is there a layer costs what it costs there, above the greatest it goes on straight.
     losses : key → (density, what is good about the network) as `sensitivity.scan` gives them.
     """
     found = []
@@ -65,9 +65,18 @@ def curves_of(
         lost = np.sum([[losses[key][-1][1] - good for _, good in losses[key]] for key in own], axis=0)
         # Fewer weights are never better but by chance.
         down = np.maximum.accumulate(np.maximum(lost, 0.0)[::-1])[::-1]
-        up = np.interp(GRID, list(costs), np.maximum.accumulate([each[name] for each in costs.values()]))
-        found.append(Curve(name, tuple(own), up, down))
+        up = _everywhere(list(costs), [each[name] for each in costs.values()])
+        if up[-1] > up[0]:  # else the host computes it
+            found.append(Curve(name, tuple(own), up, down))
     return tuple(found)
+
+
+def _everywhere(densities: Sequence[float], costs: Sequence[float]) -> NDArray[np.float64]:
+    """Costs at all densities of `GRID`, ascending."""
+    known = np.maximum.accumulate(costs)
+    slope = (known[-1] - known[-2]) / (densities[-1] - densities[-2])
+    beyond = slope * np.maximum(np.array(GRID) - densities[-1], 0.0)
+    return np.asarray(np.interp(GRID, densities, known) + beyond)
 
 
 def by_layer(curves: Sequence[Curve], budget: float) -> dict[str, float]:

@@ -104,7 +104,9 @@ class Subject:
         Raises
         ------
         InputError
-            The array multiplies by none of the weights, or one layer by itself does not fit it.
+            The array multiplies by none of the weights.
+        ImageError, ModelError
+            The layers can be compiled at one density at most.
         """
         tables: dict[float, Mapping[str, float]] = {}
         inputs, count = self.arranged(self.inputs[:_CALIBRATED]), min(self.samples, _CALIBRATED, len(self.inputs))
@@ -113,12 +115,14 @@ class Subject:
             graph = self.graph(pruned_copy(module, dict.fromkeys(keys, density)))
             try:
                 found = block_costs(graph, self.params, (inputs,), count=count, options=self.options)
-            except ModelError:  # so few weights are left, untrained, that a block reads nothing but zeros
-                if density == GRID[-1]:
-                    raise
+            except (ImageError, ModelError) as error:
+                # So few weights are left, untrained, that a block reads nothing but zeros; or so many that it is full.
+                wrong = error
                 continue
             tables[density] = {name: target.of(each) for name, each in found.blocks.items()}
-        tell("costs", len(GRID), len(GRID), f"{len(tables[GRID[-1]])} blocks at {len(tables)} densities")
+        if len(tables) < 2:
+            raise wrong
+        tell("costs", len(GRID), len(GRID), f"at {len(tables)} of {len(GRID)} densities")
         tell("losses", 0, 1, "each layer pruned by itself")
         losses = sensitivity.scan(module, lambda: -mean_loss(module, self.lesson, self.dataset.validation), GRID)
         tell("losses", 1, 1, f"{len(losses)} weights, on {len(self.dataset.validation):,} validation samples")

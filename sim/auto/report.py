@@ -53,7 +53,7 @@ def write_report(
         findings(job, limit, arms),
     )  # fmt: skip
     settings = {"name": job.recipe.name, "kind": "compress-auto", "seeds": [job.recipe.seed], **job.asdict()}
-    return document.write_report(out, settings, summary, {arm.name: (0.0, 0.0) for arm in arms} | {"all": spent})
+    return document.write_report(out, settings, summary, {"compression": spent})
 
 
 def figures(arm: Arm, files: Mapping[str, int], golden: Mapping[str, float]) -> dict[str, Any]:

@@ -108,6 +108,12 @@ class Auto:
         with reproducible(self.job.recipe.threads):
             self.module = self.subject.module(folder)
             self.keys = [site.key for site in weights(self.module, self.stage.only or None, self.stage.ignore)]
+            fresh = {site.key for site in weights(self.subject.module(None))}
+            if new := [key for key in self.keys if key not in fresh]:
+                raise InputError(
+                    f"a stage before {self.stage.name} makes other layers ({', '.join(new)}); expected stages that "
+                    "leave the network as the recipe names it"
+                )
             self.tell("dense cost", 0, 1, "")
             found, network = self._measured(self.module)
             words = "does not fit the array" if found is None else f"{found.cycles:,.0f} cycles, {found.stored:,} bytes"
@@ -126,10 +132,16 @@ class Auto:
         InputError
             Even the least densities cost more.
         """
-        aim, arm = limit, None
+        aim = limit
+        arm: Arm | None = None
         for turn in range(1, _ROUNDS + 1):
-            with reproducible(self.job.recipe.threads):
-                densities = self._choose(ARMS[name], target, aim)
+            try:
+                with reproducible(self.job.recipe.threads):
+                    densities = self._choose(ARMS[name], target, aim)
+            except InputError:
+                if arm is None:
+                    raise
+                break  # nothing less is possible than what was trained
             arm = self._trained(name, densities, self.out / f"{prefix}{name}-{turn}", turn)
             taken = float("inf") if arm.cost is None else target.of(arm.cost)
             if taken <= limit:
@@ -154,7 +166,7 @@ class Auto:
 
     def _trained(self, name: str, densities: Mapping[str, float], folder: Path, turn: int) -> Arm:
         stages = list(self.job.recipe.stages)
-        stages[self.number] = replace(self.stage, density=dict(densities))
+        stages[self.number] = replace(self.stage, density=dict(densities), scope="layer")
         recipe = replace(self.job.recipe, stages=tuple(stages))
         for stage in stages[: self.number]:  # the same for all arms, so it is trained once
             begun = stage_path(folder, stage.name)

@@ -39,6 +39,7 @@ epochs = 3
 batch = 30
 learning_rate = 5e-3
 density = 0.5
+scope = "global"
 [[stages]]
 kind = "share"
 epochs = 1
