@@ -35,7 +35,7 @@ def write_report(
     rows = [_row(arm, limit, job, files, golden) for arm in arms]
     columns = [
         "network", "test error, %", "validation error, %", "test error in integers, %", "cycles", "energy, nJ", "bytes",
-        ".eiez bytes", f"% of the target, {job.target.kind}", "epochs", "trainings",
+        ".eiez bytes", f"% of the target, {job.target.kind}", "epochs after dense", "trainings",
     ]  # fmt: skip
     keys = list(arms[-1].densities)
     summary = Summary(
