@@ -66,6 +66,7 @@ class Views:
     def __init__(self, graph: Graph, types: Mapping[str, Type], made: Mapping[str, str]) -> None:
         self._types, self._made = types, made
         self._makers = {name: node for node in graph for name in node.outputs}
+        self._maps = {name for node in graph if not self._flattens(node) for name in node.inputs}
 
     def view(self, name: str, axes: str) -> View | None:
         """A value with the given order of axes, or, where that is "C", perhaps a flat one; None if there is none.
@@ -92,9 +93,16 @@ class Views:
         node = self._makers[name]
         return node.op in _ABSORB and any(self.from_array(read) for read in node.inputs)
 
+    def only_flattened(self, name: str) -> bool:
+        """Whether a value of the host is read as a vector alone: the host brings it as one, which fills all lanes."""
+        return name not in self._maps and not self.from_array(name)
+
     def natural(self, name: str) -> str | None:
         """The order of axes that the array gave a value, through Clamp and the like; None for values of the host."""
         return self._made.get(name)
+
+    def _flattens(self, node: Node) -> bool:
+        return node.op == "Reshape" and len(self._types[node.output].shape) == 1
 
     def _plain(self, name: str, axes: str) -> View | None:
         shape = self._types[name].shape
@@ -173,6 +181,8 @@ def _reshape(views: Views, node: Node, axes: str) -> View | None:
     (name,) = node.inputs
     shape, made = views.shape(name), views.shape(node.output)
     if len(made) == 1 and len(shape) > 1:
+        if views.only_flattened(name):
+            return None
         natural = _source_axes(views, name)
         order = (natural,) if natural is not None else ("CW",) if len(shape) == 2 else ("CHW",)
         found = views.view(name, order[0]) if len(shape) <= 3 else None

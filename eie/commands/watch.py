@@ -28,9 +28,9 @@ __all__ = ["watch"]
 def watch(folder: Path, port: int, host: str, json_to: str | None) -> None:
     """Serve a page about the run in RUN/, or about every run below it: progress, loss, weights left, trials, failures.
 
-    RUN/ is what -o names for eie train, eie experiment and eie verify, which may be started before or after; the page
-    shows what their lines say as they come (progress.jsonl, cases.jsonl). It goes on when the run or this command is
-    started again. Ctrl-C ends it. With --json what is known now is written once, and nothing is served.
+    RUN/ is what -o names for eie train, experiment, search, verify and fuzz, which may be started before or after; the
+    page shows what their lines say as they come (progress.jsonl, cases.jsonl). It goes on when the run or this command
+    is started again. Ctrl-C ends it. With --json what is known now is written once, and nothing is served.
     """
     output = Output(json_to)
 

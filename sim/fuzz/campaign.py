@@ -14,6 +14,7 @@ from typing import Any
 from compiler.claim import claimed
 from compiler.errors import InputError, ToolError
 from compiler.files import append_line, write_file
+from compiler.journal import Journal
 from sim.case_file import cut, json_lines
 from sim.fields import wrong_fields
 from sim.fuzz.arrays import Batches, Layers
@@ -140,7 +141,8 @@ def campaign(
     """Run cases; what an earlier campaign of the same seed left in `folder` is not run again.
 
     The folder holds ``cases.jsonl``, a line for each chunk of cases; ``failures.jsonl``, one for each case that
-    failed; and its files. Each line has a hash of the sources: what other ones said is not believed.
+    failed; and its files. Each line has a hash of the sources: what other ones said is not believed. ``progress.jsonl``
+    says how many cases there are (`compiler.journal`).
 
     Raises
     ------
@@ -195,11 +197,28 @@ def _campaign(
         if progress:
             progress(report.cases, total)
 
+    try:
+        with Journal(folder) as journal:
+            journal.note("begin", kind="fuzz", name=f"seed {seed}", seed=seed, total=total, done=report.cases)
+            if progress:
+                progress(report.cases, total)
+            _run(known, work, seed, jobs, finished)
+            report.failures.sort(key=lambda failure: (failure.target, failure.case))
+            journal.note("end", status="finished" if report.passed else "failed",
+                         message=f"{len(report.failures):,} cases failed")  # fmt: skip
+    finally:
+        keeper.close()
+    return report
+
+
+def _run(
+    known: dict[str, Target], work: Sequence[tuple[str, int, int]], seed: int, jobs: int,
+    finished: Callable[[dict[str, Any]], None],
+) -> None:  # fmt: skip
+    """Give the pieces of work to processes; what each answers goes to `finished`."""
     processes = [_Process(known) for _ in range(min(jobs, max(1, len(work))))]
     try:
         waiting = list(reversed(work))
-        if progress:
-            progress(report.cases, total)
         while waiting or any(each.work for each in processes):
             for number, each in enumerate(processes):
                 if each.work is None and waiting:
@@ -220,9 +239,6 @@ def _campaign(
     finally:
         for each in processes:
             each.end()
-        keeper.close()
-    report.failures.sort(key=lambda failure: (failure.target, failure.case))
-    return report
 
 
 def _lost(

@@ -1,4 +1,4 @@
-"""How far runs are, by the lines that they write: trainings, experiments, regressions, and folders of several."""
+"""How far runs are, by the lines they write: trainings, experiments, regressions, fuzzing; and folders of several."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def runs_of(folder: Path) -> list[Path]:
 def state(folder: Path, now: float | None = None) -> dict[str, Any]:
     """What is known of the runs in a folder, as JSON.
 
-    ``runs`` : of each its ``path`` below the folder, ``kind`` (training, experiment, search, regression), ``name``,
-    ``status`` (running, silent, finished, failed), ``message``, ``done`` and ``total`` of its epochs, trials or cases,
-    seconds since its last line (``age``) and until the end at its pace (``left``, None if that is not known),
+    ``runs`` : of each its ``path`` below the folder, ``kind`` (training, experiment, search, regression, fuzz),
+    ``name``, ``status`` (running, silent, finished, failed), ``message``, ``done`` and ``total`` of its epochs, trials
+    or cases, seconds since its last line (``age``) and until the end at its pace (``left``, None if that is not known),
     ``failures``; of a training also ``stages`` with the ``history`` of each, of a search its ``objectives`` and
     ``front``, the trials that no other beats (`FAILURES` of them at most).
 
@@ -105,7 +105,7 @@ def _run(folder: Path, now: float) -> dict[str, Any]:
     if last.get("what") == "end":
         found["status"] = "finished" if last.get("status") == "finished" else "failed"
         found["message"] = str(last.get("message", ""))
-    {"training": _training, "experiment": _experiment, "search": _search}.get(kind, _regression)(
+    {"training": _training, "experiment": _experiment, "search": _search, "fuzz": _fuzz}.get(kind, _regression)(
         folder, lines, begin, found
     )
     began, done = _number(begin.get("time")), found["done"] - found.pop("before")
@@ -191,3 +191,22 @@ def _regression(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str
          "message": str(line.get("message", ""))[:500]}
         for line in failed[-FAILURES:]
     ]  # fmt: skip
+
+
+def _fuzz(folder: Path, lines: list[Mapping[str, Any]], begin: Mapping[str, Any], found: dict[str, Any]) -> None:
+    """As a regression; a line is a chunk of cases, each refused in words, right or a failure."""
+    sums: Counter[str] = Counter()
+    for line in _lines(folder / CASES):
+        given = line.get("failures")
+        failures = [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []
+        sums += Counter({"refused": _count(line.get("refused")) or 0, "right": _count(line.get("accepted")) or 0})
+        sums["failed"] += len(failures)
+        found["done"] += _count(line.get("count")) or 0
+        found["failures"] += [
+            {"seed": _count(each.get("seed")), "status": str(each.get("kind", ""))[:40],
+             "message": f"{each.get('target')}, case {each.get('case')}: {each.get('what', '')}"[:500]}
+            for each in failures
+        ]  # fmt: skip
+    found["total"], found["before"] = _count(begin.get("total")), _count(begin.get("done")) or 0
+    found["cases"] = dict(sums)
+    found["failures"] = found["failures"][-FAILURES:]

@@ -55,7 +55,7 @@ function show(run, number) {
     details.append(make("summary", `${run.trials.length} trials are through`), make("p", run.trials.join(", ")));
     section.append(details);
   }
-  if (run.cases) section.append(make("p", `${Object.entries(run.cases).map(([name, count]) => `${count.toLocaleString("en")} ${name}`).join(", ") || "no case yet"}; ${run.values.toLocaleString("en")} values compared`));
+  if (run.cases) section.append(make("p", `${Object.entries(run.cases).map(([name, count]) => `${count.toLocaleString("en")} ${name}`).join(", ") || "no case yet"}${run.values === undefined ? "" : `; ${run.values.toLocaleString("en")} values compared`}`));
   if (run.failures.length) section.append(table("Failures, the last ones", ["seed", "status", "what"], run.failures.map((each) => [each.seed ?? "–", each.status, each.message])));
   return section;
 }

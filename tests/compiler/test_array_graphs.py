@@ -176,6 +176,22 @@ def test_a_map_is_flattened_in_the_window_of_the_next_layer(channels: int) -> No
 
 
 @pytest.mark.verifies("convolutions-pooling-residual-sums-concatenation")
+@pytest.mark.parametrize("read_as_map", [False, True])
+def test_an_input_that_is_only_flattened_comes_as_a_vector(read_as_map: bool) -> None:
+    """Its numbers fill all lanes then; as a map of one channel each would take an activation vector of its own."""
+    net = Net(6, 1, 8, 8)
+    flat = net.add("Reshape", "x", shape=(64,))
+    net.linear(flat, 20, 64)
+    if read_as_map:
+        net.conv("x", (3, 1, 3, 3))
+    ran = net.run()
+    assert not ran.wrong
+    assert ran.host == ([] if read_as_map else ["Reshape"])
+    sizes = [step.wy * step.wx * step.vectors for steps in ran.images[0].steps for step in steps]
+    assert max(sizes) == (64 if read_as_map else 8)
+
+
+@pytest.mark.verifies("convolutions-pooling-residual-sums-concatenation")
 def test_sequences_have_channels_first_or_last() -> None:
     net = Net(7, 9, 6)
     made = net.linear("x", 10, 6)  # nine places of six features

@@ -84,6 +84,18 @@ def test_old_compiler_is_refused_by_its_version(machine: Install) -> None:
     assert "g++ 10 or newer" in tool.problem
 
 
+@pytest.mark.verifies("eie-doctor-missing-broken-too")
+def test_compiler_on_a_busy_machine_is_not_missing(machine: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "TIMEOUT", 2.0)
+    machine(
+        "c++", f'case "$*" in *-fsyntax-only*) exec {shutil.which("sleep", path=os.defpath)} 60;; *) echo 12;; esac'
+    )
+    tool = find(doctor.check(packages=False), "C++ compiler")
+    assert tool.ok
+    assert tool.problem == "a small program was not compiled within 2 seconds: this machine is busy"
+    assert tool not in doctor.missing([tool])
+
+
 def test_compiler_that_cannot_compile_is_refused(machine: Install) -> None:
     # A version number says nothing about a missing standard library.
     machine(

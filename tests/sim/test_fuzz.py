@@ -23,6 +23,7 @@ from sim.fuzz.packed import Nets
 from sim.fuzz.protobuf import parse, write
 from sim.fuzz.target import Target
 from sim.fuzz.worker import Runner
+from sim.pages.progress import state
 from sim.trials import kit
 from tests.sim.fuzz_target import Loud, Odd
 
@@ -139,6 +140,12 @@ def test_what_goes_wrong_in_a_process_is_a_failure_with_its_file(tmp_path: Path)
     assert {failure.case for failure in again.failures} == {failure.case for failure in report.failures}
     with pytest.raises(InputError, match="line 1 is of seed 1; expected 2"):
         campaign(known, ["odd"], 120, 2, 1, tmp_path)
+    (run,) = state(tmp_path)["runs"]  # as `eie watch` shows it
+    assert (run["kind"], run["name"], run["status"]) == ("fuzz", "seed 1", "failed")
+    assert (run["done"], run["total"]) == (120, 120)
+    assert run["cases"] == {"refused": 120 - len(told), "failed": len(told)}
+    assert {each["status"] for each in run["failures"]} == set(found)
+    assert f"odd, case {found['died'].case}: {found['died'].what}" in [each["message"] for each in run["failures"]]
 
 
 @pytest.mark.verifies("fuzz-lines")
