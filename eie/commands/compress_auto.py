@@ -44,7 +44,11 @@ _MISSED = 1
 @click.option("--accuracy-samples", "counted", type=click.IntRange(min=0), default=200, show_default=True,
               help="Test samples that the compiled networks classify in integers.")  # fmt: skip
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with the files of the data set.")
-@click.option("--resume", is_flag=True, help="Go on with the same compression.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the same compression, or to another target after the same dense training.",
+)
 @json_option
 def compress_auto(
     model: str, data: str | None, wanted: str, folder: Path, preset: str, settings: tuple[str, ...], samples: int,

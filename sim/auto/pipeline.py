@@ -63,7 +63,8 @@ def compress_auto(
 
     Parameters
     ----------
-    out : folder; trainings are in folders of it, as of `eie train`. resume : go on with the same job.
+    out : folder; trainings are in folders of it, as of `eie train`. resume : go on with the same job,
+        or with another target of it, whose trainings begin after the same dense one.
     counted : test samples that the compiled networks classify, by the golden model; 0 for none.
 
     Raises
@@ -81,7 +82,7 @@ def compress_auto(
         auto = Auto(job, out, tell, data_dir)
         dense = auto.dense()
         limit = job.target.limit(dense.cost)
-        arms = [dense, *(auto.arm(name, job.target, limit) for name in ARMS)]
+        arms = [dense, *(auto.arm(name, job.target, limit, f"{job.target.word}-") for name in ARMS)]
         found = arms[-1]
         if found.network is None or found.cost is None:
             raise InputError(
@@ -129,7 +130,7 @@ def _keep_settings(job: Job, out: Path, resume: bool) -> None:
             stored = dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             raise InputError(f"{path} is damaged; choose another folder") from None
-        changed = [key for key in settings if stored.get(key) != settings[key]]
+        changed = [key for key in settings if key != "target" and stored.get(key) != settings[key]]
         if changed:
             raise InputError(
                 f"{out} is a compression with other settings (they differ in {', '.join(changed)}); choose another one"

@@ -32,6 +32,11 @@ class Target:
     def __str__(self) -> str:
         return f"{self.kind}={100 * self.amount:g}%" if self.relative else f"{self.kind}={self.amount:g}"
 
+    @property
+    def word(self) -> str:
+        """For names of folders."""
+        return str(self).replace("=", "-").replace("%", "pc")
+
     def of(self, cost: Cost) -> float:
         """What a network costs, in the unit of the target."""
         found = {"cycles": cost.cycles, "energy": cost.energy, "bytes": cost.stored}

@@ -123,6 +123,9 @@ def test_it_goes_on_where_it_was_killed(done: tuple[Path, dict[str, Any]], recip
     other = invoke(*arguments, "--resume", "--seed", 2)
     assert other.exit_code == 2
     assert "they differ in recipe" in other.output
+    less = invoke(*arguments, "--resume", "--target", "cycles=9")
+    assert less.exit_code == 2
+    assert "the least that is possible" in less.output
     (out / "tiny.eie").unlink()
     before = (out / report["figures"]["networks"]["found"]["folder"] / "report.json").read_bytes()
     again = invoke(*arguments, "--resume", "--json")
