@@ -25,6 +25,7 @@ from compiler.train.layers import make_plain, weights
 from compiler.train.progress import fresh, load_module, stage_path
 from compiler.train.recipe import Recipe
 from compiler.train.report import calibration
+from compiler.train.stages import Teach
 from hw.params import Params
 from sim.auto.blocks import members
 from sim.auto.curves import GRID, Curve, curves_of
@@ -70,7 +71,7 @@ class Subject:
         """The network of a finished run, weights written out; without one it is as the recipe's model comes."""
         if folder is None:
             return fresh(self.recipe.model, self.dataset, self.recipe.seed).eval()
-        last = stage_path(folder, read_last(folder, self.recipe))
+        last = stage_path(folder, _last(folder, self.recipe))
         module = load_module(last, self.recipe.model, self.dataset)
         make_plain(module)
         return module.eval()
@@ -139,9 +140,10 @@ class Subject:
         return {name: own for name, own in found.items() if own}
 
 
-def read_last(folder: Path, recipe: Recipe) -> str:
-    """Name of the last stage that a finished run has a checkpoint of."""
-    done = [stage.name for stage in recipe.stages if stage_path(folder, stage.name).is_file()]
+def _last(folder: Path, recipe: Recipe) -> str:
+    """Name of the last stage of the network itself that a run has a checkpoint of. Raises `InputError`: none."""
+    own = [stage.name for stage in recipe.stages if not isinstance(stage, Teach)]
+    done = [name for name in own if stage_path(folder, name).is_file()]
     if not done:
         raise InputError(f"{folder} holds no finished stage of the recipe {recipe.name}")
     return done[-1]

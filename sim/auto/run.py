@@ -17,7 +17,7 @@ from compiler.train.loop import reproducible
 from compiler.train.progress import stage_path
 from compiler.train.recipe import Recipe
 from compiler.train.run import Progress, train_recipe
-from compiler.train.stages import Prune
+from compiler.train.stages import Prune, Teach
 from hw.params import Params
 from sim.auto.curves import Choose, Curve, by_layer, same
 from sim.auto.network import Subject
@@ -202,6 +202,9 @@ def pruning(recipe: Recipe) -> Prune:
         raise InputError(
             f"the recipe {recipe.name} has {len(found)} stages of kind prune; expected one, whose densities are chosen"
         )
+    before = recipe.stages[: recipe.stages.index(found[0])]
+    if before and all(isinstance(stage, Teach) for stage in before):
+        raise InputError(f"the recipe {recipe.name} trains teachers before it prunes; expected a stage dense as well")
     if recipe.refit:
         raise InputError(
             f"the recipe {recipe.name} trains on the validation samples (refit), by which densities are chosen"
