@@ -164,7 +164,7 @@ def result(found: float, uniform: float, taken: float) -> dict[str, Any]:
         return {"errors": {"test": error}, "taken": cycles, "trainings": 1, "epochs": 6}
 
     arms = {"dense": arm(10.0, 400.0), "found": arm(found, taken), "uniform x1": arm(uniform + 1, 100.0),
-            "uniform x1.2": arm(uniform, 120.0)}  # fmt: skip
+            "uniform x1.4": arm(uniform, 120.0)}  # fmt: skip
     return {"limit": 100.0, "arms": arms}
 
 
@@ -187,7 +187,7 @@ def test_the_findings_of_the_experiment_follow_from_its_numbers() -> None:
 def test_experiments_that_are_wrong_are_refused(tmp_path: Path) -> None:
     text = (ROOT / "recipes/experiments/auto.toml").read_text()
     for old, new, words in (
-        ("more = [1.2]", "more = []", "more is empty"),
+        ("more = [1.4]", "more = []", "more is empty"),
         ("cycles=25%", "cycles=", "expected cycles=N"),
         ('kind = "prune"', 'kind = "finetune"', "unknown key"),
     ):
