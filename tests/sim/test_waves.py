@@ -78,7 +78,7 @@ def test_eie_run_says_that_it_cut(tmp_path: Path) -> None:
 
     x = np.ones((40, 24), np.int16)
     weight = np.ones((40, 24), np.float32)
-    save(compile_graph(dense_graph([Dense("a", weight)]), preset("BALANCED_2"), x), tmp_path / "n.eie")
+    save(compile_graph(dense_graph([Dense("a", weight)]), preset("BALANCED_1"), x), tmp_path / "n.eie")
     np.save(tmp_path / "x.npy", x)
     common = ["run", str(tmp_path / "n.eie"), "--input", str(tmp_path / "x.npy"), "--engine", "rtl"]
     for limit in (1, 200):
@@ -105,7 +105,7 @@ def test_levels_and_cycles_are_chosen(tmp_path: Path) -> None:
     from tests.sim.test_fst import changes
 
     x = np.ones((4, 24), np.int16)
-    save(compile_graph(dense_graph([Dense("a", np.ones((40, 24), np.float32))]), preset("BALANCED_2"), x),
+    save(compile_graph(dense_graph([Dense("a", np.ones((40, 24), np.float32))]), preset("BALANCED_1"), x),
          tmp_path / "n.eie")  # fmt: skip
     np.save(tmp_path / "x.npy", x)
     common = ["run", str(tmp_path / "n.eie"), "--input", str(tmp_path / "x.npy"), "--engine", "rtl"]
