@@ -14,10 +14,12 @@ from compiler.experiments.base import Experiment
 from compiler.experiments.consistency import Consistency
 from compiler.experiments.consistency_faults import ConsistencyFaults
 from compiler.experiments.dsd import DenseSparseDense
+from compiler.experiments.growth import Growth
 from compiler.experiments.haq import Haq
 from compiler.experiments.hashing import Hashing
 from compiler.experiments.hashing_wide import HashingWide
 from compiler.experiments.iss import Structures
+from compiler.experiments.large_batch import LargeBatch
 from compiler.experiments.quantization import Quantization
 from compiler.experiments.ssl import StructuredSparsity
 from compiler.experiments.terngrad import TernGrad
@@ -32,9 +34,11 @@ _ALL: tuple[type[Experiment], ...] = (
     Consistency,
     ConsistencyFaults,
     DenseSparseDense,
+    Growth,
     Haq,
     Hashing,
     HashingWide,
+    LargeBatch,
     Quantization,
     StructuredSparsity,
     Structures,

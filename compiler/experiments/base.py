@@ -80,9 +80,11 @@ class Experiment(ABC):
     ----------
     name : of the recipe.
     seeds : each trial is repeated with every one of them.
+    listed : settings that say which trials there are and change none of them: with other ones, what is finished stays.
     """
 
     kind: ClassVar[str]
+    listed: ClassVar[tuple[str, ...]] = ("seeds",)
     name: str
     seeds: tuple[int, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,7 +54,7 @@ def run_experiment(
     Parameters
     ----------
     jobs : trials at once.
-    resume : keep the finished trials that are there, of other seeds of the same recipe as well.
+    resume : keep the finished trials that are there, of other seeds (or sparsities, …) of the same recipe as well.
     data_dir : folder with the files of the data set, if not from the cache.
     tensorboard : folder for event files: trials that are through, their seconds, and numbers among their figures.
 
@@ -73,7 +73,8 @@ def run_experiment(
     if folder.exists() and not resume:
         raise InputError(f"{out} holds an experiment already; continue it with --resume or choose another folder")
     trials = experiment.trials()
-    results = {trial.key: found for trial in trials if (found := _finished(folder, trial, settings)) is not None}
+    finished = {trial.key: _finished(folder, trial, settings, experiment.listed) for trial in trials}
+    results = {key: found for key, found in finished.items() if found is not None}
     missing = [trial for trial in trials if trial.key not in results]
     tell(experiment.name, len(results), len(trials), "")
     with Journal(out, tensorboard) as journal:
@@ -92,7 +93,7 @@ def run_experiment(
     return {**report, "trials": ordered}
 
 
-def _finished(folder: Path, trial: Trial, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def _finished(folder: Path, trial: Trial, settings: Mapping[str, Any], listed: Sequence[str]) -> dict[str, Any] | None:
     path = folder / f"{trial.key}.json"
     if not path.is_file():
         return None
@@ -103,9 +104,9 @@ def _finished(folder: Path, trial: Trial, settings: Mapping[str, Any]) -> dict[s
         assert isinstance(stored, dict)
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise InputError(f"{path} is damaged or is no trial of an experiment; remove it") from error
-    # A trial has one seed, by its key; which others there are may change, so that a recipe can be given more.
+    # What a trial has of these is in its key; which others there are may change, so that a recipe can be given more.
     changed = ", ".join(
-        key for key in {**stored, **settings} if key != "seeds" and stored.get(key) != settings.get(key)
+        key for key in {**stored, **settings} if key not in listed and stored.get(key) != settings.get(key)
     )
     if changed:
         raise InputError(f"{path} is a trial with other settings (they differ in {changed}); choose another folder")

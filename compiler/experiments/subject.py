@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -64,6 +64,10 @@ class Subject:
         lesson = Images(data.train, data.shape, spec.model.flat, precision=spec.precision)
         return cls(data, lesson, fresh(spec.model, data, seed), seed)
 
+    def again(self, model: ModelSpec, seed: int) -> Subject:
+        """A fresh network on the same data."""
+        return replace(self, module=fresh(model, self.dataset, seed), seed=seed)
+
     def train(self, module: nn.Module, schedule: Schedule, number: int) -> None:
         """Train `module` in place; `number` names this training among those of the trial."""
         fit(module, self.lesson, schedule, (self.seed, number))
@@ -75,6 +79,7 @@ class Subject:
         if stage.schedule is not None and stage.schedule.epochs:
             hooks = stage.hooks(module, context, record)
             fit(module, self.lesson, stage.schedule, (self.seed, number), hooks=hooks)
+        stage.finish(module, context)
         return record
 
     def errors(self, module: nn.Module) -> dict[str, float]:

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compiler.errors import RecipeError
 from compiler.train.schedule import Schedule
 
-__all__ = ["Backward", "Batch", "Epoch", "Hook", "Lesson", "fit", "reproducible", "seed_of"]
+__all__ = ["Backward", "Batch", "Epoch", "Hook", "Lesson", "accumulated", "fit", "reproducible", "seed_of"]
 
 
 class Batch(Protocol):
@@ -101,6 +102,25 @@ def backward(module: nn.Module, batch: Batch) -> float:
     return loss.item()
 
 
+def accumulated(parts: int) -> Backward:
+    """The same gradients, up to rounding, by as many smaller batches one after the other."""
+
+    def backward(module: nn.Module, batch: Batch) -> float:
+        total = 0.0
+        for part in batch.split(parts):
+            if not len(part):
+                continue
+            loss = part.loss(module) * (len(part) / len(batch))
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+        return total
+
+    return backward
+
+
+_plain = backward  # which is the name of a parameter below
+
+
 def fit(
     module: nn.Module,
     lesson: Lesson,
@@ -127,7 +147,14 @@ def fit(
     """
     if channels_last:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # other shapes stay as they are
-    backward = next((hook.backward for hook in hooks if hook.backward is not None), backward)
+    own = next((hook.backward for hook in hooks if hook.backward is not None), backward)
+    if schedule.accumulate > 1:
+        if own is not _plain:
+            raise RecipeError(
+                f"accumulate is {schedule.accumulate}, and the batch of a step is shared by workers here; expected 1: "
+                "leave it out, or train in one process without workers"
+            )
+        own = accumulated(schedule.accumulate)
     steps = lesson.steps(schedule.batch)
     total = steps * schedule.epochs
     named = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
@@ -149,7 +176,7 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = schedule.rate(step, total)
                 optimizer.zero_grad()
-                losses += backward(module, batch) * len(batch)
+                losses += own(module, batch) * len(batch)
                 samples += len(batch)
                 _penalize(hook for hook in hooks if hook.clipped)
                 for hook in hooks:

@@ -25,6 +25,8 @@ from compiler.train.stages import (
     GroupLasso,
     Grow,
     Iss,
+    L0Stage,
+    L1Stage,
     Lift,
     LowRank,
     Prune,
@@ -41,6 +43,8 @@ from compiler.train.stages import parse as parse_stages
 from compiler.train.table import SEED_LIMIT, Table, read_toml
 
 __all__ = ["Recipe", "load", "parse"]
+
+_Masks = Prune | Grow | L1Stage | L0Stage  # stages after which weights are under masks
 
 
 @dataclass(frozen=True)
@@ -185,14 +189,14 @@ def _check_order(stages: tuple[Stage, ...], source: str) -> None:
             )
         if isinstance(stage, Prune) and stage.density == "sensitivity" and not scanned:
             raise RecipeError(f"{where}.density is 'sensitivity', but no stage of that kind comes before")
-        if not trained and not isinstance(stage, Teach | Train | TernGrad | Prune | Grow):
+        if not trained and not isinstance(stage, Teach | Train | TernGrad | _Masks):
             raise RecipeError(f"{where} is of kind {stage.kind}; expected one that trains the network before it")
         if isinstance(stage, Lift) and not masked:
             raise RecipeError(
-                f"{where} is of kind lift, but no mask is there to lift; expected kind prune, rigl, set or static "
-                "before it"
+                f"{where} is of kind lift, but no mask is there to lift; expected kind prune, rigl, set, static, l1 or "
+                "l0 before it"
             )
-        if isinstance(stage, Prune | GroupLasso | Grow | Iss) and shared:
+        if isinstance(stage, _Masks | GroupLasso | Iss) and shared:
             raise RecipeError(
                 f"{where} is of kind {stage.kind}, and the weights are shared by then, so that none can become zero by "
                 "itself; expected it before kind share"
@@ -208,7 +212,7 @@ def _check_order(stages: tuple[Stage, ...], source: str) -> None:
                 "itself; expected it before kind share"
             )
         shared = isinstance(stage, Share) or (shared and not isinstance(stage, Shrink))
-        masked = isinstance(stage, Prune | Grow) or (masked and not isinstance(stage, Share))
+        masked = isinstance(stage, _Masks) or (masked and not isinstance(stage, Share))
         scanned |= isinstance(stage, Scan)
         trained |= not isinstance(stage, Teach)
         seen.append(stage.name)

@@ -211,6 +211,7 @@ class _Runner:
             )
         elif epochs == 0:
             self.tell(stage.name, 0, 0, f"{self.measured} {context.measure(module):.2%}")
+        stage.finish(module, context)
         position.record.update(clock.taken())
         position.record["accuracy"] = {
             "validation": context.measure(module),

@@ -1,6 +1,6 @@
 """The structure of a compressed module beside its numbers, so that a saved state becomes the same module again.
 
-`describe` says which parameters are masked or shared, which residual blocks are their shortcut, which batch
+`describe` says which parameters are masked, gated or shared, which residual blocks are their shortcut, which batch
 normalizations are folded, which layers became several, and which recurrent ones lost units; `rebuild` gives that
 structure, and the shapes of a state, to a fresh module and loads the state.
 Shapes may be smaller than the fresh module's: neurons may have been removed.
@@ -19,6 +19,7 @@ from compiler.errors import InputError, ModelError
 from compiler.train.bypass import Bypassed, blocks, replace
 from compiler.train.factored import Factored, put_factored
 from compiler.train.fold import Folded, put_folded
+from compiler.train.gates import Gate
 from compiler.train.layers import make_plain
 from compiler.train.narrowed import Narrowed
 from compiler.train.parametrized import register
@@ -37,11 +38,12 @@ def describe(module: nn.Module) -> dict[str, dict[str, Any]]:
         if parametrize.is_parametrized(layer):
             for name, chain in cast(Any, layer.parametrizations).items():
                 full = f"{path}.{name}" if path else name
-                if not isinstance(chain[0], Mask | SharedWeight) or len(chain) > 1:
+                if not isinstance(chain[0], Mask | Gate | SharedWeight) or len(chain) > 1:
                     kinds = ", ".join(type(step).__name__ for step in chain)
                     raise ModelError(
-                        f"{full} is parametrized by {kinds}; expected plain weights, or the masks and shared weights "
-                        "of this kit: write it out first, as torch.nn.utils.parametrize.remove_parametrizations does"
+                        f"{full} is parametrized by {kinds}; expected plain weights, or the masks, gates and "
+                        "shared weights of this kit: write it out first, as "
+                        "torch.nn.utils.parametrize.remove_parametrizations does"
                     )
                 found[full] = chain[0].describe()
     return found
@@ -139,9 +141,10 @@ def _key(full: str, part: str) -> str:
 def _stored_shape(full: str, entry: Any, state: Mapping[str, Tensor], source: str) -> tuple[int, ...]:
     """Shape that parameter `full` has in `state`, under whichever name the structure gives it there."""
     kind = None if entry is None else entry.get("kind")
-    names = {None: full, Mask.kind: _key(full, "0.mask"), SharedWeight.kind: _key(full, "0.codes")}
+    mask, codes = _key(full, "0.mask"), _key(full, "0.codes")
+    names = {None: full, Mask.kind: mask, Gate.kind: mask, SharedWeight.kind: codes}
     if kind not in names:
-        raise InputError(f"{source} describes {full} as {kind!r}; expected {Mask.kind} or {SharedWeight.kind}")
+        raise InputError(f"{source} describes {full} as {kind!r}; expected {', '.join(filter(None, names))}")
     if names[kind] not in state:
         raise InputError(f"{source} does not hold this network: {names[kind]} is missing")
     return tuple(state[names[kind]].shape)
@@ -184,6 +187,9 @@ def _attach(module: nn.Module, full: str, entry: Mapping[str, Any], state: Mappi
     weight = cast(Tensor, getattr(layer, name)).detach()
     if entry["kind"] == Mask.kind:
         register(layer, name, Mask(weight))
+        return
+    if entry["kind"] == Gate.kind:
+        register(layer, name, Gate(weight))
         return
     free, uniform = bool(entry.get("free")), bool(entry.get("reach"))
     values = state.get(_key(full, "original1" if free else "original"))

@@ -44,6 +44,11 @@ class Learner:
                 f"schedule.optimizer is {schedule.optimizer!r} with momentum {schedule.momentum}; expected sgd with "
                 "momentum 0: updates of several workers meet in any order"
             )
+        if schedule.accumulate > 1:
+            raise RecipeError(
+                f"schedule.accumulate is {schedule.accumulate}; expected 1: workers of a parameter server have a share "
+                "of a batch each"
+            )
         if schedule.clip:
             raise RecipeError(
                 f"schedule.clip is {schedule.clip}: it takes the norm of the gradients of a whole batch, of which each "

@@ -16,6 +16,7 @@ from compiler.train.stages.grow import Grow
 from compiler.train.stages.iss import Iss
 from compiler.train.stages.lift import Lift
 from compiler.train.stages.low_rank import LowRank
+from compiler.train.stages.penalize import L0Stage, L1Stage
 from compiler.train.stages.prune import Prune
 from compiler.train.stages.rewrite import Rewrite
 from compiler.train.stages.scan import Scan
@@ -35,6 +36,8 @@ __all__ = [
     "GroupLasso",
     "Grow",
     "Iss",
+    "L0Stage",
+    "L1Stage",
     "Lift",
     "LowRank",
     "Prune",
@@ -60,6 +63,8 @@ KINDS: dict[str, type[Stage]] = {
     "rigl": Grow,
     "set": Grow,
     "static": Grow,
+    "l1": L1Stage,
+    "l0": L0Stage,
     "lift": Lift,
     "group_lasso": GroupLasso,
     "iss": Iss,

@@ -94,6 +94,9 @@ class Stage:
         """What happens while it trains; `record` holds what `begin` returned."""
         return []
 
+    def finish(self, module: nn.Module, context: Context) -> None:
+        """Change the module after training, in place, before it is measured."""
+
     def asdict(self) -> dict[str, Any]:
         """As a recipe says it, defaults filled in."""
         table = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}

@@ -109,6 +109,11 @@ class Trainer:
                 f"{job.name}: schedule.clip takes the norm of all gradients, of which a process of --parallel "
                 f"{parallel} has some; leave it out, or share data"
             )
+        if job.schedule.optimizer in ("lars", "lamb") and parallel not in ("data", "pipeline"):
+            raise RecipeError(
+                f"{job.name}: schedule.optimizer is {job.schedule.optimizer}, which takes the norm of whole tensors, "
+                f"of which a process of --parallel {parallel} has a part; choose adamw or sgd, or share data"
+            )
         self.dataset: Dataset = job.data(data_dir, shares(parallel, self.workers))
         self.lesson = Images(self.dataset.train, self.dataset.shape, job.model.flat)
         check_outputs(job.model, self.dataset)

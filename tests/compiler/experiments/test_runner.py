@@ -140,6 +140,21 @@ def test_more_seeds_keep_the_trials_of_the_first(whole: tuple[Path, dict[str, An
     assert figures(report) == figures(whole[1])
 
 
+class Listed(Squares):
+    """The same, whose trials do not depend on `broken`."""
+
+    listed = ("seeds", "broken")
+
+
+@pytest.mark.verifies("experiment-s-recipe-given-more")
+def test_settings_that_list_trials_may_change(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    shutil.copytree(whole[0], tmp_path / "two")
+    report = run_experiment(Listed(name="squares", seeds=(1, 2), broken=9), tmp_path / "two", resume=True)
+    assert report["figures"]["total"] == 5
+    with pytest.raises(InputError, match="differ in broken"):
+        run_experiment(Squares(name="squares", seeds=(1, 2), broken=9), tmp_path / "two", resume=True)
+
+
 @pytest.mark.verifies("taken-folder-damaged-trial-refused")
 def test_a_folder_that_is_taken_and_a_damaged_trial_are_refused(
     whole: tuple[Path, dict[str, Any]], tmp_path: Path

@@ -397,3 +397,5 @@ def test_statistics_are_averaged_and_optimizers_with_state_refused() -> None:
         Learner(module, lesson(), dataclasses.replace(SCHEDULE, momentum=0.9), 1, 1)
     with pytest.raises(RecipeError, match=r"schedule.clip is 2.5: .*leave it out"):
         Learner(module, lesson(), dataclasses.replace(SCHEDULE, clip=2.5), 1, 1)
+    with pytest.raises(RecipeError, match=r"schedule.accumulate is 2; expected 1"):
+        Learner(module, lesson(), dataclasses.replace(SCHEDULE, accumulate=2), 1, 1)
