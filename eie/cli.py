@@ -7,6 +7,7 @@ import click
 from eie.commands.bench import bench
 from eie.commands.compile import compile_command
 from eie.commands.compress import compress
+from eie.commands.compress_auto import compress_auto
 from eie.commands.cost import cost
 from eie.commands.decompress import decompress
 from eie.commands.diff import diff
@@ -74,6 +75,7 @@ for command in (
     train,
     experiment,
     search,
+    compress_auto,
     compile_command,
     compress,
     decompress,

@@ -62,7 +62,7 @@ class Haq(Comparison):
         budget = sum(cost[0] if len(cost) == 1 else cost[self.uniform - self.low] for cost in costs)
         split = subject.dataset.validation.take(slice(self.judged))
         variants = Variants.make(subject.module, levels, shared, subject.lesson, split)
-        described = features(subject.module, example(subject))
+        described = features(subject.module, example(subject.lesson))
         return Known(Problem(costs, budget, variants.score, described), variants, options)
 
     def costs(self, subject: Subject, known: Known, module: nn.Module, levels: Sequence[float]) -> dict[str, float]:

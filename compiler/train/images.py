@@ -12,7 +12,7 @@ from compiler.train.augment import Copies, Warp
 from compiler.train.data import Split
 from compiler.train.distill import Teacher
 
-__all__ = ["PRECISIONS", "ImageBatch", "Images", "accuracy", "autocast"]
+__all__ = ["PRECISIONS", "ImageBatch", "Images", "accuracy", "autocast", "mean_loss"]
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 """What products are computed in while training; weights, sums of gradients and all measurements are float32.
@@ -138,11 +138,24 @@ def accuracy(module: nn.Module, lesson: Images, split: Split | None = None) -> f
     split : other samples than the lesson's.
     """
     samples = lesson.split if split is None else split
-    module.eval()
-    right = 0
-    with torch.no_grad():
-        for begin in range(0, len(samples), _MEASURED_AT_ONCE):
-            part = samples.take(slice(begin, begin + _MEASURED_AT_ONCE))
-            outputs: Tensor = module(lesson.arrange(torch.from_numpy(part.inputs)))
-            right += int((outputs.argmax(1) == torch.from_numpy(part.labels)).sum())
+    right = sum(int((outputs.argmax(1) == labels).sum()) for outputs, labels in _answers(module, lesson, samples))
     return right / len(samples)
+
+
+def mean_loss(module: nn.Module, lesson: Images, split: Split) -> float:
+    """Mean cross entropy on samples, in nats, in float32 and without augmentation."""
+    parts = [
+        float(nn.functional.cross_entropy(outputs, labels, reduction="sum"))
+        for outputs, labels in _answers(module, lesson, split)
+    ]
+    return sum(parts) / len(split)
+
+
+def _answers(module: nn.Module, lesson: Images, samples: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    """Outputs and labels, part by part; the module is in evaluation mode from then on."""
+    module.eval()
+    for begin in range(0, len(samples), _MEASURED_AT_ONCE):
+        part = samples.take(slice(begin, begin + _MEASURED_AT_ONCE))
+        with torch.no_grad():
+            outputs: Tensor = module(lesson.arrange(torch.from_numpy(part.inputs)))
+        yield outputs, torch.from_numpy(part.labels)

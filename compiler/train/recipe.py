@@ -28,7 +28,9 @@ from compiler.train.stages import (
     L0Stage,
     L1Stage,
     Lift,
+    LowRank,
     Prune,
+    Rewrite,
     Scan,
     Share,
     Shrink,
@@ -198,6 +200,11 @@ def _check_order(stages: tuple[Stage, ...], source: str) -> None:
             raise RecipeError(
                 f"{where} is of kind {stage.kind}, and the weights are shared by then, so that none can become zero by "
                 "itself; expected it before kind share"
+            )
+        if isinstance(stage, LowRank | Rewrite) and (masked or shared):
+            raise RecipeError(
+                f"{where} is of kind {stage.kind}, and weights are masked or shared by then; expected it before kinds "
+                "prune, rigl, set, static and share"
             )
         if isinstance(stage, Fold) and shared:
             raise RecipeError(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compiler.coding.container import decompress
@@ -25,7 +26,7 @@ from compiler.train.recipe import Recipe
 from compiler.train.runfolder import CALIBRATION, COMPRESSED, MODEL, REPORT
 from compiler.train.sizes import layer_size
 
-__all__ = ["dense_bytes", "finish", "layers_of", "versions"]
+__all__ = ["calibration", "dense_bytes", "finish", "layers_of", "versions"]
 
 _CALIBRATION_SAMPLES = 1024
 _SUMMED = ("weights", "nonzeros", "sparse_bytes")
@@ -51,8 +52,7 @@ def finish(
         content["data"] = {"shape": list(dataset.shape), "classes": dataset.classes}
     checkpoint.save(out / MODEL, plain.state_dict(), content)
     buffer = io.BytesIO()
-    spread = np.linspace(0, len(dataset.train) - 1, min(_CALIBRATION_SAMPLES, len(dataset.train))).astype(np.intp)
-    np.save(buffer, dataset.train.inputs[spread], allow_pickle=False)
+    np.save(buffer, calibration(dataset), allow_pickle=False)
     checkpoint.write_atomic(out / CALIBRATION, buffer.getvalue())
     report = {
         "recipe": recipe.asdict(),
@@ -83,6 +83,12 @@ def finish(
             checkpoint.write_atomic(out / "plots" / name, picture)
     checkpoint.write_atomic(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
     return report
+
+
+def calibration(dataset: Dataset) -> NDArray[np.float32]:
+    """Training inputs to choose fixed-point ranges with, float32 (n, in): 1024 at most, from all over the set."""
+    spread = np.linspace(0, len(dataset.train) - 1, min(_CALIBRATION_SAMPLES, len(dataset.train))).astype(np.intp)
+    return dataset.train.inputs[spread]
 
 
 def layers_of(module: nn.Module) -> list[dict[str, Any]]:

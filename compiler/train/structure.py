@@ -1,8 +1,8 @@
 """The structure of a compressed module beside its numbers, so that a saved state becomes the same module again.
 
 `describe` says which parameters are masked, gated or shared, which residual blocks are their shortcut, which batch
-normalizations are folded, and which recurrent layers lost units; `rebuild` gives that structure, and the shapes of a
-state, to a fresh module and loads the state.
+normalizations are folded, which layers became several, and which recurrent ones lost units; `rebuild` gives that
+structure, and the shapes of a state, to a fresh module and loads the state.
 Shapes may be smaller than the fresh module's: neurons may have been removed.
 """
 
@@ -17,6 +17,7 @@ from torch.nn.utils import parametrize
 
 from compiler.errors import InputError, ModelError
 from compiler.train.bypass import Bypassed, blocks, replace
+from compiler.train.factored import Factored, put_factored
 from compiler.train.fold import Folded, put_folded
 from compiler.train.gates import Gate
 from compiler.train.layers import make_plain
@@ -32,7 +33,7 @@ def describe(module: nn.Module) -> dict[str, dict[str, Any]]:
     """Full name of every parametrized parameter, path of every layer that was replaced → what it is now; for JSON."""
     found: dict[str, dict[str, Any]] = {}
     for path, layer in module.named_modules():
-        if isinstance(layer, Bypassed | Folded | Narrowed):
+        if isinstance(layer, Bypassed | Factored | Folded | Narrowed):
             found[path] = layer.describe()
         if parametrize.is_parametrized(layer):
             for name, chain in cast(Any, layer.parametrizations).items():
@@ -81,14 +82,18 @@ def rebuild(module: nn.Module, description: Mapping[str, Any], state: Mapping[st
 
 
 def replace_layers(module: nn.Module, description: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Put what is described in the place of blocks, normalizations and recurrent layers; the rest of the description.
+    """Put what is described in the place of layers, blocks and normalizations; the rest of the description.
 
     Raises
     ------
     InputError
         The module has no such block or layer.
     """
-    rest = _narrow(module, _bypass(module, description, source), source)
+    rest = dict(description)
+    for path, entry in description.items():
+        if isinstance(entry, Mapping) and entry.get("kind") == Factored.kind:
+            put_factored(module, path, rest.pop(path), source)
+    rest = _narrow(module, _bypass(module, rest, source), source)
     for path, entry in list(rest.items()):
         if isinstance(entry, Mapping) and entry.get("kind") == Folded.kind:
             put_folded(module, path, rest.pop(path), source)

@@ -79,7 +79,7 @@ class Amc(Comparison):
         costs = self._layer_cycles(subject, variants, options["array"])
         at = self.shares.index(self.uniform)
         problem = Problem(costs, sum(each[at] for each in costs), variants.score,
-                          features(subject.module, example(subject)), "ahead")  # fmt: skip
+                          features(subject.module, example(subject.lesson)), "ahead")  # fmt: skip
         limit = self._cycles(subject, variants.put(same(problem)), options["array"])
         return Known(problem, variants, options, limit)
 
@@ -106,7 +106,7 @@ class Amc(Comparison):
         )  # fmt: skip
 
     def _graph(self, subject: Subject, module: Any) -> tuple[Graph, list[NDArray[Any]]]:
-        source = from_module(copy.deepcopy(module).eval(), (example(subject),))
+        source = from_module(copy.deepcopy(module).eval(), (example(subject.lesson),))
         inputs = subject.dataset.train.inputs[: max(64, self.samples)]
         return source.graph, [inputs]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from compiler.experiments.policy.ddpg import Constants, Ddpg
+from compiler.experiments.policy.descent import descend
 from compiler.experiments.policy.problem import Policy, Problem
 from compiler.optuna_quiet import optuna_quiet
 
@@ -57,17 +58,8 @@ def _greedy(problem: Problem, evaluations: int, seed: int, dense: float) -> None
             if (layer, level) in measured:
                 known.append(level)
                 values.append(dense - problem.measure((*top[:layer], level, *top[layer + 1 :])))
-        losses.append(np.interp(range(len(costs)), known[::-1], values[::-1]))
-    levels = list(top)
-    while not problem.fits(levels):
-        prices = {
-            layer: (losses[layer][level - 1] - losses[layer][level])
-            / max(problem.costs[layer][level] - problem.costs[layer][level - 1], 1e-12)
-            for layer, level in enumerate(levels)
-            if level
-        }
-        levels[min(prices, key=lambda layer: (prices[layer], layer))] -= 1
-    problem.evaluate(tuple(levels))
+        losses.append(np.interp(range(len(costs)), known[::-1], values[::-1]).tolist())
+    problem.evaluate(descend(problem.costs, losses, problem.budget))
 
 
 def _ddpg(problem: Problem, evaluations: int, seed: int, dense: float, constants: Constants | None = None) -> None:

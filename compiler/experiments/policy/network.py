@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compiler.experiments.policy.problem import Policy
-from compiler.experiments.subject import Subject
 from compiler.train import cluster
 from compiler.train.costs import layer_costs
 from compiler.train.data import Split
 from compiler.train.images import Images, accuracy
 from compiler.train.layers import Site, weights
 
-__all__ = ["Variants", "example", "features", "pruned", "shared"]
+__all__ = ["MARK", "Variants", "example", "features", "marked", "pruned", "pruned_copy", "shared"]
+
+MARK = 1 << 13
+"""Parts of a weight that `marked` counts in: far above the rounding of float32, for hundreds of weights."""
 
 Change = Callable[[Tensor, float], Tensor]
 """From a weight and a level to what is left of it."""
@@ -51,9 +53,31 @@ def pruned(weight: Tensor, density: float) -> Tensor:
     return torch.where(kept, flat, torch.zeros_like(flat)).view(weight.shape)
 
 
-def example(subject: Subject) -> Tensor:
-    """A sample of the network."""
-    return subject.lesson.arrange(torch.from_numpy(subject.dataset.train.inputs[:1]))
+def pruned_copy(module: nn.Module, densities: Mapping[str, float]) -> nn.Module:
+    """A copy in evaluation mode whose weights, by their keys, are pruned by magnitude; others are as they were."""
+    own = copy.deepcopy(module).eval()
+    with torch.no_grad():
+        for site in weights(own):
+            if densities.get(site.key, 1.0) < 1.0:
+                site.value.copy_(pruned(site.value, densities[site.key]))
+    return own
+
+
+def marked(module: nn.Module) -> nn.Module:
+    """A copy in evaluation mode in which weight number n, from 1, is greater by n parts of `MARK`.
+
+    What a compiler makes of a network is linear in its weights, so the marks say which of them a tensor is made of.
+    """
+    own = copy.deepcopy(module).eval()
+    with torch.no_grad():
+        for number, site in enumerate(weights(own), start=1):
+            site.value.mul_(1 + number / MARK)
+    return own
+
+
+def example(lesson: Images) -> Tensor:
+    """A sample, as the network takes it."""
+    return lesson.arrange(torch.from_numpy(lesson.split.inputs[:1]))
 
 
 def features(module: nn.Module, sample: Tensor) -> NDArray[np.float64]:

@@ -15,8 +15,10 @@ from compiler.train.stages.group_lasso import GroupLasso
 from compiler.train.stages.grow import Grow
 from compiler.train.stages.iss import Iss
 from compiler.train.stages.lift import Lift
+from compiler.train.stages.low_rank import LowRank
 from compiler.train.stages.penalize import L0Stage, L1Stage
 from compiler.train.stages.prune import Prune
+from compiler.train.stages.rewrite import Rewrite
 from compiler.train.stages.scan import Scan
 from compiler.train.stages.share import Share
 from compiler.train.stages.shrink import Shrink
@@ -37,7 +39,9 @@ __all__ = [
     "L0Stage",
     "L1Stage",
     "Lift",
+    "LowRank",
     "Prune",
+    "Rewrite",
     "Scan",
     "Share",
     "Shrink",
@@ -53,6 +57,8 @@ KINDS: dict[str, type[Stage]] = {
     "dense": Train,
     "finetune": Train,
     "terngrad": TernGrad,
+    "low-rank": LowRank,
+    "rewrite": Rewrite,
     "prune": Prune,
     "rigl": Grow,
     "set": Grow,
