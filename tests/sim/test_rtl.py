@@ -264,6 +264,8 @@ def test_a_descriptor_off_by_one_is_caught(seed, fault):
                     output_words=512, codebooks=4, descriptors=64)  # fmt: skip
     for n in range(20):
         case = random_case(seed * 100 + n, params)
+        if fault == "window_pitch" and case.image.steps[-1][-1].wy == 1:
+            continue  # nobody asks for a second row
         descriptors = case.image.descriptors.copy()
         first = next(first for name, first, _ in fields(descriptor(params)) if name == fault)
         word = int.from_bytes(descriptors[-2].tobytes(), "little") + (1 << first)
@@ -274,13 +276,16 @@ def test_a_descriptor_off_by_one_is_caught(seed, fault):
 
 
 def differs(case, damaged):
-    """Whether the array gives other values with the damaged image, or none."""
+    """Whether the array gives other values with the damaged image, or none in four times the cycles of the right one."""
     x = {name: np.full_like(raw, 77) for name, raw in case.x.items()}
-    right, inputs = engines.run(case.image, x, engine="golden"), engines.check_input(case.image, x)[0]
-    try:  # not through `run`, which decodes first and may refuse
-        wrong = flat(run_amaranth(damaged, inputs, decode(case.image))[0])
-    except EieError:
-        return True
+    right, inputs = engines.run(case.image, x, engine="cycles"), engines.check_input(case.image, x)[0]
+    limit = 4 * (right.cycles + right.drain_cycles) + 1000
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sim.amaranth_engine.cycle_limit", lambda *_: limit)  # a hang is simulated to its end
+        try:  # not through `run`, which decodes first and may refuse
+            wrong = flat(run_amaranth(damaged, inputs, decode(case.image))[0])
+        except EieError:
+            return True
     return any((raw != wrong[name]).any() for name, raw in right.values.items())
 
 
