@@ -32,8 +32,8 @@ def run_python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subproc
 @pytest.mark.verifies("commands-help-versions-exit-codes")
 def test_commands_are_those_of_the_manual() -> None:
     assert COMMANDS == [
-        "bench", "compile", "compress", "cost", "decompress", "diff", "doctor", "experiment", "export", "fpga", "fuzz",
-        "info", "init", "presets", "report", "run", "search", "train", "verify", "verilog", "watch",
+        "bench", "compile", "compress", "compress-auto", "cost", "decompress", "diff", "doctor", "experiment", "export",
+        "fpga", "fuzz", "info", "init", "presets", "report", "run", "search", "train", "verify", "verilog", "watch",
     ]  # fmt: skip
 
 

@@ -34,16 +34,15 @@ SWITCHED = SUITES["rtl"].arrays[1].replace(rows=32)  # two PEs, queue depth 7, t
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_verilog_equals_golden_and_cycle_model_on_a_sample(seed):
-    """Five arrays twice; those of 32 and 64 PEs take a minute each to build and run in `eie verify rtl` only."""
-    reports = [verify("rtl", each, trials=SUITES["rtl"].sample) for each in (seed, seed + 1)]
-    assert [report.failures for report in reports] == [[], []]
-    assert [report.trials for report in reports] == [SUITES["rtl"].sample] * 2
-    assert sum(report.values for report in reports) > 1000
-    assert sum(report.records for report in reports) > 20
-    assert sum(report.full_queues for report in reports) > 3  # one that is never full proves nothing about credit
-    assert sum(report.starved for report in reports) > 10
-    assert sum(report.chained for report in reports) > 3
-    assert sum(report.saturated for report in reports) > 0
+    """Five arrays; those of 32 and 64 PEs take a minute each to build and run in `eie verify rtl` only.
+
+    How often corners are reached is asked by `test_every_corner_is_reached_so_often`.
+    """
+    report = verify("rtl", seed, trials=SUITES["rtl"].sample)
+    assert report.failures == []
+    assert report.trials == SUITES["rtl"].sample
+    assert report.values > 300
+    assert report.records > 6
 
 
 CORNERS = {
@@ -276,7 +275,7 @@ def test_a_descriptor_off_by_one_is_caught(seed, fault):
 
 
 def differs(case, damaged):
-    """Whether the array gives other values with the damaged image, or none in four times the cycles of the right one."""
+    """Whether the array gives other values with the damaged image, or none within four times its cycles."""
     x = {name: np.full_like(raw, 77) for name, raw in case.x.items()}
     right, inputs = engines.run(case.image, x, engine="cycles"), engines.check_input(case.image, x)[0]
     limit = 4 * (right.cycles + right.drain_cycles) + 1000
