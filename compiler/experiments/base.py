@@ -71,6 +71,15 @@ class Summary:
     findings: Sequence[str]
     plots: Mapping[str, Figure] = field(default_factory=dict)
 
+    @classmethod
+    def skipped(cls, results: Mapping[str, Mapping[str, Any]]) -> Summary | None:
+        """What is said where trials could not measure on this machine (``skipped`` has the reason), or None."""
+        reasons = {key: result["skipped"] for key, result in results.items() if "skipped" in result}
+        if not reasons:
+            return None
+        reason = next(iter(reasons.values()))
+        return cls({"skipped": reasons}, [], [f"SKIPPED, nothing was measured: {reason}."])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(ABC):

@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 import torch
 
 from compiler import clusters
-from compiler.errors import RecipeError, ToolError, WorkerError
+from compiler.errors import ToolError, WorkerError
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
-from compiler.experiments.subject import NetworkSpec, OverNetworks, Subject, networks_of
+from compiler.experiments.subject import NetworkSpec, OverNetworks, Subject, network_of
 from compiler.train import checkpoint
 from compiler.train.consistency.cluster import Driver, Settings, train
 from compiler.train.consistency.core import bound_words
@@ -60,11 +60,8 @@ class ConsistencyFaults(OverNetworks):
     @classmethod
     def options(cls, table: Table) -> dict[str, Any]:
         """Networks, processes, bounds."""
-        networks = networks_of(table)
-        if len(networks) != 1:
-            raise RecipeError(f"{table.source}: {len(networks)} networks; expected one")
         return {
-            "networks": networks,
+            "networks": (network_of(table),),
             "workers": table.integer("workers", 2, 64, default=2),
             "servers": table.integer("servers", 1, 64, default=2),
             "bounds": table.integers("bounds", 0, 1 << 20),

@@ -139,10 +139,8 @@ class FewBits(OverNetworks):
 
     def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
         """Errors at each arm's best rate, and bytes, against float32 and at equal bytes."""
-        skipped = {key: result["skipped"] for key, result in results.items() if "skipped" in result}
-        if skipped:
-            reason = next(iter(skipped.values()))
-            return Summary({"skipped": skipped}, [], [f"SKIPPED, nothing was measured: {reason}."])
+        if (skipped := Summary.skipped(results)) is not None:
+            return skipped
         figures: dict[str, Any] = {}
         tables, findings, compared, points = [], [], dict[str, tuple[list[float], list[float]]](), {}
         float32 = self.arms[0].name

@@ -17,7 +17,7 @@ from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Trial
 from compiler.experiments.growth_arms import Arm, narrowed
 from compiler.experiments.paired import Family, seeds_in_words
-from compiler.experiments.subject import NetworkSpec, Subject, networks_of
+from compiler.experiments.subject import NetworkSpec, Subject, network_of
 from compiler.experiments.tuned import check_seeds, key_of, train_tuned
 from compiler.train.layers import density, weights
 from compiler.train.table import SEED_LIMIT, Table
@@ -54,9 +54,7 @@ class Growth(Experiment):
     @classmethod
     def options(cls, table: Table) -> dict[str, Any]:
         """Network, sparsities, arms, and how settings are chosen."""
-        networks = networks_of(table)
-        if len(networks) != 1:
-            raise RecipeError(f"{table.source}: {len(networks)} networks; expected one")
+        network = network_of(table)
         sparsities = table.numbers("sparsities", 0, 1)
         if not sparsities:
             raise RecipeError(f"{table.source}: sparsities is empty; expected at least one")
@@ -72,9 +70,9 @@ class Growth(Experiment):
         for arm in arms:  # what is wrong in a setting is said before anything is trained
             for setting in arm.settings:
                 more = {"strength": arm.strengths[0]} if arm.strengths else {}
-                arm.stages(networks[0].dense, {**setting, **more}, 1 - sparsities[0], trimmed)
+                arm.stages(network.dense, {**setting, **more}, 1 - sparsities[0], trimmed)
         return {
-            "network": networks[0],
+            "network": network,
             "sparsities": sparsities,
             "arms": arms,
             "trials_each": trials,

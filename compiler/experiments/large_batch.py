@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Experiment, Summary, SummaryTable, Trial
 from compiler.experiments.paired import Family, Paired, seeds_in_words
-from compiler.experiments.subject import NetworkSpec, Subject, networks_of
+from compiler.experiments.subject import NetworkSpec, Subject, network_of
 from compiler.experiments.tuned import check_seeds, key_of, settings_of, train_tuned
 from compiler.train.schedule import Schedule
 from compiler.train.table import SEED_LIMIT, Table
@@ -75,9 +75,7 @@ class LargeBatch(Experiment):
     @classmethod
     def options(cls, table: Table) -> dict[str, Any]:
         """Network, batches, arms."""
-        networks = networks_of(table)
-        if len(networks) != 1:
-            raise RecipeError(f"{table.source}: {len(networks)} networks; expected one")
+        network = network_of(table)
         factors = table.integers("factors", 2, 1 << 12)
         trials = table.integer("trials", 1, 100)
         arms = []
@@ -91,10 +89,10 @@ class LargeBatch(Experiment):
             )
         for arm in arms:  # what is wrong in a setting is said before anything is trained
             for setting in arm.settings:
-                arm.schedule(networks[0].dense, setting, max(factors))
+                arm.schedule(network.dense, setting, max(factors))
         seed = table.integer("tuning_seed", 0, SEED_LIMIT)
         return {
-            "network": networks[0], "factors": factors, "arms": tuple(arms), "trials_each": trials, "tuning_seed": seed
+            "network": network, "factors": factors, "arms": tuple(arms), "trials_each": trials, "tuning_seed": seed
         }  # fmt: skip
 
     def __post_init__(self) -> None:

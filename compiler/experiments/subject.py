@@ -20,7 +20,7 @@ from compiler.train.schedule import Schedule
 from compiler.train.stages import Context, Stage
 from compiler.train.table import Table
 
-__all__ = ["NetworkSpec", "OverNetworks", "Subject", "networks_of", "schedule_of"]
+__all__ = ["NetworkSpec", "OverNetworks", "Subject", "network_of", "networks_of", "schedule_of"]
 
 _VALIDATION = 1 / 12
 
@@ -139,3 +139,11 @@ def networks_of(table: Table) -> tuple[NetworkSpec, ...]:
     if not found or len({one.name for one in found}) < len(found):
         raise RecipeError(f"{table.source}: networks are missing, or two have one name")
     return tuple(found)
+
+
+def network_of(table: Table) -> NetworkSpec:
+    """The one table ``[[networks]]`` of a recipe. Raises `RecipeError`."""
+    networks = networks_of(table)
+    if len(networks) != 1:
+        raise RecipeError(f"{table.source}: {len(networks)} networks; expected one")
+    return networks[0]

@@ -140,10 +140,8 @@ class TernGradSpeed(Experiment):
 
     def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
         """Speed-ups, the model and its errors, what it says of others, and whether the claim holds."""
-        skipped = {key: result["skipped"] for key, result in results.items() if "skipped" in result}
-        if skipped:
-            reason = next(iter(skipped.values()))
-            return Summary({"skipped": skipped}, [], [f"SKIPPED, nothing was measured: {reason}."])
+        if (skipped := Summary.skipped(results)) is not None:
+            return skipped
         compute = results[_COMPUTE]
         networks = {name: Workload.of(options, compute[name]) for name, options in self.networks.items()}
         known = {**networks, _TINY: Workload.of(self.tiny, 0.0)}

@@ -97,10 +97,8 @@ class TernGradTraffic(Experiment):
 
     def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
         """Ratios to float, and how much of what the formulae allow."""
-        skipped = {key: result["skipped"] for key, result in results.items() if "skipped" in result}
-        if skipped:
-            reason = next(iter(skipped.values()))
-            return Summary({"skipped": skipped}, [], [f"SKIPPED, nothing was measured: {reason}."])
+        if (skipped := Summary.skipped(results)) is not None:
+            return skipped
         figures: dict[str, Any] = {}
         rows: list[list[Any]] = []
         pushes: list[list[Any]] = []
