@@ -127,13 +127,13 @@ def lenet_5(
 
 
 class _Block(nn.Module):
-    """Two convolutions 3x3 with batch normalization, and a shortcut around them (He et al., 2016, figure 2)."""
+    """Two convolutions with batch normalization, and a shortcut around them (He et al., 2016, figure 2)."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, kernel: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.conv1 = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
         self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, kernel, 1, kernel // 2, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
@@ -155,7 +155,12 @@ class _Block(nn.Module):
 
 
 def resnet(
-    shape: tuple[int, ...], classes: int, widths: Sequence[int] = (8, 16, 32), blocks: int = 1, stride: int = 2
+    shape: tuple[int, ...],
+    classes: int,
+    widths: Sequence[int] = (8, 16, 32),
+    blocks: int = 1,
+    stride: int = 2,
+    kernel: int = 3,
 ) -> nn.Sequential:
     """A small residual network: a convolution, blocks of each width, mean over the image, Linear.
 
@@ -164,9 +169,12 @@ def resnet(
 
     blocks : of each width; the first of each but the first width has stride 2.
     stride : of the first convolution.
+    kernel : side of the windows in the blocks, odd.
     """
     if len(shape) != 3:
         raise RecipeError(f"resnet takes images; the data has samples of shape {shape}")
+    if kernel % 2 == 0:
+        raise RecipeError(f"resnet keeps the sides of its maps; kernel is {kernel}, expected an odd number")
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         image=nn.Unflatten(1, shape),
         conv=nn.Conv2d(shape[0], widths[0], 3, stride, 1, bias=False),
@@ -175,7 +183,7 @@ def resnet(
     )
     every = [widths[0], *(width for width in widths for _ in range(blocks))]
     for number, (inputs, outputs) in enumerate(pairwise(every)):
-        layers[f"block{number + 1}"] = _Block(inputs, outputs, 2 if number and number % blocks == 0 else 1)
+        layers[f"block{number + 1}"] = _Block(inputs, outputs, 2 if number and number % blocks == 0 else 1, kernel)
     layers.update(pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(widths[-1], classes))
     return nn.Sequential(layers)
 
@@ -252,7 +260,7 @@ MODELS: dict[str, _Entry] = {
     "mlp": _Entry(_mlp_for, {"hidden": None}),
     "lenet-300-100": _Entry(lambda shape, classes: _mlp_for(shape, classes, LENET_300_100)),
     "lenet-5": _Entry(lenet_5, {"channels": (20, 50), "hidden": 500, "padding": 0}),
-    "resnet": _Entry(resnet, {"widths": (8, 16, 32), "blocks": 1, "stride": 2}),
+    "resnet": _Entry(resnet, {"widths": (8, 16, 32), "blocks": 1, "stride": 2, "kernel": 3}),
     "ds-cnn": _Entry(separable, {"width": 64, "blocks": 4, "stride": 2}),
     "gru": _Entry(partial(rows, nn.GRU), {"hidden": 64}),
     "lstm": _Entry(partial(rows, nn.LSTM), {"hidden": 64}),
