@@ -65,12 +65,14 @@ class Haq(Comparison):
         described = features(subject.module, example(subject.lesson))
         return Known(Problem(costs, budget, variants.score, described), variants, options)
 
-    def costs(self, subject: Subject, known: Known, module: nn.Module, levels: Sequence[float]) -> dict[str, float]:
+    def costs(
+        self, subject: Subject, known: Known, found: nn.Module, trained: nn.Module, levels: Sequence[float]
+    ) -> dict[str, float]:
         """Codes in fixed width with their tables, as the limit counts them, and the whole file, entropy-coded."""
         counted = sum(
-            layer_bytes(site.value.numel(), int(bits)) for site, bits in zip(weights(module), levels, strict=True)
+            layer_bytes(site.value.numel(), int(bits)) for site, bits in zip(weights(found), levels, strict=True)
         )
-        return {"bytes": counted, "bytes of .eiez": min(map(len, compressed_files(module).values()))}
+        return {"bytes": counted, "bytes of .eiez": min(map(len, compressed_files(found).values()))}
 
     def stage(self, levels: Mapping[str, float]) -> Share:
         """The shared values are trained."""

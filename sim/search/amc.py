@@ -1,37 +1,40 @@
-"""Share of the weights that each layer keeps, under a limit on its cycles, on several arrays: policies specialize.
+"""What each layer keeps, weights or channels, under a limit on cycles, on several arrays: policies specialize.
 
-Source: AMC: AutoML for Model Compression and Acceleration on Mobile Devices (He et al., ECCV 2018), unstructured. The
-limit is in cycles of the exact model: a table for each array of what each layer costs at each share, from real
-activations, and in the end the whole network, which must not take more cycles than the one with uniform shares.
+Source: AMC: AutoML for Model Compression and Acceleration on Mobile Devices (He et al., ECCV 2018), fine-grained and
+channel pruning. The limit is in cycles of the exact model: a table for each array of what each block costs at each
+share, from real activations, and in the end the whole network, which must not take more cycles than the one with
+uniform shares.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
+from torch import nn
 
 from compiler.errors import RecipeError
 from compiler.experiments.policy.agents import same
+from compiler.experiments.policy.channel_variants import ChannelVariants
 from compiler.experiments.policy.comparison import Comparison, Known
-from compiler.experiments.policy.network import Variants, example, features, pruned
+from compiler.experiments.policy.network import Variants
 from compiler.experiments.policy.problem import Policy, Problem
 from compiler.experiments.subject import Subject
-from compiler.graph.ir import Graph
-from compiler.source import from_module
-from compiler.train.layers import weights
 from compiler.train.stages import Prune
 from compiler.train.table import Table
-from hw.params import PRESETS, preset
-from sim.cost import block_costs, cost
+from hw.params import PRESETS
+from sim.search.measured import Measured
+from sim.search.policies import by_channels, by_weights
 
 __all__ = ["Amc"]
 
 AGENTS = ("uniform", "random", "greedy", "tpe", "cmaes", "amc")
+REMOVED: dict[str, Callable[..., tuple[Problem, Variants | ChannelVariants]]] = {
+    "weights": by_weights,
+    "channels": by_channels,
+}
+"""What is removed, as recipes write it → the problem of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +44,21 @@ class Amc(Comparison):
     Attributes
     ----------
     arrays : presets; policies are found for each and measured on all.
-    shares : that a layer may keep, ascending. uniform : the one whose cycles are the limit.
+    removed : "weights", by magnitude, those of a block of the array together; or "channels".
+    shares : that a layer may keep, ascending, 0 … 1. uniform : the one whose cycles are the limit.
     samples : on which cycles are measured.
     """
 
     kind: ClassVar[str] = "amc"
     arrays: tuple[str, ...]
+    removed: str
     shares: tuple[float, ...]
     uniform: float
     samples: int
 
     @classmethod
     def options(cls, table: Table) -> dict[str, Any]:
-        """Arrays, shares, the limit, and what all comparisons have."""
+        """Arrays, what is removed, shares, the limit, and what all comparisons have."""
         arrays = table.texts("arrays")
         if not arrays or any(name not in PRESETS for name in arrays):
             raise RecipeError(f"{table.source}: arrays is {list(arrays)}; expected some of {', '.join(PRESETS)}")
@@ -62,8 +67,8 @@ class Amc(Comparison):
         if chosen not in shares or len(shares) < 2:
             raise RecipeError(f"{table.source}: uniform is {chosen}; expected one of two or more shares {list(shares)}")
         return {
-            "arrays": arrays, "shares": shares, "uniform": chosen,
-            "samples": table.integer("samples", 1, 256, default=2), **cls.common(table, AGENTS),
+            "arrays": arrays, "removed": table.choice("removed", REMOVED, default="weights"), "shares": shares,
+            "uniform": chosen, "samples": table.integer("samples", 1, 256, default=2), **cls.common(table, AGENTS),
         }  # fmt: skip
 
     def settings(self) -> list[Mapping[str, Any]]:
@@ -71,32 +76,41 @@ class Amc(Comparison):
         return [{"array": name} for name in self.arrays]
 
     def problem(self, subject: Subject, options: Mapping[str, Any]) -> Known:
-        """Cycles of each layer at each share on the array, and the network that has them."""
-        keys = [site.key for site in weights(subject.module)]
-        levels = [self.shares for _ in keys]
+        """Cycles of each block at each share on the array, and the networks that have them."""
+        measured = Measured(subject, options["array"], self.samples)
         split = subject.dataset.validation.take(slice(self.judged))
-        variants = Variants.make(subject.module, levels, pruned, subject.lesson, split)
-        costs = self._layer_cycles(subject, variants, options["array"])
-        at = self.shares.index(self.uniform)
-        problem = Problem(costs, sum(each[at] for each in costs), variants.score,
-                          features(subject.module, example(subject.lesson)), "ahead")  # fmt: skip
-        limit = self._cycles(subject, variants.put(same(problem)), options["array"])
-        return Known(problem, variants, options, limit)
+        problem, variants = REMOVED[self.removed](measured, self.shares, self.shares.index(self.uniform), split)
+        return Known(problem, variants, options, measured.cycles(variants.found(same(problem))))
 
     def settled(self, subject: Subject, problem: Problem, known: Known) -> Policy:
         """The whole network takes no more cycles than with uniform shares: layers overlap, a table adds up."""
         assert problem.best is not None
-        policy, least = problem.best, sum(each[0] for each in problem.costs)
-        while (taken := self._cycles(subject, known.variants.put(policy), known.options["array"])) > known.limit:
+        measured = Measured(subject, known.options["array"], self.samples)
+        policy, least = problem.best, problem.cost((0,) * len(problem))
+        while (taken := measured.cycles(known.variants.found(policy))) > known.limit:
             policy = problem.reduced(policy, max(least, problem.cost(policy) * min(known.limit / taken, 0.995)))
             if not any(policy):
                 break
         return policy
 
-    def costs(self, subject: Subject, known: Known, module: Any, levels: Sequence[float]) -> dict[str, float]:
-        """Cycles of the whole network on every array."""
-        costs = {f"cycles {name}": self._cycles(subject, module, name) for name in self.arrays}
-        return {"cycles": costs[f"cycles {known.options['array']}"], "limit": known.limit, **costs}
+    def costs(
+        self, subject: Subject, known: Known, found: nn.Module, trained: nn.Module, levels: Sequence[float]
+    ) -> dict[str, float]:
+        """Cycles of the whole network on every array, before the training, and on its own after it."""
+        own = known.options["array"]
+        costs = {f"cycles {name}": Measured(subject, name, self.samples).cycles(found) for name in self.arrays}
+        return {
+            "cycles": costs[f"cycles {own}"], "limit": known.limit, **costs,
+            "cycles trained on": Measured(subject, own, self.samples).cycles(trained),
+        }  # fmt: skip
+
+    def trained(self, subject: Subject, known: Known, policy: Policy) -> nn.Module:
+        """Masks stay, or the smaller network, which is one already, is trained on."""
+        if self.removed == "weights":
+            return super().trained(subject, known, policy)
+        module = known.variants.found(policy)
+        subject.train(module, self.finetune, 1)
+        return module.eval()
 
     def stage(self, levels: Mapping[str, float]) -> Prune:
         """Masks stay, weights are trained on."""
@@ -104,25 +118,3 @@ class Amc(Comparison):
             kind="prune", name="prune", schedule=self.finetune, scope="layer", method="oneshot", ramp=0.0, rounds=1,
             density=dict(levels),
         )  # fmt: skip
-
-    def _graph(self, subject: Subject, module: Any) -> tuple[Graph, list[NDArray[Any]]]:
-        source = from_module(copy.deepcopy(module).eval(), (example(subject.lesson),))
-        inputs = subject.dataset.train.inputs[: max(64, self.samples)]
-        return source.graph, [inputs]
-
-    def _layer_cycles(self, subject: Subject, variants: Variants, array: str) -> list[list[float]]:
-        """Of each layer its cycles at each share, made to ascend; all layers at one share are measured together."""
-        keys = [site.key for site in variants.sites]
-        columns: list[Sequence[float]] = []
-        for level in range(len(self.shares)):
-            graph, data = self._graph(subject, variants.put((level,) * len(keys)))
-            blocks = block_costs(graph, preset(array), data, count=self.samples).blocks
-            if missing := [key for key in keys if key not in blocks]:
-                raise RecipeError(f"{', '.join(missing)}: no block of the network; there are {', '.join(blocks)}")
-            columns.append([float(blocks[key].cycles) for key in keys])
-        return [np.maximum.accumulate(each).tolist() for each in np.asarray(columns).T]
-
-    def _cycles(self, subject: Subject, module: Any, array: str) -> float:
-        """Of the whole network."""
-        graph, data = self._graph(subject, module)
-        return float(cost(graph, preset(array), data, [data[0][: self.samples]]).cycles)

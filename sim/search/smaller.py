@@ -153,8 +153,10 @@ class Smaller(OverNetworks):
                 None if None in cycles else round(fmean(each["stored"] for each in own)), gap, ratio,
             ])  # fmt: skip
         findings.append(family.finding())
-        columns = ["network", "test error, %", "nonzero weights", "cycles", "bytes", "points more than pruned at equal "
-                   "cycles", "cycles of those of the cheapest pruned at equal validation error"]  # fmt: skip
+        columns = [
+            "network", "test error, %", "nonzero weights", "cycles", "bytes", "points more than pruned, equal cycles",
+            "cycles of those of the cheapest pruned, equal validation error",
+        ]  # fmt: skip
         return Summary(
             {"runs": runs, "pairs": family.asdict()},
             [SummaryTable(f"{self.name}: mean of the seeds", columns, rows), *family.tables("points of test error")],
@@ -171,9 +173,7 @@ class Smaller(OverNetworks):
         points.sort(key=lambda point: float(point["cycles"]))
         return [float(np.log(point["cycles"])) for point in points], [point["test"] for point in points]
 
-    def _at_equal_cycles(
-        self, runs: Sequence[Mapping[str, Any]], name: str
-    ) -> tuple[list[float], list[float | None]]:
+    def _at_equal_cycles(self, runs: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float | None]]:
         """By seed the test error of a network, and that of pruning at its cycles.
 
         Between two pruned networks errors are taken on a straight line over the logarithm of the cycles. Above them it

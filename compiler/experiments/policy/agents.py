@@ -59,22 +59,39 @@ def _greedy(problem: Problem, evaluations: int, seed: int, dense: float) -> None
                 known.append(level)
                 values.append(dense - problem.measure((*top[:layer], level, *top[layer + 1 :])))
         losses.append(np.interp(range(len(costs)), known[::-1], values[::-1]).tolist())
-    problem.evaluate(descend(problem.costs, losses, problem.budget))
+    problem.evaluate(descend(problem.costs, losses, problem.budget, problem.coupled))
 
 
-def _ddpg(problem: Problem, evaluations: int, seed: int, dense: float, constants: Constants | None = None) -> None:
-    """DDPG with HAQ's constants and reward, a tenth of the points gained."""
+def _haq_reward(accuracy: float, dense: float) -> float:
+    """A tenth of the points gained."""
+    return 0.1 * (accuracy - dense)
+
+
+def _amc_reward(accuracy: float, dense: float) -> float:
+    """The accuracy, 0 … 1, of what fits the limit: AMC's reward where resources are constrained."""
+    return 0.01 * accuracy
+
+
+def _ddpg(
+    problem: Problem,
+    evaluations: int,
+    seed: int,
+    dense: float,
+    constants: Constants | None = None,
+    reward: Callable[[float, float], float] = _haq_reward,
+) -> None:
+    """DDPG with HAQ's constants and reward."""
     states = len(problem.state(0, (), 1.0))
     agent = Ddpg(states, len(problem), seed, constants)
     for _ in range(evaluations):
         policy, seen, actions = problem.walk(lambda layer, state: agent.act(state))
-        agent.learn(seen, actions, 0.1 * (problem.evaluate(policy) - dense))
+        agent.learn(seen, actions, reward(problem.evaluate(policy), dense))
 
 
 def _amc(problem: Problem, evaluations: int, seed: int, dense: float) -> None:
-    """DDPG with AMC's constants, for fewer evaluations than it had with a warm-up of an eighth of them, as there."""
+    """DDPG with AMC's constants and reward, for fewer evaluations than it had with a warm-up of an eighth, as there."""
     warmup = min(100, max(1, evaluations // 8))
-    _ddpg(problem, evaluations, seed, dense, Constants(warmup=warmup, decay=0.95, memory=100))
+    _ddpg(problem, evaluations, seed, dense, Constants(warmup=warmup, decay=0.95, memory=100), _amc_reward)
 
 
 def _optuna(name: str, sampler: Callable[[Any, int], Any]) -> Agent:

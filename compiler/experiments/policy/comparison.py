@@ -15,8 +15,9 @@ from torch import nn
 
 from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
-from compiler.experiments.paired import Paired
+from compiler.experiments.paired import Family, Paired
 from compiler.experiments.policy.agents import AGENTS
+from compiler.experiments.policy.channel_variants import ChannelVariants
 from compiler.experiments.policy.network import Variants
 from compiler.experiments.policy.problem import Policy, Problem
 from compiler.experiments.subject import NetworkSpec, OverNetworks, Subject, networks_of, schedule_of
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Known"]
 
+_WHEN = {"as found": "found", "trained on": "trained"}
+"""When a policy is tested, in words → where its errors are in a row."""
+
 
 @dataclass(frozen=True)
 class Known:
@@ -42,7 +46,7 @@ class Known:
     """
 
     problem: Problem
-    variants: Variants
+    variants: Variants | ChannelVariants
     options: Mapping[str, Any]
     limit: float = 0.0
 
@@ -89,12 +93,22 @@ class Comparison(OverNetworks):
         """What is to be solved on a trained network."""
 
     @abstractmethod
-    def costs(self, subject: Subject, known: Known, module: nn.Module, levels: Sequence[float]) -> dict[str, float]:
-        """The network of a policy in all measures, measured again and not taken from the search."""
+    def costs(
+        self, subject: Subject, known: Known, found: nn.Module, trained: nn.Module, levels: Sequence[float]
+    ) -> dict[str, float]:
+        """The network of a policy in all measures, as found and trained on: measured, not taken from the search."""
 
     @abstractmethod
     def stage(self, levels: Mapping[str, float]) -> Stage:
         """That trains a network on at the level of each of its weights, as the stage of a recipe."""
+
+    def trained(self, subject: Subject, known: Known, policy: Policy) -> nn.Module:
+        """The network of a policy, trained on; the training's number, and so the order of samples, is that of all."""
+        module = copy.deepcopy(subject.module)
+        keys = [site.key for site in weights(module)]
+        subject.apply(self.stage(dict(zip(keys, known.variants.named(policy), strict=True))), module, 1)
+        make_plain(module)
+        return module
 
     def settled(self, subject: Subject, problem: Problem, known: Known) -> Policy:
         """The best policy of a search, made smaller where the sum of its costs is only near to what it costs."""
@@ -122,28 +136,21 @@ class Comparison(OverNetworks):
                 AGENTS[name](own, self.evaluations, subject.seed * 1000 + number, whole)
                 policy = self.settled(subject, own, known)
                 levels = known.variants.named(policy)
-                found = copy.deepcopy(known.variants.put(policy))
+                found = known.variants.found(policy)
+                trained = self.trained(subject, known, policy)
                 rows.append({
                     "agent": name, **options, "policy": list(policy), "levels": levels,
                     "cost": own.cost(policy), "budget": own.budget, "evaluations": own.evaluations,
                     "judged": own.best_score, "found": subject.errors(found),
-                    "trained": subject.errors(self._trained(subject, levels)),
-                    "costs": self.costs(subject, known, found, levels), "history": own.history,
+                    "trained": subject.errors(trained),
+                    "costs": self.costs(subject, known, found, trained, levels), "history": own.history,
                 })  # fmt: skip
         return {"dense": dense, "rows": rows}
 
-    def _trained(self, subject: Subject, levels: Sequence[float]) -> nn.Module:
-        """A copy of the network at a level for each of its weights, trained on."""
-        module = copy.deepcopy(subject.module)
-        keys = [site.key for site in weights(module)]
-        # The number of the training is the same for all agents, and so is the order of the samples.
-        subject.apply(self.stage(dict(zip(keys, levels, strict=True))), module, 1)
-        make_plain(module)
-        return module
-
     def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
         """Means over the seeds, differences from uniform pair by pair, and whether the limit held in every run."""
-        tables, findings, plots, figures = [], [], {}, {}
+        tables, findings, plots = [], [], {}
+        compared: dict[str, tuple[list[float], list[float]]] = {}
         broken = [
             f"{key} {row['agent']}" for key, result in results.items() for row in result["rows"]
             if row["cost"] > row["budget"] or row["costs"].get("cycles", 0) > row["costs"].get("limit", 0)
@@ -166,29 +173,28 @@ class Comparison(OverNetworks):
                     for name in self.agents
                 }  # fmt: skip
                 title = ", ".join([network.name, *(str(value) for value in options.values())])
-                table, compared = self._table(network, title, rows, fmean([run["dense"]["test"] for run in runs]))
-                tables.append(table)
-                figures[title] = {name: {k: p.asdict() for k, p in each.items()} for name, each in compared.items()}
-                for when, each in compared.items():
-                    findings += self._verdicts(title, when, each)
+                tables.append(self._table(network, title, rows, fmean([run["dense"]["test"] for run in runs])))
+                for when, key in _WHEN.items():
+                    errors = {name: [row[key]["test"] for row in found] for name, found in rows.items()}
+                    compared |= {f"{title}, {when}: uniform - {name}": (errors["uniform"], errors[name])
+                                 for name in self.agents if name != "uniform"}  # fmt: skip
                 plots["search-" + title.replace(", ", "-")] = _plot(title, rows)
-        return Summary(figures, tables, findings, plots)
+        family = Family.of(compared)
+        findings += [self._verdict(name, pair, p) for (name, pair), p in
+                     zip(family.pairs.items(), family.corrected.values(), strict=True)]  # fmt: skip
+        findings.append(family.finding())
+        return Summary(family.asdict(), [*tables, *family.tables("points of test error")], findings, plots)
 
     def _table(
         self, network: NetworkSpec, title: str, rows: Mapping[str, list[dict[str, Any]]], dense: float
-    ) -> tuple[SummaryTable, dict[str, dict[str, Paired]]]:
-        """A row an agent; and the points that each gains over uniform, as found and trained on."""
-        compared: dict[str, dict[str, Paired]] = {"as found": {}, "trained on": {}}
+    ) -> SummaryTable:
+        """A row an agent, with the points that it gains over uniform, as found and trained on."""
         lines: list[list[str | int | float | None]] = []
         measures = list(rows["uniform"][0]["costs"])
         for name, found in rows.items():
-            gains: list[float | None] = [None, None]
-            if name != "uniform" and len(found) > 1:
-                for n, (when, key) in enumerate((("as found", "found"), ("trained on", "trained"))):
-                    compared[when][name] = Paired.of(
-                        [row[key]["test"] for row in rows["uniform"]], [row[key]["test"] for row in found]
-                    )
-                    gains[n] = round(compared[when][name].mean, 3)
+            gains = [
+                None if name == "uniform" else round(_gain(rows["uniform"], found, key), 3) for key in _WHEN.values()
+            ]
             lines.append([
                 name, round(fmean([row["evaluations"] for row in found])),
                 round(fmean([100 - row["judged"] for row in found]), 3),
@@ -201,18 +207,18 @@ class Comparison(OverNetworks):
             "agent", "evaluations", "error judged by, %", "test error as found, %", "gain, points",
             "test error trained on, %", "gain, points", "% of the limit", *measures,
         ]  # fmt: skip
-        return SummaryTable(f"{title}: mean of {len(self.seeds)} seeds; dense {dense:.2f} %", columns, lines), compared
+        return SummaryTable(f"{title}: mean of {len(self.seeds)} seeds; dense {dense:.2f} %", columns, lines)
 
-    def _verdicts(self, title: str, when: str, compared: Mapping[str, Paired]) -> list[str]:
-        """One sentence for each agent, whichever way it came out."""
-        found = []
-        for name, paired in compared.items():
-            words = (
-                "missed" if paired.mean < self.goal else "met" if paired.significant else "met, but within the noise"
-            )
-            found.append(f"{title}, {when}: {name} gains {paired.words()} over uniform; "
-                         f"{self.goal:g} points: {words}.")  # fmt: skip
-        return found
+    def _verdict(self, name: str, pair: Paired, p: float) -> str:
+        """One sentence for a comparison, whichever way it came out; `p` is corrected for all of them."""
+        where, _, agent = name.partition(": uniform - ")
+        words = "missed" if pair.mean < self.goal else "met" if p < 0.05 else "met, but within the noise"
+        return f"{where}: {agent} gains {pair.words()} over uniform; {self.goal:g} points: {words} (p, Holm: {p:.2g})."
+
+
+def _gain(uniform: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]], key: str) -> float:
+    """Points of test error that an agent saves on average."""
+    return fmean(a[key]["test"] - b[key]["test"] for a, b in zip(uniform, found, strict=True))
 
 
 def _plot(title: str, rows: Mapping[str, list[dict[str, Any]]]) -> Figure:

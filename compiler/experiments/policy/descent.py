@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,12 @@ from compiler.experiments.policy.problem import Policy
 __all__ = ["descend", "envelope"]
 
 
-def descend(costs: Sequence[Sequence[float]], losses: Sequence[Sequence[float]], budget: float) -> Policy:
+def descend(
+    costs: Sequence[Sequence[float]],
+    losses: Sequence[Sequence[float]],
+    budget: float,
+    coupled: Callable[[Policy], float] | None = None,
+) -> Policy:
     """From the highest level of each layer, the step by one that loses least for what it saves, until the sum fits.
 
     Where the losses of each layer are convex over its costs (`envelope`), no policy that costs as little as the one
@@ -21,6 +26,7 @@ def descend(costs: Sequence[Sequence[float]], losses: Sequence[Sequence[float]],
     Parameters
     ----------
     costs, losses : of each layer, of each of its levels; costs ascend. budget : that the sum of costs may reach.
+    coupled : cost of a policy where those of its layers do not add up (`Problem.coupled`); nothing is optimal then.
 
     Returns
     -------
@@ -28,10 +34,20 @@ def descend(costs: Sequence[Sequence[float]], losses: Sequence[Sequence[float]],
         Number of the level of each layer; 0 everywhere if even that does not fit.
     """
     levels = [len(each) - 1 for each in costs]
-    while any(levels) and float(sum(each[level] for each, level in zip(costs, levels, strict=True))) > budget:
+
+    def total(policy: Sequence[int]) -> float:
+        if coupled is not None:
+            return coupled(tuple(policy))
+        return float(sum(each[level] for each, level in zip(costs, policy, strict=True)))
+
+    def saved(layer: int, level: int) -> float:
+        if coupled is not None:
+            return total(levels) - total([*levels[:layer], level - 1, *levels[layer + 1 :]])
+        return costs[layer][level] - costs[layer][level - 1]
+
+    while any(levels) and total(levels) > budget:
         prices = {
-            layer: (losses[layer][level - 1] - losses[layer][level])
-            / max(costs[layer][level] - costs[layer][level - 1], 1e-12)
+            layer: (losses[layer][level - 1] - losses[layer][level]) / max(saved(layer, level), 1e-12)
             for layer, level in enumerate(levels)
             if level
         }

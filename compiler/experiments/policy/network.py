@@ -105,6 +105,7 @@ class Variants:
     ----------
     module : the copy. sites : its layers. levels : of each, ascending. tensors : of each, of each level.
     lesson, split : what accuracy is measured on.
+    groups : numbers of the layers that have one level together, for each entry of a policy.
     """
 
     module: nn.Module
@@ -113,31 +114,48 @@ class Variants:
     tensors: tuple[tuple[Tensor, ...], ...]
     lesson: Images
     split: Split
+    groups: tuple[tuple[int, ...], ...]
 
     @classmethod
     def make(
-        cls, module: nn.Module, levels: Sequence[Sequence[float]], change: Change, lesson: Images, split: Split
+        cls,
+        module: nn.Module,
+        levels: Sequence[Sequence[float]],
+        change: Change,
+        lesson: Images,
+        split: Split,
+        groups: Sequence[Sequence[int]] | None = None,
     ) -> Variants:
-        """Change each layer of a copy to each level."""
+        """Change each layer of a copy to each level; without `groups`, each has a level of its own."""
         own = copy.deepcopy(module)
         sites = tuple(weights(own))
         tensors = tuple(
             tuple(change(site.value.detach().contiguous(), level) for level in each)
             for site, each in zip(sites, levels, strict=True)
         )
-        return cls(own, sites, tuple(map(tuple, levels)), tensors, lesson, split)
+        together = [(n,) for n in range(len(sites))] if groups is None else groups
+        return cls(own, sites, tuple(map(tuple, levels)), tensors, lesson, split, tuple(map(tuple, together)))
 
     def named(self, policy: Policy) -> list[float]:
-        """What the levels of a policy are."""
-        return [each[level] for each, level in zip(self.levels, policy, strict=True)]
+        """What the levels of a policy are, layer by layer."""
+        return [each[level] for each, level in zip(self.levels, self._levels(policy), strict=True)]
 
     def put(self, policy: Policy) -> nn.Module:
         """The copy at a policy."""
         with torch.no_grad():
-            for site, tensors, level in zip(self.sites, self.tensors, policy, strict=True):
+            for site, tensors, level in zip(self.sites, self.tensors, self._levels(policy), strict=True):
                 site.value.copy_(tensors[level])
         return self.module
+
+    def found(self, policy: Policy) -> nn.Module:
+        """The network of a policy, which nothing changes any more."""
+        return copy.deepcopy(self.put(policy))
 
     def score(self, policy: Policy) -> float:
         """Percent of the samples that the network gets right at a policy."""
         return 100 * accuracy(self.put(policy), self.lesson, self.split)
+
+    def _levels(self, policy: Policy) -> list[int]:
+        """Number of the level of each layer."""
+        known = {n: level for group, level in zip(self.groups, policy, strict=True) for n in group}
+        return [known[n] for n in range(len(self.sites))]

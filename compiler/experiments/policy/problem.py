@@ -40,6 +40,8 @@ class Problem:
     score : accuracy of a policy in percent; what was asked for before is not computed again, but counts.
     features : numbers that tell layers apart, (layers, n); scaled to 0 … 1 over the layers.
     limit : one of `LIMITS`.
+    coupled : cost of a policy where those of its layers do not add up: channels of one layer are inputs of the next. It
+        grows with each level; `costs` are then what each layer costs while the others have their highest level.
     best, best_score : so far. evaluations : policies that were asked for. history : best score after each of them.
 
     `dataclasses.replace` gives one that is fresh, and knows the scores that were computed for this one.
@@ -55,6 +57,7 @@ class Problem:
     score: Callable[[Policy], float]
     features: Floats
     limit: str = "backwards"
+    coupled: Callable[[Policy], float] | None = None
     best: Policy | None = field(default=None, init=False)
     best_score: float = field(default=-np.inf, init=False)
     evaluations: int = field(default=0, init=False)
@@ -64,7 +67,7 @@ class Problem:
         self.score = functools.cache(self.score)
         if any(list(each) != sorted(each) or not each for each in self.costs):
             raise InputError("the costs of a layer's levels do not ascend")
-        least = sum(each[0] for each in self.costs)
+        least = self.cost((0,) * len(self))
         if least > self.budget:
             raise InputError(f"the least that all layers cost is {least:,.6g}; expected a limit of that or more")
         low, high = self.features.min(0), self.features.max(0)
@@ -80,6 +83,8 @@ class Problem:
 
     def cost(self, policy: Sequence[int]) -> float:
         """Of all layers."""
+        if self.coupled is not None:
+            return self.coupled(tuple(policy))
         return float(sum(costs[level] for costs, level in zip(self.costs, policy, strict=True)))
 
     def fits(self, policy: Sequence[int]) -> bool:
@@ -135,12 +140,8 @@ class Problem:
 
     def _room(self, layer: int, level: int, chosen: Sequence[int]) -> int:
         """The level, or the highest that leaves room for the least of those behind."""
-        rest = [costs[0] for costs in self.costs[layer + 1 :]]
-        while level:
-            # In the order in which `cost` adds up, so that both agree to the last bit.
-            taken = [costs[n] for costs, n in zip(self.costs, chosen, strict=False)]
-            if float(sum([*taken, self.costs[layer][level], *rest])) <= self.budget:
-                break
+        rest = (0,) * (len(self) - layer - 1)
+        while level and not self.fits((*chosen, level, *rest)):
             level -= 1
         return level
 
