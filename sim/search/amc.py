@@ -39,21 +39,20 @@ REMOVED: dict[str, Callable[..., tuple[Problem, Variants | ChannelVariants]]] = 
 
 @dataclass(frozen=True, kw_only=True)
 class Amc(Comparison):
-    """Every agent on every array, at the cycles of one share for all layers.
+    """Every agent on every array, for weights or channels or both, at the cycles of one share for all layers.
 
     Attributes
     ----------
     arrays : presets; policies are found for each and measured on all.
-    removed : "weights", by magnitude, those of a block of the array together; or "channels".
-    shares : that a layer may keep, ascending, 0 … 1. uniform : the one whose cycles are the limit.
+    shares : that a layer may keep, ascending, 0 … 1.
+    uniform : what is removed, one of `REMOVED` → the share whose cycles are the limit.
     samples : on which cycles are measured.
     """
 
     kind: ClassVar[str] = "amc"
     arrays: tuple[str, ...]
-    removed: str
     shares: tuple[float, ...]
-    uniform: float
+    uniform: Mapping[str, float]
     samples: int
 
     @classmethod
@@ -63,23 +62,29 @@ class Amc(Comparison):
         if not arrays or any(name not in PRESETS for name in arrays):
             raise RecipeError(f"{table.source}: arrays is {list(arrays)}; expected some of {', '.join(PRESETS)}")
         shares = tuple(sorted(set(table.numbers("shares", 0, 1))))
-        chosen = table.number("uniform", 0, 1)
-        if chosen not in shares or len(shares) < 2:
-            raise RecipeError(f"{table.source}: uniform is {chosen}; expected one of two or more shares {list(shares)}")
+        inner = table.table("uniform")
+        chosen = {name: inner.number(name, 0, 1) for name in REMOVED if inner.has(name)}
+        inner.finish()
+        if not chosen or not set(chosen.values()) <= set(shares) or len(shares) < 2:
+            raise RecipeError(
+                f"{table.source}: uniform is {chosen}; expected {' or '.join(REMOVED)}, each with one of two or more "
+                f"shares {list(shares)}"
+            )
         return {
-            "arrays": arrays, "removed": table.choice("removed", REMOVED, default="weights"), "shares": shares,
-            "uniform": chosen, "samples": table.integer("samples", 1, 256, default=2), **cls.common(table, AGENTS),
+            "arrays": arrays, "shares": shares, "uniform": chosen,
+            "samples": table.integer("samples", 1, 256, default=2), **cls.common(table, AGENTS),
         }  # fmt: skip
 
     def settings(self) -> list[Mapping[str, Any]]:
-        """The arrays."""
-        return [{"array": name} for name in self.arrays]
+        """What is removed, on every array."""
+        return [{"removed": removed, "array": name} for removed in self.uniform for name in self.arrays]
 
     def problem(self, subject: Subject, options: Mapping[str, Any]) -> Known:
         """Cycles of each block at each share on the array, and the networks that have them."""
         measured = Measured(subject, options["array"], self.samples)
         split = subject.dataset.validation.take(slice(self.judged))
-        problem, variants = REMOVED[self.removed](measured, self.shares, self.shares.index(self.uniform), split)
+        level = self.shares.index(self.uniform[options["removed"]])
+        problem, variants = REMOVED[options["removed"]](measured, self.shares, level, split)
         return Known(problem, variants, options, measured.cycles(variants.found(same(problem))))
 
     def settled(self, subject: Subject, problem: Problem, known: Known) -> Policy:
@@ -106,7 +111,7 @@ class Amc(Comparison):
 
     def trained(self, subject: Subject, known: Known, policy: Policy) -> nn.Module:
         """Masks stay, or the smaller network, which is one already, is trained on."""
-        if self.removed == "weights":
+        if known.options["removed"] == "weights":
             return super().trained(subject, known, policy)
         module = known.variants.found(policy)
         subject.train(module, self.finetune, 1)

@@ -20,9 +20,14 @@ from compiler.experiments import load
 from compiler.experiments.base import Env
 from compiler.experiments.haq import Haq, layer_bytes
 from compiler.experiments.policy.agents import AGENTS
+from compiler.experiments.policy.channel_variants import ChannelVariants
 from compiler.experiments.policy.ddpg import Constants, Ddpg
+from compiler.experiments.policy.descent import descend
 from compiler.experiments.policy.network import pruned, shared
 from compiler.experiments.policy.problem import LIMITS, Problem
+from compiler.train.data import Split
+from compiler.train.images import Images
+from compiler.train.models import resnet
 
 ROOT = Path(__file__).parents[3]
 
@@ -41,10 +46,16 @@ def problems(draw: Any) -> Problem:
     """Layers of one to six levels whose costs ascend, and a limit between the least and more than all."""
     number = st.floats(0, 1e6, allow_nan=False, allow_infinity=False)
     costs = draw(st.lists(st.lists(number, min_size=1, max_size=6).map(sorted), min_size=1, max_size=7))
-    least, most = sum(each[0] for each in costs), sum(each[-1] for each in costs)
+
+    def coupled(policy: tuple[int, ...]) -> float:
+        """What a layer costs grows with the level of the one before."""
+        return sum((1 + before) * each[n] for before, each, n in zip((0, *policy), costs, policy, strict=False))
+
+    total = coupled if draw(st.booleans()) else lambda policy: sum(each[n] for each, n in zip(costs, policy))
+    least, most = total((0,) * len(costs)), total(tuple(len(each) - 1 for each in costs))
     budget = least + draw(st.floats(0, 1.1)) * (most - least)
     return Problem(costs, max(budget, least), lambda policy: float(sum(policy)), np.ones((len(costs), 2)),
-                   draw(st.sampled_from(LIMITS)))  # fmt: skip
+                   draw(st.sampled_from(LIMITS)), coupled if total is coupled else None)  # fmt: skip
 
 
 @pytest.mark.verifies("policy-limit")
@@ -55,6 +66,7 @@ def test_no_policy_breaks_the_limit(problem: Problem, data: Any) -> None:
     policy = problem.decode(actions)
     assert problem.fits(policy)
     assert all(0 <= level < len(costs) for level, costs in zip(policy, problem.costs, strict=True))
+    assert problem.fits(descend(problem.costs, [list(each) for each in problem.costs], problem.budget, problem.coupled))
     wished = [problem.level(layer, action) for layer, action in enumerate(actions)]
     assert all(got <= wish for got, wish in zip(policy, wished, strict=True))
     if problem.fits(wished) and problem.limit == "backwards":
@@ -189,6 +201,35 @@ def test_variants_hold_what_their_levels_say() -> None:
     assert int((kept != 0).sum()) == 150
     assert weight[kept != 0].abs().min() >= weight[kept == 0].abs().max()
     assert layer_bytes(1000, 4) == 500 + 30
+
+
+@pytest.mark.verifies("policy-channels")
+def test_a_network_without_channels_is_the_masked_one(seed: int) -> None:
+    torch.manual_seed(seed)
+    module = resnet((1, 8, 8), 10, (16, 32)).eval()
+    with torch.no_grad():
+        for norm in (each for each in module.modules() if isinstance(each, torch.nn.BatchNorm2d)):
+            norm.bias.uniform_(-0.5, 0.5)  # so that a channel without weights is not zero
+        module.block1.conv2.weight[:, 3] = 100.0  # what takes channel 3 inside the first block
+    inputs = np.random.default_rng(seed).uniform(size=(20, 64)).astype(np.float32)
+    split = Split(inputs, np.zeros(20, np.int64))
+    variants = ChannelVariants.make(module, (0.3, 0.6, 0.9), Images(split, (1, 8, 8)), split)
+    roots = [each.root for each in variants.groups]
+    assert roots == ["conv", "block1.conv1", "block2.conv1", "block2.conv2"]
+    assert [[variants.kept(n, level) for level in range(3)] for n in (1, 2)] == [[8, 16, 16], [16, 24, 32]]
+    x = torch.from_numpy(inputs)
+    with torch.no_grad():
+        before = module(x)
+        assert torch.equal(variants.put((2, 2, 2, 2))(x), before)  # all are left
+        policy = (0, 0, 1, 0)
+        masked, small = variants.put(policy)(x), variants.found(policy)
+        torch.testing.assert_close(small(x), masked, rtol=1e-4, atol=1e-5)
+        other = variants.found((0, 0, 0, 0))(x)
+        assert not torch.allclose(other, masked, rtol=1e-4, atol=1e-5)  # planted: another policy is another network
+    assert small.conv.weight.shape[0] == small.block1.conv2.weight.shape[0] == 8
+    assert small.block2.conv1.weight.shape[:2] == (24, 8)
+    assert variants.named(policy) == [0.5, 0.5, 0.75, 0.5]
+    assert int(variants.ranked[1][0]) == 3
 
 
 @pytest.mark.verifies("policy-haq")

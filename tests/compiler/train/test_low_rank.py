@@ -162,11 +162,15 @@ def test_a_recipe_trains_saves_and_compiles_them(tmp_path: Path) -> None:
     recipe = parse(
         {
             "name": "both", "data": {"name": "digits", "samples": 200, "validation": 0.2},
-            "model": {"name": "resnet", "widths": [4, 6], "stride": 2},
+            "model": {"name": "resnet", "widths": [8, 32], "stride": 2, "kernel": 5},
             "stages": [
                 {"kind": "dense", "epochs": 2, **common},
+                {"kind": "rewrite", "name": "rows", "epochs": 1, "form": "small", "only": ["block1.conv2"], **common},
+                {"kind": "rewrite", "name": "narrow", "epochs": 1, "form": "bottleneck", "only": ["block2.conv1"],
+                 **common},
                 {"kind": "rewrite", "epochs": 1, "form": "separable", "only": ["block1.conv1"], **common},
-                {"kind": "low-rank", "epochs": 1, "keep": 0.6, "way": "tucker", "only": ["block2", "fc"], **common},
+                {"kind": "low-rank", "epochs": 1, "keep": 0.6, "way": "tucker", "only": ["block2.conv2", "fc"],
+                 **common},
                 {"kind": "fold"},
                 {"kind": "share", "epochs": 1, "code_bits": 4, **common},
             ],
@@ -174,10 +178,10 @@ def test_a_recipe_trains_saves_and_compiles_them(tmp_path: Path) -> None:
         "both",
     )  # fmt: skip
     report = train_recipe(recipe, tmp_path / "run", plots=False)
-    assert "block2.conv2" in report["stages"][2]["factored"]
+    assert "block2.conv2" in report["stages"][4]["factored"]
     run = load_run(tmp_path / "run")
     names = {name for name, _ in run.module.named_modules()}
-    assert {"block1.conv1.depthwise", "block2.conv2.core"} <= names
+    assert {"block1.conv1.depthwise", "block1.conv2.conv1", "block2.conv1.conv2", "block2.conv2.core"} <= names
     source = load(str(tmp_path / "run"))
     assert source.calibration is not None
     network = compile_graph(source.graph, preset("BALANCED_4"), source.calibration)
