@@ -98,7 +98,8 @@ def put_folded(module: nn.Module, path: str, entry: Mapping[str, Any], source: s
     """
     known = dict(module.named_modules())
     norm, layer = known.get(path), known.get(str(entry.get("layer")))
-    if not isinstance(norm, NORMS) or layer is None or not hasattr(layer, "weight"):
+    # In a layer that became several, the description of these has put an Identity there already.
+    if not isinstance(norm, (*NORMS, nn.Identity)) or layer is None or not hasattr(layer, "weight"):
         raise InputError(
             f"{source} describes {path} as folded into {entry.get('layer')!r}; expected a batch normalization and a "
             "layer of this network"

@@ -65,7 +65,7 @@ def by_channels(
     ]  # fmt: skip
     described = features(module, example(measured.subject.lesson))
     rows = {site.key: row for site, row in zip(weights(module), described, strict=True)}
-    makers = np.stack([rows[each.root] for each in variants.groups])
+    makers = np.stack([rows[root] for root in variants.roots])
     budget = blocks.cost((uniform,) * count)
     return Problem(costs, budget, variants.score, makers, "ahead", blocks.cost), variants
 

@@ -83,7 +83,7 @@ def test_what_is_added_in_one_block_has_one_level_and_channels_cost_both_their_e
     shares = (0.5, 0.95)
     few, smaller = by_channels(measured, shares, 0, subject.dataset.validation)
     assert few.cost((0,) * len(few)) == pytest.approx(sum(measured.blocks(smaller.found((0,) * len(few))).values()))
-    inner = [group.root for group in smaller.groups].index("block2.conv1")
+    inner = smaller.roots.index("block2.conv1")
     saved = few.cost(few.top) - few.cost([1 if n != inner else 0 for n in range(len(few))])
     made = few.costs[inner][1] - few.costs[inner][0]
     assert saved > made > 0  # the layer behind takes fewer as well; planted: a table of the makers alone would not say

@@ -39,7 +39,8 @@ class ChannelVariants:
     Attributes
     ----------
     whole : the trained network. module : a copy, in which what takes a channel that is gone is zero.
-    groups : channels that go together, of the copy. shares : their levels, ascending, 0 … 1.
+    groups : channels that go together, of the copy, as data meets them. roots : path of the first maker of each.
+    shares : their levels, ascending, 0 … 1.
     ranked : of each group its channels, from the one whose weights are the greatest on.
     inputs : samples to trace with, in the form that the network takes.
     lesson, split : what accuracy is measured on.
@@ -48,6 +49,7 @@ class ChannelVariants:
     whole: nn.Module
     module: nn.Module
     groups: tuple[Channels, ...]
+    roots: tuple[str, ...]
     shares: tuple[float, ...]
     ranked: tuple[Tensor, ...]
     inputs: Tensor
@@ -59,11 +61,12 @@ class ChannelVariants:
         """Find and rank the channels. Errors as of `channels.find`; `InputError`: no channel can be removed."""
         whole, own = copy.deepcopy(module).eval(), copy.deepcopy(module).eval()
         inputs = lesson.arrange(torch.from_numpy(lesson.split.inputs[:_TRACED]))
-        groups = tuple(channels.find(own, inputs))
-        if not groups:
+        found = _ordered(own, inputs)
+        if not found:
             raise InputError("no channels of this network can be removed; expected layers between its ends")
+        roots, groups = zip(*found, strict=True)
         ranked = tuple(torch.argsort(_importance(each), descending=True, stable=True) for each in groups)
-        return cls(whole, own, groups, tuple(shares), ranked, inputs, lesson, split)
+        return cls(whole, own, groups, roots, tuple(shares), ranked, inputs, lesson, split)
 
     def kept(self, group: int, level: int) -> int:
         """Channels of a group that a level leaves."""
@@ -90,7 +93,7 @@ class ChannelVariants:
     def found(self, policy: Policy) -> nn.Module:
         """A network of its own without the channels that are gone; it computes the same as `put`."""
         small = copy.deepcopy(self.whole)
-        for number, each in enumerate(channels.find(small, self.inputs)):
+        for number, (_, each) in enumerate(_ordered(small, self.inputs)):
             if len(gone := self._gone(number, policy[number])):
                 each.remove(sorted(gone.tolist()))
         return small.eval()
@@ -101,6 +104,13 @@ class ChannelVariants:
 
     def _gone(self, group: int, level: int) -> Tensor:
         return self.ranked[group][self.kept(group, level) :]
+
+
+def _ordered(module: nn.Module, inputs: Tensor) -> list[tuple[str, Channels]]:
+    """Channels in the order of the layers that make them, each with the path of the first of these."""
+    places = {layer: (place, path) for place, (path, layer) in enumerate(module.named_modules())}
+    found = [(min(places[end.layer] for end in each.makers), each) for each in channels.find(module, inputs)]
+    return [(path, each) for (_, path), each in sorted(found, key=lambda one: one[0])]
 
 
 def _importance(group: Channels) -> Tensor:

@@ -51,7 +51,10 @@ def problems(draw: Any) -> Problem:
         """What a layer costs grows with the level of the one before."""
         return sum((1 + before) * each[n] for before, each, n in zip((0, *policy), costs, policy, strict=False))
 
-    total = coupled if draw(st.booleans()) else lambda policy: sum(each[n] for each, n in zip(costs, policy))
+    def added(policy: tuple[int, ...]) -> float:
+        return sum(each[n] for each, n in zip(costs, policy, strict=True))
+
+    total = coupled if draw(st.booleans()) else added
     least, most = total((0,) * len(costs)), total(tuple(len(each) - 1 for each in costs))
     budget = least + draw(st.floats(0, 1.1)) * (most - least)
     return Problem(costs, max(budget, least), lambda policy: float(sum(policy)), np.ones((len(costs), 2)),
@@ -214,8 +217,7 @@ def test_a_network_without_channels_is_the_masked_one(seed: int) -> None:
     inputs = np.random.default_rng(seed).uniform(size=(20, 64)).astype(np.float32)
     split = Split(inputs, np.zeros(20, np.int64))
     variants = ChannelVariants.make(module, (0.3, 0.6, 0.9), Images(split, (1, 8, 8)), split)
-    roots = [each.root for each in variants.groups]
-    assert roots == ["conv", "block1.conv1", "block2.conv1", "block2.conv2"]
+    assert variants.roots == ("conv", "block1.conv1", "block2.conv1", "block2.conv2")
     assert [[variants.kept(n, level) for level in range(3)] for n in (1, 2)] == [[8, 16, 16], [16, 24, 32]]
     x = torch.from_numpy(inputs)
     with torch.no_grad():
