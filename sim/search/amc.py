@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import nn
 
 from compiler.errors import RecipeError
 from compiler.experiments.policy.agents import same
@@ -99,7 +98,7 @@ class Amc(Comparison):
         return policy
 
     def costs(
-        self, subject: Subject, known: Known, found: nn.Module, trained: nn.Module, levels: Sequence[float]
+        self, subject: Subject, known: Known, found: Any, trained: Any, levels: Sequence[float]
     ) -> dict[str, float]:
         """Cycles of the whole network on every array, before the training, and on its own after it."""
         own = known.options["array"]
@@ -109,7 +108,7 @@ class Amc(Comparison):
             "cycles trained on": Measured(subject, own, self.samples).cycles(trained),
         }  # fmt: skip
 
-    def trained(self, subject: Subject, known: Known, policy: Policy) -> nn.Module:
+    def trained(self, subject: Subject, known: Known, policy: Policy) -> Any:
         """Masks stay, or the smaller network, which is one already, is trained on."""
         if known.options["removed"] == "weights":
             return super().trained(subject, known, policy)

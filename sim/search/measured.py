@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
-from torch import nn
 
 from compiler.errors import ImageError
 from compiler.experiments.policy.network import example, marked
@@ -40,7 +39,7 @@ class Measured:
     array: str
     samples: int
 
-    def graph(self, module: nn.Module) -> Graph:
+    def graph(self, module: Any) -> Graph:
         """As the compiler reads it."""
         return from_module(copy.deepcopy(module).eval(), (example(self.subject.lesson),)).graph
 
@@ -50,7 +49,7 @@ class Measured:
         flat, lesson = self.subject.dataset.train.inputs[: max(_CALIBRATED, self.samples)], self.subject.lesson
         return flat if lesson.flat else flat.reshape(len(flat), *lesson.shape)
 
-    def whole(self, module: nn.Module) -> Cost | None:
+    def whole(self, module: Any) -> Cost | None:
         """Of the whole network; None where it does not fit the array."""
         inputs, options = self.inputs, preset_options(self.array)
         try:
@@ -58,12 +57,12 @@ class Measured:
         except ImageError:
             return None
 
-    def cycles(self, module: nn.Module) -> float:
+    def cycles(self, module: Any) -> float:
         """Of the whole network; infinite where it does not fit the array."""
         found = self.whole(module)
         return float("inf") if found is None else float(found.cycles)
 
-    def blocks(self, module: nn.Module) -> dict[str, float]:
+    def blocks(self, module: Any) -> dict[str, float]:
         """Block → its cycles, by itself. Errors as of `sim.cost.cost`."""
         found = block_costs(
             self.graph(module), preset(self.array), (self.inputs,), count=self.samples,
@@ -71,7 +70,7 @@ class Measured:
         )  # fmt: skip
         return {name: float(each.cycles) for name, each in found.blocks.items()}
 
-    def members(self, module: nn.Module) -> dict[str, tuple[str, ...]]:
+    def members(self, module: Any) -> dict[str, tuple[str, ...]]:
         """Block → keys of the weights that it multiplies by; those that the host multiplies by are in none."""
         keys = [site.key for site in weights(module)]
         numbers = members(self.graph(module), self.graph(marked(module)))

@@ -17,7 +17,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from torch import nn
 
 from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
@@ -220,7 +219,7 @@ def _pruned(density: float) -> str:
     return f"pruned {density:g}"
 
 
-def _figures(measured: Measured, module: nn.Module) -> dict[str, Any]:
+def _figures(measured: Measured, module: Any) -> dict[str, Any]:
     """Errors in percent, weights that are not zero, cycles of a sample and bytes in the memories."""
     cost = measured.whole(module)
     return {
