@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-
 from compiler.errors import RecipeError
 from compiler.experiments.policy.agents import same
 from compiler.experiments.policy.channel_variants import ChannelVariants
