@@ -49,7 +49,8 @@ class LatencyTable:
         shapes = [tuple(each.shape) for each in probabilities]
         if shapes != [(len(row),) for row in self.rows]:
             raise InputError(
-                f"the table has {[len(row) for row in self.rows]} operations in its blocks; probabilities are of {shapes}"
+                f"the table has {[len(row) for row in self.rows]} operations in its blocks; probabilities are of "
+                f"{shapes}: measure a table of this space"
             )
         parts = [(each * each.new_tensor(row)).sum() for each, row in zip(probabilities, self.rows, strict=True)]
         return torch.stack(parts).sum() + self.base

@@ -46,8 +46,11 @@ class Mixed(nn.Module):
         self.gate_gradients = torch.zeros(len(ops))
 
     def forward(self, x: Tensor) -> Tensor:
+        """The operation that is active, alone."""
+        if self.gates and not x.requires_grad:  # nothing learns before this block, and its gates do
+            x = x.detach().requires_grad_()
         made: Tensor = self.ops[self.active](x)
-        if self.gates and made.requires_grad:
+        if self.gates and torch.is_grad_enabled():
             inside, own = x.detach(), made.detach()
             # The other operations run when the gradient is there, one after the other, and leave nothing behind. So one
             # path is in memory at any time.
@@ -59,7 +62,7 @@ class Mixed(nn.Module):
         with torch.no_grad():
             for number in self.gates:
                 made = own if number == self.active else self.ops[number](x)
-                self.gate_gradients[number] = (made * gradient).sum()
+                self.gate_gradients[number] = (made * gradient).sum().item()
 
     @property
     def probabilities(self) -> Tensor:
@@ -74,8 +77,8 @@ class Mixed(nn.Module):
         """
         numbers = torch.tensor(self.gates, dtype=torch.long)
         share = torch.softmax(self.alpha.detach()[numbers], 0)
-        found = self.gate_gradients[numbers]
-        gradient = torch.zeros_like(self.gate_gradients)
+        found = self.gate_gradients[numbers].to(share.dtype)
+        gradient = torch.zeros_like(self.alpha)
         gradient[numbers] = share * (found - (share * found).sum())
         return gradient
 
@@ -109,6 +112,7 @@ class Supernet(nn.Module):
         return [module for module in self.net if isinstance(module, Mixed)]
 
     def forward(self, x: Tensor) -> Tensor:
+        """The network that is active."""
         scores: Tensor = self.net(x)
         return scores
 
@@ -119,9 +123,7 @@ class Supernet(nn.Module):
 
     def sample(self, generator: torch.Generator) -> Choices:
         """A network by the probabilities of its operations, which is computed from now on."""
-        choices = tuple(
-            int(torch.multinomial(block.probabilities, 1, generator=generator)) for block in self.mixed
-        )
+        choices = tuple(int(torch.multinomial(block.probabilities, 1, generator=generator)) for block in self.mixed)
         self.put(choices)
         return choices
 

@@ -3,7 +3,7 @@
 Before each step of the weights a network is drawn, and only that one is trained. Every few steps the logits take a step
 of their own, on samples that the weights do not see.
 
-Source: ProxylessNAS (Cai et al., ICLR 2019): section 3.2 and appendix D (gates of two paths), section 3.3 (latency in the loss,
+Source: ProxylessNAS (Cai et al., ICLR 2019): section 3.2 (gates of two paths), section 3.3 (latency in the loss,
 REINFORCE).
 """
 
@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from compiler.train.images import ImageBatch, Images
@@ -180,10 +182,10 @@ def keep_others(block: Mixed, before: Tensor) -> None:
         block.alpha[numbers] -= block.alpha[numbers].logsumexp(0) - before[numbers].logsumexp(0)
 
 
-def settled(module: torch.nn.Module, inputs: Tensor) -> torch.nn.Module:
-    """The module in evaluation mode, its batch normalizations with means and variances of these samples.
+def settled(module: nn.Module, inputs: NDArray[np.float32]) -> nn.Module:
+    """The module in evaluation mode, its batch normalizations with means and variances of these samples (n, features).
 
     In a supernet they are those of many networks.
     """
-    update_bn([inputs], module)
+    update_bn([torch.from_numpy(inputs)], module)
     return module.eval()

@@ -1,7 +1,7 @@
 """What may be chosen: blocks of a network, and for each block one of several inverted bottlenecks, or none.
 
-Source: the space of ProxylessNAS (Cai et al., ICLR 2019, section 4.2), whose blocks are those of MobileNetV2 (Sandler et
-al., CVPR 2018). Here with ReLU, and expansion 1 as well.
+Source: the space of ProxylessNAS (Cai et al., ICLR 2019, section 4.2), whose blocks are those of MobileNetV2 (Sandler
+et al., CVPR 2018). Here with ReLU, and expansion 1 as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from compiler.errors import RecipeError
 
-__all__ = ["ZERO", "Bottleneck", "Choices", "Op", "Place", "Residual", "Space", "network"]
+__all__ = ["ZERO", "Bottleneck", "Choices", "Op", "Place", "Residual", "Space", "network", "plain"]
 
 Choices = tuple[int, ...]
 """Of each block the number of its operation."""
@@ -143,9 +143,7 @@ class Bottleneck(nn.Module):
             layers["expand"] = nn.Conv2d(place.inputs, inner, 1, bias=False)
             layers["norm1"] = nn.BatchNorm2d(inner)
             layers["relu1"] = nn.ReLU()
-        layers["depthwise"] = nn.Conv2d(
-            inner, inner, op.kernel, place.stride, op.kernel // 2, groups=inner, bias=False
-        )
+        layers["depthwise"] = nn.Conv2d(inner, inner, op.kernel, place.stride, op.kernel // 2, groups=inner, bias=False)
         layers["norm2"] = nn.BatchNorm2d(inner)
         layers["relu2"] = nn.ReLU()
         layers["project"] = nn.Conv2d(inner, place.outputs, 1, bias=False)
@@ -153,6 +151,7 @@ class Bottleneck(nn.Module):
         self.layers = nn.Sequential(layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Without the residual connection."""
         made: Tensor = self.layers(x)
         return made
 
@@ -165,6 +164,7 @@ class Residual(nn.Module):
         self.op = op
 
     def forward(self, x: Tensor) -> Tensor:
+        """The sum."""
         made: Tensor = self.op(x) + x
         return made
 
