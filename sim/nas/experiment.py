@@ -18,7 +18,7 @@ from compiler.train.nas.space import Op, Space
 from compiler.train.schedule import Schedule
 from compiler.train.table import Table
 from hw.params import PRESETS, preset
-from sim.nas.arms import Array, Bench, Trained, same_in_verilog
+from sim.nas.arms import Array, Bench, Trained, same_in_hardware
 from sim.nas.report import summary
 from sim.nas.table import Timer, designs, errors, measure
 
@@ -130,7 +130,7 @@ class Nas(Experiment):
                 rows.append(_row(name, way, space, found, warmed + passes))
                 if name == self.rtl and not verilog:
                     env.note(f"{name}: Verilog")
-                    verilog = same_in_verilog(found, timer)
+                    verilog = same_in_hardware(found, timer)
             env.note(f"{name}: random")
             drawn = bench.drawn(array, self.candidates, spent)
             rows.append(_row(name, "random", space, drawn, drawn.passes))

@@ -26,9 +26,9 @@ from compiler.train.nas.space import Choices, Space
 from hw.params import Params
 from sim.cost import Cost, cost
 
-__all__ = ["Timer", "errors", "measure", "parts"]
+__all__ = ["CALIBRATED", "Timer", "designs", "errors", "measure", "parts"]
 
-_CALIBRATED = 64
+CALIBRATED = 64
 """Samples that decide number formats, and means of normalizations."""
 
 
@@ -51,12 +51,12 @@ class Timer:
 
     def cost(self, module: Any) -> Cost:
         """What the compiled network takes, exact; known networks are not timed again."""
-        inputs = self.lesson.split.inputs[:_CALIBRATED]
+        inputs = self.lesson.split.inputs[:CALIBRATED]
         return cost(self.graph(module), self.params, [inputs], [inputs[: self.samples]])
 
     def settled(self, supernet: Supernet, choices: Choices) -> Any:
         """One network of a supernet, its normalizations those of the samples."""
-        return settled(supernet.extract(choices), self.lesson.split.inputs[:_CALIBRATED])
+        return settled(supernet.extract(choices), self.lesson.split.inputs[:CALIBRATED])
 
 
 def parts(found: Cost, blocks: int) -> tuple[float, list[float]]:

@@ -82,7 +82,9 @@ def test_a_supernet_computes_the_chosen_network_and_holds_nothing_else(seed: int
         alone = supernet.extract(choices)
         (made, held), (own, needed) = saved(supernet, x), saved(alone, x)
         assert torch.equal(made, own)
-        assert held <= needed + (choices[0] == 4) * 16 * 8 * 4 * 4 * 4  # nothing, added to what is read, is a copy of it
+        assert (
+            held <= needed + (choices[0] == 4) * 16 * 8 * 4 * 4 * 4
+        )  # nothing, added to what is read, is a copy of it
         assert held < saved_by_all(supernet, x) / 2
         supernet.zero_grad(set_to_none=True)
         made.square().sum().backward()
@@ -123,7 +125,9 @@ def saved_by_all(supernet: Supernet, x: Tensor) -> int:
     return saved(nn.Sequential(*whole), x)[1]
 
 
-def searcher(seed: int, way: str, supernet: Supernet | None = None, table: LatencyTable = CYCLES, **rule: Any) -> Search:
+def searcher(
+    seed: int, way: str, supernet: Supernet | None = None, table: LatencyTable = CYCLES, **rule: Any
+) -> Search:
     split = Split(images(seed).numpy(), np.arange(16) % 10)
     return Search(
         Supernet.make(SPACE, seed) if supernet is None else supernet, Images(split, (1, 8, 8)), table, 150.0,
@@ -214,7 +218,7 @@ def test_the_known_optimum_is_found(way: str, seed: int) -> None:
                 if way == "reinforce"
                 else float(weighed(loss, torch.tensor(table.of(choices)), 60.0, "multiply", 0.5))
             )
-        for _ in range(150):
+        for _ in range(100):
             hook.update(next(hook._samples))
         return supernet.likeliest(), min(worth, key=lambda choices: worth[choices])
 
