@@ -136,7 +136,7 @@ class Bench:
         fit(supernet, self.lesson, schedule, (self.seed, 3), hooks=[search])
         seconds = time.process_time() - began
         shares = [block.probabilities.numpy().astype(np.float64) for block in supernet.mixed]
-        passes = schedule.epochs * self.lesson.steps(schedule.batch) + search.steps * rule.passes
+        passes = schedule.epochs * self.lesson.steps(schedule.batch) + search.steps * rule.passes(self.space)
         made = self.met([np.log(each) for each in shares], array)
         more = {
             "probabilities": [[round(float(value), 4) for value in each] for each in shares],
@@ -165,11 +165,6 @@ class Bench:
         made = self.met(scores, array)
         more = {"candidates": len(seen), "epochs": short.epochs, "cpu_seconds": round(seconds, 2)}
         return replace(made, passes=len(seen) * short.epochs * steps, more=more)
-
-
-def _random(rng: np.random.Generator, space: Space) -> list[NDArray[np.float64]]:
-    """Scores by which any network may be the best."""
-    return [rng.gumbel(size=count) for count in space.counts]
 
 
 def same_in_hardware(found: Trained, timer: Timer, engine: str = "rtl") -> dict[str, Any]:

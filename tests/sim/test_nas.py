@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,16 @@ import pytest
 from compiler.errors import InputError, RecipeError
 from compiler.experiments import load
 from compiler.experiments.base import Env, Experiment
-from hw.params import Params
-from sim.cost import Bytes, Cost, Cycles, LayerCost, Picojoules
-from sim.search.kinds import KINDS
-
-torch = pytest.importorskip("torch")
-
 from compiler.train.data import Split
 from compiler.train.images import Images
 from compiler.train.nas.latency import LatencyTable
 from compiler.train.nas.mixed import Supernet
 from compiler.train.nas.space import Space
+from hw.params import Params
+from sim.cost import Bytes, Cost, Cycles, LayerCost, Picojoules
 from sim.nas.arms import Trained, same_in_hardware
 from sim.nas.table import Timer, designs, errors, measure, parts
+from sim.search.kinds import KINDS
 
 RECIPE = """
 kind = "nas"
@@ -55,7 +51,7 @@ def test_a_table_holds_the_cycles_of_whole_networks(rng: np.random.Generator) ->
     space = Space.make((1, 8, 8), 10, [8, 8], [4, 1], [3], [1, 2])
     supernet = Supernet.make(space, 3)
     lesson = Images(Split(rng.random((64, 64)).astype(np.float32), np.zeros(64, np.int64)), (1, 8, 8))
-    timer = Timer(lesson, Params(pes=4, rows=64))
+    timer = Timer(lesson, Params(pes=2, rows=64, tables=0, elementwise=False, streams=False, refill=False))
     table = measure(supernet, timer)
     every = {(choice,): timer.settled(supernet, (choice,)) for choice in range(3)}
     whole = {choices: float(timer.cost(module).cycles) for choices, module in every.items()}
@@ -83,14 +79,14 @@ def test_every_operation_is_timed_and_every_layer_counted(seed: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Experiment, dict[str, Any]]]:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, dict[str, Any]]:
     experiment = recipe(tmp_path_factory.mktemp("nas"))
-    yield experiment, experiment.run(experiment.trials()[0], Env(None, lambda word: None))
+    return experiment, experiment.run(experiment.trials()[0], Env(None, lambda word: None))
 
 
 @pytest.mark.verifies("nas-experiment")
 def test_networks_found_meet_the_cycles_of_the_one_by_hand(ran: tuple[Experiment, dict[str, Any]]) -> None:
-    experiment, result = ran
+    _, result = ran
     rows = {row["arm"]: row for row in result["rows"]}
     assert list(rows) == ["hand", "two", "reinforce", "random"]
     target = rows["hand"]["cycles"]["BALANCED_4"]

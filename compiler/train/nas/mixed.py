@@ -54,7 +54,7 @@ class Mixed(nn.Module):
             inside, own = x.detach(), made.detach()
             # The other operations run when the gradient is there, one after the other, and leave nothing behind. So one
             # path is in memory at any time.
-            made.register_hook(lambda gradient: self._find(gradient, inside, own))
+            made.register_hook(lambda gradient: self._find(gradient, inside, own))  # type: ignore[no-untyped-call]
         return made + x if self.residual else made
 
     def _find(self, gradient: Tensor, x: Tensor, own: Tensor) -> None:

@@ -22,6 +22,7 @@ from compiler.train.images import ImageBatch, Images
 from compiler.train.loop import Hook, seed_of
 from compiler.train.nas.latency import LatencyTable, weighed
 from compiler.train.nas.mixed import Mixed, Supernet
+from compiler.train.nas.space import Space
 
 __all__ = ["WAYS", "Paths", "Rule", "Search", "settled"]
 
@@ -53,10 +54,9 @@ class Rule:
     strength: float = 0.6
     draws: int = 4
 
-    @property
-    def passes(self) -> int:
-        """Networks that are computed on a batch in a step of the logits; those of "all" depend on the space."""
-        return self.draws if self.way == "reinforce" else 2
+    def passes(self, space: Space) -> int:
+        """Networks at most that are computed on a batch in a step of the logits."""
+        return {"two": 2, "all": max(space.counts), "reinforce": self.draws}[self.way]
 
 
 class Paths(Hook):
