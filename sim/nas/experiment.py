@@ -14,7 +14,7 @@ from compiler.train.images import Images
 from compiler.train.nas.latency import FORMS
 from compiler.train.nas.mixed import Supernet
 from compiler.train.nas.search import WAYS, Rule
-from compiler.train.nas.space import Op, Space
+from compiler.train.nas.space import Op, Space, operations
 from compiler.train.schedule import Schedule
 from compiler.train.table import Table
 from hw.params import PRESETS, preset
@@ -149,7 +149,8 @@ class Nas(Experiment):
 
     def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
         """See `report.summary`."""
-        return summary(self.name, self.arrays, self.ways, results)
+        ops = operations(self.space["kernels"], self.space["expansions"])
+        return summary(self.name, self.arrays, self.ways, ops, results)
 
 
 def _row(array: str, arm: str, space: Space, found: Trained, passes: int = 0) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from compiler.experiments.base import Summary, SummaryTable
 from compiler.experiments.paired import Family, seeds_in_words
+from compiler.train.nas.space import Op
 
 __all__ = ["TOLERANCE", "summary"]
 
@@ -21,12 +22,14 @@ Row = Mapping[str, Any]
 Cells = list[list[str | int | float | None]]
 
 
-def summary(name: str, arrays: Sequence[str], ways: Sequence[str], results: Mapping[str, Mapping[str, Any]]) -> Summary:
+def summary(
+    name: str, arrays: Sequence[str], ways: Sequence[str], ops: Sequence[Op], results: Mapping[str, Mapping[str, Any]]
+) -> Summary:
     """From the trials of all seeds.
 
     Parameters
     ----------
-    arrays, ways : as the recipe says. results : of each trial, see `experiment.Nas.run`.
+    arrays, ways : as the recipe says. ops : that all blocks may be. results : of each trial, see `experiment.Nas.run`.
     """
     runs = list(results.values())
     own = {
@@ -47,6 +50,7 @@ def summary(name: str, arrays: Sequence[str], ways: Sequence[str], results: Mapp
         *(_gain(array, ways[0], errors) for array in arrays),
         family.finding(),
         *_special(arrays, ways[0], own),
+        *(_kernels(array, ops, runs) for array in arrays),
         _verilog(runs),
     ]
     return Summary(
@@ -119,6 +123,23 @@ def _special(arrays: Sequence[str], way: str, own: Mapping[tuple[str, str], list
         differ = sum(any(other[n] != ops for other in others) for n, ops in enumerate(first))
         said.append(f"Networks of different arrays differ with {differ} of {len(first)} seeds.")
     return said
+
+
+def _kernels(array: str, ops: Sequence[Op], runs: Sequence[Mapping[str, Any]]) -> str:
+    """What greater windows take, by the tables: the mean over blocks and expansions."""
+    least, parts = min(op.kernel for op in ops), []
+    for kernel in sorted({op.kernel for op in ops} - {least}):
+        ratios = [
+            row[number] / row[ops.index(Op(least, op.expansion))]
+            for run in runs for row in run["tables"][array]["rows"]
+            for number, op in enumerate(ops) if op.kernel == kernel
+        ]  # fmt: skip
+        parts.append(
+            f"with {kernel}x{kernel} {fmean(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f}, by block and "
+            "expansion)"
+        )
+    others = f" takes {', '.join(parts)} the cycles of one with {least}x{least}" if parts else f" has {least}x{least}"
+    return f"{array}: a block{others}."
 
 
 def _verilog(runs: Sequence[Mapping[str, Any]]) -> str:

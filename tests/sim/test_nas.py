@@ -15,10 +15,11 @@ from compiler.train.data import Split
 from compiler.train.images import Images
 from compiler.train.nas.latency import LatencyTable
 from compiler.train.nas.mixed import Supernet
-from compiler.train.nas.space import Space
+from compiler.train.nas.space import Space, operations
 from hw.params import Params
 from sim.cost import Bytes, Cost, Cycles, LayerCost, Picojoules
 from sim.nas.arms import Trained, same_in_hardware
+from sim.nas.report import summary
 from sim.nas.table import Timer, designs, errors, measure, parts
 from sim.search.kinds import KINDS
 
@@ -109,6 +110,7 @@ def test_the_report_says_what_is_measured(ran: tuple[Experiment, dict[str, Any]]
     assert "6 of 6 networks take within 2% of the target" in said
     assert "+0.00 points against hand (goal 0.5: missed)" in said
     assert "BALANCED_4: of 2 blocks 2 have 3x3; expansion 2: 2." in said
+    assert "BALANCED_4: a block has 3x3." in said
     assert "No network ran in Verilog." in said
     assert set(summary.figures["pairs"]) == {"BALANCED_4: hand - two", "BALANCED_4: random - two"}
     two = next(row for row in result["rows"] if row["arm"] == "two")
@@ -117,6 +119,11 @@ def test_the_report_says_what_is_measured(ran: tuple[Experiment, dict[str, Any]]
     said = "\n".join(experiment.summarize({"1": result, "2": {**result, "rows": rows}}).findings)
     assert "5 of 6 networks take within 2% of the target" in said
     assert "the worst is 5.0% off" in said
+    rows = {"BALANCED_4": {**result["tables"]["BALANCED_4"], "rows": [[10.0, 20.0, 20.0, 60.0]]}}
+    said = "\n".join(
+        summary("nas", ["BALANCED_4"], ["two"], operations([3, 5], [1, 2]), {"1": {**result, "tables": rows}}).findings
+    )
+    assert "takes with 5x5 2.50 times (2.00 to 3.00, by block and expansion) the cycles of one with 3x3" in said
     wrong = {**result, "verilog": {"samples": 1, "cycles": 9, "counted": 8, "equal": False}}
     assert "0 of 1 networks found" in "\n".join(experiment.summarize({"1": wrong}).findings)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from compiler.errors import RecipeError
 
-__all__ = ["ZERO", "Bottleneck", "Choices", "Op", "Place", "Residual", "Space", "network", "plain"]
+__all__ = ["ZERO", "Bottleneck", "Choices", "Op", "Place", "Residual", "Space", "network", "operations", "plain"]
 
 Choices = tuple[int, ...]
 """Of each block the number of its operation."""
@@ -44,6 +44,11 @@ class Op:
 
 ZERO = Op(0, 0)
 """Nothing: what the block reads goes on by its residual connection."""
+
+
+def operations(kernels: Sequence[int], expansions: Sequence[int]) -> tuple[Op, ...]:
+    """Every kernel with every expansion, in the order in which a search numbers them."""
+    return tuple(Op(kernel, expansion) for kernel in kernels for expansion in expansions)
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Space:
                 f"{len(widths)} widths and {len(strides)} strides; expected one of each for the first convolution and "
                 "for every block, two or more"
             )
-        ops = tuple(Op(kernel, expansion) for kernel in kernels for expansion in expansions)
+        ops = operations(kernels, expansions)
         if not ops or any(op.kernel % 2 == 0 for op in ops):
             raise RecipeError(f"kernels are {list(kernels)}, expansions {list(expansions)}; expected odd kernels")
         places = tuple(Place(*pair, stride) for pair, stride in zip(pairwise(widths), strides[1:], strict=True))
