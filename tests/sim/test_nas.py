@@ -105,14 +105,14 @@ def test_networks_found_meet_the_cycles_of_the_one_by_hand(ran: tuple[Experiment
 @pytest.mark.verifies("nas-experiment")
 def test_the_report_says_what_is_measured(ran: tuple[Experiment, dict[str, Any]]) -> None:
     experiment, result = ran
-    summary = experiment.summarize({"1": result, "2": result})
-    said = "\n".join(summary.findings)
+    made = experiment.summarize({"1": result, "2": result})
+    said = "\n".join(made.findings)
     assert "6 of 6 networks take within 2% of the target" in said
     assert "+0.00 points against hand (goal 0.5: missed)" in said
     assert "BALANCED_4: of 2 blocks 2 have 3x3; expansion 2: 2." in said
     assert "BALANCED_4: a block has 3x3." in said
     assert "No network ran in Verilog." in said
-    assert set(summary.figures["pairs"]) == {"BALANCED_4: hand - two", "BALANCED_4: random - two"}
+    assert set(made.figures["pairs"]) == {"BALANCED_4: hand - two", "BALANCED_4: random - two"}
     two = next(row for row in result["rows"] if row["arm"] == "two")
     off = {**two, "cycles": {"BALANCED_4": 1.05 * two["cycles"]["BALANCED_4"]}}  # planted
     rows = [off if row is two else row for row in result["rows"]]
