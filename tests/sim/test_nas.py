@@ -119,9 +119,11 @@ def test_the_report_says_what_is_measured(ran: tuple[Experiment, dict[str, Any]]
     said = "\n".join(experiment.summarize({"1": result, "2": {**result, "rows": rows}}).findings)
     assert "5 of 6 networks take within 2% of the target" in said
     assert "the worst is 5.0% off" in said
-    rows = {"BALANCED_4": {**result["tables"]["BALANCED_4"], "rows": [[10.0, 20.0, 20.0, 60.0]]}}
+    tables = {"BALANCED_4": {**result["tables"]["BALANCED_4"], "rows": [[10.0, 20.0, 20.0, 60.0]]}}
     said = "\n".join(
-        summary("nas", ["BALANCED_4"], ["two"], operations([3, 5], [1, 2]), {"1": {**result, "tables": rows}}).findings
+        summary(
+            "nas", ["BALANCED_4"], ["two"], operations([3, 5], [1, 2]), {"1": {**result, "tables": tables}}
+        ).findings
     )
     assert "takes with 5x5 2.50 times (2.00 to 3.00, by block and expansion) the cycles of one with 3x3" in said
     wrong = {**result, "verilog": {"samples": 1, "cycles": 9, "counted": 8, "equal": False}}
