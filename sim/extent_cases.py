@@ -215,6 +215,19 @@ def _unpacked(params: Params, word: int) -> dict[str, int]:
     return {name: word >> first & (1 << width) - 1 for name, first, width in fields(record(params))}
 
 
+def _out_of_range(make: _Maker) -> list[tuple[Program, int]]:
+    """Programs that stream, and the descriptor at which each ends with the error RANGE."""
+    lines, groups = make.params.act_lines, make.params.groups
+    ring = make.ring(9, y0=-1, last=0).words[0]  # its rows are all beside the map: it waits for none
+    behind = make.ring(9, y0=1, reach=3, first=0).words[0]
+    return [
+        (make.ring(9, ring_base=lines - 2), 0),  # the third row of the ring is behind the memory
+        (make.ring(9, source=lines * groups), 0),  # a window is
+        (Program((ring, behind, make.end)), 1),  # the first segment lets rows go, and this one needs more than may come
+        (make.alone(stream_out=1, out_rows=1, tile_lines=2, destination=lines - 1), 1),  # a line to send is not there
+    ]
+
+
 def observe_edges(built: Build, params: Params, folder: Path, plusargs: Sequence[str] = ()) -> dict[str, Any]:
     """Offsets, bits, words and headers at their edges; "wrong", the first thing that is or None, and "seen", counts.
 
@@ -227,7 +240,9 @@ def observe_edges(built: Build, params: Params, folder: Path, plusargs: Sequence
     programs = {
         "long": make.alone(height=MOST, width=MOST, wx=2000, dx=1), "refill": make.alone(refill=int(params.refill))
     }  # fmt: skip
-    job = {name: [hex(word) for word in made.words] for name, made in programs.items()}
+    job: dict[str, Any] = {name: [hex(word) for word in made.words] for name, made in programs.items()}
+    if params.streams:
+        job["streams"] = [([hex(word) for word in made.words], index) for made, index in _out_of_range(make)]
     (folder / "job.json").write_text(json.dumps({"params": params.asdict(), **job}))
     simulate(built, "sim.testbench.edges", folder, plusargs=("+verilator+rand+reset+2", *plusargs))
     results: dict[str, Any] = json.loads((folder / "results.json").read_text())

@@ -1,4 +1,4 @@
-"""Cocotb bench of edges: every offset, every bit of a register, words at and beyond the ends of memories, headers.
+"""Cocotb bench of edges: offsets, bits of registers, words at and beyond the ends of memories, headers, streams.
 
 What is expected follows from the register map and the layouts alone, and is checked here. The first thing that is wrong
 goes to ``results.json``, with counts of what was tried.
@@ -23,7 +23,7 @@ from hw.core import READABLE
 from hw.host import WRITABLE
 from hw.layouts import REFILL_BITS, Error, Memory, fields, memory_shape, refill_header
 from hw.params import Params
-from hw.registers import REGISTERS, mask, offset
+from hw.registers import mask, offset, registers
 from sim.testbench.job import Bench
 
 PAGE = 1 << 12
@@ -55,7 +55,7 @@ class Edges:
 
     async def offsets(self) -> None:
         """Each word of the page is a register, or is refused."""
-        known = {register.offset: register for register in REGISTERS}
+        known = {register.offset: register for register in registers(self.params)}
         await self.host.select(Memory.ACTIVATIONS, 0, 0)
         for at in range(0, PAGE, 4):
             self.check("reads", await self.answers(at), at in known, f"offset {at:#x}")
@@ -64,8 +64,8 @@ class Edges:
 
     async def bits(self) -> None:
         """A bit that means something is kept, another one is refused and changes nothing."""
-        for register in REGISTERS:
-            if register.name in ("DATA", "STATUS") or register.access == "RO":
+        for register in registers(self.params):
+            if register.name == "DATA" or register.access in ("RO", "W1C"):
                 continue
             for bit in range(32):
                 legal = bool(register.mask >> bit & 1)
@@ -196,6 +196,21 @@ class Edges:
         await self.host.command("RESTART", "NEW_STREAM")
 
 
+    async def streams(self) -> None:
+        """Rows and lines of a stream that are beyond the memory, or can never come, end the run."""
+        for words, index in self.job["streams"]:
+            await self.host.load(Memory.DESCRIPTORS, 0, 0, [int(word, 16) for word in words])
+            self.dut.s_axis_acts_tdata.value = 0
+            self.dut.s_axis_acts_tvalid.value = self.dut.m_axis_acts_tready.value = 1
+            status = await self.bench.run()
+            self.bench.still()
+            found = Error(status["error"]).name, status["index"]
+            self.check("streams", found, ("RANGE", index), f"program {self.seen['streams']}")
+            await self.host.command("RESTART", "NEW_STREAM")
+            while (await self.host.status())["busy"]:
+                pass
+
+
 @cocotb.test()
 async def edges(dut: Any) -> None:
     """All scenarios; what is wrong is kept."""
@@ -211,6 +226,8 @@ async def edges(dut: Any) -> None:
         await run.interrupts()
         if run.params.refill:
             await run.refills()
+        if run.params.streams:
+            await run.streams()
     except AssertionError as error:
         wrong = str(error).splitlines()[0]
     (folder / "results.json").write_text(json.dumps({"wrong": wrong, "seen": run.seen}))

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
+from cocotb.triggers import ClockCycles, FallingEdge, First, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiStreamBus, AxiStreamSource
 
@@ -34,6 +34,8 @@ from sim.tiles import tile_ends
 ACT_BYTES = 16  # bytes of an activation word: eight int16
 
 CLOCK_NS = 2
+FLIPS = 8
+"""Memories of which a parity bit flips in a cycle, where some are to flip."""
 
 
 class Host(Protocol):
@@ -101,6 +103,20 @@ class Bench:
                 beat = None
             if ready and dut.m_axis_acts_tvalid.value:
                 host.take(int(dut.m_axis_acts_tdata.value).to_bytes(ACT_BYTES, "little"))
+
+    async def flip(self, rams: list[str], seed: int) -> None:
+        """Flip the parity bit, the highest, of half of the words of these memories, and of others as long as this runs.
+
+        While the clock falls: nothing else changes a memory then.
+        """
+        chosen = random.Random(seed)
+        memories = [self.inside(ram).mem for ram in rams]
+        flipped = [word for memory in memories for word in memory if chosen.random() < 0.5]
+        while True:
+            await FallingEdge(self.dut.aclk)
+            for word in flipped:
+                word.value = int(word.value) ^ 1 << len(word) - 1
+            flipped = [memory[chosen.randrange(len(memory))] for memory in chosen.sample(memories, min(FLIPS, len(memories)))]
 
     async def reset(self) -> None:
         """Pull the reset line and wait until the accumulators are clear."""
@@ -200,6 +216,7 @@ async def run_job(dut: Any) -> None:
         given = {n: np.load(folder / f"given_{number}_{n}.npy") for n in job["given"]}
         host = Outside(plan, batch, given)
         task = cocotb.start_soon(bench.outside(host, job["pauses"], job["seed"])) if plan else None
+        flipping = cocotb.start_soon(bench.flip(job["flipping"], job["seed"])) if job["flipping"] else None
         begun = time.perf_counter()
         status = await bench.run(batch)
         seconds = time.perf_counter() - begun
@@ -210,6 +227,8 @@ async def run_job(dut: Any) -> None:
             np.save(folder / f"taken_{number}_{n}.npy", host.maps[n])
         banks = [await bench.read(Memory.ACTIVATIONS, unit, lines, job["bus"]) for unit in range(params.groups)]
         records = await bench.read(Memory.RECORDS, 0, job["records"], job["bus"])
+        if flipping is not None:
+            flipping.cancel()
         raw = b"".join(word.to_bytes(ACT_BYTES, "little") for bank in banks for word in bank)
         np.save(folder / f"outputs_{number}.npy", np.frombuffer(raw, "<i2").reshape(params.groups, len(lines), 8))
         results.append({"status": status, "records": [hex(word) for word in records],

@@ -21,7 +21,7 @@ from sim.amaranth_engine import run_amaranth
 from sim.coverage import bins, page, report, waivers
 from sim.coverage.campaign import ARRAYS, PLAN
 from sim.coverage.document import PAGE, document
-from sim.coverage.held import held_case
+from sim.coverage.made import held_case
 from sim.coverage.points import KINDS, Point, Sources, merge
 from sim.decode import decode
 from sim.rtl.collect import collecting, keep, note_case, read_cases, read_counts, read_dat

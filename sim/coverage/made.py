@@ -1,0 +1,68 @@
+"""Cases made for a situation that drawn ones hardly come to: a layer of one input."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.lower.build import build
+from compiler.lower.program import HIGH, LOW, MapForm, Program, ProgramLayer, Segment, segment_of
+from compiler.options import DEFAULT
+from hw.params import LANES, Params
+from sim.cases import Case
+
+__all__ = ["MADE", "held_case", "shared_case"]
+
+_VECTORS = 10
+"""Vectors behind the first two: as many as are sent to the deepest queue of the campaign while credit lasts."""
+_ROWS = 4
+"""Rows of a PE."""
+
+
+def held_case(seed: int, params: Params) -> Case:
+    """A layer that holds queues up: a vector of many entries, and behind it as many vectors as credit lets.
+
+    Fully connected, of inputs without a zero; it fits the memories of a given array, so that nothing streams. The first
+    vector has entries for longer than all others take to come, and each of these has some in every PE, so queues go
+    from one vector to as many as credit lets through.
+    """
+    rng = np.random.default_rng([seed, 23])
+    width, height = LANES * (2 + _VECTORS), _ROWS * params.pes
+    codes = rng.integers(1, 1 << params.code_bits, (height, 1, 1, width)).astype(np.uint8)
+    rest = np.arange(width) >= LANES
+    codes[..., rest & (np.arange(width) % LANES != 0)] = 0
+    return _case(rng, seed, params, (width, 1, 1), (segment_of(0, codes, _book(rng, params)),))
+
+
+def shared_case(seed: int, params: Params) -> Case:
+    """A layer of three averages of windows: each of its segments has the same weights at all places."""
+    rng = np.random.default_rng([seed, 31])
+    channels, height = int(rng.integers(2, 6)), 2 * params.pes
+    segments = []
+    for kernel in rng.permutation([2, 3, 2]):
+        codes = np.zeros((height, kernel, kernel, channels), np.uint8)
+        codes[...] = rng.integers(1, 1 << params.code_bits, (height, 1, 1, channels))
+        segments.append(segment_of(0, codes, _book(rng, params)))
+    return _case(rng, seed, params, (channels, 5, 5), tuple(segments), (3, 3))
+
+
+def _book(rng: np.random.Generator, params: Params) -> NDArray[np.int16]:
+    """A codebook of any weights; the first is zero."""
+    return np.concatenate([[0], rng.integers(LOW, HIGH + 1, (1 << params.code_bits) - 1)]).astype(np.int16)
+
+
+def _case(
+    rng: np.random.Generator, seed: int, params: Params, shape: tuple[int, int, int], segments: tuple[Segment, ...],
+    pixels: tuple[int, int] = (1, 1),
+) -> Case:  # fmt: skip
+    """A layer of these segments, all of one input of (channels, height, width), without a zero; two samples."""
+    channels, height, width = shape
+    outputs = len(segments[0].starts) - 1
+    maps = (MapForm("x", channels, height, width, 0), MapForm("y", outputs, *pixels, 0))
+    layer = ProgramLayer("made", 1, segments, rng.integers(LOW, HIGH + 1, outputs), np.full(outputs, 20))
+    image = build(Program(maps, (layer,), (0,), (1,)), params, DEFAULT)
+    return Case(seed, image, {"x": rng.integers(1, HIGH + 1, (2, height, width, channels)).astype(np.int16)})
+
+
+MADE = {"held": held_case, "shared": shared_case}
+"""By the name of the kind."""
