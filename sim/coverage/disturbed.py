@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.image.image import Image
+from compiler.lower.program import HIGH
 from hw.layouts import Memory, memory_shape
 from hw.params import Params
 from hw.parity import KINDS, found
@@ -23,6 +25,8 @@ __all__ = ["checked_rams", "disturbed", "flip_case", "flips_told"]
 
 _PAUSES = 0.5
 _DRAWN = 200
+_ENTRIES = 300
+"""Of a case in which something waits in every memory."""
 
 
 def disturbed(image: Image, x: Mapping[str, NDArray[np.int16]], seed: int) -> str | None:
@@ -32,21 +36,24 @@ def disturbed(image: Image, x: Mapping[str, NDArray[np.int16]], seed: int) -> st
 
 
 def flip_case(seed: int, params: Params) -> Case:
-    """A case of an array that uses every kind of memory that the array has.
+    """A case, of inputs without a zero, that uses every kind of memory that the array has.
 
     Raises
     ------
     ValueError
         None was found.
     """
+    rng = np.random.default_rng([seed, 37])
     for n in range(_DRAWN):
-        if not params.tables:
-            return random_case(seed, params)
-        case = random_function_case(seed + n, params)
+        case = (random_function_case if params.tables else random_case)(seed + n, params)
         operations = case.image.operations.values()
-        if any(step.functions for step in operations) and any(step.has_b for step in operations):
-            return case
-    raise ValueError(f"seed {seed}: none of {_DRAWN} cases has an operation of a product with a function")
+        every = not params.tables or (
+            any(step.functions for step in operations) and any(step.has_b for step in operations)
+        )  # fmt: skip
+        if every and sum(layer.entries for layer in case.image.layers) > _ENTRIES:
+            x = {name: rng.integers(1, HIGH + 1, raw.shape).astype(np.int16) for name, raw in case.x.items()}
+            return replace(case, x=x)
+    raise ValueError(f"seed {seed}: none of {_DRAWN} cases has {_ENTRIES} entries, and a product with a function")
 
 
 def flips_told(case: Case) -> str | None:

@@ -205,8 +205,8 @@ def run_rtl(
     pauses : share of cycles in which the refill stream has nothing to give, at random (and by `seed`).
     plusargs : more arguments of the simulator (switches of mutated arrays).
     flips : bits to flip before each start: hierarchical name of a memory (`scope`), address, bit.
-    flipping : memories with parity whose parity bits flip at random from start to read-back, by `seed`. No value
-        changes by that; what was told is handed over, and no error.
+    flipping : memories with parity whose parity bits are made wrong from start to read-back: all, then at random, by
+        `seed`. No value changes by that; what was told is handed over, and no error.
     progress : called with (samples done, samples).
 
     Raises

@@ -195,10 +195,11 @@ class Edges:
         source.assert_reset()
         await self.host.command("RESTART", "NEW_STREAM")
 
-
     async def streams(self) -> None:
         """Rows and lines of a stream that are beyond the memory, or can never come, end the run."""
         for words, index in self.job["streams"]:
+            while (await self.host.status())["busy"]:
+                pass
             await self.host.load(Memory.DESCRIPTORS, 0, 0, [int(word, 16) for word in words])
             self.dut.s_axis_acts_tdata.value = 0
             self.dut.s_axis_acts_tvalid.value = self.dut.m_axis_acts_tready.value = 1
@@ -207,8 +208,6 @@ class Edges:
             found = Error(status["error"]).name, status["index"]
             self.check("streams", found, ("RANGE", index), f"program {self.seen['streams']}")
             await self.host.command("RESTART", "NEW_STREAM")
-            while (await self.host.status())["busy"]:
-                pass
 
 
 @cocotb.test()

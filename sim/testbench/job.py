@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import random
+import re
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,7 +36,7 @@ ACT_BYTES = 16  # bytes of an activation word: eight int16
 
 CLOCK_NS = 2
 FLIPS = 8
-"""Memories of which a parity bit flips in a cycle, where some are to flip."""
+"""Memories of which a word gets a wrong parity in a cycle, where some are to."""
 
 
 class Host(Protocol):
@@ -105,18 +106,19 @@ class Bench:
                 host.take(int(dut.m_axis_acts_tdata.value).to_bytes(ACT_BYTES, "little"))
 
     async def flip(self, rams: list[str], seed: int) -> None:
-        """Flip the parity bit, the highest, of half of the words of these memories, and of others as long as this runs.
+        """Make the parity of all words of these memories wrong, and then of any as long as this runs.
 
-        While the clock falls: nothing else changes a memory then.
+        By the parity bit, the highest, while the clock falls: nothing else changes a memory then.
         """
         chosen = random.Random(seed)
         memories = [self.inside(ram).mem for ram in rams]
-        flipped = [word for memory in memories for word in memory if chosen.random() < 0.5]
+        words = [word for memory in memories for word in memory]
         while True:
             await FallingEdge(self.dut.aclk)
-            for word in flipped:
-                word.value = int(word.value) ^ 1 << len(word) - 1
-            flipped = [memory[chosen.randrange(len(memory))] for memory in chosen.sample(memories, min(FLIPS, len(memories)))]
+            for word in words:
+                if not (value := int(word.value)).bit_count() & 1:
+                    word.value = value ^ 1 << len(word) - 1
+            words = [memory[chosen.randrange(len(memory))] for memory in chosen.sample(memories, min(FLIPS, len(rams)))]
 
     async def reset(self) -> None:
         """Pull the reset line and wait until the accumulators are clear."""
@@ -144,7 +146,7 @@ class Bench:
 
     def inside(self, path: str) -> Any:
         """Handle of something inside, by the names on the way to it, that of the top first."""
-        return functools.reduce(getattr, path.split(".")[1:], self.dut)
+        return functools.reduce(_child, path.split(".")[1:], self.dut)
 
     def memory(self, memory: Memory, unit: int) -> Any:
         """Handle of the words of a memory, for loading and reading without the bus."""
@@ -175,6 +177,13 @@ class Bench:
             found += await self.host.fetch(memory, unit, addresses[at], size)
             at += size
         return found
+
+
+def _child(handle: Any, name: str) -> Any:
+    """What is inside by that name, or, where a signal has the name too, by the name with a number behind it."""
+    if hasattr(handle, name):
+        return getattr(handle, name)
+    return next(child for child in handle if re.fullmatch(rf"\\?{name}[_$]\d+ ?", child._name))
 
 
 async def load_by_bus(bench: Bench, folder: Path) -> None:
