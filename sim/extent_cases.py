@@ -39,6 +39,8 @@ many vectors. MOST, and any other length in its place, is a multiple of six furt
 MOST = (1 << 16) - 1
 
 _WEIGHT, _VALUE, _BIAS, _SHIFT = -29521, 321, 12345, 29
+_PITCH = -12345
+"""Lines from round to round of a loop in which nothing moves."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class _Maker:
         return self.alone(batch=batch, **{**stream, **values})
 
     def rounds(self, count: int, *body: int) -> Program:
-        back = packed(loop(self.params), op=Op.LOOP.value, first=0, count=count)
+        back = packed(loop(self.params), op=Op.LOOP.value, first=0, count=count, pitch=_PITCH)
         return Program((*body, back, self.end))
 
 
@@ -110,6 +112,7 @@ def _extents(params: Params) -> dict[str, Callable[[int], Program]]:
         "columns of tiles": lambda n: make.alone(**wide, tiles_x=n, step_x=1),
         "rows of tiles": lambda n: make.alone(**wide, tiles_y=n, step_y=1),
         "samples": lambda n: make.alone(batch=n),
+        "samples that lie far apart": lambda n: make.alone(batch=n, frame=MOST, x0=-1, outputs=1),  # and write nothing
         "products": lambda n: make.alone(**wide, wx=n, dx=1, source=params.groups),
     }  # fmt: skip
     if params.elementwise:
@@ -135,12 +138,13 @@ def _loads(params: Params) -> list[tuple[str, int, int, list[str]]]:
     one = sum((_VALUE & 0xFFFF) << 16 * lane for lane in range(LANES))
     stored = sum(packed(entry(params), code=1) << entry(params).size * lane for lane in range(LANES))
     blocks = packed(pointer_block(params), **{f"lengths__{lane}": 1 for lane in range(LANES)})
+    flush = packed(output_word(params), flush=1)
     output = packed(output_word(params), bias=_BIAS, shift=_SHIFT, join=Join.START.value, last=1, flush=1)
     loads = [("CODEBOOK", 0, 0, [0, _WEIGHT & 0xFFFF])]
     loads += [("WEIGHTS", pe, 0, [stored]) for pe in range(params.pes)]
     loads += [("POINTERS", pe, 0, [blocks]) for pe in range(params.pes)]
     for group in range(params.groups):
-        loads += [("OUTPUTS", group, 0, [output]), ("ACTIVATIONS", group, 0, [0, one])]
+        loads += [("OUTPUTS", group, 0, [output, output & ~flush]), ("ACTIVATIONS", group, 0, [0, one])]
         loads += [("ACTIVATIONS", group, params.act_lines - 4, [0, 0, 0, 0])]
     return [(name, unit, at, [hex(word) for word in words]) for name, unit, at, words in loads]
 
@@ -218,6 +222,7 @@ def _unpacked(params: Params, word: int) -> dict[str, int]:
 def _out_of_range(make: _Maker) -> list[tuple[Program, int]]:
     """Programs that stream, and the descriptor at which each ends with the error RANGE."""
     lines, groups = make.params.act_lines, make.params.groups
+    behind_all = (0x5555, 0xAAAA)  # also as other numbers of a stream, so that each bit of them changes
     ring = make.ring(9, y0=-1, last=0).words[0]  # its rows are all beside the map: it waits for none
     behind = make.ring(9, y0=1, reach=3, first=0).words[0]
     return [
@@ -225,6 +230,8 @@ def _out_of_range(make: _Maker) -> list[tuple[Program, int]]:
         (make.ring(9, source=lines * groups), 0),  # a window is
         (Program((ring, behind, make.end)), 1),  # the first segment lets rows go, and this one needs more than may come
         (make.alone(stream_out=1, out_rows=1, tile_lines=2, destination=lines - 1), 1),  # a line to send is not there
+        *((make.ring(n, ring_base=n, ring_rows=n, ring_row=n, ring_size=n), 0) for n in behind_all),
+        *((make.alone(stream_out=1, out_rows=n, tile_lines=n, destination=n, tiles_y=n), 0) for n in behind_all),
     ]
 
 

@@ -77,7 +77,7 @@ PLAN: tuple[Part, ...] = (
     Part("groups", "networks", 1, 4), Part("groups", "ends", 1, 4), Part("groups", "rtl", 2, 4),
     Part("groups", "streams", 1), Part("groups", "bus", 1), Part("groups", "held", 1),
     Part("tiles", "rtl", 3, 24), Part("tiles", "held", 1), Part("least", "rtl", 6), Part("least", "bus", 1),
-    Part("whole", "shared", 1), Part("groups", "shared", 1),
+    Part("whole", "shifts", 1), Part("whole", "shared", 1), Part("groups", "shared", 1),
 )  # fmt: skip
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.lower.build import build
-from compiler.lower.program import HIGH, LOW, MapForm, Program, ProgramLayer, Segment, segment_of
+from compiler.lower.chain import MAX_SHIFT
+from compiler.lower.program import HIGH, LOW, Function, MapForm, Program, ProgramLayer, Segment, segment_of
 from compiler.options import DEFAULT
-from hw.params import LANES, Params
+from hw.params import FUNCTIONS, LANES, PIECES, Params
 from sim.cases import Case
 
-__all__ = ["MADE", "held_case", "shared_case"]
+__all__ = ["MADE", "held_case", "shared_case", "shifts_case"]
 
 _VECTORS = 10
 """Vectors behind the first two: as many as are sent to the deepest queue of the campaign while credit lasts."""
 _ROWS = 4
 """Rows of a PE."""
+_FAR = 18
+"""Shifts of a function by which nothing is left of a number, or all of it is too large, and one more."""
 
 
 def held_case(seed: int, params: Params) -> Case:
@@ -46,6 +51,26 @@ def shared_case(seed: int, params: Params) -> Case:
     return _case(rng, seed, params, (channels, 5, 5), tuple(segments), (3, 3))
 
 
+def shifts_case(seed: int, params: Params) -> Case:
+    """Layers whose outputs are shifted by every number of bits, and go through functions of every shift."""
+    rng = np.random.default_rng([seed, 41])
+    outputs = 3 * LANES
+    codes = rng.integers(1, 1 << params.code_bits, (outputs, 1, 1, LANES)).astype(np.uint8)
+    segments = (segment_of(0, codes, _book(rng, params)),)
+    table = tuple(int(value) for value in rng.integers(LOW, HIGH + 1, PIECES + 1))
+    layers: list[ProgramLayer] = []
+    for first in range(-_FAR, _FAR + 1, FUNCTIONS):
+        functions = [Function(table, max(-n, 0), max(n, 0)) for n in range(first, first + FUNCTIONS)]
+        layers.append(
+            ProgramLayer(
+                f"by {first}", 1 + len(layers), segments, rng.integers(-(1 << 31), 1 << 31, outputs),
+                (first + np.arange(outputs)) % (MAX_SHIFT + 1), functions=tuple(functions),
+                which=1 + np.arange(outputs) % FUNCTIONS,
+            )
+        )  # fmt: skip
+    return _built(rng, seed, params, (LANES, 1, 1), layers)
+
+
 def _book(rng: np.random.Generator, params: Params) -> NDArray[np.int16]:
     """A codebook of any weights; the first is zero."""
     return np.concatenate([[0], rng.integers(LOW, HIGH + 1, (1 << params.code_bits) - 1)]).astype(np.int16)
@@ -55,14 +80,25 @@ def _case(
     rng: np.random.Generator, seed: int, params: Params, shape: tuple[int, int, int], segments: tuple[Segment, ...],
     pixels: tuple[int, int] = (1, 1),
 ) -> Case:  # fmt: skip
-    """A layer of these segments, all of one input of (channels, height, width), without a zero; two samples."""
-    channels, height, width = shape
+    """A layer of these segments."""
     outputs = len(segments[0].starts) - 1
-    maps = (MapForm("x", channels, height, width, 0), MapForm("y", outputs, *pixels, 0))
     layer = ProgramLayer("made", 1, segments, rng.integers(LOW, HIGH + 1, outputs), np.full(outputs, 20))
-    image = build(Program(maps, (layer,), (0,), (1,)), params, DEFAULT)
+    return _built(rng, seed, params, shape, [layer], pixels)
+
+
+def _built(
+    rng: np.random.Generator, seed: int, params: Params, shape: tuple[int, int, int], layers: Sequence[ProgramLayer],
+    pixels: tuple[int, int] = (1, 1),
+) -> Case:  # fmt: skip
+    """Layers that read one input of (channels, height, width), without a zero; two samples."""
+    channels, height, width = shape
+    results = (MapForm(layer.name, len(layer.bias), *pixels, 0) for layer in layers)
+    outputs = tuple(range(1, len(layers) + 1))
+    image = build(
+        Program((MapForm("x", channels, height, width, 0), *results), tuple(layers), (0,), outputs), params, DEFAULT
+    )  # fmt: skip
     return Case(seed, image, {"x": rng.integers(1, HIGH + 1, (2, height, width, channels)).astype(np.int16)})
 
 
-MADE = {"held": held_case, "shared": shared_case}
+MADE = {"held": held_case, "shared": shared_case, "shifts": shifts_case}
 """By the name of the kind."""

@@ -82,6 +82,9 @@ class Edges:
                     kept = await self.host.read(register.name)
                     self.check("bits", kept, register.mask & ~(1 << bit), f"{register.name} but bit {bit}")
             await self.host.write(register.name, 0) if register.name != "CONTROL" else None
+        if self.params.parity:  # of what was read and never written
+            await self.host.write("PARITY", mask("PARITY"))
+            self.check("bits", await self.host.read("PARITY"), 0, "PARITY when it is cleared")
         for lanes in range(1, 4):
             for first in range(5 - lanes):
                 done = await self.answers(offset("FIRST") + first, 0, lanes)
@@ -147,6 +150,13 @@ class Edges:
                 self.check("interrupts", int(self.dut.irq.value), expected, f"{wanted} with {enabled}")
         await self.host.write("INTERRUPT", 0)
         await self.host.acknowledge(*both)
+
+    async def firsts(self) -> None:
+        """A run that begins behind the last descriptor ends there."""
+        for first in sorted({self.params.descriptors, *(1 << bit for bit in range(16)), (1 << 16) - 1}):
+            if first >= self.params.descriptors:
+                status = await self.bench.run(first=first)
+                self.check("firsts", (status["error"], status["index"]), (Error.RANGE.value, first), f"FIRST {first}")
 
     def headers(self) -> Iterator[tuple[dict[str, int], bool, bool]]:
         """Fields of a header, whether it comes with TLAST, and whether it is right."""
@@ -223,6 +233,7 @@ async def edges(dut: Any) -> None:
         await run.windows()
         await run.slow()
         await run.interrupts()
+        await run.firsts()
         if run.params.refill:
             await run.refills()
         if run.params.streams:
