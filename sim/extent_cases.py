@@ -231,7 +231,7 @@ def _out_of_range(make: _Maker) -> list[tuple[Program, int]]:
         (Program((ring, behind, make.end)), 1),  # the first segment lets rows go, and this one needs more than may come
         (make.alone(stream_out=1, out_rows=1, tile_lines=2, destination=lines - 1), 1),  # a line to send is not there
         *((make.ring(n, ring_base=n, ring_rows=n, ring_row=n, ring_size=n), 0) for n in behind_all),
-        *((make.alone(stream_out=1, out_rows=n, tile_lines=n, destination=n, tiles_y=n), 0) for n in behind_all),
+        *((make.alone(stream_out=1, out_rows=n, tile_lines=n >> 4, destination=n, tiles_y=n), 0) for n in behind_all),
     ]
 
 
