@@ -245,7 +245,8 @@ def observe_edges(built: Build, params: Params, folder: Path, plusargs: Sequence
     """
     make = _Maker(params)
     programs = {
-        "long": make.alone(height=MOST, width=MOST, wx=2000, dx=1), "refill": make.alone(refill=int(params.refill))
+        "long": make.alone(height=MOST, width=MOST, wx=2000, dx=1), "refill": make.alone(refill=int(params.refill)),
+        "other": make.alone(refill=int(params.refill), buffer=1),
     }  # fmt: skip
     job: dict[str, Any] = {name: [hex(word) for word in made.words] for name, made in programs.items()}
     if params.streams:

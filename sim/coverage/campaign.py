@@ -53,6 +53,9 @@ ARRAYS: dict[str, Params] = {
 """Name and parameters of each array. `sim.coverage.bins.DEPTHS` are their queues."""
 
 
+LONG = 4095
+"""How far extents go: a covered array is slow. `make mutation` has them of 65,535 on an array that is not."""
+
 ALONE = (*BENCHES, "paused", "flips")
 """Kinds that are no cases of a suite: benches, and cases under disturbance (`sim.coverage.disturbed`)."""
 
@@ -109,7 +112,7 @@ def _run(kind: str, seed: int, params: Params) -> tuple[str | None, dict[str, in
     try:
         if kind in BENCHES:
             with tempfile.TemporaryDirectory(prefix="eie-") as name:
-                return judged(kind, build(params), params, seed, Path(name)), {}
+                return judged(kind, build(params), params, seed, Path(name), most=LONG), {}
         if kind == "paused":
             images = images_of("ends", seed, params)
             return next(filter(None, (disturbed(image, x, seed) for image, x in images)), None), {}

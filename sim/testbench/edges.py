@@ -184,26 +184,45 @@ class Edges:
 
     async def refills(self) -> None:
         """A header that cannot be ends the run; a tile of no words is a tile."""
+        await self.program("refill")
+        for values, last, right in self.headers():
+            head = self.header(**values)
+            tiles = [[head]] * (1 + values.get("buffer", 0)) if last else [[head, 0, 0]]
+            await self.refill(tiles, right, f"{values}, TLAST {last}")
+        first, other = self.header(), self.header(buffer=1, last=1)
+        await self.refill([[first, other]], False, "a tile for two buffers")
+        whole = self.header(last=1)
+        await self.program("other")
+        await self.refill([[whole], [whole]], False, "two tiles for a buffer while the other is waited for")
+        assert self.bench.tiles is not None
+        self.bench.tiles.clear()
+        self.bench.tiles.assert_reset()
+        await self.host.command("RESTART", "NEW_STREAM")
+
+    def header(self, **values: int) -> int:
+        """The first beat of a packet."""
+        return sum(values.get(name, 0) << first for name, first, _ in fields(refill_header(self.params)))
+
+    async def program(self, name: str) -> None:
+        """Load a program of the job, when the array is idle."""
+        while (await self.host.status())["busy"]:
+            pass
+        await self.host.load(Memory.DESCRIPTORS, 0, 0, [int(word, 16) for word in self.job[name]])
+
+    async def refill(self, tiles: list[list[int]], right: bool, what: str) -> None:
+        """Run the program that is loaded, with these tiles from a source that begins anew."""
         source = self.bench.tiles
         assert source is not None
-        await self.host.load(Memory.DESCRIPTORS, 0, 0, [int(word, 16) for word in self.job["refill"]])
-        places = {name: first for name, first, _ in fields(refill_header(self.params))}
-        for values, last, right in self.headers():
-            source.clear()
-            source.assert_reset()
-            await self.host.command("RESTART", "NEW_STREAM")
-            while (await self.host.status())["busy"]:
-                pass
-            source.assert_reset(False)
-            word = sum(value << places[name] for name, value in values.items())
-            for beats in [[word]] * (1 + values.get("buffer", 0)) if last else [[word, 0, 0]]:
-                source.send_nowait(b"".join(beat.to_bytes(REFILL_BITS // 8, "little") for beat in beats))
-            status = await self.bench.run()
-            expected = Error.NONE if right else Error.STREAM
-            self.check("headers", status["error"], expected.value, f"{values}, TLAST {last}")
         source.clear()
         source.assert_reset()
         await self.host.command("RESTART", "NEW_STREAM")
+        while (await self.host.status())["busy"]:
+            pass
+        source.assert_reset(False)
+        for beats in tiles:
+            source.send_nowait(b"".join(beat.to_bytes(REFILL_BITS // 8, "little") for beat in beats))
+        status = await self.bench.run()
+        self.check("headers", status["error"], (Error.NONE if right else Error.STREAM).value, what)
 
     async def streams(self) -> None:
         """Rows and lines of a stream that are beyond the memory, or can never come, end the run."""

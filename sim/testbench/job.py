@@ -96,6 +96,7 @@ class Bench:
             dut.s_axis_acts_tvalid.value = int(beat is not None)
             if beat is not None:
                 dut.s_axis_acts_tdata.value = int.from_bytes(beat, "little")
+                dut.s_axis_acts_tlast.value = chosen.getrandbits(1)  # which nobody looks at
             ready = chosen.random() >= pauses
             dut.m_axis_acts_tready.value = int(ready)
             await RisingEdge(dut.aclk)
@@ -243,6 +244,9 @@ async def run_job(dut: Any) -> None:
         results.append({"status": status, "records": [hex(word) for word in records],
                         "cycles": await bench.host.read("CYCLES"), "seconds": seconds, "left": host.left,
                         "parity": await bench.host.read("PARITY") if params.parity else 0})  # fmt: skip
+        if flipping is not None:
+            await bench.host.write("PARITY", mask("PARITY"))
+            assert not await bench.host.read("PARITY"), "PARITY is not cleared"
         if job["stop_on_error"] and status["error"]:
             break
     (folder / "results.json").write_text(json.dumps(results))
