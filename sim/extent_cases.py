@@ -39,6 +39,8 @@ many vectors. MOST, and any other length in its place, is a multiple of six furt
 MOST = (1 << 16) - 1
 
 _WEIGHT, _VALUE, _BIAS, _SHIFT = -29521, 321, 12345, 29
+_MEETS = 38
+"""Words of a tile that is written as long after it is opened as two descriptors of a slim array take to be fetched."""
 _PITCH = -12345
 """Lines from round to round of a loop in which nothing moves."""
 
@@ -118,6 +120,8 @@ def _extents(params: Params) -> dict[str, Callable[[int], Program]]:
     if params.elementwise:
         found["samples of an operation"] = lambda n: Program((make.operation(), make.end), n)
         found["rounds of a loop"] = lambda n: make.rounds(n, make.operation())
+    if params.slim:  # the next layer is opened in the cycle in which one is written
+        found["rounds of a loop of layers"] = lambda n: make.rounds(n, make.layer(words=_MEETS))
     if params.streams:
         found |= {
             "rows of a stream in": make.ring,
@@ -144,7 +148,10 @@ def _loads(params: Params) -> list[tuple[str, int, int, list[str]]]:
     loads += [("WEIGHTS", pe, 0, [stored]) for pe in range(params.pes)]
     loads += [("POINTERS", pe, 0, [blocks]) for pe in range(params.pes)]
     for group in range(params.groups):
-        loads += [("OUTPUTS", group, 0, [output, output & ~flush]), ("ACTIVATIONS", group, 0, [0, one])]
+        loads += [
+            ("OUTPUTS", group, 0, [output, output & ~flush, *[0] * (_MEETS - 2)]),
+            ("ACTIVATIONS", group, 0, [0, one]),
+        ]
         loads += [("ACTIVATIONS", group, params.act_lines - 4, [0, 0, 0, 0])]
     return [(name, unit, at, [hex(word) for word in words]) for name, unit, at, words in loads]
 
