@@ -253,7 +253,7 @@ def observe_edges(built: Build, params: Params, folder: Path, plusargs: Sequence
     make = _Maker(params)
     programs = {
         "long": make.alone(height=MOST, width=MOST, wx=2000, dx=1), "refill": make.alone(refill=int(params.refill)),
-        "other": make.alone(refill=int(params.refill), buffer=1),
+        "other": make.alone(refill=int(params.refill), buffer=1), "short": make.alone(),
     }  # fmt: skip
     job: dict[str, Any] = {name: [hex(word) for word in made.words] for name, made in programs.items()}
     if params.streams:

@@ -151,6 +151,19 @@ class Edges:
         await self.host.write("INTERRUPT", 0)
         await self.host.acknowledge(*both)
 
+    async def settles(self) -> None:
+        """A word that is read again and again from START on is there after the run, while its record is written too."""
+        word = random.Random(2).getrandbits(memory_shape(self.params, Memory.ACTIVATIONS)[2]) | 1
+        await self.host.load(Memory.ACTIVATIONS, 0, 2, [word])
+        await self.program("short")
+        await self.host.select(Memory.ACTIVATIONS, 0, 2)
+        await self.host.command("START")
+        found, reads = 0, 0
+        while not found and reads < 200:  # while busy, it reads as zero
+            found, reads = await self.host.read("DATA"), reads + 1
+        self.check("settles", found, word & 0xFFFFFFFF, f"read {reads} of a word")
+        await self.host.acknowledge("DONE", "REFUSED")
+
     async def firsts(self) -> None:
         """A run that begins behind the last descriptor ends there."""
         for first in sorted({self.params.descriptors, *(1 << bit for bit in range(16)), (1 << 16) - 1}):
@@ -252,6 +265,7 @@ async def edges(dut: Any) -> None:
         await run.windows()
         await run.slow()
         await run.interrupts()
+        await run.settles()
         await run.firsts()
         if run.params.refill:
             await run.refills()
