@@ -97,6 +97,15 @@ class _Maker:
         }  # fmt: skip
         return self.alone(batch=batch, **{**stream, **values})
 
+    def larger_ring(self, samples: int) -> Program:
+        """Samples of three rows each in a ring of so many rows that the first one comes to lie at every place."""
+        groups, rows = self.params.groups, 29
+        row = (self.params.act_lines - 8) // rows * groups
+        return self.ring(
+            3, batch=samples, ring_base=4, source=4 * groups, ring_rows=rows, ring_row=row, ring_size=rows * row,
+            tile_pitch_y=row, window_pitch=row, ring_skip=3, ring_skip_size=3 * row,
+        )  # fmt: skip
+
     def rounds(self, count: int, *body: int) -> Program:
         back = packed(loop(self.params), op=Op.LOOP.value, first=0, count=count, pitch=_PITCH)
         return Program((*body, back, self.end))
@@ -125,7 +134,7 @@ def _extents(params: Params) -> dict[str, Callable[[int], Program]]:
     if params.streams:
         found |= {
             "rows of a stream in": make.ring,
-            "samples of a stream in": lambda n: make.ring(1, batch=n),
+            "samples of a stream in": lambda n: make.ring(1, batch=n), "samples in a larger ring": make.larger_ring,
             "rows of a stream out": lambda n: make.alone(**wide, tiles_y=n, step_y=1, stream_out=1, out_rows=2,
                                                          tile_lines=1),
             "samples of a stream out": lambda n: make.alone(batch=n, stream_out=1, out_rows=2, tile_lines=1),
@@ -227,12 +236,12 @@ def _unpacked(params: Params, word: int) -> dict[str, int]:
 
 
 def _out_of_range(make: _Maker) -> list[tuple[Program, int]]:
-    """Programs that stream, and the descriptor at which each ends with the error RANGE."""
+    """Programs that leave the memory or wait for what cannot come; the descriptor at which each ends with RANGE."""
     lines, groups = make.params.act_lines, make.params.groups
     behind_all = (0x5555, 0xAAAA)  # also as other numbers of a stream, so that each bit of them changes
     ring = make.ring(9, y0=-1, last=0).words[0]  # its rows are all beside the map: it waits for none
     behind = make.ring(9, y0=1, reach=3, first=0).words[0]
-    return [
+    found = [
         (make.ring(9, ring_base=lines - 2), 0),  # the third row of the ring is behind the memory
         (make.ring(9, source=lines * groups), 0),  # a window is
         (Program((ring, behind, make.end)), 1),  # the first segment lets rows go, and this one needs more than may come
@@ -240,6 +249,18 @@ def _out_of_range(make: _Maker) -> list[tuple[Program, int]]:
         *((make.ring(n, ring_base=n, ring_rows=n, ring_row=n, ring_size=n), 0) for n in behind_all),
         *((make.alone(stream_out=1, out_rows=n, tile_lines=n >> 4, destination=n, tiles_y=n), 0) for n in behind_all),
     ]
+    if make.params.elementwise:  # the second sample is behind the memory
+        found.append((Program((make.operation(frame=0x155), make.end), 3), 0))
+    return found
+
+
+def _held_up(make: _Maker) -> dict[str, Program]:
+    """Programs whose streams stop: four layers that wait for a row each, and more rows than the host takes."""
+    row = make.ring(1).words[0]
+    return {
+        "waits": Program((row, row, row, row, make.end)),
+        "fills": make.alone(height=MOST, width=MOST, tiles_y=60, step_y=1, stream_out=1, out_rows=40, tile_lines=1),
+    }
 
 
 def observe_edges(built: Build, params: Params, folder: Path, plusargs: Sequence[str] = ()) -> dict[str, Any]:
@@ -257,7 +278,11 @@ def observe_edges(built: Build, params: Params, folder: Path, plusargs: Sequence
     }  # fmt: skip
     job: dict[str, Any] = {name: [hex(word) for word in made.words] for name, made in programs.items()}
     if params.streams:
-        job["streams"] = [([hex(word) for word in made.words], index) for made, index in _out_of_range(make)]
+        programs = _held_up(make)
+        job |= {name: [hex(word) for word in made.words] for name, made in programs.items()}
+        job["streams"] = [
+            ([hex(word) for word in made.words], made.batch, index) for made, index in _out_of_range(make)
+        ]  # fmt: skip
     (folder / "job.json").write_text(json.dumps({"params": params.asdict(), **job}))
     simulate(built, "sim.testbench.edges", folder, plusargs=("+verilator+rand+reset+2", *plusargs))
     results: dict[str, Any] = json.loads((folder / "results.json").read_text())

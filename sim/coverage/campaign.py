@@ -76,6 +76,7 @@ PLAN: tuple[Part, ...] = (  # what takes longest comes first
     Part("whole", "networks", 3, 30), Part("whole", "streams", 2, 8), Part("whole", "ends", 2, 8),
     Part("whole", "paused", 2), Part("whole", "recurrent", 2, 21), Part("whole", "functions", 2, 12),
     Part("whole", "rtl", 3, 12), Part("whole", "bus", 1), Part("whole", "shifts", 1), Part("whole", "shared", 1),
+    Part("whole", "wraps", 1),
     Part("groups", "networks", 1, 4), Part("groups", "ends", 1, 4), Part("groups", "rtl", 2, 4),
     Part("groups", "streams", 1), Part("groups", "bus", 1), Part("groups", "held", 1), Part("groups", "shared", 1),
     Part("tiles", "rtl", 3, 24), Part("tiles", "held", 1), Part("least", "rtl", 6), Part("least", "bus", 1),

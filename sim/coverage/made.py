@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from compiler.options import DEFAULT
 from hw.params import FUNCTIONS, LANES, PIECES, Params
 from sim.cases import Case
 
-__all__ = ["MADE", "held_case", "shared_case", "shifts_case"]
+__all__ = ["MADE", "held_case", "shared_case", "shifts_case", "wraps_case"]
 
 _VECTORS = 10
 """Vectors behind the first two: as many as are sent to the deepest queue of the campaign while credit lasts."""
@@ -49,6 +50,18 @@ def shared_case(seed: int, params: Params) -> Case:
         codes[...] = rng.integers(1, 1 << params.code_bits, (height, 1, 1, channels))
         segments.append(segment_of(0, codes, _book(rng, params)))
     return _case(rng, seed, params, (channels, 5, 5), tuple(segments), (3, 3))
+
+
+def wraps_case(seed: int, params: Params) -> Case:
+    """The largest products there are, one after the other, so many that each accumulator comes to all of its values."""
+    rng = np.random.default_rng([seed, 43])
+    channels, kernel = 2 * LANES, 8
+    book = np.where(np.arange(1 << params.code_bits) > 0, HIGH, 0).astype(np.int16)
+    codes = np.ones((params.pes, kernel, kernel, channels), np.uint8)  # the same at all places: few entries
+    case = _case(rng, seed, params, (channels, kernel, kernel), (segment_of(0, codes, book),))
+    x = np.full((2, kernel, kernel, channels), HIGH, np.int16)
+    x[1] = LOW
+    return replace(case, x={"x": x})
 
 
 def shifts_case(seed: int, params: Params) -> Case:
@@ -100,5 +113,5 @@ def _built(
     return Case(seed, image, {"x": rng.integers(1, HIGH + 1, (2, height, width, channels)).astype(np.int16)})
 
 
-MADE = {"held": held_case, "shared": shared_case, "shifts": shifts_case}
+MADE = {"held": held_case, "shared": shared_case, "shifts": shifts_case, "wraps": wraps_case}
 """By the name of the kind."""

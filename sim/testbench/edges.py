@@ -39,6 +39,7 @@ class Edges:
         self.bench = Bench(dut, self.params, 100_000)
         self.host = self.bench.host
         self.seen: Counter[str] = Counter()
+        self.places = (21, 42) if self.params.descriptors > 48 else (0, 0)  # of programs: each bit of an index changes
 
     async def answers(self, at: int, value: int | None = None, size: int = 4) -> bool:
         """Whether a read, or a write of `value`, is carried out."""
@@ -128,6 +129,8 @@ class Edges:
 
     async def interrupts(self) -> None:
         """The interrupt is there for each flag that is set and enabled."""
+        for unit in range(self.params.groups):  # what the long program reads; it adds nothing
+            await self.host.load(Memory.ACTIVATIONS, unit, self.params.act_lines - 1, [0])
         await self.host.load(Memory.DESCRIPTORS, 0, 0, [int(word, 16) for word in self.job["long"]])
         both = ("DONE", "REFUSED")
         for wanted in ((), both[:1], both[1:], both):
@@ -159,6 +162,7 @@ class Edges:
         await self.program("short")
         await self.host.select(Memory.ACTIVATIONS, 0, 2)
         await self.host.write("INTERRUPT", mask("INTERRUPT", "DONE"))
+        await self.host.write("FIRST", self.places[0])
         await self.host.command("START")
         assert not self.dut.irq.value, "the program is too short"
         await RisingEdge(self.dut.irq)
@@ -220,10 +224,11 @@ class Edges:
         return sum(values.get(name, 0) << first for name, first, _ in fields(refill_header(self.params)))
 
     async def program(self, name: str) -> None:
-        """Load a program of the job, when the array is idle."""
+        """Load a program of the job at both places, when the array is idle."""
         while (await self.host.status())["busy"]:
             pass
-        await self.host.load(Memory.DESCRIPTORS, 0, 0, [int(word, 16) for word in self.job[name]])
+        for first in set(self.places):
+            await self.host.load(Memory.DESCRIPTORS, 0, first, [int(word, 16) for word in self.job[name]])
 
     async def refill(self, tiles: list[list[int]], right: bool, what: str) -> None:
         """Run the program that is loaded, with these tiles from a source that begins anew."""
@@ -237,22 +242,41 @@ class Edges:
         source.assert_reset(False)
         for beats in tiles:
             source.send_nowait(b"".join(beat.to_bytes(REFILL_BITS // 8, "little") for beat in beats))
-        status = await self.bench.run()
+        status = await self.bench.run(first=self.places[self.seen["headers"] % 2])
         self.check("headers", status["error"], (Error.NONE if right else Error.STREAM).value, what)
 
     async def streams(self) -> None:
-        """Rows and lines of a stream that are beyond the memory, or can never come, end the run."""
-        for words, index in self.job["streams"]:
+        """Rows and lines that are beyond the memory, or can never come, end the run."""
+        for number, (words, batch, index) in enumerate(self.job["streams"]):
+            first = self.places[number % 2]
             while (await self.host.status())["busy"]:
                 pass
-            await self.host.load(Memory.DESCRIPTORS, 0, 0, [int(word, 16) for word in words])
+            await self.host.load(Memory.DESCRIPTORS, 0, first, [int(word, 16) for word in words])
             self.dut.s_axis_acts_tdata.value = 0
             self.dut.s_axis_acts_tvalid.value = self.dut.m_axis_acts_tready.value = 1
-            status = await self.bench.run()
+            status = await self.bench.run(batch, first)
             self.bench.still()
             found = Error(status["error"]).name, status["index"]
-            self.check("streams", found, ("RANGE", index), f"program {self.seen['streams']}")
+            self.check("streams", found, ("RANGE", first + index), f"program {number}")
             await self.host.command("RESTART", "NEW_STREAM")
+
+    async def held_up(self) -> None:
+        """A source that gives nothing for long, and a host that takes nothing, hold the array up and change nothing."""
+        await self.program("waits")
+        run = cocotb.start_soon(self.bench.run(first=self.places[0]))
+        for cycles in (0xAAA, 0x555, 0x555, 0xAAA):
+            await ClockCycles(self.dut.aclk, cycles)
+            self.dut.s_axis_acts_tvalid.value = 1
+            await ClockCycles(self.dut.aclk, self.params.groups)
+            self.dut.s_axis_acts_tvalid.value = 0
+        self.check("held up", (await run)["error"], Error.NONE.value, "a stream in")
+        await self.program("fills")
+        run = cocotb.start_soon(self.bench.run(first=self.places[0]))
+        await ClockCycles(self.dut.aclk, 3000)
+        self.check("held up", (await self.host.status())["busy"], 1, "a stream out")
+        self.dut.m_axis_acts_tready.value = 1
+        self.check("held up", (await run)["error"], Error.NONE.value, "a stream out")
+        self.bench.still()
 
 
 @cocotb.test()
@@ -274,6 +298,7 @@ async def edges(dut: Any) -> None:
             await run.refills()
         if run.params.streams:
             await run.streams()
+            await run.held_up()
     except AssertionError as error:
         wrong = str(error).splitlines()[0]
     (folder / "results.json").write_text(json.dumps({"wrong": wrong, "seen": run.seen}))
