@@ -238,10 +238,22 @@ def _unpacked(params: Params, word: int) -> dict[str, int]:
 def _out_of_range(make: _Maker) -> list[tuple[Program, int]]:
     """Programs that leave the memory or wait for what cannot come; the descriptor at which each ends with RANGE."""
     lines, groups = make.params.act_lines, make.params.groups
+    found = [
+        (make.alone(source=lines * groups), 0),
+        (make.alone(destination=lines), 0),
+        (make.alone(vectors=make.params.pointer_blocks + 1, uniform=0, source=0), 0),
+    ]
+    if make.params.elementwise:  # the second sample is behind the memory
+        found.append((Program((make.operation(frame=0x155), make.end), 3), 0))
+    return [*found, *(_streams_out_of_range(make) if make.params.streams else ())]
+
+
+def _streams_out_of_range(make: _Maker) -> list[tuple[Program, int]]:
+    lines, groups = make.params.act_lines, make.params.groups
     behind_all = (0x5555, 0xAAAA)  # also as other numbers of a stream, so that each bit of them changes
     ring = make.ring(9, y0=-1, last=0).words[0]  # its rows are all beside the map: it waits for none
     behind = make.ring(9, y0=1, reach=3, first=0).words[0]
-    found = [
+    return [
         (make.ring(9, ring_base=lines - 2), 0),  # the third row of the ring is behind the memory
         (make.ring(9, source=lines * groups), 0),  # a window is
         (Program((ring, behind, make.end)), 1),  # the first segment lets rows go, and this one needs more than may come
@@ -249,9 +261,6 @@ def _out_of_range(make: _Maker) -> list[tuple[Program, int]]:
         *((make.ring(n, ring_base=n, ring_rows=n, ring_row=n, ring_size=n), 0) for n in behind_all),
         *((make.alone(stream_out=1, out_rows=n, tile_lines=n >> 4, destination=n, tiles_y=n), 0) for n in behind_all),
     ]
-    if make.params.elementwise:  # the second sample is behind the memory
-        found.append((Program((make.operation(frame=0x155), make.end), 3), 0))
-    return found
 
 
 def _held_up(make: _Maker) -> dict[str, Program]:
@@ -277,12 +286,10 @@ def observe_edges(built: Build, params: Params, folder: Path, plusargs: Sequence
         "other": make.alone(refill=int(params.refill), buffer=1), "short": make.alone(),
     }  # fmt: skip
     job: dict[str, Any] = {name: [hex(word) for word in made.words] for name, made in programs.items()}
+    job["faults"] = [([hex(word) for word in made.words], made.batch, index) for made, index in _out_of_range(make)]
     if params.streams:
         programs = _held_up(make)
         job |= {name: [hex(word) for word in made.words] for name, made in programs.items()}
-        job["streams"] = [
-            ([hex(word) for word in made.words], made.batch, index) for made, index in _out_of_range(make)
-        ]  # fmt: skip
     (folder / "job.json").write_text(json.dumps({"params": params.asdict(), **job}))
     simulate(built, "sim.testbench.edges", folder, plusargs=("+verilator+rand+reset+2", *plusargs))
     results: dict[str, Any] = json.loads((folder / "results.json").read_text())

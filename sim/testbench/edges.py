@@ -245,19 +245,20 @@ class Edges:
         status = await self.bench.run(first=self.places[self.seen["headers"] % 2])
         self.check("headers", status["error"], (Error.NONE if right else Error.STREAM).value, what)
 
-    async def streams(self) -> None:
-        """Rows and lines that are beyond the memory, or can never come, end the run."""
-        for number, (words, batch, index) in enumerate(self.job["streams"]):
+    async def faults(self) -> None:
+        """What is beyond a memory, or can never come, ends the run."""
+        for number, (words, batch, index) in enumerate(self.job["faults"]):
             first = self.places[number % 2]
             while (await self.host.status())["busy"]:
                 pass
             await self.host.load(Memory.DESCRIPTORS, 0, first, [int(word, 16) for word in words])
-            self.dut.s_axis_acts_tdata.value = 0
-            self.dut.s_axis_acts_tvalid.value = self.dut.m_axis_acts_tready.value = 1
+            if self.params.streams:
+                self.dut.s_axis_acts_tdata.value = 0
+                self.dut.s_axis_acts_tvalid.value = self.dut.m_axis_acts_tready.value = 1
             status = await self.bench.run(batch, first)
             self.bench.still()
             found = Error(status["error"]).name, status["index"]
-            self.check("streams", found, ("RANGE", first + index), f"program {number}")
+            self.check("faults", found, ("RANGE", first + index), f"program {number}")
             await self.host.command("RESTART", "NEW_STREAM")
 
     async def held_up(self) -> None:
@@ -296,8 +297,8 @@ async def edges(dut: Any) -> None:
         await run.firsts()
         if run.params.refill:
             await run.refills()
+        await run.faults()
         if run.params.streams:
-            await run.streams()
             await run.held_up()
     except AssertionError as error:
         wrong = str(error).splitlines()[0]
