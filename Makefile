@@ -31,7 +31,7 @@ help:
 	@echo '                   PES=16 SAMPLES=32 SEED=1 DATA=digits|mnist MNIST_DIR=folder ENGINE=rtl|amaranth WAVES=1'
 	@echo '                   NET=lenet5|resnet8|dscnn|lstm: a whole network instead of LeNet-300-100'
 	@echo 'make test        every test (SEED=1 JOBS=2 ARGS="-k name")'
-	@echo 'make regression  2,000 random networks on 40 arrays, Verilog against graph and models (SEED=n)'
+	@echo 'make regression  2,000 random networks on 40 arrays, Verilog against graph and models; 300 programs on the core (SEED=n)'
 	@echo 'make nightly     amaranth, rtl, bus, batches, arrays, scale, networks, streams, ends with their next seeds, into the ledger docs/results/regressions.jsonl (ARGS="--cluster ADDRESS")'
 	@echo 'make fuzz        100,000 files and sessions at the ports that lie; the same command goes on after a kill (SEED=n)'
 	@echo 'make formal      properties of the hardware, proved for all inputs (ARGS="axi-lite-protocol Expander")'
@@ -60,16 +60,17 @@ doctor:
 
 setup: $(READY)
 
+# Python compiles a module when it is first imported: compiling all of them here would take a minute of CPU.
 # Everything but torch is checked against its hash. pip checks all packages of one command or none, and torch
 # has other files elsewhere: so it takes a command of its own, and comes last, when all it needs is there.
 $(READY): pyproject.toml constraints.txt | doctor
 	@$(RUN) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo 'Setting up $(VENV), one to three minutes: packages'
-	@$(PIP) install --no-deps --require-hashes -r constraints.txt
+	@$(PIP) install --no-compile --no-deps --require-hashes -r constraints.txt
 	@echo 'Setting up $(VENV): $(TORCH)'
-	@$(PIP) install $(TORCH_PIP_FLAGS) $(TORCH)
+	@$(PIP) install --no-compile $(TORCH_PIP_FLAGS) $(TORCH)
 	@echo 'Setting up $(VENV): the kit itself'
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) install --no-compile --no-deps --no-build-isolation --editable .
 	@$(RUN) -m pip --disable-pip-version-check check
 	@touch $@
 
@@ -81,6 +82,7 @@ test: $(READY)
 
 regression: $(READY)
 	@$(RUN) -m eie verify networks --jobs $(JOBS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@$(RUN) -m pytest -q -n $(JOBS) tests/sim/test_cycles.py -k many_programs --programs 100 $(if $(SEED),--seed $(SEED))
 
 nightly: $(READY)
 	@$(RUN) -m eie verify nightly --jobs $(JOBS) -o build/nightly $(ARGS)

@@ -22,6 +22,11 @@ DEFAULT_SEED = 1
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=DEFAULT_SEED, help="seed of all random tests (default: %(default)s)")
+    parser.addoption(
+        "--programs", type=int, default=3,
+        help="random programs of each kind that run on the core in Amaranth's simulator (default: %(default)s; "
+        "make regression: 100)",
+    )  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis reads its own option

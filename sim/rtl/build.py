@@ -13,17 +13,16 @@ import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib import resources
 from pathlib import Path
 
 from compiler.caches import cache_folder, settle
 from compiler.errors import ToolError
 from hw.accelerator import TOP_MODULE
-from hw.export import verilog_text
 from hw.params import Params
 from sim.coverage.bins import watched
 from sim.rtl import collect, covered, runtime
+from sim.rtl.exported import array_verilog
 from sim.rtl.fst import check_fst
 
 __all__ = ["Build", "build", "tool_environment"]
@@ -132,7 +131,7 @@ def build(
     settle()
     quick = os.environ.get("EIE_BUILD") == "quick" if quick is None else quick
     coverage = (collect.covered() if coverage is None else coverage) and not library
-    text = _verilog(params, coverage)
+    text = array_verilog(params, coverage)
     if mutate is not None:
         mutated = mutate(text)
         if mutated == text:
@@ -163,7 +162,7 @@ def build(
     if library:
         parts += [pins, params.refill, params.streams]
     if coverage or quick:
-        parts += [quiet, *_extra(coverage, quick)]
+        parts += [quiet, *_counted(coverage), *_hurried(coverage, quick)]
     key = json.dumps(parts)
     folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (folder / TOP_MODULE).exists():
@@ -198,9 +197,17 @@ def build(
     return Build(folder, waves, False, coverage)
 
 
-def _extra(coverage: bool, quick: bool) -> tuple[str, ...]:
-    """Options of Verilator and make for coverage: compiled as fast as may be, since a build runs for seconds."""
-    return (*covered.OPTIONS, "OPT_FAST=-O1") if coverage else ("OPT_FAST=-O1",) if quick else ()
+def _counted(coverage: bool) -> tuple[str, ...]:
+    """Options of Verilator that count coverage."""
+    return covered.OPTIONS if coverage else ()
+
+
+def _hurried(coverage: bool, quick: bool) -> tuple[str, ...]:
+    """What make is told of a build that runs for seconds: it is compiled as fast as may be.
+
+    A quick one as a single file: each of a dozen would read Verilator's headers again, which is half of the time.
+    """
+    return ("OPT_FAST=-O1", "VM_PARALLEL_BUILDS=0") if quick else ("OPT_FAST=-O1",) if coverage else ()
 
 
 def _versions() -> list[str]:
@@ -224,12 +231,6 @@ def _place(cached: Path) -> Path:
     )
 
 
-@cache
-def _verilog(params: Params, annotated: bool) -> str:
-    """The Verilog of an array; a regression asks for the same few hundreds of times, and each takes seconds."""
-    return verilog_text(params, annotated=annotated)
-
-
 def _compile(
     work: Path, environment: dict[str, str], waves: str | None, own: bool, library: bool, coverage: bool, quick: bool
 ) -> None:
@@ -242,27 +243,22 @@ def _compile(
     if library:
         shared = ["-CFLAGS", " ".join(_SHARED), "-LDFLAGS", "-shared", _PINS, "lint.vlt", "accelerator.v", "eie_ram.v"]
         options = [option for option in _OPTIONS if option != "--vpi"]
-        _make(work, environment, ["verilator", *options, *shared], _SHARED)
+        _make(work, environment, ["verilator", *options, *shared], _SHARED, _hurried(False, quick))
         return
     command = [
-        "verilator", *_OPTIONS, *(covered.OPTIONS if coverage else ()),
+        "verilator", *_OPTIONS, *_counted(coverage),
         "-LDFLAGS", f"-L{cocotb_tools.config.libs_dir} -lcocotbvpi_verilator",
         *tracing, *([_QUIET] if coverage else []), "lint.vlt", "public.vlt", "accelerator.v", "eie_ram.v",
     ]  # fmt: skip
-    _make(work, environment, command, (waves or "",), coverage, quick)
+    _make(work, environment, command, (waves or "", *_counted(coverage)), _hurried(coverage, quick))
 
 
 def _make(
-    work: Path,
-    environment: dict[str, str],
-    command: Sequence[str],
-    more: Sequence[str],
-    coverage: bool = False,
-    quick: bool = False,
+    work: Path, environment: dict[str, str], command: Sequence[str], more: Sequence[str], hurried: Sequence[str]
 ) -> None:
-    """Verilator and the compiler; `more` of what decides how the library's objects are compiled."""
-    make = ["make", "-j2", "-C", "obj", "-f", "Vtop.mk", *_MAKE_VARIABLES, *_extra(coverage, quick)[-1:]]
-    flags = (*_versions(), *more, *_OPTIONS, *_MAKE_VARIABLES[1:], *_extra(coverage, False))  # not OPT_FAST of quick
+    """Verilator and the compiler; `more` of what decides how the library's objects are compiled, unlike `hurried`."""
+    make = ["make", "-j2", "-C", "obj", "-f", "Vtop.mk", *_MAKE_VARIABLES, *hurried]
+    flags = (*_versions(), *more, *_OPTIONS, *_MAKE_VARIABLES[1:])
     _step(command, work, environment)
     runtime.lend(work / "obj", flags)
     _step(make, work, environment)

@@ -1,8 +1,9 @@
-"""Functions, elementwise operations and loops on the core: random programs against numpy, and planted faults."""
+"""Functions, elementwise operations and loops on the core: arrays without some of them, and planted faults.
+
+Random programs of an array that has all: `tests.sim.test_cycles`.
+"""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,25 +27,6 @@ def right(program: Program, seen: Outcome) -> bool:
         and not seen.left
         and seen.beats == len(program.beats)
     )
-
-
-@pytest.mark.verifies("core-random-programs-functions-operations")
-@pytest.mark.parametrize("number", range(8))
-def test_random_programs(seed, number):
-    program = random_program(1000 * seed + number, operators=True)
-    assert right(program, play(program)), f"program {program.seed}"
-
-
-@pytest.mark.verifies("core-operators-there-used-change")
-def test_what_is_there_and_not_used_changes_nothing(seed):
-    """A program without operators takes the same cycles on an array that has them, in every record."""
-    for number in range(3):
-        plain = random_program(1000 * seed + number)
-        assert (plain.params.elementwise, plain.params.tables) == (False, 0)
-        more = replace(plain, params=plain.params.replace(tables=2, elementwise=True))
-        seen, same = play(plain), play(more)
-        assert right(plain, seen)
-        assert (seen.records, seen.cycles) == (same.records, same.cycles)
 
 
 def test_an_array_may_lack_either(seed):

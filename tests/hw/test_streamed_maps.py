@@ -40,17 +40,6 @@ def test_random_programs_with_operators(seed, rng, number):
     assert right(program, play(program, gaps=rng)), f"program {program.seed}"
 
 
-@pytest.mark.verifies("core-streams-there-used-change")
-def test_what_is_there_and_not_used_changes_nothing(seed):
-    """A program that streams nothing takes the same cycles on an array that could, in every record."""
-    for number in range(3):
-        plain = random_program(1000 * seed + number, pes=4)
-        assert not plain.params.streams
-        more = replace(plain, params=plain.params.replace(streams=True))
-        seen, same = play(plain), play(more)
-        assert (seen.records, seen.cycles) == (same.records, same.cycles)
-
-
 # Faults: an array that goes wrong in one place.
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -45,13 +45,15 @@ def modelled(program: Program, **changes: int) -> tuple[Records, int]:
 
 
 def compare(program: Program) -> tuple[tuple[Records, int], tuple[Records, int]]:
-    """Run a program: activations are those of numpy. Returns records and cycles of array and model."""
+    """Run a program: activations are those of numpy, nothing is left. Returns records and cycles of array and model."""
     seen = play(program)
     assert seen.error is Error.NONE, f"program {program.seed}: {seen.error} at descriptor {seen.index}"
     wrong = np.argwhere((seen.acts != program.final).any(axis=2))
     assert not len(wrong), f"program {program.seed}: bank and line {wrong[0].tolist()} of {len(wrong)}"
     assert seen.sent == program.sent, f"program {program.seed}"
     assert not seen.wrong, f"program {program.seed}: no bit has flipped in {found(seen.wrong)}"
+    assert not seen.left, f"program {program.seed}: a sum is left"
+    assert (seen.beats, seen.taken) == (len(program.beats), len(program.taken)), f"program {program.seed}"
     return (seen.records, seen.cycles), modelled(program)
 
 
@@ -59,11 +61,22 @@ def compare(program: Program) -> tuple[tuple[Records, int], tuple[Records, int]]
 @pytest.mark.parametrize("number", range(16))
 def test_records_and_activations_of_random_programs(number: int, seed: int) -> None:
     program = random_program(1000 * seed + number, pes=(1, 2, 4, 8)[number % 4], parity=number % 4 == 1)
-    records, expected = compare(program)
-    assert records == expected, f"program {program.seed}"
+    seen, expected = compare(program)
+    assert seen == expected, f"program {program.seed}"
 
 
-@pytest.mark.verifies("cycle-model-record-random-programs-operators")
+@pytest.mark.verifies("core-operators-there-used-change", "core-streams-there-used-change")
+@pytest.mark.parametrize("number", [0, 2, 3])
+@pytest.mark.parametrize("there", [{"tables": 2, "elementwise": True}, {"streams": True}], ids=["operators", "streams"])
+def test_what_is_there_and_not_used_changes_nothing(there: dict[str, Any], number: int, seed: int) -> None:
+    """A program without takes the same cycles on an array that has them, in every record, as on the one above."""
+    plain = random_program(1000 * seed + number, pes=(1, 2, 4, 8)[number])
+    assert (plain.params.elementwise, plain.params.tables, plain.params.streams) == (False, 0, False)
+    seen, _ = compare(replace(plain, params=plain.params.replace(**there)))
+    assert seen == modelled(plain), f"program {plain.seed}"
+
+
+@pytest.mark.verifies("cycle-model-record-random-programs-operators", "core-random-programs-functions-operations")
 @pytest.mark.parametrize("number", range(8))
 def test_records_of_programs_with_operators(number: int, seed: int) -> None:
     """Elementwise operations, functions and loops among the layers."""
@@ -81,31 +94,22 @@ def test_records_of_programs_with_streams(number: int, seed: int) -> None:
     assert seen == expected, f"program {program.seed}"
 
 
-@pytest.mark.verifies("cycle-model-record-random-programs")
-@pytest.mark.slow
-@pytest.mark.parametrize("number", range(12))
-def test_records_of_many_programs_with_streams(number: int, seed: int) -> None:
-    """Every other one has operations, functions and loops as well."""
-    program = random_program(1000 * seed + 100 + number, streams=True, operators=bool(number % 2))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "drawn" in metafunc.fixturenames:
+        metafunc.parametrize("drawn", range(100, 100 + metafunc.config.getoption("programs")))
+
+
+@pytest.mark.verifies("cycle-model-record-random-programs", "cycle-model-records-activation-random")
+@pytest.mark.parametrize("kind", ["layers", "operators", "streams"])
+def test_records_and_activations_of_many_programs(kind: str, drawn: int, seed: int) -> None:
+    """As many as --programs says: a few here, hundreds in `make regression`.
+
+    Every other one with streams has operations, functions and loops as well.
+    """
+    operators = kind == "operators" or (kind == "streams" and bool(drawn % 2))
+    program = random_program(1000 * seed + drawn, streams=kind == "streams", operators=operators)
     seen, expected = compare(program)
     assert seen == expected, f"program {program.seed}"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", range(12))
-def test_records_of_many_programs_with_operators(number: int, seed: int) -> None:
-    program = random_program(1000 * seed + 100 + number, operators=True)
-    records, expected = compare(program)
-    assert records == expected, f"program {program.seed}"
-
-
-@pytest.mark.verifies("cycle-model-records-activation-random")
-@pytest.mark.slow
-@pytest.mark.parametrize("number", range(12))
-def test_records_and_activations_of_many_random_programs(number: int, seed: int) -> None:
-    program = random_program(1000 * seed + 100 + number)
-    records, expected = compare(program)
-    assert records == expected, f"program {program.seed}"
 
 
 SLIM: dict[str, Any] = {"slim": True, "refill": False}
