@@ -79,7 +79,8 @@ PLAN: tuple[Part, ...] = (  # what takes longest comes first
     Part("whole", "wraps", 1),
     Part("groups", "networks", 1, 4), Part("groups", "ends", 1, 4), Part("groups", "rtl", 2, 4),
     Part("groups", "streams", 1), Part("groups", "bus", 1), Part("groups", "held", 1), Part("groups", "shared", 1),
-    Part("tiles", "rtl", 3, 24), Part("tiles", "held", 1), Part("least", "rtl", 6), Part("least", "bus", 1),
+    Part("tiles", "rtl", 3, 24), Part("tiles", "held", 1), Part("least", "rtl", 12), Part("least", "bus", 1),
+    Part("least", "held", 1),
 )  # fmt: skip
 
 

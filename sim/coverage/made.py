@@ -110,7 +110,9 @@ def _built(
     image = build(
         Program((MapForm("x", channels, height, width, 0), *results), tuple(layers), (0,), outputs), params, DEFAULT
     )  # fmt: skip
-    return Case(seed, image, {"x": rng.integers(1, HIGH + 1, (2, height, width, channels)).astype(np.int16)})
+    size = (2, height, width, channels)
+    x = rng.integers(1, HIGH + 1, size) * rng.choice([-1, 1], size)
+    return Case(seed, image, {"x": x.astype(np.int16)})
 
 
 MADE = {"held": held_case, "shared": shared_case, "shifts": shifts_case, "wraps": wraps_case}
