@@ -72,7 +72,8 @@ class Part:
 
 PLAN: tuple[Part, ...] = (  # what takes longest comes first
     Part("whole", "corners", 1), Part("whole", "extents", 1), Part("least", "extents", 1), Part("whole", "edges", 1),
-    Part("least", "edges", 1), Part("tiles", "overlap", 1), Part("whole", "flips", 1), Part("least", "flips", 1),
+    Part("least", "edges", 1), Part("tiles", "edges", 1), Part("groups", "edges", 1),
+    Part("tiles", "overlap", 1), Part("whole", "flips", 1), Part("least", "flips", 1),
     Part("whole", "networks", 3, 30), Part("whole", "streams", 2, 8), Part("whole", "ends", 2, 8),
     Part("whole", "paused", 2), Part("whole", "recurrent", 2, 21), Part("whole", "functions", 2, 12),
     Part("whole", "rtl", 3, 12), Part("whole", "bus", 1), Part("whole", "shifts", 1), Part("whole", "shared", 1),
