@@ -286,6 +286,7 @@ def observe_edges(built: Build, params: Params, folder: Path, plusargs: Sequence
         "other": make.alone(refill=int(params.refill), buffer=1), "short": make.alone(),
     }  # fmt: skip
     job: dict[str, Any] = {name: [hex(word) for word in made.words] for name, made in programs.items()}
+    job["output"] = hex(packed(output_word(params), join=Join.START.value, last=1, flush=1))
     job["faults"] = [([hex(word) for word in made.words], made.batch, index) for made, index in _out_of_range(make)]
     if params.streams:
         programs = _held_up(make)

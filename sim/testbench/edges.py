@@ -247,6 +247,10 @@ class Edges:
 
     async def faults(self) -> None:
         """What is beyond a memory, or can never come, ends the run."""
+        while (await self.host.status())["busy"]:
+            pass
+        for unit in range(self.params.groups):  # each tile writes a line
+            await self.host.load(Memory.OUTPUTS, unit, 0, [int(self.job["output"], 16)])
         for number, (words, batch, index) in enumerate(self.job["faults"]):
             first = self.places[number % 2]
             while (await self.host.status())["busy"]:
