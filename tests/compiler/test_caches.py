@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -106,12 +107,14 @@ def test_rtl_runs_with_all_of_it_at_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     for name in ("COCOTB_TEST_FILTER", "COCOTB_TESTCASE", "VERILATOR_BIN", "OBJCACHE", "VERILATOR_TEST_FLAGS"):
         monkeypatch.setenv(name, "nonsense")
+    kept, own = cache_folder() / "verilator", tmp_path / "a cache" / "verilator"
+    for library in kept.glob("library-*"):  # Verilator's own, which others have compiled: half of the time
+        shutil.copytree(library, own / library.name)
     monkeypatch.setenv("EIE_CACHE", str(tmp_path / "a cache"))
     x = np.arange(8, dtype=np.int16).reshape(2, 4)
     network = compile_graph(dense_graph([Dense("a", np.eye(4, dtype=np.float32))]), preset("BALANCED_1"), x)
     for _ in range(2):  # built, then taken from the cache
         rtl, golden = (run_network(network, x, engine=engine).raw for engine in ("rtl", "golden"))
         np.testing.assert_array_equal(rtl, golden)
-    kept = (tmp_path / "a cache" / "verilator").iterdir()
-    (built,) = (each for each in kept if not each.name.startswith("library-"))
+    (built,) = (each for each in own.iterdir() if not each.name.startswith("library-"))
     assert (built / "eie_accelerator").is_file()

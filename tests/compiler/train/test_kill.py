@@ -28,7 +28,7 @@ epochs = 4
 learning_rate = 5e-3
 [[stages]]
 kind = "prune"
-epochs = 80
+epochs = 40
 learning_rate = 5e-3
 density = 0.3
 [[stages]]
@@ -94,7 +94,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     whole = train(tmp_path / "unbroken")
     broken = train(tmp_path / "killed")
     done = kill_within(broken, tmp_path / "killed", "prune")
-    assert 1 <= done < 80
+    assert 1 <= done < 40
     finish(whole)
     finish(train(tmp_path / "killed", "--resume"))
     for name in FILES:
