@@ -241,10 +241,12 @@ def _out_of_range(make: _Maker) -> list[tuple[Program, int]]:
     found = [
         (make.alone(source=lines * groups), 0),
         (make.alone(destination=lines), 0),
-        (make.alone(vectors=make.params.pointer_blocks + 1, uniform=0, source=0), 0),
+        (make.alone(vectors=2, pointers=make.params.pointer_blocks - 1, uniform=0, source=0), 0),
     ]
     if make.params.elementwise:  # the second sample is behind the memory
         found.append((Program((make.operation(frame=0x155), make.end), 3), 0))
+    lacks = {"refill": make.params.refill, "functions": make.params.tables, "ring": make.params.streams}
+    found += [(make.alone(**{name: 1}), 0) for name, there in lacks.items() if not there]
     return [*found, *(_streams_out_of_range(make) if make.params.streams else ())]
 
 
