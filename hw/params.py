@@ -303,10 +303,14 @@ _ECP5_32 = Params(
 # Half as many PEs, each with twice the memory, so that the same networks fit.
 _ECP5_16 = _ECP5_32.replace(pes=16, weight_words=1024, act_lines=2048, output_words=1024)
 
+# A quarter of them.
+_ECP5_8 = _ECP5_16.replace(pes=8, weight_words=2048, act_lines=4096, output_words=2048)
+
 PRESETS: dict[str, Params] = {
     **{f"BALANCED_{1 << n}": Params(pes=1 << n) for n in range(9)},
     "EIE_64": _EIE_64,
     "ECP5_PE": _ECP5_PE,
+    "ECP5_8": _ECP5_8,
     "ECP5_16": _ECP5_16,
     "ECP5_32": _ECP5_32,
     "BOARD_SLIM": _BOARD_SLIM,

@@ -12,17 +12,18 @@ from amaranth.lib.cdc import FFSynchronizer
 
 from compiler.errors import InputError
 from hw.accelerator import TOP_MODULE
+from hw.core import PE_MODULE, WRITEBACK_MODULE
 from hw.export import verilog_text
 from hw.params import Params
 from hw.serial_top import SerialTop
 from hw.uart import LEAST_DIVIDER
 from sim.driver.opening import BAUD
 from sim.fpga.boards import Board
-from sim.fpga.families import ECP5
+from sim.fpga.families import ECP5, Family
 from sim.fpga.flow import primitive
 from sim.fpga.pll import Pll, ecp5_pll
 
-__all__ = ["INSIDE", "TOP", "board_files", "line_divider"]
+__all__ = ["INSIDE", "TOP", "board_files", "line_divider", "synthesis_scripts"]
 
 TOP = "top"
 INSIDE = "eie"
@@ -96,6 +97,26 @@ def _verilog(params: Params, divider: int) -> str:
     return verilog_text(params, SerialTop(params, divider))
 
 
+def synthesis_scripts(params: Params, family: Family) -> tuple[str, str]:
+    """Commands of yosys before and after synthesis: they write the flat design, and the netlist.
+
+    The registers of a hop are equal in all PEs. Where synthesis sees them at once it makes one of them, whose wires
+    lead across the part again (record 111); so PEs of an array with hops are set in after it.
+    """
+    # iCE40 has no memory made of lookup tables, and its synthesis refuses what asks for it.
+    without = "" if family.distributed else "setattr -unset ram_style */m:*\n"
+    before = f"hierarchy -top {TOP}\n{without}proc\n"
+    flat = f"flatten\nwrite_json {TOP}.flat.json"
+    netlist = f"write_json {TOP}.netlist.json"
+    if not params.hops:
+        return before + flat, netlist
+    parts = f"{PE_MODULE} {WRITEBACK_MODULE}"
+    return (
+        f"{before}design -save apart\n{flat}\ndesign -load apart\nsetattr -mod -set keep_hierarchy 1 {parts}",
+        f"setattr -mod -unset keep_hierarchy {parts}\nflatten\n{netlist}",
+    )
+
+
 def board_files(board: Board, params: Params, mhz: float, baud: int = BAUD) -> dict[str, str]:
     """Every file of the design of a board, by name: Verilog, Amaranth's top and constraints, and yosys's script.
 
@@ -115,12 +136,10 @@ def board_files(board: Board, params: Params, mhz: float, baud: int = BAUD) -> d
     platform = board.make_platform()
     platform.add_file("accelerator.v", _verilog(params, divider))
     platform.add_file("eie_ram.v", primitive())
-    # iCE40 has no memory made of lookup tables, and its synthesis refuses what asks for it.
-    without = "" if board.family.distributed else "setattr -unset ram_style */m:*\n"
+    before, after = synthesis_scripts(params, board.family)
     plan = platform.build(
         BoardTop(pll), name=TOP, do_build=False, debug_verilog=False, synth_opts=board.family.synthesis,
-        script_after_read=f"hierarchy -top {TOP}\n{without}proc\nflatten\nwrite_json {TOP}.flat.json",
-        script_after_synth=f"write_json {TOP}.netlist.json",
+        script_after_read=before, script_after_synth=after,
     )  # fmt: skip
     kept = (".v", ".il", ".ys", ".lpf", ".cst", ".pcf")
     texts = {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}

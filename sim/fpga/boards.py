@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,7 @@ class Board:
     program : command that programs it; ``{file}`` is the bitstream.
     uart : pins of the serial line where the definition has none: (rx, tx) and the connector.
     target : what nextpnr needs to know of a Gowin part beside its name.
+    place : options of nextpnr, where others than its own were measured to be better (docs/results/fpga.md).
     """
 
     name: str
@@ -44,6 +45,7 @@ class Board:
     program: str
     uart: tuple[str, str, tuple[str, int]] | None = None
     target: Mapping[str, str] = field(default_factory=dict)
+    place: Sequence[str] = ()
 
     def make_platform(self) -> Any:
         """Amaranth's platform of the board.
@@ -72,8 +74,8 @@ _25F = {"lut": 24_288, "ff": 24_288, "ram": 56, "mult": 28, "cells": 3_036}
 _ALL = (
     Board(
         "ulx3s-85f", "ULX3S with LFE5U-85F", ECP5, "amaranth_boards.ulx3s:ULX3S_85F_Platform",
-        {"lut": 83_640, "ff": 83_640, "ram": 208, "mult": 156, "cells": 10_455}, 25, "BOARD_4",
-        "openFPGALoader -b ulx3s {file}",
+        {"lut": 83_640, "ff": 83_640, "ram": 208, "mult": 156, "cells": 10_455}, 25, "ECP5_8",
+        "openFPGALoader -b ulx3s {file}", place=("--placer", "static", "--router", "router2"),
     ),
     Board(
         "orangecrab-25f", "OrangeCrab r0.2 with LFE5U-25F", ECP5,

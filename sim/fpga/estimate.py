@@ -34,7 +34,7 @@ class Logic:
     near : of each PE whose queue and accumulators are read within a cycle (`Params.near`).
     slim : what a slim array has more: a narrow word of the host, and no multiplexer of the parts of a descriptor.
         Descriptors lie in block RAM of an iCE40 anyway, so no word of them stands in flip-flops there.
-    hop : what a hop takes of each PE, with its part of the delay in the core.
+    hop : what a hop takes of each PE. delay : and of the core, for the vector's activations.
     bit : what a bit of a memory takes that is read within a cycle, where no lookup table is memory.
     """
 
@@ -44,28 +44,30 @@ class Logic:
     group: int
     slim: int
     hop: int = 0
+    delay: int = 0
     bit: float = 0.0
 
     def of(self, params: Params) -> int:
         """Sum for an array."""
         pe = (self.near if params.near else self.pe) + self.hop * params.hops
-        return self.array + self.slim * params.slim + pe * params.pes + self.group * params.groups
+        array = self.array + self.slim * params.slim + self.delay * params.hops
+        return array + pe * params.pes + self.group * params.groups
 
 
 # Measured: docs/fpga.md has the arrays and the commands. Without elementwise operations, function tables and streams.
 _LOGIC = {
     "ecp5": {
         "lut": Logic(5287, 1083, 940, 1045, slim=-469),
-        "ff": Logic(4930, 1004, 586, 519, slim=-841, hop=52),
+        "ff": Logic(4930, 1004, 586, 519, slim=-841, hop=46, delay=250),
     },
     "ice40": {
         "lut": Logic(6390, 1217, 1009, 865, slim=-469, bit=0.8),
-        "ff": Logic(4150, 1015, 566, 500, slim=-73, hop=52, bit=1.0),
+        "ff": Logic(4150, 1015, 566, 500, slim=-73, hop=46, delay=250, bit=1.0),
     },
     "gowin": {
         "lut": Logic(5228, 1042, 843, 1045, slim=-469),
-        "ff": Logic(4930, 1004, 586, 519, slim=-841, hop=52),
-        "alone": Logic(3269, 715, 348, 230, slim=-793, hop=52),
+        "ff": Logic(4930, 1004, 586, 519, slim=-841, hop=46, delay=250),
+        "alone": Logic(3269, 715, 348, 230, slim=-793, hop=46, delay=250),
     },
 }
 
@@ -157,10 +159,11 @@ def estimate(board: Board, params: Params) -> Estimate:
     family = board.family
     blocks: dict[str, int] = {}
     near = 0  # bits that become flip-flops
-    cells = muxes = 0  # a bit of a memory of lookup tables of more than 16 words is chosen from several cells
+    cells = muxes = 0  # a bit of a memory whose words lie in several cells or block RAMs is chosen from these
     for held in held_memories(params):
         if family.in_blocks(held.bits, held.words, held.style):
             blocks[held.name] = held.number * family.blocks(held.bits, held.words)
+            muxes += held.number * held.bits * (family.deep(held.bits, held.words) - 1)
         elif family.distributed:
             cells += held.number * family.cells(held.bits, held.words)
             muxes += held.number * held.bits * (-(-held.words // 16) - 1)

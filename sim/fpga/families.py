@@ -37,7 +37,14 @@ class Family:
 
     def blocks(self, bits: int, words: int) -> int:
         """Block RAMs of a memory of `words` words of `bits` bits."""
-        return min(-(-bits // width) * -(-words // deep) for width, deep in self.widths.items())
+        return self._shape(bits, words)[0]
+
+    def deep(self, bits: int, words: int) -> int:
+        """Of how many block RAMs each bit of the same memory lies in one."""
+        return self._shape(bits, words)[1]
+
+    def _shape(self, bits: int, words: int) -> tuple[int, int]:
+        return min((-(-bits // width) * -(-words // deep), -(-words // deep)) for width, deep in self.widths.items())
 
     def cells(self, bits: int, words: int) -> int:
         """Cells of 16 words of 4 bits that the same memory takes."""

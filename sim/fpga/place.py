@@ -115,6 +115,7 @@ def _amaranths(plan: Plan, tool_name: str) -> list[str]:
 def _place_command(plan: Plan, seed: int) -> list[str]:
     family = plan.board.family
     command = ["nextpnr", "--seed", str(seed), "--report", f"seed-{seed}.json", "--timing-allow-fail"]
+    command += plan.board.place
     given = _amaranths(plan, family.nextpnr[0])
     given.remove("--quiet")
     given[given.index("--log") + 1] = f"seed-{seed}.log"

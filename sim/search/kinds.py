@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from compiler.experiments.base import Experiment
 from sim.auto.experiment import AutoTrial
+from sim.nas.experiment import Nas
 from sim.search.amc import Amc
 
 __all__ = ["KINDS"]
 
-KINDS: dict[str, type[Experiment]] = {cls.kind: cls for cls in (Amc, AutoTrial)}
+KINDS: dict[str, type[Experiment]] = {cls.kind: cls for cls in (Amc, AutoTrial, Nas)}
 """Kind, as recipes write it → class; beside `compiler.experiments.KINDS`."""

