@@ -39,6 +39,10 @@ many vectors. MOST, and any other length in its place, is a multiple of six furt
 MOST = (1 << 16) - 1
 
 _WEIGHT, _VALUE, _BIAS, _SHIFT = -29521, 321, 12345, 29
+_MEETS = 38
+"""Words of a tile that is written as long after it is opened as two descriptors of a slim array take to be fetched."""
+_PITCH = -12345
+"""Lines from round to round of a loop in which nothing moves."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,17 @@ class _Maker:
         }  # fmt: skip
         return self.alone(batch=batch, **{**stream, **values})
 
+    def larger_ring(self, samples: int) -> Program:
+        """Samples of three rows each in a ring of so many rows that the first one comes to lie at every place."""
+        groups, rows = self.params.groups, 29
+        row = (self.params.act_lines - 8) // rows * groups
+        return self.ring(
+            3, batch=samples, ring_base=4, source=4 * groups, ring_rows=rows, ring_row=row, ring_size=rows * row,
+            tile_pitch_y=row, window_pitch=row, ring_skip=3, ring_skip_size=3 * row,
+        )  # fmt: skip
+
     def rounds(self, count: int, *body: int) -> Program:
-        back = packed(loop(self.params), op=Op.LOOP.value, first=0, count=count)
+        back = packed(loop(self.params), op=Op.LOOP.value, first=0, count=count, pitch=_PITCH)
         return Program((*body, back, self.end))
 
 
@@ -110,15 +123,18 @@ def _extents(params: Params) -> dict[str, Callable[[int], Program]]:
         "columns of tiles": lambda n: make.alone(**wide, tiles_x=n, step_x=1),
         "rows of tiles": lambda n: make.alone(**wide, tiles_y=n, step_y=1),
         "samples": lambda n: make.alone(batch=n),
+        "samples that lie far apart": lambda n: make.alone(batch=n, frame=MOST, x0=-1, outputs=1),  # and write nothing
         "products": lambda n: make.alone(**wide, wx=n, dx=1, source=params.groups),
     }  # fmt: skip
     if params.elementwise:
         found["samples of an operation"] = lambda n: Program((make.operation(), make.end), n)
         found["rounds of a loop"] = lambda n: make.rounds(n, make.operation())
+    if params.slim:  # the next layer is opened in the cycle in which one is written
+        found["rounds of a loop of layers"] = lambda n: make.rounds(n, make.layer(words=_MEETS))
     if params.streams:
         found |= {
             "rows of a stream in": make.ring,
-            "samples of a stream in": lambda n: make.ring(1, batch=n),
+            "samples of a stream in": lambda n: make.ring(1, batch=n), "samples in a larger ring": make.larger_ring,
             "rows of a stream out": lambda n: make.alone(**wide, tiles_y=n, step_y=1, stream_out=1, out_rows=2,
                                                          tile_lines=1),
             "samples of a stream out": lambda n: make.alone(batch=n, stream_out=1, out_rows=2, tile_lines=1),
@@ -135,12 +151,16 @@ def _loads(params: Params) -> list[tuple[str, int, int, list[str]]]:
     one = sum((_VALUE & 0xFFFF) << 16 * lane for lane in range(LANES))
     stored = sum(packed(entry(params), code=1) << entry(params).size * lane for lane in range(LANES))
     blocks = packed(pointer_block(params), **{f"lengths__{lane}": 1 for lane in range(LANES)})
+    flush = packed(output_word(params), flush=1)
     output = packed(output_word(params), bias=_BIAS, shift=_SHIFT, join=Join.START.value, last=1, flush=1)
     loads = [("CODEBOOK", 0, 0, [0, _WEIGHT & 0xFFFF])]
     loads += [("WEIGHTS", pe, 0, [stored]) for pe in range(params.pes)]
     loads += [("POINTERS", pe, 0, [blocks]) for pe in range(params.pes)]
     for group in range(params.groups):
-        loads += [("OUTPUTS", group, 0, [output]), ("ACTIVATIONS", group, 0, [0, one])]
+        loads += [
+            ("OUTPUTS", group, 0, [output, output & ~flush, *[0] * (_MEETS - 2)]),
+            ("ACTIVATIONS", group, 0, [0, one]),
+        ]
         loads += [("ACTIVATIONS", group, params.act_lines - 4, [0, 0, 0, 0])]
     return [(name, unit, at, [hex(word) for word in words]) for name, unit, at, words in loads]
 
@@ -215,6 +235,45 @@ def _unpacked(params: Params, word: int) -> dict[str, int]:
     return {name: word >> first & (1 << width) - 1 for name, first, width in fields(record(params))}
 
 
+def _out_of_range(make: _Maker) -> list[tuple[Program, int]]:
+    """Programs that leave the memory or wait for what cannot come; the descriptor at which each ends with RANGE."""
+    lines, groups = make.params.act_lines, make.params.groups
+    found = [
+        (make.alone(source=lines * groups), 0),
+        (make.alone(destination=lines), 0),
+        (make.alone(vectors=2, pointers=make.params.pointer_blocks - 1, uniform=0, source=0), 0),
+    ]
+    if make.params.elementwise:  # the second sample is behind the memory
+        found.append((Program((make.operation(frame=0x155), make.end), 3), 0))
+    lacks = {"refill": make.params.refill, "functions": make.params.tables, "ring": make.params.streams}
+    found += [(make.alone(**{name: 1}), 0) for name, there in lacks.items() if not there]
+    return [*found, *(_streams_out_of_range(make) if make.params.streams else ())]
+
+
+def _streams_out_of_range(make: _Maker) -> list[tuple[Program, int]]:
+    lines, groups = make.params.act_lines, make.params.groups
+    behind_all = (0x5555, 0xAAAA)  # also as other numbers of a stream, so that each bit of them changes
+    ring = make.ring(9, y0=-1, last=0).words[0]  # its rows are all beside the map: it waits for none
+    behind = make.ring(9, y0=1, reach=3, first=0).words[0]
+    return [
+        (make.ring(9, ring_base=lines - 2), 0),  # the third row of the ring is behind the memory
+        (make.ring(9, source=lines * groups), 0),  # a window is
+        (Program((ring, behind, make.end)), 1),  # the first segment lets rows go, and this one needs more than may come
+        (make.alone(stream_out=1, out_rows=1, tile_lines=2, destination=lines - 1), 1),  # a line to send is not there
+        *((make.ring(n, ring_base=n, ring_rows=n, ring_row=n, ring_size=n), 0) for n in behind_all),
+        *((make.alone(stream_out=1, out_rows=n, tile_lines=n >> 4, destination=n, tiles_y=n), 0) for n in behind_all),
+    ]
+
+
+def _held_up(make: _Maker) -> dict[str, Program]:
+    """Programs whose streams stop: four layers that wait for a row each, and more rows than the host takes."""
+    row = make.ring(1).words[0]
+    return {
+        "waits": Program((row, row, row, row, make.end)),
+        "fills": make.alone(height=MOST, width=MOST, tiles_y=60, step_y=1, stream_out=1, out_rows=40, tile_lines=1),
+    }
+
+
 def observe_edges(built: Build, params: Params, folder: Path, plusargs: Sequence[str] = ()) -> dict[str, Any]:
     """Offsets, bits, words and headers at their edges; "wrong", the first thing that is or None, and "seen", counts.
 
@@ -225,9 +284,15 @@ def observe_edges(built: Build, params: Params, folder: Path, plusargs: Sequence
     """
     make = _Maker(params)
     programs = {
-        "long": make.alone(height=MOST, width=MOST, wx=2000, dx=1), "refill": make.alone(refill=int(params.refill))
+        "long": make.alone(height=MOST, width=MOST, wx=2000, dx=1), "refill": make.alone(refill=int(params.refill)),
+        "other": make.alone(refill=int(params.refill), buffer=1), "short": make.alone(),
     }  # fmt: skip
-    job = {name: [hex(word) for word in made.words] for name, made in programs.items()}
+    job: dict[str, Any] = {name: [hex(word) for word in made.words] for name, made in programs.items()}
+    job["output"] = hex(packed(output_word(params), join=Join.START.value, last=1, flush=1))
+    job["faults"] = [([hex(word) for word in made.words], made.batch, index) for made, index in _out_of_range(make)]
+    if params.streams:
+        programs = _held_up(make)
+        job |= {name: [hex(word) for word in made.words] for name, made in programs.items()}
     (folder / "job.json").write_text(json.dumps({"params": params.asdict(), **job}))
     simulate(built, "sim.testbench.edges", folder, plusargs=("+verilator+rand+reset+2", *plusargs))
     results: dict[str, Any] = json.loads((folder / "results.json").read_text())

@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.errors import EieError, InputError, ToolError
 from compiler.image.image import Image
@@ -31,7 +32,7 @@ from sim.network import NetworkResult, run_network
 from sim.rtl import collect
 from sim.suites import SUITES, Suite
 
-__all__ = ["COUNTS", "Key", "Line", "Shard", "kit", "run_case", "run_graph_case", "run_shard", "shards"]
+__all__ = ["COUNTS", "Key", "Line", "Shard", "images_of", "kit", "run_case", "run_graph_case", "run_shard", "shards"]
 
 SHARD = 2
 """Cases of a shard: few, as a shard whose worker dies is run again as a whole."""
@@ -214,6 +215,18 @@ def _trial(shard: Shard, seed: int) -> tuple[str | None, dict[str, int], str]:
         raise
     except (EieError, ValueError, IndexError) as error:
         return f"{type(error).__name__}: {error}", {}, identity(params) if params else ""
+
+
+def images_of(suite: str, seed: int, params: Params) -> list[tuple[Image, Mapping[str, NDArray[np.int16]]]]:
+    """Images of a case of a suite on an array, each with its inputs."""
+    plan = SUITES[suite]
+    if plan.graphs is None:
+        case = plan.layers(seed, params, plan.batch)
+        return [(case.image, case.x)]
+    network = plan.graphs(seed, params)
+    found: list[tuple[Image, Mapping[str, NDArray[np.int16]]]] = []
+    run_network(network.network, network.x, engine="golden", watch=lambda image, maps: found.append((image, maps)))
+    return found
 
 
 def run_case(case: Case, engine: str, bus: bool = False) -> tuple[str | None, dict[str, int]]:

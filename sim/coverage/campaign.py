@@ -18,22 +18,23 @@ from pathlib import Path
 from compiler.errors import EieError
 from compiler.image.image import Image
 from hw.params import Params
+from sim.benches import BENCHES, judged
 from sim.cases import Case
-from sim.corner_cases import corner_cases, observe, overlap, refused_otherwise
 from sim.coverage.bins import traits_of
-from sim.coverage.held import held_case
+from sim.coverage.disturbed import disturbed, flip_case, flips_told
+from sim.coverage.made import MADE
 from sim.graph_cases import GraphCase
 from sim.rtl.build import build
 from sim.rtl.collect import collect_into, collecting
 from sim.suites import SUITES
-from sim.trials import run_case, run_graph_case
+from sim.trials import images_of, run_case, run_graph_case
 
 __all__ = ["ARRAYS", "PLAN", "Campaign", "run_campaign"]
 
 ARRAYS: dict[str, Params] = {
     "whole": Params(
         pes=4, rows=64, queue_depth=8, weight_words=128, pointer_blocks=128, act_lines=256, output_words=512,
-        codebooks=16, descriptors=64,
+        codebooks=16, descriptors=64, parity=True,
     ),
     "groups": Params(
         pes=16, hops=1, queue_depth=9, index_bits=4, code_bits=3, act_lines=128, rows=32, weight_words=64,
@@ -42,7 +43,7 @@ ARRAYS: dict[str, Params] = {
     "least": Params(
         pes=1, rows=16, queue_depth=6, index_bits=4, code_bits=2, weight_words=128, pointer_blocks=64, act_lines=128,
         output_words=128, codebooks=2, descriptors=32, acc_bits=33, tables=0, elementwise=False, streams=False,
-        refill=False, slim=True,
+        refill=False, slim=True, parity=True,
     ),
     "tiles": Params(
         pes=2, rows=32, queue_depth=7, index_bits=5, code_bits=4, weight_words=16, pointer_blocks=12, act_lines=512,
@@ -50,6 +51,13 @@ ARRAYS: dict[str, Params] = {
     ),
 }  # fmt: skip
 """Name and parameters of each array. `sim.coverage.bins.DEPTHS` are their queues."""
+
+
+LONG = 4095
+"""How far extents go: a covered array is slow. `make mutation` has them of 65,535 on an array that is not."""
+
+ALONE = (*BENCHES, "paused", "flips")
+"""Kinds that are no cases of a suite: benches, and cases under disturbance (`sim.coverage.disturbed`)."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +70,18 @@ class Part:
     drawn: int = 0
 
 
-PLAN: tuple[Part, ...] = (
-    Part("whole", "corners", 1), Part("tiles", "traffic", 1),
+PLAN: tuple[Part, ...] = (  # what takes longest comes first
+    Part("whole", "corners", 1), Part("whole", "extents", 1), Part("least", "extents", 1), Part("whole", "edges", 1),
+    Part("least", "edges", 1), Part("tiles", "edges", 1), Part("groups", "edges", 1),
+    Part("tiles", "overlap", 1), Part("whole", "flips", 1), Part("least", "flips", 1),
     Part("whole", "networks", 3, 30), Part("whole", "streams", 2, 8), Part("whole", "ends", 2, 8),
-    Part("whole", "recurrent", 2, 21), Part("whole", "rtl", 3, 12), Part("whole", "bus", 1),
-    Part("whole", "functions", 2, 12),
+    Part("whole", "paused", 2), Part("whole", "recurrent", 2, 21), Part("whole", "functions", 2, 12),
+    Part("whole", "rtl", 3, 12), Part("whole", "bus", 1), Part("whole", "shifts", 1), Part("whole", "shared", 1),
+    Part("whole", "wraps", 1),
     Part("groups", "networks", 1, 4), Part("groups", "ends", 1, 4), Part("groups", "rtl", 2, 4),
-    Part("groups", "streams", 1), Part("groups", "bus", 1), Part("groups", "held", 1),
-    Part("tiles", "rtl", 3, 24), Part("tiles", "held", 1), Part("least", "rtl", 6), Part("least", "bus", 1),
+    Part("groups", "streams", 1), Part("groups", "bus", 1), Part("groups", "held", 1), Part("groups", "shared", 1),
+    Part("tiles", "rtl", 3, 24), Part("tiles", "held", 1), Part("least", "rtl", 12), Part("least", "bus", 1),
+    Part("least", "held", 1),
 )  # fmt: skip
 
 
@@ -85,9 +97,9 @@ class Campaign:
 
 
 def _draw(kind: str, seed: int, params: Params) -> tuple[Case | GraphCase, tuple[Image, ...]]:
-    if kind == "held":
-        held = held_case(seed, params)
-        return held, (held.image,)
+    if kind in MADE:
+        made = MADE[kind](seed, params)
+        return made, (made.image,)
     suite = SUITES[kind]
     if suite.graphs:
         drawn = suite.graphs(seed, params)
@@ -96,27 +108,17 @@ def _draw(kind: str, seed: int, params: Params) -> tuple[Case | GraphCase, tuple
     return case, (case.image,)
 
 
-def _corners(seed: int, params: Params) -> str | None:
-    """The scenarios of errors, restarts and refusals; the first refused program that ends otherwise than expected."""
-    cases = corner_cases(params, seed)
-    with tempfile.TemporaryDirectory(prefix="eie-") as name:
-        return refused_otherwise(cases, observe(build(params), cases, Path(name)))
-
-
-def _traffic(seed: int, params: Params) -> str | None:
-    """Three hosts at once at the host port."""
-    with tempfile.TemporaryDirectory(prefix="eie-") as name:
-        wrong: str | None = overlap(build(params), params, seed, Path(name))["wrong"]
-    return wrong
-
-
 def _run(kind: str, seed: int, params: Params) -> tuple[str | None, dict[str, int]]:
     """One case: the first difference, and what was compared."""
     try:
-        if kind == "corners":
-            return _corners(seed, params), {}
-        if kind == "traffic":
-            return _traffic(seed, params), {}
+        if kind in BENCHES:
+            with tempfile.TemporaryDirectory(prefix="eie-") as name:
+                return judged(kind, build(params), params, seed, Path(name), most=LONG), {}
+        if kind == "paused":
+            images = images_of("ends", seed, params)
+            return next(filter(None, (disturbed(image, x, seed) for image, x in images)), None), {}
+        if kind == "flips":
+            return flips_told(flip_case(seed, params)), {}
         case, _ = _draw(kind, seed, params)
         return run_graph_case(case, "rtl") if isinstance(case, GraphCase) else run_case(case, "rtl", kind == "bus")
     except EieError as error:
@@ -128,7 +130,7 @@ def _chosen(part: Part, seed: int, known: set[str]) -> Iterator[int]:
     params = ARRAYS[part.array]
     for n in range(max(part.least, part.drawn)):
         own = seed * 1_000_003 + n
-        if part.kind in ("corners", "traffic"):
+        if part.kind in ALONE:
             yield own
             continue
         try:

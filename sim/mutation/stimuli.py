@@ -18,25 +18,22 @@ from compiler.errors import ToolError
 from compiler.image.image import Image
 from hw.params import Params
 from sim import run as engines
-from sim.corner_cases import corner_cases, observe, overlap, refused_otherwise
+from sim.benches import BENCHES, judged
 from sim.decode import decode
-from sim.extent_cases import observe_edges, observe_extents, wrong_extents
 from sim.mutation.record import parse
-from sim.network import run_network
 from sim.program import flat
 from sim.rtl.build import Build
 from sim.rtl.engine import run_rtl
-from sim.suites import SUITES
+from sim.trials import images_of
 
 __all__ = ["Stimulus", "record"]
 
-_BENCHES = ("corners", "edges", "extents", "overlap")
 _LONG = 1000
 
 
 @dataclass(frozen=True)
 class Stimulus:
-    """A run: the regression or bench that it is of (`sim.verify.SUITES`, or one of `_BENCHES`), its seed.
+    """A run: the regression or bench that it is of (`sim.verify.SUITES`, or one of `sim.benches`), its seed.
 
     Of extents the seed is how far they go (`sim.extent_cases`).
     """
@@ -65,28 +62,15 @@ def record(built: Build, params: Params, stimulus: Stimulus) -> NDArray[np.uint8
     """
     with tempfile.TemporaryDirectory(prefix="eie-mutation-") as name:
         folder = Path(name)
-        if stimulus.suite in _BENCHES:
+        if stimulus.suite in BENCHES:
             files = [folder / "record"]
             _bench(built, params, stimulus, folder, files[0])
         else:
             files = []
-            for n, (image, x) in enumerate(_images(params, stimulus)):
+            for n, (image, x) in enumerate(images_of(stimulus.suite, stimulus.seed, params)):
                 files.append(folder / f"record_{n}")
                 _run(built, image, x, stimulus, files[-1])
         return np.concatenate([parse(file.read_text()) for file in files])
-
-
-def _images(params: Params, stimulus: Stimulus) -> list[tuple[Image, Mapping[str, NDArray[np.int16]]]]:
-    """Images of a case, each with its inputs."""
-    suite = SUITES[stimulus.suite]
-    make = suite.graphs
-    if make is None:
-        case = suite.layers(stimulus.seed, params, suite.batch)
-        return [(case.image, case.x)]
-    network = make(stimulus.seed, params)
-    found: list[tuple[Image, Mapping[str, NDArray[np.int16]]]] = []
-    run_network(network.network, network.x, engine="golden", watch=lambda image, maps: found.append((image, maps)))
-    return found
 
 
 def _run(built: Build, image: Image, x: Mapping[str, Any], stimulus: Stimulus, file: Path) -> None:
@@ -102,21 +86,13 @@ def _run(built: Build, image: Image, x: Mapping[str, Any], stimulus: Stimulus, f
 
 
 def _bench(built: Build, params: Params, stimulus: Stimulus, folder: Path, file: Path) -> None:
-    """Corners are judged by their errors here, and fully in `tests/sim/test_corners.py`; others as in their tests.
-
-    The networks of the corners are smaller here: most of a longer run would be the loading of its memories.
-    """
+    """The networks of the corners are smaller here: most of a longer run would be the loading of its memories."""
     plusargs: tuple[str, ...] = (f"+eie_record={file}",)
-    if stimulus.suite == "corners":
-        cases = corner_cases(params, stimulus.seed, (300, 100, 600), wild=False)
-        wrong: Any = refused_otherwise(cases, observe(built, cases, folder, plusargs, moments=3))
-    elif stimulus.suite == "edges":
-        wrong = observe_edges(built, params, folder, plusargs)["wrong"]
-    elif stimulus.suite == "extents":
-        observed = observe_extents(built, params, folder, most=stimulus.seed, plusargs=plusargs)
-        wrong = wrong_extents(params, observed, most=stimulus.seed)
-    else:
+    if stimulus.suite == "overlap":
         plusargs = (f"+verilator+seed+{stimulus.seed}", *plusargs)
-        wrong = overlap(built, params, stimulus.seed, folder, plusargs)["wrong"]
+    wrong = judged(
+        stimulus.suite, built, params, stimulus.seed, folder, plusargs,
+        entries=(300, 100, 600), moments=3, wild=False, most=stimulus.seed,
+    )  # fmt: skip
     if wrong:
         raise ToolError(f"{stimulus.name}: the bench found something wrong ({wrong}); run its test first")

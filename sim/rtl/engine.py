@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import operator
 import os
 import shutil
 import subprocess
@@ -65,6 +67,7 @@ class RtlRun:
     waves : file of the waveform, if asked for. waves_cut : it was longer than the limit, and holds the beginning.
     build : the simulator that was used.
     seconds : wall time between start and interrupt, without preload and read-back, over all chunks.
+    parity : what the register PARITY read, over all chunks; 0 but with `flipping`.
     """
 
     values: dict[str, NDArray[np.int16]]
@@ -73,6 +76,7 @@ class RtlRun:
     build: Build
     seconds: float
     waves_cut: bool = False
+    parity: int = 0
 
 
 def scope(memory: Memory, unit: int, slim: bool = False) -> str:
@@ -181,6 +185,7 @@ def run_rtl(
     pauses: float = 0.0,
     plusargs: tuple[str, ...] = (),
     flips: Sequence[tuple[str, int, int]] = (),
+    flipping: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> RtlRun:
     """Run a batch on the Verilog.
@@ -200,6 +205,8 @@ def run_rtl(
     pauses : share of cycles in which the refill stream has nothing to give, at random (and by `seed`).
     plusargs : more arguments of the simulator (switches of mutated arrays).
     flips : bits to flip before each start: hierarchical name of a memory (`scope`), address, bit.
+    flipping : memories with parity whose parity bits are made wrong from start to read-back: all, then at random, by
+        `seed`. No value changes by that; what was told is handed over, and no error.
     progress : called with (samples done, samples).
 
     Raises
@@ -243,6 +250,7 @@ def run_rtl(
             "watchdog": watchdog or cycle_limit(image, program, max(chunk.count for chunk in parts)),
             "stop_on_error": True,
             "flips": list(flips),
+            "flipping": list(flipping),
             "seed": seed,
         }
         (folder / "job.json").write_text(json.dumps(job))
@@ -263,7 +271,7 @@ def run_rtl(
             if error := result["status"]["error"]:
                 index = result["status"]["index"]
                 raise RtlError(f"the array ended with error {Error(error).name} at descriptor {index}")
-            if result["parity"]:
+            if result["parity"] and not flipping:
                 raise RtlError(f"the parity of a word was wrong: {found(result['parity'])}")
             if result["left"] != [0, 0]:
                 raise RtlError(f"beats that were not taken, and that did not come: {result['left']}")
@@ -288,6 +296,7 @@ def run_rtl(
         built,
         sum(result["seconds"] for result in results),
         dump.cut,
+        functools.reduce(operator.or_, (result["parity"] for result in results), 0),
     )
 
 

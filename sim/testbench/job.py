@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import random
+import re
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
+from cocotb.triggers import ClockCycles, FallingEdge, First, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiStreamBus, AxiStreamSource
 
@@ -34,6 +35,8 @@ from sim.tiles import tile_ends
 ACT_BYTES = 16  # bytes of an activation word: eight int16
 
 CLOCK_NS = 2
+FLIPS = 8
+"""Memories of which a word gets a wrong parity in a cycle, where some are to."""
 
 
 class Host(Protocol):
@@ -93,6 +96,7 @@ class Bench:
             dut.s_axis_acts_tvalid.value = int(beat is not None)
             if beat is not None:
                 dut.s_axis_acts_tdata.value = int.from_bytes(beat, "little")
+                dut.s_axis_acts_tlast.value = chosen.getrandbits(1)  # which nobody looks at
             ready = chosen.random() >= pauses
             dut.m_axis_acts_tready.value = int(ready)
             await RisingEdge(dut.aclk)
@@ -101,6 +105,21 @@ class Bench:
                 beat = None
             if ready and dut.m_axis_acts_tvalid.value:
                 host.take(int(dut.m_axis_acts_tdata.value).to_bytes(ACT_BYTES, "little"))
+
+    async def flip(self, rams: list[str], seed: int) -> None:
+        """Make the parity of all words of these memories wrong, and then of any as long as this runs.
+
+        By the parity bit, the highest, while the clock falls: nothing else changes a memory then.
+        """
+        chosen = random.Random(seed)
+        memories = [self.inside(ram).mem for ram in rams]
+        words = [word for memory in memories for word in memory]
+        while True:
+            await FallingEdge(self.dut.aclk)
+            for word in words:
+                if not (value := int(word.value)).bit_count() & 1:
+                    word.value = value ^ 1 << len(word) - 1
+            words = [memory[chosen.randrange(len(memory))] for memory in chosen.sample(memories, min(FLIPS, len(rams)))]
 
     async def reset(self) -> None:
         """Pull the reset line and wait until the accumulators are clear."""
@@ -128,7 +147,7 @@ class Bench:
 
     def inside(self, path: str) -> Any:
         """Handle of something inside, by the names on the way to it, that of the top first."""
-        return functools.reduce(getattr, path.split(".")[1:], self.dut)
+        return functools.reduce(_child, path.split(".")[1:], self.dut)
 
     def memory(self, memory: Memory, unit: int) -> Any:
         """Handle of the words of a memory, for loading and reading without the bus."""
@@ -159,6 +178,13 @@ class Bench:
             found += await self.host.fetch(memory, unit, addresses[at], size)
             at += size
         return found
+
+
+def _child(handle: Any, name: str) -> Any:
+    """What is inside by that name, or, where a signal has the name too, by the name with a number behind it."""
+    if hasattr(handle, name):
+        return getattr(handle, name)
+    return next(child for child in handle if re.fullmatch(rf"\\?{name}[_$]\d+ ?", child._name))
 
 
 async def load_by_bus(bench: Bench, folder: Path) -> None:
@@ -200,6 +226,7 @@ async def run_job(dut: Any) -> None:
         given = {n: np.load(folder / f"given_{number}_{n}.npy") for n in job["given"]}
         host = Outside(plan, batch, given)
         task = cocotb.start_soon(bench.outside(host, job["pauses"], job["seed"])) if plan else None
+        flipping = cocotb.start_soon(bench.flip(job["flipping"], job["seed"])) if job["flipping"] else None
         begun = time.perf_counter()
         status = await bench.run(batch)
         seconds = time.perf_counter() - begun
@@ -210,11 +237,16 @@ async def run_job(dut: Any) -> None:
             np.save(folder / f"taken_{number}_{n}.npy", host.maps[n])
         banks = [await bench.read(Memory.ACTIVATIONS, unit, lines, job["bus"]) for unit in range(params.groups)]
         records = await bench.read(Memory.RECORDS, 0, job["records"], job["bus"])
+        if flipping is not None:
+            flipping.cancel()
         raw = b"".join(word.to_bytes(ACT_BYTES, "little") for bank in banks for word in bank)
         np.save(folder / f"outputs_{number}.npy", np.frombuffer(raw, "<i2").reshape(params.groups, len(lines), 8))
         results.append({"status": status, "records": [hex(word) for word in records],
                         "cycles": await bench.host.read("CYCLES"), "seconds": seconds, "left": host.left,
                         "parity": await bench.host.read("PARITY") if params.parity else 0})  # fmt: skip
+        if flipping is not None:
+            await bench.host.write("PARITY", mask("PARITY"))
+            assert not await bench.host.read("PARITY"), "PARITY is not cleared"
         if job["stop_on_error"] and status["error"]:
             break
     (folder / "results.json").write_text(json.dumps(results))

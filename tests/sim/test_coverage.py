@@ -19,13 +19,14 @@ from hw.pe import ProcessingElement
 from hw.platform import _plain_names, convert
 from sim.amaranth_engine import run_amaranth
 from sim.coverage import bins, page, report, waivers
-from sim.coverage.campaign import ARRAYS, PLAN
+from sim.coverage.campaign import ALONE, ARRAYS, PLAN
 from sim.coverage.document import PAGE, document
-from sim.coverage.held import held_case
+from sim.coverage.made import MADE, held_case, shared_case, shifts_case
 from sim.coverage.points import KINDS, Point, Sources, merge
 from sim.decode import decode
 from sim.rtl.collect import collecting, keep, note_case, read_cases, read_counts, read_dat
 from sim.rtl.covered import left_out, with_bins
+from sim.suites import SUITES
 
 SMALL = Path(__file__).parent / "coverage_small"
 FILE = "hw/small.py"
@@ -132,6 +133,7 @@ def test_bins_fit_the_hardware_and_lines_come_from_the_source(annotated):
     assert "coverage_off" in left_out(text, "eie_accelerator", "accelerator.v")
     assert {params.queue_depth for params in ARRAYS.values()} == set(bins.DEPTHS)
     assert {part.array for part in PLAN} == set(ARRAYS)
+    assert {part.kind for part in PLAN} <= {*SUITES, *MADE, *ALONE}
     sources = Sources(text)
     files = {source.partition(":")[0] for source, *_ in sources._arms.values()}
     assert {"hw/control.py", "hw/mac.py", "hw/writeback.py", "hw/window.py", "hw/refill.py"} <= files
@@ -147,6 +149,16 @@ def test_a_queue_that_is_held_up_reaches_every_level():
 
     run_amaranth(case.image, list(case.x.values()), decode(case.image), watch=watch)
     assert levels == set(range(ARRAYS["tiles"].queue_depth + 1))
+
+
+@pytest.mark.verifies("coverage-made-cases")
+def test_made_cases_have_what_drawn_ones_lack():
+    assert bins.traits_of(shared_case(1, ARRAYS["whole"]).image)["segment-inner-uniform"] == 1
+    image = shifts_case(1, ARRAYS["whole"]).image
+    steps = [step for layer in image.steps for step in layer]
+    apart = {step.left_1 - step.right_1 for step in steps} | {step.left_2 - step.right_2 for step in steps}
+    assert set(range(-17, 17)) < apart
+    assert {int(shift) for layer in decode(image).layers for shift in layer.outputs.shift.flat} == set(range(32))
 
 
 @pytest.mark.verifies("coverage-bins-fit")

@@ -17,6 +17,7 @@ from hw.layouts import Memory
 from hw.params import Params
 from hw.registers import mask
 from sim import run as engines
+from sim.coverage.disturbed import flip_case, flips_told
 from sim.decode import decode
 from sim.driver.driver import Driver
 from sim.driver.port import DriverError
@@ -138,3 +139,5 @@ def test_flips_are_told_by_the_verilog(rng: np.random.Generator) -> None:
     flips = [(scope(memory, 0), address, int(rng.integers(6))) for memory, address in places.items()]
     with pytest.raises(RtlError, match=r"parity of a word was wrong: WEIGHTS, POINTERS, ACTIVATIONS, OUTPUTS$"):
         run_rtl(image, raw, program, flips=flips)
+    # All kinds at once, also what only a run writes; no value changes.
+    assert flips_told(flip_case(int(rng.integers(1 << 20)), image.params)) is None
