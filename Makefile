@@ -60,17 +60,16 @@ doctor:
 
 setup: $(READY)
 
-# Python compiles a module when it is first imported: compiling all of them here would take a minute of CPU.
 # Everything but torch is checked against its hash. pip checks all packages of one command or none, and torch
 # has other files elsewhere: so it takes a command of its own, and comes last, when all it needs is there.
 $(READY): pyproject.toml constraints.txt | doctor
 	@$(RUN) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo 'Setting up $(VENV), one to three minutes: packages'
-	@$(PIP) install --no-compile --no-deps --require-hashes -r constraints.txt
+	@$(PIP) install --no-deps --require-hashes -r constraints.txt
 	@echo 'Setting up $(VENV): $(TORCH)'
-	@$(PIP) install --no-compile $(TORCH_PIP_FLAGS) $(TORCH)
+	@$(PIP) install $(TORCH_PIP_FLAGS) $(TORCH)
 	@echo 'Setting up $(VENV): the kit itself'
-	@$(PIP) install --no-compile --no-deps --no-build-isolation --editable .
+	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@$(RUN) -m pip --disable-pip-version-check check
 	@touch $@
 
