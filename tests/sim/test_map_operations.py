@@ -20,6 +20,7 @@ from compiler.network import Network
 from hw.params import Params
 from sim import golden
 from sim.network import run_network
+from sim.suites import SUITES
 
 NUMBER = 12
 
@@ -144,15 +145,19 @@ def test_what_a_loop_reads_or_makes(kind: str, seed: int) -> None:
 
 
 @pytest.mark.verifies("products-functions-maps-several-pixels")
+@pytest.mark.rtl
 @pytest.mark.slow
 def test_hardware_computes_them_in_the_cycles_of_the_model(seed: int) -> None:
+    """In Verilog on the array of the sample of random networks; the first in many tiles in Amaranth's simulator."""
+    arrays = SUITES["networks"].arrays
     for number in range(4):
         rng = np.random.default_rng(1000 * seed + number)
         graph, data = gated(rng)
-        params = Params(pes=8, rows=int(rng.choice([4, 64])), queue_depth=8)
+        params = arrays[seed % len(arrays)] if number else Params(pes=8, rows=4, queue_depth=8)
+        assert params is not None
         network, _ = compiled(graph, data, params)
         model = run_network(network, data[:2], engine="cycles")
-        found = run_network(network, data[:2], engine="amaranth")
+        found = run_network(network, data[:2], engine="rtl" if number else "amaranth")
         assert all(np.array_equal(found.values[name], raw) for name, raw in model.values.items())
         assert [ran.records for ran in found.runs] == [ran.records for ran in model.runs]
 
