@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import socket
@@ -11,7 +10,6 @@ from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -30,6 +28,7 @@ from sim.fields import wrong_fields
 from sim.graph_cases import GraphCase
 from sim.network import NetworkResult, run_network
 from sim.rtl import collect
+from sim.sources import sources_hash
 from sim.suites import SUITES, Suite
 
 __all__ = ["COUNTS", "Key", "Line", "Shard", "images_of", "kit", "run_case", "run_graph_case", "run_shard", "shards"]
@@ -128,17 +127,12 @@ _FIELDS: dict[str, type] = {
 @cache
 def kit() -> str:
     """Version and a hash of all sources of hardware, compiler and simulation: other ones may give other cases."""
-    found = hashlib.sha256()
-    for package in ("hw", "compiler", "sim"):
-        with resources.as_file(resources.files(package)) as folder:
-            for path in sorted(folder.rglob("*")):
-                if path.suffix in (".py", ".v", ".vlt", ".cpp"):
-                    found.update(f"{package}/{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
     try:
         version = importlib.metadata.version("eie-kit")
     except importlib.metadata.PackageNotFoundError:
         version = "0"
-    return f"{version}+{found.hexdigest()[:12]}"
+    sources = sources_hash(("hw", "compiler", "sim"))
+    return f"{version}+{sources[:12]}"
 
 
 def shards(suite: str, seed: int, trials: int, done: Container[Key] = ()) -> list[Shard]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compiler.train.augment import Copies, Warp
@@ -17,6 +19,8 @@ __all__ = ["PRECISIONS", "ImageBatch", "Images", "accuracy", "autocast", "mean_l
 PRECISIONS = ("float32", "bfloat16", "float16")
 """What products are computed in while training; weights, sums of gradients and all measurements are float32.
 float16 has a short range of exponents, so `loop.fit` scales the loss."""
+
+Samples = TypeVar("Samples", Tensor, NDArray[Any])
 
 _MEASURED_AT_ONCE = 1000  # samples; bounds the memory of convolutions
 
@@ -75,9 +79,9 @@ class Images:
             inputs = self.augment(inputs, self.shape, generator)
         return self.arrange(inputs)
 
-    def arrange(self, inputs: Tensor) -> Tensor:
+    def arrange(self, inputs: Samples) -> Samples:
         """Flat samples in the form that the module takes."""
-        return inputs if self.flat else inputs.view(len(inputs), *self.shape)
+        return inputs if self.flat else inputs.reshape(len(inputs), *self.shape)
 
     def autocast(self) -> torch.autocast:
         """Products in `precision` as long as the block runs."""

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import ModelError
-from compiler.experiments.policy.network import MARK
+from compiler.experiments.policy.network import MARK, graph_of, marked
 from compiler.graph.blocks import blocks
 from compiler.graph.ir import Graph
+from compiler.train.images import Images
+from compiler.train.layers import weights
 
-__all__ = ["members"]
+__all__ = ["keys_by_block", "members"]
+
+
+def keys_by_block(module: Any, lesson: Images) -> dict[str, tuple[str, ...]]:
+    """Block → keys of the module's weights that it multiplies by; those that the host multiplies by are in none."""
+    keys = [site.key for site in weights(module)]
+    numbers = members(graph_of(module, lesson), graph_of(marked(module), lesson))
+    return {name: tuple(keys[n] for n in own) for name, own in numbers.items()}
 
 
 def members(plain: Graph, marked: Graph) -> dict[str, tuple[int, ...]]:

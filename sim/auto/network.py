@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,22 +11,20 @@ from typing import Any
 from numpy.typing import NDArray
 
 from compiler.errors import ImageError, InputError, ModelError
-from compiler.experiments.policy.network import example, marked, pruned_copy
-from compiler.graph.ir import Graph
+from compiler.experiments.policy.network import graph_of, pruned_copy
 from compiler.lower.pipeline import compile_graph
 from compiler.network import Network
 from compiler.options import Options
-from compiler.source import from_module
 from compiler.train import sensitivity
 from compiler.train.data import Dataset
 from compiler.train.images import Images, accuracy, mean_loss
-from compiler.train.layers import make_plain, weights
+from compiler.train.layers import make_plain
 from compiler.train.progress import fresh, load_module, stage_path
 from compiler.train.recipe import Recipe
 from compiler.train.report import calibration
 from compiler.train.stages import Teach
 from hw.params import Params
-from sim.auto.blocks import members
+from sim.auto.blocks import keys_by_block
 from sim.auto.curves import GRID, Curve, curves_of
 from sim.auto.target import Target
 from sim.cost import Cost, block_costs, cost
@@ -63,10 +60,6 @@ class Subject:
         """Training inputs that number formats are chosen by; cycles are measured on the first of them."""
         return calibration(self.dataset)
 
-    def arranged(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """Flat samples in the form that the network takes."""
-        return inputs if self.recipe.model.flat else inputs.reshape(len(inputs), *self.dataset.shape)
-
     def module(self, folder: Path | None) -> Any:
         """The network of a finished run, weights written out; without one it is as the recipe's model comes."""
         if folder is None:
@@ -81,19 +74,16 @@ class Subject:
         parts = {"validation": self.dataset.validation, "test": self.dataset.test}
         return {name: accuracy(module, self.lesson, part) for name, part in parts.items()}
 
-    def graph(self, module: Any) -> Graph:
-        """As the compiler reads it."""
-        return from_module(copy.deepcopy(module).eval(), (example(self.lesson),)).graph
-
     def compiled(self, module: Any) -> tuple[Network, NDArray[Any]]:
         """For the array; and the samples that it is timed on."""
-        inputs = self.arranged(self.inputs[:_CALIBRATED_LAST])
-        return compile_graph(self.graph(module), self.params, (inputs,), self.options), inputs[: self.samples]
+        inputs = self.lesson.arrange(self.inputs[:_CALIBRATED_LAST])
+        network = compile_graph(graph_of(module, self.lesson), self.params, (inputs,), self.options)
+        return network, inputs[: self.samples]
 
     def cost(self, module: Any, densities: Mapping[str, float] | None = None) -> Cost | None:
         """What it costs as a whole, pruned to these densities; None where it does not fit the array."""
-        graph = self.graph(module if densities is None else pruned_copy(module, densities))
-        inputs = self.arranged(self.inputs[:_CALIBRATED])
+        graph = graph_of(module if densities is None else pruned_copy(module, densities), self.lesson)
+        inputs = self.lesson.arrange(self.inputs[:_CALIBRATED])
         try:
             return cost(graph, self.params, (inputs,), (inputs[: self.samples],), options=self.options)
         except ImageError:
@@ -110,10 +100,10 @@ class Subject:
             The layers can be compiled at one density at most.
         """
         tables: dict[float, Mapping[str, float]] = {}
-        inputs, count = self.arranged(self.inputs[:_CALIBRATED]), min(self.samples, _CALIBRATED, len(self.inputs))
+        inputs, count = self.lesson.arrange(self.inputs[:_CALIBRATED]), min(self.samples, _CALIBRATED, len(self.inputs))
         for number, density in enumerate(GRID):
             tell("costs", number, len(GRID), f"all layers at {density:.0%}")
-            graph = self.graph(pruned_copy(module, dict.fromkeys(keys, density)))
+            graph = graph_of(pruned_copy(module, dict.fromkeys(keys, density)), self.lesson)
             try:
                 found = block_costs(graph, self.params, (inputs,), count=count, options=self.options)
             except (ImageError, ModelError) as error:
@@ -134,9 +124,9 @@ class Subject:
 
     def _members(self, module: Any, keys: list[str]) -> dict[str, list[str]]:
         """Block → keys of its weights; of weights that the host multiplies by, zeros save nothing."""
-        named = [site.key for site in weights(module)]
-        numbers = members(self.graph(module), self.graph(marked(module)))
-        found = {name: [named[n] for n in own if named[n] in keys] for name, own in numbers.items()}
+        found = {
+            name: [key for key in own if key in keys] for name, own in keys_by_block(module, self.lesson).items()
+        }  # fmt: skip
         return {name: own for name, own in found.items() if own}
 
 

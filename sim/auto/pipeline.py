@@ -89,7 +89,7 @@ def compress_auto(
                 "the network does not fit the array at any densities that were trained; choose a larger one"
             )
         buffer = io.BytesIO()
-        np.save(buffer, auto.subject.arranged(auto.subject.inputs[: job.samples]), allow_pickle=False)
+        np.save(buffer, auto.subject.lesson.arrange(auto.subject.inputs[: job.samples]), allow_pickle=False)
         write_file(out / INPUTS, buffer.getvalue())
         files, golden = {}, {}
         for arm in arms:
@@ -142,7 +142,7 @@ def _in_integers(name: str, network: Network, auto: Auto, counted: int, tell: Pr
     """Share of right answers of the compiled network, by the golden model, on the first test samples."""
     test = auto.subject.dataset.test.take(slice(counted))
     tell(f"{name} in integers", 0, 1, "")
-    outputs = golden_outputs(network, auto.subject.arranged(test.inputs))
+    outputs = golden_outputs(network, auto.subject.lesson.arrange(test.inputs))
     share = float(np.mean(outputs.reshape(len(test), -1).argmax(axis=-1) == test.labels))
     tell(f"{name} in integers", 1, 1, f"{share:.2%} of {len(test):,} test samples right")
     return share

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.experiments.policy.network import graph_of
 from compiler.lower.pipeline import compile_graph
 from compiler.train.data import Dataset
 from compiler.train.images import Images, accuracy
@@ -175,7 +176,7 @@ def same_in_hardware(found: Trained, timer: Timer, engine: str = "rtl") -> dict[
     engine : that simulates the hardware, one of `sim.run.ENGINES`.
     """
     inputs = timer.lesson.split.inputs[:CALIBRATED]
-    network = compile_graph(timer.graph(found.module), timer.params, [inputs])
+    network = compile_graph(graph_of(found.module, timer.lesson), timer.params, [inputs])
     few = inputs[: timer.samples]
     ran, right = (run_network(network, few, engine=each) for each in (engine, "golden"))
     counted = round(float(timer.cost(found.module).cycles) * len(few))

@@ -36,13 +36,10 @@ def summary(
         (array, arm): [_find(run, array, arm) for run in runs] for array in arrays for arm in ("hand", *ways, "random")
     }
     errors = {key: [row["errors"]["test"] for row in rows] for key, rows in own.items()}
-    values = {}
-    for array in arrays:
-        others = [(array, arm) for arm in ("hand", "random")]
-        values.update(
-            {f"{array}: {arm} - {ways[0]}": (errors[array, arm], errors[array, ways[0]]) for _, arm in others}
-        )
-    family = Family.of(values)
+    family = Family.of({
+        f"{array}: {arm} - {ways[0]}": (errors[array, arm], errors[array, ways[0]])
+        for array in arrays for arm in ("hand", "random")
+    })  # fmt: skip
     findings = [
         f"The target of each array is what the network made by hand takes there; {seeds_in_words(len(runs))}.",
         _met(arrays, runs, own),

