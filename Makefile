@@ -61,15 +61,17 @@ doctor:
 setup: $(READY)
 
 # Everything but torch is checked against its hash. pip checks all packages of one command or none, and torch
-# has other files elsewhere: so it takes a command of its own, and comes last, when all it needs is there.
+# has other files elsewhere: so it takes a command of its own, and comes last, when all it needs is there. Bytecode is
+# half of the work, which pip does on one core; as with pip, files of other Pythons that do not compile are left out.
 $(READY): pyproject.toml constraints.txt | doctor
 	@$(RUN) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo 'Setting up $(VENV), one to three minutes: packages'
-	@$(PIP) install --no-deps --require-hashes -r constraints.txt
+	@$(PIP) install --no-compile --no-deps --require-hashes -r constraints.txt
 	@echo 'Setting up $(VENV): $(TORCH)'
-	@$(PIP) install $(TORCH_PIP_FLAGS) $(TORCH)
+	@$(PIP) install --no-compile $(TORCH_PIP_FLAGS) $(TORCH)
 	@echo 'Setting up $(VENV): the kit itself'
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(RUN) -m compileall -qq -j 0 $(VENV)/lib || true
 	@$(RUN) -m pip --disable-pip-version-check check
 	@touch $@
 

@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 _LONG = re.compile(r"\S{400,}")
+_MOST = 5000
 
 
 class EieError(Exception):
@@ -35,8 +36,9 @@ class EieError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        """The message; a name of thousands of signs, out of somebody's file, is cut."""
-        return _LONG.sub(lambda word: f"{word[0][:100]}… ({len(word[0])} signs)", super().__str__())
+        """The message; a name of thousands of signs, out of somebody's file, is cut, and so is a list without end."""
+        text = _LONG.sub(lambda word: f"{word[0][:100]}… ({len(word[0])} signs)", super().__str__())
+        return text if len(text) <= _MOST else f"{text[:_MOST]}… ({len(text)} signs in all)"
 
 
 class ModelError(EieError):

@@ -170,7 +170,10 @@ def _tensor(file: Any, name: str, stated: Mapping[str, Any]) -> NDArray[Any]:
         raise ImageError(f"{name} has more than {MOST_AXES} axes; no tensor of a network does")
     if form not in _DTYPES:
         raise ImageError(f"{name} is {form}; expected one of {', '.join(_DTYPES)}")
-    tensor: NDArray[Any] = file.get_tensor(name)
+    try:
+        tensor: NDArray[Any] = file.get_tensor(name)
+    except ValueError as error:  # without elements an axis may be longer than numpy counts
+        raise ImageError(f"{name} has the shape {part.get_shape()}: {error}") from None
     crc = _crc(tensor)
     if crc != stated.get(name):
         raise ImageError(f"{name} is damaged: CRC-32 {crc}, the header states {stated.get(name)}")

@@ -46,7 +46,7 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
         read = {**numpy_reads, **(_bfloat16(path, halves) if halves else {})}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:  # ValueError: an axis longer than numpy counts
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
     return {name: read[name].astype(np.float32) if kind in _WIDENED else read[name] for name, kind in types.items()}
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,6 +38,9 @@ class Stages(Protocol):
 
 PATIENCE = 1.0
 """Seconds after which a silent command says what it is doing."""
+
+PAUSE = 60.0
+"""Seconds between two lines that a log gets of what goes on."""
 
 
 class Output:
@@ -100,9 +104,9 @@ class Output:
 
     @contextlib.contextmanager
     def progress(self, title: str) -> Iterator[Progress]:
-        """A bar on standard error while the block runs; silent where that is not a terminal."""
+        """A bar on standard error while the block runs; where that is not a terminal, a line now and then."""
         if not sys.stderr.isatty() or self.quiet:
-            yield lambda done, total: None
+            yield self._lines(title)
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -113,6 +117,17 @@ class Output:
         with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    def _lines(self, title: str) -> Progress:
+        said = time.monotonic()
+
+        def line(done: int, total: int) -> None:
+            nonlocal said
+            if time.monotonic() - said >= PAUSE:
+                said = time.monotonic()
+                self.note(f"{title}: {done:,} of {total:,}")
+
+        return line
 
     @contextlib.contextmanager
     def stages(self) -> Iterator[Stages]:

@@ -56,7 +56,8 @@ class Core(wiring.Component):
         accumulators are clear.
     acts_in, acts_out : maps that stream in, taken while busy, and maps that stream out (only with ``params.streams``).
     read, read_data : request and, `READ_LATENCY` cycles later, this part of the word (activations, descriptors and
-        records only), not while ``settling``.
+        records only), only while neither ``busy`` nor ``settling``, which the host sees to: a request itself chooses
+        who reads, so that no path leads from the state of control to the memories.
     settling : the last record is being written, up to 14 cycles after the end of a run.
     wrong : for each of `hw.parity.KINDS`, a word that was used a few cycles ago had the wrong parity (only with
         ``params.parity``).
@@ -130,9 +131,8 @@ class Core(wiring.Component):
             control.scanned.eq(scan.finished & scan.closes), control.scanned_bank.eq(scan.o.p.tag.bank),
             scan.open.eq(control.open),
             # What write-back of the tile before has done so far: nothing until it has begun.
-            scan.limits[0].eq(control.tiles[0].destination), scan.limits[1].eq(control.tiles[1].destination),
-            scan.limits[2].eq(drain.line), drained.eq(drain.draining & (drain.bank != control.front)),
-            scan.limit.eq(Mux(drained, 0b100, Mux(control.front, 0b001, 0b010))),
+            drained.eq(drain.draining & (drain.bank != control.front)),
+            scan.limit.eq(Mux(drained, drain.line, Mux(control.front, *(tile.destination for tile in control.tiles)))),
             drain.computed.eq(control.computed),
             control.written.eq(drain.written), control.written_bank.eq(drain.bank),
             counters.start.eq(self.start & ~self.busy), self.now.eq(counters.now),
@@ -316,7 +316,7 @@ class Core(wiring.Component):
         memory, part = Signal(4), Signal(5)
         with m.If(self.read.valid):
             m.d.sync += [memory.eq(request.memory), part.eq(self.read.p.part)]
-        m.d.comb += [self.scan.picks.eq(self.read.valid & ~self.busy), self.scan.picked.eq(request.unit)]
+        m.d.comb += [self.scan.picks.eq(self.read.valid), self.scan.picked.eq(request.unit)]
         for n, (writeback, acts) in enumerate(zip(self.writebacks, self.acts, strict=True)):
             m.d.comb += [
                 writeback.w_en.eq(writes(Memory.OUTPUTS, n)), writeback.w_addr.eq(to.address),
@@ -342,8 +342,8 @@ class Core(wiring.Component):
                 m.d.comb += [
                     acts.w_en.eq(1), acts.w_addr.eq(self.drain.line), acts.w_data.eq(writeback.o.payload),
                 ]  # fmt: skip
-            with m.If(~self.busy):
-                m.d.comb += [acts.r_en.eq(self.read.valid), acts.r_addr.eq(request.address)]
+            with m.If(self.read.valid):
+                m.d.comb += [acts.r_en.eq(1), acts.r_addr.eq(request.address)]
         m.d.comb += [
             self.descriptors.w_en.eq(writes(Memory.DESCRIPTORS, 0)), self.descriptors.w_data.eq(word),
             self.descriptors.r_en.eq(self.control.r_en),
@@ -360,10 +360,8 @@ class Core(wiring.Component):
             described = self._slim_descriptors(m)
         else:
             m.d.comb += [self.descriptors.w_addr.eq(to.address), self.descriptors.r_addr.eq(self.control.r_addr)]
-            with m.If(~self.busy):
-                m.d.comb += [
-                    self.descriptors.r_en.eq(self.read.valid), self.descriptors.r_addr.eq(request.address),
-                ]  # fmt: skip
+            with m.If(self.read.valid):
+                m.d.comb += [self.descriptors.r_en.eq(1), self.descriptors.r_addr.eq(request.address)]
             described = one_part(self.descriptors.r_data)
 
         found = {n: Signal(32, name=f"found_{n.name.lower()}") for n in READABLE}
@@ -379,8 +377,7 @@ class Core(wiring.Component):
     def _parity(self, m: Module) -> None:
         """Which words of the core's own memories are used, and what was wrong anywhere, by kind."""
         request, of = self.read.p.word, self.read.p.word.memory
-        reads = Signal()
-        m.d.comb += reads.eq(self.read.valid & ~self.busy)
+        reads = self.read.valid
         lines = Signal()  # all banks answer somebody else than the scan
         others: list[Value] = [self.elementwise.r_en] if self.params.elementwise else []
         others += [self.stream_out.r_en] if self.params.streams else []
@@ -417,7 +414,7 @@ class Core(wiring.Component):
         m.d.comb += [
             descriptors.w_number.eq(write.to.address), descriptors.w_part.eq(write.part),
             descriptors.r_number.eq(control.r_addr), control.r_ready.eq(descriptors.ready),
-            descriptors.p_en.eq(self.read.valid & ~self.busy), descriptors.p_number.eq(read.word.address),
+            descriptors.p_en.eq(self.read.valid), descriptors.p_number.eq(read.word.address),
             descriptors.p_part.eq(read.part),
         ]  # fmt: skip
         return descriptors.p_data

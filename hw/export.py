@@ -97,14 +97,15 @@ targets:
 """
 
 
-def verilog_files(params: Params) -> dict[str, str]:
+def verilog_files(params: Params, verilog: str | None = None) -> dict[str, str]:
     """Texts of accelerator.v, eie_ram.v, lint.vlt, registers.md, memories.json and eie.h, by these names.
 
-    For systems-on-chip also eie.core (FuseSoC) and eie_litex.py (LiteX).
+    For systems-on-chip also eie.core (FuseSoC) and eie_litex.py (LiteX). verilog : what `verilog_text` gives, if it was
+    written before.
     """
     shipped = resources.files("hw") / "rtl"
     return {
-        "accelerator.v": verilog_text(params),
+        "accelerator.v": verilog_text(params) if verilog is None else verilog,
         "eie_ram.v": (shipped / "eie_ram.v").read_text(),
         "lint.vlt": (shipped / "lint.vlt").read_text(),
         "registers.md": markdown(params),

@@ -165,9 +165,9 @@ class Mac(wiring.Component):
         larger = Signal()
         m.d.comb += [
             stored.eq(Mux(bank, words[1].sum, words[0].sum)), used.eq(Mux(bank, words[1].used, words[0].used)),
-            # A maximum is what comes, where that is larger; else nothing is written.
+            # A maximum is what comes, where that is larger or the first to come; else nothing is written.
             total.eq(Mux(used & ~takes_maximum, stored, 0) + product),  # the carry out is dropped: sums wrap
-            larger.eq(product[:ACT_BITS] > Mux(used, stored[:ACT_BITS], 0)),
+            larger.eq(~used | (product[:ACT_BITS] > stored[:ACT_BITS])),
         ]  # fmt: skip
         drained, drained_used = Signal(bits), Signal()
         m.d.comb += [

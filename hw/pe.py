@@ -35,7 +35,7 @@ class ProcessingElement(wiring.Component):
     busy : for each bank, a vector is anywhere between ``i`` and the accumulators: from the cycle after it arrived to
         the one in which it is dropped or its last sum is written. tile_busy : for each tile buffer.
     activity : what was selected in the cycle before.
-    drain, sum : write-back's port to the accumulators (see `Mac`).
+    drain, sum : write-back's port to the accumulators (see `Mac`); its ``slot`` comes 1 cycle before the rest.
     maximum : for each bank, its layer takes maxima instead of sums (see `Mac`).
     restart : synchronous reset of everything but the memories.
     wrong : parity of a word that was used: of weights, pointers, codebook, queue, accumulators, in this order (only
@@ -90,6 +90,9 @@ class ProcessingElement(wiring.Component):
         m.d.comb += [
             pointers.i.valid.eq(valid), pointers.i.payload.eq(sent), pointers.i.p.acts.eq(self.i.p.acts),
         ]  # fmt: skip
+        # Here and not in write-back, which is far away: through accumulator and adder it is a long way already.
+        slot = Signal.like(self.drain.slot, reset_less=True)
+        m.d.sync += slot.eq(self.drain.slot)
         connect(m, pointers.o, queue.i)
         connect(m, queue.o, expander.i)
         connect(m, expander.o, weights.i)
@@ -97,7 +100,7 @@ class ProcessingElement(wiring.Component):
         connect(m, decode.o, mac.i)
         m.d.comb += [
             self.credit.eq(queue.credit),
-            mac.drain.eq(self.drain), self.sum.eq(mac.sum), mac.maximum.eq(self.maximum),
+            mac.drain.eq(self.drain), mac.drain.slot.eq(slot), self.sum.eq(mac.sum), mac.maximum.eq(self.maximum),
             self.activity.entry.eq(weights.o.valid),
             self.activity.padding.eq(weights.o.valid & (weights.o.p.code == 0)),
             self.activity.bank.eq(weights.o.p.tag.bank),

@@ -39,8 +39,7 @@ class Scan(wiring.Component):
     Members
     -------
     start, request, ready : begin a window (only while `ready`).
-    open, limits, limit : which lines of the activation memory may be read: all, or those before one of the limits, the
-        n-th for bit n of `limit`.
+    open, limit : which lines of the activation memory may be read: all, or those before the limit.
     loaded : for each tile buffer, its weights are there. waiting : the tile to scan is not.
     r_en, r_addr, r_data : read port of all activation banks. claimed : it is somebody else's in this cycle.
     picks, picked, word : the host reads this bank, while nothing is scanned; the word of the bank read last.
@@ -62,7 +61,7 @@ class Scan(wiring.Component):
         tiles = {"loaded": In(2), "waiting": Out(1), "taken_tile": Out(2)} if params.refill else {}
         super().__init__({
             "start": In(1), "request": In(scan_request(params)), "ready": Out(1),
-            "open": In(1), "limits": In(LINE_BITS).array(3), "limit": In(3), **tiles,
+            "open": In(1), "limit": In(LINE_BITS), **tiles,
             "r_en": Out(1), "r_addr": Out(range(params.act_lines)), "claimed": In(1),
             "r_data": In(ACT_BITS * LANES).array(params.groups),
             "picks": In(1), "picked": In(8), "word": Out(ACT_BITS * LANES),
@@ -81,8 +80,6 @@ class Scan(wiring.Component):
         free = Signal()  # the stage at the output of the memory can take a vector
         go = Signal()
         lost = Signal()  # the word of the vector that stands there
-        # All limits are compared at once: which one counts is known late.
-        before = self.limit & Cat(line < limit for limit in self.limits)
         lost_line = Signal(len(self.r_addr))
         m.d.comb += [
             window.start.eq(self.start), window.request.eq(self.request), window.go.eq(go),
@@ -90,7 +87,7 @@ class Scan(wiring.Component):
             line.eq(window.address >> group_bits), self.r_addr.eq(Mux(lost, lost_line, line)),
             go.eq(
                 window.valid & ~waiting & free
-                & (~window.inside | (~self.claimed & (self.open | before.any())))
+                & (~window.inside | (~self.claimed & (self.open | (line < self.limit))))
             ),
             self.r_en.eq((go & window.inside) | (lost & ~self.claimed)), self.taken.eq(go & window.last),
             self.fault.eq(
@@ -130,17 +127,20 @@ class Scan(wiring.Component):
             m.d.comb += self.used.eq((moves & at.inside) << at_group)
 
         # The vector in the register: sent, or skipped.
-        held, sends, last = Signal(), Signal(), Signal()
+        held, last = Signal(), Signal()
+        sends = Signal(2)  # each half of the lanes: the longest path from the memory ends a level earlier
         leaves = Signal()
         m.d.comb += [
-            self.o.valid.eq(held & sends), leaves.eq(held & (self.o.ready | ~sends)),
-            moves.eq(read & ~lost & (~held | leaves)), self.skipped.eq(held & ~sends), self.finished.eq(leaves & last),
+            self.o.valid.eq(held & sends.any()), leaves.eq(held & (self.o.ready | ~sends.any())),
+            moves.eq(read & ~lost & (~held | leaves)), self.skipped.eq(held & ~sends.any()),
+            self.finished.eq(leaves & last),
             self.busy.eq(window.valid | read | held), self.standing.eq(read & ~moves),
         ]  # fmt: skip
         m.d.sync += held.eq(moves | (held & ~leaves))
         with m.If(moves):
             m.d.sync += [
                 self.o.p.pointers.eq(at.pointers), self.o.p.mask.eq(nonzero), self.o.p.acts.eq(acts),
-                self.o.p.tag.eq(at.tag), sends.eq(nonzero.any()), last.eq(at.last), self.closes.eq(at.closes),
+                self.o.p.tag.eq(at.tag), last.eq(at.last), self.closes.eq(at.closes),
+                sends.eq(Cat(half.any() for half in (nonzero[: LANES // 2], nonzero[LANES // 2 :]))),
             ]  # fmt: skip
         return m

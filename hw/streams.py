@@ -182,7 +182,10 @@ def out_beat(params: Params) -> data.StructLayout:
 
 
 def drain_request(params: Params) -> data.StructLayout:
-    """Write-back's access to one accumulator: read `slot` of `bank`, and clear `clear_slot` of the same bank."""
+    """Write-back's access to one accumulator: read `slot` of `bank`, and clear `clear_slot` of the same bank.
+
+    To a PE `slot` comes a cycle earlier than to its `hw.mac.Mac`.
+    """
     return data.StructLayout({
         "bank": 1, "slot": params.row_bits, "clear": 1, "clear_all": 1, "clear_slot": params.row_bits,
     })  # fmt: skip

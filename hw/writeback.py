@@ -38,7 +38,7 @@ class Writeback(wiring.Component):
     Members
     -------
     read, address : take this word of the table. low, high : of the tile, constant while its words are under way.
-    slot : accumulator to read in each PE of the group. sums : of each PE, 1 cycle later.
+    slot : accumulator to read in each PE of the group, in the next cycle. sums : of each PE, 2 cycles later.
     clear, clear_slot : for each PE, clear this accumulator.
     o : a finished activation vector (always ready), lanes not written are zero.
     saturated : an output of this cycle did not fit int16 (below: only if `low` is negative; else it counts as limited).
@@ -99,7 +99,7 @@ class Writeback(wiring.Component):
         # memory is not read where it is written.
         raw = Signal(signed(params.acc_bits))
         m.d.comb += [
-            self.slot.eq(words[2].slot), self.clear_slot.eq(words[3].slot),
+            self.slot.eq(data.View(layout, memory.r_data).slot), self.clear_slot.eq(words[3].slot),
             self.clear.eq(valid[3] << words[3].pe),
         ]  # fmt: skip
         with m.Switch(words[3].pe):

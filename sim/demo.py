@@ -96,6 +96,7 @@ def demonstrate(
     from compiler.source import load as load_source
     from hw.export import verilog_files
     from sim.demo_report import report
+    from sim.rtl.exported import array_verilog
 
     subject = {**CLASSIFIERS, **NETWORKS}[name]
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +107,7 @@ def demonstrate(
         save(compile_graph(source.graph, params, source.calibration), network_path)
         network = load(network_path)  # the file is what is verified
     with clock.step("verilog", "Writing the Verilog"):
-        write_files(folder / "rtl", verilog_files(params))
+        write_files(folder / "rtl", verilog_files(params, array_verilog(params)))
     picked, left_out = _choose(run, subject, samples, seed, engine)
     if waves and len(network.images) != 1:
         left_out.append(f"no waveform: it shows one image of the array, and this network has {len(network.images)}")

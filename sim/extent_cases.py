@@ -27,7 +27,7 @@ from hw.layouts import (
     pointer_block,
     record,
 )
-from hw.params import LANES, Params
+from hw.params import LANES, SEGMENTS, Params
 from sim.rtl.build import Build
 from sim.rtl.engine import simulate
 
@@ -247,6 +247,9 @@ def _out_of_range(make: _Maker) -> list[tuple[Program, int]]:
         found.append((Program((make.operation(frame=0x155), make.end), 3), 0))
     lacks = {"refill": make.params.refill, "functions": make.params.tables, "ring": make.params.streams}
     found += [(make.alone(**{name: 1}), 0) for name, there in lacks.items() if not there]
+    # A layer in tiles of more segments than there may be; where no more descriptors are, it ends behind the last one.
+    many = [make.layer(first=n == 0, last=0, tiles_x=2) for n in range(SEGMENTS + 1)]
+    found.append((Program(tuple(many[: make.params.descriptors])), SEGMENTS))
     return [*found, *(_streams_out_of_range(make) if make.params.streams else ())]
 
 
@@ -266,10 +269,13 @@ def _streams_out_of_range(make: _Maker) -> list[tuple[Program, int]]:
 
 
 def _held_up(make: _Maker) -> dict[str, Program]:
-    """Programs whose streams stop: four layers that wait for a row each, and more rows than the host takes."""
-    row = make.ring(1).words[0]
+    """Programs whose streams stop: four layers that wait for a row each, and more rows than the host takes.
+
+    Behind the four come two that wait for nothing, so that the counters of the waits begin again.
+    """
+    row, still = make.ring(1).words[0], make.layer()
     return {
-        "waits": Program((row, row, row, row, make.end)),
+        "waits": Program((row, row, row, row, still, still, make.end)),
         "fills": make.alone(height=MOST, width=MOST, tiles_y=60, step_y=1, stream_out=1, out_rows=40, tile_lines=1),
     }
 

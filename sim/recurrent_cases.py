@@ -121,9 +121,9 @@ def _sparse(rng: np.random.Generator, rows: int, columns: int) -> Array:
     return np.where(rng.random(weight.shape) < 0.5, weight, 0.0)
 
 
-def small_array(rng: np.random.Generator, most: int = 16) -> Params:
-    """An array on which the networks above fit, of at most so many PEs."""
-    pes = 1 << int(rng.integers(most.bit_length()))
+def small_array(rng: np.random.Generator) -> Params:
+    """An array on which the networks above fit."""
+    pes = 1 << int(rng.integers(5))
     return Params(
         pes=pes, rows=128, weight_words=1024, pointer_blocks=512, act_lines=1024, output_words=1024, descriptors=64,
         queue_depth=int(rng.choice([6, 8, 20])), tables=int(rng.choice([4, 8])), index_bits=int(rng.choice([4, 6])),

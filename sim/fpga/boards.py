@@ -74,7 +74,7 @@ _25F = {"lut": 24_288, "ff": 24_288, "ram": 56, "mult": 28, "cells": 3_036}
 _ALL = (
     Board(
         "ulx3s-85f", "ULX3S with LFE5U-85F", ECP5, "amaranth_boards.ulx3s:ULX3S_85F_Platform",
-        {"lut": 83_640, "ff": 83_640, "ram": 208, "mult": 156, "cells": 10_455}, 25, "ECP5_8",
+        {"lut": 83_640, "ff": 83_640, "ram": 208, "mult": 156, "cells": 10_455}, 25, "ECP5_16",
         "openFPGALoader -b ulx3s {file}", place=("--placer", "static", "--router", "router2"),
     ),
     Board(

@@ -18,11 +18,14 @@ from sim.fpga.boards import BOARDS
 from sim.fpga.equivalence import prove_pe
 from sim.fpga.netlist import netlist_plan, pins_port
 
-__all__ = ["BOARD", "PRESET", "pe_proof", "stage_cases"]
+__all__ = ["ARRAYS", "BOARD", "pe_proof", "stage_cases"]
 
 BOARD = "colorlight-5a75b"
 """The smallest part that holds an array and that place and route is through with in minutes."""
-PRESET = "BOARD_MIN"
+ONE_PE = PRESETS["BOARD_MIN"]
+ARRAYS = {"rtl": ONE_PE, "synthesized": ONE_PE.replace(pes=2, hops=1), "placed": ONE_PE}
+"""The array of each stage. PEs of an array with hops are set in after synthesis (record 111), those of the others not:
+both ways are verified."""
 BATCH = 2
 
 
@@ -38,10 +41,11 @@ def stage_cases(
     tuple
         Seed; the first difference or why it could not run, None if all is equal; the result; its image.
     """
-    plan = netlist_plan(BOARDS[BOARD], PRESETS[PRESET])
+    params = ARRAYS[stage]
+    plan = netlist_plan(BOARDS[BOARD], params)
     with pins_port(plan, stage, note, mutate) as port:
         for seed in seeds:
-            case = random_case(seed, PRESETS[PRESET], max_batch=BATCH)
+            case = random_case(seed, params, max_batch=BATCH)
             model = engines.run(case.image, case.x, engine="cycles")
             note(f"{BOARD}, {stage}: case {seed} …")
             try:
@@ -55,7 +59,7 @@ def stage_cases(
 
 def pe_proof(note: Callable[[str], None]) -> str | None:
     """Prove one PE equal to its netlist; what is not proven, None if all is."""
-    params = PRESETS[PRESET]
+    params = ONE_PE
     folder: Path = cache_folder() / "fpga" / f"proof-{identity(params)}"
     with alone(folder):
         proof = prove_pe(params, folder, note)

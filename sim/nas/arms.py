@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.experiments.policy.network import graph_of
-from compiler.lower.pipeline import compile_graph
 from compiler.train.data import Dataset
 from compiler.train.images import Images, accuracy
 from compiler.train.loop import fit
@@ -24,7 +23,7 @@ from compiler.train.nas.space import Choices, Space, plain
 from compiler.train.schedule import Schedule
 from sim.nas.report import TOLERANCE
 from sim.nas.table import CALIBRATED, Timer
-from sim.network import run_network
+from sim.search.ran import ran
 
 __all__ = ["Array", "Bench", "Trained", "same_in_hardware"]
 
@@ -176,16 +175,8 @@ def same_in_hardware(found: Trained, timer: Timer, engine: str = "rtl") -> dict[
     engine : that simulates the hardware, one of `sim.run.ENGINES`.
     """
     inputs = timer.lesson.split.inputs[:CALIBRATED]
-    network = compile_graph(graph_of(found.module, timer.lesson), timer.params, [inputs])
-    few = inputs[: timer.samples]
-    ran, right = (run_network(network, few, engine=each) for each in (engine, "golden"))
-    counted = round(float(timer.cost(found.module).cycles) * len(few))
-    return {
-        "samples": len(few),
-        "cycles": ran.cycles,
-        "counted": counted,
-        "equal": ran.cycles == counted and bool(np.array_equal(ran.raw, right.raw)),
-    }
+    graph, cycles = graph_of(found.module, timer.lesson), float(timer.cost(found.module).cycles)
+    return ran(graph, timer.params, inputs, inputs[: timer.samples], cycles, engine)
 
 
 def _random(rng: np.random.Generator, space: Space) -> list[NDArray[np.float64]]:

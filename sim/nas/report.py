@@ -10,6 +10,7 @@ from typing import Any
 from compiler.experiments.base import Summary, SummaryTable
 from compiler.experiments.paired import Family, seeds_in_words
 from compiler.train.nas.space import Op
+from sim.search.ran import in_words
 
 __all__ = ["TOLERANCE", "summary"]
 
@@ -48,7 +49,7 @@ def summary(
         family.finding(),
         *_special(arrays, ways[0], own),
         *(_kernels(array, ops, runs) for array in arrays),
-        _verilog(runs),
+        in_words(runs),
     ]
     return Summary(
         {"runs": runs, "pairs": family.asdict()},
@@ -137,14 +138,6 @@ def _kernels(array: str, ops: Sequence[Op], runs: Sequence[Mapping[str, Any]]) -
         )
     others = f" takes {', '.join(parts)} the cycles of one with {least}x{least}" if parts else f" has {least}x{least}"
     return f"{array}: a block{others}."
-
-
-def _verilog(runs: Sequence[Mapping[str, Any]]) -> str:
-    ran = [run["verilog"] for run in runs if run["verilog"]]
-    if not ran:
-        return "No network ran in Verilog."
-    right = sum(each["equal"] for each in ran)
-    return f"{right} of {len(ran)} networks found that ran in Verilog take the cycles of the model, with equal outputs."
 
 
 def _arms(name: str, runs: Sequence[Mapping[str, Any]], own: Mapping[tuple[str, str], list[Row]]) -> SummaryTable:

@@ -1,17 +1,20 @@
 """Cycles of every operation of a space, from whole networks on the exact cycle model: nothing is shipped or guessed.
 
 Each operation of each block is timed inside whole networks, on what it reads there. Layers of the array have names, so
-cycles of a network are those of its blocks and of the rest, which all networks have.
+cycles of a network are those of its blocks and of the rest, which all networks have. A block's first layer also waits
+for the last writes of the block before, the longer the wider that one is inside. Such waits are found by least squares
+and counted to the operation that causes them: so the table still adds up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.errors import InputError
 from compiler.experiments.policy.network import graph_of
@@ -23,10 +26,12 @@ from compiler.train.nas.space import Choices, Space
 from hw.params import Params
 from sim.cost import Cost, cost
 
-__all__ = ["CALIBRATED", "Timer", "designs", "errors", "measure", "parts"]
+__all__ = ["CALIBRATED", "Timer", "designs", "errors", "fitted", "measure", "parts"]
 
 CALIBRATED = 64
 """Samples that decide number formats, and means of normalizations."""
+
+_DRAWN = 0.1  # of a network: how strongly waits are drawn to zero where the networks do not tell them from operations
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +90,12 @@ def designs(space: Space, rounds: int, seed: int) -> list[Choices]:
 
 
 def measure(supernet: Supernet, timer: Timer, rounds: int = 1, seed: int = 0) -> LatencyTable:
-    """Cycles of each operation of each block on an array, the mean of the networks that it stood in.
+    """Cycles of each operation of each block on an array, see `fitted`.
 
     Parameters
     ----------
-    supernet : gives the weights. rounds : times that each operation is timed. seed : which networks are timed.
+    supernet : gives the weights. rounds : times that each operation is timed; from 2 on beside different ones, by which
+        waits are known. seed : which networks are timed.
 
     Raises
     ------
@@ -97,14 +103,37 @@ def measure(supernet: Supernet, timer: Timer, rounds: int = 1, seed: int = 0) ->
         A network cannot be compiled for the array, or does not fit it.
     """
     space = supernet.space
-    bases: list[float] = []
-    seen: list[list[list[float]]] = [[[] for _ in range(count)] for count in space.counts]
-    for choices in designs(space, rounds, seed):
-        base, taken = parts(timer.cost(timer.settled(supernet, choices)), len(choices))
-        bases.append(base)
-        for row, choice, cycles in zip(seen, choices, taken, strict=True):
-            row[choice].append(cycles)
-    return LatencyTable(fmean(bases), tuple(tuple(map(fmean, row)) for row in seen))
+    timed = designs(space, rounds, seed)
+    found = [parts(timer.cost(timer.settled(supernet, choices)), len(space.places)) for choices in timed]
+    return fitted(space, timed, [base for base, _ in found], [taken for _, taken in found])
+
+
+def fitted(
+    space: Space, timed: Sequence[Choices], bases: Sequence[float], taken: Sequence[Sequence[float]]
+) -> LatencyTable:
+    """The table that is nearest to whole networks: of each block its operation, and a wait by what stands before it.
+
+    The wait depends on the expansion of the operation before (0 where that is nothing), and is counted to that one.
+
+    Parameters
+    ----------
+    timed : networks in which every operation of every block stands once at least. bases, taken : of each, cycles before
+        the blocks and of each block, see `parts`.
+    """
+    rows: list[NDArray[np.float64]] = []
+    for number, count in enumerate(space.counts):
+        own = np.array([choices[number] for choices in timed])
+        before = [space.choices(number - 1)[choices[number - 1]].expansion if number else 0 for choices in timed]
+        kinds = sorted(set(before))
+        drawn = np.sqrt(_DRAWN) * np.eye(len(kinds))
+        there = np.hstack([np.eye(count)[own], np.equal.outer(before, kinds)])
+        goal = np.append([blocks[number] for blocks in taken], np.zeros(len(kinds)))
+        found = np.linalg.lstsq(np.vstack([there, np.hstack([np.zeros((len(kinds), count)), drawn])]), goal, None)[0]
+        if number:
+            waits = dict(zip(kinds, found[count:], strict=True))
+            rows[-1] += [waits[op.expansion] for op in space.choices(number - 1)]
+        rows.append(found[:count])
+    return LatencyTable(fmean(bases), tuple(tuple(map(float, row)) for row in rows))
 
 
 def errors(table: LatencyTable, networks: Mapping[Choices, float]) -> list[float]:

@@ -162,7 +162,7 @@ def build(
     if library:
         parts += [pins, params.refill, params.streams]
     if coverage or quick:
-        parts += [quiet, *_counted(coverage), *_hurried(coverage, quick, waves)]
+        parts += [quiet, *_counted(coverage), *_hurried(coverage, quick)]
     key = json.dumps(parts)
     folder = cache_folder() / "verilator" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (folder / TOP_MODULE).exists():
@@ -202,14 +202,13 @@ def _counted(coverage: bool) -> tuple[str, ...]:
     return covered.OPTIONS if coverage else ()
 
 
-def _hurried(coverage: bool, quick: bool, waves: str | None = None) -> tuple[str, ...]:
+def _hurried(coverage: bool, quick: bool) -> tuple[str, ...]:
     """What make is told of a build that runs for seconds: it is compiled as fast as may be.
 
-    A quick one as a single file: each of a dozen would read Verilator's headers again, which is half of the time. With
-    waveforms there is three times as much code, and what is slow is their file.
+    A quick one as a single file: each of a dozen would read Verilator's headers again, which is half of the time. And
+    without optimization: a run of some thousand cycles is mostly the start of Python and cocotb.
     """
-    level = "OPT_FAST=-O0" if quick and waves else "OPT_FAST=-O1"
-    return (level, "VM_PARALLEL_BUILDS=0") if quick else (level,) if coverage else ()
+    return ("OPT_FAST=-O0", "VM_PARALLEL_BUILDS=0") if quick else ("OPT_FAST=-O1",) if coverage else ()
 
 
 def _versions() -> list[str]:
@@ -252,7 +251,7 @@ def _compile(
         "-LDFLAGS", f"-L{cocotb_tools.config.libs_dir} -lcocotbvpi_verilator",
         *tracing, *([_QUIET] if coverage else []), "lint.vlt", "public.vlt", "accelerator.v", "eie_ram.v",
     ]  # fmt: skip
-    _make(work, environment, command, (waves or "", *_counted(coverage)), _hurried(coverage, quick, waves))
+    _make(work, environment, command, (waves or "", *_counted(coverage)), _hurried(coverage, quick))
 
 
 def _make(

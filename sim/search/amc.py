@@ -8,11 +8,12 @@ uniform shares.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from compiler.errors import RecipeError
+from compiler.experiments.base import Summary
 from compiler.experiments.policy.agents import same
 from compiler.experiments.policy.channel_variants import ChannelVariants
 from compiler.experiments.policy.comparison import Comparison, Known
@@ -24,6 +25,7 @@ from compiler.train.table import Table
 from hw.params import PRESETS
 from sim.search.measured import Measured
 from sim.search.policies import by_channels, by_weights
+from sim.search.ran import in_words
 
 __all__ = ["Amc"]
 
@@ -45,6 +47,7 @@ class Amc(Comparison):
     shares : that a layer may keep, ascending, 0 … 1.
     uniform : what is removed, one of `REMOVED` → the share whose cycles are the limit.
     samples : on which cycles are measured.
+    rtl : the array on which the policy of the last agent runs in Verilog with each seed; "": none.
     """
 
     kind: ClassVar[str] = "amc"
@@ -52,6 +55,7 @@ class Amc(Comparison):
     shares: tuple[float, ...]
     uniform: Mapping[str, float]
     samples: int
+    rtl: str
 
     @classmethod
     def options(cls, table: Table) -> dict[str, Any]:
@@ -70,7 +74,8 @@ class Amc(Comparison):
             )
         return {
             "arrays": arrays, "shares": shares, "uniform": chosen,
-            "samples": table.integer("samples", 1, 256, default=2), **cls.common(table, AGENTS),
+            "samples": table.integer("samples", 1, 256, default=2),
+            "rtl": table.choice("rtl", arrays) if table.has("rtl") else "", **cls.common(table, AGENTS),
         }  # fmt: skip
 
     def settings(self) -> list[Mapping[str, Any]]:
@@ -79,7 +84,7 @@ class Amc(Comparison):
 
     def problem(self, subject: Subject, options: Mapping[str, Any]) -> Known:
         """Cycles of each block at each share on the array, and the networks that have them."""
-        measured = Measured(subject, options["array"], self.samples)
+        measured = Measured.on(options["array"], subject, self.samples)
         split = subject.dataset.validation.take(slice(self.judged))
         level = self.shares.index(self.uniform[options["removed"]])
         problem, variants = REMOVED[options["removed"]](measured, self.shares, level, split)
@@ -88,23 +93,21 @@ class Amc(Comparison):
     def settled(self, subject: Subject, problem: Problem, known: Known) -> Policy:
         """The whole network takes no more cycles than with uniform shares: layers overlap, a table adds up."""
         assert problem.best is not None
-        measured = Measured(subject, known.options["array"], self.samples)
-        policy, least = problem.best, problem.cost((0,) * len(problem))
-        while (taken := measured.cycles(known.variants.found(policy))) > known.limit:
-            policy = problem.reduced(policy, max(least, problem.cost(policy) * min(known.limit / taken, 0.995)))
-            if not any(policy):
-                break
+        measured = Measured.on(known.options["array"], subject, self.samples)
+        policy, fewest = problem.best, (0,) * len(problem)
+        while any(policy) and (taken := measured.cycles(known.variants.found(policy))) > known.limit:
+            wanted = max(problem.cost(fewest), problem.cost(policy) * min(known.limit / taken, 0.995))
+            smaller = problem.reduced(policy, wanted)
+            policy = smaller if smaller != policy else fewest  # levels may cost as little as the lowest ones
         return policy
 
-    def costs(
-        self, subject: Subject, known: Known, found: Any, trained: Any, levels: Sequence[float]
-    ) -> dict[str, float]:
+    def costs(self, subject: Subject, known: Known, policy: Policy, found: Any, trained: Any) -> dict[str, float]:
         """Cycles of the whole network on every array, before the training, and on its own after it."""
         own = known.options["array"]
-        costs = {f"cycles {name}": Measured(subject, name, self.samples).cycles(found) for name in self.arrays}
+        costs = {f"cycles {name}": Measured.on(name, subject, self.samples).cycles(found) for name in self.arrays}
         return {
             "cycles": costs[f"cycles {own}"], "limit": known.limit, **costs,
-            "cycles trained on": Measured(subject, own, self.samples).cycles(trained),
+            "cycles trained on": Measured.on(own, subject, self.samples).cycles(trained),
         }  # fmt: skip
 
     def trained(self, subject: Subject, known: Known, policy: Policy) -> Any:
@@ -115,7 +118,19 @@ class Amc(Comparison):
         subject.train(module, self.finetune, 1)
         return module.eval()
 
-    def stage(self, levels: Mapping[str, float]) -> Prune:
+    def more(self, subject: Subject, known: Known, agent: str, policy: Policy, found: Any) -> dict[str, Any]:
+        """Of one policy, what its network does in Verilog."""
+        if agent != self.agents[-1] or known.options["array"] != self.rtl:
+            return {}
+        return {"verilog": Measured.on(self.rtl, subject, self.samples).in_hardware(found)}
+
+    def summarize(self, results: Mapping[str, dict[str, Any]]) -> Summary:
+        """As of `Comparison`, and what the hardware says."""
+        made = super().summarize(results)
+        ran = in_words(row for result in results.values() for row in result["rows"])
+        return replace(made, findings=[*made.findings, ran])
+
+    def stage(self, levels: Mapping[str, float], options: Mapping[str, Any]) -> Prune:
         """Masks stay, weights are trained on."""
         return Prune(
             kind="prune", name="prune", schedule=self.finetune, scope="layer", method="oneshot", ramp=0.0, rounds=1,

@@ -6,9 +6,10 @@ from compiler.experiments.base import Experiment
 from sim.auto.experiment import AutoTrial
 from sim.nas.experiment import Nas
 from sim.search.amc import Amc
+from sim.search.haq import ArrayHaq
 from sim.search.smaller import Smaller
 
 __all__ = ["KINDS"]
 
-KINDS: dict[str, type[Experiment]] = {cls.kind: cls for cls in (Amc, AutoTrial, Nas, Smaller)}
+KINDS: dict[str, type[Experiment]] = {cls.kind: cls for cls in (Amc, ArrayHaq, AutoTrial, Nas, Smaller)}
 """Kind, as recipes write it → class; beside `compiler.experiments.KINDS`."""

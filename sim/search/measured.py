@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 from compiler.errors import ImageError
 from compiler.experiments.policy.network import graph_of
 from compiler.experiments.subject import Subject
-from compiler.options import preset_options
-from hw.params import preset
+from compiler.options import DEFAULT, Options, preset_options
+from hw.params import Params, preset
 from sim.auto.blocks import keys_by_block
 from sim.cost import Cost, block_costs, cost
+from sim.search.ran import ran
 
 __all__ = ["Measured"]
 
@@ -27,13 +29,19 @@ class Measured:
 
     Attributes
     ----------
-    subject : whose training samples number formats are chosen by, and cycles measured on. array : name of the preset.
-    samples : how many of them, the first ones, cycles are the mean over.
+    subject : whose training samples number formats are chosen by, and cycles measured on. params : the array.
+    samples : how many of them, the first ones, cycles are the mean over. options : of the compiler.
     """
 
     subject: Subject
-    array: str
+    params: Params
     samples: int
+    options: Options = DEFAULT
+
+    @classmethod
+    def on(cls, array: str, subject: Subject, samples: int) -> Measured:
+        """On a preset, with its options."""
+        return cls(subject, preset(array), samples, preset_options(array))
 
     @property
     def inputs(self) -> NDArray[Any]:
@@ -43,9 +51,8 @@ class Measured:
     def whole(self, module: Any) -> Cost | None:
         """Of the whole network; None where it does not fit the array."""
         inputs, graph = self.inputs, graph_of(module, self.subject.lesson)
-        options = preset_options(self.array)
         try:
-            return cost(graph, preset(self.array), (inputs,), (inputs[: self.samples],), options=options)
+            return cost(graph, self.params, (inputs,), (inputs[: self.samples],), options=self.options)
         except ImageError:
             return None
 
@@ -54,13 +61,20 @@ class Measured:
         found = self.whole(module)
         return float("inf") if found is None else float(found.cycles)
 
+    def in_hardware(self, module: Any, engine: str = "rtl") -> dict[str, Any]:
+        """Whether the hardware takes the cycles that `cycles` says, with golden's values; see `ran.ran`."""
+        inputs, graph = self.inputs, graph_of(module, self.subject.lesson)
+        return ran(graph, self.params, inputs, inputs[: self.samples], self.cycles(module), engine, self.options)
+
+    def parts(self, module: Any) -> Mapping[str, Cost]:
+        """Block → what it costs by itself. Errors as of `sim.cost.cost`."""
+        return block_costs(
+            graph_of(module, self.subject.lesson), self.params, (self.inputs,), count=self.samples, options=self.options
+        ).blocks
+
     def blocks(self, module: Any) -> dict[str, float]:
         """Block → its cycles, by itself. Errors as of `sim.cost.cost`."""
-        found = block_costs(
-            graph_of(module, self.subject.lesson), preset(self.array), (self.inputs,), count=self.samples,
-            options=preset_options(self.array),
-        )  # fmt: skip
-        return {name: float(each.cycles) for name, each in found.blocks.items()}
+        return {name: float(each.cycles) for name, each in self.parts(module).items()}
 
     def members(self, module: Any) -> dict[str, tuple[str, ...]]:
         """Block → keys of the weights that it multiplies by; those that the host multiplies by are in none."""

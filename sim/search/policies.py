@@ -14,7 +14,7 @@ from compiler.train.data import Split
 from compiler.train.layers import weights
 from sim.search.measured import Measured
 
-__all__ = ["by_channels", "by_weights"]
+__all__ = ["by_channels", "by_weights", "groups_of"]
 
 
 def by_weights(measured: Measured, shares: Sequence[float], uniform: int, split: Split) -> tuple[Problem, Variants]:
@@ -29,8 +29,8 @@ def by_weights(measured: Measured, shares: Sequence[float], uniform: int, split:
     """
     module = measured.subject.module
     keys = [site.key for site in weights(module)]
-    members = measured.members(module)
-    groups = [tuple(keys.index(key) for key in own) for own in members.values()]
+    members = groups_of(measured)
+    groups = list(members.values())
     free = {n for group in groups for n in group}
     alone = [(n,) for n in range(len(keys)) if n not in free]
     levels = [list(shares) if n in free else [1.0] for n in range(len(keys))]
@@ -43,6 +43,13 @@ def by_weights(measured: Measured, shares: Sequence[float], uniform: int, split:
     rows = features(module, example(measured.subject.lesson))
     described = np.stack([rows[group[0]] for group in variants.groups])
     return Problem([*costs, *([0.0] for _ in alone)], budget, variants.score, described, "ahead"), variants
+
+
+def groups_of(measured: Measured) -> dict[str, tuple[int, ...]]:
+    """Block of the network → numbers of its weights; those that the host multiplies by are in none."""
+    keys = [site.key for site in weights(measured.subject.module)]
+    members = measured.members(measured.subject.module)
+    return {name: tuple(map(keys.index, own)) for name, own in members.items()}
 
 
 def by_channels(

@@ -50,6 +50,7 @@ class Smaller(OverNetworks):
     ways : low rank, each at shares of the weights that factors may have, 0 … 1. forms : other kernels.
     densities : of pruning, 0 … 1, one for all layers. ignore : patterns of the layers that nothing is done to.
     finetune : the training of each network. rates : learning rates that it is tried with, 0 … 100; validation chooses.
+    imitate : of the epochs of that training those in which other kernels by themselves learn to answer as the old ones.
     """
 
     kind: ClassVar[str] = "smaller-layers"
@@ -61,6 +62,7 @@ class Smaller(OverNetworks):
     ignore: tuple[str, ...]
     finetune: Schedule
     rates: tuple[float, ...]
+    imitate: int
 
     @classmethod
     def options(cls, table: Table) -> dict[str, Any]:
@@ -72,12 +74,18 @@ class Smaller(OverNetworks):
         forms = table.texts("forms", default=[])
         if unknown := [form for form in forms if form not in FORMS]:
             raise RecipeError(f"{table.source}: forms names {', '.join(unknown)}; expected some of {', '.join(FORMS)}")
+        finetune, imitate = schedule_of(table, "finetune"), table.integer("imitate", 0, 100_000, default=0)
+        if imitate >= finetune.epochs:
+            raise RecipeError(
+                f"{table.source}: imitate is {imitate}; expected less than the {finetune.epochs} epochs of finetune, "
+                "which it is a part of"
+            )
         found = {
             "networks": (network_of(table),), "preset": table.choice("preset", PRESETS),
             "samples": table.integer("samples", 1, 256, default=1), "ways": kept, "forms": forms,
             "densities": tuple(sorted(set(table.numbers("densities", 0, 1)))),
-            "ignore": table.texts("ignore", default=[]), "finetune": schedule_of(table, "finetune"),
-            "rates": table.numbers("rates", 0, 100),
+            "ignore": table.texts("ignore", default=[]), "finetune": finetune,
+            "rates": table.numbers("rates", 0, 100), "imitate": imitate,
         }  # fmt: skip
         if not (forms or any(kept.values())) or not found["densities"] or not found["rates"]:
             raise RecipeError(f"{table.source}: expected ways or forms, densities to compare them with, and rates")
@@ -86,7 +94,7 @@ class Smaller(OverNetworks):
     def run(self, trial: Trial, env: Env) -> dict[str, Any]:
         """Errors, weights, bytes and cycles of all networks of one seed."""
         spec, subject = self.subject(trial, env)
-        measured = Measured(subject, self.preset, self.samples)
+        measured = Measured.on(self.preset, subject, self.samples)
         env.note(DENSE)
         subject.train(subject.module, spec.dense, 0)
         points = {DENSE: _figures(measured, subject.module)}
@@ -110,8 +118,9 @@ class Smaller(OverNetworks):
                     kind="low-rank", name="low-rank", schedule=self.finetune, keep=keep, way=way, ignore=self.ignore
                 )
         for form in self.forms:
+            rest = replace(self.finetune, epochs=self.finetune.epochs - self.imitate)
             found[form] = Rewrite(
-                kind="rewrite", name="rewrite", schedule=self.finetune, form=form, ignore=self.ignore
+                kind="rewrite", name="rewrite", schedule=rest, form=form, imitate=self.imitate, ignore=self.ignore
             )  # fmt: skip
         return found
 
@@ -120,7 +129,8 @@ class Smaller(OverNetworks):
         tried = []
         for rate in self.rates:
             module = copy.deepcopy(subject.module)
-            subject.apply(replace(stage, schedule=replace(self.finetune, learning_rate=rate)), module, number=1)
+            assert stage.schedule is not None
+            subject.apply(replace(stage, schedule=replace(stage.schedule, learning_rate=rate)), module, number=1)
             make_plain(module)
             tried.append((1 - accuracy(module, subject.lesson, subject.dataset.validation), rate, module))
         _, rate, module = min(tried, key=lambda each: each[0])

@@ -253,6 +253,8 @@ class Edges:
             await self.host.load(Memory.OUTPUTS, unit, 0, [int(self.job["output"], 16)])
         for number, (words, batch, index) in enumerate(self.job["faults"]):
             first = self.places[number % 2]
+            if first + len(words) > self.params.descriptors:
+                first = 0
             while (await self.host.status())["busy"]:
                 pass
             await self.host.load(Memory.DESCRIPTORS, 0, first, [int(word, 16) for word in words])

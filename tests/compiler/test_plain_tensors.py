@@ -87,3 +87,12 @@ def test_more_axes_than_numpy_knows_are_refused(tmp_path: Path) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     with pytest.raises(InputError, match=r"a\.safetensors: a has more than 32 axes"):
         read_tensors(path)
+
+
+def test_an_axis_longer_than_numpy_counts_is_refused(tmp_path: Path) -> None:
+    """Without an element, so that no byte is missing."""
+    header = b'{"w":{"dtype":"F32","shape":[0,18446744073709551615],"data_offsets":[0,0]}}'
+    path = tmp_path / "long.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(InputError, match="not a readable safetensors file"):
+        read_tensors(path)

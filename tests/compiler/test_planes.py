@@ -24,6 +24,7 @@ from hw.params import SEGMENTS, Params
 from sim.compare import compare_networks
 from sim.network import run_network
 from sim.programs import program_of
+from tests.arrays import COMMON
 from tests.compiler.array_runs import Ran
 from tests.compiler.test_array_graphs import Net
 
@@ -122,14 +123,14 @@ def test_an_image_with_planes_says_its_program(seed: int) -> None:
 
 
 @pytest.mark.verifies("planes-array-makes-values-times")
+@pytest.mark.rtl
 @pytest.mark.usefixtures("planes")
 def test_the_array_runs_planes(seed: int) -> None:
     net = separable(seed, 16, 6, 5)
-    params = Params(pes=16, rows=64)
     graph = run_passes(Graph((*net.nodes, make("Output", "y", net.nodes[-1].output))))
-    network = compile_graph(graph, params, net.data)
+    network = compile_graph(graph, COMMON, net.data)
     assert any(each.planes > 1 for each in network.only.maps)
-    ran = [run_network(network, net.data[:2], engine=engine) for engine in ("amaranth", "cycles")]
+    ran = [run_network(network, net.data[:2], engine=engine) for engine in ("rtl", "cycles")]
     compared = compare_networks(*ran)
     assert compared.equal
     assert compared.records > 5

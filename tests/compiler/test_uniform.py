@@ -23,6 +23,7 @@ from sim.accesses import count
 from sim.compare import compare_networks
 from sim.network import run_network
 from sim.programs import program_of
+from tests.arrays import COMMON
 from tests.compiler.test_array_graphs import Net
 from tests.compiler.test_planes import prefer
 
@@ -124,13 +125,14 @@ def test_an_image_says_its_program(seed: int) -> None:
 
 
 @pytest.mark.verifies("positions-share-weights-array-makes")
+@pytest.mark.rtl
 def test_the_array_makes_what_the_models_say(seed: int) -> None:
     net = average(seed, 12, 3, 2)
     net.add("MaxPool", "n1", kernel=(2, 2), stride=(1, 1), padding=(0,) * 4, dilation=(1, 1))
     graph = run_passes(Graph((*net.nodes, make("Output", "y", "n2"), make("Output", "z", "n3"))))
-    network = compile_graph(graph, PARAMS, net.data)
+    network = compile_graph(graph, COMMON, net.data)
     assert uniform(network.only)
-    ran = [run_network(network, net.data[:2], engine=engine) for engine in ("amaranth", "cycles")]
+    ran = [run_network(network, net.data[:2], engine=engine) for engine in ("rtl", "cycles")]
     compared = compare_networks(*ran)
     assert compared.equal
     assert compared.records > 2

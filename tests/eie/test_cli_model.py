@@ -102,6 +102,8 @@ def models(tmp_path, monkeypatch, rng):
     save_file(
         {name: torch.tensor(value, dtype=torch.float32) for name, value in state.items()}, tmp_path / "w.safetensors"
     )
+    header = b'{"w":{"dtype":"F32","shape":[0,18446744073709551615],"data_offsets":[0,0]}}'
+    (tmp_path / "long.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     np.save(tmp_path / "x.npy", rng.normal(size=(50, 12)).astype(np.float32))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -243,6 +245,7 @@ def test_unsupported_operations_are_all_listed_with_their_paths(models, invoke) 
         ("own_models:no_layers", None, ["Linear"]),
         ("own_models:net", "absent.safetensors", ["absent.safetensors"]),
         ("own_models:net", "x.npy", ["x.npy", "safetensors"]),
+        ("own_models:net", "long.safetensors", ["long.safetensors: not a safetensors file"]),
         ("own_models:with_inputs", "w.safetensors", ["w.safetensors", "1.weight"]),
         ("layer.npz", "w.safetensors", ["--weights"]),
     ],

@@ -20,3 +20,4 @@ def test_a_name_without_end_is_cut() -> None:
     error = ImageError(f"the layer {'x' * 5000} is wrong: expected {'y' * 300}")
     assert str(error) == f"the layer {'x' * 100}… (5000 signs) is wrong: expected {'y' * 300}"
     assert str(EieError("short")) == "short"
+    assert str(EieError("a node is wrong; " * 1000)).endswith("… (17000 signs in all)")

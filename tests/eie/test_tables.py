@@ -123,3 +123,13 @@ def test_what_takes_long_says_so(monkeypatch, capsys) -> None:
     time.sleep(0.1)
     assert capsys.readouterr().err == ""
     assert PATIENCE == 1.0
+
+
+@pytest.mark.verifies("progress-in-logs")
+def test_a_log_gets_a_line_now_and_then(monkeypatch, capsys) -> None:
+    clock = iter([0.0, 59.0, 60.0, 60.0, 61.0, 120.5, 120.5])  # of the start, and each look at it
+    monkeypatch.setattr("eie.output.time.monotonic", lambda: next(clock))
+    with Output().progress("Verifying") as told:
+        for done in (1, 2, 3, 1200):
+            told(done, 2000)
+    assert capsys.readouterr().err == "Verifying: 2 of 2,000\nVerifying: 1,200 of 2,000\n"

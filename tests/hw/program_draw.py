@@ -24,6 +24,9 @@ OFF_CHIP = 2048
 KINDS = ("window", "pool", "full", "stream")
 """Kinds of layers: sums over a window, maxima over a window, fully connected, fully connected with streamed weights."""
 
+PES = (1, 1, 2, 2, 2, 4, 4, 4, 8, 16)
+"""Sizes of arrays, as often as they are drawn: those of two write-back groups take a simulator ten times as long."""
+
 
 @dataclass
 class Map:
@@ -57,7 +60,7 @@ class Draw:
         refill = bool(rng.integers(2)) if kind != "stream" else True
         hops = 0 if "queue_depth" in changes else int(np.random.default_rng([seed, 78]).integers(3))
         self.params = Params(
-            pes=1 << int(rng.integers(5)), index_bits=self.pick(4, 8), code_bits=self.pick(2, 5),
+            pes=PES[rng.integers(len(PES))], index_bits=self.pick(4, 8), code_bits=self.pick(2, 5),
             rows=self.pick(8, 64), queue_depth=self.pick(6, 16) + 2 * hops, acc_bits=self.pick(40, 48),
             codebooks=self.pick(1, 5), refill=refill, weight_words=2, pointer_blocks=2, act_lines=2, output_words=2,
             descriptors=2,

@@ -146,7 +146,7 @@ def unbroken(request):
     """A program of several layers, and the cycles that it takes."""
     number, program = 3000 * request.config.getoption("seed"), None
     while program is None or len(program.layers) < 2 or not tall(program):
-        program = random_program(number, kind="window", pes=8)
+        program = random_program(number, kind="window", pes=2)
         number += 1
     return program, play(program).cycles
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from amaranth import Elaboratable, Module
+from amaranth import Elaboratable, Module, Signal
 from amaranth.sim import Simulator
 
 from hw.drain import Drain
@@ -34,9 +34,11 @@ class Joined(Elaboratable):
                 writeback.read.eq(drain.read), writeback.address.eq(drain.address),
                 writeback.low.eq(drain.now.low), writeback.high.eq(drain.now.high),
             ]  # fmt: skip
+            slot = Signal.like(writeback.slot)  # as in each PE
+            m.d.sync += slot.eq(writeback.slot)
             for k, mac in enumerate(self.macs[n * self.params.group : (n + 1) * self.params.group]):
                 m.d.comb += [
-                    writeback.sums[k].eq(mac.sum), mac.drain.bank.eq(drain.bank), mac.drain.slot.eq(writeback.slot),
+                    writeback.sums[k].eq(mac.sum), mac.drain.bank.eq(drain.bank), mac.drain.slot.eq(slot),
                     mac.drain.clear.eq(writeback.clear[k]), mac.drain.clear_slot.eq(writeback.clear_slot),
                 ]  # fmt: skip
                 if self.fault == "clear missing":

@@ -106,12 +106,12 @@ def run(simulate, rng, weights, tiles, *, pace=1.0, sent_mask=lambda mask: mask,
             if step is not None:
                 ctx.set(dut.drain.bank, bank)
                 ctx.set(dut.drain.slot, order[min(step, params.rows - 1)])
-                if step:  # each is cleared in the cycle after it was read
-                    sums[order[step - 1]] = ctx.get(dut.sum)
+                if step >= 2:  # each is read a cycle after its slot came, and cleared in the cycle after that
+                    sums[order[step - 2]] = ctx.get(dut.sum)
                     ctx.set(dut.drain.clear, 1)
-                    ctx.set(dut.drain.clear_slot, order[step - 1])
+                    ctx.set(dut.drain.clear_slot, order[step - 2])
                 step += 1
-                if step > params.rows:
+                if step > params.rows + 1:
                     seen.sums.append([sums[slot] for slot in range(params.rows)])
                     step, sums = None, {}
             await ctx.tick()
@@ -121,7 +121,7 @@ def run(simulate, rng, weights, tiles, *, pace=1.0, sent_mask=lambda mask: mask,
             ctx.set(dut.drain.bank, bank)
             for slot in range(params.rows):
                 ctx.set(dut.drain.slot, slot)
-                await ctx.tick()
+                await ctx.tick().repeat(2)
                 seen.left.append(ctx.get(dut.sum))
 
     simulate(dut, bench, watchdog=watchdog)

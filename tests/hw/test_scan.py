@@ -82,8 +82,7 @@ def play(dut, requests, vectors, rng, limit=None, credit=1.0, chained=0.0, pause
                     ctx.set(dut.r_data[group], sum(a << 16 * lane for lane, a in enumerate(word)))
             lines += bool(chained and rng.random() < chained)
             ctx.set(dut.open, not chained)
-            ctx.set(dut.limits[2], lines)
-            ctx.set(dut.limit, 0b100)
+            ctx.set(dut.limit, lines)
             ready = rng.random() < credit
             ctx.set(dut.o.ready, ready)
             claimed = bool(claims and rng.random() < claims)

@@ -30,6 +30,7 @@ from sim.run import check_input
 from sim.stream_cases import random_ends_case
 from sim.streams import Outside, given_maps, transfers
 from sim.timing import works
+from tests.arrays import COMMON
 from tests.sim.test_recurrent import compiled
 from tests.sim.test_streams import small
 
@@ -120,7 +121,7 @@ def test_streamed_weights_are_counted(seed: int) -> None:
 @pytest.mark.verifies("accesses-run-enables-memory-hardware")
 @pytest.mark.parametrize("kind", KINDS[:2])
 def test_loops_and_operations_are_counted(kind: str, seed: int) -> None:
-    network, x, _ = compiled(1000 * seed, kind, most=4, steps=3, size=9)
+    network, x, _ = compiled(1000 * seed, kind, array=COMMON, steps=3, size=9)
     given: list[tuple[Image, Any]] = []
     run_network(network, x, watch=lambda image, maps: given.append((image, maps)))
     ((image, maps),) = given

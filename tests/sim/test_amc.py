@@ -70,7 +70,7 @@ def test_what_is_added_in_one_block_has_one_level_and_channels_cost_both_their_e
     spec = NetworkSpec("x", "digits", 120, "float32", ModelSpec("resnet", {"widths": (8, 16)}), Schedule(1, 50, 1e-2))
     subject = Subject.make(spec, seed, Env(None, lambda word: None))
     subject.train(subject.module, spec.dense, 0)
-    measured = Measured(subject, "BALANCED_4", 1)
+    measured = Measured.on("BALANCED_4", subject, 1)
     keys = [site.key for site in weights(subject.module)]
     problem, variants = by_weights(measured, (0.3, 0.8), 0, subject.dataset.validation)
     together = [{keys[n] for n in group} for group in variants.groups]

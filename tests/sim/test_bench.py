@@ -79,10 +79,9 @@ def test_every_multiplier_cycle_is_accounted_for(name, seed) -> None:
     assert row.drain_bound == -(-len(case.weight) // 1) + efficiency.DRAIN_SLACK
 
 
+@pytest.mark.rtl
 def test_hardware_and_models_agree_in_a_measurement(seed) -> None:
-    measured = efficiency.measure(
-        preset("BALANCED_4"), choose(["VGG-6", "NT-We"]), [seed], scale=32, hardware="amaranth"
-    )
+    measured = efficiency.measure(preset("BALANCED_4"), choose(["VGG-6", "NT-We"]), [seed], scale=32, hardware="rtl")
     assert measured.differences == []
     for row in measured.rows:
         assert row.rtl_cycles == row.model_cycles

@@ -13,7 +13,7 @@ import pytest
 from sim.fpga.families import ECP5, FAMILIES, GOWIN, Family
 from sim.fpga.flow import primitive, run_tool, run_yosys, tool
 from sim.fpga.netlist import cell_models, netlist_verilog, pulled, simulated
-from sim.rtl.build import _MAKE_VARIABLES, tool_environment
+from sim.rtl.build import _MAKE_VARIABLES, _hurried, tool_environment
 
 PHASES = 9
 CYCLES = 400
@@ -181,7 +181,8 @@ endmodule
     environment = tool_environment()
     command = [
         "verilator", "--binary", "--timing", "-Mdir", "obj", "--top-module", "bench", "-o", "bench", "--x-initial", "0",
-        "--x-assign", "0", "-Wno-fatal", "-MAKEFLAGS", " ".join(_MAKE_VARIABLES[1:]), "bench.sv",
+        "--x-assign", "0", "-Wno-fatal", "-MAKEFLAGS", " ".join([*_MAKE_VARIABLES[1:], *_hurried(False, True)]),
+        "bench.sv",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]

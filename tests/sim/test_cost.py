@@ -21,6 +21,7 @@ from hw.params import Params
 from sim.cost import block_costs, cost
 from sim.network import run_network
 from sim.recurrent_cases import KINDS, recurrent, recurrent_layer
+from tests.arrays import COMMON
 
 PARAMS = Params(pes=4, rows=64)
 
@@ -55,10 +56,11 @@ def network(seed: int, thin: bool = False) -> tuple[Graph, NDArray[Any]]:
 
 
 @pytest.mark.verifies("cost-cycles-hardware")
+@pytest.mark.rtl
 def test_cycles_are_those_of_the_hardware(tmp_path: Path) -> None:
     graph, data = network(1)
-    found = cost(graph, PARAMS, [data], [data[:2]], kept=tmp_path)
-    ran = run_network(compile_graph(graph, PARAMS, [data]), data[:2], engine="amaranth")
+    found = cost(graph, COMMON, [data], [data[:2]], kept=tmp_path)
+    ran = run_network(compile_graph(graph, COMMON, [data]), data[:2], engine="rtl")
     assert found.cycles * 2 == sum(part.cycles for part in ran.runs if part.cycles is not None) > 0
     assert found.samples == 2
     assert found.energy == pytest.approx(sum(layer.energy for layer in found.layers))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -17,13 +19,25 @@ from hw.core import PE_MODULE
 from hw.export import verilog_text
 from hw.pe import ProcessingElement
 from hw.platform import _plain_names, convert
+from sim import run as engines
 from sim.amaranth_engine import run_amaranth
 from sim.coverage import bins, page, report, waivers
 from sim.coverage.campaign import ALONE, ARRAYS, PLAN
+from sim.coverage.disturbed import wild_lengths
 from sim.coverage.document import PAGE, document
-from sim.coverage.made import MADE, held_case, shared_case, shifts_case
+from sim.coverage.made import (
+    MADE,
+    apart_case,
+    barriers_case,
+    held_case,
+    lengths_case,
+    rows_case,
+    shared_case,
+    shifts_case,
+)
 from sim.coverage.points import KINDS, Point, Sources, merge
 from sim.decode import decode
+from sim.program import flat
 from sim.rtl.collect import collecting, keep, note_case, read_cases, read_counts, read_dat
 from sim.rtl.covered import left_out, with_bins
 from sim.suites import SUITES
@@ -159,6 +173,48 @@ def test_made_cases_have_what_drawn_ones_lack():
     apart = {step.left_1 - step.right_1 for step in steps} | {step.left_2 - step.right_2 for step in steps}
     assert set(range(-17, 17)) < apart
     assert {int(shift) for layer in decode(image).layers for shift in layer.outputs.shift.flat} == set(range(32))
+    made = [apart_case(2, ARRAYS["groups"]), barriers_case(1, ARRAYS["whole"]), rows_case(1, ARRAYS["whole"])]
+    traits = Counter(name for case in made for name, count in bins.traits_of(case.image).items() if count)
+    lacking = {"only-refill", "first-barrier", "inner-barrier", "inner-stream-in", "inner-stream-out", "inner-ring"}
+    lacking |= {f"{place}-{way}" for place in ("first", "inner", "last") for way in ("dense", "maximum")}
+    assert {f"segment-{name}" for name in lacking} <= traits.keys()
+    assert next(iter(made[1].image.operations.values())).lines > 32
+
+
+@pytest.mark.verifies("coverage-made-cases")
+def test_wild_lengths_say_the_same_of_active_lanes_and_anything_of_others():
+    params = ARRAYS["least"]
+    case = lengths_case(1_000_003, params)
+    bits, size = params.entry_address_bits, params.count_bits
+
+    def columns(image):
+        words = [int.from_bytes(word.tobytes(), "little") for word in image.pointers[0]]
+        lengths = [[word >> bits + n * size & (1 << size) - 1 for n in range(8)] for word in words]
+        before = [[sum(each[:n]) for n in range(8)] for each in lengths]
+        starts = (np.array(words)[:, None] + before) % (1 << bits)
+        return words, np.array(lengths), starts
+
+    active = case.x["x"].any(axis=0).reshape(-1, 8)
+    image = wild_lengths(case.image, case.x["x"], 1_000_003)
+    _, lengths, starts = columns(case.image)
+    words, wild, moved = columns(image)
+    assert (wild == lengths)[active].all()
+    assert (moved == starts)[active & (lengths > 0)].all()
+    assert (wild != lengths)[~active].mean() > 0.9
+    assert wild.max() > params.rows  # more entries than any column has
+    for first in range(0, bits + 8 * size - 3, 4):  # each group of four bits has had all of its values
+        assert len({word >> first & 15 for word in words}) == 16
+
+    inputs = [case.x["x"][:1]]
+
+    def equal(image):
+        made = flat(run_amaranth(image, inputs, decode(case.image))[0])
+        right = engines.run(case.image, {"x": inputs[0]}, engine="golden").values
+        return all(np.array_equal(right[name], made[name]) for name in right)
+
+    assert equal(image)
+    image.pointers[0, :, 0] ^= 1  # planted: columns begin an entry beside their place
+    assert not equal(image)
 
 
 @pytest.mark.verifies("coverage-bins-fit")

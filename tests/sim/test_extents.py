@@ -46,7 +46,7 @@ def test_every_offset_bit_and_header_is_answered_as_the_map_says(built, tmp_path
     assert found["wrong"] is None
     assert found["seen"]["reads"] == 1024
     assert all(found["seen"][kind] > 9 for kind in ("writes", "bits", "strobes", "words", "interrupts", "headers"))
-    assert found["seen"]["faults"] == 12
+    assert found["seen"]["faults"] == 13
     assert found["seen"]["firsts"] > 5
     assert found["seen"]["settles"] == 2
 

@@ -19,6 +19,7 @@ from compiler.network import Network
 from hw.params import Params
 from sim import golden
 from sim.network import run_network
+from tests.arrays import COMMON
 
 SHAPES = [(), (1,), (4,), (2, 3)]
 PARAMS = Params(pes=8, rows=64, index_bits=5, pointer_blocks=2048, queue_depth=8)
@@ -130,18 +131,18 @@ def test_a_table_in_front_of_a_loop_is_in_its_image(seed: int) -> None:
 
 
 @pytest.mark.verifies("rows-tables-front-loop-core")
-@pytest.mark.slow
+@pytest.mark.rtl
 @pytest.mark.parametrize("kind", ["plain", "loop"])
 def test_hardware_looks_up_in_the_cycles_of_the_model(kind: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     graph, data = looped(rng, 12) if kind == "loop" else tagged(rng, (3,), 20)
-    network = compile_graph(graph, PARAMS, data)
+    network = compile_graph(graph, COMMON, data)
     model = run_network(network, data[:2], engine="cycles")
-    found = run_network(network, data[:2], engine="amaranth")
+    found = run_network(network, data[:2], engine="rtl")
     assert all(np.array_equal(found.values[name], raw) for name, raw in model.values.items())
     assert [ran.records for ran in found.runs] == [ran.records for ran in model.runs]
     name = "lstm" if kind == "loop" else "fc"
-    assert np.array_equal(found.values[name], right(graph, PARAMS, data, data[:2])[name])
+    assert np.array_equal(found.values[name], right(graph, COMMON, data, data[:2])[name])
 
 
 def operators(network: Network) -> list[str]:

@@ -20,7 +20,7 @@ from hw.params import Params
 from sim.cost import Bytes, Cost, Cycles, LayerCost, Picojoules
 from sim.nas.arms import Trained, same_in_hardware
 from sim.nas.report import summary
-from sim.nas.table import Timer, designs, errors, measure, parts
+from sim.nas.table import Timer, designs, errors, fitted, measure, parts
 from sim.search.kinds import KINDS
 
 RECIPE = """
@@ -62,6 +62,27 @@ def test_a_table_holds_the_cycles_of_whole_networks(rng: np.random.Generator) ->
     assert max(errors(LatencyTable(table.base, ((second, first, *rest),)), whole)) > 0.05
     made = same_in_hardware(Trained((0,), every[0,], {}, {}), timer, "amaranth")
     assert made == {"samples": 1, "cycles": round(whole[0,]), "counted": round(whole[0,]), "equal": True}
+
+
+@pytest.mark.verifies("nas-table")
+def test_waits_are_counted_to_what_causes_them(rng: np.random.Generator) -> None:
+    """Blocks that wait the longer the wider the one before is: the table adds up all the same."""
+    space = Space.make((1, 8, 8), 10, [8, 8, 8, 8], [1, 1, 1, 1], [3, 5], [1, 3, 6])
+    own = [rng.uniform(1e3, 1e4, count) for count in space.counts]
+
+    def taken(choices: tuple[int, ...]) -> list[float]:
+        ops = [space.choices(number)[choice] for number, choice in enumerate(choices)]
+        waits = [0, *(70 * op.expansion + 300 * (op.expansion == 0) for op in ops[:-1])]
+        return [float(row[choice]) + wait for row, choice, wait in zip(own, choices, waits, strict=True)]
+
+    whole = {choices: 500 + sum(taken(choices)) for choices in designs(space, 4, 99)}
+    found = {}
+    for rounds in (1, 3):
+        timed = designs(space, rounds, 0)
+        found[rounds] = fitted(space, timed, [500.0] * len(timed), list(map(taken, timed)))
+    assert max(map(abs, errors(found[3], whole))) < 0.002
+    assert max(map(abs, errors(found[1], whole))) > 0.01  # planted: where each stood once, waits are not told apart
+    assert found[3].base == 500
 
 
 @pytest.mark.verifies("nas-table")

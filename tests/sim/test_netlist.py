@@ -10,8 +10,10 @@ import pytest
 from compiler.errors import EieError
 from hw.params import PRESETS
 from sim.fpga import equivalence, netlist, regression
+from sim.fpga.board_top import synthesis_scripts
 from sim.fpga.boards import BOARDS
 from sim.fpga.equivalence import prove_pe
+from sim.fpga.families import ECP5
 
 real = pytest.mark.skipif(not os.environ.get("EIE_FPGA"), reason="runs yosys for minutes: EIE_FPGA=1")
 
@@ -30,6 +32,13 @@ def test_a_netlist_equals_the_models(seed, stage) -> None:
         assert what is None, (case, what)
         assert result is not None
         assert sum(values.size for values in result.values.values())
+
+
+@pytest.mark.verifies("synthesized-netlist-through-pins-models")
+def test_both_ways_of_synthesis_are_verified() -> None:
+    scripts = {stage: synthesis_scripts(params, ECP5) for stage, params in regression.ARRAYS.items()}
+    apart = [stage for stage, texts in scripts.items() if all("keep_hierarchy" in text for text in texts)]
+    assert apart == ["synthesized"]
 
 
 def one_cell_wrong(text: str) -> str:

@@ -21,19 +21,21 @@ from compiler.lower.pipeline import compile_graph
 from compiler.lower.program import MapForm
 from compiler.network import Network
 from hw.layouts import descriptor, elementwise, fields, loop
+from hw.params import Params
 from sim import decode, golden
 from sim.network import run_network
 from sim.recurrent_cases import KINDS, recurrent, small_array
+from tests.arrays import COMMON
 
 NUMBER = 3
 
 
-def compiled(seed: int, kind: str, *, most: int = 16, **sizes: int) -> tuple[Network, Any, dict[str, Any]]:
-    """A random network, an input for it, and every output as the integer graph makes it."""
+def compiled(seed: int, kind: str, *, array: Params | None = None, **sizes: int) -> tuple[Network, Any, dict[str, Any]]:
+    """A random network on `array` or a random one, an input for it, and every output as the integer graph makes it."""
     rng = np.random.default_rng(seed)
     graph, data = recurrent(rng, kind, **sizes)
     graph = run_passes(graph)
-    params = small_array(rng, most)
+    params = array or small_array(rng)
     network = compile_graph(graph, params, data)
     x = data[: int(rng.integers(1, 4))]
     made = quantize_calibrated(graph, params, [data]).graph
@@ -57,13 +59,14 @@ def test_images_compute_the_integer_graph(kind: str, seed: int) -> None:
 
 def same_in_hardware(seed: int, kind: str) -> bool:
     """Whether the hardware writes what the golden model does, in the cycles of the model."""
-    network, x, _ = compiled(seed, kind, most=4, steps=3, size=9)
+    network, x, _ = compiled(seed, kind, array=COMMON, steps=3, size=9)
     model = run_network(network, x, engine="cycles")
-    found = run_network(network, x, engine="amaranth")
+    found = run_network(network, x, engine="rtl")
     values = all(np.array_equal(found.values[name], raw) for name, raw in model.values.items())
     return values and [ran.records for ran in found.runs] == [ran.records for ran in model.runs]
 
 
+@pytest.mark.rtl
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_hardware_computes_them_in_the_cycles_of_the_model(kind: str, seed: int) -> None:

@@ -14,9 +14,8 @@ from compiler.files import write_files
 from hw.accelerator import TOP_MODULE
 from hw.export import verilog_files, verilog_text
 from hw.layouts import descriptor, fields
-from hw.params import Params, preset
+from hw.params import preset
 from sim import run as engines
-from sim.amaranth_engine import run_amaranth
 from sim.cases import random_case
 from sim.compare import compare
 from sim.decode import decode
@@ -28,6 +27,7 @@ from tests.sim.faults import with_switches
 
 ARRAY = SUITES["rtl"].arrays[0]  # one PE, queue depth 6, parity: the smallest build
 SWITCHED = SUITES["rtl"].arrays[1].replace(rows=32)  # two PEs, queue depth 7, tiles; far memories, which have a bypass
+LARGEST = SUITES["rtl"].arrays[4]  # of those in the sample: sixteen PEs, entries of two times four bits
 
 
 @pytest.mark.verifies("verilog-golden-cycles-counters-model")
@@ -233,44 +233,45 @@ def test_faults_of_fragments_banks_and_tiles_are_caught(seed, switched, fault):
 
 
 @pytest.mark.verifies("planted-faults-swapped-nibble-lost")
+@pytest.mark.rtl
 @pytest.mark.parametrize("fault", ["swapped nibble", "lost padding entry", "bias of the neighbour"])
 def test_faults_in_the_image_are_caught(seed, fault):
     """The array runs a damaged image; golden knows the right one."""
-    params = Params(pes=2, index_bits=4, code_bits=4, rows=64, weight_words=1024, pointer_blocks=1024, act_lines=512,
-                    output_words=512, codebooks=4, descriptors=64)  # fmt: skip
+    array = ARRAY if "padding" in fault else LARGEST  # of many PEs each has few rows, and skips none
     for n in range(20):
-        case = random_case(seed * 100 + n, params)
+        case = random_case(seed * 100 + n, array)
         entries, table = case.image.entries.copy(), case.image.table.copy()
+        codes, skips = entries & (1 << array.code_bits) - 1, entries >> array.code_bits
         if fault == "bias of the neighbour":
             table[:, :, :4] = np.roll(table, 1, axis=1)[:, :, :4]  # the low bits of the bias
         else:
-            found = np.argwhere((entries & 15 == 0) & (entries >> 4 == 15)) if "padding" in fault else \
-                np.argwhere((entries >> 4 != entries & 15) & (entries & 15 != 0))  # fmt: skip
+            found = np.argwhere((codes == 0) & (skips == 15) if "padding" in fault else (skips != codes) & (codes != 0))
             if not len(found):
                 continue
             at = tuple(found[len(found) // 2])
             entries[at] = 0 if "padding" in fault else (entries[at] >> 4) | (entries[at] << 4) & 0xFF
         damaged = dataclasses.replace(case.image, entries=entries, table=table)
         if differs(case, damaged):
+            assert not differs(case, case.image)
             return
     pytest.fail(f"{fault}: twenty damaged images gave the right outputs")
 
 
 @pytest.mark.verifies("planted-faults-descriptor-off-pointers")
+@pytest.mark.rtl
 @pytest.mark.parametrize("fault", ["pointers", "source", "outputs", "window_pitch"])
 def test_a_descriptor_off_by_one_is_caught(seed, fault):
     """The last descriptor with one field one more; golden knows the right outputs."""
-    params = Params(pes=2, rows=32, queue_depth=8, weight_words=512, pointer_blocks=1024, act_lines=512,
-                    output_words=512, codebooks=4, descriptors=64)  # fmt: skip
     for n in range(20):
-        case = random_case(seed * 100 + n, params)
+        case = random_case(seed * 100 + n, LARGEST)
         if fault == "window_pitch" and case.image.steps[-1][-1].wy == 1:
             continue  # nobody asks for a second row
         descriptors = case.image.descriptors.copy()
-        first = next(first for name, first, _ in fields(descriptor(params)) if name == fault)
+        first = next(first for name, first, _ in fields(descriptor(LARGEST)) if name == fault)
         word = int.from_bytes(descriptors[-2].tobytes(), "little") + (1 << first)
         descriptors[-2] = np.frombuffer(word.to_bytes(descriptors.shape[1], "little"), np.uint8)
         if differs(case, dataclasses.replace(case.image, descriptors=descriptors)):
+            assert not differs(case, case.image)
             return
     pytest.fail(f"{fault}: twenty damaged images gave the right outputs")
 
@@ -280,7 +281,7 @@ def differs(case, damaged):
     x = {name: np.full_like(raw, 77) for name, raw in case.x.items()}
     right, inputs = engines.run(case.image, x, engine="golden"), engines.check_input(case.image, x)[0]
     try:  # not through `run`, which decodes first and may refuse
-        wrong = flat(run_amaranth(damaged, inputs, decode(case.image))[0])
+        wrong = flat(run_rtl(damaged, inputs, decode(case.image)).values)
     except EieError:
         return True
     return any((raw != wrong[name]).any() for name, raw in right.values.items())

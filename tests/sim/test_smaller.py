@@ -86,6 +86,7 @@ def test_equal_cycles_and_equal_errors_are_what_they_say(tmp_path: Path) -> None
     ("old", "new", "said"),
     [
         ("ways = { channels = [0.5] }", "", "expected ways or forms"),
+        ("rates =", "imitate = 1\nrates =", "imitate is 1; expected less than the 1 epochs of finetune"),
         ("ways = { channels", "ways = { svd", "svd"),
         ("densities = [0.3]", 'densities = [0.3]\nforms = ["round"]', "forms names round; expected some of small"),
     ],

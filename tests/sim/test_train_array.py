@@ -65,9 +65,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedRun]:
 
 
 @pytest.mark.verifies("shrunk-network-array-bit")
+@pytest.mark.rtl
 def test_a_shrunk_network_runs_bit_exact_and_is_compared(runs: dict[str, LoadedRun]) -> None:
     assert list(runs) == ["ssl", "magnitude 0.3"]
-    rows = measure(runs, preset("BALANCED_4"), samples=20, engine="amaranth", checked=1)
+    rows = measure(runs, preset("BALANCED_4"), samples=20, engine="rtl", checked=1)
     own, other = rows
     assert all(row.different == 0 and row.compared > 2 * 20 for row in rows)
     inputs, first, second, outputs = map(int, own.shape.split("-"))
@@ -81,6 +82,7 @@ def test_a_shrunk_network_runs_bit_exact_and_is_compared(runs: dict[str, LoadedR
 
 
 @pytest.mark.verifies("planted-fault-bit-hardware")
+@pytest.mark.rtl
 def test_planted_fault_a_bit_of_the_hardware_is_seen(
     runs: dict[str, LoadedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,12 +90,12 @@ def test_planted_fault_a_bit_of_the_hardware_is_seen(
 
     def broken(*arguments: object, **options: object) -> object:
         result = real(*arguments, **options)  # type: ignore[arg-type]
-        if options.get("engine") == "amaranth":
+        if options.get("engine") == "rtl":
             next(iter(result.values.values()))[1, 3] ^= 4
         return result
 
     monkeypatch.setattr(train_array, "run", broken)
-    (row,) = measure({"ssl": runs["ssl"]}, preset("BALANCED_4"), samples=2, engine="amaranth", checked=2)
+    (row,) = measure({"ssl": runs["ssl"]}, preset("BALANCED_4"), samples=2, engine="rtl", checked=2)
     assert row.different == 2  # against golden, and against the cycle model's golden values
 
 

@@ -26,11 +26,12 @@ def uniform(problem: Problem, evaluations: int, seed: int, dense: float) -> None
 
 def same(problem: Problem) -> Policy:
     """The policy of the highest level that fits if all layers that have a choice have it; else the least of each."""
-    most = max(len(costs) for costs in problem.costs)
-    for level in reversed(range(most)):
-        policy = tuple(min(level, len(costs) - 1) for costs in problem.costs)
-        if problem.fits(policy):
-            return policy
+    behind = problem.costs[problem.heads :]
+    for level in reversed(range(max(map(len, behind)))):
+        for head in problem.alternatives:
+            policy = (*head, *(min(level, len(costs) - 1) for costs in behind))
+            if problem.fits(policy):
+                return policy
     return (0,) * len(problem)
 
 
@@ -46,12 +47,13 @@ def _greedy(problem: Problem, evaluations: int, seed: int, dense: float) -> None
 
     Where evaluations do not suffice for all levels, those between are taken on a straight line.
     """
-    top = problem.top
-    steps = [(layer, level) for layer, costs in enumerate(problem.costs) for level in range(len(costs) - 1)]
+    top, heads = problem.top, problem.heads
+    behind = list(enumerate(problem.costs))[heads:]
+    steps = [(layer, level) for layer, costs in behind for level in range(len(costs) - 1)]
     count = min(len(steps), evaluations - 1)
     measured = {steps[n] for n in np.linspace(0, len(steps) - 1, max(0, count)).round().astype(int)} if count else set()
     losses = []
-    for layer, costs in enumerate(problem.costs):
+    for layer, costs in behind:
         known = [len(costs) - 1]
         values = [0.0]
         for level in reversed(range(len(costs) - 1)):
@@ -59,7 +61,15 @@ def _greedy(problem: Problem, evaluations: int, seed: int, dense: float) -> None
                 known.append(level)
                 values.append(dense - problem.measure((*top[:layer], level, *top[layer + 1 :])))
         losses.append(np.interp(range(len(costs)), known[::-1], values[::-1]).tolist())
-    problem.evaluate(descend(problem.costs, losses, problem.budget, problem.coupled))
+
+    def descended(head: Policy) -> Policy:
+        coupled = None if problem.coupled is None else lambda policy: problem.cost((*head, *policy))
+        return (*head, *descend(problem.costs[heads:], losses, problem.budget, coupled))
+
+    def lost(policy: Policy) -> float:
+        return sum(own[level] for own, level in zip(losses, policy[heads:], strict=True))
+
+    problem.evaluate(min(map(descended, problem.alternatives), key=lost))
 
 
 def _haq_reward(accuracy: float, dense: float) -> float:

@@ -8,8 +8,9 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import nn
 
@@ -17,8 +18,6 @@ from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
 from compiler.experiments.paired import Family, Paired
 from compiler.experiments.policy.agents import AGENTS
-from compiler.experiments.policy.channel_variants import ChannelVariants
-from compiler.experiments.policy.network import Variants
 from compiler.experiments.policy.problem import Policy, Problem
 from compiler.experiments.subject import NetworkSpec, OverNetworks, Subject, networks_of, schedule_of
 from compiler.train.layers import make_plain, weights
@@ -29,10 +28,20 @@ from compiler.train.table import Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Comparison", "Known"]
+__all__ = ["Comparison", "Known", "Networks"]
 
 _WHEN = {"as found": "found", "trained on": "trained"}
 """When a policy is tested, in words → where its errors are in a row."""
+
+
+class Networks(Protocol):
+    """The networks of policies."""
+
+    def named(self, policy: Policy) -> list[float]:
+        """What the levels of a policy are, layer by layer."""
+
+    def found(self, policy: Policy) -> nn.Module:
+        """The network of a policy, which nothing changes any more."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class Known:
     """
 
     problem: Problem
-    variants: Variants | ChannelVariants
+    variants: Networks
     options: Mapping[str, Any]
     limit: float = 0.0
 
@@ -94,19 +103,29 @@ class Comparison(OverNetworks):
 
     @abstractmethod
     def costs(
-        self, subject: Subject, known: Known, found: nn.Module, trained: nn.Module, levels: Sequence[float]
+        self, subject: Subject, known: Known, policy: Policy, found: nn.Module, trained: nn.Module
     ) -> dict[str, float]:
         """The network of a policy in all measures, as found and trained on: measured, not taken from the search."""
 
+    def more(self, subject: Subject, known: Known, agent: str, policy: Policy, found: nn.Module) -> dict[str, Any]:
+        """What a row says beside all that others say."""
+        return {}
+
+    def within(self, row: Mapping[str, Any]) -> bool:
+        """Whether what was found, a row of `run`, keeps to its limit."""
+        costs = row["costs"]
+        return bool(row["cost"] <= row["budget"] and costs.get("cycles", 0) <= costs.get("limit", 0))
+
     @abstractmethod
-    def stage(self, levels: Mapping[str, float]) -> Stage:
+    def stage(self, levels: Mapping[str, float], options: Mapping[str, Any]) -> Stage:
         """That trains a network on at the level of each of its weights, as the stage of a recipe."""
 
     def trained(self, subject: Subject, known: Known, policy: Policy) -> nn.Module:
         """The network of a policy, trained on; the training's number, and so the order of samples, is that of all."""
         module = copy.deepcopy(subject.module)
         keys = [site.key for site in weights(module)]
-        subject.apply(self.stage(dict(zip(keys, known.variants.named(policy), strict=True))), module, 1)
+        levels = dict(zip(keys, known.variants.named(policy), strict=True))
+        subject.apply(self.stage(levels, known.options), module, 1)
         make_plain(module)
         return module
 
@@ -141,9 +160,11 @@ class Comparison(OverNetworks):
                 rows.append({
                     "agent": name, **options, "policy": list(policy), "levels": levels,
                     "cost": own.cost(policy), "budget": own.budget, "evaluations": own.evaluations,
-                    "judged": own.best_score, "found": subject.errors(found),
+                    "judged": own.score(policy), "found": subject.errors(found),
                     "trained": subject.errors(trained),
-                    "costs": self.costs(subject, known, found, trained, levels), "history": own.history,
+                    "costs": self.costs(subject, known, policy, found, trained),
+                    "history": [round(best, 3) if isfinite(best) else None for best in own.history],
+                    **self.more(subject, known, name, policy, found),
                 })  # fmt: skip
         return {"dense": dense, "rows": rows}
 
@@ -152,8 +173,7 @@ class Comparison(OverNetworks):
         tables, findings, plots = [], [], {}
         compared: dict[str, tuple[list[float], list[float]]] = {}
         broken = [
-            f"{key} {row['agent']}" for key, result in results.items() for row in result["rows"]
-            if row["cost"] > row["budget"] or row["costs"].get("cycles", 0) > row["costs"].get("limit", 0)
+            f"{key} {row['agent']}" for key, result in results.items() for row in result["rows"] if not self.within(row)
         ]  # fmt: skip
         count = sum(len(result["rows"]) for result in results.values())
         findings.append(
@@ -230,9 +250,9 @@ def _plot(title: str, rows: Mapping[str, list[dict[str, Any]]]) -> Figure:
         if name == "uniform":
             axes.axhline(fmean([100 - row["judged"] for row in found]), color="gray", linestyle=":", label=name)
             continue
-        steps = min(len(row["history"]) for row in found)
-        curve = [fmean([100 - row["history"][n] for row in found]) for n in range(steps)]
-        shown = [(n + 1, each) for n, each in enumerate(curve) if each < 1e6]
+        best = zip(*(row["history"] for row in found), strict=False)
+        shown = [(n, 100 - fmean(each)) for n, each in enumerate(best, start=1)
+                 if all(one is not None and isfinite(one) for one in each)]  # fmt: skip
         if shown:
             axes.plot(*zip(*shown, strict=True), label=name, marker="o" if len(shown) == 1 else None)
     axes.set(xlabel="evaluations", ylabel="error on the samples it is judged by, %")

@@ -20,7 +20,10 @@ from compiler.train.data import Split
 from compiler.train.images import Images, accuracy
 from compiler.train.layers import Site, weights
 
-__all__ = ["MARK", "Variants", "example", "features", "graph_of", "marked", "pruned", "pruned_copy", "shared"]
+__all__ = [
+    "MARK", "Change", "Variants", "example", "features", "graph_of", "gridded", "marked", "pruned", "pruned_copy",
+    "shared",
+]  # fmt: skip
 
 MARK = 1 << 13
 """Parts of a weight that `marked` counts in: far above the rounding of float32, for hundreds of weights."""
@@ -45,6 +48,17 @@ def shared(weight: Tensor, bits: float) -> Tensor:
     found = array.copy()
     found[array != 0] = points[cluster.nearest(values, points)]
     return torch.from_numpy(found)
+
+
+def gridded(weight: Tensor, bits: float) -> Tensor:
+    """The weight on a uniform grid of 2**bits levels, zero among them: what is small becomes zero."""
+    array = weight.detach().numpy()
+    values = array[array != 0]
+    if not len(values):
+        return weight.detach().clone()
+    step, levels = cluster.grid(values, int(bits), zero=True)
+    points = step * np.sort(np.append(levels, 0.0))
+    return torch.from_numpy(points[cluster.nearest(array, points)].astype(np.float32))
 
 
 def pruned(weight: Tensor, density: float) -> Tensor:

@@ -6,6 +6,7 @@ Sources: HAQ (Wang et al., CVPR 2019), section 3; AMC (He et al., ECCV 2018), al
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -40,9 +41,12 @@ class Problem:
     score : accuracy of a policy in percent; what was asked for before is not computed again, but counts.
     features : numbers that tell layers apart, (layers, n); scaled to 0 … 1 over the layers.
     limit : one of `LIMITS`.
+    heads : layers in front whose levels are alternatives, such as arrays: what they cost does not ascend, and the limit
+        leaves them as they are. All fit where the layers behind have the least.
     coupled : cost of a policy where those of its layers do not add up: channels of one layer are inputs of the next. It
         grows with each level; `costs` are then what each layer costs while the others have their highest level.
-    best, best_score : so far. evaluations : policies that were asked for. history : best score after each of them.
+    best, best_score : so far. tried : policies that fit, and their scores.
+    evaluations : policies that were asked for. history : best score after each of them.
 
     `dataclasses.replace` gives one that is fresh, and knows the scores that were computed for this one.
 
@@ -58,8 +62,10 @@ class Problem:
     features: Floats
     limit: str = "backwards"
     coupled: Callable[[Policy], float] | None = None
+    heads: int = 0
     best: Policy | None = field(default=None, init=False)
     best_score: float = field(default=-np.inf, init=False)
+    tried: dict[Policy, float] = field(default_factory=dict, init=False)
     evaluations: int = field(default=0, init=False)
     history: list[float] = field(default_factory=list, init=False)
 
@@ -67,7 +73,7 @@ class Problem:
         self.score = functools.cache(self.score)
         if any(list(each) != sorted(each) or not each for each in self.costs):
             raise InputError("the costs of a layer's levels do not ascend")
-        least = self.cost((0,) * len(self))
+        least = max(self.cost((*head, *(0,) * (len(self) - self.heads))) for head in self.alternatives)
         if least > self.budget:
             raise InputError(f"the least that all layers cost is {least:,.6g}; expected a limit of that or more")
         low, high = self.features.min(0), self.features.max(0)
@@ -75,6 +81,11 @@ class Problem:
 
     def __len__(self) -> int:
         return len(self.costs)
+
+    @property
+    def alternatives(self) -> list[Policy]:
+        """All that the layers in front can be; without them, one of no layers."""
+        return list(itertools.product(*(range(len(costs)) for costs in self.costs[: self.heads])))
 
     @property
     def top(self) -> Policy:
@@ -132,7 +143,7 @@ class Problem:
         limit = self.budget if budget is None else budget
         levels, cost = list(policy), self.cost(policy)
         while cost > limit:
-            for layer in reversed(range(len(levels))):
+            for layer in reversed(range(self.heads, len(levels))):
                 if levels[layer] and cost > limit:
                     levels[layer] -= 1
                     cost = self.cost(levels)
@@ -149,7 +160,7 @@ class Problem:
         """Accuracy of a policy that fits; counts as an evaluation. Raises `InputError` if it does not fit."""
         if not self.fits(policy):
             raise InputError(f"a policy costs {self.cost(policy):,.6g}, above the limit of {self.budget:,.6g}")
-        found = self.measure(policy)
+        found = self.tried[policy] = self.measure(policy)
         if found > self.best_score:
             self.best, self.best_score = policy, found
         return found

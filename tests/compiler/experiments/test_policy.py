@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,9 @@ from compiler.experiments.haq import Haq, layer_bytes
 from compiler.experiments.policy.agents import AGENTS
 from compiler.experiments.policy.channel_variants import ChannelVariants
 from compiler.experiments.policy.ddpg import Constants, Ddpg
-from compiler.experiments.policy.descent import descend
-from compiler.experiments.policy.network import pruned, shared
+from compiler.experiments.policy.network import gridded, pruned, shared
 from compiler.experiments.policy.problem import LIMITS, Problem
+from compiler.train import cluster
 from compiler.train.data import Split
 from compiler.train.images import Images
 from compiler.train.models import resnet
@@ -43,7 +45,10 @@ def one_thread() -> Iterator[None]:
 
 @st.composite
 def problems(draw: Any) -> Problem:
-    """Layers of one to six levels whose costs ascend, and a limit between the least and more than all."""
+    """Layers of one to six levels whose costs ascend, and a limit between the least and more than all.
+
+    Some have a layer in front that makes all others dearer or cheaper, as an array does.
+    """
     number = st.floats(0, 1e6, allow_nan=False, allow_infinity=False)
     costs = draw(st.lists(st.lists(number, min_size=1, max_size=6).map(sorted), min_size=1, max_size=7))
 
@@ -55,10 +60,17 @@ def problems(draw: Any) -> Problem:
         return sum(each[n] for each, n in zip(costs, policy, strict=True))
 
     total = coupled if draw(st.booleans()) else added
+    factors = draw(st.lists(st.floats(0.5, 2), max_size=3))
     least, most = total((0,) * len(costs)), total(tuple(len(each) - 1 for each in costs))
-    budget = least + draw(st.floats(0, 1.1)) * (most - least)
-    return Problem(costs, max(budget, least), lambda policy: float(sum(policy)), np.ones((len(costs), 2)),
-                   draw(st.sampled_from(LIMITS)), coupled if total is coupled else None)  # fmt: skip
+    least, most = max([least, *(factor * least for factor in factors)]), max([1.0, *factors]) * most
+    budget = max(least, least + draw(st.floats(0, 1.1)) * (most - least))
+    limit = draw(st.sampled_from(LIMITS))
+    if factors:
+        dearer = [[0.0] * len(factors), *costs]
+        return Problem(dearer, budget, lambda policy: float(sum(policy[1:])), np.ones((len(dearer), 2)), limit,
+                       lambda policy: factors[policy[0]] * total(policy[1:]), 1)  # fmt: skip
+    return Problem(costs, budget, lambda policy: float(sum(policy)), np.ones((len(costs), 2)), limit,
+                   coupled if total is coupled else None)  # fmt: skip
 
 
 @pytest.mark.verifies("policy-limit")
@@ -69,8 +81,12 @@ def test_no_policy_breaks_the_limit(problem: Problem, data: Any) -> None:
     policy = problem.decode(actions)
     assert problem.fits(policy)
     assert all(0 <= level < len(costs) for level, costs in zip(policy, problem.costs, strict=True))
-    assert problem.fits(descend(problem.costs, [list(each) for each in problem.costs], problem.budget, problem.coupled))
+    for name in ("uniform", "greedy"):
+        AGENTS[name](problem, 8, 0, 100.0)
+    assert problem.best is not None
+    assert problem.fits(problem.best)
     wished = [problem.level(layer, action) for layer, action in enumerate(actions)]
+    assert list(policy[: problem.heads]) == wished[: problem.heads]
     assert all(got <= wish for got, wish in zip(policy, wished, strict=True))
     if problem.fits(wished) and problem.limit == "backwards":
         assert list(policy) == wished
@@ -200,10 +216,28 @@ def test_variants_hold_what_their_levels_say() -> None:
         assert (found - weight).abs().max() < (weight.max() - weight.min()) / 2
     assert float(((shared(weight, 5) - weight) ** 2).sum()) < float(((shared(weight, 3) - weight) ** 2).sum())
     assert shared(torch.zeros(3, 3), 4).eq(0).all()
+    assert gridded(torch.zeros(3, 3), 4).eq(0).all()
+    zeros, errors = [], []
+    for bits in (2, 3, 5):
+        found = gridded(weight, bits)
+        values = found.unique()
+        step = values[values > 0].min()
+        torch.testing.assert_close(values / step, (values / step).round(), rtol=0, atol=1e-4)
+        assert len(values) <= 2**bits
+        assert weight[found == 0].abs().max() <= step / 2 * 1.001
+        zeros.append(int((found == 0).sum()))
+        errors.append(float(((found - weight) ** 2).sum()))
+    assert zeros[0] > 1.5 * zeros[1] > 2 * zeros[2] > 0  # few bits prune
+    assert errors[0] > errors[1] > errors[2]
+    step, levels = cluster.grid(weight.flatten().numpy(), 2)  # planted: a step that knows of no zero
+    coarse = np.sort(np.append(step * levels, 0.0))
+    near = coarse[cluster.nearest(weight.numpy(), coarse)]
+    assert float(((near - weight.numpy()) ** 2).sum()) > 1.05 * errors[0]
     kept = pruned(weight, 0.25)
     assert int((kept != 0).sum()) == 150
     assert weight[kept != 0].abs().min() >= weight[kept == 0].abs().max()
     assert layer_bytes(1000, 4) == 500 + 30
+    assert layer_bytes(1000, 4, "grid") == 500 + 2
 
 
 @pytest.mark.verifies("policy-channels")
@@ -242,20 +276,24 @@ def test_haq_end_to_end_small(tmp_path: Path) -> None:
     for old, new in (
         ("evaluations = 30", "evaluations = 6"), ("epochs = 12", "epochs = 2"), ("judged = 200", "judged = 100"),
         ('name = "mlp-digits"\n', 'name = "mlp-digits"\nsamples = 600\n'),
+        ("seeds = [1, 2]", 'seeds = [1, 2]\nquantizers = ["shared", "grid"]'),
     ):  # fmt: skip
         text = text.replace(old, new)
     recipe.write_text(text)
     experiment = load(recipe)
     assert isinstance(experiment, Haq)
-    results = {trial.key: experiment.run(trial, Env(None, lambda word: None)) for trial in experiment.trials()}
-    for result in results.values():
-        for row in result["rows"]:
-            assert row["cost"] == row["costs"]["bytes"] <= row["budget"]
-            assert row["evaluations"] <= 6
-        assert {row["agent"] for row in result["rows"]} == set(experiment.agents)
-        assert next(row["levels"] for row in result["rows"] if row["agent"] == "uniform") == [3, 3, 3]
+    first = experiment.run(experiment.trials()[0], Env(None, lambda word: None))
+    results = {trial.key: copy.deepcopy(first) for trial in experiment.trials()}
+    rows = results["mlp-digits.1"]["rows"]
+    assert [row["agent"] for row in rows] == [*experiment.agents] * 2
+    assert {row["budget"] for row in rows[:6]} != {row["budget"] for row in rows[6:]}  # tables, or steps
+    for row in rows:
+        assert row["cost"] == row["costs"]["bytes"] <= row["budget"]
+        assert row["evaluations"] <= 6
+        json.dumps(row, allow_nan=False)
+        assert row["agent"] != "uniform" or row["levels"] == [3, 3, 3]
     summary = experiment.summarize(results)
-    assert summary.findings[0] == "The limit held in all 12 searches."
+    assert summary.findings[0] == "The limit held in all 24 searches."
     assert any("ddpg gains" in each for each in summary.findings)
     results["mlp-digits.1"]["rows"][3]["cost"] += 1e9  # planted
     assert "The limit was broken by mlp-digits.1 tpe" in experiment.summarize(results).findings[0]
@@ -267,6 +305,7 @@ def test_haq_end_to_end_small(tmp_path: Path) -> None:
     [
         ('"ddpg"]', '"sarsa"]', "agents names sarsa; expected some of uniform"),
         ('"uniform", ', "", "uniform among them"),
+        ("judged = 200", 'judged = 200\nquantizers = ["log"]', "expected some of shared, grid"),
         ("uniform = 3", "uniform = 7", "uniform is 7; expected an integer from 2 to 6"),
         ("judged = 200", "", "judged is missing"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,14 @@ from compiler.errors import InputError, ModelError, RecipeError  # noqa: E402
 from compiler.lower.pipeline import compile_graph  # noqa: E402
 from compiler.source import load  # noqa: E402
 from compiler.train import low_rank, rewrite, structure  # noqa: E402
+from compiler.train.data import Split  # noqa: E402
+from compiler.train.images import Images  # noqa: E402
+from compiler.train.imitate import Imitation  # noqa: E402
 from compiler.train.layers import weights  # noqa: E402
+from compiler.train.loop import fit  # noqa: E402
 from compiler.train.recipe import parse  # noqa: E402
 from compiler.train.run import load_run, train_recipe  # noqa: E402
+from compiler.train.schedule import Schedule  # noqa: E402
 from hw.params import preset  # noqa: E402
 from sim.compare import compare_networks  # noqa: E402
 from sim.network import run_network  # noqa: E402
@@ -156,6 +163,35 @@ def test_forms_keep_shapes_and_have_fewer_weights(form: str) -> None:
             rewrite.rewrite(nn.Sequential(nn.Conv2d(2, 2, 5)), form)
 
 
+@pytest.mark.verifies("rewrite")
+def test_new_layers_learn_to_answer_as_the_old_ones_did(rng: np.random.Generator) -> None:
+    """Labels play no part, and layers that stay are not touched; planted: another layer's answers."""
+    old = nn.Sequential(nn.Conv2d(1, 8, 7, padding=3), nn.ReLU(), nn.Conv2d(8, 8, 5, padding=2), nn.Flatten()).eval()
+    images = np.einsum("nri,nrj->nij", *rng.normal(size=(2, 96, 2, 8))).reshape(96, 64)
+    split = Split(images.astype(np.float32), rng.integers(0, 10, 96))
+    imitation = Imitation(Images(split, (1, 8, 8), flat=False), old, ("0", "2"))
+    module = copy.deepcopy(old)
+    rewrite.rewrite(module, "small", only="2", seed=1)
+    stays = module[0].weight.detach().clone()
+    batch = next(imitation.batches(0, 96, torch.Generator()))
+
+    def apart(answers: Any) -> float:
+        with torch.no_grad():
+            return float(answers.loss(module))
+
+    alone = replace(imitation, paths=("2",))
+    before = apart(next(alone.batches(0, 96, torch.Generator())))
+    fit(module, alone, Schedule(epochs=20, batch=16, learning_rate=2e-2), (1, 2))
+    after = apart(next(alone.batches(0, 96, torch.Generator())))
+    assert after < 0.5 * before
+    assert torch.equal(module[0].weight, stays)
+    assert apart(batch) == pytest.approx(after / 2, rel=1e-4)  # the mean of two layers, one of which is as it was
+    other = copy.deepcopy(old)
+    with torch.no_grad():
+        other[2].weight.copy_(other[2].weight.flip(0))
+    assert apart(next(replace(alone, old=other).batches(0, 96, torch.Generator()))) > 2 * after
+
+
 @pytest.mark.verifies("low-rank", "rewrite")
 def test_a_recipe_trains_saves_and_compiles_them(tmp_path: Path) -> None:
     common = {"batch": 30, "learning_rate": 5e-3}
@@ -165,7 +201,8 @@ def test_a_recipe_trains_saves_and_compiles_them(tmp_path: Path) -> None:
             "model": {"name": "resnet", "widths": [8, 32], "stride": 2, "kernel": 5},
             "stages": [
                 {"kind": "dense", "epochs": 2, **common},
-                {"kind": "rewrite", "name": "rows", "epochs": 1, "form": "small", "only": ["block1.conv2"], **common},
+                {"kind": "rewrite", "name": "rows", "epochs": 1, "form": "small", "imitate": 1,
+                 "only": ["block1.conv2"], **common},
                 {"kind": "rewrite", "name": "narrow", "epochs": 1, "form": "bottleneck", "only": ["block2.conv1"],
                  **common},
                 {"kind": "rewrite", "epochs": 1, "form": "separable", "only": ["block1.conv1"], **common},
