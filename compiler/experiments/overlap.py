@@ -22,7 +22,7 @@ from scipy import stats
 
 from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
-from compiler.experiments.paired import seeds_in_words
+from compiler.experiments.paired import Family, seeds_in_words
 from compiler.experiments.subject import OverNetworks, networks_of
 from compiler.experiments.terngrad_traffic import network_of
 from compiler.train.consistency.core import bound_words
@@ -186,9 +186,10 @@ class Overlap(OverNetworks):
         for network in self.networks:
             server = [results[f"server.{network.name}.{seed}"] for seed in self.seeds]
             table, sentence = self._served(network.name, server)
-            figures["server"][network.name] = [list(row) for row in table.rows]
-            tables.append(table)
-            findings.append(sentence)
+            age = self._age(network.name, server)
+            figures["server"][network.name] = {"rows": [list(row) for row in table.rows], "age": age.asdict()}
+            tables += [table, *age.tables("points of test error")]
+            findings += [sentence, f"{network.name}, what the age of reads costs: {age.finding()}"]
         return Summary(figures, tables, findings, plots)
 
     def _hosts(self, count: int) -> str:
@@ -204,6 +205,16 @@ class Overlap(OverNetworks):
             ]
             for place, size in enumerate(self.buckets)
         ]  # fmt: skip
+
+    def _age(self, network: str, runs: Sequence[Mapping[str, Any]]) -> Family:
+        """Test error of reads ahead, which are older, against that of reads when they are needed, by seed."""
+        return Family.of({
+            f"{network}, bound {bound_words(bound)}, latency {latency:g} s: overlapped - plain": (
+                [run[_key(bound, latency, True)]["test"] for run in runs],
+                [run[_key(bound, latency, False)]["test"] for run in runs],
+            )
+            for bound, latency in product(self.bounds, self.latencies)
+        })  # fmt: skip
 
     def _served(self, network: str, runs: Sequence[Mapping[str, Any]]) -> tuple[SummaryTable, str]:
         """The parameter server: hidden share of messages, lags, errors."""
