@@ -101,7 +101,8 @@ class Params:
     elementwise : there is the unit that multiplies and adds maps element by element.
     streams : there are stream ports through which maps come and go by rows that activation memory does not hold whole.
     refill : there is a stream port that loads tiles of layers larger than the memories while others compute.
-    hops : registers more between scan and PEs, each way, for arrays that are wide on the chip, 0 … 2.
+    hops : registers more between scan and PEs, each way, for arrays that are wide on the chip, 0 … 2; with any, each PE
+        has one for words that the host or a tile brings as well.
     slim : descriptors lie in a memory of 32-bit words, for small chips: less logic, and each takes `fetch` cycles more.
         Not with streams, refill or elementwise operations.
     parity : every memory of the array that holds words has a parity bit for each, and what is used of them is checked:

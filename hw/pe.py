@@ -106,11 +106,19 @@ class ProcessingElement(wiring.Component):
             self.activity.bank.eq(weights.o.p.tag.bank),
         ]  # fmt: skip
 
+        # One is enough: vectors come by at least as many, so a word is still written before it is read. No restart
+        # loses it, as without hops.
+        written, word = self.host.valid, self.host.p
+        if self.params.hops:
+            held = Signal.like(word, name="host_word", reset_less=True)
+            wrote = Signal(name="host_wrote", reset_less=True)
+            m.d.sync += [wrote.eq(written), held.eq(word)]
+            written, word = wrote, held
         for memory, block in ((Memory.WEIGHTS, weights), (Memory.POINTERS, pointers), (Memory.CODEBOOK, decode)):
             m.d.comb += [
-                block.w_en.eq(self.host.valid & (self.host.p.memory == memory.value)),
-                block.w_addr.eq(self.host.p.address),
-                block.w_data.eq(self.host.p.data),
+                block.w_en.eq(written & (word.memory == memory.value)),
+                block.w_addr.eq(word.address),
+                block.w_data.eq(word.data),
             ]
 
         if self.params.parity:

@@ -13,6 +13,7 @@ import hw.mac
 import hw.pe
 import hw.pointer_read
 from hw.expander import Expander
+from hw.layouts import Memory, pointer_block
 from hw.params import LANES, ROUND_TRIP, Params
 from hw.pe import ProcessingElement
 from tests.hw.altered import late_offsets
@@ -227,6 +228,35 @@ def test_a_vector_without_work_leaves_after_four_cycles(simulate, rng):
     assert [cycle for cycle, bits in enumerate(seen.busy) if bits] == [fired + 2, fired + 3, fired + 4]
     assert not seen.selected
     assert seen.tile_busy == seen.busy
+
+
+@pytest.mark.verifies("hops-host-words")
+@pytest.mark.parametrize("hops", [0, 1, 2])
+def test_a_vector_reads_what_was_written_in_the_cycle_before_it(simulate, hops):
+    params = SMALL.replace(hops=hops, queue_depth=16)
+    dut = ProcessingElement(params)
+    entries = []
+
+    def word(length):
+        return pointer_block(params).const({"base": 0, "lengths": [length, *[0] * 7]}).as_value().value
+
+    async def bench(ctx):
+        for length in (0, 3, 0, 2):  # each is written over the one before, which no vector may see
+            ctx.set(dut.host.valid, 1)
+            ctx.set(dut.host.payload, {"memory": Memory.POINTERS.value, "address": 1, "data": word(length)})
+            await ctx.tick()
+            ctx.set(dut.host.valid, 0)
+            ctx.set(dut.i.valid, 1)
+            ctx.set(dut.i.payload, {"pointers": 1, "mask": 1})
+            found = 0
+            for _ in range(hops + 20):
+                await ctx.tick()
+                ctx.set(dut.i.valid, 0)
+                found += ctx.get(dut.activity.entry)
+            entries.append(found)
+
+    simulate(dut, bench)
+    assert entries == [0, 3, 0, 2]
 
 
 class Bubble(wiring.Component):
