@@ -22,6 +22,7 @@ __all__ = ["MAX_LAGS", "Plan", "best_plan", "read_plan", "write_plan"]
 MAX_LAGS = 8
 _MAX_LAG = 4095
 _SAMPLED_ROWS = 1024
+_SAMPLED_BYTES = 1 << 22  # of the lines that are looked at, a bit for each row, 4 bytes at least
 _SMALL = 1 << 20  # elements up to which the encoder tries plans
 _TINY = 1 << 16  # elements up to which it doubts that lags are alike
 
@@ -76,18 +77,29 @@ def _alike(lines: NDArray[np.bool_]) -> tuple[int, ...]:
     count, rows = lines.shape
     if count < 3:
         return ()
-    step = -(-rows // _SAMPLED_ROWS)
-    packed = np.packbits(lines[:, ::step], axis=1)
-    by_chance = float((lines[:, ::step].mean(axis=0) ** 2).sum())  # coincidences of two lines
+    lines = lines[:, :: -(-rows // _SAMPLED_ROWS)]
+    width = -(-lines.shape[1] // 8)  # bytes of a line
+    lines = lines[: _SAMPLED_BYTES // max(width, 4)]
+    count, rows = lines.shape
+    packed = np.packbits(lines, axis=1).reshape(-1)
+    by_chance = float((lines.mean(axis=0) ** 2).sum())  # coincidences of two lines
     found = []
     for lag in range(1, min(count - 1, _MAX_LAG) + 1):
-        pairs = (count - lag) * len(range(0, rows, step))
-        both = int(np.bitwise_count(packed[lag:] & packed[:-lag]).sum())
+        pairs = (count - lag) * rows
+        both = _coincidences(packed[lag * width :], packed[: -lag * width])
         chance = by_chance * (count - lag)
         # Half of all pairs of lines, or else a few would be judged by chance.
         if 2 * lag <= count and both > chance + 3 * chance**0.5 + 3:
             found.append((both / pairs, -lag))
     return tuple(-lag for _, lag in sorted(found, reverse=True)[:MAX_LAGS])
+
+
+def _coincidences(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> int:
+    """Bits that are set in both, counted by words of 64: by bytes it takes six times as long."""
+    whole = len(first) // 8 * 8
+    words = first[:whole].view(np.uint64) & second[:whole].view(np.uint64)
+    rest = first[whole:] & second[whole:]
+    return int(np.bitwise_count(words).sum()) + int(np.bitwise_count(rest).sum())
 
 
 def write_plan(writer: Writer, plan: Plan) -> None:
