@@ -9,7 +9,7 @@ from compiler.errors import InputError
 from hw.frames import MOST_WORDS
 from hw.params import PRESETS, Params
 from hw.recorder import record_words
-from hw.streams import window_origin
+from hw.streams import host_write, window_origin
 from hw.weight_decode import LOOKUP_WORDS
 from sim.energy_table import memories
 from sim.fpga.boards import BOARDS, Board
@@ -34,6 +34,7 @@ class Logic:
     slim : what a slim array has more: a narrow word of the host, and no multiplexer of the parts of a descriptor.
         Descriptors lie in block RAM of an iCE40 anyway, so no word of them stands in flip-flops there.
     hop : what a hop takes of each PE. delay : and of the core, for the vector's activations.
+    words : whether each PE of an array with hops takes as many as a word of the host has bits (record 137).
     bit : what a bit of a memory takes that is read within a cycle, where no lookup table is memory.
     """
 
@@ -44,11 +45,14 @@ class Logic:
     slim: int
     hop: int = 0
     delay: int = 0
+    words: bool = False
     bit: float = 0.0
 
     def of(self, params: Params) -> int:
         """Sum for an array."""
         pe = (self.near if params.near else self.pe) + self.hop * params.hops
+        if self.words and params.hops:
+            pe += host_write(params).size + 1
         array = self.array + self.slim * params.slim + self.delay * params.hops
         return array + pe * params.pes + self.group * params.groups
 
@@ -57,16 +61,16 @@ class Logic:
 _LOGIC = {
     "ecp5": {
         "lut": Logic(5287, 1083, 940, 1045, slim=-469),
-        "ff": Logic(4930, 1004, 586, 519, slim=-841, hop=46, delay=250),
+        "ff": Logic(4930, 1004, 586, 519, slim=-841, hop=46, delay=250, words=True),
     },
     "ice40": {
         "lut": Logic(6390, 1217, 1009, 865, slim=-469, bit=0.8),
-        "ff": Logic(4150, 1015, 566, 500, slim=-73, hop=46, delay=250, bit=1.0),
+        "ff": Logic(4150, 1015, 566, 500, slim=-73, hop=46, delay=250, words=True, bit=1.0),
     },
     "gowin": {
         "lut": Logic(5228, 1042, 843, 1045, slim=-469),
-        "ff": Logic(4930, 1004, 586, 519, slim=-841, hop=46, delay=250),
-        "alone": Logic(3269, 715, 348, 230, slim=-793, hop=46, delay=250),
+        "ff": Logic(4930, 1004, 586, 519, slim=-841, hop=46, delay=250, words=True),
+        "alone": Logic(3269, 715, 348, 230, slim=-793, hop=46, delay=250, words=True),
     },
 }
 
