@@ -109,6 +109,7 @@ def test_words_follow_from_the_numbers(differences: list[float], whole: str, sin
     assert sorted(axes.lines[0].get_xdata()) == pytest.approx(sorted(differences))
 
 
+@pytest.mark.verifies("dsd-contrast")
 def test_a_contrast_compares_by_seed_what_dsd_does_to_two_networks() -> None:
     one = tiny().networks[0]
     both = dataclasses.replace(tiny(), networks=(one, dataclasses.replace(one, name="other")))
@@ -145,6 +146,17 @@ def test_holms_correction_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_the_recipe_on_optimizers_compares_the_same_network_by_both() -> None:
+    from compiler.experiments import load
+
+    found = load(RECIPES / "dsd-optimizers.toml")
+    assert isinstance(found, DenseSparseDense)
+    adamw, sgd = found.networks
+    assert (adamw.model, adamw.samples, adamw.dense.epochs) == (sgd.model, sgd.samples, sgd.dense.epochs)
+    assert (adamw.dense.optimizer, sgd.dense.optimizer) == ("adamw", "sgd")
+    assert found.contrasts == ((sgd.name, adamw.name),)
 
 
 @pytest.mark.parametrize("path", [RECIPES / "dsd.toml", RECIPES / "small" / "dsd.toml"], ids=["full", "small"])
