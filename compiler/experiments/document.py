@@ -55,7 +55,7 @@ def write_report(
         for form in FORMATS:
             write_file(out / f"{name}.{form}", picture(figure, form))
     write_file(out / "report.md", text(report, list(summary.plots)).encode())
-    write_file(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
+    write_file(out / REPORT, (json.dumps(report, indent=1) + "\n").encode())
     return report
 
 

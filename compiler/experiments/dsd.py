@@ -37,20 +37,30 @@ class DenseSparseDense(Experiment):
     networks : with their first, dense training, whose learning rate is that of the sparse phases as well.
     epochs : of each phase.
     sparsity, drop, rounds : see `dsd.dense_sparse_dense`.
+    contrasts : pairs of networks: what DSD does to the first is compared, by seed, with what it does to the second.
     """
 
     kind: ClassVar[str] = "dsd"
+    listed: ClassVar[tuple[str, ...]] = ("seeds", "contrasts")
     networks: tuple[NetworkSpec, ...]
     epochs: int
     sparsity: float
     drop: float
     rounds: int
+    contrasts: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def options(cls, table: Table) -> dict[str, Any]:
-        """Networks, and what the phases are."""
+        """Networks, what the phases are, and which networks are compared."""
+        networks = networks_of(table)
+        names = [network.name for network in networks]
+        contrasts = []
+        for one in table.tables("contrasts") if table.has("contrasts") else []:
+            contrasts.append((one.choice("first", names), one.choice("second", names)))
+            one.finish()
         return {
-            "networks": networks_of(table),
+            "networks": networks,
+            "contrasts": tuple(contrasts),
             "epochs": table.integer("epochs", 1, 10_000),
             "sparsity": table.number("sparsity", 0, 1, default=dsd.SPARSITY),
             "drop": table.number("drop", 1, 1e6, default=dsd.DROP, low_included=True),
@@ -102,11 +112,18 @@ class DenseSparseDense(Experiment):
             }
             for number, network in enumerate(self.networks)
         }
-        family = Family({name: Paired.of(ways["dsd"], ways["plain"]) for name, ways in errors.items()})
-        pairs, adjusted = family.pairs, family.corrected
+        pairs = {name: Paired.of(ways["dsd"], ways["plain"]) for name, ways in errors.items()}
+        differences = {name: _differences(ways) for name, ways in errors.items()}
+        between = {
+            f"{first} - {second}": Paired.of(differences[first], differences[second])
+            for first, second in self.contrasts
+        }
+        family = Family({**pairs, **between})
+        adjusted, corrected = family.corrected, family.asdict()
         figures = {
             "test_error": errors,
-            "dsd_minus_plain": family.asdict(),
+            "dsd_minus_plain": {name: corrected[name] for name in pairs},
+            "contrasts": {name: corrected[name] for name in between},
         }
         rows = [
             [
@@ -124,19 +141,31 @@ class DenseSparseDense(Experiment):
              "95 % low", "95 % high", "p", "p, Holm"],
             rows,
         )  # fmt: skip
-        return Summary(figures, [table], self._findings(family), {"differences": _plot(errors, pairs)})
+        tables = [table]
+        if between:
+            tables.append(_contrast_table(between, adjusted))
+        findings = self._findings(pairs, between, family)
+        return Summary(figures, tables, findings, {"differences": _plot(differences, pairs)})
 
-    def _findings(self, family: Family) -> list[str]:
+    def _findings(self, pairs: Mapping[str, Paired], between: Mapping[str, Paired], family: Family) -> list[str]:
         each = [
             f"{name}: test error of DSD minus that of plain training {pair.words()}: {_verdict(pair)}."
-            for name, pair in family.pairs.items()
+            for name, pair in pairs.items()
         ]
-        better, worse = family.split()
+        adjusted = family.corrected
+        each += [
+            f"{name}: (DSD minus plain) of the first minus that of the second {pair.words()}, p corrected "
+            f"{adjusted[name]:.2g}: "
+            f"{'what DSD does differs' if adjusted[name] < 0.05 else 'that what DSD does differs is not shown'}."
+            for name, pair in between.items()
+        ]
+        better, worse = ([name for name in names if name in pairs] for names in family.split())
         parts = [f"{len(better)} better ({', '.join(better)})" if better else "none better"]
         parts.append(f"{len(worse)} worse ({', '.join(worse)})" if worse else "none worse")
-        rest = len(family.pairs) - len(better) - len(worse)
+        rest = len(pairs) - len(better) - len(worse)
+        tests = f"that of all {len(family.pairs)} tests" if between else "their number"
         whole = (
-            f"Of {len(family.pairs)} comparisons at sparsity {self.sparsity:.0%}, with p corrected for their number "
+            f"Of {len(pairs)} comparisons at sparsity {self.sparsity:.0%}, with p corrected for {tests} "
             f"(Holm), DSD comes out {' and '.join(parts)} than plain training; {rest} show no difference."
         )
         return [whole, *each]
@@ -148,15 +177,34 @@ def _verdict(pair: Paired) -> str:
     return "DSD is better by itself" if pair.mean < 0 else "DSD is worse by itself"
 
 
-def _plot(errors: Mapping[str, Mapping[str, list[float]]], pairs: Mapping[str, Paired]) -> Figure:
+def _differences(ways: Mapping[str, list[float]]) -> list[float]:
+    """DSD minus plain training, by seed."""
+    return [d - p for d, p in zip(ways["dsd"], ways["plain"], strict=True)]
+
+
+def _contrast_table(between: Mapping[str, Paired], adjusted: Mapping[str, float]) -> SummaryTable:
+    """What DSD does to one network against what it does to another."""
+    return SummaryTable(
+        "(DSD minus plain) of the first minus (DSD minus plain) of the second, points, paired by seed",
+        ["first - second", "mean", "95 % low", "95 % high", "p", "p, Holm", "seeds"],
+        [
+            [
+                name, *(round(value, 3) for value in (pair.mean, pair.low, pair.high)),
+                *(float(f"{p:.2g}") for p in (pair.p, adjusted[name])), pair.pairs,
+            ]
+            for name, pair in between.items()
+        ],
+    )  # fmt: skip
+
+
+def _plot(differences: Mapping[str, list[float]], pairs: Mapping[str, Paired]) -> Figure:
     """Difference of every seed, their mean and its interval, for each network."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 1.2 + 0.6 * len(pairs)), layout="constrained")
     axes = figure.subplots()
     for row, (name, pair) in enumerate(pairs.items()):
-        differences = [d - p for d, p in zip(errors[name]["dsd"], errors[name]["plain"], strict=True)]
-        axes.plot(differences, [row] * len(differences), "o", color="tab:blue", markersize=4, alpha=0.5)
+        axes.plot(differences[name], [row] * len(differences[name]), "o", color="tab:blue", markersize=4, alpha=0.5)
         spread = [[pair.mean - pair.low], [pair.high - pair.mean]]
         axes.errorbar([pair.mean], [row], xerr=spread, fmt="D", color="tab:red", capsize=4)
     axes.axvline(0, color="gray", linewidth=0.8)

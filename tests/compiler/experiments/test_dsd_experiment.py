@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Trial
 from compiler.experiments.dsd import DenseSparseDense
 from compiler.experiments.paired import Family, Paired, holm
@@ -107,10 +109,54 @@ def test_words_follow_from_the_numbers(differences: list[float], whole: str, sin
     assert sorted(axes.lines[0].get_xdata()) == pytest.approx(sorted(differences))
 
 
+@pytest.mark.verifies("dsd-contrast")
+def test_a_contrast_compares_by_seed_what_dsd_does_to_two_networks() -> None:
+    one = tiny().networks[0]
+    both = dataclasses.replace(tiny(), networks=(one, dataclasses.replace(one, name="other")))
+    contrasted = dataclasses.replace(both, contrasts=(("gru", "other"),))
+    # Each network by itself is noisy, seed by seed in the same way: only pairs by seed show the difference.
+    found = results([-1.0, 0.9, 0.1])
+    found |= {key.replace("0.", "1."): each for key, each in results([-1.2, 0.72, -0.11]).items()}
+    summary = contrasted.summarize(found)
+    pair = summary.figures["contrasts"]["gru - other"]
+    assert pair["mean"] == pytest.approx((0.2 + 0.18 + 0.21) / 3)
+    assert pair["p"] < 0.01 < 0.5 < summary.figures["dsd_minus_plain"]["gru"]["p"]
+    assert pair["p_holm"] == pytest.approx(3 * pair["p"])
+    assert "Of 2 comparisons" in summary.findings[0]
+    assert "corrected for that of all 3 tests" in summary.findings[0]
+    assert "none better and none worse" in summary.findings[0]
+    assert summary.findings[-1].endswith("what DSD does differs.")
+    (row,) = summary.tables[1].rows
+    assert row[:2] == ["gru - other", pytest.approx(0.197, abs=1e-3)]
+    assert len(both.summarize(found).tables) == 1
+    assert contrasted.listed == ("seeds", "contrasts")
+
+
+def test_a_contrast_of_networks_that_there_are_not_is_refused(tmp_path: Path) -> None:
+    from compiler.experiments import load
+
+    recipe = tmp_path / "dsd.toml"
+    text = (RECIPES / "small" / "dsd.toml").read_text()
+    recipe.write_text(f'contrasts = [{{ first = "GRU, 10 epochs", second = "nothing" }}]\n{text}')
+    with pytest.raises(RecipeError, match=r"contrasts\[0\]\.second"):
+        load(recipe)
+
+
 def test_holms_correction_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_the_recipe_on_optimizers_compares_the_same_network_by_both() -> None:
+    from compiler.experiments import load
+
+    found = load(RECIPES / "dsd-optimizers.toml")
+    assert isinstance(found, DenseSparseDense)
+    adamw, sgd = found.networks
+    assert (adamw.model, adamw.samples, adamw.dense.epochs) == (sgd.model, sgd.samples, sgd.dense.epochs)
+    assert (adamw.dense.optimizer, sgd.dense.optimizer) == ("adamw", "sgd")
+    assert found.contrasts == ((sgd.name, adamw.name),)
 
 
 @pytest.mark.parametrize("path", [RECIPES / "dsd.toml", RECIPES / "small" / "dsd.toml"], ids=["full", "small"])
