@@ -32,7 +32,7 @@ def samples(rng: np.random.Generator, count: int) -> tuple[NDArray[np.float32], 
 
 def matrix(network: HashedNetwork, layer: int) -> NDArray[np.float32]:
     rows, columns = SIZES[layer + 1], SIZES[layer]
-    return network.weights[network.weight_at[layer] :][: rows * columns].reshape(rows, columns)
+    return network.weights[network.weight_at[layer] :][: rows * columns].reshape(columns, rows).T
 
 
 def projections(network: HashedNetwork, layer: int) -> NDArray[np.float64]:
@@ -225,14 +225,14 @@ def test_incremental_hashing_equals_a_full_one(rng: np.random.Generator) -> None
 
 @pytest.mark.verifies("hashing-rehash-fault")
 def test_planted_fault_a_stale_bucket_is_caught(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = network_file.rehash
+    real = network_file.rehash_columns
 
     def forgets(*given: Any) -> int:
-        given[8][::2] = 0  # every other neuron's mark is lost
+        given[10][::2] = 0  # every other neuron's mark is lost
         return int(real(*given))
 
     network = make()
-    monkeypatch.setattr(network_file, "rehash", forgets)
+    monkeypatch.setattr(network_file, "rehash_columns", forgets)
     inputs, labels = samples(rng, 40)
     network.train(inputs, labels, np.arange(40), 0.3)
     monkeypatch.undo()
