@@ -165,7 +165,10 @@ def draw(neurons, want, found, state, active):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def ascend(neurons, count, marks):  # type: ignore[no-untyped-def]
-    """Sort the first `count` of different neurons, so that weights are read as they lie; `marks` are 0 before and after."""
+    """Sort the first `count` neurons, all different, so that weights are read as they lie.
+
+    marks : one for every neuron, zeros before and after.
+    """
     for place in range(count):
         marks[neurons[place]] = 1
     kept = neuron = 0

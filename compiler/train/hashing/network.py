@@ -148,10 +148,11 @@ class HashedNetwork:
 
         def codes(layer: int, first: int, last: int) -> int:
             inputs, neurons = int(self.sizes[layer]), int(self.sizes[layer + 1])
-            return rehash_columns(
+            done = rehash_columns(
                 self.weights, self.weight_at[layer], inputs, neurons, first, last, self.starts[layer],
                 self.which[layer], self.sign[layer], self.settings.bits, self.touched[layer], self.codes[layer],
-            )  # type: ignore[no-any-return]  # fmt: skip
+            )  # fmt: skip
+            return int(done)
 
         jobs = []
         for layer in range(self.hidden):
@@ -249,7 +250,7 @@ class HashedNetwork:
 
 
 def _square_of_active(settings: HashSettings, size: int) -> float:
-    """Twice the sum of the squares of a layer's active neurons, if all its results were drawn from a normal distribution.
+    """Twice the sum of the squares of a layer's active neurons, if its results are drawn from a normal distribution.
 
     For ReLU alone half of the neurons have half of the squares, which gives He's `size`. Of few active neurons, which
     are the greatest, the squares are those of the distribution's tail; only chance takes them as they come.

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from compiler.errors import InputError
 from compiler.train.hashing import network as network_file
 from compiler.train.hashing.conflicts import Conflicts, overlap
-from compiler.train.hashing.kernels import BACKWARD, FORWARD, QUERY, UPDATE, smallest
+from compiler.train.hashing.kernels import BACKWARD, FORWARD, QUERY, REHASH, UPDATE, smallest
 from compiler.train.hashing.network import HashedNetwork, HashSettings
+from compiler.train.hashing.tables import rehash
 
 SIZES = [12, 40, 30, 5]
 SETTINGS = HashSettings(share=0.5, bits=3, tables=4, probes=2, density=0.5, period=7, centred=False)
@@ -237,6 +238,51 @@ def test_planted_fault_a_stale_bucket_is_caught(rng: np.random.Generator, monkey
     network.train(inputs, labels, np.arange(40), 0.3)
     monkeypatch.undo()
     assert stale(network) > 0
+
+
+@pytest.mark.verifies("hashing-tables-layouts")
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_weights_by_input_have_the_codes_of_weights_by_neuron(threads: int, rng: np.random.Generator) -> None:
+    """More neurons than are summed at a time, some untouched, shared by threads."""
+    inputs, neurons, bits = 9, 700, SETTINGS.bits * SETTINGS.tables
+    network = HashedNetwork([inputs, neurons, 3], SETTINGS, 1)
+    mark = rng.random(neurons) < 0.8
+    mark[-1] = True
+    network.weights[: inputs * neurons] = rng.normal(size=inputs * neurons)
+    before, counted = network.codes[0].copy(), network.counts[REHASH]
+    network.touched[0] = mark
+    network.hash_again(threads)
+    codes, touched = before.copy(), mark.astype(np.uint8)
+    rows = np.ascontiguousarray(network.weights[: inputs * neurons].reshape(inputs, neurons).T).reshape(-1)
+    done = rehash(
+        rows, 0, inputs, neurons, network.starts[0], network.which[0], network.sign[0], SETTINGS.bits, touched, codes,
+        np.zeros(bits, np.float32),
+    )  # fmt: skip
+    assert (codes != before).any()
+    assert (network.codes[0] == codes).all()
+    assert network.counts[REHASH] - counted == done == mark.sum() * network.starts[0, inputs]
+    assert not network.touched.any()
+
+
+@pytest.mark.verifies("hashing-first-weights")
+@pytest.mark.parametrize(("way", "share"), [("top", 0.05), ("top", 0.2), ("top", 1.0), ("random", 0.2)])
+def test_first_weights_keep_the_size_of_what_is_passed_on(way: str, share: float, rng: np.random.Generator) -> None:
+    """The results' squares, over all neurons, are as many in the last hidden layer as in the first."""
+    network = HashedNetwork([100, 400, 400, 400, 10], HashSettings(share, way=way), 1)
+    ratios = []
+    for sample in rng.normal(size=(20, 100)).astype(np.float32):
+        value, squares, mask = sample, [], np.ones(100)
+        for layer in range(3):
+            rows = network.weights[network.weight_at[layer] :][: len(value) * 400].reshape(len(value), 400)
+            result = (value * mask) @ rows
+            squares.append(float((result**2).mean()))
+            if way == "random":
+                mask = (rng.permutation(400) < share * 400).astype(np.float64)
+            else:
+                mask = (result >= np.sort(result)[-max(1, int(share * 400))]).astype(np.float64)
+            value = np.maximum(result, 0)
+        ratios.append(squares[2] / squares[0])
+    assert 0.6 < np.median(ratios) < 1.6
 
 
 @pytest.mark.parametrize("way", ["hash", "random", "adaptive", "top"])
