@@ -160,7 +160,11 @@ class HashedNetwork:
             jobs += [pool.submit(codes, layer, int(first), int(last)) for first, last in pairwise(cuts)]
         self.counts[REHASH] += sum(job.result() for job in jobs)
         for layer in range(self.hidden):
-            lay_out(self.codes[layer], self.sizes[layer + 1], self.bucket_starts[layer], self.members[layer])
+            self.lay_out(layer)
+
+    def lay_out(self, layer: int) -> None:
+        """Fill a layer's buckets by its codes."""
+        lay_out(self.codes[layer], self.sizes[layer + 1], self.bucket_starts[layer], self.members[layer])
 
     def train(
         self,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from compiler.errors import InputError
 from compiler.train.hashing import network as network_file
+from compiler.train.hashing import probe as probe_file
 from compiler.train.hashing.conflicts import Conflicts, overlap
 from compiler.train.hashing.kernels import BACKWARD, FORWARD, QUERY, REHASH, UPDATE, smallest
 from compiler.train.hashing.network import HashedNetwork, HashSettings
@@ -322,6 +323,7 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
         HashSettings(**{"share": 0.1, **wrong})
 
 
+@pytest.mark.verifies("hashing-conflicts")
 def test_the_model_of_conflicts_gives_back_what_it_was_fitted_to() -> None:
     active = [[{0, 1}, {2, 3}], [{1, 4}, {3}], [{9}, {8}]]
     assert overlap(active) == pytest.approx(1 / 6)
@@ -329,3 +331,18 @@ def test_the_model_of_conflicts_gives_back_what_it_was_fitted_to() -> None:
     assert model.speedup(2) == pytest.approx(1.8)
     assert model.speedup(1) == pytest.approx(1)
     assert 1.8 < model.speedup(4) < 4
+
+
+@pytest.mark.verifies("hashing-conflicts")
+def test_more_threads_are_predicted_from_two_and_from_what_is_written() -> None:
+    found = probe_file.conflicts(one=1.0, two=0.6, samples=20)
+    assert 0 < found["serial"] < 0.2
+    assert 0 < found["overlap"] < 1
+    assert 0.05 < found["writing"] < 0.5
+    speedup = found["speedup"]
+    assert speedup[2] == pytest.approx(1 / 0.6, abs=0.01)
+    assert 2 * speedup[2] > speedup[4] > speedup[2]  # conflicts grow with the threads
+    # Without conflicts only what one thread does alone is left (Amdahl).
+    free = Conflicts(found["serial"], 0.0, found["writing"], found["cost"])
+    assert free.speedup(16) == pytest.approx(1 / (found["serial"] + (1 - found["serial"]) / 16))
+    assert speedup[16] < free.speedup(16)
