@@ -115,7 +115,12 @@ def conflicts(one: float, two: float, samples: int = 200) -> dict[str, Any]:
     network, inputs, labels = _network(samples)
     network.counts[:] = 0
     network.train(inputs, labels, np.arange(samples), 1e-4)
-    serial = _seconds(lambda: [network.lay_out(layer) for layer in range(network.hidden)], 20) / one
+
+    def lay_out() -> None:
+        for layer in range(network.hidden):
+            network.lay_out(layer)
+
+    serial = _seconds(lay_out, 20) / one
     met = overlap([network.active(sample) for sample in inputs])
     of_samples = network.counts.sum() - network.counts[REHASH]  # tables are hashed once a period
     writing = float(network.counts[UPDATE] / of_samples)
