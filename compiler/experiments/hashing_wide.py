@@ -245,6 +245,7 @@ def _plot(curves: Mapping[str, Sequence[Sequence[Sequence[float]]]]) -> Figure:
         for place, curve in enumerate(each):
             axes.plot(*zip(*curve, strict=True), color=f"C{number}", label=None if place else way, linewidth=1)
     axes.set(xlabel="CPU seconds of one thread", ylabel="validation loss, all words", xscale="log")
+    axes.minorticks_off()
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
     return figure

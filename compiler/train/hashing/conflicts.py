@@ -14,7 +14,7 @@ The two constants, `serial` and `cost`, come from times of one and of two thread
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -56,13 +56,13 @@ class Conflicts:
         return cls(serial, overlap, writing, max(0.0, (slower - 1) / meeting) if meeting else 0.0)
 
 
-def overlap(active: Sequence[Sequence[set[int]]]) -> float:
+def overlap(active: Sequence[Sequence[Iterable[int]]]) -> float:
     """Share of a sample's weights that another sample writes too, over neighbouring pairs.
 
     active : for each sample the neurons of every layer, the input's nonzeros and the output included.
     """
     both = mine = 0
-    for first, second in pairwise(active):
+    for first, second in pairwise([[set(layer) for layer in sample] for sample in active]):
         for layer in range(len(first) - 1):
             mine += len(first[layer]) * len(first[layer + 1])
             both += len(first[layer] & second[layer]) * len(first[layer + 1] & second[layer + 1])

@@ -18,7 +18,7 @@ from compiler.train.hashing.retrieve import next_random, retrieve
 
 __all__ = [
     "ADAPTIVE", "BACKWARD", "COUNTS", "FORWARD", "HASH", "QUERY", "RANDOM", "REHASH", "TOP", "UPDATE", "WAYS",
-    "dot_at", "smallest", "step_at", "train_samples",
+    "add_at", "add_rows", "dot_at", "smallest", "step_at", "train_samples",
 ]  # fmt: skip
 
 HASH, RANDOM, ADAPTIVE, TOP = range(4)
@@ -42,10 +42,31 @@ def dot_at(weights, row, indices, values, count):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def back_at(weights, row, indices, count, delta, errors):  # type: ignore[no-untyped-def]
-    """Add ``weights[row + indices[i]] * delta`` to ``errors[i]``."""
+def add_at(weights, row, indices, count, value, sums):  # type: ignore[no-untyped-def]
+    """Add ``weights[row + indices[i]] * value`` to ``sums[i]``."""
     for place in range(count):
-        errors[place] += weights[row + indices[place]] * delta
+        sums[place] += weights[row + indices[place]] * value
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def add_rows(weights, at, rows, values, used, sums):  # type: ignore[no-untyped-def]
+    """Add ``weights[at + rows[i] * width + j] * values[i]`` to ``sums[j]``, for `used` rows of all `width` sums."""
+    width, place = len(sums), 0
+    while place + 4 <= used:  # four at a time, so that the sums are read and written a quarter as often
+        first, second = at + rows[place] * width, at + rows[place + 1] * width
+        third, fourth = at + rows[place + 2] * width, at + rows[place + 3] * width
+        a, b, c, d = values[place], values[place + 1], values[place + 2], values[place + 3]
+        for index in range(width):
+            sums[index] += (
+                weights[first + index] * a + weights[second + index] * b
+                + weights[third + index] * c + weights[fourth + index] * d
+            )  # fmt: skip
+        place += 4
+    while place < used:
+        first, a = at + rows[place] * width, values[place]
+        for index in range(width):
+            sums[index] += weights[first + index] * a
+        place += 1
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -143,6 +164,23 @@ def draw(neurons, want, found, state, active):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def ascend(neurons, count, marks):  # type: ignore[no-untyped-def]
+    """Sort the first `count` neurons, all different, so that weights are read as they lie.
+
+    marks : one for every neuron, zeros before and after.
+    """
+    for place in range(count):
+        marks[neurons[place]] = 1
+    kept = neuron = 0
+    while kept < count:
+        if marks[neuron]:
+            marks[neuron] = 0
+            neurons[kept] = neuron
+            kept += 1
+        neuron += 1
+
+
+@njit(cache=True, nogil=True)
 def train_samples(  # type: ignore[no-untyped-def]
     inputs, labels, order, sizes, weights, weight_at, biases, bias_at, starts, which, sign, bucket_starts, members,
     per_code, probes, want, candidates, way, centres, offsets, rate, state, touched, counts, results,
@@ -155,7 +193,8 @@ def train_samples(  # type: ignore[no-untyped-def]
     inputs, labels : float32 (n, sizes[0]), int64 (n,).
     order : int64: which samples.
     sizes : int64 (layers + 1,): of the input, hidden layers with ReLU, and the output with softmax, all of it active.
-    weights, weight_at, biases, bias_at : float32 flat, and where each layer begins in them; row by row as in Linear.
+    weights, weight_at, biases, bias_at : float32 flat, and where each layer begins in them. The weights of an input lie
+        beside each other, one for each neuron of the layer: few inputs are not zero, and only their rows are read.
     starts, which, sign : int32 (hidden, ·), int32 (hidden, ·), float32 (hidden, ·): `projections.Projections`.
     bucket_starts, members : int32 (hidden, tables, ·): see `tables.lay_out`.
     want : int64 (hidden,): most active neurons.
@@ -181,7 +220,7 @@ def train_samples(  # type: ignore[no-untyped-def]
     levels = np.zeros(tables * probes + 2, np.int32)
     values = np.zeros((layers + 1, most), np.float32)
     errors, below = np.zeros(most, np.float32), np.zeros(most, np.float32)
-    active = np.zeros(most, np.int32)
+    active, results_of = np.zeros(most, np.int32), np.zeros(most, np.float32)
     for sample in order:
         count = 0
         for index in range(sizes[0]):
@@ -198,6 +237,7 @@ def train_samples(  # type: ignore[no-untyped-def]
                     active[neuron] = neuron
             elif way == RANDOM and learns:
                 chosen = draw(sizes[layer + 1], want[layer], found, state, active)
+                ascend(active, chosen, hits)
             elif way != HASH:  # every neuron; what is not active is found by its result
                 chosen = sizes[layer + 1]
                 for neuron in range(chosen):
@@ -212,13 +252,23 @@ def train_samples(  # type: ignore[no-untyped-def]
                     sums, bucket_starts[layer], members[layer], per_code, probes, candidates[layer], hits, found,
                     levels, state, active,
                 )  # fmt: skip
+                ascend(active, chosen, hits)
+            at, width = weight_at[layer], sizes[layer + 1]
+            if chosen == width:  # in their order
+                for neuron in range(width):
+                    results_of[neuron] = biases[bias_at[layer] + neuron]
+                add_rows(weights, at, indices[layer], values[layer], n, results_of[:width])
+            else:
+                for place in range(chosen):
+                    results_of[place] = biases[bias_at[layer] + active[place]]
+                for place in range(n):
+                    row = at + indices[layer, place] * width
+                    add_at(weights, row, active, chosen, values[layer, place], results_of)
             kept = np.int64(0)  # not a literal, for which numba would compile what is called a second time
             for place in range(chosen):
-                neuron = active[place]
-                row = weight_at[layer] + neuron * sizes[layer]
-                result = biases[bias_at[layer] + neuron] + dot_at(weights, row, indices[layer], values[layer], n)
+                result = results_of[place]
                 if last or result > 0:
-                    indices[layer + 1, kept] = neuron
+                    indices[layer + 1, kept] = active[place]
                     values[layer + 1, kept] = result
                     kept += 1
             counts[FORWARD] += chosen * n
@@ -248,19 +298,19 @@ def train_samples(  # type: ignore[no-untyped-def]
             errors[neuron] = math.exp(top[neuron] - greatest) / total
         errors[labels[sample]] -= 1
         for layer in range(layers - 1, -1, -1):
-            n = used[layer]
-            below[:n] = 0
-            for place in range(used[layer + 1]):
-                neuron, delta = indices[layer + 1, place], errors[place]
-                row = weight_at[layer] + neuron * sizes[layer]
+            n, width, above = used[layer], sizes[layer + 1], used[layer + 1]
+            for place in range(n):
+                row = weight_at[layer] + indices[layer, place] * width
                 if layer:
-                    back_at(weights, row, indices[layer], n, delta, below)
-                step_at(weights, row, indices[layer], values[layer], n, np.float32(rate * delta))
-                biases[bias_at[layer] + neuron] -= np.float32(rate * delta)
+                    below[place] = dot_at(weights, row, indices[layer + 1], errors, above)
+                step_at(weights, row, indices[layer + 1], errors, above, np.float32(rate) * values[layer, place])
+            for place in range(above):
+                neuron = indices[layer + 1, place]
+                biases[bias_at[layer] + neuron] -= np.float32(rate) * errors[place]
                 if layer < layers - 1:
                     touched[layer, neuron] = 1
             if layer:
-                counts[BACKWARD] += used[layer + 1] * n
-            counts[UPDATE] += used[layer + 1] * (n + 1)
+                counts[BACKWARD] += above * n
+            counts[UPDATE] += above * (n + 1)
             for place in range(n):  # numba compiles an assignment of slices for two seconds
                 errors[place] = below[place]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 from compiler.errors import InputError
 from compiler.train.hashing.kernels import COUNTS, REHASH, WAYS, train_samples
 from compiler.train.hashing.projections import Projections
-from compiler.train.hashing.tables import lay_out, rehash
+from compiler.train.hashing.tables import lay_out, rehash_columns
 from compiler.train.models import mlp
 
 __all__ = ["HashSettings", "HashedNetwork"]
@@ -83,7 +84,8 @@ class HashedNetwork:
 
     Attributes
     ----------
-    weights, biases : float32, all layers one after the other; `module` shows them as Linear layers.
+    weights, biases : float32, all layers one after the other, each layer's weights by input as in
+        `kernels.train_samples`; `module` shows them as Linear layers.
     counts : multiplications so far, by `COUNTS`; adding a signed number in a projection counts as one.
     """
 
@@ -99,8 +101,8 @@ class HashedNetwork:
         self.candidates = np.minimum(self.sizes[1:-1], np.round(self.want * settings.pool)).astype(np.int64)
         self.centres = np.zeros((hidden, settings.bits * settings.tables if settings.centred else 0), np.float32)
         random = np.random.Generator(np.random.PCG64([seed, 1]))
-        # As by He et al. (2015), but a neuron's sum has only as many terms as there are active neurons below it.
-        terms = [sizes[0], *self.want]
+        # As by He et al. (2015), but the squares that a neuron sums up are those of the active neurons below it.
+        terms = [float(sizes[0]), *(_square_of_active(settings, size) for size in sizes[1:-1])]
         self.weights = np.concatenate(
             [
                 random.normal(0, math.sqrt((2 if layer < hidden else 1) / terms[layer]), inputs * outputs)
@@ -132,19 +134,37 @@ class HashedNetwork:
         """Hidden layers."""
         return len(self.sizes) - 2
 
-    def hash_again(self) -> None:
-        """Bring the tables up to date: hash the neurons whose weights have changed, and lay out the buckets."""
+    def hash_again(self, threads: int = 1) -> None:
+        """Bring the tables up to date: hash the neurons whose weights have changed, and lay out the buckets.
+
+        Threads take a part of every layer's neurons each; the tables are the same for any number of them.
+        """
+        with ThreadPoolExecutor(threads) as pool:
+            self._hash_again(pool, threads)
+
+    def _hash_again(self, pool: ThreadPoolExecutor, threads: int) -> None:
         if self.settings.way != "hash":
             return
-        sums = np.zeros(self.settings.bits * self.settings.tables, np.float32)
-        for layer in range(self.hidden):
-            neurons = int(self.sizes[layer + 1])
-            self.counts[REHASH] += rehash(
-                self.weights, self.weight_at[layer], int(self.sizes[layer]), neurons, self.starts[layer],
-                self.which[layer], self.sign[layer], self.settings.bits, self.touched[layer, :neurons],
-                self.codes[layer], sums,
+
+        def codes(layer: int, first: int, last: int) -> int:
+            inputs, neurons = int(self.sizes[layer]), int(self.sizes[layer + 1])
+            done = rehash_columns(
+                self.weights, self.weight_at[layer], inputs, neurons, first, last, self.starts[layer],
+                self.which[layer], self.sign[layer], self.settings.bits, self.touched[layer], self.codes[layer],
             )  # fmt: skip
-            lay_out(self.codes[layer], neurons, self.bucket_starts[layer], self.members[layer])
+            return int(done)
+
+        jobs = []
+        for layer in range(self.hidden):
+            cuts = np.linspace(0, self.sizes[layer + 1], threads + 1).astype(np.int64)
+            jobs += [pool.submit(codes, layer, int(first), int(last)) for first, last in pairwise(cuts)]
+        self.counts[REHASH] += sum(job.result() for job in jobs)
+        for layer in range(self.hidden):
+            self.lay_out(layer)
+
+    def lay_out(self, layer: int) -> None:
+        """Fill a layer's buckets by its codes."""
+        lay_out(self.codes[layer], self.sizes[layer + 1], self.bucket_starts[layer], self.members[layer])
 
     def train(
         self,
@@ -194,7 +214,7 @@ class HashedNetwork:
                     if rate >= 0:
                         self.counts += counts
                 if rate >= 0:
-                    self.hash_again()
+                    self._hash_again(pool, threads)
         return float(losses[0] / len(order)), float(losses[1] / len(order))
 
     def _share(
@@ -223,7 +243,7 @@ class HashedNetwork:
         linear = [layer for layer in network if isinstance(layer, nn.Linear)]
         for layer, one in enumerate(linear):
             weights = self.weights[self.weight_at[layer] : self.weight_at[layer + 1]]
-            one.weight.data = torch.from_numpy(weights).view(one.weight.shape)
+            one.weight.data = torch.from_numpy(weights).view(one.weight.shape[::-1]).t()
             one.bias.data = torch.from_numpy(self.biases[self.bias_at[layer] : self.bias_at[layer + 1]])
         return network
 
@@ -231,3 +251,17 @@ class HashedNetwork:
         """Hash every neuron again."""
         self.touched[:] = 1
         self.hash_again()
+
+
+def _square_of_active(settings: HashSettings, size: int) -> float:
+    """Twice the sum of the squares of a layer's active neurons, if its results are drawn from a normal distribution.
+
+    For ReLU alone half of the neurons have half of the squares, which gives He's `size`. Of few active neurons, which
+    are the greatest, the squares are those of the distribution's tail; only chance takes them as they come.
+    """
+    if settings.way == "random":
+        return max(1.0, settings.share * size)
+    share = max(min(settings.share, 0.5), 0.5 / size)
+    normal = NormalDist()
+    least = normal.inv_cdf(1 - share)
+    return 2 * size * (share + least * normal.pdf(least))

@@ -7,10 +7,14 @@ of updates equal tables that are built at once.
 
 from __future__ import annotations
 
+import numpy as np
+
 from compiler.jit import njit
 from compiler.train.hashing.projections import code_of
 
-__all__ = ["lay_out", "rehash"]
+__all__ = ["lay_out", "rehash", "rehash_columns"]
+
+_BLOCK = 256  # neurons whose sums stay in the first cache
 
 
 @njit(cache=True, nogil=True)
@@ -40,6 +44,44 @@ def rehash(weights, at, inputs, neurons, starts, which, sign, per_code, touched,
         done += starts[inputs]
         for table in range(codes.shape[0]):
             codes[table, neuron] = code_of(sums, table * per_code, per_code)
+    return done
+
+
+@njit(cache=True, nogil=True)
+def rehash_columns(  # type: ignore[no-untyped-def]
+    weights, at, inputs, neurons, first, last, starts, which, sign, per_code, touched, codes
+):
+    """The same of weights that lie by input: of the neurons from `first` to before `last`, which threads can share.
+
+    Parameters
+    ----------
+    weights, at, inputs, neurons : float32; neuron i has the weights from ``at + i`` on, in steps of `neurons`.
+    touched : uint8, one for every neuron at least.
+    """
+    chosen = np.zeros(_BLOCK, np.int32)
+    row, sums = np.zeros(_BLOCK, np.float32), np.zeros((codes.shape[0] * per_code, _BLOCK), np.float32)
+    done = 0
+    neuron = first
+    while neuron < last:
+        count = 0
+        while neuron < last and count < _BLOCK:
+            if touched[neuron]:
+                touched[neuron] = 0
+                chosen[count] = neuron
+                count += 1
+            neuron += 1
+        sums[:] = 0
+        for index in range(inputs):
+            for place in range(count):
+                row[place] = weights[at + index * neurons + chosen[place]]
+            for entry in range(starts[index], starts[index + 1]):
+                mine, one = sums[which[entry]], sign[entry]
+                for place in range(count):
+                    mine[place] += one * row[place]
+        done += count * starts[inputs]
+        for place in range(count):
+            for table in range(codes.shape[0]):
+                codes[table, chosen[place]] = code_of(sums[:, place], table * per_code, per_code)
     return done
 
 

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from compiler.errors import InputError
 from compiler.train.hashing import network as network_file
+from compiler.train.hashing import probe as probe_file
 from compiler.train.hashing.conflicts import Conflicts, overlap
-from compiler.train.hashing.kernels import BACKWARD, FORWARD, QUERY, UPDATE, smallest
+from compiler.train.hashing.kernels import BACKWARD, FORWARD, QUERY, REHASH, UPDATE, smallest
 from compiler.train.hashing.network import HashedNetwork, HashSettings
+from compiler.train.hashing.tables import rehash
 
 SIZES = [12, 40, 30, 5]
 SETTINGS = HashSettings(share=0.5, bits=3, tables=4, probes=2, density=0.5, period=7, centred=False)
@@ -32,7 +34,7 @@ def samples(rng: np.random.Generator, count: int) -> tuple[NDArray[np.float32], 
 
 def matrix(network: HashedNetwork, layer: int) -> NDArray[np.float32]:
     rows, columns = SIZES[layer + 1], SIZES[layer]
-    return network.weights[network.weight_at[layer] :][: rows * columns].reshape(rows, columns)
+    return network.weights[network.weight_at[layer] :][: rows * columns].reshape(columns, rows).T
 
 
 def projections(network: HashedNetwork, layer: int) -> NDArray[np.float64]:
@@ -225,18 +227,63 @@ def test_incremental_hashing_equals_a_full_one(rng: np.random.Generator) -> None
 
 @pytest.mark.verifies("hashing-rehash-fault")
 def test_planted_fault_a_stale_bucket_is_caught(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = network_file.rehash
+    real = network_file.rehash_columns
 
     def forgets(*given: Any) -> int:
-        given[8][::2] = 0  # every other neuron's mark is lost
+        given[10][::2] = 0  # every other neuron's mark is lost
         return int(real(*given))
 
     network = make()
-    monkeypatch.setattr(network_file, "rehash", forgets)
+    monkeypatch.setattr(network_file, "rehash_columns", forgets)
     inputs, labels = samples(rng, 40)
     network.train(inputs, labels, np.arange(40), 0.3)
     monkeypatch.undo()
     assert stale(network) > 0
+
+
+@pytest.mark.verifies("hashing-tables-layouts")
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_weights_by_input_have_the_codes_of_weights_by_neuron(threads: int, rng: np.random.Generator) -> None:
+    """More neurons than are summed at a time, some untouched, shared by threads."""
+    inputs, neurons, bits = 9, 700, SETTINGS.bits * SETTINGS.tables
+    network = HashedNetwork([inputs, neurons, 3], SETTINGS, 1)
+    mark = rng.random(neurons) < 0.8
+    mark[-1] = True
+    network.weights[: inputs * neurons] = rng.normal(size=inputs * neurons)
+    before, counted = network.codes[0].copy(), network.counts[REHASH]
+    network.touched[0] = mark
+    network.hash_again(threads)
+    codes, touched = before.copy(), mark.astype(np.uint8)
+    rows = np.ascontiguousarray(network.weights[: inputs * neurons].reshape(inputs, neurons).T).reshape(-1)
+    done = rehash(
+        rows, 0, inputs, neurons, network.starts[0], network.which[0], network.sign[0], SETTINGS.bits, touched, codes,
+        np.zeros(bits, np.float32),
+    )  # fmt: skip
+    assert (codes != before).any()
+    assert (network.codes[0] == codes).all()
+    assert network.counts[REHASH] - counted == done == mark.sum() * network.starts[0, inputs]
+    assert not network.touched.any()
+
+
+@pytest.mark.verifies("hashing-first-weights")
+@pytest.mark.parametrize(("way", "share"), [("top", 0.05), ("top", 0.2), ("top", 1.0), ("random", 0.2)])
+def test_first_weights_keep_the_size_of_what_is_passed_on(way: str, share: float, rng: np.random.Generator) -> None:
+    """The results' squares, over all neurons, are as many in the last hidden layer as in the first."""
+    network = HashedNetwork([100, 400, 400, 400, 10], HashSettings(share, way=way), 1)
+    ratios = []
+    for sample in rng.normal(size=(20, 100)).astype(np.float32):
+        value, squares, mask = sample, [], np.ones(100)
+        for layer in range(3):
+            rows = network.weights[network.weight_at[layer] :][: len(value) * 400].reshape(len(value), 400)
+            result = (value * mask) @ rows
+            squares.append(float((result**2).mean()))
+            if way == "random":
+                mask = (rng.permutation(400) < share * 400).astype(np.float64)
+            else:
+                mask = (result >= np.sort(result)[-max(1, int(share * 400))]).astype(np.float64)
+            value = np.maximum(result, 0)
+        ratios.append(squares[2] / squares[0])
+    assert 0.6 < np.median(ratios) < 1.6
 
 
 @pytest.mark.parametrize("way", ["hash", "random", "adaptive", "top"])
@@ -276,6 +323,7 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
         HashSettings(**{"share": 0.1, **wrong})
 
 
+@pytest.mark.verifies("hashing-conflicts")
 def test_the_model_of_conflicts_gives_back_what_it_was_fitted_to() -> None:
     active = [[{0, 1}, {2, 3}], [{1, 4}, {3}], [{9}, {8}]]
     assert overlap(active) == pytest.approx(1 / 6)
@@ -283,3 +331,18 @@ def test_the_model_of_conflicts_gives_back_what_it_was_fitted_to() -> None:
     assert model.speedup(2) == pytest.approx(1.8)
     assert model.speedup(1) == pytest.approx(1)
     assert 1.8 < model.speedup(4) < 4
+
+
+@pytest.mark.verifies("hashing-conflicts")
+def test_more_threads_are_predicted_from_two_and_from_what_is_written() -> None:
+    found = probe_file.conflicts(one=1.0, two=0.6, samples=20)
+    assert 0 < found["serial"] < 0.2
+    assert 0 < found["overlap"] < 1
+    assert 0.05 < found["writing"] < 0.5
+    speedup = found["speedup"]
+    assert speedup[2] == pytest.approx(1 / 0.6, abs=0.01)
+    assert 2 * speedup[2] > speedup[4] > speedup[2]  # conflicts grow with the threads
+    # Without conflicts only what one thread does alone is left (Amdahl).
+    free = Conflicts(found["serial"], 0.0, found["writing"], found["cost"])
+    assert free.speedup(16) == pytest.approx(1 / (found["serial"] + (1 - found["serial"]) / 16))
+    assert speedup[16] < free.speedup(16)

@@ -44,7 +44,7 @@ def lost(threads: int) -> float:
     for count in (1, threads):
         network = trained(1, settings, count, 1e-5, inputs)
         before = HashedNetwork(network.sizes.tolist(), settings, 1)
-        moved = (network.weights - before.weights)[: 40 * INPUTS].reshape(40, INPUTS)
+        moved = (network.weights - before.weights)[: 40 * INPUTS].reshape(INPUTS, 40).T
         assert not moved[:, 1::2].any()  # samples that were not given
         columns.append(moved[:, ::2])
     one, mine = columns
