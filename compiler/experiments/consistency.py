@@ -19,7 +19,7 @@ from torch import nn
 
 from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
-from compiler.experiments.paired import Paired
+from compiler.experiments.paired import Family, Paired
 from compiler.experiments.subject import OverNetworks, Subject, networks_of
 from compiler.train.consistency.core import bound_words
 from compiler.train.consistency.delays import KINDS, Delays
@@ -123,6 +123,7 @@ class Consistency(OverNetworks):
         """Speed-ups over bulk-synchronous reads of the same seed."""
         figures: dict[str, Any] = {"reads": sum(result["reads"] for result in results.values()), "speedups": {}}
         findings, lines, tables = [], dict[str, Any](), []
+        compared: dict[str, tuple[list[float], list[float]]] = {}
         for network, (name, delays) in product(self.networks, self.stragglers.items()):
             runs = {
                 bound: [results[_key(network.name, name, bound, seed)] for seed in self.seeds]
@@ -130,7 +131,10 @@ class Consistency(OverNetworks):
             }
             rows, gains = [], dict[int | None, float]()
             for bound, each in runs.items():
-                gain = _gain([one["seconds"] for one in runs[0]], [one["seconds"] for one in each])
+                waiting, own = ([one["seconds"] for one in runs[key]] for key in (0, bound))
+                if bound != 0 and (both := _logs(waiting, own)):
+                    compared[f"{network.name}, {name} stragglers: bound 0 - {bound_words(bound)}"] = both
+                gain = _gain(waiting, own)
                 gains[bound] = gain[0]
                 rows.append([
                     bound_words(bound), _mean([one["seconds"] for one in each]),
@@ -159,7 +163,11 @@ class Consistency(OverNetworks):
             + ", ".join(f"{word}: {lag}" for word, lag in lags.items())
             + ".",
         )
-        return Summary(figures, tables, findings, {"speedups": _plot(lines)})
+        family = Family.of(compared)
+        figures["time_differences"] = family.asdict()
+        tables += family.tables("logarithm of seconds")
+        said = [family.finding()] if compared else []
+        return Summary(figures, tables, [*findings, *said], {"speedups": _plot(lines)})
 
     def asdict(self) -> dict[str, Any]:
         """Kind and settings, as JSON."""
@@ -185,11 +193,18 @@ def _mean(values: list[float | None]) -> float | None:
     return None if None in values else float(np.mean(np.array(values, np.float64)))
 
 
+def _logs(first: list[float | None], second: list[float | None]) -> tuple[list[float], list[float]] | None:
+    """Logarithms of both; None where the loss was not reached."""
+    if None in first or None in second:
+        return None
+    one, two = ([math.log(value) for value in values if value is not None] for values in (first, second))
+    return one, two
+
+
 def _gain(first: list[float | None], second: list[float | None]) -> tuple[float, float, float]:
     """How many times faster the second is: geometric mean and its 95 % interval; NaN where the loss was not reached."""
-    if None in first or None in second:
+    if (logs := _logs(first, second)) is None:
         return math.nan, math.nan, math.nan
-    logs = [[math.log(value) for value in values if value is not None] for values in (first, second)]
     if len(first) < 2:
         return math.exp(logs[0][0] - logs[1][0]), math.nan, math.nan
     pairs = Paired.of(*logs)

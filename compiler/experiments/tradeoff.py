@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import nn
 
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
+from compiler.experiments.paired import Family
 from compiler.experiments.subject import OverNetworks, Subject, networks_of, schedule_of
 from compiler.train.layers import make_plain
 from compiler.train.packing import compressed_files
@@ -107,6 +108,7 @@ class Tradeoff(OverNetworks):
         """Means over the seeds at every point, and the greatest ratio of each way at no more than the dense error."""
         figures: dict[str, Any] = {}
         tables, findings, plots = [], [], {}
+        compared: dict[str, tuple[list[float], list[float]]] = {}
         for network in self.networks:
             runs = [results[f"{network.name}.{seed}"] for seed in self.seeds]
             dense = fmean([run["dense"]["test"] for run in runs])
@@ -118,6 +120,12 @@ class Tradeoff(OverNetworks):
                 way: _best(points, way, fmean([run["dense"]["validation"] for run in runs]))
                 for way in (ALONE, BITS_ALONE, BOTH)
             }
+            compared |= {
+                f"{network.name}, {way} at {point['ratio']:.0f}x - dense": (
+                    [run["points"][points.index(point)]["test"] for run in runs], [run["dense"]["test"] for run in runs]
+                )
+                for way, point in best.items() if point
+            }  # fmt: skip
             figures[network.name] = {"dense_test_error": dense, "points": points, "no_loss": best}
             rows = [
                 [p["way"], p.get("density"), p.get("bits"), p["validation"], p["test"], p["ratio"], p["ratio_huffman"]]
@@ -139,7 +147,10 @@ class Tradeoff(OverNetworks):
                 f"{', '.join(words)}; dense test error {dense:.2f} %."
             )
             plots[f"tradeoff-{network.name}"] = _plot(network.name, points, dense)
-        return Summary(figures, tables, findings, plots)
+        family = Family.of(compared)
+        figures["test_error_differences"] = family.asdict()
+        said = [family.finding()] if compared else []
+        return Summary(figures, [*tables, *family.tables("points of test error")], [*findings, *said], plots)
 
 
 def _plot(name: str, points: list[dict[str, Any]], dense: float) -> Figure:

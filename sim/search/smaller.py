@@ -35,7 +35,7 @@ from sim.search.measured import Measured
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Smaller"]
+__all__ = ["Smaller", "between"]
 
 DENSE, LONGER = "dense", "trained on"
 
@@ -176,11 +176,10 @@ class Smaller(OverNetworks):
         """Names of the pruned networks, from the least density to the dense network that was trained on, and it."""
         return [*(_pruned(density) for density in self.densities), LONGER, DENSE]
 
-    def _curve(self, run: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-        """Logarithms of the cycles of the pruned networks of a seed, ascending, and their test errors."""
+    def _curve(self, run: Mapping[str, Any]) -> list[tuple[float, float]]:
+        """Cycles of the pruned networks of a seed, ascending, and their test errors."""
         points = [run[name] for name in self._pruning()[:-1] if run[name]["cycles"] is not None]
-        points.sort(key=lambda point: float(point["cycles"]))
-        return [float(np.log(point["cycles"])) for point in points], [point["test"] for point in points]
+        return sorted(((float(point["cycles"]), point["test"]) for point in points), key=lambda point: point[0])
 
     def _at_equal_cycles(self, runs: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float | None]]:
         """By seed the test error of a network, and that of pruning at its cycles.
@@ -190,10 +189,9 @@ class Smaller(OverNetworks):
         """
         found: list[float | None] = []
         for run in runs:
-            cycles, errors = self._curve(run)
-            own = run[name]["cycles"]
-            inside = own is not None and np.log(own) >= cycles[0]
-            found.append(float(np.interp(np.log(own), cycles, errors)) if inside else None)
+            curve, own = self._curve(run), run[name]["cycles"]
+            inside = own is not None and own >= curve[0][0]
+            found.append(between(curve, own) if inside else None)
         return [run[name]["test"] for run in runs], found
 
     def _at_equal_error(self, runs: Sequence[Mapping[str, Any]], name: str) -> float | None:
@@ -223,6 +221,14 @@ class Smaller(OverNetworks):
         axes.set(xlabel="cycles", ylabel="test error, %", xscale="log")
         axes.legend()
         return figure
+
+
+def between(curve: Sequence[tuple[float, float]], cycles: float) -> float:
+    """Error at some cycles, on straight lines over the logarithm of the cycles between the points of a curve.
+
+    curve : cycles, ascending, and errors. Beyond its ends the error is that of the end.
+    """
+    return float(np.interp(np.log(cycles), [np.log(each) for each, _ in curve], [error for _, error in curve]))
 
 
 def _pruned(density: float) -> str:

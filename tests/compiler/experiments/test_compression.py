@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -122,3 +124,12 @@ def test_tradeoff_measures_files_and_finds_the_best_point_by_validation() -> Non
     assert best[BITS_ALONE] is None
     assert best[BOTH] is None
     assert "quantization nowhere" in summary.findings[0]
+    # Against the dense network of the same seed, with the interval and Holm's correction of every report.
+    other = copy.deepcopy(result)
+    other["points"][1]["test"] = 98.0
+    summary = replace(experiment, seeds=(1, 2)).summarize({"mlp.1": result, "mlp.2": other})
+    ((name, pair),) = summary.figures["test_error_differences"].items()
+    assert name.startswith(f"mlp, {ALONE} at ")
+    assert name.endswith("x - dense")
+    assert pair["mean"] == pytest.approx(98.5 - result["dense"]["test"])
+    assert summary.findings[-1].startswith("Of 1 paired comparisons")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,12 @@ def test_speed_ups_follow_from_seconds() -> None:
     assert summary.figures["speedups"]["mlp-digits.random"]["3"] == pytest.approx(1.5, rel=0.05)
     assert summary.findings[0].startswith("90 reads, each checked: the bound holds in every one.")
     assert summary.findings[0].endswith("Worst lag by bound: 0: 0, 3: 3, none: 0.")
-    by_kind = dict(zip(("fixed", "random", "rotating"), summary.findings[1:], strict=True))
+    by_kind = dict(zip(("fixed", "random", "rotating"), summary.findings[1:-1], strict=True))
+    pairs = summary.figures["time_differences"]
+    assert list(pairs) == [f"mlp-digits, {kind} stragglers: bound 0 - 3" for kind in by_kind]
+    assert pairs["mlp-digits, random stragglers: bound 0 - 3"]["mean"] == pytest.approx(math.log(1.46), abs=0.01)
+    assert all(pair["p_holm"] >= pair["p"] for pair in pairs.values())
+    assert summary.findings[-1].startswith("Of 3 paired comparisons, p below 0.05 after Holm's correction")
     assert "1.46 times as fast" in by_kind["random"]
     assert "goal 1.3: reached" in by_kind["random"]
     assert "goal 1.4: missed" in by_kind["rotating"]
