@@ -20,6 +20,7 @@ from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
 from compiler.experiments.paired import Family, seeds_in_words
 from compiler.experiments.subject import NetworkSpec, OverNetworks, networks_of
+from compiler.train.images import PRECISIONS
 from compiler.train.table import Table
 from compiler.train.terngrad.hosts import LOOPBACK, run_workers, ways
 from compiler.train.terngrad.methods import Method
@@ -46,6 +47,7 @@ class Arm:
     every : steps of local SGD between averages; 0: gradients are exchanged.
     times : how many times the network's batch is taken.
     momentum : of SGD, instead of the network's; None for that.
+    precision : of products while training, instead of the network's; None for that.
     rates : learning rates that are tried.
     """
 
@@ -54,6 +56,7 @@ class Arm:
     every: int
     times: int
     momentum: float | None
+    precision: str | None
     rates: tuple[float, ...]
 
     @classmethod
@@ -64,6 +67,7 @@ class Arm:
             every=table.integer("every", 0, 1 << 20, default=0),
             times=table.integer("times", 1, 1 << 10, default=1),
             momentum=table.number("momentum", 0, 1, low_included=True) if table.has("momentum") else None,
+            precision=table.choice("precision", PRECISIONS) if table.has("precision") else None,
             rates=table.numbers("rates", 0, 100),
             method=Method.parse(table, 0).asdict(),
         )
@@ -234,7 +238,7 @@ def _job(spec: NetworkSpec, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
         schedule["momentum"] = arm.momentum
     return {
         "name": f"{spec.name}-{arm.name}", "seed": seed, "data": data, "model": spec.model.asdict(),
-        "schedule": schedule, "precision": spec.precision, **arm.method,
+        "schedule": schedule, "precision": arm.precision or spec.precision, **arm.method,
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from compiler.errors import RecipeError
 from compiler.experiments import few_bits, load, overlap
 from compiler.experiments.base import Env
-from compiler.experiments.few_bits import FewBits
+from compiler.experiments.few_bits import Arm, FewBits
 from compiler.experiments.overlap import Overlap
+from compiler.train.table import Table
 from compiler.train.terngrad.hosts import NAMESPACES, Way
 from compiler.train.terngrad.job import parse
 
@@ -78,6 +80,20 @@ def test_few_bits_are_compared_at_each_ones_best_rate(
     assert not any("at the end of what was tried" in finding for finding in summary.findings)
     rows = {row[0]: row for row in summary.tables[0].rows}
     assert rows["onebit"][6] == pytest.approx(1.6)  # bits a value
+
+
+@pytest.mark.verifies("few-bits-conclusions")
+def test_an_arm_has_a_precision_of_its_own_or_that_of_the_network() -> None:
+    experiment = load(RECIPES / "few-bits-others.toml")
+    assert isinstance(experiment, FewBits)
+    spec, plain = experiment.networks[0], experiment.arms[0]
+    for precision, expected in [(None, "float32"), ("bfloat16", "bfloat16"), ("float16", "float16")]:
+        arm = dataclasses.replace(plain, precision=precision)
+        assert parse(few_bits._job(spec, arm, 0.1, 1), "plan").precision == expected
+    table = Table({"name": "bf16-autocast", "precision": "bfloat16", "rates": [0.1]}, "x.toml", "")
+    assert Arm.parse(table).precision == "bfloat16"
+    with pytest.raises(RecipeError, match="precision"):
+        Arm.parse(Table({"name": "x", "precision": "float8", "rates": [0.1]}, "x.toml", ""))
 
 
 @pytest.mark.verifies("few-bits-conclusions")

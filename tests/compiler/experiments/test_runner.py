@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -78,6 +80,22 @@ def test_the_report_holds_figures_findings_tables_and_plots(whole: tuple[Path, d
     assert "Seeds 1, 2, 3, 4; 4 trials" in words
     assert (folder / "empty.png").read_bytes().startswith(b"\x89PNG")
     assert b"</svg>" in (folder / "empty.svg").read_bytes()
+
+
+class Burning(Squares):
+    """The second trial of a process burns CPU in one that it starts."""
+
+    def run(self, trial: Trial, env: Env) -> dict[str, Any]:
+        if trial.options["seed"] == 2:
+            burn = "import time\nwhile time.process_time() < 0.5: pass"
+            subprocess.run([sys.executable, "-c", burn], check=True)
+        return {"square": 0}
+
+
+def test_cpu_seconds_are_those_of_processes_that_a_trial_starts_too(tmp_path: Path) -> None:
+    trials = run_experiment(Burning(name="burning", seeds=(1, 2, 3)), tmp_path)["trials"]
+    assert trials["seed-2"]["cpu_seconds"] > 0.45
+    assert trials["seed-3"]["cpu_seconds"] < 0.4  # not those of the trial before, in the same process
 
 
 class Unsummed(Squares):

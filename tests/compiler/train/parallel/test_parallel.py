@@ -169,9 +169,17 @@ def test_gradients_of_two_processes_are_those_of_one(way: str, name: str, pair: 
 @pytest.mark.verifies("parallel-gradients-equal-one-process")
 def test_gradients_of_a_grid_of_four_processes_are_those_of_one(tmp_path: Path) -> None:
     """Two halves of the layers for each of two shares of the batch; of two processes, one dimension is 1."""
-    pairs = [("data-tensor", "mlp"), ("data-tensor", "cnn")]
+    pairs = [("data-tensor", name) for name in MODELS]
     for found in in_group(4, tmp_path, gradients, pairs):
-        assert [differ(found[way, name], name) for way, name in pairs] == ["", ""]
+        assert [differ(found[way, name], name) for way, name in pairs] == ["", "", ""]
+
+
+@pytest.mark.verifies("parallel-gradients-equal-one-process")
+def test_gradients_of_a_pipeline_of_three_processes_are_those_of_one(tmp_path: Path) -> None:
+    """The middle one takes from one neighbour and gives to the other; of two processes, none does both."""
+    pairs = [(way, name) for way in ("gpipe", "1f1b") for name in ("mlp", "cnn")]
+    for found in in_group(3, tmp_path, gradients, pairs):
+        assert [differ(found[way, name], name) for way, name in pairs] == [""] * 4
 
 
 @pytest.mark.verifies("parallel-planted")
