@@ -287,7 +287,9 @@ def _finding(
         said.append(words)
     if None in known:
         said.append(f"no bound {known[None][0]:.2f}")
-    return f"{network}, {name} stragglers: {'; '.join(said) or 'the loss was not reached'}."
+    return (
+        f"{network}, {name} stragglers: {'; '.join(said) or 'the loss was not reached in every training: no speed-up'}."
+    )
 
 
 def _plot(lines: Mapping[str, list[tuple[str, float | None, float | None, float | None]]]) -> Figure:
