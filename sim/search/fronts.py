@@ -82,7 +82,7 @@ class Fronts(OverNetworks):
         if not presets or (unknown := [name for name in presets if name not in PRESETS]):
             said = ", ".join(unknown) if presets else "none"
             raise RecipeError(f"{table.source}: presets are {said}; expected some of {', '.join(PRESETS)}")
-        found = {
+        found: dict[str, Any] = {
             "networks": (network_of(table),), "presets": presets,
             "samples": table.integer("samples", 1, 256, default=1),
             "strengths": tuple(sorted(set(table.numbers("strengths", 0, 1e3)))),

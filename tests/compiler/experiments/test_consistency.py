@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ def shipped(name: str) -> Any:
     return load(RECIPES / f"{name}.toml")
 
 
-@pytest.mark.parametrize("name", ["consistency", "small/consistency", "consistency-faults"])
+@pytest.mark.parametrize("name", ["consistency", "consistency-tuned", "small/consistency", "consistency-faults"])
 def test_shipped_recipes_load_and_their_trials_have_different_keys(name: str) -> None:
     trials = shipped(name).trials()
     assert len({trial.key for trial in trials}) == len(trials) > 0
@@ -32,12 +32,15 @@ def results(experiment: Consistency, faster: dict[str, float]) -> dict[str, dict
     found = {}
     for trial in experiment.trials():
         bound, kind = trial.options["bound"], trial.options["stragglers"]
-        slow = 100 + (7 if bound else 5) * trial.options["seed"]
-        seconds = None if bound is None else slow / (faster[kind] if bound else 1)
-        found[trial.key] = {
-            "seconds": seconds, "rounds": 10.0, "reads": 5, "worst_lag": bound or 0, "mean_lag": 0.5, "waited": 0.1,
-            "curve": [[1.0, 2.0], [2.0, 1.0]],
-        }  # fmt: skip
+        runs = {}
+        for seed in experiment.seeds:
+            slow = 100 + (7 if bound else 5) * seed
+            runs[str(seed)] = {
+                "seconds": None if bound is None else slow / (faster[kind] if bound else 1), "rounds": 10.0, "reads": 5,
+                "worst_lag": bound or 0, "mean_lag": 0.5, "waited": 0.1,
+            }  # fmt: skip
+        tried = [{"rate": rate, "seconds": 100.0} for rate in experiment.rates]
+        found[trial.key] = {"tried": tried, "rate": experiment.rates[0], "tuning_seconds": 100.0, "runs": runs}
     return found
 
 
@@ -45,33 +48,40 @@ def results(experiment: Consistency, faster: dict[str, float]) -> dict[str, dict
 def test_speed_ups_follow_from_seconds() -> None:
     experiment: Consistency = shipped("small/consistency")
     summary = experiment.summarize(results(experiment, {"fixed": 1.0, "random": 1.5, "rotating": 1.2}))
-    assert summary.figures["speedups"]["mlp-digits.random"]["3"] == pytest.approx(1.5, rel=0.05)
+    assert summary.figures["speedups"]["mlp-digits.random"]["3"][0] == pytest.approx(1.5, rel=0.05)
     assert summary.findings[0].startswith("90 reads, each checked: the bound holds in every one.")
     assert summary.findings[0].endswith("Worst lag by bound: 0: 0, 3: 3, none: 0.")
-    by_kind = dict(zip(("fixed", "random", "rotating"), summary.findings[1:-1], strict=True))
-    pairs = summary.figures["time_differences"]
-    assert list(pairs) == [f"mlp-digits, {kind} stragglers: bound 0 - 3" for kind in by_kind]
-    assert pairs["mlp-digits, random stragglers: bound 0 - 3"]["mean"] == pytest.approx(math.log(1.46), abs=0.01)
-    assert all(pair["p_holm"] >= pair["p"] for pair in pairs.values())
-    assert summary.findings[-1].startswith("Of 3 paired comparisons, p below 0.05 after Holm's correction")
-    assert "1.46 times as fast" in by_kind["random"]
-    assert "goal 1.3: reached" in by_kind["random"]
-    assert "goal 1.4: missed" in by_kind["rotating"]
+    by_kind = dict(zip(("fixed", "random", "rotating"), summary.findings[1:4], strict=True))
+    assert "bound 3, which the tuning seed prefers, is 1.46 times as fast" in by_kind["random"]
+    assert "goal 1.3: reached, by the interval's lower end reached" in by_kind["random"]
+    assert "goal 1.4: missed, by the interval's lower end missed" in by_kind["rotating"]
     assert "goal" not in by_kind["fixed"]
-    assert summary.tables[0].rows[2][1:3] == [None, None]  # no bound: not reached
+    assert summary.tables[0].rows[2][2:4] == [None, None]  # no bound: not reached
+    assert summary.findings[4] == "The chosen rate is at an end of the grid in 9 of 9 cases."
+    assert summary.findings[5].startswith("Of 3 paired comparisons, p below 0.05 after Holm's correction")
+    assert len(summary.figures["comparisons"]) == 3
     assert [line.get_label() for line in summary.plots["speedups"].axes[0].containers] == [
         f"mlp-digits, {kind}" for kind in by_kind
     ]
 
 
 @pytest.mark.verifies("staleness-experiment")
-def test_a_trial_reaches_its_loss() -> None:
-    experiment: Consistency = shipped("small/consistency")
-    trial = next(trial for trial in experiment.trials() if trial.key == "mlp-digits.random.3.1")
+def test_a_trial_takes_the_rate_that_is_fastest_with_the_tuning_seed() -> None:
+    experiment: Consistency = dataclasses.replace(shipped("small/consistency"), rates=(0.2, 0.4, 1e-4), seeds=(1,))
+    trial = next(trial for trial in experiment.trials() if trial.key == "mlp-digits.random.3")
     found = experiment.run(trial, Env(None, lambda word: None))
-    assert found["seconds"] > 0
-    assert found["worst_lag"] == 3
-    assert found["curve"][-1][1] < found["curve"][0][1]
+    slow, fast, never = (one["seconds"] for one in found["tried"])
+    assert fast < slow
+    assert never is None  # given up as soon as it is slower than the best
+    assert (found["rate"], found["tuning_seconds"]) == (0.4, fast)
+    run = found["runs"]["1"]
+    assert run["seconds"] > 0
+    assert run["worst_lag"] == 3
+
+
+def test_the_tuning_seed_is_none_of_the_seeds() -> None:
+    with pytest.raises(RecipeError, match="tuning_seed is 11"):
+        dataclasses.replace(shipped("small/consistency"), seeds=(1, 11)).trials()
 
 
 @pytest.mark.verifies("staleness-experiment")
