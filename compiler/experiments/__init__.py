@@ -22,6 +22,7 @@ from compiler.experiments.hashing_wide import HashingWide
 from compiler.experiments.iss import Structures
 from compiler.experiments.large_batch import LargeBatch
 from compiler.experiments.overlap import Overlap
+from compiler.experiments.parallel import Parallel
 from compiler.experiments.quantization import Quantization
 from compiler.experiments.ssl import StructuredSparsity
 from compiler.experiments.terngrad import TernGrad
@@ -43,6 +44,7 @@ _ALL: tuple[type[Experiment], ...] = (
     HashingWide,
     LargeBatch,
     Overlap,
+    Parallel,
     Quantization,
     StructuredSparsity,
     Structures,
