@@ -131,7 +131,7 @@ class _Run:
     def __init__(self, settings: StructuredSparsity, spec: NetworkSpec, method: Method, seed: int, env: Env) -> None:
         self.settings, self.spec, self.method, self.env = settings, spec, method, env
         self.subject = Subject.make(spec, seed, env)
-        self.example = self.subject.lesson.arrange(torch.from_numpy(self.subject.dataset.train.inputs[:_TRACED]))
+        self.example = self.subject.example(_TRACED)
         self.points: dict[str, dict[str, Any]] = {}
         self.modules: dict[str, nn.Module] = {}
 

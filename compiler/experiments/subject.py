@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Experiment, Trial
@@ -81,6 +82,10 @@ class Subject:
             fit(module, self.lesson, stage.schedule, (self.seed, number), hooks=hooks)
         stage.finish(module, context)
         return record
+
+    def example(self, count: int) -> Tensor:
+        """The first training samples, as a network takes them."""
+        return self.lesson.arrange(torch.from_numpy(self.dataset.train.inputs[:count]))
 
     def errors(self, module: nn.Module) -> dict[str, float]:
         """Percent of the validation and of the test samples that it gets wrong."""

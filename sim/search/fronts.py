@@ -22,8 +22,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import nn
 
 from compiler.errors import RecipeError
 from compiler.experiments.base import Env, Summary, SummaryTable, Trial
@@ -225,7 +223,7 @@ class _Run:
 
     def __init__(self, settings: Fronts, subject: Subject, measured: Sequence[Measured], env: Env) -> None:
         self.settings, self.subject, self.measured, self.env = settings, subject, measured, env
-        self.example = subject.lesson.arrange(torch.from_numpy(subject.dataset.train.inputs[:_TRACED]))
+        self.example = subject.example(_TRACED)
         self.points: dict[str, dict[str, Any]] = {}
 
     def all(self, dense: Schedule) -> dict[str, Any]:
@@ -254,7 +252,7 @@ class _Run:
             self._point(f"{SSL} {strength:g}", small)
         return {"points": self.points}
 
-    def _applied(self, module: nn.Module, stage: Stage, number: int) -> nn.Module:
+    def _applied(self, module: Any, stage: Stage, number: int) -> Any:
         """A copy, with a stage applied to it."""
         found = copy.deepcopy(module)
         self.subject.apply(stage, found, number)
@@ -266,7 +264,7 @@ class _Run:
             rounds=1,
         )  # fmt: skip
 
-    def _point(self, name: str, module: nn.Module) -> None:
+    def _point(self, name: str, module: Any) -> None:
         """Errors in percent, weights that are not zero, outputs of layers, and cycles of a sample on each array."""
         plain = copy.deepcopy(module)
         make_plain(plain)
@@ -280,6 +278,6 @@ class _Run:
                                                                              strict=True)},
         }  # fmt: skip
 
-    def _cycles(self, measured: Measured, module: nn.Module) -> float | None:
+    def _cycles(self, measured: Measured, module: Any) -> float | None:
         found = measured.whole(module)
         return None if found is None else round(float(found.cycles), 1)
