@@ -230,15 +230,12 @@ class FewBits(OverNetworks):
 
 def _job(spec: NetworkSpec, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
     """The recipe of a training."""
-    data: dict[str, Any] = {"name": spec.data, "validation": spec.validation}
-    if spec.samples is not None:
-        data["samples"] = spec.samples
-    schedule = {**spec.dense.asdict(), "learning_rate": rate, "batch": spec.dense.batch * arm.times}
+    schedule: dict[str, Any] = {"learning_rate": rate, "batch": spec.dense.batch * arm.times}
     if arm.momentum is not None:
         schedule["momentum"] = arm.momentum
     return {
-        "name": f"{spec.name}-{arm.name}", "seed": seed, "data": data, "model": spec.model.asdict(),
-        "schedule": schedule, "precision": arm.precision or spec.precision, **arm.method,
+        **spec.job(seed, schedule), "name": f"{spec.name}-{arm.name}", "precision": arm.precision or spec.precision,
+        **arm.method,
     }  # fmt: skip
 
 

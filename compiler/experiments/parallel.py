@@ -84,7 +84,7 @@ class Parallel(Experiment):
         plan = {
             "data_dir": None if env.data_dir is None else str(env.data_dir),
             "steps": self.steps,
-            "measurements": [{"way": way, "job": _job(spec, seed)} for way, spec in cases],
+            "measurements": [{"way": way, "job": spec.job(seed)} for way, spec in cases],
         }
         found = run_workers("compiler.train.parallel.measured", plan, count, kept, _SECONDS)
         # One loopback interface carries what all of them send, and each of them reads all of it.
@@ -147,16 +147,6 @@ class Parallel(Experiment):
             f"A step is faster than one process's with every seed in {len(faster)} of {len(figures)} cases of way and "
             f"network{': ' if faster else ''}{', '.join(faster)}. Processes share the cores of one machine."
         )
-
-
-def _job(spec: NetworkSpec, seed: int) -> dict[str, Any]:
-    """The recipe that a worker reads."""
-    data: dict[str, Any] = {"name": spec.data, "validation": spec.validation}
-    if spec.samples is not None:
-        data["samples"] = spec.samples
-    return {
-        "name": spec.name, "seed": seed, "data": data, "model": spec.model.asdict(), "schedule": spec.dense.asdict(),
-    }  # fmt: skip
 
 
 def _joined(workers: Sequence[Mapping[str, Any]], readers: int) -> dict[str, Any]:

@@ -48,6 +48,19 @@ class NetworkSpec:
     dense: Schedule
     validation: float = _VALIDATION
 
+    def job(self, seed: int, schedule: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The recipe of its first training on several processes, as `terngrad.job.parse` reads it.
+
+        schedule : what is other in it than in `dense`.
+        """
+        data: dict[str, Any] = {"name": self.data, "validation": self.validation}
+        if self.samples is not None:
+            data["samples"] = self.samples
+        return {
+            "name": self.name, "seed": seed, "data": data, "model": self.model.asdict(),
+            "schedule": {**self.dense.asdict(), **(schedule or {})}, "precision": self.precision,
+        }  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:

@@ -10,12 +10,9 @@ Started by `hosts.run_workers` as ``python -m compiler.train.parallel.measured P
 from __future__ import annotations
 
 import copy
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +28,7 @@ from compiler.train.parallel.pipeline import SCHEDULES, Pipeline
 from compiler.train.progress import fresh
 from compiler.train.terngrad.job import Job, parse
 from compiler.train.terngrad.probe import counters, since
+from compiler.train.terngrad.worker import data_dir, take_part
 
 __all__ = ["main", "measure"]
 
@@ -124,20 +122,17 @@ def _timed(what: Callable[[], None], times: int) -> tuple[list[float], float]:
 
 def main() -> int:
     """Take part in all measurements of the plan."""
-    plan, out = (Path(argument) for argument in sys.argv[1:])
-    dist.init_process_group("gloo", timeout=timedelta(seconds=_TIMEOUT))
-    content: Mapping[str, Any] = json.loads(plan.read_text(encoding="utf-8"))
-    folder = None if content["data_dir"] is None else Path(content["data_dir"])
+    return take_part(_measurements, _TIMEOUT)
+
+
+def _measurements(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     results = []
     with reproducible(threads=1):
-        for one in content["measurements"]:
+        for one in plan["measurements"]:
             job = parse(one["job"], "plan")
-            dataset = job.data(folder, dist.get_world_size())
-            results.append(measure(one["way"], job, dataset, content["steps"]))
-    out.write_text(json.dumps({"results": results}), encoding="utf-8")
-    dist.barrier()
-    dist.destroy_process_group()
-    return 0
+            dataset = job.data(data_dir(plan), dist.get_world_size())
+            results.append(measure(one["way"], job, dataset, plan["steps"]))
+    return results
 
 
 if __name__ == "__main__":

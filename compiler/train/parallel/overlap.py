@@ -15,12 +15,9 @@ disturbs the machine disturbs all of them.
 from __future__ import annotations
 
 import copy
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +32,7 @@ from compiler.train.parallel.paced import paced
 from compiler.train.terngrad.hosts import limit
 from compiler.train.terngrad.methods import Method
 from compiler.train.terngrad.probe import CLASSES, SIDE, mixed
+from compiler.train.terngrad.worker import take_part
 
 __all__ = ["main", "measure"]
 
@@ -107,14 +105,8 @@ def measure(plan: Mapping[str, Any], limited: Callable[[float | None], None] = l
 
 def main() -> int:
     """Take part in all measurements of the plan."""
-    plan, out = (Path(argument) for argument in sys.argv[1:])
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", timeout=timedelta(seconds=_TIMEOUT))
-    measurements = json.loads(plan.read_text(encoding="utf-8"))["measurements"]
-    out.write_text(json.dumps({"results": [measure(one) for one in measurements]}), encoding="utf-8")
-    dist.barrier()
-    dist.destroy_process_group()
-    return 0
+    return take_part(lambda plan: [measure(one) for one in plan["measurements"]], _TIMEOUT)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,11 @@ Started by `hosts.run_workers` as ``python -m compiler.train.terngrad.probe PLAN
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from compiler.train.terngrad.methods import ONE_BUCKET, POWERSGD_FROM, Method
 from compiler.train.terngrad.pack import pack
 from compiler.train.terngrad.settings import Settings
 from compiler.train.terngrad.wire import Wire
+from compiler.train.terngrad.worker import take_part
 
 __all__ = ["CLASSES", "METHODS", "PUSHES", "SIDE", "counters", "main", "mixed", "since"]
 
@@ -69,15 +68,10 @@ def mixed(channels: int, layers: int, hidden: int) -> nn.Sequential:
 
 def main() -> int:
     """Take part in all measurements of the plan."""
-    plan, out = (Path(argument) for argument in sys.argv[1:])
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", timeout=timedelta(seconds=_TIMEOUT))
-    measurements = json.loads(plan.read_text(encoding="utf-8"))["measurements"]
-    results = [_push(one) if one["method"] in PUSHES else _steps(one) for one in measurements]
-    out.write_text(json.dumps({"results": results}), encoding="utf-8")
-    dist.barrier()
-    dist.destroy_process_group()
-    return 0
+    return take_part(
+        lambda plan: [_push(one) if one["method"] in PUSHES else _steps(one) for one in plan["measurements"]], _TIMEOUT
+    )
 
 
 def _steps(plan: Mapping[str, Any]) -> dict[str, Any]:

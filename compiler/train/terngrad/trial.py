@@ -18,8 +18,6 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,6 +35,7 @@ from compiler.train.terngrad.averaging import Clock
 from compiler.train.terngrad.job import Job, parse
 from compiler.train.terngrad.probe import counters, since
 from compiler.train.terngrad.virtual import share_loss, worker_random
+from compiler.train.terngrad.worker import data_dir, take_part
 
 __all__ = ["main"]
 
@@ -106,24 +105,21 @@ def train(job: Job, every: int, dataset: Dataset) -> dict[str, Any]:
 
 def main() -> int:
     """Take part in all trainings of the plan."""
-    plan, out = (Path(argument) for argument in sys.argv[1:])
-    dist.init_process_group("gloo", timeout=timedelta(seconds=_TIMEOUT))
-    content: Mapping[str, Any] = json.loads(plan.read_text(encoding="utf-8"))
-    folder = None if content["data_dir"] is None else Path(content["data_dir"])
+    return take_part(_trainings, _TIMEOUT)
+
+
+def _trainings(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     results, held = [], dict[str, Dataset]()
     with reproducible(threads=1):
-        for one in content["trainings"]:
+        for one in plan["trainings"]:
             job = parse(one["job"], "plan")
             key = json.dumps(one["job"]["data"])
             if key not in held:
-                held[key] = job.data(folder, dist.get_world_size())
+                held[key] = job.data(data_dir(plan), dist.get_world_size())
             results.append(train(job, one["every"], held[key]))
             if dist.get_rank() == 0:
-                print(f"{len(results)} of {len(content['trainings'])}", flush=True)
-    out.write_text(json.dumps({"results": results}), encoding="utf-8")
-    dist.barrier()
-    dist.destroy_process_group()
-    return 0
+                print(f"{len(results)} of {len(plan['trainings'])}", flush=True)
+    return results
 
 
 if __name__ == "__main__":
